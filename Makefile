@@ -1,0 +1,94 @@
+# make            ./cca, with the CUDA backend where nvcc is found
+# make help       the other targets
+
+VERSION := 0.1.0
+
+BUILD  ?= build/release
+BIN    ?= cca
+CC     ?= gcc
+CXX    ?= g++
+OPT    ?= -O3 -g
+EXTRA  ?=
+PKGS   := sentencepiece jansson zlib
+ARCH   := $(shell uname -m)
+
+DEFINES  := -D_GNU_SOURCE -DCCA_VERSION='"$(VERSION)"'
+WARN     := -Wall -Wextra -Werror -Wshadow -Wvla
+CPPFLAGS += -I. $(DEFINES) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CFLAGS   += -std=c17 $(OPT) -fopenmp -ffp-contract=fast $(WARN) -Wstrict-prototypes $(EXTRA)
+CXXFLAGS += -std=c++17 $(OPT) $(WARN) $(EXTRA)
+LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
+
+LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard export/*.c) $(wildcard kernels/*.c)
+CLI_C   := run.c $(wildcard cli/*.c)
+LIB_CC  := $(wildcard *.cc)
+TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+
+ifneq ($(ARCH),x86_64)
+LIB_C := $(filter-out kernels/avx2.c,$(LIB_C))
+endif
+
+LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
+CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
+TEST_X := $(TESTS:%=$(BUILD)/tests/%)
+
+.PHONY: all cpu test asan format lint deps help clean
+all cpu: $(BIN)
+
+$(BIN): $(CLI_O) $(BUILD)/libcca.a
+	$(CXX) $(CFLAGS_LINK) -fopenmp $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+
+$(BUILD)/libcca.a: $(LIB_O)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma -mf16c
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.cc Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcca.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
+	$(CXX) -fopenmp $(EXTRA) -o $@ $@.o $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
+
+test: $(BIN) $(TEST_X)
+	CCA=./$(BIN) tests/run.sh $(TEST_X)
+
+asan:
+	$(MAKE) BUILD=build/asan BIN=build/asan/cca OPT='-O1 -g' \
+	    EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' test
+
+SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
+
+format:
+	clang-format -i $(SOURCES)
+
+lint:
+	clang-format --dry-run -Werror $(SOURCES)
+	clang-tidy --quiet $(filter %.c,$(SOURCES)) -- $(CPPFLAGS) -std=c17 -fopenmp
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \
+	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
+	    $(filter %.c,$(SOURCES))
+
+deps:
+	tests/deps.sh
+
+clean:
+	rm -rf build cca
+
+help:
+	@echo 'make             build ./cca'
+	@echo 'make cpu         the same without looking for CUDA'
+	@echo 'make deps        install the Debian packages that are missing'
+	@echo 'make test        build and run all tests'
+	@echo 'make asan        the tests under AddressSanitizer and UBSan'
+	@echo 'make format      clang-format all sources'
+	@echo 'make lint        clang-format check, clang-tidy, cppcheck'
+	@echo 'make clean       remove what was built'
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,183 @@
+/* Matrices and the operations on them, on one device.
+ *
+ *     cca_backend *b;
+ *     cca_backend_cpu(&b, &(cca_backend_options){.n_threads = 2}, &err);
+ *     cca_matrix x, w, y;
+ *     cca_matrix_alloc(b, &x, CCA_F32, n, dim);                        // activations
+ *     cca_matrix_load(b, &w, CCA_Q8_0, rows, dim, file_bytes);         // weights, borrowed
+ *     cca_matrix_alloc(b, &y, CCA_F32, n, rows);
+ *     cca_product p = {.out = &y, .weight = &w};
+ *     cca_matmul(b, &p, 1, &x, n);                                     // y = x · wᵀ
+ *     if (cca_backend_sync(b, &err) != CCA_OK) ...
+ *     cca_matrix_free(b, &x);
+ *
+ * Operations return nothing. The first failure (memory, device, a set stop flag, shapes that
+ * do not fit) sticks, all further operations do nothing, and cca_backend_sync reports it.
+ * Matrices are row-major; activations are (tokens, width) in f32. An operation on n tokens
+ * uses the first n rows. A backend knows no model and no command line. One backend serves
+ * one thread at a time; several backends may share the weights that one of them loaded. */
+#ifndef CCA_BACKEND_H
+#define CCA_BACKEND_H
+
+#include "base.h"
+#include "cca_rule.h"
+#include "dtype.h"
+
+#include <signal.h>
+
+typedef struct cca_backend cca_backend;
+
+typedef struct cca_backend_options {
+    int n_threads;                     /* 0: one a physical core */
+    const volatile sig_atomic_t *stop; /* may be NULL; non-zero stops the work soon */
+} cca_backend_options;
+
+/* rows × cols values of a type, in the backend's memory. */
+typedef struct cca_matrix {
+    void *data;
+    cca_dtype type;
+    int64_t rows, cols;
+    bool owned; /* false: the data belongs to somebody else (a mapped file) */
+} cca_matrix;
+
+/* out = x · weightᵀ + bias, or added to what out holds. weight is (out->cols, x->cols). */
+typedef struct cca_product {
+    cca_matrix *out;
+    const cca_matrix *weight;
+    const cca_matrix *bias; /* f32 (1, out->cols), or NULL */
+    bool accumulate;
+} cca_product;
+
+/* How positions turn into angles: angle = pos * inv_freq[k], cos and sin times scale. */
+typedef struct cca_rope {
+    const double *inv_freq; /* head_dim / 2 values in host memory */
+    int64_t half;           /* head_dim / 2 */
+    float scale;
+    bool interleaved; /* pairs (2k, 2k+1); else (k, k + head_dim/2) */
+} cca_rope;
+
+/* Rows of keys and values of one layer: [heads][capacity][head_dim], position p in row
+ * (p - base) mod capacity. */
+typedef struct cca_rows {
+    void *k, *v;
+    cca_dtype k_type, v_type;
+    int64_t heads, capacity, head_dim;
+    int64_t base;
+} cca_rows;
+
+/* What attention reads: raw rows by position, far rows 0, 1, … (cores: heads = query heads,
+ * sinks: heads = key/value heads), and who sees what. */
+typedef struct cca_keys {
+    cca_rows raw, far;
+    cca_rule rule;
+} cca_keys;
+
+typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
+
+/* The table of operations; see the wrappers below for what each does. Entries marked
+ * optional may be NULL: then the wrapper composes simpler ones. */
+typedef struct cca_ops {
+    const char *name; /* "cpu", "cuda" */
+    void (*destroy)(cca_backend *b);
+    void *(*alloc)(cca_backend *b, size_t bytes);
+    void (*release)(cca_backend *b, void *data);
+    void *(*load)(cca_backend *b, const void *host, size_t bytes, bool *owned);
+    void (*upload)(cca_backend *b, void *out, const void *host, size_t bytes);
+    void (*download)(cca_backend *b, void *host, const void *data, size_t bytes);
+    cca_status (*sync)(cca_backend *b, cca_error *err);
+    void (*embed)(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+                  int64_t n);
+    void (*rmsnorm)(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                    const cca_matrix *weight, float eps, int64_t n);
+    void (*matmul)(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+                   int64_t n);
+    void (*angles)(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
+    void (*rope)(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                 int64_t n);
+    void (*swiglu)(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+    void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                  int64_t pos, int64_t n);
+    void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+    void (*pool)(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+                 int64_t pos, int64_t n);
+    void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                   int64_t pos, int64_t n);
+} cca_ops;
+
+/* The part that each backend's own struct begins with. */
+struct cca_backend {
+    const cca_ops *ops;
+    cca_status status; /* the first failure */
+    cca_error error;
+};
+
+/* Records the first failure; later ones are ignored. */
+void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Makes a backend; CCA_NO_MEMORY, CCA_USAGE (thread count) or CCA_RUNTIME (no device). A build
+ * without CUDA has the second entry point, too: it fails and says so. */
+cca_status cca_backend_cpu(cca_backend **out, const cca_backend_options *options, cca_error *err);
+cca_status cca_backend_cuda(cca_backend **out, int device, const cca_backend_options *options,
+                            cca_error *err);
+/* "cpu", "cuda", "cuda:N" or "auto" (the first CUDA device if there is one, else the CPU). */
+cca_status cca_backend_open(cca_backend **out, const char *device,
+                            const cca_backend_options *options, cca_error *err);
+void cca_backend_close(cca_backend *b);
+const char *cca_backend_name(const cca_backend *b);
+
+/* Waits for all operations and reports the first failure. An interruption (CCA_INTERRUPTED)
+ * is cleared by reporting it, everything else sticks. */
+cca_status cca_backend_sync(cca_backend *b, cca_error *err);
+
+/* A zeroed matrix of the backend's own; on failure data is NULL and the failure sticks. */
+void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols);
+/* A matrix of weights from host memory, which must outlive it: borrowed where the device can
+ * read it, else copied. */
+void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols,
+                     const void *host);
+void cca_matrix_free(cca_backend *b, cca_matrix *m);
+/* Bytes of rows × cols values; false where that does not exist. */
+bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols);
+/* Copies the first n rows (f32) to host memory. */
+void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n);
+
+/* Zeroed memory of the backend's own for caches; NULL after a failure. */
+void *cca_backend_alloc(cca_backend *b, size_t bytes);
+void cca_backend_release(cca_backend *b, void *data);
+/* Copies between host memory and the backend's own. */
+void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes);
+void cca_backend_download(cca_backend *b, void *host, const void *data, size_t bytes);
+
+/* out[i] = row ids[i] of table, as f32. Ids must lie inside the table. */
+void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+               int64_t n);
+/* out[i] = x[x_row + i] / sqrt(mean(x²) + eps) * weight. */
+void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                 const cca_matrix *weight, float eps, int64_t n);
+/* Several products of the same n rows of x. */
+void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+                int64_t n);
+/* out[i] = cos, sin of positions pos + i: (n, head_dim), pairs side by side. */
+void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
+/* Rotates each head of x in place by the angles of its row. */
+void cca_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                int64_t n);
+/* gate = silu(gate) * up. */
+void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+/* Rounds n rows of keys and values to the cache type and puts them in as positions pos …. */
+void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                    int64_t pos, int64_t n);
+/* Copies positions pos … pos + n - 1 from one set of rows to another. */
+void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+/* Cores of the groups whose last position lies in [pos, pos + n), from the raw rows and (for
+ * CCA_POOL_QUERY) the rotated queries q of these positions, into the far rows. Paper, eq. 2;
+ * sums in f32, the core rounded once. */
+void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
+              int64_t n);
+/* out = attention of the rotated queries of positions pos … over raw and far rows in one
+ * softmax, scale 1/sqrt(head_dim). Paper, eqs. 3 and 4. */
+void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                int64_t pos, int64_t n);
+
+#endif

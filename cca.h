@@ -1,0 +1,79 @@
+/* CCA-Attention: the policy and its cache.
+ *
+ *     cca_cache_shape shape = {.n_layers = 32, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128,
+ *                              .ctx_size = 131072, .chunk_size = 512,
+ *                              .k_type = CCA_BF16, .v_type = CCA_BF16};
+ *     cca_policy policy;
+ *     cca_policy_make(&policy, CCA_ATTN_CCA, 16, 1024, 0, &err);
+ *     cca_cache *cache;
+ *     cca_cache_new(&cache, backend, &shape, &policy, &err);
+ *     cca_cache_attend(cache, layer, &out, &q, &k, &v, pos, n);    // for each layer
+ *     cca_cache_free(cache);
+ *
+ * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim] and a window of raw
+ * rows [n_kv_heads][s + g][head_dim], a ring: older raw rows are gone. Where everything fits
+ * the window (full attention, or a short context) raw rows are append-only and there are no
+ * cores. A core is pooled the moment its group is complete, since its only query is there
+ * then; when it becomes visible is decided by cca_rule alone. */
+#ifndef CCA_CCA_H
+#define CCA_CCA_H
+
+#include "backend.h"
+
+typedef enum cca_attn {
+    CCA_ATTN_CCA,
+    CCA_ATTN_FULL,
+    CCA_ATTN_MEAN,
+    CCA_ATTN_MAX,
+    CCA_ATTN_WINDOW,
+    CCA_ATTN_SINKS,
+} cca_attn;
+
+typedef struct cca_policy {
+    cca_attn attn;
+    cca_rule rule;
+    cca_pooling pooling;
+} cca_policy;
+
+enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
+
+/* CCA_USAGE unless 1 ≤ g ≤ s, s is a multiple of g, and n_sinks ≥ 1 for CCA_ATTN_SINKS. */
+cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, int64_t window_size,
+                           int64_t n_sinks, cca_error *err);
+
+typedef struct cca_cache_shape {
+    int64_t n_layers, n_heads, n_kv_heads, head_dim;
+    int64_t ctx_size;   /* positions 0 … ctx_size - 1 */
+    int64_t chunk_size; /* most tokens in one call of cca_cache_attend */
+    cca_dtype k_type, v_type;
+} cca_cache_shape;
+
+/* Bytes of a cache, by class. */
+typedef struct cca_cache_size {
+    size_t cores;   /* cores or sinks, all layers */
+    size_t window;  /* raw rows, all layers */
+    size_t scratch; /* window and chunk side by side, one layer */
+} cca_cache_size;
+
+/* CCA_NO_MEMORY where the sizes overflow, CCA_USAGE where head_dim does not suit a type. */
+cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
+                             const cca_policy *policy, cca_error *err);
+
+typedef struct cca_cache cca_cache;
+
+/* Allocates exactly what cca_cache_measure says, in the backend's memory. The backend must
+ * outlive the cache. */
+cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
+                         const cca_policy *policy, cca_error *err);
+void cca_cache_free(cca_cache *cache);
+
+/* One layer's attention of n tokens at positions pos … pos + n - 1, which must follow what is
+ * stored: stores k and v, pools the groups that became complete, attends. q, out: (n, n_heads *
+ * head_dim); k, v: (n, n_kv_heads * head_dim); q and k rotated. n ≤ chunk_size. */
+void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, const cca_matrix *q,
+                      const cca_matrix *k, const cca_matrix *v, int64_t pos, int64_t n);
+
+/* Bytes in use when n_tokens are stored (capacity aside): what progress lines show. */
+size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens);
+
+#endif

@@ -1,0 +1,122 @@
+/* The public interface: an engine is a loaded model, a session is one timeline on it.
+ *
+ *     cca_error err;
+ *     cca_engine *engine;
+ *     if (cca_engine_open(&engine, "model.gguf", NULL, &err) != CCA_OK) ...
+ *     cca_session_options o = cca_session_defaults();
+ *     o.ctx_size = 131072;
+ *     cca_session *session;
+ *     cca_session_new(&session, engine, &o, &err);
+ *     cca_session_eval(session, ids, n, NULL, &err);      // prefill, in chunks
+ *     const float *logits = cca_session_logits(session);  // of the last token
+ *     cca_session_eval(session, &next, 1, NULL, &err);    // decode
+ *     cca_session_free(session);
+ *     cca_engine_close(engine);
+ *
+ * An engine is immutable after opening; sessions on one engine are independent of each other
+ * and each may live on a thread of its own. */
+#ifndef CCA_ENGINE_H
+#define CCA_ENGINE_H
+
+#include "base.h"
+#include "tokenizer.h"
+
+#include <signal.h>
+
+typedef struct cca_engine cca_engine;
+typedef struct cca_session cca_session;
+
+typedef struct cca_engine_options {
+    const char *device; /* NULL or "auto", "cpu", "cuda", "cuda:N" */
+    int n_threads;      /* 0: one a physical core */
+} cca_engine_options;
+
+/* Facts of a loaded model. */
+typedef struct cca_engine_facts {
+    const char *path, *arch, *name, *device, *kernels;
+    int64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
+    int64_t seq_len;                 /* context_length of the file */
+    int64_t trained_length;          /* what the positions were trained for */
+    int64_t group_size, window_size; /* of the file, or the defaults 16 and 1024 */
+    bool cca_keys;                   /* group_size and window_size come from the file */
+    bool tuned;                      /* trained with CCA-Attention */
+    bool tied;
+    const char *rope;        /* in words */
+    const char *weight_type; /* of most of the weights: "q8_0" */
+    uint64_t n_params, weight_bytes, file_bytes;
+    int n_threads;
+} cca_engine_facts;
+
+/* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads). */
+cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_options *options,
+                           cca_error *err);
+void cca_engine_close(cca_engine *engine);
+const cca_engine_facts *cca_engine_info(const cca_engine *engine);
+/* NULL where the model file has no tokenizer. */
+const cca_tokenizer *cca_engine_tokenizer(const cca_engine *engine);
+const cca_gguf *cca_engine_file(const cca_engine *engine);
+
+typedef struct cca_session_options {
+    int64_t ctx_size;                  /* positions; must be given */
+    const char *attn;                  /* "cca", "full", "mean", "max", "window", "sinks:N" */
+    int64_t group_size;                /* 0: the model's; s must be a multiple of g */
+    int64_t window_size;               /* 0: the model's */
+    const char *k_type, *v_type;       /* "f32", "f16", "bf16" */
+    int64_t chunk_size;                /* prefill chunk; 0: 512 */
+    const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
+} cca_session_options;
+
+/* attn "cca", bf16 cache, everything else 0. */
+cca_session_options cca_session_defaults(void);
+
+/* Bytes that a session takes, by class. */
+typedef struct cca_session_size {
+    uint64_t cores, window, activations, total;
+} cca_session_size;
+
+/* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */
+cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
+                               const cca_session_options *options, cca_error *err);
+
+/* The engine must outlive the session. CCA_USAGE, CCA_NO_MEMORY. */
+cca_status cca_session_new(cca_session **out, cca_engine *engine,
+                           const cca_session_options *options, cca_error *err);
+void cca_session_free(cca_session *session);
+
+/* Called after each chunk with the position of its first token and its size; a status other
+ * than CCA_OK (with a message in err) ends the evaluation and is returned. */
+typedef cca_status (*cca_chunk_fn)(void *user, cca_session *session, int64_t pos, int64_t n,
+                                   cca_error *err);
+
+typedef struct cca_eval_options {
+    cca_chunk_fn on_chunk; /* may be NULL */
+    void *user;
+} cca_eval_options;
+
+/* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.
+ * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
+ * vocabulary (nothing done), CCA_INTERRUPTED: the position is the start of the chunk that was
+ * under way. */
+cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
+                            const cca_eval_options *options, cca_error *err);
+
+/* Number of tokens stored, and bytes of cache that they take. */
+int64_t cca_session_pos(const cca_session *session);
+uint64_t cca_session_cache_bytes(const cca_session *session);
+
+/* Logits [vocab_size] of the last token; owned by the session, valid until its next call. NULL
+ * before the first eval. */
+const float *cca_session_logits(cca_session *session, cca_error *err);
+
+/* In on_chunk: logits (n, vocab_size) of rows row … row + n - 1 of this chunk, made in tiles. */
+cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n, float *out,
+                                    cca_error *err);
+
+/* Back to position 0. */
+void cca_session_reset(cca_session *session);
+
+/* The settings in force, after defaults. */
+int64_t cca_session_group_size(const cca_session *session);
+int64_t cca_session_window_size(const cca_session *session);
+
+#endif

@@ -1,0 +1,90 @@
+/* The transformer: configuration, weights, and the one forward pass.
+ *
+ *     cca_model *model;
+ *     cca_model_open(&model, file, backend, &err);       // binds and checks the weights
+ *     cca_state *state;
+ *     cca_state_new(&state, model, backend, &state_options, &err);
+ *     cca_model_forward(state, ids, n, pos, &err);       // n = 1 is decode
+ *     cca_model_logits(state, n - 1, 1, logits, &err);
+ *
+ * The model is immutable and borrows the file's memory; a state is one timeline. */
+#ifndef CCA_MODEL_H
+#define CCA_MODEL_H
+
+#include "backend.h"
+#include "cca.h"
+#include "gguf.h"
+
+typedef enum cca_arch { CCA_ARCH_LLAMA, CCA_ARCH_QWEN2 } cca_arch;
+
+typedef enum cca_rope_kind {
+    CCA_ROPE_PLAIN,
+    CCA_ROPE_LINEAR,
+    CCA_ROPE_FACTORS, /* llama3: a tensor of divisors */
+    CCA_ROPE_YARN,
+} cca_rope_kind;
+
+/* What the keys of the model file say. */
+typedef struct cca_config {
+    cca_arch arch;
+    int64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
+    int64_t seq_len;        /* context_length */
+    int64_t trained_length; /* max(context_length, RoPE factor × original context length) */
+    float norm_eps;
+    bool tied;
+    bool has_bias; /* q, k and v */
+    cca_rope_kind rope_kind;
+    double rope_theta, rope_factor;
+    double rope_original; /* original context length, 0 if not given */
+    double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
+    int64_t group_size, window_size; /* 0: the file does not say */
+    bool tuned;
+} cca_config;
+
+typedef struct cca_model cca_model;
+
+/* Reads the configuration alone: needs the keys and the tensors' names, no data. */
+cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err);
+
+/* Reads the configuration, binds each tensor, checks types and shapes; refuses what is missing
+ * or unknown by name (CCA_BAD_MODEL). file and backend must outlive the model. */
+cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *backend,
+                          cca_error *err);
+void cca_model_close(cca_model *model);
+const cca_config *cca_model_config(const cca_model *model);
+/* Bytes of the weights, and number of parameters. */
+uint64_t cca_model_weight_bytes(const cca_model *model);
+uint64_t cca_model_n_params(const cca_model *model);
+
+typedef struct cca_state_options {
+    int64_t ctx_size, chunk_size;
+    cca_policy policy;
+    cca_dtype k_type, v_type;
+} cca_state_options;
+
+/* Bytes of a state: the cache's, and the activations of a chunk. */
+typedef struct cca_state_size {
+    cca_cache_size cache;
+    size_t activations;
+} cca_state_size;
+
+cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
+                             const cca_state_options *options, cca_error *err);
+
+typedef struct cca_state cca_state;
+
+cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *backend,
+                         const cca_state_options *options, cca_error *err);
+void cca_state_free(cca_state *state);
+const cca_cache *cca_state_cache(const cca_state *state);
+
+/* Runs n ≤ chunk_size tokens at positions pos …; their final hidden states stay in the state
+ * until the next call. */
+cca_status cca_model_forward(cca_state *state, const int32_t *ids, int64_t n, int64_t pos,
+                             cca_error *err);
+
+/* Logits (n, vocab_size) of rows row … row + n - 1 of the last forward, into host memory; made
+ * in tiles of a few rows. */
+cca_status cca_model_logits(cca_state *state, int64_t row, int64_t n, float *out, cca_error *err);
+
+#endif

@@ -1,0 +1,81 @@
+/* Text to token ids and back.
+ *
+ *     cca_tokenizer *tok;
+ *     cca_tokenizer_open(&tok, file, &err);               // NULL where the file has none
+ *     cca_tokens tokens = {0};
+ *     if (cca_tokenizer_info(tok)->add_bos) cca_tokens_push(&tokens, info->bos, 0);
+ *     cca_tokenizer_encode(&tokens, tok, text, size, CCA_ENCODE_START, &err);
+ *     ...
+ *     cca_tokens_free(&tokens);
+ *     cca_tokenizer_close(tok);
+ *
+ * A tokenizer is immutable after opening and may be shared by threads. */
+#ifndef CCA_TOKENIZER_H
+#define CCA_TOKENIZER_H
+
+#include "base.h"
+#include "gguf.h"
+
+typedef struct cca_tokenizer cca_tokenizer;
+
+/* A growing list of ids, each with the offset of its first byte in the text it came from. */
+typedef struct cca_tokens {
+    int32_t *ids;
+    uint64_t *offsets;
+    size_t n, capacity;
+} cca_tokens;
+
+typedef struct cca_tokenizer_facts {
+    const char *kind; /* "sentencepiece" */
+    int32_t vocab_size;
+    int32_t bos, eos, unk, pad; /* -1 where there is none */
+    bool add_bos;               /* a text starts with bos */
+    bool dummy_prefix;          /* the first text after bos gets a space in front */
+} cca_tokenizer_facts;
+
+typedef enum cca_encode_flags {
+    CCA_ENCODE_START = 1,   /* the first text after BOS: gets the dummy prefix, if any */
+    CCA_ENCODE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
+} cca_encode_flags;
+
+/* Appends one id; false without memory. */
+bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset);
+void cca_tokens_free(cca_tokens *tokens);
+
+/* Reads the tokenizer of a model file: the original SentencePiece bytes where the file has
+ * them (cca.tokenizer.sentencepiece), else one rebuilt from tokenizer.ggml.*. *out is NULL
+ * and the status CCA_OK where the file says it has none (no_vocab) or has no such keys. */
+cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err);
+
+/* From the bytes of a SentencePiece model; name is for messages. */
+cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *model, size_t size,
+                                            const char *name, cca_error *err);
+
+void cca_tokenizer_close(cca_tokenizer *tok);
+
+const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
+
+/* Appends the ids of size bytes of valid UTF-8 (NUL allowed) to *out; offsets count from the
+ * start of text. flags: any of cca_encode_flags. Adds no BOS. Control tokens written out in
+ * the text stay plain text without CCA_ENCODE_SPECIAL. Time is linear and memory bounded:
+ * a long text is encoded in pieces cut where that cannot change the ids. */
+cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                                size_t size, unsigned flags, cca_error *err);
+
+/* The bytes that a token stands for: a byte token gives its byte, a control token nothing
+ * (its name with special true), a piece its text with plain spaces. Valid as long as tok.
+ * Ids out of range give nothing. */
+const char *cca_tokenizer_bytes(size_t *size, const cca_tokenizer *tok, int32_t id, bool special);
+
+/* The piece as it stands in the vocabulary (for listings); NUL-terminated. */
+const char *cca_tokenizer_piece(const cca_tokenizer *tok, int32_t id);
+
+bool cca_tokenizer_is_control(const cca_tokenizer *tok, int32_t id);
+
+/* The token of a single byte, -1 where the vocabulary has none. */
+int32_t cca_tokenizer_byte_token(const cca_tokenizer *tok, uint8_t byte);
+
+/* Whether generation ends at id (eos and further end tokens of the file). */
+bool cca_tokenizer_is_end(const cca_tokenizer *tok, int32_t id);
+
+#endif
