@@ -20,7 +20,7 @@
 #define CCA_BACKEND_H
 
 #include "base.h"
-#include "cca_rule.h"
+#include "cca_keys.h"
 #include "dtype.h"
 
 #include <signal.h>
@@ -48,34 +48,8 @@ typedef struct cca_product {
     bool accumulate;
 } cca_product;
 
-/* How positions turn into angles: angle = pos * inv_freq[k], cos and sin times scale. */
-typedef struct cca_rope {
-    const double *inv_freq; /* head_dim / 2 values in host memory */
-    int64_t half;           /* head_dim / 2 */
-    float scale;
-    bool interleaved; /* pairs (2k, 2k+1); else (k, k + head_dim/2) */
-} cca_rope;
-
-/* Rows of keys and values of one layer: [heads][capacity][head_dim], position p in row
- * (p - base) mod capacity. */
-typedef struct cca_rows {
-    void *k, *v;
-    cca_dtype k_type, v_type;
-    int64_t heads, capacity, head_dim;
-    int64_t base;
-} cca_rows;
-
-/* What attention reads: raw rows by position, far rows 0, 1, … (cores: heads = query heads,
- * sinks: heads = key/value heads), and who sees what. */
-typedef struct cca_keys {
-    cca_rows raw, far;
-    cca_rule rule;
-} cca_keys;
-
-typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
-
-/* The table of operations; see the wrappers below for what each does. Entries marked
- * optional may be NULL: then the wrapper composes simpler ones. */
+/* The table of operations; see the wrappers below for what each does. The wrappers have
+ * checked all shapes before. */
 typedef struct cca_ops {
     const char *name; /* "cpu", "cuda" */
     void (*destroy)(cca_backend *b);
@@ -92,8 +66,8 @@ typedef struct cca_ops {
     void (*matmul)(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
                    int64_t n);
     void (*angles)(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
-    void (*rope)(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
-                 int64_t n);
+    void (*rotate)(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                   int64_t n);
     void (*swiglu)(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
     void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                   int64_t pos, int64_t n);
@@ -107,7 +81,8 @@ typedef struct cca_ops {
 /* The part that each backend's own struct begins with. */
 struct cca_backend {
     const cca_ops *ops;
-    cca_status status; /* the first failure */
+    const volatile sig_atomic_t *stop; /* may be NULL */
+    cca_status status;                 /* the first failure */
     cca_error error;
 };
 

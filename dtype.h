@@ -14,6 +14,7 @@
 
 #include "base.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef enum cca_dtype {
@@ -107,6 +108,94 @@ static inline uint16_t cca_f32_to_f16(float f) {
     }
     uint32_t odd = (magnitude >> 13) & 1u;
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+/* The rows themselves, inline so that each kernel variant compiles them with its own
+ * instructions; elsewhere call cca_dtype_decode and cca_dtype_encode. */
+
+static inline void cca_decode_q8_0(float *out, const cca_q8_0 *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++) {
+        float d = cca_f16_to_f32(in[b].scale);
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
+            out[b * CCA_QUANT_BLOCK + k] = d * (float)in[b].q[k];
+        }
+    }
+}
+
+static inline void cca_decode_q4_0(float *out, const cca_q4_0 *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++) {
+        float d = cca_f16_to_f32(in[b].scale);
+        float *row = out + b * CCA_QUANT_BLOCK;
+        for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
+            row[k] = d * (float)((in[b].q[k] & 15) - 8);
+            row[k + CCA_QUANT_BLOCK / 2] = d * (float)((in[b].q[k] >> 4) - 8);
+        }
+    }
+}
+
+static inline void cca_row_decode(float *out, cca_dtype type, const void *in, int64_t n) {
+    const uint16_t *half = in;
+    switch (type) {
+    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *out); break;
+    case CCA_F16:
+        for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(half[i]);
+        break;
+    case CCA_BF16:
+        for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(half[i]);
+        break;
+    case CCA_Q8_0: cca_decode_q8_0(out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_decode_q4_0(out, in, n / CCA_QUANT_BLOCK); break;
+    }
+}
+
+/* The scale is the largest magnitude over 127; what it leaves over is rounded to nearest. */
+static inline void cca_encode_q8_0(cca_q8_0 *out, const float *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+        float largest = 0;
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) largest = fmaxf(largest, fabsf(in[k]));
+        float d = largest / 127;
+        float inverse = d > 0 ? 1 / d : 0;
+        out[b].scale = cca_f32_to_f16(d);
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) out[b].q[k] = (int8_t)roundf(in[k] * inverse);
+    }
+}
+
+static inline uint8_t cca_nibble(float x) {
+    int q = (int)(x + 8.5f);
+    return (uint8_t)(q > 15 ? 15 : q);
+}
+
+/* The value of largest magnitude becomes q = 0, that is -8 d: the side with one step more. */
+static inline void cca_encode_q4_0(cca_q4_0 *out, const float *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+        float extreme = 0;
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
+            if (fabsf(in[k]) > fabsf(extreme)) extreme = in[k];
+        }
+        float d = extreme / -8;
+        float inverse = d != 0 ? 1 / d : 0;
+        out[b].scale = cca_f32_to_f16(d);
+        for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
+            uint8_t low = cca_nibble(in[k] * inverse);
+            uint8_t high = cca_nibble(in[k + CCA_QUANT_BLOCK / 2] * inverse);
+            out[b].q[k] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
+static inline void cca_row_encode(void *out, cca_dtype type, const float *in, int64_t n) {
+    uint16_t *half = out;
+    switch (type) {
+    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *in); break;
+    case CCA_F16:
+        for (int64_t i = 0; i < n; i++) half[i] = cca_f32_to_f16(in[i]);
+        break;
+    case CCA_BF16:
+        for (int64_t i = 0; i < n; i++) half[i] = cca_f32_to_bf16(in[i]);
+        break;
+    case CCA_Q8_0: cca_encode_q8_0(out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_encode_q4_0(out, in, n / CCA_QUANT_BLOCK); break;
+    }
 }
 
 #endif
