@@ -107,7 +107,12 @@ cca_status cca_gguf_str(cca_gguf_string *out, const cca_gguf *file, const char *
 cca_status cca_gguf_arr(cca_gguf_array *out, const cca_gguf *file, const char *key, bool required,
                         cca_error *err);
 
-/* Element i of an array of numbers or bools, converted. */
+/* Element i of an array of numbers or bools, converted; strings and i ≥ n give 0. */
 double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i);
+
+/* Compares the bytes of each tensor with the key cca.crc32 (an array of u32, one a tensor in
+ * file order). *checked is false where the file has no such key. CCA_BAD_MODEL names the first
+ * tensor that differs. Reads the whole file, on all cores. */
+cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *err);
 
 #endif
