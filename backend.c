@@ -1,0 +1,198 @@
+#include "backend.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...) {
+    if (b->status != CCA_OK) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(b->error.text, sizeof b->error.text, format, args);
+    va_end(args);
+    b->status = status;
+}
+
+cca_status cca_backend_open(cca_backend **out, const char *device,
+                            const cca_backend_options *options, cca_error *err) {
+    *out = NULL;
+    if (strcmp(device, "cpu") == 0) return cca_backend_cpu(out, options, err);
+    if (strcmp(device, "auto") == 0) {
+        if (cca_backend_cuda(out, 0, options, NULL) == CCA_OK) return CCA_OK;
+        return cca_backend_cpu(out, options, err);
+    }
+    if (strcmp(device, "cuda") == 0) return cca_backend_cuda(out, 0, options, err);
+    if (strncmp(device, "cuda:", 5) == 0) {
+        char *end;
+        long index = strtol(device + 5, &end, 10);
+        if (end != device + 5 && *end == '\0' && index >= 0 && index < 1024) {
+            return cca_backend_cuda(out, (int)index, options, err);
+        }
+    }
+    return cca_fail(err, CCA_USAGE, "device '%s': use auto, cpu, cuda or cuda:N", device);
+}
+
+void cca_backend_close(cca_backend *b) {
+    if (b) b->ops->destroy(b);
+}
+
+const char *cca_backend_name(const cca_backend *b) {
+    return b->ops->name;
+}
+
+cca_status cca_backend_sync(cca_backend *b, cca_error *err) {
+    cca_error device_error;
+    cca_status status = b->ops->sync(b, &device_error);
+    if (status != CCA_OK) cca_backend_fail(b, status, "%s", device_error.text);
+    if (b->status == CCA_OK) return CCA_OK;
+    status = cca_fail(err, b->status, "%s", b->error.text);
+    if (status == CCA_INTERRUPTED) b->status = CCA_OK;
+    return status;
+}
+
+/* Whether an operation may run: nothing failed before, nobody asked to stop, shapes fit. */
+static bool ready(cca_backend *b, const char *operation, bool shapes_fit) {
+    if (b->status != CCA_OK) return false;
+    if (b->stop && *b->stop) {
+        cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
+    } else if (!shapes_fit) {
+        cca_backend_fail(b, CCA_RUNTIME, "%s: the shapes of its operands do not fit", operation);
+    }
+    return b->status == CCA_OK;
+}
+
+bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols) {
+    size_t row_bytes;
+    return rows >= 0 && cca_dtype_row_bytes(&row_bytes, type, cols) &&
+           cca_mul(out, row_bytes, (size_t)rows);
+}
+
+void *cca_backend_alloc(cca_backend *b, size_t bytes) {
+    return b->status == CCA_OK ? b->ops->alloc(b, bytes) : NULL;
+}
+
+void cca_backend_release(cca_backend *b, void *data) {
+    if (data) b->ops->release(b, data);
+}
+
+void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes) {
+    if (ready(b, "upload", true)) b->ops->upload(b, out, host, bytes);
+}
+
+void cca_backend_download(cca_backend *b, void *host, const void *data, size_t bytes) {
+    if (ready(b, "download", true)) b->ops->download(b, host, data, bytes);
+}
+
+void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols) {
+    size_t bytes = 0;
+    *out = (cca_matrix){.type = type, .rows = rows, .cols = cols, .owned = true};
+    if (!cca_matrix_bytes(&bytes, type, rows, cols)) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no matrix of %lld × %lld %s values can exist",
+                         (long long)rows, (long long)cols, cca_dtype_name(type));
+        return;
+    }
+    out->data = cca_backend_alloc(b, bytes);
+}
+
+void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols,
+                     const void *host) {
+    size_t bytes = 0;
+    *out = (cca_matrix){.type = type, .rows = rows, .cols = cols};
+    if (ready(b, "load", cca_matrix_bytes(&bytes, type, rows, cols))) {
+        out->data = b->ops->load(b, host, bytes, &out->owned);
+    }
+}
+
+void cca_matrix_free(cca_backend *b, cca_matrix *m) {
+    if (m->owned) cca_backend_release(b, m->data);
+    m->data = NULL;
+}
+
+/* Activations of n tokens, width values each. */
+static bool holds(const cca_matrix *m, int64_t n, int64_t width) {
+    return m->type == CCA_F32 && n >= 0 && m->rows >= n && m->cols == width;
+}
+
+void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n) {
+    if (ready(b, "download", holds(m, n, m->cols))) {
+        b->ops->download(b, host, m->data, (size_t)n * (size_t)m->cols * sizeof *host);
+    }
+}
+
+void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+               int64_t n) {
+    bool fit = holds(out, n, table->cols);
+    for (int64_t i = 0; fit && i < n; i++) fit = ids[i] >= 0 && ids[i] < table->rows;
+    if (ready(b, "embed", fit)) b->ops->embed(b, out, table, ids, n);
+}
+
+void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                 const cca_matrix *weight, float eps, int64_t n) {
+    bool fit = holds(out, n, x->cols) && x_row >= 0 && holds(x, x_row + n, x->cols) &&
+               holds(weight, 1, x->cols);
+    if (ready(b, "rmsnorm", fit)) b->ops->rmsnorm(b, out, x, x_row, weight, eps, n);
+}
+
+void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+                int64_t n) {
+    bool fit = holds(x, n, x->cols);
+    for (int i = 0; fit && i < n_products; i++) {
+        const cca_product *p = &products[i];
+        fit = holds(p->out, n, p->weight->rows) && p->weight->cols == x->cols &&
+              (!p->bias || holds(p->bias, 1, p->out->cols));
+    }
+    if (ready(b, "matmul", fit)) b->ops->matmul(b, products, n_products, x, n);
+}
+
+void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
+    if (ready(b, "angles", holds(out, n, 2 * rope->half) && pos >= 0)) {
+        b->ops->angles(b, out, rope, pos, n);
+    }
+}
+
+void cca_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                int64_t n) {
+    bool fit =
+        holds(angles, n, 2 * rope->half) && holds(x, n, x->cols) && x->cols % (2 * rope->half) == 0;
+    if (ready(b, "rotate", fit)) b->ops->rotate(b, x, angles, rope, n);
+}
+
+void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    bool fit = holds(gate, n, up->cols) && holds(up, n, up->cols);
+    if (ready(b, "swiglu", fit)) b->ops->swiglu(b, gate, up, n);
+}
+
+void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                    int64_t pos, int64_t n) {
+    int64_t width = rows->heads * rows->head_dim;
+    bool fit = holds(k, n, width) && holds(v, n, width) && n <= rows->capacity && pos >= rows->base;
+    if (ready(b, "store", fit)) b->ops->store(b, rows, k, v, pos, n);
+}
+
+void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    bool fit = out->heads == in->heads && out->head_dim == in->head_dim &&
+               out->k_type == in->k_type && out->v_type == in->v_type && n <= out->capacity &&
+               n <= in->capacity && pos >= out->base && pos >= in->base;
+    if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
+}
+
+void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
+              int64_t n) {
+    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
+    int64_t hd = keys->far.head_dim;
+    bool fit = holds(q, n, keys->far.heads * hd) && keys->raw.head_dim == hd &&
+               keys->far.heads % keys->raw.heads == 0 &&
+               (count == 0 || first + count <= keys->far.capacity);
+    if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, keys, q, pooling, pos, n);
+}
+
+void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                int64_t pos, int64_t n) {
+    int64_t far = n > 0 ? cca_rule_far(&keys->rule, pos + n - 1) : 0;
+    bool fit = holds(out, n, q->cols) && holds(q, n, q->cols) &&
+               q->cols % keys->raw.head_dim == 0 &&
+               (q->cols / keys->raw.head_dim) % keys->raw.heads == 0 &&
+               (far == 0 || far <= keys->far.capacity);
+    if (ready(b, "attend", fit)) b->ops->attend(b, out, keys, q, pos, n);
+}

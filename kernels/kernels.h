@@ -1,0 +1,110 @@
+/* The inner loops of the CPU backend: one list of functions, one variant an instruction set.
+ *
+ *     const cca_kernels *k = cca_kernels_best();
+ *     k->dot_tile(out, n_rows, x, dim, n_tokens, w, dim, n_rows, dim);
+ *
+ * "plain" is the oracle of the others: scalar loops that follow the definitions, with sums in
+ * double. "generic" and the named instruction sets are one source (simd.h) compiled for vectors
+ * of different width. All are free of threads and allocations; scratch memory comes from the
+ * caller. A function's result for a token does not depend on the tokens it is called with. */
+#ifndef CCA_KERNELS_H
+#define CCA_KERNELS_H
+
+#include "cca_keys.h"
+
+enum {
+    CCA_TILE_Q = 32, /* most queries of one attention tile */
+    CCA_TILE_K = 64, /* keys looked at together */
+};
+
+/* Attention of queries at positions pos + row …: q and out hold one row a position,
+ * n_heads * head_dim wide. */
+typedef struct cca_attend_args {
+    const cca_keys *keys;
+    const float *q;
+    float *out;
+    int64_t n_heads;
+    int64_t pos;
+} cca_attend_args;
+
+/* Pooling of groups into keys->far; q as above, row 0 at position pos (unused unless
+ * pooling is CCA_POOL_QUERY). */
+typedef struct cca_pool_args {
+    const cca_keys *keys;
+    const float *q;
+    cca_pooling pooling;
+    int64_t n_heads;
+    int64_t pos;
+} cca_pool_args;
+
+typedef struct cca_kernels {
+    const char *name;
+
+    /* n values of a type to float and back. */
+    void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
+    void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
+
+    /* out[i * ld_out + j] += sum over k < n of a[i * lda + k] * b[j * ldb + k]. */
+    void (*dot_tile)(float *out, int64_t ld_out, const float *a, int64_t lda, int64_t n_a,
+                     const float *b, int64_t ldb, int64_t n_b, int64_t n);
+
+    /* out = x / sqrt(mean(x²) + eps) * weight. */
+    void (*rmsnorm)(float *out, const float *x, const float *weight, float eps, int64_t n);
+
+    /* gate = gate / (1 + exp(-gate)) * up. */
+    void (*swiglu)(float *gate, const float *up, int64_t n);
+
+    /* One tile of queries of one head: rows row … row + n - 1, n ≤ CCA_TILE_Q. scratch: 64-byte
+     * aligned, cca_attend_scratch(head_dim) floats. */
+    void (*attend)(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
+                   float *scratch);
+
+    /* The core of one group for one head. scratch: cca_pool_scratch(group_size, head_dim). */
+    void (*pool)(const cca_pool_args *args, int64_t head, int64_t group, float *scratch);
+} cca_kernels;
+
+/* Floats of scratch memory. */
+static inline int64_t cca_attend_scratch(int64_t head_dim) {
+    int64_t width = (head_dim + 15) / 16 * 16;
+    return CCA_TILE_Q * (CCA_TILE_K + 2 * width + 2) + 2 * CCA_TILE_K * width + 64;
+}
+
+static inline int64_t cca_pool_scratch(int64_t group_size, int64_t head_dim) {
+    return group_size + 3 * head_dim + 64;
+}
+
+/* Rotates n_heads heads of a row in place; angles: cos and sin of each pair. Not worth a
+ * variant of its own. */
+static inline void cca_rotate_row(float *x, const float *angles, int64_t n_heads, int64_t half,
+                                  bool interleaved) {
+    int64_t step = interleaved ? 2 : 1;
+    int64_t other = interleaved ? 1 : half;
+    for (int64_t h = 0; h < n_heads; h++, x += 2 * half) {
+        for (int64_t k = 0; k < half; k++) {
+            float cos = angles[2 * k], sin = angles[2 * k + 1];
+            float a = x[k * step], b = x[k * step + other];
+            x[k * step] = a * cos - b * sin;
+            x[k * step + other] = b * cos + a * sin;
+        }
+    }
+}
+
+/* Where a head's row of keys or values starts. */
+static inline const void *cca_row_at(const void *rows, cca_dtype type, const cca_rows *shape,
+                                     int64_t head, int64_t row) {
+    size_t width = 0;
+    cca_dtype_row_bytes(&width, type, shape->head_dim);
+    return (const char *)rows + (size_t)(head * shape->capacity + row) * width;
+}
+
+/* The fastest variant this machine can run; a variant by its name (NULL if there is none or
+ * the machine cannot run it); and by index, NULL behind the last. */
+const cca_kernels *cca_kernels_best(void);
+const cca_kernels *cca_kernels_find(const char *name);
+const cca_kernels *cca_kernels_at(int index);
+
+extern const cca_kernels cca_kernels_plain;
+extern const cca_kernels cca_kernels_generic;
+extern const cca_kernels cca_kernels_avx2;
+
+#endif

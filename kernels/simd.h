@@ -1,0 +1,375 @@
+/* The vector variants' one source: included by a file per instruction set, which defines
+ * CCA_SIMD_WIDTH (floats in a vector), CCA_SIMD_TABLE and CCA_SIMD_NAME and is compiled with
+ * that set's flags. Vectors are the compiler's own vector types, so nothing here names an
+ * instruction.
+ *
+ * Each output of dot_tile is the sum of CCA_SIMD_WIDTH lanes in a fixed order, wherever it lies
+ * in the tile: the same row gives the same bits in any company and for any number of threads. */
+#include "kernels/kernels.h"
+
+enum { WIDTH = CCA_SIMD_WIDTH };
+
+typedef float vec __attribute__((vector_size(WIDTH * 4)));
+typedef int32_t ivec __attribute__((vector_size(WIDTH * 4)));
+typedef float vec_unaligned __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const float *p) {
+    return *(const vec_unaligned *)p;
+}
+
+INLINE void store(float *p, vec v) {
+    *(vec_unaligned *)p = v;
+}
+
+INLINE vec splat(float x) {
+    return x - (vec){0};
+}
+
+INLINE float sum_lanes(vec v) {
+    float lanes[WIDTH];
+    store(lanes, v);
+    for (int half = WIDTH / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+}
+
+INLINE float max_lanes(vec v) {
+    float largest = v[0];
+    for (int i = 1; i < WIDTH; i++) largest = v[i] > largest ? v[i] : largest;
+    return largest;
+}
+
+INLINE vec select(ivec mask, vec yes, vec no) {
+    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+/* e^x to about one unit in the last place: x = n ln 2 + r with |r| ≤ ln 2 / 2, a Taylor
+ * polynomial in r, and n put into the exponent. Below -87 the result is 0, above 88 it
+ * stays that of 88. Adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits. */
+INLINE vec vec_exp(vec x) {
+    const vec magic = splat(0x1.8p23f);
+    ivec underflow = x < splat(-87.0f);
+    x = select(x > splat(88.0f), splat(88.0f), x);
+    vec shifted = x * splat(0x1.715476p0f) + magic;
+    vec n = shifted - magic;
+    vec r = x - n * splat(0x1.62e4p-1f);
+    r = r - n * splat(0x1.7f7d1cp-20f);
+    vec p = splat(1.0f / 5040);
+    p = p * r + splat(1.0f / 720);
+    p = p * r + splat(1.0f / 120);
+    p = p * r + splat(1.0f / 24);
+    p = p * r + splat(1.0f / 6);
+    p = p * r + splat(0.5f);
+    p = p * r + splat(1.0f);
+    p = p * r + splat(1.0f);
+    ivec exponent = (((ivec)shifted - (ivec)magic) + 127) << 23;
+    return select(underflow, splat(0), p * (vec)exponent);
+}
+
+static void decode(float *out, cca_dtype type, const void *in, int64_t n) {
+    cca_row_decode(out, type, in, n);
+}
+
+static void encode(void *out, cca_dtype type, const float *in, int64_t n) {
+    cca_row_encode(out, type, in, n);
+}
+
+/* n_a ≤ 3 rows times n_b ≤ 4 rows, both constant after inlining, so that the sums stay in
+ * registers. */
+INLINE void dot_block(float *out, int64_t ld_out, const float *a, int64_t lda, const int n_a,
+                      const float *b, int64_t ldb, const int n_b, int64_t n) {
+    vec sum[3][4] = {0};
+    int64_t k = 0;
+    for (; k + WIDTH <= n; k += WIDTH) {
+        vec x[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < n_a; i++) x[i] = load(a + i * lda + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < n_b; j++) {
+            vec y = load(b + j * ldb + k);
+#pragma GCC unroll 3
+            for (int i = 0; i < n_a; i++) sum[i][j] += x[i] * y;
+        }
+    }
+#pragma GCC unroll 3
+    for (int i = 0; i < n_a; i++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < n_b; j++) {
+            float total = sum_lanes(sum[i][j]);
+            for (int64_t t = k; t < n; t++) total += a[i * lda + t] * b[j * ldb + t];
+            out[i * ld_out + j] += total;
+        }
+    }
+}
+
+INLINE void dot_rows(float *out, int64_t ld_out, const float *a, int64_t lda, const int n_a,
+                     const float *b, int64_t ldb, int64_t n_b, int64_t n) {
+    int64_t j = 0;
+    for (; j + 4 <= n_b; j += 4) dot_block(out + j, ld_out, a, lda, n_a, b + j * ldb, ldb, 4, n);
+    for (; j < n_b; j++) dot_block(out + j, ld_out, a, lda, n_a, b + j * ldb, ldb, 1, n);
+}
+
+static void dot_tile(float *out, int64_t ld_out, const float *a, int64_t lda, int64_t n_a,
+                     const float *b, int64_t ldb, int64_t n_b, int64_t n) {
+    int64_t i = 0;
+    for (; i + 3 <= n_a; i += 3) {
+        dot_rows(out + i * ld_out, ld_out, a + i * lda, lda, 3, b, ldb, n_b, n);
+    }
+    for (; i < n_a; i++) dot_rows(out + i * ld_out, ld_out, a + i * lda, lda, 1, b, ldb, n_b, n);
+}
+
+static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
+    vec squares = {0};
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) squares += load(x + i) * load(x + i);
+    float sum = sum_lanes(squares);
+    for (; i < n; i++) sum += x[i] * x[i];
+    float scale = 1 / sqrtf(sum / (float)n + eps);
+    for (i = 0; i < n; i++) out[i] = x[i] * scale * weight[i];
+}
+
+static void swiglu(float *gate, const float *up, int64_t n) {
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        float g[WIDTH] = {0}, u[WIDTH] = {0};
+        size_t bytes = (size_t)cca_min(WIDTH, n - i) * sizeof *g;
+        memcpy(g, gate + i, bytes);
+        memcpy(u, up + i, bytes);
+        vec x = load(g);
+        store(g, x / (splat(1) + vec_exp(-x)) * load(u));
+        memcpy(gate + i, g, bytes);
+    }
+}
+
+/* out[i] += sum over k of p[i * ldp + k] * v[k * ldv …]: n_i ≤ 4 rows, two vectors wide. */
+INLINE void weigh_block(float *out, int64_t ld_out, const float *p, int64_t ldp, const int n_i,
+                        const float *v, int64_t ldv, int64_t n_k, const int n_v) {
+    vec sum[4][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < n_i; i++) {
+#pragma GCC unroll 2
+        for (int c = 0; c < n_v; c++) sum[i][c] = load(out + i * ld_out + c * WIDTH);
+    }
+    for (int64_t k = 0; k < n_k; k++) {
+        vec row[2];
+#pragma GCC unroll 2
+        for (int c = 0; c < n_v; c++) row[c] = load(v + k * ldv + c * WIDTH);
+#pragma GCC unroll 4
+        for (int i = 0; i < n_i; i++) {
+            vec weight = splat(p[i * ldp + k]);
+#pragma GCC unroll 2
+            for (int c = 0; c < n_v; c++) sum[i][c] += weight * row[c];
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_i; i++) {
+#pragma GCC unroll 2
+        for (int c = 0; c < n_v; c++) store(out + i * ld_out + c * WIDTH, sum[i][c]);
+    }
+}
+
+INLINE void weigh_rows(float *out, const float *p, int64_t ldp, const int n_i, const float *v,
+                       int64_t width, int64_t n_k) {
+    int64_t c = 0;
+    for (; c + 2 * WIDTH <= width; c += 2 * WIDTH) {
+        weigh_block(out + c, width, p, ldp, n_i, v + c, width, n_k, 2);
+    }
+    for (; c < width; c += WIDTH) weigh_block(out + c, width, p, ldp, n_i, v + c, width, n_k, 1);
+}
+
+/* The online softmax's state of one tile of queries, in scratch memory. width is head_dim,
+ * rounded up; the columns beyond it stay 0. */
+typedef struct attend_tile {
+    const cca_attend_args *args;
+    int64_t head, row, n, head_dim, width;
+    float *scores;  /* [CCA_TILE_Q][CCA_TILE_K] */
+    float *q;       /* [CCA_TILE_Q][width], scaled */
+    float *out;     /* [CCA_TILE_Q][width], not yet divided by total */
+    float *k, *v;   /* [CCA_TILE_K][width] */
+    float *largest; /* [CCA_TILE_Q] */
+    float *total;   /* [CCA_TILE_Q] */
+} attend_tile;
+
+static void tile_begin(attend_tile *t, const cca_attend_args *args, int64_t head, int64_t row,
+                       int64_t n, float *scratch) {
+    int64_t hd = args->keys->raw.head_dim, width = (hd + 15) / 16 * 16;
+    float *scores = scratch, *q = scores + CCA_TILE_Q * CCA_TILE_K;
+    float *out = q + CCA_TILE_Q * width, *k = out + CCA_TILE_Q * width;
+    float *v = k + CCA_TILE_K * width, *largest = v + CCA_TILE_K * width;
+    *t = (attend_tile){
+        args, head, row, n, hd, width, scores, q, out, k, v, largest, largest + CCA_TILE_Q};
+    memset(q, 0, (size_t)(v + CCA_TILE_K * width - q) * sizeof *q);
+    float scale = 1 / sqrtf((float)hd);
+    for (int64_t i = 0; i < n; i++) {
+        const float *in = args->q + ((row + i) * args->n_heads + head) * hd;
+        for (int64_t d = 0; d < hd; d++) q[i * width + d] = in[d] * scale;
+        t->largest[i] = -INFINITY;
+        t->total[i] = 0;
+    }
+}
+
+/* Scores of n_k keys become weights relative to each row's largest score so far, and what was
+ * summed up before is brought to the same scale. A row that has seen no key yet keeps -inf and
+ * weighs nothing. */
+static void tile_softmax(attend_tile *t, int64_t n_k) {
+    for (int64_t i = 0; i < t->n; i++) {
+        float *s = t->scores + i * CCA_TILE_K, *out = t->out + i * t->width;
+        for (int64_t k = n_k; k < (n_k + WIDTH - 1) / WIDTH * WIDTH; k++) s[k] = -INFINITY;
+        vec m = splat(t->largest[i]);
+        for (int64_t k = 0; k < n_k; k += WIDTH) m = select(load(s + k) > m, load(s + k), m);
+        float largest = max_lanes(m);
+        if (largest == -INFINITY) {
+            memset(s, 0, (size_t)n_k * sizeof *s);
+            continue;
+        }
+        vec sum = {0};
+        for (int64_t k = 0; k < n_k; k += WIDTH) {
+            vec p = vec_exp(load(s + k) - splat(largest));
+            store(s + k, p);
+            sum += p;
+        }
+        if (largest > t->largest[i]) {
+            float shrink = expf(t->largest[i] - largest);
+            t->total[i] *= shrink;
+            for (int64_t d = 0; d < t->width; d++) out[d] *= shrink;
+            t->largest[i] = largest;
+        }
+        t->total[i] += sum_lanes(sum);
+    }
+}
+
+/* Takes n_k keys from row `at` of some rows: scores, mask, softmax, weighted values. Query i
+ * sees those from see[i].begin up to see[i].end, counted from the first of them. */
+static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n_k, bool masked,
+                     const int64_t (*see)[2]) {
+    int64_t head = t->head / (t->args->n_heads / rows->heads);
+    for (int64_t k = 0; k < n_k; k++) {
+        decode(t->k + k * t->width, rows->k_type,
+               cca_row_at(rows->k, rows->k_type, rows, head, at + k), t->head_dim);
+        decode(t->v + k * t->width, rows->v_type,
+               cca_row_at(rows->v, rows->v_type, rows, head, at + k), t->head_dim);
+    }
+    for (int64_t i = 0; i < t->n; i++) {
+        memset(t->scores + i * CCA_TILE_K, 0, CCA_TILE_K * sizeof(float));
+    }
+    dot_tile(t->scores, CCA_TILE_K, t->q, t->width, t->n, t->k, t->width, n_k, t->width);
+    for (int64_t i = 0; masked && i < t->n; i++) {
+        float *s = t->scores + i * CCA_TILE_K;
+        for (int64_t k = 0; k < n_k; k++) {
+            if (k < see[i][0] || k >= see[i][1]) s[k] = -INFINITY;
+        }
+    }
+    tile_softmax(t, n_k);
+    int64_t i = 0;
+    for (; i + 4 <= t->n; i += 4) {
+        weigh_rows(t->out + i * t->width, t->scores + i * CCA_TILE_K, CCA_TILE_K, 4, t->v, t->width,
+                   n_k);
+    }
+    for (; i < t->n; i++) {
+        weigh_rows(t->out + i * t->width, t->scores + i * CCA_TILE_K, CCA_TILE_K, 1, t->v, t->width,
+                   n_k);
+    }
+}
+
+static void attend(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
+                   float *scratch) {
+    const cca_keys *keys = args->keys;
+    const cca_rule *rule = &keys->rule;
+    int64_t pos = args->pos + row, see[CCA_TILE_Q][2];
+    cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
+    attend_tile t;
+    tile_begin(&t, args, head, row, n, scratch);
+    for (int64_t c = span.raw_begin, n_k; c < span.raw_end; c += n_k) {
+        n_k = cca_min(cca_min(CCA_TILE_K, span.raw_end - c), cca_rows_run(&keys->raw, c));
+        for (int64_t i = 0; i < n; i++) {
+            see[i][0] = cca_rule_raw_begin(rule, pos + i) - c;
+            see[i][1] = pos + i + 1 - c;
+        }
+        bool masked = cca_rule_raw_masked(rule, &span, c, n_k);
+        tile_add(&t, &keys->raw, cca_rows_at(&keys->raw, c), n_k, masked, see);
+    }
+    for (int64_t c = 0, n_k; c < span.far_end; c += n_k) {
+        n_k = cca_min(CCA_TILE_K, span.far_end - c);
+        for (int64_t i = 0; i < n; i++) {
+            see[i][0] = 0;
+            see[i][1] = cca_rule_far(rule, pos + i) - c;
+        }
+        tile_add(&t, &keys->far, c, n_k, cca_rule_far_masked(rule, &span, c, n_k), see);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float *out = args->out + ((row + i) * args->n_heads + head) * t.head_dim;
+        float inverse = 1 / t.total[i];
+        for (int64_t d = 0; d < t.head_dim; d++) out[d] = t.out[i * t.width + d] * inverse;
+    }
+}
+
+static float dot_one(const float *a, const float *b, int64_t n) {
+    float out = 0;
+    dot_block(&out, 1, a, n, 1, b, n, 1, n);
+    return out;
+}
+
+/* Weights of a group's members, which sum to 1. */
+static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, int64_t head,
+                         int64_t group, float *k) {
+    const cca_rows *raw = &args->keys->raw;
+    int64_t hd = raw->head_dim, g = args->keys->rule.group_size, last = group * g + g - 1;
+    if (args->pooling != CCA_POOL_QUERY) {
+        for (int64_t i = 0; i < g; i++) w[i] = 1 / (float)g;
+        return;
+    }
+    const float *q = args->q + ((last - args->pos) * args->n_heads + head) * hd;
+    float scale = 1 / sqrtf((float)hd), largest = -INFINITY, total = 0;
+    for (int64_t i = 0; i < g; i++) {
+        int64_t row = cca_rows_at(raw, group * g + i);
+        decode(k, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), hd);
+        w[i] = dot_one(q, k, hd) * scale;
+        largest = w[i] > largest ? w[i] : largest;
+    }
+    for (int64_t i = 0; i < g; i++) total += w[i] = expf(w[i] - largest);
+    for (int64_t i = 0; i < g; i++) w[i] /= total;
+}
+
+static void pool_rows(void *out, cca_dtype out_type, const float *w, const void *rows,
+                      cca_dtype type, const cca_pool_args *args, int64_t kv_head, int64_t group,
+                      float *row) {
+    const cca_rows *raw = &args->keys->raw;
+    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
+    bool max = args->pooling == CCA_POOL_MAX;
+    float *sum = row + hd;
+    for (int64_t d = 0; d < hd; d++) sum[d] = max ? -INFINITY : 0;
+    for (int64_t i = 0; i < g; i++) {
+        int64_t at = cca_rows_at(raw, group * g + i);
+        decode(row, type, cca_row_at(rows, type, raw, kv_head, at), hd);
+        if (max) {
+            for (int64_t d = 0; d < hd; d++) sum[d] = row[d] > sum[d] ? row[d] : sum[d];
+        } else {
+            for (int64_t d = 0; d < hd; d++) sum[d] += w[i] * row[d];
+        }
+    }
+    encode(out, out_type, sum, hd);
+}
+
+static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *scratch) {
+    const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
+    int64_t kv_head = head / (args->n_heads / raw->heads);
+    float *w = scratch, *row = scratch + args->keys->rule.group_size;
+    pool_weights(w, args, kv_head, head, group, row);
+    pool_rows((void *)cca_row_at(far->k, far->k_type, far, head, group), far->k_type, w, raw->k,
+              raw->k_type, args, kv_head, group, row);
+    pool_rows((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, w, raw->v,
+              raw->v_type, args, kv_head, group, row);
+}
+
+const cca_kernels CCA_SIMD_TABLE = {
+    .name = CCA_SIMD_NAME,
+    .decode = decode,
+    .encode = encode,
+    .dot_tile = dot_tile,
+    .rmsnorm = rmsnorm,
+    .swiglu = swiglu,
+    .attend = attend,
+    .pool = pool,
+};
