@@ -1,0 +1,209 @@
+#include "cca.h"
+
+#include <stdlib.h>
+
+struct cca_cache {
+    cca_backend *backend;
+    cca_cache_shape shape;
+    cca_policy policy;
+    bool append_only;            /* the window holds the whole context */
+    int64_t n_far;               /* cores or sinks a layer can hold */
+    int64_t n_window, n_scratch; /* raw rows */
+    void *far_k, *far_v, *window_k, *window_v, *scratch_k, *scratch_v;
+};
+
+/* Beyond any position, yet safe to add to. */
+static const int64_t ENDLESS = INT64_MAX / 4;
+
+cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, int64_t window_size,
+                           int64_t n_sinks, cca_error *err) {
+    if (group_size < 1 || window_size < group_size || window_size > ENDLESS) {
+        return cca_fail(err, CCA_USAGE,
+                        "group size %lld and window %lld: both must be at least 1, and the window "
+                        "at least the group size",
+                        (long long)group_size, (long long)window_size);
+    }
+    if (window_size % group_size != 0) {
+        return cca_fail(err, CCA_USAGE, "the window (%lld) is no multiple of the group size (%lld)",
+                        (long long)window_size, (long long)group_size);
+    }
+    if (attn == CCA_ATTN_SINKS && n_sinks < 1) {
+        return cca_fail(err, CCA_USAGE, "attention sinks: their number must be at least 1");
+    }
+    *out = (cca_policy){.attn = attn};
+    out->rule = (cca_rule){group_size, window_size, CCA_FAR_CORES, 0};
+    out->pooling = attn == CCA_ATTN_MEAN  ? CCA_POOL_MEAN
+                   : attn == CCA_ATTN_MAX ? CCA_POOL_MAX
+                                          : CCA_POOL_QUERY;
+    if (attn == CCA_ATTN_FULL) out->rule = (cca_rule){1, ENDLESS, CCA_FAR_NONE, 0};
+    if (attn == CCA_ATTN_WINDOW) out->rule.far = CCA_FAR_NONE;
+    if (attn == CCA_ATTN_SINKS) {
+        out->rule.far = CCA_FAR_SINKS;
+        out->rule.n_sinks = n_sinks;
+    }
+    return CCA_OK;
+}
+
+/* Row counts of a cache. */
+static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_policy *policy) {
+    const cca_rule *rule = &policy->rule;
+    c->shape = *shape;
+    c->policy = *policy;
+    c->append_only = rule->window_size >= shape->ctx_size;
+    c->n_far = 0;
+    if (!c->append_only && rule->far == CCA_FAR_CORES)
+        c->n_far = shape->ctx_size / rule->group_size;
+    if (!c->append_only && rule->far == CCA_FAR_SINKS) {
+        c->n_far = cca_min(rule->n_sinks, shape->ctx_size);
+    }
+    c->n_window = c->append_only ? shape->ctx_size : cca_rule_ring(rule);
+    c->n_scratch = c->append_only ? 0 : c->n_window + shape->chunk_size;
+}
+
+static int64_t far_heads(const cca_cache *c) {
+    return c->policy.rule.far == CCA_FAR_CORES ? c->shape.n_heads : c->shape.n_kv_heads;
+}
+
+/* Bytes of n_layers × heads × rows keys (or values). */
+static bool rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t n_layers,
+                       int64_t heads, int64_t rows) {
+    return cca_dtype_row_bytes(out, type, c->shape.head_dim) && cca_mul(out, *out, (size_t)rows) &&
+           cca_mul(out, *out, (size_t)heads) && cca_mul(out, *out, (size_t)n_layers);
+}
+
+static bool both_bytes(size_t *out, const cca_cache *c, int64_t n_layers, int64_t heads,
+                       int64_t rows) {
+    size_t k, v;
+    return rows_bytes(&k, c, c->shape.k_type, n_layers, heads, rows) &&
+           rows_bytes(&v, c, c->shape.v_type, n_layers, heads, rows) && cca_add(out, k, v);
+}
+
+static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *err) {
+    const cca_cache_shape *s = &c->shape;
+    cca_dtype types[] = {s->k_type, s->v_type};
+    for (int i = 0; i < 2; i++) {
+        if (s->head_dim % cca_dtype_block(types[i]) == 0) continue;
+        return cca_fail(err, CCA_USAGE,
+                        "a cache of type %s needs a head_dim divisible by %d, not %lld",
+                        cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
+    }
+    if (!both_bytes(&out->cores, c, s->n_layers, far_heads(c), c->n_far) ||
+        !both_bytes(&out->window, c, s->n_layers, s->n_kv_heads, c->n_window) ||
+        !both_bytes(&out->scratch, c, 1, s->n_kv_heads, c->n_scratch)) {
+        return cca_fail(err, CCA_NO_MEMORY, "a cache for %lld positions is larger than any memory",
+                        (long long)s->ctx_size);
+    }
+    return CCA_OK;
+}
+
+cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
+                             const cca_policy *policy, cca_error *err) {
+    cca_cache c;
+    count_rows(&c, shape, policy);
+    return measure(out, &c, err);
+}
+
+static void *alloc_rows(const cca_cache *c, cca_dtype type, int64_t n_layers, int64_t heads,
+                        int64_t rows) {
+    size_t bytes = 0;
+    rows_bytes(&bytes, c, type, n_layers, heads, rows);
+    return cca_backend_alloc(c->backend, bytes);
+}
+
+cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
+                         const cca_policy *policy, cca_error *err) {
+    *out = NULL;
+    cca_cache_size size;
+    cca_status status = cca_cache_measure(&size, shape, policy, err);
+    if (status != CCA_OK) return status;
+    cca_cache *c = calloc(1, sizeof *c);
+    if (!c) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
+    c->backend = backend;
+    count_rows(c, shape, policy);
+    int64_t layers = shape->n_layers, kv_heads = shape->n_kv_heads;
+    c->far_k = alloc_rows(c, shape->k_type, layers, far_heads(c), c->n_far);
+    c->far_v = alloc_rows(c, shape->v_type, layers, far_heads(c), c->n_far);
+    c->window_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_window);
+    c->window_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_window);
+    c->scratch_k = alloc_rows(c, shape->k_type, 1, kv_heads, c->n_scratch);
+    c->scratch_v = alloc_rows(c, shape->v_type, 1, kv_heads, c->n_scratch);
+    status = cca_backend_sync(backend, err);
+    if (status != CCA_OK) {
+        cca_cache_free(c);
+        return status;
+    }
+    *out = c;
+    return CCA_OK;
+}
+
+void cca_cache_free(cca_cache *cache) {
+    if (!cache) return;
+    void *all[] = {cache->far_k,    cache->far_v,     cache->window_k,
+                   cache->window_v, cache->scratch_k, cache->scratch_v};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        cca_backend_release(cache->backend, all[i]);
+    }
+    free(cache);
+}
+
+/* The rows of one layer in an array [n_layers][heads][capacity][head_dim]. */
+static cca_rows layer_rows(const cca_cache *c, void *k, void *v, int64_t layer, int64_t heads,
+                           int64_t capacity, int64_t base) {
+    size_t k_bytes = 0, v_bytes = 0;
+    rows_bytes(&k_bytes, c, c->shape.k_type, layer, heads, capacity);
+    rows_bytes(&v_bytes, c, c->shape.v_type, layer, heads, capacity);
+    return (cca_rows){.k = (char *)k + k_bytes,
+                      .v = (char *)v + v_bytes,
+                      .k_type = c->shape.k_type,
+                      .v_type = c->shape.v_type,
+                      .heads = heads,
+                      .capacity = capacity,
+                      .head_dim = c->shape.head_dim,
+                      .base = base};
+}
+
+void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, const cca_matrix *q,
+                      const cca_matrix *k, const cca_matrix *v, int64_t pos, int64_t n) {
+    cca_backend *b = c->backend;
+    const cca_rule *rule = &c->policy.rule;
+    int64_t kv_heads = c->shape.n_kv_heads;
+    cca_rows window = layer_rows(c, c->window_k, c->window_v, layer, kv_heads, c->n_window, 0);
+    cca_rows far = layer_rows(c, c->far_k, c->far_v, layer, far_heads(c), c->n_far, 0);
+
+    /* One token fits the ring. A chunk does not: window and chunk are laid side by side. */
+    bool side_by_side = n > 1 && !c->append_only;
+    int64_t kept = cca_min(pos, c->n_window);
+    cca_rows raw = window;
+    if (side_by_side) {
+        raw = layer_rows(c, c->scratch_k, c->scratch_v, 0, kv_heads, c->n_scratch, pos - kept);
+        cca_rows_move(b, &raw, &window, pos - kept, kept);
+    }
+    cca_rows_store(b, &raw, k, v, pos, n);
+
+    cca_keys keys = {.raw = raw, .far = far, .rule = *rule};
+    if (c->n_far > 0 && rule->far == CCA_FAR_CORES) {
+        cca_pool(b, &keys, q, c->policy.pooling, pos, n);
+    }
+    if (c->n_far > 0 && rule->far == CCA_FAR_SINKS && pos < c->n_far) {
+        cca_rows_move(b, &far, &raw, pos, cca_min(n, c->n_far - pos));
+    }
+    cca_attend(b, out, &keys, q, pos, n);
+
+    if (side_by_side) {
+        int64_t keep = cca_min(pos + n, c->n_window);
+        int64_t from = cca_max(pos, pos + n - keep);
+        cca_rows_move(b, &window, &raw, from, pos + n - from);
+    }
+}
+
+size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {
+    const cca_rule *rule = &cache->policy.rule;
+    int64_t far =
+        cca_min(cache->n_far, rule->far == CCA_FAR_CORES ? n_tokens / rule->group_size : n_tokens);
+    size_t far_bytes = 0, window_bytes = 0;
+    int64_t layers = cache->shape.n_layers;
+    both_bytes(&far_bytes, cache, layers, far_heads(cache), far);
+    both_bytes(&window_bytes, cache, layers, cache->shape.n_kv_heads,
+               cca_min(n_tokens, cache->n_window));
+    return far_bytes + window_bytes;
+}
