@@ -95,8 +95,9 @@ typedef struct cca_eval_options {
 
 /* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.
  * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
- * vocabulary (nothing done), CCA_INTERRUPTED: the position is the start of the chunk that was
- * under way. */
+ * vocabulary (nothing done). CCA_INTERRUPTED: the position is the start of the chunk that was
+ * under way, but the window has already moved on in some layers, so that the session can only be
+ * reset. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 

@@ -1,0 +1,357 @@
+#include "engine.h"
+
+#include "backend.h"
+#include "backend_cpu.h"
+#include "cca.h"
+#include "model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_CHUNK = 512 };
+
+struct cca_engine {
+    cca_gguf *file;
+    cca_backend *backend; /* holds the weights; sessions have one of their own */
+    cca_model *model;
+    cca_tokenizer *tokenizer;
+    cca_engine_facts facts;
+    char *path, *name, *device;
+    char rope[160];
+};
+
+struct cca_session {
+    cca_engine *engine;
+    cca_backend *backend;
+    cca_state *state;
+    cca_state_options options;
+    int64_t pos;
+    int64_t last_row; /* of the last token, in the state's last chunk; -1 before the first */
+    float *logits;    /* [vocab_size] */
+};
+
+/* ---- engine ------------------------------------------------------------------------- */
+
+static void describe_rope(char *out, size_t size, const cca_config *c) {
+    int n = snprintf(out, size, "theta %g", c->rope_theta);
+    if (n < 0 || (size_t)n >= size) return;
+    out += n;
+    size -= (size_t)n;
+    switch (c->rope_kind) {
+    case CCA_ROPE_PLAIN: break;
+    case CCA_ROPE_LINEAR: snprintf(out, size, ", linear scaling by %g", c->rope_factor); break;
+    case CCA_ROPE_FACTORS: snprintf(out, size, ", a divisor for each frequency (llama3)"); break;
+    case CCA_ROPE_YARN:
+        snprintf(out, size, ", yarn scaling by %g from %.0f positions", c->rope_factor,
+                 c->rope_original);
+        break;
+    }
+}
+
+/* The type that holds most bytes of the weights. */
+static const char *main_type(const cca_gguf *file) {
+    const cca_gguf_tensor *largest = NULL;
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
+        const cca_gguf_tensor *t = cca_gguf_tensor_at(file, i);
+        bool inner = strncmp(t->name, "blk.", 4) == 0;
+        if (inner && (!largest || t->bytes > largest->bytes)) largest = t;
+    }
+    return largest ? cca_dtype_name((cca_dtype)largest->type) : "f32";
+}
+
+static char *copy_bytes(const char *bytes, size_t size) {
+    char *copy = malloc(size + 1);
+    if (!copy) return NULL;
+    memcpy(copy, bytes, size);
+    copy[size] = '\0';
+    return copy;
+}
+
+static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, cca_error *err) {
+    const cca_config *c = cca_model_config(e->model);
+    cca_gguf_string name, unnamed = {"", 0};
+    cca_status status = cca_gguf_str(&name, e->file, "general.name", &unnamed, err);
+    if (status != CCA_OK) return status;
+    e->path = copy_bytes(path, strlen(path));
+    e->name = copy_bytes(name.bytes, name.size);
+    if (!e->path || !e->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
+    describe_rope(e->rope, sizeof e->rope, c);
+    e->facts = (cca_engine_facts){
+        .path = e->path,
+        .arch = c->arch == CCA_ARCH_LLAMA ? "llama" : "qwen2",
+        .name = e->name,
+        .device = cca_backend_name(e->backend),
+        .kernels = cca_kernels_best()->name,
+        .dim = c->dim,
+        .hidden_dim = c->hidden_dim,
+        .n_layers = c->n_layers,
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .vocab_size = c->vocab_size,
+        .seq_len = c->seq_len,
+        .trained_length = c->trained_length,
+        .group_size = c->group_size ? c->group_size : CCA_DEFAULT_GROUP,
+        .window_size = c->window_size ? c->window_size : CCA_DEFAULT_WINDOW,
+        .cca_keys = c->group_size && c->window_size,
+        .tuned = c->tuned,
+        .tied = c->tied,
+        .rope = e->rope,
+        .weight_type = main_type(e->file),
+        .n_params = cca_model_n_params(e->model),
+        .weight_bytes = cca_model_weight_bytes(e->model),
+        .file_bytes = cca_gguf_size(e->file),
+        .n_threads = n_threads ? n_threads : cca_cpu_physical_cores(),
+    };
+    return CCA_OK;
+}
+
+/* A tokenizer with more tokens than the model has rows would index past the embedding. */
+static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
+    if (!e->tokenizer) return CCA_OK;
+    int64_t tokens = cca_tokenizer_info(e->tokenizer)->vocab_size;
+    int64_t rows = cca_model_config(e->model)->vocab_size;
+    if (tokens <= rows) return CCA_OK;
+    return cca_fail(err, CCA_BAD_MODEL,
+                    "%s: the tokenizer has %" PRId64 " tokens, tensor token_embd.weight %" PRId64
+                    " rows",
+                    cca_gguf_name(e->file), tokens, rows);
+}
+
+static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
+                             cca_error *err) {
+    cca_backend_options backend = {.n_threads = options->n_threads};
+    cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
+    if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
+    if (status == CCA_OK) status = cca_model_open(&e->model, e->file, e->backend, err);
+    if (status == CCA_OK) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
+    if (status == CCA_OK) status = check_vocabulary(e, err);
+    if (status == CCA_OK) status = gather_facts(e, path, options->n_threads, err);
+    return status;
+}
+
+cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_options *options,
+                           cca_error *err) {
+    static const cca_engine_options defaults = {0};
+    if (!options) options = &defaults;
+    *out = NULL;
+    cca_engine *e = calloc(1, sizeof *e);
+    if (!e) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
+    const char *device = options->device ? options->device : "auto";
+    e->device = copy_bytes(device, strlen(device));
+    cca_status status = e->device ? open_parts(e, path, options, err)
+                                  : cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
+    if (status != CCA_OK) {
+        cca_engine_close(e);
+        return status;
+    }
+    *out = e;
+    return CCA_OK;
+}
+
+void cca_engine_close(cca_engine *engine) {
+    if (!engine) return;
+    cca_tokenizer_close(engine->tokenizer);
+    cca_model_close(engine->model);
+    cca_gguf_close(engine->file);
+    cca_backend_close(engine->backend);
+    free(engine->path);
+    free(engine->name);
+    free(engine->device);
+    free(engine);
+}
+
+const cca_engine_facts *cca_engine_info(const cca_engine *engine) {
+    return &engine->facts;
+}
+
+const cca_tokenizer *cca_engine_tokenizer(const cca_engine *engine) {
+    return engine->tokenizer;
+}
+
+const cca_gguf *cca_engine_file(const cca_engine *engine) {
+    return engine->file;
+}
+
+/* ---- session options ---------------------------------------------------------------- */
+
+cca_session_options cca_session_defaults(void) {
+    return (cca_session_options){.attn = "cca", .k_type = "bf16", .v_type = "bf16"};
+}
+
+static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, cca_error *err) {
+    static const char *const names[] = {"cca", "full", "mean", "max", "window"};
+    *n_sinks = 0;
+    for (int i = 0; i < 5; i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        *out = (cca_attn)i;
+        return CCA_OK;
+    }
+    if (strncmp(text, "sinks:", 6) == 0) {
+        char *end;
+        long long n = strtoll(text + 6, &end, 10);
+        if (end != text + 6 && *end == '\0' && n > 0 && n < INT32_MAX) {
+            *out = CCA_ATTN_SINKS;
+            *n_sinks = n;
+            return CCA_OK;
+        }
+    }
+    return cca_fail(err, CCA_USAGE, "attention '%s': use cca, full, mean, max, window or sinks:N",
+                    text);
+}
+
+static cca_status parse_type(cca_dtype *out, const char *what, const char *text, cca_error *err) {
+    if (cca_dtype_parse(out, text) && (*out == CCA_F32 || *out == CCA_F16 || *out == CCA_BF16)) {
+        return CCA_OK;
+    }
+    return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16 or bf16", what, text);
+}
+
+static cca_status resolve(cca_state_options *out, const cca_engine *engine,
+                          const cca_session_options *o, cca_error *err) {
+    const cca_engine_facts *facts = &engine->facts;
+    cca_attn attn = CCA_ATTN_CCA;
+    int64_t n_sinks = 0;
+    cca_status status = parse_attn(&attn, &n_sinks, o->attn, err);
+    if (status == CCA_OK) status = parse_type(&out->k_type, "keys", o->k_type, err);
+    if (status == CCA_OK) status = parse_type(&out->v_type, "values", o->v_type, err);
+    if (status != CCA_OK) return status;
+    out->ctx_size = o->ctx_size;
+    out->chunk_size =
+        cca_min(o->chunk_size ? o->chunk_size : DEFAULT_CHUNK, cca_max(o->ctx_size, 1));
+    return cca_policy_make(&out->policy, attn, o->group_size ? o->group_size : facts->group_size,
+                           o->window_size ? o->window_size : facts->window_size, n_sinks, err);
+}
+
+cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
+                               const cca_session_options *options, cca_error *err) {
+    cca_state_options o;
+    cca_state_size size;
+    cca_status status = resolve(&o, engine, options, err);
+    if (status == CCA_OK) {
+        status = cca_state_measure(&size, cca_model_config(engine->model), &o, err);
+    }
+    if (status != CCA_OK) return status;
+    out->cores = size.cache.cores;
+    out->window = size.cache.window;
+    out->activations = size.cache.scratch + size.activations;
+    if (!cca_add(&out->total, out->cores, out->window) ||
+        !cca_add(&out->total, out->total, out->activations)) {
+        return cca_fail(err, CCA_NO_MEMORY,
+                        "a session for %lld positions is larger than any memory",
+                        (long long)o.ctx_size);
+    }
+    return CCA_OK;
+}
+
+/* ---- session ------------------------------------------------------------------------ */
+
+static cca_status make_session(cca_session *s, const cca_session_options *options, cca_error *err) {
+    cca_engine *e = s->engine;
+    cca_backend_options backend = {.n_threads = e->facts.n_threads, .stop = options->stop};
+    cca_status status = resolve(&s->options, e, options, err);
+    if (status == CCA_OK) status = cca_backend_open(&s->backend, e->device, &backend, err);
+    if (status == CCA_OK) {
+        status = cca_state_new(&s->state, e->model, s->backend, &s->options, err);
+    }
+    if (status != CCA_OK) return status;
+    s->logits = calloc((size_t)e->facts.vocab_size, sizeof *s->logits);
+    return s->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
+}
+
+cca_status cca_session_new(cca_session **out, cca_engine *engine,
+                           const cca_session_options *options, cca_error *err) {
+    *out = NULL;
+    cca_session *s = calloc(1, sizeof *s);
+    if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
+    s->engine = engine;
+    s->last_row = -1;
+    cca_status status = make_session(s, options, err);
+    if (status != CCA_OK) {
+        cca_session_free(s);
+        return status;
+    }
+    *out = s;
+    return CCA_OK;
+}
+
+void cca_session_free(cca_session *session) {
+    if (!session) return;
+    cca_state_free(session->state);
+    cca_backend_close(session->backend);
+    free(session->logits);
+    free(session);
+}
+
+static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t n, cca_error *err) {
+    if (n < 0 || n > s->options.ctx_size - s->pos) {
+        return cca_fail(err, CCA_NO_FIT,
+                        "%" PRId64 " tokens behind position %" PRId64
+                        " do not fit the context of %" PRId64,
+                        n, s->pos, s->options.ctx_size);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= s->engine->facts.vocab_size) {
+            return cca_fail(err, CCA_USAGE,
+                            "token %" PRId64 " has id %" PRId32
+                            ", outside the vocabulary of %" PRId64,
+                            i, ids[i], s->engine->facts.vocab_size);
+        }
+    }
+    return CCA_OK;
+}
+
+cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
+                            const cca_eval_options *options, cca_error *err) {
+    cca_status status = check_input(s, ids, n, err);
+    int64_t chunk = s->options.chunk_size;
+    for (int64_t done = 0, some; status == CCA_OK && done < n; done += some) {
+        some = cca_min(n - done, chunk - s->pos % chunk);
+        s->last_row = -1;
+        status = cca_model_forward(s->state, ids + done, some, s->pos, err);
+        if (status != CCA_OK) break;
+        s->pos += some;
+        s->last_row = some - 1;
+        if (options && options->on_chunk) {
+            status = options->on_chunk(options->user, s, s->pos - some, some, err);
+        }
+    }
+    return status;
+}
+
+int64_t cca_session_pos(const cca_session *session) {
+    return session->pos;
+}
+
+uint64_t cca_session_cache_bytes(const cca_session *session) {
+    return cca_cache_used(cca_state_cache(session->state), session->pos);
+}
+
+const float *cca_session_logits(cca_session *s, cca_error *err) {
+    if (s->last_row < 0) {
+        cca_fail(err, CCA_RUNTIME, "no token was evaluated yet");
+        return NULL;
+    }
+    cca_status status = cca_model_logits(s->state, s->last_row, 1, s->logits, err);
+    return status == CCA_OK ? s->logits : NULL;
+}
+
+cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n, float *out,
+                                    cca_error *err) {
+    return cca_model_logits(session->state, row, n, out, err);
+}
+
+void cca_session_reset(cca_session *session) {
+    session->pos = 0;
+    session->last_row = -1;
+}
+
+int64_t cca_session_group_size(const cca_session *session) {
+    return session->options.policy.rule.group_size;
+}
+
+int64_t cca_session_window_size(const cca_session *session) {
+    return cca_min(session->options.policy.rule.window_size, session->options.ctx_size);
+}
