@@ -37,11 +37,12 @@ cca_status cca_sampler_new(cca_sampler **out, const cca_sampler_options *options
                            int32_t vocab_size, cca_error *err);
 void cca_sampler_free(cca_sampler *sampler);
 
-/* Tells the penalties that a token is now part of the text. */
+/* Tells the penalties that a token is now part of the text; ids out of range are ignored. */
 void cca_sampler_accept(cca_sampler *sampler, int32_t id);
 
-/* The next id of logits[vocab_size], which stay as they are. banned lists n_banned ids that
- * are never taken (may be NULL). Allocates nothing. */
+/* The next id of logits[vocab_size], which stay as they are; a NaN counts as -infinity. banned
+ * lists n_banned ids that are never taken (may be NULL). -1 if it bans all. A penalised logit
+ * is divided by the penalty if it is above 0, else multiplied. Allocates nothing. */
 int32_t cca_sampler_next(cca_sampler *sampler, const float *logits, const int32_t *banned,
                          size_t n_banned);
 
