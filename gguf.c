@@ -77,8 +77,8 @@ __attribute__((format(printf, 2, 3))) static void fail(reader *r, const char *fo
 
 static void fail_memory(reader *r, size_t bytes) {
     if (r->status != CCA_OK) return;
-    r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes of %ss", r->file->name,
-                         bytes, r->kind);
+    r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes", r->file->name, bytes,
+                         r->kind);
 }
 
 static size_t bytes_left(const reader *r) {
@@ -139,12 +139,14 @@ static char *take_name(reader *r) {
     return name;
 }
 
-static void *take_table(reader *r, uint64_t n, size_t each, size_t min_file_bytes) {
+/* Memory for a table of n things, each of which takes at least min_file_bytes in the file. */
+static void *new_table(reader *r, uint64_t n, const char *what, size_t each,
+                       size_t min_file_bytes) {
     size_t bytes;
     if (r->status != CCA_OK || n == 0) return NULL;
     if (n > bytes_left(r) / min_file_bytes || !cca_mul(&bytes, n, each)) {
-        fail(r, "count %llu cannot fit into the %zu bytes after offset %zu", (unsigned long long)n,
-             bytes_left(r), r->at);
+        fail(r, "%llu %s cannot fit into the %zu bytes after offset %zu", (unsigned long long)n,
+             what, bytes_left(r), r->at);
         return NULL;
     }
     void *table = calloc(n, each);
@@ -165,7 +167,7 @@ static void take_array(reader *r, cca_gguf_array *out) {
     }
     out->type = (cca_gguf_type)type;
     if (type == CCA_GGUF_STRING) {
-        cca_gguf_string *strings = take_table(r, n, sizeof *strings, sizeof(uint64_t));
+        cca_gguf_string *strings = new_table(r, n, "strings", sizeof *strings, sizeof(uint64_t));
         out->strings = strings;
         out->data = strings;
         for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) strings[i] = take_string(r);
@@ -215,10 +217,10 @@ static void sort_index(reader *r, cca_gguf_entry *index, uint64_t n) {
 
 static void take_keys(reader *r, uint64_t n) {
     cca_gguf *file = r->file;
-    r->kind = "key";
-    file->keys = take_table(r, n, sizeof *file->keys, MIN_KEY_BYTES);
-    file->key_index = take_table(r, n, sizeof *file->key_index, MIN_KEY_BYTES);
+    file->keys = new_table(r, n, "keys", sizeof *file->keys, MIN_KEY_BYTES);
+    file->key_index = new_table(r, n, "keys", sizeof *file->key_index, MIN_KEY_BYTES);
     if (r->status != CCA_OK) return;
+    r->kind = "key";
     file->n_keys = n;
     for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
         r->index = i;
@@ -270,12 +272,12 @@ static void take_tensor(reader *r, cca_gguf_tensor *t) {
 
 static void take_tensors(reader *r, uint64_t n) {
     cca_gguf *file = r->file;
-    r->kind = "tensor";
+    r->kind = "header";
     r->name = NULL;
-    r->index = 0;
-    file->tensors = take_table(r, n, sizeof *file->tensors, MIN_TENSOR_BYTES);
-    file->tensor_index = take_table(r, n, sizeof *file->tensor_index, MIN_TENSOR_BYTES);
+    file->tensors = new_table(r, n, "tensors", sizeof *file->tensors, MIN_TENSOR_BYTES);
+    file->tensor_index = new_table(r, n, "tensors", sizeof *file->tensor_index, MIN_TENSOR_BYTES);
     if (r->status != CCA_OK) return;
+    r->kind = "tensor";
     file->n_tensors = n;
     for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
         r->index = i;
@@ -313,6 +315,7 @@ static void check_overlaps(reader *r) {
 /* Turns offsets into places in the file and checks that each tensor lies inside it. */
 static void place_tensors(reader *r, size_t alignment) {
     cca_gguf *file = r->file;
+    if (r->status != CCA_OK) return;
     size_t start = r->at;
     if (start % alignment != 0) start += alignment - start % alignment;
     for (uint64_t i = 0; i < file->n_tensors && r->status == CCA_OK; i++) {

@@ -35,6 +35,9 @@ typedef enum cca_gguf_type {
     CCA_GGUF_F64 = 12,
 } cca_gguf_type;
 
+/* Bytes of a number or bool; 0 for strings and arrays. */
+size_t cca_gguf_value_bytes(cca_gguf_type type);
+
 enum { CCA_GGUF_MAX_DIMS = 4 };
 
 /* A tensor; dims[0] is the contiguous one, so a matrix out × in has dims {in, out}. */

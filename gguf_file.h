@@ -31,7 +31,4 @@ struct cca_gguf {
     cca_gguf_entry *key_index, *tensor_index; /* sorted by name */
 };
 
-/* Bytes of a number or bool; 0 for strings and arrays. */
-size_t cca_gguf_value_bytes(cca_gguf_type type);
-
 #endif

@@ -1,0 +1,320 @@
+#include "gguf_write.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { GGUF_VERSION = 3, ALIGNMENT = 32, FINGERPRINT_DIGITS = 16, MAX_TEMPORARIES = 100 };
+
+static const uint64_t fnv_start = UINT64_C(0xcbf29ce484222325);
+static const uint64_t fnv_prime = UINT64_C(0x100000001b3);
+
+/* A growing piece of memory; once an allocation has failed it stays as it is. */
+typedef struct buffer {
+    uint8_t *data;
+    size_t size, capacity;
+    bool failed;
+} buffer;
+
+struct cca_gguf_writer {
+    char *path, *temporary;
+    int fd; /* -1: no temporary file */
+    uint64_t n_keys, n_tensors;
+    buffer keys, infos;
+    buffer offsets;                  /* uint64_t a tensor, from the start of the data */
+    uint64_t data_start, data_bytes; /* data_start is known from begin on */
+    size_t crcs_at, fingerprint_at;  /* places in keys that finish fills in */
+    uint64_t hash;                   /* of the keys that make the model what it is */
+};
+
+static void append(buffer *b, const void *data, size_t n) {
+    size_t needed;
+    if (b->failed || !cca_add(&needed, b->size, n)) {
+        b->failed = true;
+        return;
+    }
+    if (needed > b->capacity) {
+        size_t capacity = needed < SIZE_MAX / 2 ? needed * 2 : needed;
+        uint8_t *grown = realloc(b->data, capacity);
+        if (!grown) {
+            b->failed = true;
+            return;
+        }
+        b->data = grown;
+        b->capacity = capacity;
+    }
+    if (n > 0) memcpy(b->data + b->size, data, n);
+    b->size = needed;
+}
+
+static void append_u32(buffer *b, uint32_t value) {
+    append(b, &value, sizeof value);
+}
+
+static void append_u64(buffer *b, uint64_t value) {
+    append(b, &value, sizeof value);
+}
+
+static void append_string(buffer *b, const char *bytes, size_t size) {
+    append_u64(b, size);
+    append(b, bytes, size);
+}
+
+static uint64_t fnv1a(uint64_t hash, const void *data, size_t n) {
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * fnv_prime;
+    return hash;
+}
+
+static uint64_t align(uint64_t n) {
+    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* --- keys and tensors ---------------------------------------------------------------- */
+
+/* Begins a key and returns where it starts; end_key hashes it if it belongs to the model. */
+static size_t begin_key(cca_gguf_writer *w, const char *key, cca_gguf_type type) {
+    size_t start = w->keys.size;
+    append_string(&w->keys, key, strlen(key));
+    append_u32(&w->keys, type);
+    w->n_keys++;
+    return start;
+}
+
+static bool starts_with(const char *text, const char *start) {
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+static void end_key(cca_gguf_writer *w, const char *key, size_t start) {
+    if (starts_with(key, "general.") || starts_with(key, "tokenizer.") ||
+        starts_with(key, "cca.") || w->keys.failed) {
+        return;
+    }
+    w->hash = fnv1a(w->hash, w->keys.data + start, w->keys.size - start);
+}
+
+static void put_scalar(cca_gguf_writer *w, const char *key, cca_gguf_type type, const void *value,
+                       size_t n) {
+    size_t start = begin_key(w, key, type);
+    append(&w->keys, value, n);
+    end_key(w, key, start);
+}
+
+void cca_gguf_put_u32(cca_gguf_writer *w, const char *key, uint32_t value) {
+    put_scalar(w, key, CCA_GGUF_U32, &value, sizeof value);
+}
+
+void cca_gguf_put_f32(cca_gguf_writer *w, const char *key, float value) {
+    put_scalar(w, key, CCA_GGUF_F32, &value, sizeof value);
+}
+
+void cca_gguf_put_bool(cca_gguf_writer *w, const char *key, bool value) {
+    put_scalar(w, key, CCA_GGUF_BOOL, &(uint8_t){value}, 1);
+}
+
+void cca_gguf_put_text(cca_gguf_writer *w, const char *key, const char *value) {
+    size_t start = begin_key(w, key, CCA_GGUF_STRING);
+    append_string(&w->keys, value, strlen(value));
+    end_key(w, key, start);
+}
+
+static size_t begin_array(cca_gguf_writer *w, const char *key, cca_gguf_type type, uint64_t n) {
+    size_t start = begin_key(w, key, CCA_GGUF_ARRAY);
+    append_u32(&w->keys, type);
+    append_u64(&w->keys, n);
+    return start;
+}
+
+void cca_gguf_put_numbers(cca_gguf_writer *w, const char *key, cca_gguf_type type, uint64_t n,
+                          const void *values) {
+    size_t start = begin_array(w, key, type, n);
+    append(&w->keys, values, n * cca_gguf_value_bytes(type));
+    end_key(w, key, start);
+}
+
+void cca_gguf_put_strings(cca_gguf_writer *w, const char *key, uint64_t n,
+                          const cca_gguf_string *values) {
+    size_t start = begin_array(w, key, CCA_GGUF_STRING, n);
+    for (uint64_t i = 0; i < n; i++) append_string(&w->keys, values[i].bytes, values[i].size);
+    end_key(w, key, start);
+}
+
+void cca_gguf_put_tensor(cca_gguf_writer *w, const char *name, int n_dims, const int64_t *dims,
+                         cca_dtype type, uint64_t bytes) {
+    append_string(&w->infos, name, strlen(name));
+    append_u32(&w->infos, (uint32_t)n_dims);
+    for (int i = 0; i < n_dims; i++) append_u64(&w->infos, (uint64_t)dims[i]);
+    append_u32(&w->infos, type);
+    append_u64(&w->infos, w->data_bytes);
+    append_u64(&w->offsets, w->data_bytes);
+    w->data_bytes += align(bytes);
+    w->n_tensors++;
+}
+
+/* --- the file ------------------------------------------------------------------------ */
+
+static cca_status no_memory(const cca_gguf_writer *w, cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the keys of the file", w->path);
+}
+
+static cca_status bad_output(const cca_gguf_writer *w, const char *what, cca_error *err) {
+    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", w->path, what, strerror(errno));
+}
+
+/* Where path exists, its name without symbolic links; else a copy. */
+static cca_status resolve(cca_gguf_writer *w, const char *path, cca_error *err) {
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
+    if (exists && S_ISDIR(st.st_mode)) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is a folder", path);
+    }
+    if (exists && !S_ISREG(st.st_mode)) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is not a regular file", path);
+    }
+    w->path = exists ? realpath(path, NULL) : strdup(path);
+    if (!w->path) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its name", path);
+    return CCA_OK;
+}
+
+cca_status cca_gguf_writer_new(cca_gguf_writer **out, const char *path, cca_error *err) {
+    *out = NULL;
+    cca_gguf_writer *w = calloc(1, sizeof *w);
+    if (!w) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to write it", path);
+    w->fd = -1;
+    w->hash = fnv_start;
+    cca_status status = resolve(w, path, err);
+    if (status == CCA_OK) {
+        *out = w;
+    } else {
+        cca_gguf_writer_free(w);
+    }
+    return status;
+}
+
+/* A new file beside the output, so that a rename can put it into its place. */
+static cca_status open_temporary(cca_gguf_writer *w, cca_error *err) {
+    size_t size = strlen(w->path) + 64;
+    w->temporary = malloc(size);
+    if (!w->temporary) return no_memory(w, err);
+    for (int i = 0; i < MAX_TEMPORARIES && w->fd < 0; i++) {
+        snprintf(w->temporary, size, "%s.%ld-%d.tmp", w->path, (long)getpid(), i);
+        w->fd = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->fd < 0 && errno != EEXIST) break;
+    }
+    return w->fd < 0 ? bad_output(w, "create a temporary file beside it", err) : CCA_OK;
+}
+
+/* Takes the space at once, where the file system can: a full disk shows now, not in an hour. */
+static cca_status take_space(cca_gguf_writer *w, cca_error *err) {
+    off_t total = (off_t)(w->data_start + w->data_bytes);
+    if (fallocate(w->fd, 0, 0, total) != 0 && (errno == ENOSPC || errno == EFBIG)) {
+        return bad_output(w, "take the space", err);
+    }
+    return ftruncate(w->fd, total) == 0 ? CCA_OK : bad_output(w, "set the size", err);
+}
+
+cca_status cca_gguf_writer_begin(cca_gguf_writer *w, cca_error *err) {
+    static const char digits[FINGERPRINT_DIGITS + 1] = "0000000000000000";
+    begin_array(w, "cca.crc32", CCA_GGUF_U32, w->n_tensors);
+    w->crcs_at = w->keys.size;
+    for (uint64_t i = 0; i < w->n_tensors; i++) append_u32(&w->keys, 0);
+    cca_gguf_put_text(w, "cca.fingerprint", digits);
+    w->fingerprint_at = w->keys.size - FINGERPRINT_DIGITS;
+    if (w->keys.failed || w->infos.failed || w->offsets.failed) return no_memory(w, err);
+
+    w->data_start = align(4 + 4 + 8 + 8 + w->keys.size + w->infos.size);
+    cca_status status = open_temporary(w, err);
+    return status == CCA_OK ? take_space(w, err) : status;
+}
+
+static cca_status write_at(cca_gguf_writer *w, uint64_t offset, const void *data, size_t n,
+                           cca_error *err) {
+    const uint8_t *bytes = data;
+    while (n > 0) {
+        ssize_t written = pwrite(w->fd, bytes, n, (off_t)offset);
+        if (written < 0 && errno == EINTR) continue;
+        if (written == 0) errno = ENOSPC;
+        if (written <= 0) return bad_output(w, "write", err);
+        bytes += written;
+        offset += (uint64_t)written;
+        n -= (size_t)written;
+    }
+    return CCA_OK;
+}
+
+cca_status cca_gguf_writer_write(cca_gguf_writer *w, uint64_t index, uint64_t at, const void *data,
+                                 size_t n, cca_error *err) {
+    uint64_t offset;
+    memcpy(&offset, w->offsets.data + index * sizeof offset, sizeof offset);
+    return write_at(w, w->data_start + offset + at, data, n, err);
+}
+
+cca_status cca_gguf_writer_finish(cca_gguf_writer *w, const uint32_t *crcs, cca_error *err) {
+    char digits[FINGERPRINT_DIGITS + 1];
+    buffer header = {0};
+    size_t crc_bytes = w->n_tensors * sizeof *crcs;
+    memcpy(w->keys.data + w->crcs_at, crcs, crc_bytes);
+    uint64_t hash = fnv1a(w->hash, w->infos.data, w->infos.size);
+    hash = fnv1a(hash, crcs, crc_bytes);
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)hash);
+    memcpy(w->keys.data + w->fingerprint_at, digits, FINGERPRINT_DIGITS);
+
+    append(&header, "GGUF", 4);
+    append_u32(&header, GGUF_VERSION);
+    append_u64(&header, w->n_tensors);
+    append_u64(&header, w->n_keys);
+    append(&header, w->keys.data, w->keys.size);
+    append(&header, w->infos.data, w->infos.size);
+    cca_status status = header.failed ? no_memory(w, err) : CCA_OK;
+    if (status == CCA_OK) status = write_at(w, 0, header.data, header.size, err);
+    free(header.data);
+    if (status == CCA_OK && fsync(w->fd) != 0) status = bad_output(w, "sync", err);
+    return status;
+}
+
+const char *cca_gguf_writer_temporary(const cca_gguf_writer *w) {
+    return w->temporary;
+}
+
+/* Makes the rename last through a crash. File systems that cannot do this are no failure. */
+static void sync_folder(const cca_gguf_writer *w) {
+    char *copy = strdup(w->path);
+    if (!copy) return;
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    free(copy);
+}
+
+cca_status cca_gguf_writer_commit(cca_gguf_writer *w, cca_error *err) {
+    int fd = w->fd;
+    w->fd = -1;
+    if (close(fd) != 0 || rename(w->temporary, w->path) != 0) {
+        cca_status status = bad_output(w, "give the finished file its name", err);
+        unlink(w->temporary);
+        return status;
+    }
+    sync_folder(w);
+    return CCA_OK;
+}
+
+void cca_gguf_writer_free(cca_gguf_writer *w) {
+    if (!w) return;
+    if (w->fd >= 0) {
+        close(w->fd);
+        unlink(w->temporary);
+    }
+    free(w->keys.data);
+    free(w->infos.data);
+    free(w->offsets.data);
+    free(w->temporary);
+    free(w->path);
+    free(w);
+}
