@@ -77,8 +77,8 @@ __attribute__((format(printf, 2, 3))) static void fail(reader *r, const char *fo
 
 static void fail_memory(reader *r, size_t bytes) {
     if (r->status != CCA_OK) return;
-    r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes", r->file->name, bytes,
-                         r->kind);
+    r->status =
+        cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes", r->file->name, bytes);
 }
 
 static size_t bytes_left(const reader *r) {
