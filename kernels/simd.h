@@ -47,12 +47,11 @@ INLINE vec select(ivec mask, vec yes, vec no) {
 }
 
 /* e^x to about one unit in the last place: x = n ln 2 + r with |r| ≤ ln 2 / 2, a Taylor
- * polynomial in r, and n put into the exponent. Below -87 the result is 0, above 88 it
- * stays that of 88. Adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits. */
+ * polynomial in r, and n put into the exponent. Below -87 the result is 0, above 88
+ * infinity. Adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits. */
 INLINE vec vec_exp(vec x) {
     const vec magic = splat(0x1.8p23f);
-    ivec underflow = x < splat(-87.0f);
-    x = select(x > splat(88.0f), splat(88.0f), x);
+    ivec underflow = x<splat(-87.0f), overflow = x> splat(88.0f);
     vec shifted = x * splat(0x1.715476p0f) + magic;
     vec n = shifted - magic;
     vec r = x - n * splat(0x1.62e4p-1f);
@@ -66,7 +65,8 @@ INLINE vec vec_exp(vec x) {
     p = p * r + splat(1.0f);
     p = p * r + splat(1.0f);
     ivec exponent = (((ivec)shifted - (ivec)magic) + 127) << 23;
-    return select(underflow, splat(0), p * (vec)exponent);
+    vec result = select(overflow, splat(INFINITY), p * (vec)exponent);
+    return select(underflow, splat(0), result);
 }
 
 static void decode(float *out, cca_dtype type, const void *in, int64_t n) {

@@ -1,0 +1,247 @@
+/* Each kernel variant that this machine can run against the plain one. Bounds are relative
+ * distances ‖a - b‖ / ‖b‖; float arithmetic itself leaves about 1e-7. */
+#include "kernels/kernels.h"
+#include "tests/unit/test.h"
+
+static const cca_kernels *const plain = &cca_kernels_plain;
+
+/* 64-byte aligned floats, poisoned. */
+static float *floats(int64_t n) {
+    float *x = aligned_alloc(64, ((size_t)n * sizeof *x + 64) / 64 * 64);
+    assert_non_null(x);
+    for (int64_t i = 0; i < n; i++) x[i] = NAN;
+    return x;
+}
+
+static float *random_floats(int64_t n, uint64_t *seed, float size) {
+    float *x = floats(n);
+    test_fill(x, n, seed, size);
+    return x;
+}
+
+static void products(void **state) {
+    (void)state;
+    uint64_t seed = 1;
+    const int64_t shapes[][3] = {{1, 1, 1},   {1, 4, 8},    {3, 4, 16},   {4, 5, 7},   {7, 9, 33},
+                                 {8, 8, 100}, {2, 13, 172}, {13, 2, 511}, {6, 32, 64}, {5, 6, 0}};
+    for (int i = 1; cca_kernels_at(i); i++) {
+        for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
+            int64_t n_a = shapes[c][0], n_b = shapes[c][1], n = shapes[c][2], ld = n_b + 3;
+            int64_t lda = n + 2, ldb = n + 1;
+            float *a = random_floats(n_a * lda, &seed, 1), *b = random_floats(n_b * ldb, &seed, 1);
+            float *want = random_floats(n_a * ld, &seed, 1), *got = floats(n_a * ld);
+            memcpy(got, want, (size_t)(n_a * ld) * sizeof *got);
+            plain->dot_tile(want, ld, a, lda, n_a, b, ldb, n_b, n);
+            cca_kernels_at(i)->dot_tile(got, ld, a, lda, n_a, b, ldb, n_b, n);
+            test_below(test_distance(got, want, n_a * ld), 1e-6, cca_kernels_at(i)->name);
+            free(a), free(b), free(want), free(got);
+        }
+    }
+}
+
+/* A row's products have the same bits alone, in a tile, and at any place of it. */
+static void products_do_not_depend_on_their_company(void **state) {
+    (void)state;
+    enum { N_A = 11, N_B = 14, N = 203 };
+    uint64_t seed = 2;
+    float *a = random_floats(N_A * N, &seed, 1), *b = random_floats(N_B * N, &seed, 1);
+    for (int i = 0; cca_kernels_at(i); i++) {
+        float together[N_A * N_B] = {0};
+        cca_kernels_at(i)->dot_tile(together, N_B, a, N, N_A, b, N, N_B, N);
+        for (int r = 0; r < N_A; r++) {
+            for (int c = 0; c < N_B; c++) {
+                float alone = 0;
+                cca_kernels_at(i)->dot_tile(&alone, 1, a + r * N, N, 1, b + c * N, N, 1, N);
+                assert_memory_equal(&alone, &together[r * N_B + c], sizeof alone);
+            }
+        }
+    }
+    free(a), free(b);
+}
+
+static void norms_and_swiglu(void **state) {
+    (void)state;
+    uint64_t seed = 3;
+    for (int i = 1; cca_kernels_at(i); i++) {
+        for (int64_t n = 1; n < 200; n += 13) {
+            float *x = random_floats(n, &seed, 3), *w = random_floats(n, &seed, 2);
+            float *want = floats(n), *got = floats(n);
+            plain->rmsnorm(want, x, w, 1e-5f, n);
+            cca_kernels_at(i)->rmsnorm(got, x, w, 1e-5f, n);
+            test_below(test_distance(got, want, n), 1e-6, "rmsnorm");
+            memcpy(want, x, (size_t)n * sizeof *x);
+            memcpy(got, x, (size_t)n * sizeof *x);
+            plain->swiglu(want, w, n);
+            cca_kernels_at(i)->swiglu(got, w, n);
+            test_below(test_distance(got, want, n), 1e-6, "swiglu");
+            free(x), free(w), free(want), free(got);
+        }
+        float wild[] = {-1e30f, -200, -88, -87.5f, 0, 88, 200, 1e30f}, ones[8], want[8];
+        for (int k = 0; k < 8; k++) ones[k] = 1;
+        memcpy(want, wild, sizeof wild);
+        plain->swiglu(want, ones, 8);
+        cca_kernels_at(i)->swiglu(wild, ones, 8);
+        for (int k = 0; k < 8; k++) {
+            assert_true(isfinite(wild[k]) &&
+                        fabsf(wild[k] - want[k]) <= 1e-6f * fabsf(want[k]) + 1e-30f);
+        }
+    }
+}
+
+static void conversions(void **state) {
+    (void)state;
+    const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+    uint64_t seed = 4;
+    float *x = random_floats(96, &seed, 5), y[96], z[96];
+    for (int i = 1; cca_kernels_at(i); i++) {
+        for (int t = 0; t < 5; t++) {
+            char a[96 * 4] = {0}, b[96 * 4] = {0};
+            plain->encode(a, types[t], x, 96);
+            cca_kernels_at(i)->encode(b, types[t], x, 96);
+            assert_memory_equal(a, b, sizeof a);
+            plain->decode(y, types[t], a, 96);
+            cca_kernels_at(i)->decode(z, types[t], a, 96);
+            assert_memory_equal(y, z, sizeof y);
+        }
+    }
+    free(x);
+}
+
+/* A cache filled at random: attention and pooling read the same rows in both variants. */
+typedef struct attention_case {
+    int64_t head_dim, n_heads, n_kv_heads;
+    cca_rule rule;
+    int64_t pos, n; /* queries */
+    bool ring;      /* raw rows in a ring of s + g rows, else append-only */
+    cca_dtype k_type, v_type;
+} attention_case;
+
+static const attention_case cases[] = {
+    {16, 1, 1, {1, 1, CCA_FAR_CORES, 0}, 0, 1, false, CCA_F32, CCA_F32},
+    {16, 2, 1, {4, 8, CCA_FAR_CORES, 0}, 3, 40, false, CCA_F32, CCA_F32},
+    {20, 3, 3, {5, 20, CCA_FAR_CORES, 0}, 96, 32, false, CCA_F16, CCA_BF16},
+    {64, 8, 2, {16, 64, CCA_FAR_CORES, 0}, 5000, 32, false, CCA_BF16, CCA_BF16},
+    {64, 4, 1, {16, 64, CCA_FAR_CORES, 0}, 1234, 1, true, CCA_BF16, CCA_F32},
+    {128, 2, 2, {32, 128, CCA_FAR_CORES, 0}, 158, 17, false, CCA_F16, CCA_F16},
+    {32, 4, 2, {4, 16, CCA_FAR_NONE, 0}, 200, 31, false, CCA_F32, CCA_F32},
+    {32, 4, 2, {4, 16, CCA_FAR_SINKS, 6}, 200, 1, true, CCA_F32, CCA_F32},
+    {32, 4, 2, {1, INT64_MAX / 4, CCA_FAR_NONE, 0}, 0, 32, false, CCA_F32, CCA_F32},
+};
+
+typedef struct attention_data {
+    cca_keys keys;
+    float *q;
+    void *memory[4];
+} attention_data;
+
+static void *random_rows(cca_dtype type, int64_t n, uint64_t *seed) {
+    float *x = random_floats(n, seed, 2);
+    void *rows = malloc((size_t)n * 4);
+    assert_non_null(rows);
+    cca_dtype_encode(rows, type, x, n);
+    free(x);
+    return rows;
+}
+
+static cca_rows make_rows(attention_data *d, int at, const attention_case *c, int64_t heads,
+                          int64_t capacity, uint64_t *seed) {
+    int64_t n = heads * capacity * c->head_dim;
+    d->memory[at] = random_rows(c->k_type, n, seed);
+    d->memory[at + 1] = random_rows(c->v_type, n, seed);
+    return (cca_rows){d->memory[at], d->memory[at + 1], c->k_type,   c->v_type,
+                      heads,         capacity,          c->head_dim, 0};
+}
+
+static attention_data make_data(const attention_case *c, uint64_t *seed) {
+    attention_data d;
+    int64_t total = c->pos + c->n, capacity = c->ring ? cca_rule_ring(&c->rule) : total;
+    int64_t far = c->rule.far == CCA_FAR_SINKS ? c->rule.n_sinks : total / c->rule.group_size;
+    d.keys.rule = c->rule;
+    d.keys.raw = make_rows(&d, 0, c, c->n_kv_heads, capacity, seed);
+    d.keys.far =
+        make_rows(&d, 2, c, c->rule.far == CCA_FAR_CORES ? c->n_heads : c->n_kv_heads, far, seed);
+    d.q = random_floats(c->n * c->n_heads * c->head_dim, seed, 2);
+    return d;
+}
+
+static void free_data(attention_data *d) {
+    for (int i = 0; i < 4; i++) free(d->memory[i]);
+    free(d->q);
+}
+
+static void run_attend(const cca_kernels *k, const attention_case *c, const attention_data *d,
+                       float *out) {
+    cca_attend_args args = {&d->keys, d->q, out, c->n_heads, c->pos};
+    float *scratch = floats(cca_attend_scratch(c->head_dim));
+    for (int64_t h = 0; h < c->n_heads; h++) {
+        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q) {
+            k->attend(&args, h, row, cca_min(CCA_TILE_Q, c->n - row), scratch);
+        }
+    }
+    free(scratch);
+}
+
+static void attention(void **state) {
+    (void)state;
+    uint64_t seed = 5;
+    for (int i = 1; cca_kernels_at(i); i++) {
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            attention_data d = make_data(&cases[c], &seed);
+            int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
+            float *want = floats(n), *got = floats(n);
+            run_attend(plain, &cases[c], &d, want);
+            run_attend(cca_kernels_at(i), &cases[c], &d, got);
+            test_below(test_distance(got, want, n), 2e-6, cca_kernels_at(i)->name);
+            free(want), free(got), free_data(&d);
+        }
+    }
+}
+
+static void pooling(void **state) {
+    (void)state;
+    uint64_t seed = 6;
+    const attention_case c = {40, 6, 2, {5, 20, CCA_FAR_CORES, 0}, 50, 25, false, CCA_F32, CCA_F32};
+    for (int i = 1; cca_kernels_at(i); i++) {
+        for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
+            attention_data d = make_data(&c, &seed);
+            int64_t n = d.keys.far.heads * d.keys.far.capacity * c.head_dim;
+            float *scratch = floats(cca_pool_scratch(5, 40)), *want_k = floats(n),
+                  *want_v = floats(n);
+            cca_pool_args args = {&d.keys, d.q, (cca_pooling)p, c.n_heads, c.pos};
+            for (int64_t j = 0; j < 6 * 5; j++) plain->pool(&args, j % 6, 10 + j / 6, scratch);
+            memcpy(want_k, d.keys.far.k, (size_t)n * 4);
+            memcpy(want_v, d.keys.far.v, (size_t)n * 4);
+            for (int64_t j = 0; j < 6 * 5; j++) {
+                float *core =
+                    (float *)d.keys.far.k + (j % 6 * d.keys.far.capacity + 10 + j / 6) * 40;
+                memset(core, 0xff, 40 * sizeof *core);
+                cca_kernels_at(i)->pool(&args, j % 6, 10 + j / 6, scratch);
+            }
+            test_below(test_distance(d.keys.far.k, want_k, n), 1e-6, "core keys");
+            test_below(test_distance(d.keys.far.v, want_v, n), 1e-6, "core values");
+            free(scratch), free(want_k), free(want_v), free_data(&d);
+        }
+    }
+}
+
+static void variants_are_found(void **state) {
+    (void)state;
+    assert_ptr_equal(cca_kernels_find("plain"), plain);
+    assert_ptr_equal(cca_kernels_find("generic"), &cca_kernels_generic);
+    assert_null(cca_kernels_find("mmx"));
+    assert_ptr_equal(cca_kernels_find(cca_kernels_best()->name), cca_kernels_best());
+    print_message("variants tested: generic%s\n", cca_kernels_find("avx2") ? ", avx2" : "");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products),
+        cmocka_unit_test(products_do_not_depend_on_their_company),
+        cmocka_unit_test(norms_and_swiglu),
+        cmocka_unit_test(conversions),
+        cmocka_unit_test(attention),
+        cmocka_unit_test(pooling),
+        cmocka_unit_test(variants_are_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
