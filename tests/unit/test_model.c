@@ -1,0 +1,348 @@
+/* Whole models against logits computed elsewhere: the folders of tests/golden/models, exported and
+ * run. Bounds are the largest difference over the spread of a run's logits:
+ *     f32 weights and cache 1e-4, bf16 and f16 2e-2, other chunks or g = 1 (f32) 1e-5. */
+#include "engine.h"
+#include "export/export.h"
+#include "tests/unit/test.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+static const char FOLDER[] = "tests/golden/models";
+
+/* ---- golden files -------------------------------------------------------------------- */
+
+typedef struct golden_run {
+    int32_t g, s, length, n_rows;
+    const int32_t *rows;
+    const float *logits;
+} golden_run;
+
+typedef struct golden {
+    char *bytes;
+    int32_t n_tokens, n_runs;
+    const int32_t *tokens;
+    golden_run runs[8];
+} golden;
+
+static golden read_golden(const char *name, int64_t vocab) {
+    golden g = {0};
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s/logits.bin", FOLDER, name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    g.bytes = malloc(1 << 22);
+    assert_non_null(g.bytes);
+    size_t size = fread(g.bytes, 1, 1 << 22, file);
+    fclose(file);
+    const int32_t *at = (const int32_t *)g.bytes;
+    g.n_tokens = *at++;
+    g.tokens = at;
+    at += g.n_tokens;
+    g.n_runs = *at++;
+    assert_in_range(g.n_runs, 1, 8);
+    for (int i = 0; i < g.n_runs; i++) {
+        golden_run *r = &g.runs[i];
+        r->g = at[0], r->s = at[1], r->length = at[2], r->n_rows = at[3];
+        r->rows = at + 4;
+        r->logits = (const float *)(r->rows + r->n_rows);
+        at = (const int32_t *)(r->logits + r->n_rows * vocab);
+    }
+    assert_int_equal((const char *)at - g.bytes, size);
+    return g;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Names of the model folders, sorted; at least 21. */
+static int list_models(char **names, int most) {
+    DIR *dir = opendir(FOLDER);
+    assert_non_null(dir);
+    int n = 0;
+    for (struct dirent *d; (d = readdir(dir)) && n < most;) {
+        if (strncmp(d->d_name, "oracle-", 7) && strncmp(d->d_name, "hf-", 3)) continue;
+        names[n] = strdup(d->d_name);
+        assert_non_null(names[n++]);
+    }
+    closedir(dir);
+    assert_true(n >= 21);
+    qsort(names, (size_t)n, sizeof *names, compare_names);
+    return n;
+}
+
+/* ---- running ------------------------------------------------------------------------- */
+
+static cca_engine *export_and_open(const char *name, cca_dtype type) {
+    char input[512], output[] = "/tmp/cca-test-model-XXXXXX";
+    cca_error err;
+    cca_engine *engine;
+    int file = mkstemp(output);
+    assert_true(file >= 0);
+    close(file);
+    snprintf(input, sizeof input, "%s/%s", FOLDER, name);
+    cca_export_options o = {.input = input, .output = output, .has_type = true, .type = type};
+    if (cca_export(&o, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
+    cca_engine_options eo = {.device = "cpu", .n_threads = 2};
+    if (cca_engine_open(&engine, output, &eo, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
+    unlink(output);
+    return engine;
+}
+
+/* Logits of all positions end up in out. */
+typedef struct collector {
+    float *out;
+    int64_t vocab;
+} collector;
+
+static cca_status collect(void *user, cca_session *session, int64_t pos, int64_t n,
+                          cca_error *err) {
+    collector *c = user;
+    return cca_session_chunk_logits(session, 0, n, c->out + pos * c->vocab, err);
+}
+
+typedef struct run_options {
+    int64_t g, s; /* 0, 0: full */
+    const char *type;
+    int64_t chunk;
+    int64_t prefill; /* tokens in chunks, the rest one by one; 0: all in chunks */
+} run_options;
+
+static cca_session *new_session(cca_engine *engine, const run_options *r, int64_t length) {
+    cca_session_options o = cca_session_defaults();
+    cca_session *session;
+    cca_error err;
+    o.ctx_size = length;
+    o.attn = r->g ? "cca" : "full";
+    o.group_size = r->g;
+    o.window_size = r->s;
+    o.k_type = o.v_type = r->type;
+    o.chunk_size = r->chunk;
+    if (cca_session_new(&session, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
+    return session;
+}
+
+/* All logits (length, vocab); to be freed. */
+static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, const run_options *r) {
+    int64_t vocab = cca_engine_info(engine)->vocab_size;
+    float *out = malloc((size_t)(length * vocab) * sizeof *out);
+    assert_non_null(out);
+    memset(out, 0xff, (size_t)(length * vocab) * sizeof *out);
+    collector c = {out, vocab};
+    cca_eval_options eval = {collect, &c};
+    cca_error err;
+    cca_session *session = new_session(engine, r, length);
+    int64_t prefill = r->prefill ? r->prefill : length;
+    if (cca_session_eval(session, tokens, prefill, &eval, &err) != CCA_OK) fail_msg("%s", err.text);
+    for (int64_t i = prefill; i < length; i++) {
+        if (cca_session_eval(session, tokens + i, 1, &eval, &err) != CCA_OK)
+            fail_msg("%s", err.text);
+    }
+    const float *last = cca_session_logits(session, &err);
+    assert_memory_equal(last, out + (length - 1) * vocab, (size_t)vocab * sizeof *last);
+    cca_session_free(session);
+    return out;
+}
+
+static void compare_with_golden(const char *name, cca_dtype type, const char *cache, double bound) {
+    cca_engine *engine = export_and_open(name, type);
+    int64_t vocab = cca_engine_info(engine)->vocab_size;
+    golden g = read_golden(name, vocab);
+    for (int i = 0; i < g.n_runs; i++) {
+        const golden_run *r = &g.runs[i];
+        run_options o = {r->g, r->s, cache, 64, 0};
+        float *logits = run(engine, g.tokens, r->length, &o);
+        float *rows = malloc((size_t)(r->n_rows * vocab) * sizeof *rows);
+        assert_non_null(rows);
+        for (int k = 0; k < r->n_rows; k++) {
+            memcpy(rows + k * vocab, logits + r->rows[k] * vocab, (size_t)vocab * sizeof *rows);
+        }
+        char what[128];
+        snprintf(what, sizeof what, "%s, g %d, s %d, cache %s", name, r->g, r->s, cache);
+        test_below(test_spread(rows, r->logits, r->n_rows * vocab), bound, what);
+        free(rows), free(logits);
+    }
+    free(g.bytes);
+    cca_engine_close(engine);
+}
+
+static void for_each_model(cca_dtype type, const char *cache, double bound) {
+    char *names[64];
+    int n = list_models(names, 64);
+    for (int i = 0; i < n; i++) {
+        compare_with_golden(names[i], type, cache, bound);
+        free(names[i]);
+    }
+}
+
+static void f32_equals_the_oracle(void **state) {
+    (void)state;
+    for_each_model(CCA_F32, "f32", 1e-4);
+}
+
+static void bf16_is_near_the_oracle(void **state) {
+    (void)state;
+    for_each_model(CCA_BF16, "bf16", 2e-2);
+}
+
+static void f16_is_near_the_oracle(void **state) {
+    (void)state;
+    for_each_model(CCA_F16, "f16", 2e-2);
+}
+
+static void any_cut_gives_the_same_logits(void **state) {
+    (void)state;
+    static const char *const names[] = {"oracle-gqa3", "oracle-qwen2-yarn", "oracle-long"};
+    static const run_options cuts[] = {
+        {4, 16, "f32", 1, 0}, {4, 16, "f32", 7, 0},    {4, 16, "f32", 64, 0},
+        {4, 16, "f32", 9, 9}, {4, 16, "f32", 512, 70}, {16, 64, "f32", 33, 100},
+    };
+    for (int m = 0; m < 3; m++) {
+        cca_engine *engine = export_and_open(names[m], CCA_F32);
+        int64_t vocab = cca_engine_info(engine)->vocab_size;
+        golden g = read_golden(names[m], vocab);
+        for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+            run_options one = {cuts[i].g, cuts[i].s, "f32", 512, 0};
+            float *want = run(engine, g.tokens, 141, &one),
+                  *got = run(engine, g.tokens, 141, &cuts[i]);
+            test_below(test_spread(got, want, 141 * vocab), 1e-5, names[m]);
+            free(want), free(got);
+        }
+        free(g.bytes);
+        cca_engine_close(engine);
+    }
+}
+
+static void group_size_one_equals_full(void **state) {
+    (void)state;
+    static const char *const names[] = {"oracle-gqa8", "oracle-qwen2", "hf-llama3-tied"};
+    for (int m = 0; m < 3; m++) {
+        cca_engine *engine = export_and_open(names[m], CCA_F32);
+        int64_t vocab = cca_engine_info(engine)->vocab_size;
+        golden g = read_golden(names[m], vocab);
+        float *full = run(engine, g.tokens, 100, &(run_options){0, 0, "f32", 64, 0});
+        float *one = run(engine, g.tokens, 100, &(run_options){1, 16, "f32", 64, 80});
+        test_below(test_spread(one, full, 100 * vocab), 1e-5, names[m]);
+        free(full), free(one), free(g.bytes);
+        cca_engine_close(engine);
+    }
+}
+
+/* A random model with rows that every type can hold, large enough to be cut among threads. */
+static void threads_do_not_change_a_bit(void **state) {
+    (void)state;
+    static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+    static const char *const caches[] = {"f32", "f16", "bf16", "bf16", "f32"};
+    for (int t = 0; t < 5; t++) {
+        char path[] = "/tmp/cca-test-threads-XXXXXX";
+        int file = mkstemp(path);
+        assert_true(file >= 0);
+        close(file);
+        cca_error err;
+        cca_random_shape shape = {128, 2, 4, 2, 256, 300, 5};
+        cca_export_options o = {
+            .random = &shape, .output = path, .has_type = true, .type = types[t]};
+        if (cca_export(&o, &err) != CCA_OK) fail_msg("%s", err.text);
+        int32_t tokens[200];
+        uint64_t seed = 6;
+        for (int i = 0; i < 200; i++) tokens[i] = (int32_t)(test_random(&seed) % 300);
+        float *logits[3];
+        for (int n = 1; n <= 3; n++) {
+            cca_engine *engine;
+            cca_engine_options eo = {.device = "cpu", .n_threads = n};
+            if (cca_engine_open(&engine, path, &eo, &err) != CCA_OK) fail_msg("%s", err.text);
+            logits[n - 1] = run(engine, tokens, 200, &(run_options){4, 32, caches[t], 64, 150});
+            cca_engine_close(engine);
+        }
+        assert_memory_equal(logits[0], logits[1], 200 * 300 * sizeof(float));
+        assert_memory_equal(logits[0], logits[2], 200 * 300 * sizeof(float));
+        free(logits[0]), free(logits[1]), free(logits[2]);
+        unlink(path);
+    }
+}
+
+static void sessions_do_not_disturb_each_other(void **state) {
+    (void)state;
+    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    golden g = read_golden("oracle-gqa3", 64);
+    cca_error err;
+    run_options o = {4, 16, "f32", 16, 0};
+    cca_session *a = new_session(engine, &o, 100), *b = new_session(engine, &o, 100);
+    cca_session *alone = new_session(engine, &o, 100);
+    for (int i = 0; i < 100; i += 10) {
+        assert_int_equal(cca_session_eval(a, g.tokens + i, 10, NULL, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(b, g.tokens + 41 - i % 40, 10, NULL, &err), CCA_OK);
+    }
+    for (int i = 0; i < 100; i += 10) {
+        assert_int_equal(cca_session_eval(alone, g.tokens + i, 10, NULL, &err), CCA_OK);
+    }
+    assert_memory_equal(cca_session_logits(a, &err), cca_session_logits(alone, &err),
+                        64 * sizeof(float));
+    cca_session_reset(b); /* a session starts over as if it were new */
+    for (int i = 0; i < 100; i += 10) {
+        assert_int_equal(cca_session_eval(b, g.tokens + i, 10, NULL, &err), CCA_OK);
+    }
+    assert_memory_equal(cca_session_logits(b, &err), cca_session_logits(alone, &err),
+                        64 * sizeof(float));
+    cca_session_free(a), cca_session_free(b), cca_session_free(alone);
+    free(g.bytes);
+    cca_engine_close(engine);
+}
+
+static void bad_input_is_refused(void **state) {
+    (void)state;
+    cca_engine *engine = export_and_open("oracle-mha", CCA_F32);
+    cca_error err;
+    run_options o = {4, 16, "f32", 16, 0};
+    cca_session *s = new_session(engine, &o, 10);
+    const int32_t ids[11] = {1, 2, 3, 64, -1};
+    assert_null(cca_session_logits(s, &err));
+    assert_int_equal(cca_session_eval(s, ids, 11, NULL, &err), CCA_NO_FIT);
+    assert_int_equal(cca_session_eval(s, ids, 4, NULL, &err), CCA_USAGE);
+    assert_non_null(strstr(err.text, "id 64"));
+    assert_int_equal(cca_session_eval(s, ids + 4, 1, NULL, &err), CCA_USAGE);
+    assert_int_equal(cca_session_pos(s), 0);
+    assert_int_equal(cca_session_eval(s, ids, 3, NULL, &err), CCA_OK);
+    assert_int_equal(cca_session_pos(s), 3);
+    assert_int_equal(cca_session_eval(s, ids, 8, NULL, &err), CCA_NO_FIT);
+    cca_session_free(s);
+
+    static const struct {
+        const char *attn, *type;
+        int64_t g, s, ctx;
+    } bad[] = {{"cca", "f32", 16, 100, 10},
+               {"ful", "f32", 0, 0, 10},
+               {"sinks:0", "f32", 0, 0, 10},
+               {"cca", "q4_0", 0, 0, 10},
+               {"cca", "f32", 0, 0, 0}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cca_session_options so = cca_session_defaults();
+        so.attn = bad[i].attn, so.k_type = bad[i].type, so.group_size = bad[i].g;
+        so.window_size = bad[i].s, so.ctx_size = bad[i].ctx;
+        assert_int_equal(cca_session_new(&s, engine, &so, &err), CCA_USAGE);
+        assert_null(s);
+    }
+    volatile sig_atomic_t stop = 1;
+    cca_session_options so = cca_session_defaults();
+    so.ctx_size = 10, so.stop = &stop;
+    assert_int_equal(cca_session_new(&s, engine, &so, &err), CCA_OK);
+    assert_int_equal(cca_session_eval(s, ids, 3, NULL, &err), CCA_INTERRUPTED);
+    assert_int_equal(cca_session_pos(s), 0);
+    cca_session_free(s);
+    cca_engine_close(engine);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(f32_equals_the_oracle),
+        cmocka_unit_test(bf16_is_near_the_oracle),
+        cmocka_unit_test(f16_is_near_the_oracle),
+        cmocka_unit_test(any_cut_gives_the_same_logits),
+        cmocka_unit_test(group_size_one_equals_full),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(sessions_do_not_disturb_each_other),
+        cmocka_unit_test(bad_input_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
