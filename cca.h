@@ -35,8 +35,6 @@ typedef struct cca_policy {
     cca_pooling pooling;
 } cca_policy;
 
-enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
-
 /* CCA_USAGE unless 1 ≤ g ≤ s, s is a multiple of g, and n_sinks ≥ 1 for CCA_ATTN_SINKS. */
 cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, int64_t window_size,
                            int64_t n_sinks, cca_error *err);

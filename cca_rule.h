@@ -17,6 +17,9 @@
 #define CCA_RULE static inline
 #endif
 
+/* Where neither the model file nor an option says: the paper's. */
+enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
+
 /* What stands for the tokens before the raw range. */
 typedef enum cca_far {
     CCA_FAR_CORES, /* a core token a group (steps 1 to 3 of the definition) */

@@ -1,5 +1,7 @@
 /* Reads the model's configuration from the keys of its file. */
-#include "model.h"
+#include "config.h"
+
+#include "cca_rule.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -204,4 +206,20 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     c.has_bias = cca_gguf_find(file, "blk.0.attn_q.bias") != NULL;
     *out = c;
     return CCA_OK;
+}
+
+void cca_config_describe_rope(char *out, size_t size, const cca_config *c) {
+    int n = snprintf(out, size, "theta %g", c->rope_theta);
+    if (n < 0 || (size_t)n >= size) return;
+    out += n;
+    size -= (size_t)n;
+    switch (c->rope_kind) {
+    case CCA_ROPE_PLAIN: break;
+    case CCA_ROPE_LINEAR: snprintf(out, size, ", linear scaling by %g", c->rope_factor); break;
+    case CCA_ROPE_FACTORS: snprintf(out, size, ", a divisor for each frequency (llama3)"); break;
+    case CCA_ROPE_YARN:
+        snprintf(out, size, ", yarn scaling by %g from %.0f positions", c->rope_factor,
+                 c->rope_original);
+        break;
+    }
 }

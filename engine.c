@@ -34,22 +34,6 @@ struct cca_session {
 
 /* ---- engine ------------------------------------------------------------------------- */
 
-static void describe_rope(char *out, size_t size, const cca_config *c) {
-    int n = snprintf(out, size, "theta %g", c->rope_theta);
-    if (n < 0 || (size_t)n >= size) return;
-    out += n;
-    size -= (size_t)n;
-    switch (c->rope_kind) {
-    case CCA_ROPE_PLAIN: break;
-    case CCA_ROPE_LINEAR: snprintf(out, size, ", linear scaling by %g", c->rope_factor); break;
-    case CCA_ROPE_FACTORS: snprintf(out, size, ", a divisor for each frequency (llama3)"); break;
-    case CCA_ROPE_YARN:
-        snprintf(out, size, ", yarn scaling by %g from %.0f positions", c->rope_factor,
-                 c->rope_original);
-        break;
-    }
-}
-
 /* The type that holds most bytes of the weights. */
 static const char *main_type(const cca_gguf *file) {
     const cca_gguf_tensor *largest = NULL;
@@ -77,7 +61,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
     e->path = copy_bytes(path, strlen(path));
     e->name = copy_bytes(name.bytes, name.size);
     if (!e->path || !e->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
-    describe_rope(e->rope, sizeof e->rope, c);
+    cca_config_describe_rope(e->rope, sizeof e->rope, c);
     e->facts = (cca_engine_facts){
         .path = e->path,
         .arch = c->arch == CCA_ARCH_LLAMA ? "llama" : "qwen2",
