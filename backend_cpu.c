@@ -14,6 +14,7 @@ enum {
     DEPTH = 512,    /* columns taken at a time: ROWS × DEPTH floats stay in the L2 cache */
     TOKENS = 96,    /* tokens taken at a time, likewise */
     ALIGNMENT = 64, /* of all memory, in bytes */
+    FEW = 8,        /* tokens below which f32 weights are not worth copying into a dense panel */
     MAX_THREADS = 1024,
     SMALL_WORK = 1 << 14, /* operations below which waking other threads costs more */
 };
@@ -146,7 +147,7 @@ static void multiply_piece(const cpu_backend *b, const cca_product *p, const cca
     for (int64_t c = 0; c < cols; c += DEPTH) {
         int64_t depth = cca_min(DEPTH, cols - c), ldw = DEPTH;
         const float *w = panel;
-        if (p->weight->type == CCA_F32) {
+        if (p->weight->type == CCA_F32 && n < FEW) {
             w = (const float *)weight_at(p->weight, row, c);
             ldw = cols;
         }
