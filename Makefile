@@ -41,7 +41,7 @@ $(BIN): $(CLI_O) $(BUILD)/libcca.a
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
 
-$(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma -mf16c
+$(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -72,7 +72,7 @@ lint:
 	clang-format --dry-run -Werror $(SOURCES)
 	clang-tidy --quiet $(filter %.c,$(SOURCES)) -- $(CPPFLAGS) -std=c17 -fopenmp
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \
-	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
+	    --enable=warning,performance,portability --suppress=missingIncludeSystem --suppress=invalidPointerCast \
 	    $(filter %.c,$(SOURCES))
 
 deps:

@@ -244,8 +244,7 @@ static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const
 }
 
 static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    int64_t work = n * out->heads * out->head_dim;
-#pragma omp parallel for num_threads(threads_for(cpu_of(b), work))
+#pragma omp parallel for num_threads(threads_for(cpu_of(b), n * out->heads * out->head_dim))
     for (int64_t h = 0; h < out->heads; h++) {
         copy_rows(out->k, out, in->k, in, out->k_type, pos, n, h);
         copy_rows(out->v, out, in->v, in, out->v_type, pos, n, h);
@@ -270,10 +269,9 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, co
     const cpu_backend *cpu = cpu_of(b);
     int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
     int64_t n_tiles = (n + CCA_TILE_Q - 1) / CCA_TILE_Q;
-    int64_t work = n * q->cols * 2 * cca_min(pos + n, keys->raw.capacity);
     if (!reserve(cpu_of(b), cca_attend_scratch(hd))) return;
     cca_attend_args args = {keys, q->data, out->data, n_heads, pos};
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(cpu, work))
+#pragma omp parallel for schedule(dynamic) num_threads(threads_for(cpu, n * q->cols * (pos + n)))
     for (int64_t i = 0; i < n_heads * n_tiles; i++) {
         if (stopped(b)) continue;
         int64_t row = i / n_heads * CCA_TILE_Q;

@@ -86,7 +86,7 @@ static void read_sizes(cca_config *c, reader *r) {
     c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
     c->seq_len = whole(r, "context_length", NULL, INT64_MAX / 2);
     c->norm_eps = (float)real(r, "attention.layer_norm_rms_epsilon", NULL);
-    if (r->status != CCA_OK) return;
+    if (r->status != CCA_OK || c->n_heads == 0) return;
 
     uint64_t head_dim = (uint64_t)(c->dim / c->n_heads);
     c->head_dim = whole(r, "attention.key_length", &head_dim, MAX_HEAD_DIM);
@@ -125,8 +125,8 @@ static void read_rope(cca_config *c, reader *r) {
     float theta = 10000, one = 1;
     uint64_t none = 0;
     c->rope_theta = real(r, "rope.freq_base", &theta);
-    c->rope_factor = real(r, "rope.scale_linear", &one); /* the older spelling of linear */
-    c->rope_factor = real(r, "rope.scaling.factor", &(float){(float)c->rope_factor});
+    float older = (float)real(r, "rope.scale_linear", &one); /* spelling of linear scaling */
+    c->rope_factor = real(r, "rope.scaling.factor", &older);
     c->rope_original =
         (double)whole(r, "rope.scaling.original_context_length", &none, INT64_MAX / 2);
     c->rope_kind = c->rope_factor == 1 ? CCA_ROPE_PLAIN : CCA_ROPE_LINEAR;

@@ -2,8 +2,7 @@
 
 #ifdef __x86_64__
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 static const cca_kernels *const avx2 = &cca_kernels_avx2;
 #else

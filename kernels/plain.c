@@ -31,7 +31,7 @@ static void rmsnorm(float *out, const float *x, const float *weight, float eps, 
 }
 
 static void swiglu(float *gate, const float *up, int64_t n) {
-    for (int64_t i = 0; i < n; i++) gate[i] = (float)(gate[i] / (1 + exp(-gate[i])) * up[i]);
+    for (int64_t i = 0; i < n; i++) gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
 }
 
 /* A query's walk over its visible keys: the raw ones by position, then the far ones. */

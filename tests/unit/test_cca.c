@@ -11,7 +11,7 @@ typedef struct sequence {
 } sequence;
 
 static sequence random_sequence(uint64_t seed) {
-    sequence s;
+    sequence s = {0};
     test_fill(s.q, LENGTH * HEADS * HD, &seed, 2);
     test_fill(s.k, LENGTH * KV_HEADS * HD, &seed, 2);
     test_fill(s.v, LENGTH * KV_HEADS * HD, &seed, 2);

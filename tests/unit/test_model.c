@@ -62,7 +62,7 @@ static int list_models(char **names, int most) {
     assert_non_null(dir);
     int n = 0;
     for (struct dirent *d; (d = readdir(dir)) && n < most;) {
-        if (strncmp(d->d_name, "oracle-", 7) && strncmp(d->d_name, "hf-", 3)) continue;
+        if (strncmp(d->d_name, "oracle-", 7) != 0 && strncmp(d->d_name, "hf-", 3) != 0) continue;
         names[n] = strdup(d->d_name);
         assert_non_null(names[n++]);
     }
@@ -168,7 +168,7 @@ static void compare_with_golden(const char *name, cca_dtype type, const char *ca
 }
 
 static void for_each_model(cca_dtype type, const char *cache, double bound) {
-    char *names[64];
+    char *names[64] = {0};
     int n = list_models(names, 64);
     for (int i = 0; i < n; i++) {
         compare_with_golden(names[i], type, cache, bound);
