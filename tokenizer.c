@@ -1,0 +1,479 @@
+/* The vocabulary, its special tokens, and what the model file says about both. Encoding of
+ * plain text is SentencePiece's (spm.h). */
+#include "tokenizer.h"
+
+#include "spm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct token {
+    const char *piece; /* NUL-terminated */
+    const char *bytes; /* what it decodes to */
+    size_t piece_size, bytes_size;
+    cca_spm_type type;
+} token;
+
+/* A token that is looked for in the text before the text is encoded. */
+typedef struct special_token {
+    const char *text;
+    size_t size;
+    int32_t id;
+    bool always; /* even without CCA_ENCODE_SPECIAL */
+} special_token;
+
+struct cca_tokenizer {
+    cca_tokenizer_facts facts;
+    cca_spm *spm;
+    token *tokens;           /* [vocab_size] */
+    char *texts;             /* that the tokens point into */
+    special_token *specials; /* by first byte, the longest first */
+    size_t n_specials;
+    size_t first_special[257]; /* of each first byte */
+    bool any_always;
+    int32_t *ends; /* tokens that end generation */
+    size_t n_ends;
+    int32_t byte_tokens[256];
+};
+
+/* Keys of the model file. */
+static const char *const key_model = "tokenizer.ggml.model";
+static const char *const key_tokens = "tokenizer.ggml.tokens";
+static const char *const key_scores = "tokenizer.ggml.scores";
+static const char *const key_types = "tokenizer.ggml.token_type";
+static const char *const key_original = "cca.tokenizer.sentencepiece";
+
+/* ---- lists of tokens ---- */
+
+bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset) {
+    if (tokens->n == tokens->capacity) {
+        size_t capacity = tokens->capacity ? tokens->capacity : 128, bytes;
+        if (!cca_mul(&capacity, capacity, 2) || !cca_mul(&bytes, capacity, sizeof *tokens->offsets))
+            return false;
+        int32_t *ids = realloc(tokens->ids, capacity * sizeof *ids);
+        if (!ids) return false;
+        tokens->ids = ids;
+        uint64_t *offsets = realloc(tokens->offsets, bytes);
+        if (!offsets) return false;
+        tokens->offsets = offsets;
+        tokens->capacity = capacity;
+    }
+    tokens->ids[tokens->n] = id;
+    tokens->offsets[tokens->n++] = offset;
+    return true;
+}
+
+void cca_tokens_free(cca_tokens *tokens) {
+    free(tokens->ids);
+    free(tokens->offsets);
+    *tokens = (cca_tokens){0};
+}
+
+/* ---- the vocabulary ---- */
+
+/* What a model is opened from. */
+typedef struct source {
+    cca_spm_model model;
+    const cca_gguf *file;  /* NULL: from a model file of SentencePiece alone */
+    cca_gguf_array tokens; /* of the model file; n is 0 where it has none */
+    cca_gguf_array types;
+    const char *name;
+    cca_error *err;
+} source;
+
+static cca_status no_memory(const source *src) {
+    return cca_fail(src->err, CCA_NO_MEMORY, "%s: no memory for a vocabulary of %zu tokens",
+                    src->name, src->model.n_pieces);
+}
+
+/* Token i: of SentencePiece's model, else one that only the file lists. */
+static cca_spm_piece piece_at(const source *src, size_t i) {
+    if (i < src->model.n_pieces) return src->model.pieces[i];
+    cca_gguf_string text = src->tokens.strings[i];
+    double type = i < src->types.n ? cca_gguf_array_number(&src->types, i) : CCA_SPM_UNUSED;
+    return (cca_spm_piece){{text.bytes, text.size}, 0, (cca_spm_type)type};
+}
+
+/* Writes what a piece decodes to, at most as long as the piece or the unknown one's surface,
+ * and returns the size. */
+static size_t decode_piece(char *out, const source *src, size_t i) {
+    cca_spm_piece piece = piece_at(src, i);
+    size_t size = 0;
+    int byte = piece.type == CCA_SPM_BYTE ? cca_spm_byte_value(piece.text) : -1;
+    bool silent =
+        piece.type == CCA_SPM_CONTROL || (piece.type == CCA_SPM_UNUSED && i >= src->model.n_pieces);
+    if (silent) return 0;
+    if (piece.type == CCA_SPM_UNKNOWN) piece.text = src->model.unk_surface;
+    if (byte >= 0) {
+        out[size++] = (char)byte;
+        return size;
+    }
+    for (size_t at = 0; at < piece.text.size;) {
+        const char *p = piece.text.bytes + at;
+        bool space = piece.text.size - at >= 3 && memcmp(p, "\xe2\x96\x81", 3) == 0;
+        out[size++] = space ? ' ' : *p;
+        at += space ? 3 : 1;
+    }
+    return size;
+}
+
+/* Room for each piece with a NUL, and for what it decodes to. */
+static bool measure_texts(size_t *out, const source *src, size_t n) {
+    *out = 0;
+    for (size_t i = 0; i < n; i++) {
+        cca_spm_piece piece = piece_at(src, i);
+        size_t decoded = piece.type == CCA_SPM_UNKNOWN ? src->model.unk_surface.size : 0;
+        if (!cca_add(out, *out, piece.text.size) || !cca_add(out, *out, piece.text.size + 1) ||
+            !cca_add(out, *out, decoded))
+            return false;
+    }
+    return true;
+}
+
+static cca_status build_vocabulary(cca_tokenizer *tok, const source *src) {
+    size_t n = src->model.n_pieces, bytes, texts_size;
+    if (src->tokens.n > n) n = src->tokens.n;
+    if (n > INT32_MAX || !cca_mul(&bytes, n, sizeof *tok->tokens) ||
+        !measure_texts(&texts_size, src, n))
+        return no_memory(src);
+    tok->tokens = malloc(bytes);
+    tok->texts = malloc(texts_size);
+    if (!tok->tokens || !tok->texts) return no_memory(src);
+    for (int byte = 0; byte < 256; byte++) tok->byte_tokens[byte] = -1;
+    char *text = tok->texts;
+    for (size_t i = 0; i < n; i++) {
+        cca_spm_piece piece = piece_at(src, i);
+        token *t = &tok->tokens[i];
+        *t = (token){.piece = text, .piece_size = piece.text.size, .type = piece.type};
+        if (piece.text.size > 0) memcpy(text, piece.text.bytes, piece.text.size);
+        text += piece.text.size;
+        *text++ = 0;
+        t->bytes = text;
+        t->bytes_size = decode_piece(text, src, i);
+        text += t->bytes_size;
+        int byte = piece.type == CCA_SPM_BYTE ? cca_spm_byte_value(piece.text) : -1;
+        if (byte >= 0 && tok->byte_tokens[byte] < 0) tok->byte_tokens[byte] = (int32_t)i;
+    }
+    tok->facts.vocab_size = (int32_t)n;
+    return CCA_OK;
+}
+
+/* ---- special tokens ---- */
+
+static int by_first_byte_then_length(const void *a, const void *b) {
+    const special_token *x = a, *y = b;
+    uint8_t i = (uint8_t)x->text[0], j = (uint8_t)y->text[0];
+    if (i != j) return i < j ? -1 : 1;
+    if (x->size != y->size) return x->size > y->size ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static cca_status find_specials(cca_tokenizer *tok, const source *src) {
+    size_t n = (size_t)tok->facts.vocab_size, n_specials = 0;
+    for (size_t i = 0; i < n; i++)
+        n_specials += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
+    tok->specials = malloc((n_specials + 1) * sizeof *tok->specials);
+    if (!tok->specials) return no_memory(src);
+    for (size_t i = 0; i < n; i++) {
+        const token *t = &tok->tokens[i];
+        bool user = t->type == CCA_SPM_USER;
+        if ((!user && t->type != CCA_SPM_CONTROL) || t->piece_size == 0) continue;
+        /* SentencePiece itself finds the user-defined pieces that it knows. */
+        bool always = user && i >= src->model.n_pieces;
+        tok->any_always |= always;
+        tok->specials[tok->n_specials++] =
+            (special_token){t->piece, t->piece_size, (int32_t)i, always};
+    }
+    qsort(tok->specials, tok->n_specials, sizeof *tok->specials, by_first_byte_then_length);
+    for (size_t i = 0; i < tok->n_specials; i++)
+        tok->first_special[(uint8_t)tok->specials[i].text[0] + 1]++;
+    for (int byte = 0; byte < 256; byte++) tok->first_special[byte + 1] += tok->first_special[byte];
+    return CCA_OK;
+}
+
+/* The longest special token that the text starts with, or NULL. */
+static const special_token *match_special(const cca_tokenizer *tok, const char *text, size_t size,
+                                          bool all) {
+    uint8_t first = (uint8_t)text[0];
+    for (size_t i = tok->first_special[first]; i < tok->first_special[first + 1]; i++) {
+        const special_token *s = &tok->specials[i];
+        if ((all || s->always) && s->size <= size && memcmp(s->text, text, s->size) == 0) return s;
+    }
+    return NULL;
+}
+
+/* ---- what the model file says ---- */
+
+/* Reads an id, at most the vocabulary's last; *out stays as it is where the key is missing. */
+static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *src,
+                          const char *key) {
+    uint32_t id;
+    if (!cca_gguf_has(src->file, key)) return CCA_OK;
+    cca_status status = cca_gguf_u32(&id, src->file, key, NULL, src->err);
+    if (status != CCA_OK) return status;
+    if (id >= (uint32_t)tok->facts.vocab_size)
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is %u, the vocabulary has %d tokens",
+                        cca_gguf_name(src->file), key, id, tok->facts.vocab_size);
+    *out = (int32_t)id;
+    return CCA_OK;
+}
+
+static cca_status read_ids(cca_tokenizer *tok, const source *src) {
+    cca_tokenizer_facts *f = &tok->facts;
+    bool add_bos = true;
+    cca_status status = read_id(&f->bos, tok, src, "tokenizer.ggml.bos_token_id");
+    if (status == CCA_OK) status = read_id(&f->eos, tok, src, "tokenizer.ggml.eos_token_id");
+    if (status == CCA_OK) status = read_id(&f->unk, tok, src, "tokenizer.ggml.unknown_token_id");
+    if (status == CCA_OK) status = read_id(&f->pad, tok, src, "tokenizer.ggml.padding_token_id");
+    if (status == CCA_OK)
+        status = cca_gguf_bool(&f->add_bos, src->file, "tokenizer.ggml.add_bos_token", &add_bos,
+                               src->err);
+    f->add_bos = f->add_bos && f->bos >= 0;
+    return status;
+}
+
+/* The end of a text, the end of a turn, and others that the file lists. */
+static cca_status read_ends(cca_tokenizer *tok, const source *src) {
+    static const char *const key = "cca.end_token_ids";
+    cca_gguf_array more = {.n = 0};
+    int32_t end_of_turn = -1;
+    if (src->file) {
+        cca_status status = cca_gguf_arr(&more, src->file, key, false, src->err);
+        if (status == CCA_OK)
+            status = read_id(&end_of_turn, tok, src, "tokenizer.ggml.eot_token_id");
+        if (status != CCA_OK) return status;
+    }
+    if (more.n > (uint64_t)tok->facts.vocab_size || (more.n > 0 && more.strings))
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
+                        cca_gguf_name(src->file), key);
+    tok->ends = malloc((size_t)(more.n + 2) * sizeof *tok->ends);
+    if (!tok->ends) return no_memory(src);
+    if (tok->facts.eos >= 0) tok->ends[tok->n_ends++] = tok->facts.eos;
+    if (end_of_turn >= 0) tok->ends[tok->n_ends++] = end_of_turn;
+    for (uint64_t i = 0; i < more.n; i++) {
+        double id = cca_gguf_array_number(&more, i);
+        if (!(id >= 0 && id < tok->facts.vocab_size))
+            return cca_fail(src->err, CCA_BAD_MODEL,
+                            "%s: element %llu of %s is %g, the vocabulary has %d tokens",
+                            cca_gguf_name(src->file), (unsigned long long)i, key, id,
+                            tok->facts.vocab_size);
+        tok->ends[tok->n_ends++] = (int32_t)id;
+    }
+    return CCA_OK;
+}
+
+/* ---- opening ---- */
+
+static cca_status fill(cca_tokenizer *tok, const source *src) {
+    const cca_spm_model *model = &src->model;
+    tok->facts = (cca_tokenizer_facts){
+        .kind = "sentencepiece",
+        .bos = model->bos,
+        .eos = model->eos,
+        .unk = model->unk,
+        .pad = model->pad,
+        .add_bos = model->bos >= 0,
+        .dummy_prefix = model->add_dummy_prefix && !model->whitespace_suffix,
+    };
+    cca_status status = build_vocabulary(tok, src);
+    if (status == CCA_OK && src->file) status = read_ids(tok, src);
+    if (status == CCA_OK) status = read_ends(tok, src);
+    if (status == CCA_OK) status = find_specials(tok, src);
+    if (status == CCA_OK) status = cca_spm_open(&tok->spm, model, src->name, src->err);
+    return status;
+}
+
+static cca_status open_source(cca_tokenizer **out, const source *src) {
+    cca_tokenizer *tok = calloc(1, sizeof *tok);
+    if (!tok) return no_memory(src);
+    cca_status status = fill(tok, src);
+    if (status == CCA_OK)
+        *out = tok;
+    else
+        cca_tokenizer_close(tok);
+    return status;
+}
+
+cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *model, size_t size,
+                                            const char *name, cca_error *err) {
+    *out = NULL;
+    source src = {.name = name, .err = err};
+    cca_status status = cca_spm_model_read(&src.model, model, size, name, err);
+    if (status == CCA_OK) status = open_source(out, &src);
+    cca_spm_model_free(&src.model);
+    return status;
+}
+
+/* The file's list of tokens, and their types, which must fit each other. */
+static cca_status read_lists(source *src, bool required) {
+    const char *file = cca_gguf_name(src->file);
+    cca_status status = cca_gguf_arr(&src->tokens, src->file, key_tokens, required, src->err);
+    if (status == CCA_OK)
+        status = cca_gguf_arr(&src->types, src->file, key_types, required, src->err);
+    if (status != CCA_OK) return status;
+    if (src->tokens.n > 0 && !src->tokens.strings)
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", file, key_tokens);
+    if (src->types.strings || (src->types.n > 0 && src->types.n != src->tokens.n))
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers", file,
+                        key_types, (unsigned long long)src->tokens.n);
+    for (uint64_t i = 0; i < src->types.n; i++) {
+        double type = cca_gguf_array_number(&src->types, i);
+        if (!(type >= CCA_SPM_NORMAL && type <= CCA_SPM_BYTE))
+            return cca_fail(src->err, CCA_BAD_MODEL, "%s: element %llu of %s is %g, not 1 to 6",
+                            file, (unsigned long long)i, key_types, type);
+    }
+    return CCA_OK;
+}
+
+/* The original model, and perhaps more tokens behind its own. */
+static cca_status read_original(source *src) {
+    cca_gguf_array bytes;
+    cca_status status = cca_gguf_arr(&bytes, src->file, key_original, true, src->err);
+    if (status == CCA_OK && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8)
+        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of bytes",
+                          cca_gguf_name(src->file), key_original);
+    if (status == CCA_OK) status = read_lists(src, false);
+    if (status == CCA_OK)
+        status = cca_spm_model_read(&src->model, bytes.data, (size_t)bytes.n, src->name, src->err);
+    if (status == CCA_OK && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces)
+        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s has %llu tokens, %s has %zu",
+                          cca_gguf_name(src->file), key_tokens, (unsigned long long)src->tokens.n,
+                          key_original, src->model.n_pieces);
+    return status;
+}
+
+/* A model made of the file's lists. */
+static cca_status rebuild(source *src) {
+    cca_spm_model *model = &src->model;
+    cca_gguf_array scores;
+    bool prefix = true;
+    cca_status status = read_lists(src, true);
+    if (status == CCA_OK) status = cca_gguf_arr(&scores, src->file, key_scores, true, src->err);
+    if (status == CCA_OK)
+        status = cca_gguf_bool(&model->add_dummy_prefix, src->file,
+                               "tokenizer.ggml.add_space_prefix", &prefix, src->err);
+    if (status != CCA_OK) return status;
+    if (scores.strings || scores.n != src->tokens.n)
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers",
+                        cca_gguf_name(src->file), key_scores, (unsigned long long)src->tokens.n);
+    for (size_t i = 0; i < src->tokens.n; i++) {
+        cca_gguf_string text = src->tokens.strings[i];
+        cca_spm_type type = (cca_spm_type)cca_gguf_array_number(&src->types, i);
+        float score = (float)cca_gguf_array_number(&scores, i);
+        if (!cca_spm_model_push(model, (cca_spm_piece){{text.bytes, text.size}, score, type}))
+            return no_memory(src);
+        model->byte_fallback |= type == CCA_SPM_BYTE;
+    }
+    return cca_spm_model_check(model, src->name, src->err);
+}
+
+/* Names the file and the key in front of SentencePiece's messages. */
+static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, bool original,
+                            cca_error *err) {
+    char name[sizeof err->text / 2];
+    size_t n = 0;
+    const char *parts[] = {cca_gguf_name(file), ": ", original ? key_original : key_tokens};
+    for (size_t i = 0; i < 3; i++)
+        for (const char *p = parts[i]; *p && n + 1 < sizeof name; p++) name[n++] = *p;
+    name[n] = 0;
+    source src = {.file = file, .name = name, .err = err};
+    cca_spm_model_init(&src.model);
+    cca_status status = original ? read_original(&src) : rebuild(&src);
+    if (status == CCA_OK) status = open_source(out, &src);
+    cca_spm_model_free(&src.model);
+    return status;
+}
+
+static bool is(cca_gguf_string text, const char *word) {
+    return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
+}
+
+cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err) {
+    *out = NULL;
+    if (cca_gguf_has(file, key_original)) return open_file(out, file, true, err);
+    if (!cca_gguf_has(file, key_model) && !cca_gguf_has(file, key_tokens)) return CCA_OK;
+    cca_gguf_string kind;
+    cca_status status = cca_gguf_str(&kind, file, key_model, NULL, err);
+    if (status != CCA_OK || is(kind, "no_vocab") || is(kind, "none")) return status;
+    if (is(kind, "llama")) return open_file(out, file, false, err);
+    return cca_fail(err, CCA_BAD_MODEL, "%s: %s is \"%.*s\", a kind that is not supported",
+                    cca_gguf_name(file), key_model, kind.size < 100 ? (int)kind.size : 100,
+                    kind.bytes);
+}
+
+void cca_tokenizer_close(cca_tokenizer *tok) {
+    if (!tok) return;
+    cca_spm_close(tok->spm);
+    free(tok->tokens);
+    free(tok->texts);
+    free(tok->specials);
+    free(tok->ends);
+    free(tok);
+}
+
+/* ---- encoding ---- */
+
+/* Text without special tokens. The place where other kinds of tokenizers come in. */
+static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                               size_t from, size_t end, bool start, cca_error *err) {
+    return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+}
+
+cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                                size_t size, unsigned flags, cca_error *err) {
+    size_t before = out->n, from = 0;
+    bool start = flags & CCA_ENCODE_START, all = flags & CCA_ENCODE_SPECIAL;
+    cca_status status = CCA_OK;
+    for (size_t at = 0; at < size && (all || tok->any_always); at++) {
+        const special_token *s = match_special(tok, text + at, size - at, all);
+        if (!s) continue;
+        status = encode_plain(out, tok, text, from, at, start, err);
+        if (status == CCA_OK && !cca_tokens_push(out, s->id, at))
+            status = cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
+        if (status != CCA_OK) break;
+        /* Only BOS written out leaves what follows the start of the text. */
+        start = start && at == from && s->id == tok->facts.bos;
+        at += s->size - 1;
+        from = at + 1;
+    }
+    if (status == CCA_OK) status = encode_plain(out, tok, text, from, size, start, err);
+    if (status != CCA_OK) out->n = before;
+    return status;
+}
+
+/* ---- facts ---- */
+
+static const token *token_at(const cca_tokenizer *tok, int32_t id) {
+    return id >= 0 && id < tok->facts.vocab_size ? &tok->tokens[id] : NULL;
+}
+
+const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok) {
+    return &tok->facts;
+}
+
+const char *cca_tokenizer_bytes(size_t *size, const cca_tokenizer *tok, int32_t id, bool special) {
+    const token *t = token_at(tok, id);
+    bool name = special && t && (t->type == CCA_SPM_CONTROL || t->type == CCA_SPM_UNKNOWN);
+    *size = !t ? 0 : name ? t->piece_size : t->bytes_size;
+    return !t ? "" : name ? t->piece : t->bytes;
+}
+
+const char *cca_tokenizer_piece(const cca_tokenizer *tok, int32_t id) {
+    const token *t = token_at(tok, id);
+    return t ? t->piece : "";
+}
+
+bool cca_tokenizer_is_control(const cca_tokenizer *tok, int32_t id) {
+    const token *t = token_at(tok, id);
+    return t && t->type == CCA_SPM_CONTROL;
+}
+
+int32_t cca_tokenizer_byte_token(const cca_tokenizer *tok, uint8_t byte) {
+    return tok->byte_tokens[byte];
+}
+
+bool cca_tokenizer_is_end(const cca_tokenizer *tok, int32_t id) {
+    for (size_t i = 0; i < tok->n_ends; i++)
+        if (tok->ends[i] == id) return true;
+    return false;
+}
