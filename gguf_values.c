@@ -227,6 +227,7 @@ cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *er
         const cca_gguf_tensor *t = &file->tensors[i];
         uint32_t crc = (uint32_t)crc32_z(0, t->data, t->bytes);
         if (crc != (uint32_t)cca_gguf_array_number(&crcs, (uint64_t)i)) bad = cca_min(bad, i);
+        if (file->mapping.data) cca_mapping_forget(t->data, t->bytes);
     }
     if (bad != INT64_MAX) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",

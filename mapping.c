@@ -41,3 +41,10 @@ void cca_mapping_close(cca_mapping *m) {
     if (m->data) munmap((void *)m->data, m->size);
     *m = (cca_mapping){0};
 }
+
+void cca_mapping_forget(const void *data, size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    if (start < end) (void)madvise((void *)start, end - start, MADV_DONTNEED);
+}

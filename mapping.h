@@ -21,4 +21,8 @@ cca_status cca_mapping_open(cca_mapping *out, const char *path, cca_error *err);
 /* Zeroes *m; a zeroed one is allowed. */
 void cca_mapping_close(cca_mapping *m);
 
+/* Tells the system that these bytes of a mapping are not needed soon, so that reading a large
+ * file once does not fill the memory of the process. They can still be read. */
+void cca_mapping_forget(const void *data, size_t bytes);
+
 #endif

@@ -1,4 +1,4 @@
-#include "gguf_write.h"
+#include "export/gguf_write.h"
 
 #include <errno.h>
 #include <fcntl.h>

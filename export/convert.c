@@ -1,0 +1,260 @@
+#include "export/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+/* Rows are converted in chunks of about so many bytes, each by so many pieces in parallel. */
+enum { CHUNK_BYTES = 8 << 20, MAX_PIECES = 64 };
+
+static const uint32_t magnitude_bits = 0x7fffffff, infinity_bits = 0x7f800000;
+
+/* --- types --------------------------------------------------------------------------- */
+
+/* The matrix that makes the logits suffers most from few bits: it gets eight beside Q4_0, as
+ * llama.cpp gives it six beside its own four. */
+static cca_dtype target_type(const cca_source *source, const cca_source_tensor *t,
+                             const cca_export_options *options) {
+    cca_dtype type = options->has_type ? options->type : t->type;
+    bool makes_logits = t->role == CCA_OUTPUT || (t->role == CCA_EMBEDDING && source->config.tied);
+    if (t->vector) return CCA_F32;
+    if (type == CCA_Q4_0 && makes_logits) type = CCA_Q8_0;
+    return t->cols % cca_dtype_block(type) == 0 ? type : CCA_F16;
+}
+
+cca_status cca_targets_new(cca_target **out, const cca_source *source,
+                           const cca_export_options *options, cca_error *err) {
+    *out = calloc((size_t)source->n_tensors, sizeof **out);
+    if (!*out) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
+    int64_t n_kept = 0;
+    for (int64_t i = 0; i < source->n_tensors; i++) {
+        const cca_source_tensor *t = &source->tensors[i];
+        cca_target *target = &(*out)[i];
+        target->type = target_type(source, t, options);
+        /* Cannot fail: layout has checked the sizes. */
+        (void)cca_dtype_row_bytes(&target->row_bytes, target->type, t->cols);
+        target->bytes = (uint64_t)t->rows * target->row_bytes;
+        bool wanted_blocks = options->has_type && cca_dtype_block(options->type) > 1;
+        n_kept += wanted_blocks && !t->vector && target->type == CCA_F16;
+    }
+    if (n_kept > 0) {
+        cca_export_warn(options, "%lld tensors have rows that are no multiple of 32 and become f16",
+                        (long long)n_kept);
+    }
+    return CCA_OK;
+}
+
+/* --- rows ---------------------------------------------------------------------------- */
+
+/* The largest magnitude of a row as the bits of a float: they order like the numbers, with
+ * infinity and NaN above all others. */
+static uint32_t largest_bits(const float *row, int64_t n) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = cca_bits_of_float(row[i]) & magnitude_bits;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
+/* From these bits on a type, or the f16 scale of its blocks, would hold infinity. */
+static uint32_t overflow_bits(cca_dtype type) {
+    const float half = 65520;
+    switch (type) {
+    case CCA_F16: return cca_bits_of_float(half);
+    case CCA_Q8_0: return cca_bits_of_float(half * 127);
+    case CCA_Q4_0: return cca_bits_of_float(half * 8);
+    case CCA_BF16: return 0x7f7f8000;
+    default: return infinity_bits;
+    }
+}
+
+static cca_status bad_row(const cca_source *source, const cca_source_tensor *t,
+                          const cca_target *target, int64_t row, float *values, cca_error *err) {
+    source->read_row(values, source, t, row);
+    uint32_t bits = largest_bits(values, t->cols);
+    if (bits >= infinity_bits) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: a value is not finite",
+                        source->name, t->name, (long long)row);
+    }
+    return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: %g is too large for %s",
+                    source->name, t->name, (long long)row, (double)cca_float_of_bits(bits),
+                    cca_dtype_name(target->type));
+}
+
+/* Converts rows first … end - 1 to out. Returns the first row whose values do not fit, or end. */
+static int64_t convert_piece(uint8_t *out, const cca_source *source, const cca_source_tensor *t,
+                             const cca_target *target, int64_t first, int64_t end, float *values) {
+    uint32_t limit = overflow_bits(target->type);
+    for (int64_t row = first; row < end; row++, out += target->row_bytes) {
+        source->read_row(values, source, t, row);
+        if (largest_bits(values, t->cols) >= limit) return row;
+        cca_dtype_encode(out, target->type, values, t->cols);
+    }
+    return end;
+}
+
+/* Converts n rows to out and carries the checksum on. The pieces are the same for any number
+ * of threads. */
+static cca_status convert_rows(uint8_t *out, uint32_t *crc, const cca_source *source,
+                               const cca_source_tensor *t, const cca_target *target, int64_t first,
+                               int64_t n, int n_threads, cca_error *err) {
+    int64_t piece_rows = (n + MAX_PIECES - 1) / MAX_PIECES;
+    int64_t n_pieces = (n + piece_rows - 1) / piece_rows;
+    int64_t bad = INT64_MAX;
+    bool no_memory = false;
+    uint32_t crcs[MAX_PIECES];
+#pragma omp parallel num_threads(n_threads) reduction(min : bad) reduction(|| : no_memory)
+    {
+        float *values = malloc((size_t)t->cols * sizeof *values);
+        no_memory = !values;
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < n_pieces; i++) {
+            int64_t at = i * piece_rows, end = cca_min(at + piece_rows, n);
+            uint8_t *piece = out + (size_t)at * target->row_bytes;
+            if (!values) continue;
+            int64_t row = convert_piece(piece, source, t, target, first + at, first + end, values);
+            if (row < first + end) bad = cca_min(bad, row);
+            crcs[i] = (uint32_t)crc32_z(0, piece, (size_t)(end - at) * target->row_bytes);
+        }
+        free(values);
+    }
+    if (!no_memory && bad != INT64_MAX) {
+        float *values = malloc((size_t)t->cols * sizeof *values);
+        cca_status status = CCA_NO_MEMORY;
+        if (values) status = bad_row(source, t, target, bad, values, err);
+        free(values);
+        if (status != CCA_NO_MEMORY) return status;
+        no_memory = true;
+    }
+    if (no_memory) {
+        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for rows of %lld values", t->name,
+                        (long long)t->cols);
+    }
+    for (int64_t i = 0; i < n_pieces; i++) {
+        int64_t rows = cca_min(piece_rows, n - i * piece_rows);
+        z_off_t bytes = (z_off_t)((size_t)rows * target->row_bytes);
+        *crc = (uint32_t)crc32_combine(*crc, crcs[i], bytes);
+    }
+    return CCA_OK;
+}
+
+/* --- all of it ----------------------------------------------------------------------- */
+
+static int64_t chunk_rows(const cca_target *target) {
+    return cca_max(1, CHUNK_BYTES / (int64_t)target->row_bytes);
+}
+
+/* What is under way: how many bytes of all tensors are written. */
+typedef struct progress {
+    const cca_export_options *options;
+    uint64_t done, total;
+} progress;
+
+static cca_status advance(progress *p, const char *tensor, uint64_t bytes, cca_error *err) {
+    const cca_export_options *o = p->options;
+    p->done += bytes;
+    if (o->on_progress) o->on_progress(o->user, p->done, p->total, tensor);
+    if (o->stop && *o->stop) return cca_fail(err, CCA_INTERRUPTED, "interrupted");
+    return CCA_OK;
+}
+
+static cca_status convert_tensor(cca_gguf_writer *w, const cca_source *source, int64_t index,
+                                 const cca_target *target, uint8_t *chunk, uint32_t *crc,
+                                 progress *p, cca_error *err) {
+    const cca_source_tensor *t = &source->tensors[index];
+    int64_t step = chunk_rows(target);
+    int n_threads = p->options->n_threads;
+    for (int64_t row = 0; row < t->rows; row += step) {
+        int64_t n = cca_min(step, t->rows - row);
+        size_t bytes = (size_t)n * target->row_bytes;
+        uint64_t at = (uint64_t)row * target->row_bytes;
+        cca_status status = convert_rows(chunk, crc, source, t, target, row, n, n_threads, err);
+        if (status == CCA_OK) {
+            status = cca_gguf_writer_write(w, (uint64_t)index, at, chunk, bytes, err);
+        }
+        if (status == CCA_OK) status = advance(p, t->name, bytes, err);
+        if (status != CCA_OK) return status;
+    }
+    size_t source_bytes = 0;
+    if (t->mapped && cca_source_tensor_bytes(&source_bytes, t)) {
+        cca_mapping_forget(t->data, source_bytes);
+    }
+    return CCA_OK;
+}
+
+cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_target *targets,
+                       uint32_t *crcs, const cca_export_options *options, cca_error *err) {
+    progress p = {.options = options};
+    size_t chunk_bytes = 0;
+    for (int64_t i = 0; i < source->n_tensors; i++) {
+        size_t rows = (size_t)cca_min(chunk_rows(&targets[i]), source->tensors[i].rows);
+        size_t bytes = rows * targets[i].row_bytes;
+        if (bytes > chunk_bytes) chunk_bytes = bytes;
+        p.total += targets[i].bytes;
+    }
+    uint8_t *chunk = malloc(chunk_bytes);
+    if (!chunk) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
+    cca_status status = CCA_OK;
+    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+        crcs[i] = 0;
+        status = convert_tensor(w, source, i, &targets[i], chunk, &crcs[i], &p, err);
+    }
+    free(chunk);
+    return status;
+}
+
+/* --- reading back -------------------------------------------------------------------- */
+
+/* The first, the middle and the last row of a tensor must be what converting them gives. */
+static cca_status check_tensor(const cca_gguf *file, const cca_source *source, int64_t index,
+                               const cca_target *target, cca_error *err) {
+    const cca_source_tensor *t = &source->tensors[index];
+    const cca_gguf_tensor *written = cca_gguf_tensor_at(file, (uint64_t)index);
+    const char *name = cca_gguf_name(file);
+    if (!written || strcmp(written->name, t->name) != 0 || written->type != target->type ||
+        written->bytes != target->bytes) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, tensor '%s' differs", name, t->name);
+    }
+    uint8_t *row = malloc(target->row_bytes);
+    if (!row) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it back", name);
+    const int64_t sample[] = {0, t->rows / 2, t->rows - 1};
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < sizeof sample / sizeof *sample && status == CCA_OK; i++) {
+        uint32_t crc = 0;
+        const uint8_t *there =
+            (const uint8_t *)written->data + (size_t)sample[i] * target->row_bytes;
+        status = convert_rows(row, &crc, source, t, target, sample[i], 1, 1, err);
+        if (status == CCA_OK && memcmp(row, there, target->row_bytes) != 0) {
+            status = cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, row %lld of tensor '%s' differs",
+                              name, (long long)sample[i], t->name);
+        }
+    }
+    free(row);
+    return status;
+}
+
+static cca_status check_file(const cca_gguf *file, const cca_source *source,
+                             const cca_target *targets, cca_error *err) {
+    bool checked;
+    cca_config config;
+    cca_status status = cca_gguf_check_crc(&checked, file, err);
+    if (status == CCA_BAD_MODEL || (status == CCA_OK && !checked)) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, its checksums differ",
+                        cca_gguf_name(file));
+    }
+    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+        status = check_tensor(file, source, i, &targets[i], err);
+    }
+    return status == CCA_OK ? cca_config_read(&config, file, err) : status;
+}
+
+cca_status cca_convert_check(const char *path, const cca_source *source, const cca_target *targets,
+                             cca_error *err) {
+    cca_gguf *file;
+    cca_status status = cca_gguf_open(&file, path, err);
+    if (status == CCA_BAD_MODEL) status = CCA_BAD_OUTPUT;
+    if (status == CCA_OK) status = check_file(file, source, targets, err);
+    cca_gguf_close(file);
+    return status;
+}

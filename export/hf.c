@@ -1,0 +1,328 @@
+/* A Hugging Face folder: config.json, safetensors and what there is about text. */
+#include "export/hf.h"
+#include "export/safetensors.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Their names; in a layer, "layers.N." stands in front, and "model." before all but the output. */
+static const char *const role_names[CCA_N_ROLES] = {
+    [CCA_EMBEDDING] = "embed_tokens.weight",
+    [CCA_OUTPUT_NORM] = "norm.weight",
+    [CCA_OUTPUT] = "lm_head.weight",
+    [CCA_ATTN_NORM] = "input_layernorm.weight",
+    [CCA_ATTN_Q] = "self_attn.q_proj.weight",
+    [CCA_ATTN_K] = "self_attn.k_proj.weight",
+    [CCA_ATTN_V] = "self_attn.v_proj.weight",
+    [CCA_ATTN_Q_BIAS] = "self_attn.q_proj.bias",
+    [CCA_ATTN_K_BIAS] = "self_attn.k_proj.bias",
+    [CCA_ATTN_V_BIAS] = "self_attn.v_proj.bias",
+    [CCA_ATTN_OUT] = "self_attn.o_proj.weight",
+    [CCA_FFN_NORM] = "post_attention_layernorm.weight",
+    [CCA_FFN_GATE] = "mlp.gate_proj.weight",
+    [CCA_FFN_UP] = "mlp.up_proj.weight",
+    [CCA_FFN_DOWN] = "mlp.down_proj.weight",
+};
+
+static char *join(const char *folder, const char *name) {
+    size_t size = strlen(folder) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path) snprintf(path, size, "%s/%s", folder, name);
+    return path;
+}
+
+static cca_status no_memory(const char *folder, cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it", folder);
+}
+
+/* The path of a file of the folder in *out, NULL where there is no such file. */
+static cca_status find_file(char **out, const char *folder, const char *name, cca_error *err) {
+    struct stat st;
+    *out = join(folder, name);
+    if (!*out) return no_memory(folder, err);
+    if (stat(*out, &st) != 0 && errno == ENOENT) {
+        free(*out);
+        *out = NULL;
+    }
+    return CCA_OK;
+}
+
+/* A JSON file of the folder and its path; both NULL where there is none. */
+static cca_status load(json_t **out, char **path, const char *folder, const char *name,
+                       cca_error *err) {
+    *out = NULL;
+    cca_status status = find_file(path, folder, name, err);
+    if (status == CCA_OK && *path) status = cca_json_load(out, *path, err);
+    return status;
+}
+
+/* --- weights ------------------------------------------------------------------------- */
+
+static cca_status add_shard(cca_safetensors *set, const char *folder, const char *name,
+                            cca_error *err) {
+    char *path = join(folder, name);
+    if (!path) return no_memory(folder, err);
+    cca_status status = cca_safetensors_add(set, path, err);
+    free(path);
+    return status;
+}
+
+/* Each file that the index names, once. A name that leaves the folder is refused. */
+static cca_status add_shards(cca_safetensors *set, const json_t *map, const char *folder,
+                             const char *index, cca_error *err) {
+    const char *tensor;
+    json_t *file, *seen = json_object();
+    cca_status status = seen ? CCA_OK : no_memory(folder, err);
+    json_object_foreach((json_t *)map, tensor, file) {
+        const char *name = json_string_value(file);
+        if (status != CCA_OK) break;
+        if (!name || name[0] == '.' || strchr(name, '/')) {
+            status = cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s': '%s' is no file of this folder",
+                              index, tensor, name ? name : "");
+        } else if (!json_object_get(seen, name)) {
+            status =
+                json_object_set_new(seen, name, json_true()) == 0 ? CCA_OK : no_memory(folder, err);
+            if (status == CCA_OK) status = add_shard(set, folder, name, err);
+        }
+    }
+    json_decref(seen);
+    return status;
+}
+
+/* Each tensor must be in the file that the index names. */
+static cca_status check_index(cca_safetensors *set, const json_t *map, const char *index,
+                              cca_error *err) {
+    const char *name;
+    json_t *file;
+    json_object_foreach((json_t *)map, name, file) {
+        const cca_safetensor *t = cca_safetensors_find(set, name);
+        const char *base = t ? strrchr(t->file, '/') : NULL;
+        if (base && strcmp(base + 1, json_string_value(file)) == 0) continue;
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is not in %s", index, name,
+                        json_string_value(file));
+    }
+    return CCA_OK;
+}
+
+static cca_status open_indexed(cca_safetensors *set, const char *folder, cca_error *err) {
+    json_t *index;
+    char *path;
+    cca_status status = load(&index, &path, folder, "model.safetensors.index.json", err);
+    if (status == CCA_OK && !path) {
+        status = cca_fail(err, CCA_BAD_MODEL,
+                          "%s: neither model.safetensors nor model.safetensors.index.json in it",
+                          folder);
+    }
+    const json_t *map = json_object_get(index, "weight_map");
+    if (status == CCA_OK && json_object_size(map) == 0) {
+        status = cca_fail(err, CCA_BAD_MODEL, "%s: weight_map is missing", path);
+    }
+    if (status == CCA_OK) status = add_shards(set, map, folder, path, err);
+    if (status == CCA_OK) status = cca_safetensors_sort(set, err);
+    if (status == CCA_OK) status = check_index(set, map, path, err);
+    json_decref(index);
+    free(path);
+    return status;
+}
+
+static cca_status open_weights(cca_safetensors *set, const char *folder, cca_error *err) {
+    char *single;
+    cca_status status = find_file(&single, folder, "model.safetensors", err);
+    if (status != CCA_OK) return status;
+    if (!single) return open_indexed(set, folder, err);
+    status = cca_safetensors_add(set, single, err);
+    free(single);
+    return status == CCA_OK ? cca_safetensors_sort(set, err) : status;
+}
+
+/* --- binding ------------------------------------------------------------------------- */
+
+static cca_safetensor *find_tensor(cca_safetensors *set, const cca_source_tensor *t, char *name,
+                                   size_t size) {
+    char layer[32] = "";
+    if (t->role >= CCA_ATTN_NORM)
+        snprintf(layer, sizeof layer, "layers.%lld.", (long long)t->layer);
+    if (t->role != CCA_OUTPUT) {
+        snprintf(name, size, "%s%s", layer, role_names[t->role]); /* saved without its head */
+        cca_safetensor *found = cca_safetensors_find(set, name);
+        if (found) return found;
+    }
+    snprintf(name, size, "%s%s%s", t->role == CCA_OUTPUT ? "" : "model.", layer,
+             role_names[t->role]);
+    return cca_safetensors_find(set, name);
+}
+
+static bool find_dtype(cca_dtype *out, const char *name) {
+    return cca_dtype_parse(out, name) && cca_dtype_block(*out) == 1;
+}
+
+static cca_status check_shape(const cca_source_tensor *t, const cca_safetensor *found,
+                              cca_error *err) {
+    int n_dims = t->vector ? 1 : 2;
+    if (found->n_dims == n_dims && found->dims[0] == t->rows &&
+        (t->vector || found->dims[1] == t->cols)) {
+        return CCA_OK;
+    }
+    char shape[128] = "";
+    for (int i = 0; i < found->n_dims; i++) {
+        size_t at = strlen(shape);
+        snprintf(shape + at, sizeof shape - at, "%s%lld", i ? ", " : "", (long long)found->dims[i]);
+    }
+    return cca_fail(err, CCA_BAD_MODEL,
+                    t->vector
+                        ? "%s: tensor '%s' has shape [%s], not [%lld] as config.json asks"
+                        : "%s: tensor '%s' has shape [%s], not [%lld, %lld] as config.json asks",
+                    found->file, found->name, shape, (long long)t->rows, (long long)t->cols);
+}
+
+static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_safetensors *set,
+                              const char *folder, cca_error *err) {
+    char name[128];
+    cca_safetensor *found = find_tensor(set, t, name, sizeof name);
+    if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", folder, name);
+    if (!find_dtype(&t->type, found->dtype)) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor '%s' has dtype %s (F32, F16, BF16 are read)", found->file,
+                        found->name, found->dtype);
+    }
+    t->data = found->data;
+    t->mapped = true;
+    found->used = true;
+    bool is_q = t->role == CCA_ATTN_Q || t->role == CCA_ATTN_Q_BIAS;
+    bool is_k = t->role == CCA_ATTN_K || t->role == CCA_ATTN_K_BIAS;
+    if (c->arch == CCA_ARCH_LLAMA && is_q) t->paired_heads = c->n_heads;
+    if (c->arch == CCA_ARCH_LLAMA && is_k) t->paired_heads = c->n_kv_heads;
+    return check_shape(t, found, err);
+}
+
+/* What may be there unused: tables that old versions saved, the copy of a tied embedding. */
+static bool is_harmless(const char *name, bool tied) {
+    static const char table[] = "rotary_emb.inv_freq";
+    size_t size = strlen(name), n = sizeof table - 1;
+    if (size >= n && strcmp(name + size - n, table) == 0) return true;
+    return tied && strcmp(name, "lm_head.weight") == 0;
+}
+
+static cca_status bind(cca_source *source, cca_safetensors *set, const char *folder,
+                       cca_error *err) {
+    for (int64_t i = 0; i < source->n_tensors; i++) {
+        cca_source_tensor *t = &source->tensors[i];
+        if (t->role == CCA_ROPE_DIVISORS) continue;
+        cca_status status = bind_tensor(t, &source->config, set, folder, err);
+        if (status != CCA_OK) return status;
+    }
+    for (int64_t i = 0; i < cca_safetensors_n(set); i++) {
+        const cca_safetensor *t = cca_safetensors_at(set, i);
+        if (t->used || is_harmless(t->name, source->config.tied)) continue;
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor '%s' is unknown: leaving it out would "
+                        "change what the model computes",
+                        t->file, t->name);
+    }
+    return CCA_OK;
+}
+
+/* --- text ---------------------------------------------------------------------------- */
+
+/* A template stands alone, or in a list of named ones of which "default" is taken. */
+static const char *template_of(const json_t *config) {
+    const json_t *value = json_object_get(config, "chat_template");
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *item = json_array_get(value, i);
+        const char *name = json_string_value(json_object_get(item, "name"));
+        if (!name || strcmp(name, "default") != 0) continue;
+        return json_string_value(json_object_get(item, "template"));
+    }
+    return json_string_value(value);
+}
+
+static cca_status read_template_file(char **out, const char *folder, cca_error *err) {
+    char *path;
+    cca_mapping file;
+    cca_status status = find_file(&path, folder, "chat_template.jinja", err);
+    if (status != CCA_OK || !path) return status;
+    status = cca_mapping_open(&file, path, err);
+    free(path);
+    if (status != CCA_OK) return status;
+    *out = strndup((const char *)file.data, file.size);
+    cca_mapping_close(&file);
+    return *out ? CCA_OK : no_memory(folder, err);
+}
+
+static cca_status read_tokenizer_config(cca_source_text *text, const char *folder, cca_error *err) {
+    json_t *config;
+    char *path;
+    cca_status status = load(&config, &path, folder, "tokenizer_config.json", err);
+    cca_json_reader r = {.path = path, .err = err, .status = status};
+    text->add_bos = cca_json_bool(&r, config, "add_bos_token", true);
+    if (r.status == CCA_OK) r.status = read_template_file(&text->chat_template, folder, err);
+    const char *template = template_of(config);
+    if (r.status == CCA_OK && !text->chat_template && template) {
+        text->chat_template = strdup(template);
+        if (!text->chat_template) r.status = no_memory(folder, err);
+    }
+    json_decref(config);
+    free(path);
+    return r.status;
+}
+
+static cca_status read_text(cca_source_text *text, const char *folder,
+                            const cca_export_options *options, cca_error *err) {
+    json_t *generation;
+    char *path;
+    cca_status status = load(&generation, &path, folder, "generation_config.json", err);
+    cca_json_reader r = {.path = path, .err = err, .status = status};
+    cca_hf_add_ends(text, &r, generation);
+    json_decref(generation);
+    free(path);
+    if (r.status == CCA_OK) r.status = read_tokenizer_config(text, folder, err);
+    if (r.status == CCA_OK) r.status = find_file(&text->tokenizer, folder, "tokenizer.model", err);
+    if (r.status != CCA_OK || text->tokenizer || options->tokenizer) return r.status;
+    status = find_file(&path, folder, "tokenizer.json", err);
+    if (path) cca_export_warn(options, "%s: tokenizers of this format are not read", path);
+    free(path);
+    return status;
+}
+
+/* --- the folder ---------------------------------------------------------------------- */
+
+static void close_set(void *owner) {
+    cca_safetensors_free(owner);
+}
+
+static cca_status read_config(cca_source *out, int *tie, const char *folder,
+                              const cca_export_options *options, cca_error *err) {
+    json_t *config;
+    char *path;
+    cca_status status = load(&config, &path, folder, "config.json", err);
+    if (status == CCA_OK && !path) {
+        status = cca_fail(err, CCA_BAD_MODEL, "%s: no config.json in it", folder);
+    }
+    if (status == CCA_OK) status = cca_hf_read_config(out, tie, config, path, options, err);
+    json_decref(config);
+    free(path);
+    return status;
+}
+
+cca_status cca_source_open_folder(cca_source *out, const char *path,
+                                  const cca_export_options *options, cca_error *err) {
+    int tie = -1;
+    cca_safetensors *set;
+    out->text = (cca_source_text){.bos = -1, .eos = -1, .add_bos = true};
+    out->name = cca_export_base_name(path);
+    if (!out->name) return no_memory(path, err);
+    cca_status status = read_config(out, &tie, path, options, err);
+    if (status == CCA_OK) status = cca_safetensors_new(&set, err);
+    if (status != CCA_OK) return status;
+    out->owner = set;
+    out->close = close_set;
+    status = open_weights(set, path, err);
+    if (status != CCA_OK) return status;
+    out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, "lm_head.weight");
+    status = cca_source_layout(out, path, err);
+    if (status == CCA_OK) status = bind(out, set, path, err);
+    return status == CCA_OK ? read_text(&out->text, path, options, err) : status;
+}

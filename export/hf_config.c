@@ -1,0 +1,253 @@
+/* config.json of a Hugging Face folder: sizes, RoPE, special tokens; and all that would make a
+ * model compute something else than this program does, which is refused by its name. */
+#include "export/hf.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_true(const json_t *config, const char *key) {
+    return json_is_true(json_object_get(config, key));
+}
+
+static void read_arch(cca_config *c, cca_json_reader *r, const json_t *config) {
+    const char *type = cca_json_string(r, config, "model_type", NULL);
+    if (!type) {
+        cca_json_refuse(r, "model_type is missing");
+    } else if (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0) {
+        c->arch = CCA_ARCH_LLAMA;
+    } else if (strcmp(type, "qwen2") == 0) {
+        c->arch = CCA_ARCH_QWEN2;
+        c->has_bias = true;
+    } else {
+        cca_json_refuse(r, "model_type '%s' is not supported (llama, mistral and qwen2 are)", type);
+    }
+}
+
+static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) {
+    c->dim = cca_json_whole(r, config, "hidden_size", 0);
+    c->hidden_dim = cca_json_whole(r, config, "intermediate_size", 0);
+    c->n_layers = cca_json_whole(r, config, "num_hidden_layers", 0);
+    c->n_heads = cca_json_whole(r, config, "num_attention_heads", 0);
+    c->n_kv_heads = cca_json_whole(r, config, "num_key_value_heads", c->n_heads);
+    c->vocab_size = cca_json_whole(r, config, "vocab_size", 0);
+    c->seq_len = cca_json_whole(r, config, "max_position_embeddings", 0);
+    c->norm_eps = (float)cca_json_real(r, config, "rms_norm_eps", 1e-6);
+    if (r->status != CCA_OK) return;
+    if (!cca_json_field(config, "head_dim") && c->dim % c->n_heads != 0) {
+        cca_json_refuse(r, "hidden_size is no multiple of num_attention_heads, and no head_dim");
+    }
+    c->head_dim = cca_json_whole(r, config, "head_dim", cca_max(c->dim / c->n_heads, 1));
+}
+
+/* Settings under which the weights mean something else than they do here. */
+static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t *config) {
+    static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    for (size_t i = 0; i < sizeof experts / sizeof *experts; i++) {
+        if (json_number_value(json_object_get(config, experts[i])) > 0) {
+            cca_json_refuse(r, "%s: mixtures of experts are not supported", experts[i]);
+        }
+    }
+    const char *act = cca_json_string(r, config, "hidden_act", "silu");
+    if (act && strcmp(act, "silu") != 0)
+        cca_json_refuse(r, "hidden_act '%s' is not supported", act);
+    if (is_true(config, "mlp_bias")) cca_json_refuse(r, "mlp_bias is not supported");
+    if (c->arch == CCA_ARCH_LLAMA && is_true(config, "attention_bias")) {
+        cca_json_refuse(r, "attention_bias is not supported for this model_type");
+    }
+    if (cca_json_field(config, "quantization_config")) {
+        cca_json_refuse(r, "quantization_config: weights that are quantised already");
+    }
+    if (cca_json_real(r, config, "partial_rotary_factor", 1) != 1) {
+        cca_json_refuse(r, "partial_rotary_factor is not supported");
+    }
+}
+
+/* --- RoPE ---------------------------------------------------------------------------- */
+
+/* Frequency k is divided by factor where its wave is longer than the old context over low, left
+ * alone where it is shorter than the old context over high, and blended in between. */
+static cca_status read_llama3(cca_source *source, cca_json_reader *r, const json_t *rope,
+                              double factor, double original) {
+    cca_config *c = &source->config;
+    double low = cca_json_real(r, rope, "low_freq_factor", 0);
+    double high = cca_json_real(r, rope, "high_freq_factor", 0);
+    if (r->status == CCA_OK && low >= high) {
+        cca_json_refuse(r, "low_freq_factor is not below high_freq_factor");
+    }
+    if (r->status != CCA_OK) return r->status;
+    int64_t half = c->head_dim / 2;
+    float *divisors = calloc((size_t)half + 1, sizeof *divisors);
+    if (!divisors) return cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
+    for (int64_t k = 0; k < half; k++) {
+        double wave = 2 * M_PI * pow(c->rope_theta, (double)k / (double)half);
+        double smooth = (original / wave - low) / (high - low);
+        double divisor = 1 / ((1 - smooth) / factor + smooth);
+        if (wave > original / low) divisor = factor;
+        if (wave < original / high) divisor = 1;
+        divisors[k] = (float)divisor;
+    }
+    source->rope_divisors = divisors;
+    c->rope_kind = CCA_ROPE_FACTORS;
+    return CCA_OK;
+}
+
+/* attention_factor multiplies cosines and sines; GGUF's attn_factor is what is left of it
+ * beside 1 + 0.1 ln(factor), which every reader of GGUF multiplies in by itself. */
+static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, double factor,
+                      double original) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)rope, key, value) {
+        if (strncmp(key, "mscale", 6) == 0 && !json_is_null(value)) {
+            cca_json_refuse(r, "%s of yarn is not supported", key);
+        }
+    }
+    if (!cca_json_bool(r, rope, "truncate", true)) {
+        cca_json_refuse(r, "truncate: false of yarn is not supported");
+    }
+    double usual = 0.1 * log(factor) + 1;
+    c->rope_kind = CCA_ROPE_YARN;
+    c->rope_factor = factor;
+    c->rope_original = original;
+    c->yarn_attn_factor = cca_json_real(r, rope, "attention_factor", usual) / usual;
+    c->yarn_beta_fast = cca_json_real(r, rope, "beta_fast", 32);
+    c->yarn_beta_slow = cca_json_real(r, rope, "beta_slow", 1);
+}
+
+/* The base may stand beside the scaling, in it, or in both. */
+static double read_theta(cca_json_reader *r, const json_t *config, const json_t *rope) {
+    double outer = cca_json_real(r, config, "rope_theta", 10000);
+    double inner = cca_json_real(r, rope, "rope_theta", outer);
+    if (cca_json_field(config, "rope_theta") && inner != outer) {
+        cca_json_refuse(r, "two values of rope_theta: %g and %g", outer, inner);
+    }
+    return inner;
+}
+
+static void read_rope(cca_source *source, cca_json_reader *r, const json_t *config) {
+    cca_config *c = &source->config;
+    const json_t *rope = cca_json_object(r, config, "rope_scaling");
+    if (json_object_size(rope) == 0) rope = cca_json_object(r, config, "rope_parameters");
+    c->rope_factor = 1;
+    c->rope_theta = read_theta(r, config, rope);
+    if (cca_json_real(r, rope, "partial_rotary_factor", 1) != 1) {
+        cca_json_refuse(r, "partial_rotary_factor is not supported");
+    }
+    const char *type = cca_json_string(r, rope, "type", "default");
+    type = cca_json_string(r, rope, "rope_type", type);
+    if (r->status != CCA_OK || strcmp(type, "default") == 0) return;
+
+    bool linear = strcmp(type, "linear") == 0, yarn = strcmp(type, "yarn") == 0;
+    if (!linear && !yarn && strcmp(type, "llama3") != 0) {
+        cca_json_refuse(r, "RoPE scaling of type '%s' is not supported", type);
+        return;
+    }
+    double factor = cca_json_real(r, rope, "factor", 0);
+    if (r->status == CCA_OK && factor < 1) cca_json_refuse(r, "RoPE factor %g is below 1", factor);
+    const char *key = "original_max_position_embeddings";
+    double original = cca_json_real(r, rope, key, (double)c->seq_len);
+    original = cca_json_real(r, config, key, original);
+    if (r->status != CCA_OK) return;
+    if (linear) {
+        c->rope_kind = CCA_ROPE_LINEAR;
+        c->rope_factor = factor;
+    } else if (yarn) {
+        read_yarn(c, r, rope, factor, original);
+    } else {
+        r->status = read_llama3(source, r, rope, factor, original);
+    }
+}
+
+/* --- the rest ------------------------------------------------------------------------ */
+
+static bool uses_windows(const json_t *config) {
+    const json_t *types = json_object_get(config, "layer_types");
+    const char *model = json_string_value(json_object_get(config, "model_type"));
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (type && strcmp(type, "sliding_attention") == 0) return true;
+    }
+    return (model && strcmp(model, "mistral") == 0) || is_true(config, "use_sliding_window");
+}
+
+static void read_layer_types(cca_json_reader *r, const json_t *config) {
+    const json_t *types = json_object_get(config, "layer_types");
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (!type ||
+            (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)) {
+            cca_json_refuse(r, "layer_types: '%s' is not supported", type ? type : "?");
+        }
+    }
+}
+
+static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *config,
+                        const cca_export_options *options) {
+    if (!uses_windows(config)) return;
+    int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
+    if (r->status != CCA_OK || window >= c->seq_len) return;
+    cca_export_warn(options,
+                    "%s: the model was trained with a sliding_window of %lld tokens, which is not "
+                    "applied: texts longer than that may come out worse",
+                    r->path, (long long)window);
+}
+
+static void read_cca(cca_config *c, cca_json_reader *r, const json_t *config) {
+    const json_t *cca = cca_json_object(r, config, "cca");
+    if (!cca) return;
+    if (cca_json_field(cca, "group_size")) c->group_size = cca_json_whole(r, cca, "group_size", 0);
+    if (cca_json_field(cca, "window_size")) {
+        c->window_size = cca_json_whole(r, cca, "window_size", 0);
+    }
+    c->tuned = cca_json_bool(r, cca, "tuned", false);
+}
+
+static void add_end(cca_source_text *text, cca_json_reader *r, const json_t *value) {
+    json_int_t id = json_integer_value(value);
+    if (!json_is_integer(value) || id < 0 || id > INT32_MAX) {
+        cca_json_refuse(r, "eos_token_id holds something that is no token id");
+    }
+    if (r->status != CCA_OK) return;
+    for (int64_t i = 0; i < text->n_ends; i++) {
+        if (text->ends[i] == id) return;
+    }
+    int32_t *grown = realloc(text->ends, (size_t)(text->n_ends + 1) * sizeof *grown);
+    if (!grown) {
+        r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
+        return;
+    }
+    text->ends = grown;
+    text->ends[text->n_ends++] = (int32_t)id;
+    if (text->eos < 0) text->eos = (int32_t)id;
+}
+
+void cca_hf_add_ends(cca_source_text *text, cca_json_reader *r, const json_t *config) {
+    const json_t *ids = cca_json_field(config, "eos_token_id");
+    if (ids && !json_is_array(ids)) add_end(text, r, ids);
+    for (size_t i = 0; i < json_array_size(ids); i++) add_end(text, r, json_array_get(ids, i));
+}
+
+cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config, const char *path,
+                              const cca_export_options *options, cca_error *err) {
+    cca_config *c = &source->config;
+    cca_json_reader r = {.path = path, .err = err};
+    read_arch(c, &r, config);
+    refuse_others(c, &r, config);
+    read_sizes(c, &r, config);
+    read_layer_types(&r, config);
+    if (r.status == CCA_OK) read_rope(source, &r, config);
+    warn_window(c, &r, config, options);
+    read_cca(c, &r, config);
+    *tie = -1;
+    if (cca_json_field(config, "tie_word_embeddings")) {
+        *tie = cca_json_bool(&r, config, "tie_word_embeddings", false);
+    }
+    const json_t *bos = cca_json_field(config, "bos_token_id");
+    if (json_is_integer(bos) && json_integer_value(bos) >= 0 &&
+        json_integer_value(bos) < c->vocab_size) {
+        source->text.bos = (int32_t)json_integer_value(bos);
+    }
+    cca_hf_add_ends(&source->text, &r, config);
+    return r.status;
+}
