@@ -5,8 +5,12 @@ VERSION := 0.1.0
 
 BUILD  ?= build/release
 BIN    ?= cca
-CC     ?= gcc
-CXX    ?= g++
+ifeq ($(origin CC),default)
+CC     := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX    := g++
+endif
 OPT    ?= -O3 -g
 EXTRA  ?=
 PKGS   := sentencepiece jansson zlib
