@@ -1,0 +1,61 @@
+/* The text that a command works on: -p texts and -f files, joined byte for byte.
+ *
+ *     input_text text;
+ *     input_read(&text, &options, &err);
+ *     input_encode(&tokens, tokenizer, &text, INPUT_BOS, &err);
+ *     input_free(&text);
+ *
+ * A file that begins with gzip's magic bytes is decompressed; nothing else is changed. A file
+ * that cannot be read or decompressed is CCA_RUNTIME; text that is not UTF-8 is CCA_BAD_TEXT
+ * with file, offset and line, unless --invalid-utf8 says otherwise. */
+#ifndef CCA_CLI_INPUT_H
+#define CCA_CLI_INPUT_H
+
+#include "cli/args.h"
+#include "cli/text.h"
+#include "tokenizer.h"
+
+typedef struct input_options {
+    arg_list pieces;          /* tagged 'p' or 'f' */
+    const char *invalid_utf8; /* "error", "replace", "bytes" */
+    bool escape;              /* resolve escapes in -p texts */
+    bool special;             /* control tokens in the text are control tokens */
+} input_options;
+
+extern const arg_option input_args[];
+
+typedef struct input_source {
+    const char *name;
+    size_t begin; /* of its bytes in the joined text */
+} input_source;
+
+typedef struct input_text {
+    text_buffer text;
+    input_source *sources;
+    size_t n_sources;
+    size_t *bad; /* offsets of single bytes that are no UTF-8 (--invalid-utf8 bytes) */
+    size_t n_bad, bad_capacity;
+} input_text;
+
+/* Reads all pieces; without any, standard input unless it is a terminal (CCA_USAGE). */
+cca_status input_read(input_text *out, const input_options *options, cca_error *err);
+void input_free(input_text *text);
+
+enum {
+    INPUT_BOS = 1,     /* begin with BOS where the tokenizer wants one: the one place that does */
+    INPUT_SPECIAL = 2, /* as CCA_ENCODE_SPECIAL */
+};
+
+/* Appends the tokens of the text. */
+cca_status input_encode(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
+                        unsigned flags, cca_error *err);
+
+/* Appends a file ("-": standard input), decompressed where it is gzip. */
+cca_status input_read_file(text_buffer *out, const char *path, cca_error *err);
+
+/* Appends the decimal token ids, separated by white space, that stand in text; each offset is
+ * the id's index. name is for messages. */
+cca_status input_parse_ids(cca_tokens *out, const text_buffer *text, const char *name,
+                           int64_t vocab_size, cca_error *err);
+
+#endif

@@ -1,0 +1,19 @@
+/* Signals: the first SIGINT or SIGTERM asks the work to stop, the second leaves at once with
+ * 128 + its number; SIGPIPE is ignored so that writing reports it; SIGUSR1 asks for a status
+ * line. */
+#ifndef CCA_CLI_SIGNALS_H
+#define CCA_CLI_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/* Before any thread is made. */
+void signals_install(void);
+
+/* 0, or the number of the signal that asked to stop; the address is what the engine polls. */
+const volatile sig_atomic_t *signals_stop(void);
+
+/* Whether SIGUSR1 came since the last call. */
+bool signals_status_asked(void);
+
+#endif
