@@ -1,0 +1,224 @@
+#include "cli/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void fail_output(output *out, cca_status status, const char *why) {
+    if (out->status) return;
+    out->status = status;
+    cca_fail(&out->error, status, "%s: %s", out->name, why);
+}
+
+static void write_failed(output *out) {
+    char why[128];
+    snprintf(why, sizeof why, "cannot write: %s", strerror(errno));
+    fail_output(out, errno == EPIPE ? CLI_PIPE_CLOSED : CCA_BAD_OUTPUT, why);
+}
+
+/* mkstemp makes files that only their owner reads; this gives what open would have. */
+static void usual_permissions(int fd) {
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(fd, 0666 & ~mask);
+}
+
+static void open_temp(output *out, const char *path) {
+    char *real = realpath(path, NULL); /* a link stays a link; NULL where nothing is there yet */
+    out->path = real ? real : strdup(path);
+    if (!out->path || asprintf(&out->temp, "%s.XXXXXX", out->path) < 0) {
+        out->temp = NULL;
+        fail_output(out, CCA_NO_MEMORY, "no memory");
+        return;
+    }
+    out->fd = mkstemp(out->temp);
+    if (out->fd >= 0) {
+        usual_permissions(out->fd);
+        return;
+    }
+    write_failed(out);
+    free(out->temp);
+    out->temp = NULL;
+}
+
+cca_status output_open(output *out, const char *path, cca_error *err) {
+    struct stat info;
+    memset(out, 0, sizeof *out);
+    out->name = path && strcmp(path, "-") != 0 ? path : "standard output";
+    out->fd = STDOUT_FILENO;
+    if (out->name != path) return CCA_OK;
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) {
+        open_temp(out, path);
+    } else {
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (out->fd < 0) write_failed(out);
+    }
+    if (out->status && err) *err = out->error;
+    return out->status;
+}
+
+/* Whether a failed write is worth another try. */
+static bool try_again(const output *out) {
+    if (errno == EINTR) return true;
+    if (errno != EAGAIN) return false;
+    poll(&(struct pollfd){.fd = out->fd, .events = POLLOUT}, 1, -1); /* a non-blocking pipe */
+    return true;
+}
+
+static void send_buffer(output *out) {
+    size_t done = 0;
+    while (done < out->used && !out->status) {
+        ssize_t n = write(out->fd, out->buffer + done, out->used - done);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || !try_again(out))
+            write_failed(out);
+    }
+    out->used = 0;
+}
+
+void output_write(output *out, const void *bytes, size_t size) {
+    const char *from = bytes;
+    if (size > 0) out->last = from[size - 1];
+    while (size > 0 && !out->status) {
+        size_t room = sizeof out->buffer - out->used;
+        size_t n = size < room ? size : room;
+        memcpy(out->buffer + out->used, from, n);
+        out->used += n;
+        from += n;
+        size -= n;
+        if (out->used == sizeof out->buffer) send_buffer(out);
+    }
+}
+
+void output_printf(output *out, const char *format, ...) {
+    char *text;
+    va_list args;
+    va_start(args, format);
+    int size = vasprintf(&text, format, args);
+    va_end(args);
+    if (size < 0) {
+        fail_output(out, CCA_NO_MEMORY, "no memory");
+        return;
+    }
+    output_write(out, text, (size_t)size);
+    free(text);
+}
+
+void output_json(output *out, json_t *value) {
+    char *text = value ? json_dumps(value, JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!text) {
+        fail_output(out, CCA_NO_MEMORY, "no memory for the record");
+        return;
+    }
+    output_printf(out, "%s\n", text);
+    free(text);
+}
+
+cca_status output_flush(output *out, cca_error *err) {
+    send_buffer(out);
+    if (out->status && err) *err = out->error;
+    return out->status;
+}
+
+cca_status output_close(output *out, bool keep, cca_error *err) {
+    cca_status status = keep ? output_flush(out, err) : CCA_OK;
+    bool is_file = out->fd >= 0 && out->fd != STDOUT_FILENO;
+    /* The data reaches the disk before the name does. */
+    if (keep && out->temp && !status && (fsync(out->fd) || rename(out->temp, out->path)))
+        write_failed(out);
+    if (is_file && close(out->fd) != 0) write_failed(out);
+    if (keep) status = output_flush(out, err);
+    if (out->temp && (!keep || status)) unlink(out->temp);
+    free(out->temp);
+    free(out->path);
+    out->temp = out->path = NULL;
+    out->fd = -1;
+    return status;
+}
+
+json_t *output_string(const char *bytes, size_t size) {
+    text_buffer clean = {0};
+    json_t *value = NULL;
+    if (utf8_append_clean(&clean, bytes, size))
+        value = json_stringn(clean.bytes ? clean.bytes : "", clean.size);
+    text_free(&clean);
+    return value;
+}
+
+/* ---- the text that a model writes ---- */
+
+void answer_begin(answer *a, output *out, const answer_options *options) {
+    *a = (answer){.out = out, .options = *options};
+}
+
+/* Writes the first size bytes of what is held. */
+static cca_status release(answer *a, size_t size, cca_error *err) {
+    if (size == 0) return CCA_OK;
+    if (!text_append(&a->text, a->held.bytes, size))
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    if (a->options.format == ANSWER_TEXT) output_write(a->out, a->held.bytes, size);
+    if (a->options.format == ANSWER_JSONL)
+        output_json(a->out, json_pack("{s:s, s:o}", "event", "text", "text",
+                                      output_string(a->held.bytes, size)));
+    text_drop(&a->held, size);
+    return output_flush(a->out, err);
+}
+
+/* Where the first stop text that is complete begins; held.size where there is none. */
+static size_t find_stop(const answer *a) {
+    size_t at = a->held.size;
+    for (size_t i = 0; i < a->options.n_stops; i++) {
+        const text_buffer *stop = &a->options.stops[i];
+        const char *found = memmem(a->held.bytes, a->held.size, stop->bytes, stop->size);
+        if (found && (size_t)(found - a->held.bytes) < at) at = (size_t)(found - a->held.bytes);
+    }
+    return at;
+}
+
+/* Bytes at the end of what is held that may become a stop text. */
+static size_t may_stop(const answer *a) {
+    size_t most = 0;
+    for (size_t i = 0; i < a->options.n_stops; i++) {
+        const text_buffer *stop = &a->options.stops[i];
+        size_t n = stop->size - 1 < a->held.size ? stop->size - 1 : a->held.size;
+        for (; n > most; n--) {
+            if (memcmp(a->held.bytes + a->held.size - n, stop->bytes, n) == 0) most = n;
+        }
+    }
+    return most;
+}
+
+cca_status answer_add(answer *a, const char *bytes, size_t size, cca_error *err) {
+    if (size == 0 || a->stopped) return CCA_OK;
+    size_t skip = a->options.strip_space && !a->begun && bytes[0] == ' ';
+    a->begun = true;
+    if (!text_append(&a->held, bytes + skip, size - skip))
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    if (a->held.size == 0) return CCA_OK;
+    size_t stop = find_stop(a);
+    if (stop < a->held.size) {
+        a->stopped = true;
+        cca_status status = release(a, stop, err);
+        a->held.size = 0;
+        return status;
+    }
+    size_t ready = a->held.size - may_stop(a);
+    return release(a, ready - utf8_unfinished(a->held.bytes, ready), err);
+}
+
+cca_status answer_end(answer *a, cca_error *err) {
+    return release(a, a->held.size, err);
+}
+
+void answer_free(answer *a) {
+    text_free(&a->held);
+    text_free(&a->text);
+}

@@ -1,0 +1,170 @@
+#include "cli/term.h"
+
+#include "cli/signals.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_TEXT = 256 };
+static const double bar_seconds = 0.1, line_seconds = 10;
+
+const arg_option term_args[] = {
+    {"progress", .kind = ARG_CHOICE, .value = "HOW", .at = offsetof(term_options, progress),
+     .initial = "auto", .choices = "auto|bar|line|none",
+     .help = "one redrawn line, or a plain line every 10 s (off a terminal always plain)"},
+    {"color", .kind = ARG_CHOICE, .value = "WHEN", .at = offsetof(term_options, color),
+     .initial = "auto", .choices = "auto|on|off", .help = "colour of warnings; NO_COLOR is heeded"},
+    {"quiet", "q", .kind = ARG_FLAG, .at = offsetof(term_options, quiet), .help = "errors only"},
+    {"verbose", "v", .kind = ARG_FLAG, .at = offsetof(term_options, verbose),
+     .help = "model, device, settings and memory, too"},
+    {0},
+};
+
+double term_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+uint64_t term_peak_memory(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 999.5 && unit < 4; unit++) value /= 1000;
+    int digits = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    snprintf(out, TERM_SIZE_TEXT, "%.*f %s", digits, value, units[unit]);
+    return out;
+}
+
+void term_open(term *t, const term_options *options) {
+    bool terminal = isatty(STDERR_FILENO) == 1;
+    const char *no_color = getenv("NO_COLOR");
+    bool may_color = terminal && !(no_color && *no_color);
+    *t = (term){.quiet = options->quiet, .verbose = options->verbose};
+    t->color = strcmp(options->color, "auto") == 0 ? may_color : options->color[1] == 'n';
+    if (options->quiet || strcmp(options->progress, "none") == 0)
+        t->style = TERM_NONE;
+    else if (!terminal || strcmp(options->progress, "line") == 0)
+        t->style = TERM_LINE;
+    else
+        t->style = TERM_BAR;
+    t->warnings = json_array();
+}
+
+void term_close(term *t) {
+    term_done(t);
+    json_decref(t->warnings);
+    t->warnings = NULL;
+}
+
+static void erase_bar(term *t) {
+    if (t->drawn) fputs("\r\033[K", stderr);
+    t->drawn = false;
+}
+
+void term_note(term *t, const char *format, ...) {
+    if (t->quiet) return;
+    erase_bar(t);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void term_detail(term *t, const char *format, ...) {
+    if (t->quiet || !t->verbose) return;
+    erase_bar(t);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void term_warn(term *t, const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (t->warnings) json_array_append_new(t->warnings, json_string(text));
+    if (t->quiet) return;
+    erase_bar(t);
+    fprintf(stderr, "%swarning:%s %s\n", t->color ? "\033[33m" : "", t->color ? "\033[0m" : "",
+            text);
+}
+
+static void describe(const term *t, char out[LINE_TEXT], double now) {
+    char done[TERM_SIZE_TEXT], total[TERM_SIZE_TEXT], speed_text[TERM_SIZE_TEXT];
+    double elapsed = now - t->started;
+    double speed = elapsed > 0 ? (double)t->done / elapsed : 0;
+    long long left = speed > 0 ? (long long)((double)(t->total - t->done) / speed + 0.5) : 0;
+    int percent = t->total > 0 ? (int)(100.0 * (double)t->done / (double)t->total) : 100;
+    if (t->unit == TERM_BYTES)
+        snprintf(out, LINE_TEXT, "%s %s of %s, %d %%, %s/s, %lld:%02lld left", t->what,
+                 term_size(done, (uint64_t)t->done), term_size(total, (uint64_t)t->total), percent,
+                 term_size(speed_text, (uint64_t)speed), left / 60, left % 60);
+    else
+        snprintf(out, LINE_TEXT,
+                 "%s %lld/%lld tokens, %d %%, %.4g tok/s, %lld:%02lld left, cache %s", t->what,
+                 (long long)t->done, (long long)t->total, percent, speed, left / 60, left % 60,
+                 term_size(done, t->cache_bytes));
+}
+
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* The bar is one column shorter than the terminal: a full line would wrap. */
+static void show(term *t, double now) {
+    char text[LINE_TEXT];
+    describe(t, text, now);
+    if (t->style == TERM_BAR)
+        fprintf(stderr, "\r%.*s\033[K", terminal_width() - 1, text);
+    else
+        fprintf(stderr, "%s\n", text);
+    t->drawn = t->style == TERM_BAR;
+    t->shown = now;
+}
+
+void term_start(term *t, const char *what, term_unit unit, int64_t total) {
+    t->what = what;
+    t->unit = unit;
+    t->total = total;
+    t->done = 0;
+    t->cache_bytes = 0;
+    t->started = t->shown = term_seconds();
+}
+
+void term_progress(term *t, int64_t done, uint64_t cache_bytes) {
+    char text[LINE_TEXT];
+    double now = term_seconds();
+    t->done = done;
+    t->cache_bytes = cache_bytes;
+    if (signals_status_asked()) {
+        erase_bar(t);
+        describe(t, text, now);
+        fprintf(stderr, "%s\n", text);
+    }
+    if (t->style == TERM_NONE) return;
+    if (now - t->shown >= (t->style == TERM_BAR ? bar_seconds : line_seconds)) show(t, now);
+}
+
+void term_done(term *t) {
+    erase_bar(t);
+    t->what = NULL;
+}

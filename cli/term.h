@@ -1,0 +1,69 @@
+/* What goes to standard error: notes, warnings, progress, the last line. Control characters
+ * only on a terminal.
+ *
+ *     term t;
+ *     term_open(&t, &options);
+ *     term_warn(&t, "cut %d tokens", n);
+ *     term_start(&t, "prefill", TERM_TOKENS, 131072);
+ *     term_progress(&t, 4096, cache_bytes);       // as often as you like
+ *     term_done(&t);
+ *     term_close(&t); */
+#ifndef CCA_CLI_TERM_H
+#define CCA_CLI_TERM_H
+
+#include "base.h"
+#include "cli/args.h"
+
+#include <jansson.h>
+
+typedef struct term_options {
+    const char *progress; /* "auto", "bar", "line", "none" */
+    const char *color;    /* "auto", "on", "off" */
+    bool quiet, verbose;
+} term_options;
+
+/* Their table. */
+extern const arg_option term_args[];
+
+typedef enum term_style { TERM_NONE, TERM_LINE, TERM_BAR } term_style;
+typedef enum term_unit { TERM_TOKENS, TERM_BYTES } term_unit;
+
+typedef struct term {
+    term_style style;
+    bool color, quiet, verbose;
+    bool drawn;       /* a bar stands on the terminal's last line */
+    json_t *warnings; /* array of strings, for the record of --json */
+    const char *what; /* the work under way; NULL: none */
+    term_unit unit;
+    int64_t done, total;
+    uint64_t cache_bytes;
+    double started, shown; /* seconds */
+} term;
+
+void term_open(term *t, const term_options *options);
+void term_close(term *t);
+
+/* Said unless --quiet; said with --verbose. */
+void term_note(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void term_detail(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Said unless --quiet, and kept for the record. */
+void term_warn(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Progress of work on total tokens or bytes; cache_bytes is shown with tokens. Also prints the
+ * status line that SIGUSR1 asks for. */
+void term_start(term *t, const char *what, term_unit unit, int64_t total);
+void term_progress(term *t, int64_t done, uint64_t cache_bytes);
+/* Removes the bar. */
+void term_done(term *t);
+
+/* Seconds of a clock that only goes forward. */
+double term_seconds(void);
+
+/* The most memory that the process had so far, bytes. */
+uint64_t term_peak_memory(void);
+
+/* "1.25 GB" (powers of ten) in a buffer of the caller. */
+enum { TERM_SIZE_TEXT = 32 };
+const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes);
+
+#endif
