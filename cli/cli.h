@@ -1,0 +1,124 @@
+/* The commands, and what several of them share: options about model, context, sampling and
+ * output, and the steps from there to a session. */
+#ifndef CCA_CLI_CLI_H
+#define CCA_CLI_CLI_H
+
+#include "cli/args.h"
+#include "cli/output.h"
+#include "cli/term.h"
+#include "engine.h"
+#include "sampler.h"
+
+typedef struct cli_command {
+    const char *name, *summary;
+    const char *usage;       /* what follows the name */
+    const char *notes;       /* printed behind the options; or NULL */
+    const arg_group *groups; /* ends with {0} */
+    size_t options_size;
+    /* Gets the filled options; the message of a failure is printed by main. */
+    cca_status (*run)(const void *options, cca_error *err);
+} cli_command;
+
+extern const cli_command cli_generate, cli_ppl, cli_export, cli_info, cli_tokenize, cli_help,
+    cli_version;
+
+/* All of them, and one by its name; NULL if there is none. */
+const cli_command *const *cli_commands(size_t *n);
+const cli_command *cli_find(const char *name);
+/* CCA_USAGE, naming the nearest command. */
+cca_status cli_unknown(const char *name, cca_error *err);
+/* The overview that fits a screen. */
+void cli_print_overview(FILE *to);
+/* The page of a command, or the overview for NULL, to standard output. */
+cca_status cli_print_help(const cli_command *command, cca_error *err);
+
+/* ---- options ---- */
+
+typedef struct model_options {
+    const char *model; /* NULL: $CCA_MODEL, else the one that ships with the program */
+    int64_t threads;   /* 0: physical cores */
+    const char *device;
+} model_options;
+
+typedef struct context_options {
+    int64_t ctx_size; /* 0: as large as the run needs */
+    bool beyond_trained;
+    int64_t group_size, window_size; /* 0: the model's */
+    const char *attn;
+    int64_t chunk_size; /* 0: the engine's */
+    const char *k_type, *v_type;
+    uint64_t mem_limit; /* 0: none */
+    bool dry_run;
+} context_options;
+
+typedef struct sampling_options {
+    int64_t seed; /* -1: a new one each time */
+    double temperature, top_p, min_p, repeat_penalty;
+    int64_t top_k, repeat_last_n;
+} sampling_options;
+
+typedef struct output_options {
+    bool json;
+    const char *file; /* NULL: standard output */
+} output_options;
+
+extern const arg_option model_args[], context_args[], sampling_args[], output_args[];
+
+/* ---- steps ---- */
+
+/* The path of the model; the caller frees it. CCA_BAD_MODEL where there is none. */
+cca_status cli_model_path(char **out, const char *given, cca_error *err);
+
+/* Opens the model that the options name; tells about it in detail. */
+cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t, cca_error *err);
+
+/* The tokenizer, or CCA_BAD_MODEL where the model has none. */
+cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err);
+
+/* Positions that a run may use: the trained length, INT32_MAX with --beyond-trained, and not
+ * more than -c. */
+int64_t cli_position_limit(const context_options *options, const cca_engine *engine);
+
+/* CCA_NO_FIT with both numbers where n positions of what are more than the limit. */
+cca_status cli_check_length(const char *what, int64_t n, const context_options *options,
+                            const cca_engine *engine, cca_error *err);
+
+/* The engine's options for ctx_size positions; CCA_USAGE for what it cannot do. */
+cca_status cli_session_options(cca_session_options *out, const context_options *options,
+                               int64_t ctx_size, cca_error *err);
+
+/* g and s of a run; 0 with full attention, which has neither. */
+int64_t cli_group_size(const context_options *options, const cca_engine *engine);
+int64_t cli_window_size(const context_options *options, const cca_engine *engine);
+
+/* {"kind", "group_size", "window_size", "cache_type_k", "cache_type_v"}; null where there is
+ * none. */
+json_t *cli_attention_json(const context_options *options, const cca_engine *engine);
+
+/* Tells the attention of a run of n_positions in detail, and warns where they go beyond the
+ * window of a model that was not trained for that. */
+void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
+                        int64_t n_positions);
+
+/* What a run takes. */
+typedef struct cli_plan {
+    int64_t ctx_size;
+    uint64_t weights;
+    cca_session_size session;
+    uint64_t total;
+} cli_plan;
+
+/* Fills the plan; CCA_NO_MEMORY where it is over --mem-limit. */
+cca_status cli_plan_make(cli_plan *out, const cca_engine *engine,
+                         const cca_session_options *session, const context_options *options,
+                         cca_error *err);
+/* Prints it as the answer of --dry-run. */
+cca_status cli_plan_print(const cli_plan *plan, const output_options *options, cca_error *err);
+/* {"weights", "cores", "window", "activations", "total", "peak"} in bytes; peak is what the
+ * process had at most so far. */
+json_t *cli_plan_json(const cli_plan *plan);
+
+/* A chunk callback for evaluations that only show progress; user is the term. */
+cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n, cca_error *err);
+
+#endif

@@ -1,0 +1,312 @@
+/* Options and steps that several commands share. */
+#include "cli/cli.h"
+
+#include "cli/signals.h"
+#include "dtype.h"
+
+#include <glob.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const arg_option model_args[] = {
+    {"model", "m", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(model_options, model),
+     .help = "model file (GGUF); else $CCA_MODEL, else the one that ships with the program"},
+    {"threads", "t", .kind = ARG_INT, .value = "N", .at = offsetof(model_options, threads),
+     .initial = "0", .max = 4096, .help = "threads; 0: one a physical core"},
+    {"device", .kind = ARG_TEXT, .value = "NAME", .at = offsetof(model_options, device),
+     .initial = "auto", .help = "auto, cpu, cuda or cuda:N"},
+    {0},
+};
+
+const arg_option context_args[] = {
+    {"ctx-size", "c", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, ctx_size),
+     .initial = "0", .max = INT32_MAX,
+     .help = "most positions; 0: as many as this run needs. Never cuts text"},
+    {"beyond-trained", .kind = ARG_FLAG, .at = offsetof(context_options, beyond_trained),
+     .help = "lift the limit of the trained length"},
+    {"attn", .kind = ARG_TEXT, .value = "KIND", .at = offsetof(context_options, attn),
+     .initial = "cca", .help = "cca or full; for comparison mean, max, window, sinks:N"},
+    {"group-size", "g", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, group_size),
+     .initial = "0", .max = INT32_MAX, .help = "tokens a core token stands for; 0: the model's"},
+    {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N",
+     .at = offsetof(context_options, window_size), .initial = "0", .max = INT32_MAX,
+     .help = "tokens seen one by one, a multiple of the group size; 0: the model's"},
+    {"ubatch-size", "ub", .kind = ARG_INT, .value = "N",
+     .at = offsetof(context_options, chunk_size), .initial = "0", .max = 1 << 20,
+     .help = "tokens a prefill chunk; 0: 512"},
+    {"cache-type-k", "ctk", .kind = ARG_CHOICE, .value = "TYPE",
+     .at = offsetof(context_options, k_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
+     .help = "type of cached keys"},
+    {"cache-type-v", "ctv", .kind = ARG_CHOICE, .value = "TYPE",
+     .at = offsetof(context_options, v_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
+     .help = "type of cached values"},
+    {"mem-limit", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(context_options, mem_limit),
+     .help = "refuse a run that takes more memory (512M, 8G)"},
+    {"dry-run", .kind = ARG_FLAG, .at = offsetof(context_options, dry_run),
+     .help = "print the memory that the run would take, and stop"},
+    {0},
+};
+
+const arg_option sampling_args[] = {
+    {"seed", "s", .kind = ARG_INT, .value = "N", .at = offsetof(sampling_options, seed),
+     .initial = "-1", .min = -1, .max = UINT32_MAX, .help = "of sampling; -1: a new one"},
+    {"temp", .alias = "temperature", .kind = ARG_REAL, .value = "X",
+     .at = offsetof(sampling_options, temperature), .initial = "0.8", .max = 1e6,
+     .help = "temperature; 0 takes the likeliest token"},
+    {"top-k", .kind = ARG_INT, .value = "N", .at = offsetof(sampling_options, top_k),
+     .initial = "40", .max = INT32_MAX, .help = "among the N likeliest; 0: off"},
+    {"top-p", .kind = ARG_REAL, .value = "X", .at = offsetof(sampling_options, top_p),
+     .initial = "0.95", .max = 1, .help = "among those that make up X; 1: off"},
+    {"min-p", .kind = ARG_REAL, .value = "X", .at = offsetof(sampling_options, min_p),
+     .initial = "0.05", .max = 1, .help = "at least X of the likeliest; 0: off"},
+    {"repeat-penalty", .kind = ARG_REAL, .value = "X",
+     .at = offsetof(sampling_options, repeat_penalty), .initial = "1.0", .max = 1e6,
+     .help = "penalty of repeated tokens; 1: off"},
+    {"repeat-last-n", .kind = ARG_INT, .value = "N",
+     .at = offsetof(sampling_options, repeat_last_n), .initial = "64", .min = -1, .max = INT32_MAX,
+     .help = "how far back; 0: off, -1: all"},
+    {0},
+};
+
+const arg_option output_args[] = {
+    {"output", "o", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(output_options, file),
+     .help = "write the answer there, whole or not at all"},
+    {"json", .kind = ARG_FLAG, .at = offsetof(output_options, json),
+     .help = "one JSON record instead of text"},
+    {0},
+};
+
+/* ---- the model ---- */
+
+/* The first model file that stands where the program's own would. */
+static char *shipped_model(void) {
+    static const char *const places[] = {"models", "../share/cca"};
+    char self[4096];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (size <= 0) return NULL;
+    self[size] = '\0';
+    *strrchr(self, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *pattern = NULL;
+        glob_t found = {0};
+        char *path = NULL;
+        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0) return NULL;
+        if (glob(pattern, 0, NULL, &found) == 0) path = strdup(found.gl_pathv[0]);
+        globfree(&found);
+        free(pattern);
+        if (path) return path;
+    }
+    return NULL;
+}
+
+cca_status cli_model_path(char **out, const char *given, cca_error *err) {
+    const char *from_environment = getenv("CCA_MODEL");
+    if (!given && from_environment && *from_environment) given = from_environment;
+    *out = given ? strdup(given) : shipped_model();
+    if (*out) return CCA_OK;
+    if (given) return cca_fail(err, CCA_NO_MEMORY, "no memory");
+    return cca_fail(err, CCA_BAD_MODEL,
+                    "no model: give -m FILE or set CCA_MODEL; \"cca help export\" tells how to "
+                    "make a model file");
+}
+
+static void describe_engine(const cca_engine *engine, term *t) {
+    const cca_engine_facts *f = cca_engine_info(engine);
+    char size[TERM_SIZE_TEXT];
+    term_detail(
+        t, "model %s: %s, %lld layers, dim %lld, vocabulary %lld, %llu parameters, %s of %s",
+        f->path, f->arch, (long long)f->n_layers, (long long)f->dim, (long long)f->vocab_size,
+        (unsigned long long)f->n_params, term_size(size, f->weight_bytes), f->weight_type);
+    term_detail(t, "trained length %lld, RoPE %s%s", (long long)f->trained_length, f->rope,
+                f->tuned ? ", tuned for CCA-Attention" : "");
+    term_detail(t, "device %s (%s), %d threads", f->device, f->kernels, f->n_threads);
+}
+
+/* A type that only export reads is no broken file; the way out is one command. */
+static cca_status explain_type(const char *path, cca_status status, cca_error *err) {
+    cca_gguf *file;
+    if (status != CCA_BAD_MODEL || cca_gguf_open(&file, path, NULL) != CCA_OK) return status;
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
+        const cca_gguf_tensor *tensor = cca_gguf_tensor_at(file, i);
+        if (cca_dtype_known(tensor->type)) continue;
+        cca_fail(err, status,
+                 "%s: tensor %s has type %s, which cca does not run; convert the file with\n"
+                 "    cca export '%s' --type q8_0 -o model-q8_0.gguf",
+                 path, tensor->name, cca_gguf_type_name(tensor->type), path);
+        break;
+    }
+    cca_gguf_close(file);
+    return status;
+}
+
+cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
+                           cca_error *err) {
+    char *path;
+    cca_engine_options engine = {.device = options->device, .n_threads = (int)options->threads};
+    *out = NULL;
+    cca_status status = cli_model_path(&path, options->model, err);
+    if (status) return status;
+    status = cca_engine_open(out, path, &engine, err);
+    if (status)
+        status = explain_type(path, status, err);
+    else
+        describe_engine(*out, t);
+    free(path);
+    return status;
+}
+
+cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err) {
+    *out = cca_engine_tokenizer(engine);
+    if (*out) return CCA_OK;
+    return cca_fail(err, CCA_BAD_MODEL, "%s: the model file has no tokenizer, which text needs",
+                    cca_engine_info(engine)->path);
+}
+
+/* ---- length ---- */
+
+int64_t cli_position_limit(const context_options *options, const cca_engine *engine) {
+    int64_t limit = options->beyond_trained ? INT32_MAX : cca_engine_info(engine)->trained_length;
+    return options->ctx_size > 0 ? cca_min(limit, options->ctx_size) : limit;
+}
+
+cca_status cli_check_length(const char *what, int64_t n, const context_options *options,
+                            const cca_engine *engine, cca_error *err) {
+    int64_t limit = cli_position_limit(options, engine);
+    if (n <= limit) return CCA_OK;
+    if (limit == options->ctx_size)
+        return cca_fail(err, CCA_NO_FIT, "%s has %lld tokens, --ctx-size allows %lld", what,
+                        (long long)n, (long long)limit);
+    return cca_fail(err, CCA_NO_FIT,
+                    "%s has %lld tokens, the model was trained for %lld; --beyond-trained lifts "
+                    "the limit",
+                    what, (long long)n, (long long)limit);
+}
+
+/* ---- the session ---- */
+
+cca_status cli_session_options(cca_session_options *out, const context_options *options,
+                               int64_t ctx_size, cca_error *err) {
+    bool k = strcmp(options->k_type, "q8_0") == 0;
+    if (k || strcmp(options->v_type, "q8_0") == 0)
+        return cca_fail(err, CCA_USAGE,
+                        "--cache-type-%c q8_0: this version keeps its cache in f32, f16 or bf16",
+                        k ? 'k' : 'v');
+    *out = cca_session_defaults();
+    out->ctx_size = ctx_size;
+    out->attn = options->attn;
+    out->group_size = options->group_size;
+    out->window_size = options->window_size;
+    out->k_type = options->k_type;
+    out->v_type = options->v_type;
+    out->chunk_size = options->chunk_size;
+    out->stop = signals_stop();
+    return CCA_OK;
+}
+
+static bool is_full(const context_options *options) {
+    return strcmp(options->attn, "full") == 0;
+}
+
+int64_t cli_group_size(const context_options *options, const cca_engine *engine) {
+    if (is_full(options)) return 0;
+    return options->group_size ? options->group_size : cca_engine_info(engine)->group_size;
+}
+
+int64_t cli_window_size(const context_options *options, const cca_engine *engine) {
+    if (is_full(options)) return 0;
+    return options->window_size ? options->window_size : cca_engine_info(engine)->window_size;
+}
+
+static json_t *size_or_null(int64_t size) {
+    return size > 0 ? json_integer(size) : json_null();
+}
+
+json_t *cli_attention_json(const context_options *options, const cca_engine *engine) {
+    return json_pack("{s:s, s:o, s:o, s:s, s:s}", "kind", options->attn, "group_size",
+                     size_or_null(cli_group_size(options, engine)), "window_size",
+                     size_or_null(cli_window_size(options, engine)), "cache_type_k",
+                     options->k_type, "cache_type_v", options->v_type);
+}
+
+void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
+                        int64_t n_positions) {
+    const cca_engine_facts *facts = cca_engine_info(engine);
+    long long g = cli_group_size(options, engine), s = cli_window_size(options, engine);
+    if (is_full(options)) {
+        term_detail(t, "full attention");
+        return;
+    }
+    term_detail(t, "attention %s, g %lld, s %lld%s%s", options->attn, g, s,
+                facts->cca_keys ? "" : ", which the model file does not name",
+                n_positions <= s ? "; inside the window this is full attention" : "");
+    if (!facts->tuned && n_positions > s)
+        term_warn(t,
+                  "this model was not trained with CCA-Attention, and %lld tokens are more than "
+                  "its window of %lld; --attn full computes what it was trained for",
+                  (long long)n_positions, s);
+}
+
+cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
+                          cca_error *err) {
+    (void)err;
+    term_progress(user, pos + n, cca_session_cache_bytes(session));
+    return CCA_OK;
+}
+
+/* ---- memory ---- */
+
+cca_status cli_plan_make(cli_plan *out, const cca_engine *engine,
+                         const cca_session_options *session, const context_options *options,
+                         cca_error *err) {
+    char total[TERM_SIZE_TEXT], limit[TERM_SIZE_TEXT];
+    *out =
+        (cli_plan){.ctx_size = session->ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
+    cca_status status = cca_session_measure(&out->session, engine, session, err);
+    if (status) return status;
+    out->total = out->weights + out->session.total;
+    if (options->mem_limit == 0 || out->total <= options->mem_limit) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "%lld positions take %s (%llu bytes), --mem-limit allows %s (%llu bytes)",
+                    (long long)out->ctx_size, term_size(total, out->total),
+                    (unsigned long long)out->total, term_size(limit, options->mem_limit),
+                    (unsigned long long)options->mem_limit);
+}
+
+json_t *cli_plan_json(const cli_plan *plan) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weights,
+                     "cores", (json_int_t)plan->session.cores, "window",
+                     (json_int_t)plan->session.window, "activations",
+                     (json_int_t)plan->session.activations, "total", (json_int_t)plan->total,
+                     "peak", (json_int_t)term_peak_memory());
+}
+
+static void print_table(output *out, const cli_plan *plan) {
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } rows[] = {
+        {"weights", plan->weights},       {"cores", plan->session.cores},
+        {"window", plan->session.window}, {"activations", plan->session.activations},
+        {"total", plan->total},
+    };
+    output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char size[TERM_SIZE_TEXT];
+        output_printf(out, "%-12s %16llu bytes %9s\n", rows[i].name,
+                      (unsigned long long)rows[i].bytes, term_size(size, rows[i].bytes));
+    }
+}
+
+cca_status cli_plan_print(const cli_plan *plan, const output_options *options, cca_error *err) {
+    output out;
+    cca_status status = output_open(&out, options->file, err);
+    if (status) return status;
+    if (options->json)
+        output_json(&out, json_pack("{s:s, s:I, s:o}", "schema", "cca.plan.1", "positions",
+                                    (json_int_t)plan->ctx_size, "memory", cli_plan_json(plan)));
+    else
+        print_table(&out, plan);
+    return output_close(&out, true, err);
+}
