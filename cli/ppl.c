@@ -1,0 +1,409 @@
+/* cca ppl: perplexity of a text. */
+#include "cli/cli.h"
+#include "cli/input.h"
+#include "cli/ppl_report.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TILE_ROWS = 32 };
+
+typedef struct ppl_options {
+    model_options model;
+    input_options input;
+    context_options context;
+    output_options output;
+    term_options term;
+    const char *mode, *bos;
+    int64_t stride, score_from, n_tokens;
+    const char *ids, *nll_out, *logits_out;
+} ppl_options;
+
+static const arg_option own_args[] = {
+    {"mode", .kind = ARG_CHOICE, .value = "MODE", .at = offsetof(ppl_options, mode),
+     .initial = "auto", .choices = "auto|full|stride|chunk|llama.cpp",
+     .help = "how the text is cut into windows; auto: full where it fits, else stride"},
+    {"stride", .kind = ARG_INT, .value = "N", .at = offsetof(ppl_options, stride), .initial = "0",
+     .max = INT32_MAX, .help = "distance of windows in mode stride; 0: half a window"},
+    {"score-from", .kind = ARG_INT, .value = "N", .at = offsetof(ppl_options, score_from),
+     .initial = "1", .min = 1, .max = INT32_MAX, .help = "first scored position in mode chunk"},
+    {"bos", .kind = ARG_CHOICE, .value = "WHERE", .at = offsetof(ppl_options, bos),
+     .initial = "every", .choices = "every|first|none", .help = "windows that begin with BOS"},
+    {"tokens", .kind = ARG_INT, .value = "N", .at = offsetof(ppl_options, n_tokens), .initial = "0",
+     .max = INT32_MAX, .help = "use only the first N tokens; 0: all"},
+    {"ids", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, ids),
+     .help = "decimal token ids instead of text; no BOS is added"},
+    {"nll-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, nll_out),
+     .help = "a line a scored token: byte offset (with --ids index), id, nats"},
+    {"logits-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, logits_out),
+     .help = "float32, a row of the vocabulary's size for each position"},
+    {0},
+};
+
+static const arg_group groups[] = {
+    {"Text", input_args, offsetof(ppl_options, input)},
+    {"Perplexity", own_args, 0},
+    {"Model", model_args, offsetof(ppl_options, model)},
+    {"Context", context_args, offsetof(ppl_options, context)},
+    {"Output", output_args, offsetof(ppl_options, output)},
+    {"Messages", term_args, offsetof(ppl_options, term)},
+    {0},
+};
+
+typedef struct ppl_run {
+    const ppl_options *o;
+    term term;
+    output out, nll_out, logits_out;
+    cca_engine *engine;
+    const cca_tokenizer *tok; /* NULL with --ids and a model without one */
+    cca_tokens tokens;        /* of the text */
+    uint64_t text_bytes;      /* that they stand for; 0 with --ids */
+    ppl_report report;
+    cca_session *session;
+    ppl_window window; /* under way */
+    int64_t evaluated; /* positions of the windows before it */
+    int32_t *ids;      /* its tokens, [totals.largest] */
+    float *logits;     /* [TILE_ROWS][vocab_size] */
+} ppl_run;
+
+/* ---- the text ---- */
+
+/* FNV-1a: names a text in the signature, protects nothing. */
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static const uint64_t hash_start = UINT64_C(0xcbf29ce484222325);
+
+static uint64_t hash_tokenizer(const cca_tokenizer *tok) {
+    uint64_t hash = hash_start;
+    int32_t n = cca_tokenizer_info(tok)->vocab_size;
+    for (int32_t id = 0; id < n; id++) {
+        const char *piece = cca_tokenizer_piece(tok, id);
+        hash = hash_bytes(hash, piece, strlen(piece) + 1);
+    }
+    return hash;
+}
+
+static bool is_llamacpp(const ppl_run *r) {
+    return strcmp(r->o->mode, "llama.cpp") == 0;
+}
+
+static cca_status read_ids(ppl_run *r, cca_error *err) {
+    text_buffer text = {0};
+    int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
+    if (r->o->input.pieces.n > 0)
+        return cca_fail(err, CCA_USAGE, "--ids takes the place of --prompt and --file");
+    cca_status status = input_read_file(&text, r->o->ids, err);
+    if (!status) status = input_parse_ids(&r->tokens, &text, r->o->ids, vocab_size, err);
+    text_free(&text);
+    return status;
+}
+
+static cca_status read_text(ppl_run *r, input_text *text, cca_error *err) {
+    cca_status status = cli_tokenizer(&r->tok, r->engine, err);
+    if (!status) status = input_read(text, &r->o->input, err);
+    if (status) return status;
+    text_buffer *t = &text->text;
+    if (is_llamacpp(r) && t->size > 0 && t->bytes[t->size - 1] == '\n') t->size--;
+    unsigned flags = (is_llamacpp(r) ? INPUT_BOS : 0) | (r->o->input.special ? INPUT_SPECIAL : 0);
+    r->text_bytes = t->size;
+    return input_encode(&r->tokens, r->tok, text, flags, err);
+}
+
+/* --tokens: the first n, which is said. */
+static void keep_first(ppl_run *r, int64_t n) {
+    if (n == 0 || (int64_t)r->tokens.n <= n) return;
+    term_note(&r->term, "--tokens: the first %lld of %zu tokens are used", (long long)n,
+              r->tokens.n);
+    if (!r->o->ids) r->text_bytes = r->tokens.offsets[n];
+    r->tokens.n = (size_t)n;
+}
+
+static cca_status make_tokens(ppl_run *r, cca_error *err) {
+    input_text text = {0};
+    r->tok = cca_engine_tokenizer(r->engine);
+    cca_status status = r->o->ids ? read_ids(r, err) : read_text(r, &text, err);
+    if (!status) {
+        keep_first(r, r->o->n_tokens);
+        r->report.tokenizer_hash = r->tok ? hash_tokenizer(r->tok) : 0;
+        r->report.text_hash =
+            r->o->ids ? hash_bytes(hash_start, r->tokens.ids, r->tokens.n * sizeof(int32_t))
+                      : hash_bytes(hash_start, text.text.bytes, r->text_bytes);
+    }
+    input_free(&text);
+    return status;
+}
+
+/* ---- the windows ---- */
+
+static ppl_bos choose_bos(const ppl_run *r) {
+    const cca_tokenizer_facts *facts = r->tok ? cca_tokenizer_info(r->tok) : NULL;
+    bool wanted = facts && facts->add_bos && facts->bos >= 0;
+    if (r->o->ids || is_llamacpp(r) || !wanted) return PPL_BOS_NONE;
+    if (r->o->bos[0] == 'e') return PPL_BOS_EVERY;
+    return r->o->bos[0] == 'f' ? PPL_BOS_FIRST : PPL_BOS_NONE;
+}
+
+static ppl_mode choose_mode(const ppl_run *r) {
+    const char *mode = r->o->mode;
+    int64_t n = r->report.layout.n_tokens + (r->report.layout.bos != PPL_BOS_NONE);
+    if (strcmp(mode, "full") == 0) return PPL_FULL;
+    if (strcmp(mode, "stride") == 0) return PPL_STRIDE;
+    if (strcmp(mode, "chunk") == 0) return PPL_CHUNK;
+    if (is_llamacpp(r)) return PPL_LLAMACPP;
+    return n <= cli_position_limit(&r->o->context, r->engine) ? PPL_FULL : PPL_STRIDE;
+}
+
+static int64_t choose_window(const ppl_run *r) {
+    if (r->report.layout.mode == PPL_FULL)
+        return r->report.layout.n_tokens + (r->report.layout.bos != PPL_BOS_NONE);
+    if (r->o->context.ctx_size > 0) return r->o->context.ctx_size;
+    if (r->report.layout.mode == PPL_LLAMACPP) return 512;
+    return cca_engine_info(r->engine)->trained_length;
+}
+
+/* Options that make no windows. */
+static cca_status check_options(const ppl_layout *l, cca_error *err) {
+    if (l->mode != PPL_FULL && l->window < 2)
+        return cca_fail(err, CCA_USAGE, "--ctx-size %lld: a window has at least 2 positions",
+                        (long long)l->window);
+    if (l->mode == PPL_STRIDE && (l->stride < 1 || l->stride > ppl_largest_stride(l)))
+        return cca_fail(err, CCA_USAGE, "--stride %lld: more than %lld leaves tokens out",
+                        (long long)l->stride, (long long)ppl_largest_stride(l));
+    if (l->mode == PPL_CHUNK && l->score_from >= l->window)
+        return cca_fail(err, CCA_USAGE, "--score-from %lld: windows have only %lld positions",
+                        (long long)l->score_from, (long long)l->window);
+    return CCA_OK;
+}
+
+/* Texts that are too short or too long. */
+static cca_status check_fit(const ppl_run *r, cca_error *err) {
+    const ppl_layout *l = &r->report.layout;
+    if (l->mode == PPL_LLAMACPP && l->n_tokens < 2 * l->window)
+        return cca_fail(err, CCA_NO_FIT,
+                        "the text has %lld tokens, --mode llama.cpp needs at least two windows of "
+                        "%lld",
+                        (long long)l->n_tokens, (long long)l->window);
+    if (r->report.totals.scored == 0)
+        return cca_fail(err, CCA_NO_FIT, "the text has %lld tokens: none can be scored",
+                        (long long)l->n_tokens);
+    if (l->mode == PPL_FULL)
+        return cli_check_length("the text", r->report.totals.largest, &r->o->context, r->engine,
+                                err);
+    return cli_check_length("a window", l->window, &r->o->context, r->engine, err);
+}
+
+static cca_status make_layout(ppl_run *r, cca_error *err) {
+    ppl_layout *l = &r->report.layout;
+    if (is_llamacpp(r) && strcmp(r->o->bos, "every") != 0)
+        return cca_fail(err, CCA_USAGE, "--bos %s: --mode llama.cpp has a rule of its own",
+                        r->o->bos);
+    *l = (ppl_layout){
+        .bos = choose_bos(r), .n_tokens = (int64_t)r->tokens.n, .score_from = r->o->score_from};
+    l->mode = choose_mode(r);
+    l->window = choose_window(r);
+    l->stride = r->o->stride > 0 ? r->o->stride : l->window / 2;
+    r->report.replaced_bos = is_llamacpp(r) && !r->o->ids && cca_tokenizer_info(r->tok)->add_bos;
+    cca_status status = check_options(l, err);
+    if (status) return status;
+    r->report.totals = ppl_layout_totals(l);
+    return check_fit(r, err);
+}
+
+/* ---- scoring ---- */
+
+static uint64_t bytes_of(const ppl_run *r, int64_t token) {
+    if (r->o->ids) return 0;
+    uint64_t next = token + 1 < (int64_t)r->tokens.n ? r->tokens.offsets[token + 1] : r->text_bytes;
+    return next - r->tokens.offsets[token];
+}
+
+/* Row k of logits tells about the token after position pos + k. */
+static void score_rows(ppl_run *r, const float *logits, int64_t pos, int64_t n) {
+    double nats[TILE_ROWS];
+    int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
+#pragma omp parallel for num_threads(cca_engine_info(r->engine)->n_threads)
+    for (int64_t k = 0; k < n; k++)
+        nats[k] = ppl_nats(logits + k * vocab_size, vocab_size, r->ids[pos + k + 1]);
+    for (int64_t k = 0; k < n; k++) {
+        int64_t token = r->window.begin + pos + k + 1 - r->window.bos;
+        ppl_stats_add(&r->report.stats, pos + k + 1, nats[k], bytes_of(r, token));
+        if (r->o->nll_out)
+            output_printf(&r->nll_out, "%" PRIu64 " %" PRId32 " %.9g\n", r->tokens.offsets[token],
+                          r->tokens.ids[token], nats[k]);
+    }
+}
+
+/* Rows of the chunk at pos: those before a scored token, or all where they are to be written. */
+static cca_status score_tile(ppl_run *r, cca_session *session, int64_t pos, int64_t row, int64_t n,
+                             cca_error *err) {
+    int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
+    int64_t first_scored = r->window.score - r->window.begin + r->window.bos - 1;
+    int64_t last = ppl_window_size(&r->window) - 1; /* predicts nothing that is there */
+    int64_t from = cca_max(pos + row, first_scored);
+    int64_t to = cca_min(pos + row + n, last);
+    int64_t made_from = r->o->logits_out ? pos + row : from;
+    int64_t made_to = r->o->logits_out ? pos + row + n : to;
+    if (made_from >= made_to) return CCA_OK;
+    cca_status status =
+        cca_session_chunk_logits(session, made_from - pos, made_to - made_from, r->logits, err);
+    if (status) return status;
+    if (r->o->logits_out) {
+        size_t bytes = (size_t)(made_to - made_from) * (size_t)vocab_size * sizeof(float);
+        output_write(&r->logits_out, r->logits, bytes);
+    }
+    if (from < to) score_rows(r, r->logits + (from - made_from) * vocab_size, from, to - from);
+    return CCA_OK;
+}
+
+static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
+                              cca_error *err) {
+    ppl_run *r = user;
+    cca_status status = CCA_OK;
+    for (int64_t row = 0; row < n && !status; row += TILE_ROWS)
+        status = score_tile(r, session, pos, row, cca_min(TILE_ROWS, n - row), err);
+    if (!status && r->o->nll_out) status = output_flush(&r->nll_out, err);
+    if (!status && r->o->logits_out) status = output_flush(&r->logits_out, err);
+    term_progress(&r->term, r->evaluated + pos + n, cca_session_cache_bytes(session));
+    return status;
+}
+
+static void window_ids(ppl_run *r) {
+    const cca_tokenizer_facts *facts = r->tok ? cca_tokenizer_info(r->tok) : NULL;
+    const ppl_window *w = &r->window;
+    memcpy(r->ids + w->bos, r->tokens.ids + w->begin, (size_t)(w->end - w->begin) * sizeof *r->ids);
+    if (facts && (w->bos || r->report.replaced_bos)) r->ids[0] = facts->bos;
+}
+
+static cca_status run_windows(ppl_run *r, cca_error *err) {
+    cca_eval_options options = {.on_chunk = score_chunk, .user = r};
+    bool estimates = is_llamacpp(r) && !r->o->output.json;
+    cca_status status = CCA_OK;
+    double start = term_seconds();
+    term_start(&r->term, "ppl", TERM_TOKENS, r->report.totals.positions);
+    for (int64_t i = 0; !status && ppl_window_at(&r->window, &r->report.layout, i); i++) {
+        int64_t n = ppl_window_size(&r->window);
+        window_ids(r);
+        cca_session_reset(r->session);
+        status = cca_session_eval(r->session, r->ids, n, &options, err);
+        r->evaluated += n;
+        if (status || !estimates) continue;
+        output_printf(&r->out, "[%lld]%.4f,", (long long)i + 1,
+                      ppl_perplexity(&r->report.stats.all));
+        status = output_flush(&r->out, err);
+    }
+    term_done(&r->term);
+    r->report.eval_s = term_seconds() - start;
+    if (status != CCA_INTERRUPTED) return status;
+    return cca_fail(err, status,
+                    "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",
+                    (long long)r->report.stats.all.n, (long long)r->report.totals.scored,
+                    ppl_perplexity(&r->report.stats.all));
+}
+
+static void last_line(ppl_run *r) {
+    char peak[TERM_SIZE_TEXT];
+    term_note(&r->term, "%lld tokens in %.3g s, %.4g tok/s; peak memory %s",
+              (long long)r->report.totals.positions, r->report.eval_s,
+              r->report.eval_s > 0 ? (double)r->report.totals.positions / r->report.eval_s : 0,
+              term_size(peak, term_peak_memory()));
+}
+
+/* ---- the run ---- */
+
+static cca_status open_outputs(ppl_run *r, cca_error *err) {
+    cca_status status = output_open(&r->out, r->o->output.file, err);
+    if (!status && r->o->nll_out) status = output_open(&r->nll_out, r->o->nll_out, err);
+    if (!status && r->o->logits_out) status = output_open(&r->logits_out, r->o->logits_out, err);
+    return status;
+}
+
+/* Keeps the files where all went well; status is what the run has come to. */
+static cca_status close_outputs(ppl_run *r, cca_status status, cca_error *err) {
+    output *all[] = {&r->nll_out, &r->logits_out, &r->out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        cca_error late;
+        if (!all[i]->name) continue; /* never opened */
+        cca_status closed = output_close(all[i], !status, &late);
+        if (status || !closed) continue;
+        status = closed;
+        *err = late;
+    }
+    return status;
+}
+
+static cca_status open_session(ppl_run *r, const cca_session_options *options, cca_error *err) {
+    size_t floats = (size_t)cca_engine_info(r->engine)->vocab_size * TILE_ROWS;
+    cca_status status = cca_session_new(&r->session, r->engine, options, err);
+    if (status) return status;
+    cli_tell_attention(&r->term, &r->o->context, r->engine, r->report.totals.largest);
+    r->ids = calloc((size_t)r->report.totals.largest, sizeof *r->ids);
+    r->logits = calloc(floats, sizeof *r->logits);
+    return r->ids && r->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
+}
+
+/* The plan first; then, unless only that was asked for, the numbers. */
+static cca_status measure(ppl_run *r, cca_error *err) {
+    const context_options *context = &r->o->context;
+    ppl_report *report = &r->report;
+    cca_session_options session;
+    cca_status status = cli_session_options(&session, context, report->totals.largest, err);
+    if (status) return status;
+    status = cli_plan_make(&report->plan, r->engine, &session, context, err);
+    if (context->dry_run && report->plan.total > 0) {
+        cca_status printed = cli_plan_print(&report->plan, &r->o->output, err);
+        return status ? status : printed;
+    }
+    if (!status) status = open_session(r, &session, err);
+    if (status) return status;
+    status = open_outputs(r, err);
+    if (!status) status = run_windows(r, err);
+    if (!status && r->o->output.json)
+        output_json(&r->out, ppl_report_json(report, r->term.warnings));
+    else if (!status)
+        ppl_report_print(&r->out, report);
+    status = close_outputs(r, status, err);
+    if (!status) last_line(r);
+    return status;
+}
+
+static cca_status run(const void *options, cca_error *err) {
+    ppl_run r = {.o = options};
+    term_open(&r.term, &r.o->term);
+    double start = term_seconds();
+    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.term, err);
+    r.report.load_s = term_seconds() - start;
+    r.report.context = &r.o->context;
+    r.report.engine = r.engine;
+    if (!status) status = make_tokens(&r, err);
+    if (!status) status = make_layout(&r, err);
+    if (!status) status = measure(&r, err);
+    free(r.ids);
+    free(r.logits);
+    cca_session_free(r.session);
+    cca_tokens_free(&r.tokens);
+    cca_engine_close(r.engine);
+    term_close(&r.term);
+    return status;
+}
+
+const cli_command cli_ppl = {
+    .name = "ppl",
+    .summary = "perplexity and per-token negative log likelihood",
+    .usage = "-m MODEL -f FILE [options]",
+    .notes =
+        "Modes, W being -c and the default the trained length: full, one window, each token "
+        "scored with all its past; stride, windows of W at 0, S, 2S …, each token scored in the "
+        "first window that has it; chunk, windows side by side, scored from position --score-from; "
+        "llama.cpp, as llama-perplexity does it: W is 512 unless -c, BOS in place of each window's "
+        "first token, the second half of each whole window scored. A window's BOS is one of its W "
+        "positions.",
+    .groups = groups,
+    .options_size = sizeof(ppl_options),
+    .run = run,
+};
