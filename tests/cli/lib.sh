@@ -1,0 +1,92 @@
+# Helpers of the CLI tests; sourced from the repository's root. Each check is one line: "ok name",
+# "FAIL name" with what was found, or "skip name: why".
+#
+#     expect 2 'an unknown option' generate --no-such-option
+#     stderr_has 'and the nearest one' 'nearest one'
+#     check 'some condition' test -f "$work/file"
+
+CCA=${CCA:-./cca}
+unset CCA_MODEL NO_COLOR
+work=$(mktemp -d)
+any_failed=0
+finish() {
+    local status=$?
+    rm -rf "$work"
+    [ "$status" -eq 0 ] && exit "$any_failed"
+}
+trap finish EXIT
+
+pass() {
+    echo "ok $1"
+}
+
+fail() { # name, details
+    any_failed=1
+    echo "FAIL $1"
+    [ $# -lt 2 ] || printf '%s\n' "$2" | head -20
+}
+
+skip() { # name, why
+    echo "skip $1: $2"
+}
+
+check() { # name, command
+    local name=$1 details
+    shift
+    if details=$("$@" 2>&1); then pass "$name"; else fail "$name" "$*: $details"; fi
+}
+
+# Runs cca; its streams are kept in $work/out and $work/err, its exit status in $code.
+cca() {
+    "$CCA" "$@" >"$work/out" 2>"$work/err"
+    code=$?
+}
+
+expect() { # exit status, name, arguments of cca; standard input is passed on
+    local wanted=$1 name=$2
+    shift 2
+    cca "$@"
+    if [ "$code" -eq "$wanted" ]; then
+        pass "$name"
+    else
+        fail "$name" "exit status $code, not $wanted: cca $*
+$(head -5 "$work/err")"
+    fi
+}
+
+# What the last cca wrote.
+stdout_is() { # name, text (without the newlines at its end)
+    if [ "$(cat "$work/out")" = "$2" ]; then pass "$1"; else fail "$1" "$(cat "$work/out")"; fi
+}
+
+stdout_has() { # name, extended regular expression
+    if grep -qE -- "$2" "$work/out"; then pass "$1"; else fail "$1" "$(cat "$work/out")"; fi
+}
+
+stderr_has() {
+    if grep -qE -- "$2" "$work/err"; then pass "$1"; else fail "$1" "$(cat "$work/err")"; fi
+}
+
+stdout_empty() {
+    check "$1" test ! -s "$work/out"
+}
+
+stderr_empty() {
+    check "$1" test ! -s "$work/err"
+}
+
+# stories=FILE: a small trained model with a tokenizer; empty where its source is not there.
+data=../shared/data
+stories=
+make_stories() {
+    [ -f "$data/stories260K.bin" ] || return 0
+    stories=$work/stories.gguf
+    "$CCA" export "$data/stories260K.bin" --tokenizer "$data/tok512.bin" --type f32 -q \
+        -o "$stories" || stories=
+}
+
+# random=FILE: a model of random weights without a tokenizer.
+make_random() { # shape, further options
+    random=$work/random.gguf
+    "$CCA" export --random "${1:-32,2,4,2,64,128}" --seed 1 -q -o "$random" "${@:2}" 2>/dev/null
+}
