@@ -41,7 +41,7 @@ void cli_print_overview(FILE *to) {
           "  cca ppl -m model.gguf -f book.txt\n"
           "\n\"cca help COMMAND\" tells its options. Answers go to standard output, all else to\n"
           "standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 model file, 4 length,\n"
-          "5 memory, 6 no UTF-8, 7 output, 8 a check failed, 130 interrupted, 141 pipe closed.\n",
+          "5 memory, 6 no UTF-8, 7 output, 8 check failed, 130 interrupted, 141 pipe closed\n",
           to);
 }
 

@@ -154,68 +154,61 @@ static const char *type_of_key(cca_gguf_type type) {
     return (size_t)type < sizeof names / sizeof *names ? names[type] : "?";
 }
 
-/* A string as JSON would write it, cut to SHOWN_BYTES. */
-static bool append_string(text_buffer *out, const cca_gguf_string *s) {
-    size_t size = s->size < SHOWN_BYTES ? s->size : SHOWN_BYTES;
-    json_t *value = output_string(s->bytes, size);
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
-    json_decref(value);
-    bool done = text && text_append(out, text, strlen(text));
-    free(text);
-    return done && (size == s->size || text_append(out, " …", strlen(" …")));
+static bool is_real(cca_gguf_type type) {
+    return type == CCA_GGUF_F32 || type == CCA_GGUF_F64;
 }
 
-static bool append_number(text_buffer *out, double number) {
-    char text[40];
-    int n = snprintf(text, sizeof text, "%.9g", number);
-    return text_append(out, text, (size_t)n);
+static json_t *json_element(const cca_gguf_array *a, uint64_t i) {
+    double number = cca_gguf_array_number(a, i);
+    if (a->strings) return output_string(a->strings[i].bytes, a->strings[i].size);
+    if (a->type == CCA_GGUF_BOOL) return json_boolean(number != 0);
+    if (is_real(a->type) || !(number < 0x1p63)) return json_real(number);
+    return json_integer((json_int_t)number);
 }
 
-static bool append_array(text_buffer *out, const cca_gguf_array *a) {
-    bool done = text_append(out, "[", 1);
-    for (uint64_t i = 0; i < a->n && i < SHOWN_VALUES && done; i++) {
-        if (i > 0) done = text_append(out, ", ", 2);
-        if (!done) break;
-        done = a->strings ? append_string(out, &a->strings[i])
-                          : append_number(out, cca_gguf_array_number(a, i));
-    }
-    if (done && a->n > SHOWN_VALUES) done = text_append(out, ", …", strlen(", …"));
-    return done && text_append(out, "]", 1);
+/* The first elements of an array. */
+static json_t *json_elements(const cca_gguf_array *a, uint64_t most) {
+    json_t *list = json_array();
+    for (uint64_t i = 0; i < a->n && i < most; i++) json_array_append_new(list, json_element(a, i));
+    return list;
 }
 
-static bool append_integer(text_buffer *out, const cca_gguf *file, const char *key) {
-    char text[40];
-    uint64_t value = 0;
-    if (cca_gguf_u64(&value, file, key, NULL, NULL) != CCA_OK)
-        return text_append(out, "below 0", strlen("below 0"));
-    int n = snprintf(text, sizeof text, "%" PRIu64, value);
-    return text_append(out, text, (size_t)n);
+/* An integer of any type; a 64-bit one beyond JSON's range becomes null. */
+static json_t *json_integer_key(const cca_gguf *file, const char *key) {
+    uint64_t value;
+    if (cca_gguf_u64(&value, file, key, NULL, NULL) || value > INT64_MAX) return json_null();
+    return json_integer((json_int_t)value);
 }
 
-/* The value of a key, as text. */
-static bool append_value(text_buffer *out, const cca_gguf *file, const char *key,
-                         cca_gguf_type type) {
+/* The value of a key; of arrays at most so many elements. */
+static json_t *json_key(const cca_gguf *file, const char *key, cca_gguf_type type, uint64_t most) {
     cca_gguf_string string;
     cca_gguf_array array;
     float real;
     bool flag;
-    switch (type) {
-    case CCA_GGUF_STRING:
-        return cca_gguf_str(&string, file, key, NULL, NULL) || append_string(out, &string);
-    case CCA_GGUF_ARRAY:
-        return cca_gguf_arr(&array, file, key, true, NULL) || append_array(out, &array);
-    case CCA_GGUF_BOOL:
-        if (cca_gguf_bool(&flag, file, key, NULL, NULL)) return true;
-        return text_append(out, flag ? "true" : "false", flag ? 4 : 5);
-    case CCA_GGUF_F32:
-    case CCA_GGUF_F64:
-        return cca_gguf_f32(&real, file, key, NULL, NULL) || append_number(out, real);
-    default: return append_integer(out, file, key);
-    }
+    if (type == CCA_GGUF_STRING && cca_gguf_str(&string, file, key, NULL, NULL) == CCA_OK)
+        return output_string(string.bytes, string.size);
+    if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, file, key, true, NULL) == CCA_OK)
+        return json_elements(&array, most);
+    if (type == CCA_GGUF_BOOL && cca_gguf_bool(&flag, file, key, NULL, NULL) == CCA_OK)
+        return json_boolean(flag);
+    if (is_real(type) && cca_gguf_f32(&real, file, key, NULL, NULL) == CCA_OK)
+        return json_real((double)real);
+    return json_integer_key(file, key);
+}
+
+/* What a line of the listing shows of a value. */
+static void print_value(output *out, json_t *value, bool is_cut) {
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+    size_t size = text ? strlen(text) : 0;
+    size_t shown = size < SHOWN_BYTES ? size : SHOWN_BYTES;
+    while (shown < size && ((uint8_t)text[shown] & 0xc0) == 0x80) shown--; /* whole characters */
+    output_printf(out, "%.*s%s\n", (int)shown, text ? text : "",
+                  is_cut || shown < size ? " …" : "");
+    free(text);
 }
 
 static void print_keys(info *f) {
-    text_buffer value = {0};
     output_printf(&f->out, "\n");
     for (uint64_t i = 0; i < cca_gguf_n_keys(f->file); i++) {
         cca_gguf_type type;
@@ -225,12 +218,11 @@ static void print_keys(info *f) {
         snprintf(kind, sizeof kind, "%s", type_of_key(type));
         if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, f->file, key, true, NULL) == CCA_OK)
             snprintf(kind, sizeof kind, "%s[%" PRIu64 "]", type_of_key(array.type), array.n);
-        value.size = 0;
-        append_value(&value, f->file, key, type);
-        output_printf(&f->out, "%-40s %-12s %.*s\n", key, kind, (int)value.size,
-                      value.size ? value.bytes : "");
+        json_t *value = json_key(f->file, key, type, SHOWN_VALUES);
+        output_printf(&f->out, "%-40s %-12s ", key, kind);
+        print_value(&f->out, value, array.n > SHOWN_VALUES);
+        json_decref(value);
     }
-    text_free(&value);
 }
 
 static void print_tensors(info *f) {
@@ -289,15 +281,11 @@ static json_t *json_tokenizer(const info *f) {
 
 static json_t *json_keys(const info *f) {
     json_t *keys = json_object();
-    text_buffer value = {0};
     for (uint64_t i = 0; i < cca_gguf_n_keys(f->file); i++) {
         cca_gguf_type type;
         const char *key = cca_gguf_key_at(f->file, i, &type);
-        value.size = 0;
-        if (append_value(&value, f->file, key, type))
-            json_object_set_new(keys, key, output_string(value.bytes, value.size));
+        json_object_set_new(keys, key, json_key(f->file, key, type, UINT64_MAX));
     }
-    text_free(&value);
     return keys;
 }
 

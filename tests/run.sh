@@ -5,6 +5,7 @@
 set -u
 cd "$(dirname "$0")/.."
 export CCA=${CCA:-./cca} LC_ALL=C.UTF-8
+export OMP_WAIT_POLICY=passive # threads that wait by spinning crawl on a machine with other work
 unset CCA_MODEL NO_COLOR
 
 passed=0 failed=0 skipped=0

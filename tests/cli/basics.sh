@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Help, version, usage errors: exit codes and streams.
+set -u
+. tests/cli/lib.sh
+
+expect 0 'version' version
+stdout_has 'version names the program' '^cca [0-9]+\.[0-9]+\.[0-9]+$'
+stderr_empty 'version says nothing else'
+expect 0 '--version is version' --version
+
+expect 0 '-h' -h
+check '-h fits a screen of 24 lines' test "$(wc -l <"$work/out")" -le 24
+check '-h fits 80 columns' test "$(wc -L <"$work/out")" -le 80
+stderr_empty '-h writes to standard output'
+
+for command in generate ppl info tokenize export help; do
+    expect 0 "help $command" help "$command"
+    stdout_has "help $command names it" "^cca $command: "
+    check "help $command fits 80 columns" test "$(wc -L <"$work/out")" -le 80
+    cp "$work/out" "$work/page"
+    expect 0 "$command --help" "$command" --help
+    check "$command --help is the same page" cmp "$work/out" "$work/page"
+done
+
+expect 2 'no command'
+stdout_empty 'no command: nothing on standard output'
+stderr_has 'no command: the overview on standard error' 'usage: cca'
+expect 2 'an unknown command' generat
+stderr_has 'the nearest command' 'generat; the nearest one is generate'
+expect 2 'help of an unknown command' help pppl
+stderr_has 'the nearest command for help' 'the nearest one is ppl'
+expect 2 'an unknown option' generate --predikt 3
+stderr_has 'the nearest option' 'unknown option --predikt; the nearest one is --predict'
+expect 2 'a number with trailing junk' generate -n 3x -p x
+expect 2 'a number out of range' generate --top-p 1.5 -p x
+expect 2 'a value that is missing' generate -n
+expect 2 'an unknown choice' generate --progress often
+stderr_has 'the choices' 'auto\|bar\|line\|none'
+expect 2 'an argument too many' generate text
+stdout_empty 'usage errors write nothing to standard output'
+
+check 'a full device is exit 7' bash -c '"$0" version >/dev/full 2>"$1"; test $? = 7' "$CCA" "$work/err"
+stderr_has 'and says so' 'standard output: cannot write'
+check 'a closed standard output is exit 7' bash -c '"$0" version >&- 2>/dev/null; test $? = 7' "$CCA"

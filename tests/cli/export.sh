@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# cca export: options, and what it leaves behind.
+set -u
+. tests/cli/lib.sh
+
+expect 0 'random weights' export --random 32,2,4,2,64,96 --seed 5 -g 8 -w 32 -c 777 -o "$work/a.gguf"
+stdout_empty 'standard output stays empty'
+stderr_has 'a warning about the tokenizer' 'warning: .*tokenizer'
+expect 0 'the same seed' export --random 32,2,4,2,64,96 --seed 5 -g 8 -w 32 -c 777 -q -o "$work/b.gguf"
+stderr_empty 'quiet'
+check 'gives the same bytes' cmp "$work/a.gguf" "$work/b.gguf"
+expect 0 'another seed' export --random 32,2,4,2,64,96 --seed 6 -g 8 -w 32 -c 777 -q -o "$work/b.gguf"
+check 'does not' bash -c '! cmp -s "$0" "$1"' "$work/a.gguf" "$work/b.gguf"
+expect 0 'info' info "$work/a.gguf" --json
+stdout_has 'g and s' '"group_size": 8, "window_size": 32, "tuned": false'
+stdout_has 'trained length' '"trained_length": 777'
+stdout_has 'no tokenizer' '"tokenizer": null'
+stdout_has 'shape' '"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "vocab_size": 96'
+for type in f32 f16 bf16 q8_0 q4_0; do
+    expect 0 "type $type" export --random 32,2,4,2,64,96 --type "$type" -q -o "$work/t.gguf"
+    expect 0 "type $type is in the file" info "$work/t.gguf" --check
+    stdout_has "type $type is counted" "${type^^}: "
+done
+
+expect 2 'no output' export --random 32,2,4,2,64,96
+expect 2 'no input' export -o "$work/c.gguf"
+expect 2 'both inputs' export "$work" --random 32,2,4,2,64,96 -o "$work/c.gguf"
+expect 2 'a shape with a number missing' export --random 32,2,4,2,64 -o "$work/c.gguf"
+expect 2 'a shape with a number too many' export --random 32,2,4,2,64,96,1 -o "$work/c.gguf"
+expect 2 'a shape with a zero' export --random 32,2,0,2,64,96 -o "$work/c.gguf"
+expect 2 's no multiple of g' export --random 32,2,4,2,64,96 -g 5 -w 32 -o "$work/c.gguf"
+expect 3 'a missing source' export "$work/none" -o "$work/c.gguf"
+stderr_has 'names it' "$work/none"
+expect 7 'a folder that is not there' export --random 32,2,4,2,64,96 -o "$work/none/c.gguf"
+check 'failures leave nothing' bash -c 'test "$(ls "$0")" = "$1"' "$work" "$(printf '%s\n' a.gguf b.gguf err out t.gguf)"

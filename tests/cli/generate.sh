@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# cca generate with a small trained model: text, streams, lengths, records.
+set -u
+. tests/cli/lib.sh
+make_stories
+[ -n "$stories" ] || { skip generate "no $data/stories260K.bin"; exit; }
+exact=(-m "$stories" --attn full -ctk f32 -ctv f32 --temp 0)
+
+is_json() { # name, command that writes JSON lines to standard output is done
+    if command -v python3 >/dev/null; then
+        check "$1" python3 -c 'import json, sys
+for line in open(sys.argv[1], encoding="utf-8"): json.loads(line)' "$work/out"
+    else
+        skip "$1" 'no python3'
+    fi
+}
+
+# The text stands in the README beside the weights.
+sed -n '/^> /s/^> //p' "$data/README.md" >"$work/golden"
+expect 0 'an empty prompt' generate "${exact[@]}" -n 256 -p ''
+stdout_is 'continues as llama2.c does' "$(cat "$work/golden")"
+stderr_has 'the last line' 'prompt 1 tokens \(0 reused\).*generated 256 tokens.*first token after.*peak memory'
+check 'no control characters off a terminal' bash -c '! grep -q "[[:cntrl:]]" "$0"' "$work/err"
+
+expect 0 'quiet' generate "${exact[@]}" -n 4 -p 'Once upon' -q
+stdout_is 'the prompt is not repeated' ' a time, there'
+stderr_empty 'nothing on standard error'
+
+echo 'Once upon' | cca generate -m "$stories" -f - -n 8 --seed 1
+check 'text from standard input' test "$code" = 0
+cp "$work/out" "$work/first"
+echo 'Once upon' | cca generate -m "$stories" -n 8 --seed 1
+check 'standard input without -f' cmp "$work/first" "$work/out"
+printf 'Once ' >"$work/a"
+printf 'upon\n' | gzip >"$work/b.gz"
+expect 0 'pieces, one of them gzip' generate -m "$stories" -f "$work/a" -f "$work/b.gz" -n 8 --seed 1
+check 'are joined byte for byte' cmp "$work/first" "$work/out"
+expect 0 'an escape' generate -m "$stories" -p 'Once ' -e -p 'upon\n' -n 8 --seed 1
+check 'is resolved with -e' cmp "$work/first" "$work/out"
+expect 0 'the same seed' generate -m "$stories" -f "$work/a" -f "$work/b.gz" -n 8 --seed 1 -t 1
+check 'gives the same text with one thread' cmp "$work/first" "$work/out"
+
+expect 0 'a stop text over tokens' generate "${exact[@]}" -p '' --stop 'zzz' --stop ', there'
+stdout_is 'is withheld' 'Once upon a time'
+expect 0 'a stop text with an escape' generate "${exact[@]}" -p '' -e --stop '\n'
+stdout_is 'ends at the line' "$(head -1 "$work/golden")"
+expect 2 'an empty stop text' generate "${exact[@]}" -p '' --stop ''
+
+expect 0 'a file' generate "${exact[@]}" -p '' -n 8 -o "$work/answer"
+stdout_empty 'takes the answer'
+check 'which is there' grep -q '^Once upon a time' "$work/answer"
+expect 7 'a file that cannot be' generate "${exact[@]}" -p '' -n 8 -o "$work/none/answer"
+check 'a full device' bash -c '"$0" generate -m "$1" -p "" -n 8 -q >/dev/full 2>/dev/null; test $? = 7' \
+    "$CCA" "$stories"
+
+expect 0 'a record' generate "${exact[@]}" -p '' -n 8 --json
+is_json 'is JSON'
+stdout_has 'has the text' '"text": "Once upon a time, there was a"'
+stdout_has 'has the reason' '"stop_reason": "length"'
+stdout_has 'has the counts' '"prompt": 1, "reused": 0, "prefilled": 1, "generated": 8'
+expect 0 'lone bytes in a record' generate -m "$stories" -n 40 --temp 5 --top-k 0 --top-p 1 --min-p 0 -p '' \
+    --seed 3 --json
+is_json 'are JSON, too'
+expect 0 'events' generate "${exact[@]}" -p '' -n 3 --jsonl
+is_json 'are JSON lines'
+check 'one a piece and the end' test "$(wc -l <"$work/out")" = 4
+stdout_has 'the first piece' '^\{"event": "text", "text": "Once"\}$'
+stdout_has 'the end' '"event": "end"'
+
+printf 'once %.0s' $(seq 600) >"$work/long"
+expect 4 'a prompt beyond the trained length' generate -m "$stories" -f "$work/long"
+stderr_has 'gives both numbers' 'has [0-9]{3,} tokens, the model was trained for 512'
+stdout_empty 'and no text'
+expect 0 'unless that is lifted' generate -m "$stories" -f "$work/long" --beyond-trained -n 2
+for part in head middle tail; do
+    expect 0 "--truncate $part" generate -m "$stories" -f "$work/long" --truncate "$part" -n 2
+    stderr_has "--truncate $part says what" "warning: --truncate $part: of [0-9]+ prompt tokens, [0-9]+ were cut"
+done
+expect 4 'a prompt beyond -c' generate -m "$stories" -p 'Once upon a time' -c 3
+stderr_has 'names the option' 'ctx-size allows 3'
+expect 0 'an answer that reaches the length' generate "${exact[@]}" -p 'Once upon' -c 6
+stderr_has 'says so' 'reached the length of 6 tokens'
+stdout_is 'and ends there' ' a time,'
+expect 0 'nothing to generate' generate -m "$stories" -p 'Once upon' -n 0
+stdout_empty 'writes nothing'
+
+expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 -g 4 -w 64
+stderr_has 'give a warning' 'warning: .*not trained with CCA-Attention.*--attn full'
+expect 0 'full attention' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 --attn full
+check 'gives none' bash -c '! grep -q warning "$0"' "$work/err"
+expect 2 's no multiple of g' generate -m "$stories" -p x -g 7 -w 32
+expect 2 'q8_0 cache' generate -m "$stories" -p x -ctk q8_0
+stderr_has 'says what there is' 'f32, f16 or bf16'
+expect 2 'an unknown attention' generate -m "$stories" -p x --attn cca2
+expect 2 'an unknown device' generate -m "$stories" -p x --device tpu
+
+expect 0 'a dry run' generate -m "$stories" -p 'Once upon' --dry-run -n 8
+stdout_has 'prints the memory' '^total +[0-9]+ bytes'
+expect 5 'a memory limit' generate -m "$stories" -p 'Once upon' --mem-limit 100K -n 8
+stderr_has 'gives both numbers' 'take .* bytes\), --mem-limit allows'
+stdout_empty 'before any text'

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Interrupts, status lines, closed pipes.
+set -u
+. tests/cli/lib.sh
+make_stories
+[ -n "$stories" ] || { skip signals "no $data/stories260K.bin"; exit; }
+yes 'Once upon a time there was a long text.' | head -c 4000000 >"$work/long"
+
+# Waits for a pattern in a file; false after 20 s or when the process is gone.
+wait_for() { # pattern, file, process
+    for _ in $(seq 200); do
+        grep -q "$1" "$2" && return 0
+        kill -USR1 "$3" 2>/dev/null || return 1
+        sleep 0.1
+    done
+    return 1
+}
+
+for signal in INT TERM; do
+    [ "$signal" = INT ] && wanted=130 || wanted=143
+    "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 \
+        >"$work/out" 2>"$work/err" &
+    pid=$!
+    check "SIGUSR1 prints a status line ($signal)" wait_for '^prefill [0-9]*/[0-9]* tokens' "$work/err" "$pid"
+    kill -"$signal" "$pid"
+    wait "$pid"
+    code=$?
+    check "SIG$signal in prefill is exit $wanted" test "$code" = "$wanted"
+    stderr_has "SIG$signal says how far it came" 'interrupted in prefill, after [0-9]+ of [0-9]+ tokens'
+    stdout_empty "SIG$signal leaves no text"
+done
+
+"$CCA" generate -m "$stories" -n -1 --beyond-trained -c 2000000 --ignore-eos -p '' --temp 0 \
+    -o "$work/answer" 2>"$work/err" &
+pid=$!
+sleep 1
+kill -INT "$pid"
+wait "$pid"
+code=$?
+check 'an interrupt in generation is exit 130' test "$code" = 130
+check 'and keeps the text' grep -q '^Once upon a time' "$work/answer"
+
+"$CCA" ppl -m "$stories" --beyond-trained -f "$work/long" --nll-out "$work/nll" \
+    >"$work/out" 2>"$work/err" &
+pid=$!
+check 'ppl has a status line' wait_for '^ppl [0-9]*/[0-9]* tokens' "$work/err" "$pid"
+kill -INT "$pid"
+wait "$pid"
+code=$?
+check 'an interrupt of ppl is exit 130' test "$code" = 130
+check 'and leaves no file' test ! -e "$work/nll"
+
+"$CCA" generate -m "$stories" -n 500 --ignore-eos -p '' -q 2>"$work/err" | head -c 1 >/dev/null
+code=${PIPESTATUS[0]}
+check 'a closed pipe is exit 141' test "$code" = 141
+stderr_empty 'without a message'
+"$CCA" tokenize -m "$stories" -f "$work/long" 2>"$work/err" | head -c 1 >/dev/null
+code=${PIPESTATUS[0]}
+check 'of tokenize, too' test "$code" = 141
