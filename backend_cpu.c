@@ -10,11 +10,10 @@
 #include <stdlib.h>
 
 enum {
-    ROWS = 32,      /* weight rows of a piece of a product */
-    DEPTH = 512,    /* columns taken at a time: ROWS × DEPTH floats stay in the L2 cache */
+    DEPTH = 512,    /* columns of a panel of weights: it stays in the L2 cache */
     TOKENS = 96,    /* tokens taken at a time, likewise */
     ALIGNMENT = 64, /* of all memory, in bytes */
-    FEW = 8,        /* tokens below which f32 weights are not worth copying into a dense panel */
+    FEW = 6,        /* tokens below which packing weights into a panel does not pay */
     MAX_THREADS = 1024,
     SMALL_WORK = 1 << 14, /* operations below which waking other threads costs more */
 };
@@ -23,8 +22,10 @@ typedef struct cpu_backend {
     cca_backend base;
     const cca_kernels *kernels;
     int n_threads;
-    float *scratch; /* n_threads times scratch_floats */
-    size_t scratch_floats;
+    char *scratch; /* n_threads times scratch_bytes */
+    size_t scratch_bytes;
+    void *x; /* activations in the form that products want */
+    size_t x_bytes;
 } cpu_backend;
 
 static cpu_backend *cpu_of(cca_backend *b) {
@@ -62,22 +63,34 @@ static void cpu_release(cca_backend *b, void *data) {
 
 static void cpu_destroy(cca_backend *b) {
     cca_backend_release(b, cpu_of(b)->scratch);
+    cca_backend_release(b, cpu_of(b)->x);
     free(b);
 }
 
-/* Scratch memory of each thread; grows at a new shape only, so decode allocates nothing. */
-static bool reserve(cpu_backend *b, int64_t floats) {
-    size_t each = ((size_t)floats + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (each <= b->scratch_floats) return true;
-    cca_backend_release(&b->base, b->scratch);
-    b->scratch_floats = 0;
-    b->scratch = cca_backend_alloc(&b->base, each * (size_t)b->n_threads * sizeof *b->scratch);
-    if (b->scratch) b->scratch_floats = each;
-    return b->scratch != NULL;
+/* Memory that grows at a new shape only, so that decode allocates nothing. */
+static bool grow(cpu_backend *b, void *memory, size_t *size, size_t bytes) {
+    void **at = memory;
+    if (bytes <= *size) return true;
+    cca_backend_release(&b->base, *at);
+    *size = 0;
+    *at = cca_backend_alloc(&b->base, bytes);
+    if (*at) *size = bytes;
+    return *at != NULL;
 }
 
-static float *scratch_of(const cpu_backend *b) {
-    return b->scratch + (size_t)omp_get_thread_num() * b->scratch_floats;
+/* Scratch memory of each thread. */
+static bool reserve(cpu_backend *b, size_t bytes) {
+    size_t each = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t size = b->scratch_bytes * (size_t)b->n_threads;
+    if (each <= b->scratch_bytes) return true;
+    b->scratch_bytes = 0;
+    if (!grow(b, &b->scratch, &size, each * (size_t)b->n_threads)) return false;
+    b->scratch_bytes = each;
+    return true;
+}
+
+static void *scratch_of(const cpu_backend *b) {
+    return b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes;
 }
 
 static void *cpu_load(cca_backend *b, const void *host, size_t bytes, bool *owned) {
@@ -132,57 +145,101 @@ static void cpu_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, in
     }
 }
 
-/* Rows row … row + n_rows - 1 of the weight against all n tokens. */
-static void multiply_piece(const cpu_backend *b, const cca_product *p, const cca_matrix *x,
-                           int64_t n, int64_t row, int64_t n_rows, float *panel) {
-    int64_t cols = x->cols, ld = p->out->cols;
+/* Bytes of n values of x in the form that a weight's type wants. */
+static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {
+    size_t bytes = b->kernels->x_bytes(type, n);
+    return bytes ? bytes : (size_t)n * sizeof(float);
+}
+
+/* Rows of x in the form that a weight's type wants. */
+typedef struct cpu_x {
+    const char *rows;
+    size_t stride; /* bytes from row to row */
+    int64_t n;     /* tokens */
+} cpu_x;
+
+/* Adds the product of weight rows row … row + n_rows - 1 with all tokens. */
+static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, int64_t row,
+                           int64_t n_rows, void *panel) {
+    const cca_kernels *k = b->kernels;
+    const cca_matrix *w = p->weight;
     float *out = (float *)p->out->data + row;
-    for (int64_t i = 0; !p->accumulate && i < n; i++) {
-        memset(out + i * ld, 0, (size_t)n_rows * sizeof *out);
+    int64_t ld = p->out->cols;
+    size_t stride = 0;
+    cca_dtype_row_bytes(&stride, w->type, w->cols);
+    if (x.n < FEW) {
+        k->dot(out, ld, x.rows, x.stride, x.n, w->type, weight_at(w, row, 0), stride, n_rows,
+               w->cols);
+        return;
     }
-    for (int64_t i = 0; p->bias && i < n; i++) {
-        const float *bias = (const float *)p->bias->data + row;
-        for (int64_t r = 0; r < n_rows; r++) out[i * ld + r] += bias[r];
-    }
-    for (int64_t c = 0; c < cols; c += DEPTH) {
-        int64_t depth = cca_min(DEPTH, cols - c), ldw = DEPTH;
-        const float *w = panel;
-        if (p->weight->type == CCA_F32 && n < FEW) {
-            w = (const float *)weight_at(p->weight, row, c);
-            ldw = cols;
-        }
-        for (int64_t r = 0; w == panel && r < n_rows; r++) {
-            const char *in = weight_at(p->weight, row + r, c);
-            b->kernels->decode(panel + r * DEPTH, p->weight->type, in, depth);
-        }
-        for (int64_t i = 0; i < n; i += TOKENS) {
-            b->kernels->dot_tile(out + i * ld, ld, row_of(x, i) + c, cols, cca_min(TOKENS, n - i),
-                                 w, ldw, n_rows, depth);
+    for (int64_t c = 0; c < w->cols; c += DEPTH) {
+        int64_t depth = cca_min(DEPTH, w->cols - c);
+        size_t skip = x_size(b, w->type, c);
+        k->pack(panel, w->type, weight_at(w, row, c), stride, n_rows, depth);
+        for (int64_t i = 0; i < x.n; i += TOKENS) {
+            k->multiply(out + i * ld, ld, x.rows + (size_t)i * x.stride + skip, x.stride,
+                        cca_min(TOKENS, x.n - i), w->type, panel, n_rows, depth);
         }
     }
 }
 
-/* Pieces of all products form one list. */
+/* What a product starts from: nothing, a bias, or what the output holds. */
+static void begin_piece(const cca_product *p, int64_t n, int64_t row, int64_t n_rows) {
+    for (int64_t i = 0; i < n; i++) {
+        float *out = row_of(p->out, i) + row;
+        if (!p->accumulate) memset(out, 0, (size_t)n_rows * sizeof *out);
+        const float *bias = p->bias ? (const float *)p->bias->data + row : NULL;
+        for (int64_t r = 0; bias && r < n_rows; r++) out[r] += bias[r];
+    }
+}
+
+static int64_t n_pieces(const cca_product *p) {
+    return (p->weight->rows + CCA_PANEL - 1) / CCA_PANEL;
+}
+
+/* Products whose weights have one type, so that one form of x serves all. Their pieces form one
+ * list. */
+static void multiply_all(cpu_backend *b, const cca_product *products, int n_products, cpu_x x) {
+    int64_t total = 0, cols = products->weight->cols;
+    for (int p = 0; p < n_products; p++) total += n_pieces(&products[p]);
+#pragma omp parallel for schedule(dynamic) num_threads(threads_for(b, total *CCA_PANEL *cols *x.n))
+    for (int64_t piece = 0; piece < total; piece++) {
+        if (stopped(&b->base)) continue;
+        const cca_product *p = products;
+        int64_t at = piece;
+        for (; at >= n_pieces(p); p++) at -= n_pieces(p);
+        int64_t row = at * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
+        begin_piece(p, x.n, row, n_rows);
+        multiply_piece(b, p, x, row, n_rows, scratch_of(b));
+    }
+}
+
+/* x in the form for a type of weights, in memory that is kept for the next time. */
+static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype type, int64_t n) {
+    size_t stride = b->kernels->x_bytes(type, x->cols);
+    *out = (cpu_x){x->data, (size_t)x->cols * sizeof(float), n};
+    if (stride == 0) return true;
+    if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
+    *out = (cpu_x){b->x, stride, n};
+#pragma omp parallel for num_threads(threads_for(b, n * x->cols * 4))
+    for (int64_t i = 0; i < n; i++) {
+        b->kernels->x_convert((char *)b->x + (size_t)i * stride, type, row_of(x, i), x->cols);
+    }
+    return true;
+}
+
 static void cpu_matmul(cca_backend *b, const cca_product *products, int n_products,
                        const cca_matrix *x, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-    if (!reserve(cpu_of(b), ROWS * DEPTH)) return;
-    int64_t n_pieces = 0, work = 0;
-    for (int p = 0; p < n_products; p++) {
-        n_pieces += (products[p].weight->rows + ROWS - 1) / ROWS;
-        work += n * products[p].weight->rows * x->cols;
-    }
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(cpu, work))
-    for (int64_t piece = 0; piece < n_pieces; piece++) {
-        if (stopped(b)) continue;
-        const cca_product *p = products;
-        int64_t row = piece * ROWS;
-        while (row >= (p->weight->rows + ROWS - 1) / ROWS * ROWS) {
-            row -= (p->weight->rows + ROWS - 1) / ROWS * ROWS;
-            p++;
+    cpu_backend *cpu = cpu_of(b);
+    for (int first = 0, next; first < n_products; first = next) {
+        cca_dtype type = products[first].weight->type;
+        cpu_x converted;
+        for (next = first + 1; next < n_products; next++) {
+            if (products[next].weight->type != type) break;
         }
-        int64_t n_rows = cca_min(ROWS, p->weight->rows - row);
-        multiply_piece(cpu, p, x, n, row, n_rows, scratch_of(cpu));
+        if (!reserve(cpu, cpu->kernels->panel_bytes(type, DEPTH))) return;
+        if (!convert_x(cpu, &converted, x, type, n)) return;
+        multiply_all(cpu, products + first, next - first, converted);
     }
 }
 
@@ -256,7 +313,7 @@ static void cpu_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_po
     const cpu_backend *cpu = cpu_of(b);
     int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
     int64_t n_heads = keys->far.heads, hd = keys->far.head_dim, g = keys->rule.group_size;
-    if (!reserve(cpu_of(b), cca_pool_scratch(g, hd))) return;
+    if (!reserve(cpu_of(b), (size_t)cca_pool_scratch(g, hd) * sizeof(float))) return;
     cca_pool_args args = {keys, q->data, pooling, n_heads, pos};
 #pragma omp parallel for num_threads(threads_for(cpu, count *n_heads *g *hd * 4))
     for (int64_t i = 0; i < count * n_heads; i++) {
@@ -269,7 +326,7 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, co
     const cpu_backend *cpu = cpu_of(b);
     int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
     int64_t n_tiles = (n + CCA_TILE_Q - 1) / CCA_TILE_Q;
-    if (!reserve(cpu_of(b), cca_attend_scratch(hd))) return;
+    if (!reserve(cpu_of(b), (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
     cca_attend_args args = {keys, q->data, out->data, n_heads, pos};
 #pragma omp parallel for schedule(dynamic) num_threads(threads_for(cpu, n * q->cols * (pos + n)))
     for (int64_t i = 0; i < n_heads * n_tiles; i++) {

@@ -1,19 +1,21 @@
 /* The inner loops of the CPU backend: one list of functions, one variant an instruction set.
  *
  *     const cca_kernels *k = cca_kernels_best();
- *     k->dot_tile(out, n_rows, x, dim, n_tokens, w, dim, n_rows, dim);
+ *     k->pack(panel, CCA_F32, w, dim * sizeof(float), n_rows, dim);
+ *     k->multiply(out, ld, x, dim * sizeof(float), n_tokens, CCA_F32, panel, n_rows, dim);
  *
  * "plain" is the oracle of the others: scalar loops that follow the definitions, with sums in
  * double. "generic" and the named instruction sets are one source (simd.h) compiled for vectors
  * of different width. All are free of threads and allocations; scratch memory comes from the
- * caller. A function's result for a token does not depend on the tokens it is called with. */
+ * caller. What multiply and dot give for a row of x does not depend on the rows beside it. */
 #ifndef CCA_KERNELS_H
 #define CCA_KERNELS_H
 
 #include "cca_keys.h"
 
 enum {
-    CCA_TILE_Q = 32, /* most queries of one attention tile */
+    CCA_PANEL = 32,  /* most rows of weights in a panel */
+    CCA_TILE_Q = 64, /* most queries of one attention tile */
     CCA_TILE_K = 64, /* keys looked at together */
 };
 
@@ -44,9 +46,24 @@ typedef struct cca_kernels {
     void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
     void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
 
-    /* out[i * ld_out + j] += sum over k < n of a[i * lda + k] * b[j * ldb + k]. */
-    void (*dot_tile)(float *out, int64_t ld_out, const float *a, int64_t lda, int64_t n_a,
-                     const float *b, int64_t ldb, int64_t n_b, int64_t n);
+    /* Products: out[i * ld_out + j] += x[i] · w[j] over n values, for n_x rows of x and n_w rows of
+     * weights of a type.
+     *
+     * x is given in the form that suits the type: x_bytes is the size of n values in it, x_convert
+     * makes it; x_bytes is 0 where x is taken as it is. x_stride is the distance of its rows in
+     * bytes. n is a multiple of the type's block, or, in pieces of a longer row, of 32.
+     *
+     * For many rows of x the weights are packed first: up to CCA_PANEL rows, w_stride bytes apart,
+     * into panel_bytes bytes at a 64-byte boundary. For few there is dot. */
+    size_t (*x_bytes)(cca_dtype type, int64_t n);
+    void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
+    size_t (*panel_bytes)(cca_dtype type, int64_t n);
+    void (*pack)(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                 int64_t n);
+    void (*multiply)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n);
+    void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
 
     /* out = x / sqrt(mean(x²) + eps) * weight. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, float eps, int64_t n);

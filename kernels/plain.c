@@ -10,28 +10,65 @@ static void encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_dtype_encode(out, type, in, n);
 }
 
-static double dot(const float *a, const float *b, int64_t n) {
+static double dot_one(const float *a, const float *b, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
     return sum;
 }
 
-static void dot_tile(float *out, int64_t ld_out, const float *a, int64_t lda, int64_t n_a,
-                     const float *b, int64_t ldb, int64_t n_b, int64_t n) {
-    for (int64_t i = 0; i < n_a; i++) {
-        for (int64_t j = 0; j < n_b; j++) {
-            out[i * ld_out + j] += (float)dot(a + i * lda, b + j * ldb, n);
+static size_t x_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    (void)n;
+    return 0;
+}
+
+/* A panel is the rows as floats, one behind the other. */
+static size_t panel_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    return (size_t)(CCA_PANEL * n) * sizeof(float);
+}
+
+static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                 int64_t n) {
+    for (int64_t j = 0; j < n_w; j++) {
+        decode((float *)panel + j * n, type, (const char *)w + (size_t)j * w_stride, n);
+    }
+}
+
+static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+    (void)type;
+    for (int64_t i = 0; i < n_x; i++) {
+        const float *row = (const float *)((const char *)x + (size_t)i * x_stride);
+        for (int64_t j = 0; j < n_w; j++) {
+            out[i * ld_out + j] += (float)dot_one(row, (const float *)panel + j * n, n);
+        }
+    }
+}
+
+static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
+    for (int64_t j = 0; j < n_w; j++) {
+        for (int64_t k = 0, some; k < n; k += some) {
+            float row[256];
+            size_t skip = 0;
+            some = cca_min(256, n - k);
+            cca_dtype_row_bytes(&skip, type, k);
+            decode(row, type, (const char *)w + (size_t)j * w_stride + skip, some);
+            multiply(out + j, ld_out, (const char *)x + (size_t)k * sizeof *row, x_stride, n_x,
+                     CCA_F32, row, 1, some);
         }
     }
 }
 
 static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
-    double scale = 1 / sqrt(dot(x, x, n) / (double)n + eps);
+    double scale = 1 / sqrt(dot_one(x, x, n) / (double)n + eps);
     for (int64_t i = 0; i < n; i++) out[i] = (float)(x[i] * scale * weight[i]);
 }
 
 static void swiglu(float *gate, const float *up, int64_t n) {
-    for (int64_t i = 0; i < n; i++) gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
+    for (int64_t i = 0; i < n; i++)
+        gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
 }
 
 /* A query's walk over its visible keys: the raw ones by position, then the far ones. */
@@ -64,12 +101,12 @@ static void attend_row(float *out, const float *q, const key_walk *w, float *scr
     double scale = 1 / sqrt((double)hd), largest = -INFINITY, total = 0;
     for (int64_t i = 0; i < w->n_keys; i++) {
         read_key(k, v, w, i);
-        largest = fmax(largest, dot(q, k, hd) * scale);
+        largest = fmax(largest, dot_one(q, k, hd) * scale);
     }
     memset(out, 0, (size_t)hd * sizeof *out);
     for (int64_t i = 0; i < w->n_keys; i++) {
         read_key(k, v, w, i);
-        double p = exp(dot(q, k, hd) * scale - largest);
+        double p = exp(dot_one(q, k, hd) * scale - largest);
         total += p;
         for (int64_t d = 0; d < hd; d++) out[d] += (float)(p * v[d]);
     }
@@ -97,7 +134,7 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t head, int6
     for (int64_t i = 0; i < g; i++) {
         int64_t row = cca_rows_at(raw, group * g + i);
         decode(k, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), hd);
-        double score = args->pooling == CCA_POOL_QUERY ? dot(q, k, hd) / sqrt((double)hd) : 0;
+        double score = args->pooling == CCA_POOL_QUERY ? dot_one(q, k, hd) / sqrt((double)hd) : 0;
         w[i] = (float)score;
         largest = fmax(largest, score);
     }
@@ -134,7 +171,11 @@ const cca_kernels cca_kernels_plain = {
     .name = "plain",
     .decode = decode,
     .encode = encode,
-    .dot_tile = dot_tile,
+    .x_bytes = x_bytes,
+    .panel_bytes = panel_bytes,
+    .pack = pack,
+    .multiply = multiply,
+    .dot = dot,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .attend = attend,

@@ -3,11 +3,16 @@
  * that set's flags. Vectors are the compiler's own vector types, so nothing here names an
  * instruction.
  *
- * Each output of dot_tile is the sum of CCA_SIMD_WIDTH lanes in a fixed order, wherever it lies
- * in the tile: the same row gives the same bits in any company and for any number of threads. */
+ * Products of many tokens keep a tile of outputs in registers: two vectors of weight rows times
+ * TOKENS rows of x, which are broadcast value by value. So no sum runs across lanes. */
 #include "kernels/kernels.h"
 
-enum { WIDTH = CCA_SIMD_WIDTH };
+enum {
+    WIDTH = CCA_SIMD_WIDTH,
+    PAIR = 2 * WIDTH, /* weight rows that a tile of outputs spans */
+    PACK_DEPTH = 128, /* values unpacked at a time */
+    TOKENS = CCA_SIMD_TOKENS,
+};
 
 typedef float vec __attribute__((vector_size(WIDTH * 4)));
 typedef int32_t ivec __attribute__((vector_size(WIDTH * 4)));
@@ -25,6 +30,26 @@ INLINE void store(float *p, vec v) {
 
 INLINE vec splat(float x) {
     return x - (vec){0};
+}
+
+#if CCA_SIMD_WIDTH == 4
+#define ZIP_LOW  0, 4, 1, 5
+#define ZIP_HIGH 2, 6, 3, 7
+#elif CCA_SIMD_WIDTH == 8
+#define ZIP_LOW  0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define ZIP_LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+/* a0 b0 a1 b1 …: the lower and the upper half. */
+INLINE vec zip_low(vec a, vec b) {
+    return __builtin_shufflevector(a, b, ZIP_LOW);
+}
+
+INLINE vec zip_high(vec a, vec b) {
+    return __builtin_shufflevector(a, b, ZIP_HIGH);
 }
 
 INLINE float sum_lanes(vec v) {
@@ -77,49 +102,174 @@ static void encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_row_encode(out, type, in, n);
 }
 
-/* n_a ≤ 3 rows times n_b ≤ 4 rows, both constant after inlining, so that the sums stay in
- * registers. */
-INLINE void dot_block(float *out, int64_t ld_out, const float *a, int64_t lda, const int n_a,
-                      const float *b, int64_t ldb, const int n_b, int64_t n) {
-    vec sum[3][4] = {0};
+/* out[j] = a · b[j] for four rows. */
+INLINE void dot_four(float *out, const float *a, const float *b, int64_t ldb, int64_t n) {
+    vec sum[4] = {0};
     int64_t k = 0;
     for (; k + WIDTH <= n; k += WIDTH) {
-        vec x[3];
-#pragma GCC unroll 3
-        for (int i = 0; i < n_a; i++) x[i] = load(a + i * lda + k);
+        vec x = load(a + k);
 #pragma GCC unroll 4
-        for (int j = 0; j < n_b; j++) {
-            vec y = load(b + j * ldb + k);
-#pragma GCC unroll 3
-            for (int i = 0; i < n_a; i++) sum[i][j] += x[i] * y;
-        }
+        for (int j = 0; j < 4; j++) sum[j] += x * load(b + j * ldb + k);
     }
-#pragma GCC unroll 3
-    for (int i = 0; i < n_a; i++) {
 #pragma GCC unroll 4
-        for (int j = 0; j < n_b; j++) {
-            float total = sum_lanes(sum[i][j]);
-            for (int64_t t = k; t < n; t++) total += a[i * lda + t] * b[j * ldb + t];
-            out[i * ld_out + j] += total;
+    for (int j = 0; j < 4; j++) {
+        out[j] = sum_lanes(sum[j]);
+        for (int64_t t = k; t < n; t++) out[j] += a[t] * b[j * ldb + t];
+    }
+}
+
+/* ---- products ------------------------------------------------------------------------ */
+
+static size_t x_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    (void)n;
+    return 0;
+}
+
+/* A panel holds PAIR rows side by side, value by value: [CCA_PANEL / PAIR][n][PAIR]. */
+static size_t panel_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    return (size_t)(CCA_PANEL * n) * sizeof(float);
+}
+
+/* Interleaving the first and the second half of the vectors, log2(WIDTH) times, transposes. */
+INLINE void transpose(vec *v) {
+    for (int step = 1; step < WIDTH; step *= 2) {
+        vec t[WIDTH];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDTH / 2; i++) {
+            t[2 * i] = zip_low(v[i], v[i + WIDTH / 2]);
+            t[2 * i + 1] = zip_high(v[i], v[i + WIDTH / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < WIDTH; i++) v[i] = t[i];
+    }
+}
+
+/* WIDTH rows of n ≤ PACK_DEPTH values into columns of a panel. */
+static void pack_columns(float *panel, const float (*rows)[PACK_DEPTH], int64_t n) {
+    int64_t k = 0;
+    for (; k + WIDTH <= n; k += WIDTH) {
+        vec v[WIDTH];
+#pragma GCC unroll 16
+        for (int r = 0; r < WIDTH; r++) v[r] = load(rows[r] + k);
+        transpose(v);
+#pragma GCC unroll 16
+        for (int r = 0; r < WIDTH; r++) store(panel + (k + r) * PAIR, v[r]);
+    }
+    for (; k < n; k++) {
+        for (int r = 0; r < WIDTH; r++) panel[k * PAIR + r] = rows[r][k];
+    }
+}
+
+static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                 int64_t n) {
+    float rows[WIDTH][PACK_DEPTH];
+    for (int64_t r = 0; r < n_w; r += WIDTH) {
+        float *to = (float *)panel + r / PAIR * PAIR * n + r % PAIR;
+        for (int64_t k = 0, some; k < n; k += some) {
+            size_t skip = 0;
+            some = cca_min(PACK_DEPTH, n - k);
+            cca_dtype_row_bytes(&skip, type, k);
+            for (int64_t i = 0; i < WIDTH; i++) {
+                int64_t row = cca_min(r + i, n_w - 1); /* beyond the last: any numbers will do */
+                decode(rows[i], type, (const char *)w + (size_t)row * w_stride + skip, some);
+            }
+            pack_columns(to + k * PAIR, rows, some);
         }
     }
 }
 
-INLINE void dot_rows(float *out, int64_t ld_out, const float *a, int64_t lda, const int n_a,
-                     const float *b, int64_t ldb, int64_t n_b, int64_t n) {
-    int64_t j = 0;
-    for (; j + 4 <= n_b; j += 4) dot_block(out + j, ld_out, a, lda, n_a, b + j * ldb, ldb, 4, n);
-    for (; j < n_b; j++) dot_block(out + j, ld_out, a, lda, n_a, b + j * ldb, ldb, 1, n);
+INLINE const float *x_row(const void *x, size_t x_stride, int64_t i) {
+    return (const float *)((const char *)x + (size_t)i * x_stride);
 }
 
-static void dot_tile(float *out, int64_t ld_out, const float *a, int64_t lda, int64_t n_a,
-                     const float *b, int64_t ldb, int64_t n_b, int64_t n) {
-    int64_t i = 0;
-    for (; i + 3 <= n_a; i += 3) {
-        dot_rows(out + i * ld_out, ld_out, a + i * lda, lda, 3, b, ldb, n_b, n);
+/* n_x ≤ TOKENS rows of x, a constant after inlining, times PAIR rows of weights, of which n_w
+ * are written. */
+INLINE void multiply_tile(float *out, int64_t ld_out, const void *x, size_t x_stride, const int n_x,
+                          const float *panel, int64_t n_w, int64_t n) {
+    vec sum[TOKENS][2] = {0};
+    for (int64_t k = 0; k < n; k++) {
+        vec low = load(panel + k * PAIR), high = load(panel + k * PAIR + WIDTH);
+#pragma GCC unroll 16
+        for (int i = 0; i < n_x; i++) {
+            vec value = splat(x_row(x, x_stride, i)[k]);
+            sum[i][0] += value * low;
+            sum[i][1] += value * high;
+        }
     }
-    for (; i < n_a; i++) dot_rows(out + i * ld_out, ld_out, a + i * lda, lda, 1, b, ldb, n_b, n);
+#pragma GCC unroll 16
+    for (int i = 0; i < n_x; i++) {
+        float *row = out + i * ld_out;
+        if (n_w >= PAIR) {
+            store(row, load(row) + sum[i][0]);
+            store(row + WIDTH, load(row + WIDTH) + sum[i][1]);
+            continue;
+        }
+        float values[PAIR];
+        store(values, sum[i][0]);
+        store(values + WIDTH, sum[i][1]);
+        for (int64_t j = 0; j < n_w; j++) row[j] += values[j];
+    }
 }
+
+static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+    (void)type;
+    for (int64_t j = 0; j < n_w; j += PAIR) {
+        const float *columns = (const float *)panel + j * n;
+        int64_t i = 0, some = n_w - j;
+        for (; i + TOKENS <= n_x; i += TOKENS) {
+            multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, TOKENS,
+                          columns, some, n);
+        }
+        for (; i + 2 <= n_x; i += 2) {
+            multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, 2, columns,
+                          some, n);
+        }
+        for (; i < n_x; i++) {
+            multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, 1, columns,
+                          some, n);
+        }
+    }
+}
+
+/* Up to four rows of weights as floats: where they lie, if that is what they are. */
+INLINE const float *unpack_rows(float (*rows)[PACK_DEPTH], int64_t *ld, cca_dtype type,
+                                const char *w, size_t w_stride, int64_t n_w, int64_t n) {
+    *ld = PACK_DEPTH;
+    if (type == CCA_F32 && n_w == 4) {
+        *ld = (int64_t)(w_stride / sizeof(float));
+        return (const float *)w;
+    }
+    for (int64_t r = 0; r < 4; r++) {
+        decode(rows[r], type, w + (size_t)cca_min(r, n_w - 1) * w_stride, n);
+    }
+    return rows[0];
+}
+
+static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
+    float rows[4][PACK_DEPTH];
+    for (int64_t j = 0, n_j; j < n_w; j += n_j) {
+        const char *from = (const char *)w + (size_t)j * w_stride;
+        n_j = cca_min(4, n_w - j);
+        for (int64_t k = 0, some; k < n; k += some) {
+            size_t skip = 0;
+            int64_t ld;
+            some = cca_min(PACK_DEPTH, n - k);
+            cca_dtype_row_bytes(&skip, type, k);
+            const float *b = unpack_rows(rows, &ld, type, from + skip, w_stride, n_j, some);
+            for (int64_t i = 0; i < n_x; i++) {
+                float sum[4];
+                dot_four(sum, x_row(x, x_stride, i) + k, b, ld, some);
+                for (int64_t r = 0; r < n_j; r++) out[i * ld_out + j + r] += sum[r];
+            }
+        }
+    }
+}
+
+/* ---- norms --------------------------------------------------------------------------- */
 
 static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
     vec squares = {0};
@@ -187,7 +337,8 @@ typedef struct attend_tile {
     float *scores;  /* [CCA_TILE_Q][CCA_TILE_K] */
     float *q;       /* [CCA_TILE_Q][width], scaled */
     float *out;     /* [CCA_TILE_Q][width], not yet divided by total */
-    float *k, *v;   /* [CCA_TILE_K][width] */
+    float *panel;   /* keys, packed */
+    float *v;       /* [CCA_TILE_K][width] */
     float *largest; /* [CCA_TILE_Q] */
     float *total;   /* [CCA_TILE_Q] */
 } attend_tile;
@@ -246,15 +397,21 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
                      const int64_t (*see)[2]) {
     int64_t head = t->head / (t->args->n_heads / rows->heads);
     for (int64_t k = 0; k < n_k; k++) {
-        decode(t->k + k * t->width, rows->k_type,
-               cca_row_at(rows->k, rows->k_type, rows, head, at + k), t->head_dim);
         decode(t->v + k * t->width, rows->v_type,
                cca_row_at(rows->v, rows->v_type, rows, head, at + k), t->head_dim);
     }
     for (int64_t i = 0; i < t->n; i++) {
         memset(t->scores + i * CCA_TILE_K, 0, CCA_TILE_K * sizeof(float));
     }
-    dot_tile(t->scores, CCA_TILE_K, t->q, t->width, t->n, t->k, t->width, n_k, t->width);
+    size_t row_bytes = 0, q_stride = (size_t)t->width * sizeof(float);
+    cca_dtype_row_bytes(&row_bytes, rows->k_type, t->head_dim);
+    for (int64_t k = 0; k < n_k; k += CCA_PANEL) {
+        int64_t some = cca_min(CCA_PANEL, n_k - k);
+        pack(t->panel, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at + k),
+             row_bytes, some, t->head_dim);
+        multiply(t->scores + k, CCA_TILE_K, t->q, q_stride, t->n, rows->k_type, t->panel, some,
+                 t->head_dim);
+    }
     for (int64_t i = 0; masked && i < t->n; i++) {
         float *s = t->scores + i * CCA_TILE_K;
         for (int64_t k = 0; k < n_k; k++) {
@@ -305,15 +462,9 @@ static void attend(const cca_attend_args *args, int64_t head, int64_t row, int64
     }
 }
 
-static float dot_one(const float *a, const float *b, int64_t n) {
-    float out = 0;
-    dot_block(&out, 1, a, n, 1, b, n, 1, n);
-    return out;
-}
-
 /* Weights of a group's members, which sum to 1. */
 static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, int64_t head,
-                         int64_t group, float *k) {
+                         int64_t group) {
     const cca_rows *raw = &args->keys->raw;
     int64_t hd = raw->head_dim, g = args->keys->rule.group_size, last = group * g + g - 1;
     if (args->pooling != CCA_POOL_QUERY) {
@@ -324,8 +475,10 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, i
     float scale = 1 / sqrtf((float)hd), largest = -INFINITY, total = 0;
     for (int64_t i = 0; i < g; i++) {
         int64_t row = cca_rows_at(raw, group * g + i);
-        decode(k, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), hd);
-        w[i] = dot_one(q, k, hd) * scale;
+        w[i] = 0;
+        dot(&w[i], 1, q, 0, 1, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), 0,
+            1, hd);
+        w[i] *= scale;
         largest = w[i] > largest ? w[i] : largest;
     }
     for (int64_t i = 0; i < g; i++) total += w[i] = expf(w[i] - largest);
@@ -356,7 +509,7 @@ static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *
     const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
     int64_t kv_head = head / (args->n_heads / raw->heads);
     float *w = scratch, *row = scratch + args->keys->rule.group_size;
-    pool_weights(w, args, kv_head, head, group, row);
+    pool_weights(w, args, kv_head, head, group);
     pool_rows((void *)cca_row_at(far->k, far->k_type, far, head, group), far->k_type, w, raw->k,
               raw->k_type, args, kv_head, group, row);
     pool_rows((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, w, raw->v,
@@ -367,7 +520,11 @@ const cca_kernels CCA_SIMD_TABLE = {
     .name = CCA_SIMD_NAME,
     .decode = decode,
     .encode = encode,
-    .dot_tile = dot_tile,
+    .x_bytes = x_bytes,
+    .panel_bytes = panel_bytes,
+    .pack = pack,
+    .multiply = multiply,
+    .dot = dot,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .attend = attend,

@@ -19,44 +19,106 @@ static float *random_floats(int64_t n, uint64_t *seed, float size) {
     return x;
 }
 
+static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+
+/* Weights of a type, and x in the form that a variant wants for it. */
+typedef struct product_case {
+    cca_dtype type;
+    int64_t n_x, n_w, n;
+    float *x;
+    char *w;
+    size_t w_stride;
+} product_case;
+
+static product_case make_product(cca_dtype type, int64_t n_x, int64_t n_w, int64_t n,
+                                 uint64_t *seed) {
+    product_case c = {type, n_x, n_w, n, random_floats(n_x * n, seed, 1), NULL, 0};
+    float *w = random_floats(n_w * n, seed, 1);
+    assert_true(cca_dtype_row_bytes(&c.w_stride, type, n));
+    c.w = malloc(c.w_stride * (size_t)n_w + 1);
+    assert_non_null(c.w);
+    for (int64_t j = 0; j < n_w; j++)
+        cca_dtype_encode(c.w + c.w_stride * (size_t)j, type, w + j * n, n);
+    free(w);
+    return c;
+}
+
+/* Adds rows first … first + n_x - 1 of the product to out (n_x, ld). */
+static void run_product(float *out, int64_t ld, const cca_kernels *k, const product_case *c,
+                        int64_t first, int64_t n_x, bool packed) {
+    size_t stride = k->x_bytes(c->type, c->n);
+    const char *x = (const char *)c->x;
+    char *form = NULL;
+    if (stride > 0) {
+        form = aligned_alloc(64, (stride * (size_t)c->n_x + 63) / 64 * 64);
+        assert_non_null(form);
+        for (int64_t i = 0; i < c->n_x; i++)
+            k->x_convert(form + stride * (size_t)i, c->type, c->x + i * c->n, c->n);
+        x = form;
+    } else {
+        stride = (size_t)c->n * sizeof(float);
+    }
+    x += stride * (size_t)first;
+    if (packed) {
+        void *panel = aligned_alloc(64, (k->panel_bytes(c->type, c->n) + 64) / 64 * 64);
+        assert_non_null(panel);
+        k->pack(panel, c->type, c->w, c->w_stride, c->n_w, c->n);
+        k->multiply(out, ld, x, stride, n_x, c->type, panel, c->n_w, c->n);
+        free(panel);
+    } else {
+        k->dot(out, ld, x, stride, n_x, c->type, c->w, c->w_stride, c->n_w, c->n);
+    }
+    free(form);
+}
+
 static void products(void **state) {
     (void)state;
     uint64_t seed = 1;
-    const int64_t shapes[][3] = {{1, 1, 1},   {1, 4, 8},    {3, 4, 16},   {4, 5, 7},   {7, 9, 33},
-                                 {8, 8, 100}, {2, 13, 172}, {13, 2, 511}, {6, 32, 64}, {5, 6, 0}};
+    static const int64_t shapes[][3] = {{1, 1, 32},    {1, 32, 64},   {5, 7, 96},  {6, 16, 32},
+                                        {13, 31, 160}, {24, 32, 512}, {67, 9, 32}, {11, 12, 33},
+                                        {3, 5, 1},     {12, 17, 172}, {7, 32, 300}};
     for (int i = 1; cca_kernels_at(i); i++) {
         for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
-            int64_t n_a = shapes[c][0], n_b = shapes[c][1], n = shapes[c][2], ld = n_b + 3;
-            int64_t lda = n + 2, ldb = n + 1;
-            float *a = random_floats(n_a * lda, &seed, 1), *b = random_floats(n_b * ldb, &seed, 1);
-            float *want = random_floats(n_a * ld, &seed, 1), *got = floats(n_a * ld);
-            memcpy(got, want, (size_t)(n_a * ld) * sizeof *got);
-            plain->dot_tile(want, ld, a, lda, n_a, b, ldb, n_b, n);
-            cca_kernels_at(i)->dot_tile(got, ld, a, lda, n_a, b, ldb, n_b, n);
-            test_below(test_distance(got, want, n_a * ld), 1e-6, cca_kernels_at(i)->name);
-            free(a), free(b), free(want), free(got);
+            for (int t = 0; t < 5; t++) {
+                if (shapes[c][2] % cca_dtype_block(types[t]) != 0) continue;
+                product_case p =
+                    make_product(types[t], shapes[c][0], shapes[c][1], shapes[c][2], &seed);
+                int64_t ld = p.n_w + 3;
+                float *want = random_floats(p.n_x * ld, &seed, 1), *packed = floats(p.n_x * ld);
+                float *direct = floats(p.n_x * ld);
+                memcpy(packed, want, (size_t)(p.n_x * ld) * sizeof *want);
+                memcpy(direct, want, (size_t)(p.n_x * ld) * sizeof *want);
+                run_product(want, ld, plain, &p, 0, p.n_x, true);
+                run_product(packed, ld, cca_kernels_at(i), &p, 0, p.n_x, true);
+                run_product(direct, ld, cca_kernels_at(i), &p, 0, p.n_x, false);
+                test_below(test_distance(packed, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
+                test_below(test_distance(direct, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
+                free(want), free(packed), free(direct), free(p.x), free(p.w);
+            }
         }
     }
 }
 
-/* A row's products have the same bits alone, in a tile, and at any place of it. */
+/* A token's products have the same bits alone, among others, and at any place among them. */
 static void products_do_not_depend_on_their_company(void **state) {
     (void)state;
-    enum { N_A = 11, N_B = 14, N = 203 };
+    enum { N_X = 29, N_W = 30, N = 224 };
     uint64_t seed = 2;
-    float *a = random_floats(N_A * N, &seed, 1), *b = random_floats(N_B * N, &seed, 1);
     for (int i = 0; cca_kernels_at(i); i++) {
-        float together[N_A * N_B] = {0};
-        cca_kernels_at(i)->dot_tile(together, N_B, a, N, N_A, b, N, N_B, N);
-        for (int r = 0; r < N_A; r++) {
-            for (int c = 0; c < N_B; c++) {
-                float alone = 0;
-                cca_kernels_at(i)->dot_tile(&alone, 1, a + r * N, N, 1, b + c * N, N, 1, N);
-                assert_memory_equal(&alone, &together[r * N_B + c], sizeof alone);
+        for (int t = 0; t < 5; t++) {
+            product_case p = make_product(types[t], N_X, N_W, N, &seed);
+            for (int packed = 0; packed < 2; packed++) {
+                float together[N_X * N_W] = {0};
+                run_product(together, N_W, cca_kernels_at(i), &p, 0, N_X, packed);
+                for (int r = 0; r < N_X; r++) {
+                    float alone[N_W] = {0};
+                    run_product(alone, N_W, cca_kernels_at(i), &p, r, 1, packed);
+                    assert_memory_equal(alone, together + (size_t)r * N_W, sizeof alone);
+                }
             }
+            free(p.x), free(p.w);
         }
     }
-    free(a), free(b);
 }
 
 static void norms_and_swiglu(void **state) {
@@ -90,7 +152,6 @@ static void norms_and_swiglu(void **state) {
 
 static void conversions(void **state) {
     (void)state;
-    const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
     uint64_t seed = 4;
     float *x = random_floats(96, &seed, 5), y[96], z[96];
     for (int i = 1; cca_kernels_at(i); i++) {
