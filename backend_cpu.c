@@ -200,9 +200,10 @@ static int64_t n_pieces(const cca_product *p) {
 /* Products whose weights have one type, so that one form of x serves all. Their pieces form one
  * list. */
 static void multiply_all(cpu_backend *b, const cca_product *products, int n_products, cpu_x x) {
-    int64_t total = 0, cols = products->weight->cols;
+    int64_t total = 0;
     for (int p = 0; p < n_products; p++) total += n_pieces(&products[p]);
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(b, total *CCA_PANEL *cols *x.n))
+#pragma omp parallel for schedule(dynamic)                                                         \
+    num_threads(threads_for(b, total *CCA_PANEL * products->weight->cols * x.n))
     for (int64_t piece = 0; piece < total; piece++) {
         if (stopped(&b->base)) continue;
         const cca_product *p = products;
