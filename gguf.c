@@ -403,15 +403,14 @@ cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const c
 
 cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err) {
     cca_mapping mapping;
-    *out = NULL;
+    cca_gguf *file = NULL;
     cca_status status = cca_mapping_open(&mapping, path, err);
-    if (status != CCA_OK) return status;
-    status = cca_gguf_parse(out, mapping.data, mapping.size, path, err);
     if (status == CCA_OK) {
-        (*out)->mapping = mapping;
-    } else {
-        cca_mapping_close(&mapping);
+        status = cca_gguf_parse(&file, mapping.data, mapping.size, path, err);
+        if (!file) cca_mapping_close(&mapping);
     }
+    if (file) file->mapping = mapping;
+    *out = file;
     return status;
 }
 

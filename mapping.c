@@ -44,7 +44,7 @@ void cca_mapping_close(cca_mapping *m) {
 
 void cca_mapping_forget(const void *data, size_t bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t start = ((uintptr_t)data + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
-    if (start < end) (void)madvise((void *)start, end - start, MADV_DONTNEED);
+    size_t skip = (page - (uintptr_t)data % page) % page; /* up to the first whole page */
+    if (bytes < skip + page) return;
+    (void)madvise((char *)data + skip, (bytes - skip) / page * page, MADV_DONTNEED);
 }

@@ -186,7 +186,7 @@ static cca_status convert_tensor(cca_gguf_writer *w, const cca_source *source, i
 cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_target *targets,
                        uint32_t *crcs, const cca_export_options *options, cca_error *err) {
     progress p = {.options = options};
-    size_t chunk_bytes = 0;
+    size_t chunk_bytes = 1;
     for (int64_t i = 0; i < source->n_tensors; i++) {
         size_t rows = (size_t)cca_min(chunk_rows(&targets[i]), source->tensors[i].rows);
         size_t bytes = rows * targets[i].row_bytes;

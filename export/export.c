@@ -1,5 +1,6 @@
 #include "export/export.h"
 
+#include "cca.h"
 #include "export/convert.h"
 #include "export/vocab.h"
 
@@ -126,53 +127,51 @@ static void put_general(cca_gguf_writer *w, const cca_source *source, cca_dtype 
     if (cca_dtype_block(type) > 1) cca_gguf_put_u32(w, "general.quantization_version", 2);
 }
 
-/* The architecture's name in front of a key; valid until the next call with the same buffer. */
+/* A key with the architecture's name in front. */
 typedef struct key {
     char text[80];
 } key;
 
-static const char *arch_key(key *k, const cca_config *c, const char *name) {
+static key arch_key(const cca_config *c, const char *name) {
+    key k;
     const char *arch = c->arch == CCA_ARCH_QWEN2 ? "qwen2" : "llama";
-    snprintf(k->text, sizeof k->text, "%s.%s", arch, name);
-    return k->text;
+    snprintf(k.text, sizeof k.text, "%s.%s", arch, name);
+    return k;
+}
+
+static void put_u32(cca_gguf_writer *w, const cca_config *c, const char *name, int64_t value) {
+    cca_gguf_put_u32(w, arch_key(c, name).text, (uint32_t)value);
+}
+
+static void put_f32(cca_gguf_writer *w, const cca_config *c, const char *name, double value) {
+    cca_gguf_put_f32(w, arch_key(c, name).text, (float)value);
 }
 
 static void put_sizes(cca_gguf_writer *w, const cca_config *c) {
-    const struct {
-        const char *name;
-        int64_t value;
-    } sizes[] = {
-        {"vocab_size", c->vocab_size},
-        {"context_length", c->seq_len},
-        {"embedding_length", c->dim},
-        {"block_count", c->n_layers},
-        {"feed_forward_length", c->hidden_dim},
-        {"attention.head_count", c->n_heads},
-        {"attention.head_count_kv", c->n_kv_heads},
-        {"attention.key_length", c->head_dim},
-        {"attention.value_length", c->head_dim},
-        {"rope.dimension_count", c->head_dim},
-    };
-    key k;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        cca_gguf_put_u32(w, arch_key(&k, c, sizes[i].name), (uint32_t)sizes[i].value);
-    }
-    cca_gguf_put_f32(w, arch_key(&k, c, "attention.layer_norm_rms_epsilon"), c->norm_eps);
+    put_u32(w, c, "vocab_size", c->vocab_size);
+    put_u32(w, c, "context_length", c->seq_len);
+    put_u32(w, c, "embedding_length", c->dim);
+    put_u32(w, c, "block_count", c->n_layers);
+    put_u32(w, c, "feed_forward_length", c->hidden_dim);
+    put_u32(w, c, "attention.head_count", c->n_heads);
+    put_u32(w, c, "attention.head_count_kv", c->n_kv_heads);
+    put_u32(w, c, "attention.key_length", c->head_dim);
+    put_u32(w, c, "attention.value_length", c->head_dim);
+    put_u32(w, c, "rope.dimension_count", c->head_dim);
+    put_f32(w, c, "attention.layer_norm_rms_epsilon", (double)c->norm_eps);
 }
 
 static void put_rope(cca_gguf_writer *w, const cca_config *c) {
-    key k;
-    cca_gguf_put_f32(w, arch_key(&k, c, "rope.freq_base"), (float)c->rope_theta);
+    put_f32(w, c, "rope.freq_base", c->rope_theta);
     if (c->rope_kind != CCA_ROPE_LINEAR && c->rope_kind != CCA_ROPE_YARN) return;
     bool yarn = c->rope_kind == CCA_ROPE_YARN;
-    cca_gguf_put_text(w, arch_key(&k, c, "rope.scaling.type"), yarn ? "yarn" : "linear");
-    cca_gguf_put_f32(w, arch_key(&k, c, "rope.scaling.factor"), (float)c->rope_factor);
+    cca_gguf_put_text(w, arch_key(c, "rope.scaling.type").text, yarn ? "yarn" : "linear");
+    put_f32(w, c, "rope.scaling.factor", c->rope_factor);
     if (!yarn) return;
-    cca_gguf_put_u32(w, arch_key(&k, c, "rope.scaling.original_context_length"),
-                     (uint32_t)c->rope_original);
-    cca_gguf_put_f32(w, arch_key(&k, c, "rope.scaling.attn_factor"), (float)c->yarn_attn_factor);
-    cca_gguf_put_f32(w, arch_key(&k, c, "rope.scaling.yarn_beta_fast"), (float)c->yarn_beta_fast);
-    cca_gguf_put_f32(w, arch_key(&k, c, "rope.scaling.yarn_beta_slow"), (float)c->yarn_beta_slow);
+    put_u32(w, c, "rope.scaling.original_context_length", (int64_t)c->rope_original);
+    put_f32(w, c, "rope.scaling.attn_factor", c->yarn_attn_factor);
+    put_f32(w, c, "rope.scaling.yarn_beta_fast", c->yarn_beta_fast);
+    put_f32(w, c, "rope.scaling.yarn_beta_slow", c->yarn_beta_slow);
 }
 
 static void put_cca(cca_gguf_writer *w, const cca_config *c) {

@@ -34,11 +34,12 @@ struct cca_gguf_writer {
 
 static void append(buffer *b, const void *data, size_t n) {
     size_t needed;
-    if (b->failed || !cca_add(&needed, b->size, n)) {
+    if (b->failed || n == 0) return;
+    if (!cca_add(&needed, b->size, n)) {
         b->failed = true;
         return;
     }
-    if (needed > b->capacity) {
+    if (!b->data || needed > b->capacity) {
         size_t capacity = needed < SIZE_MAX / 2 ? needed * 2 : needed;
         uint8_t *grown = realloc(b->data, capacity);
         if (!grown) {
@@ -48,7 +49,7 @@ static void append(buffer *b, const void *data, size_t n) {
         b->data = grown;
         b->capacity = capacity;
     }
-    if (n > 0) memcpy(b->data + b->size, data, n);
+    memcpy(b->data + b->size, data, n);
     b->size = needed;
 }
 

@@ -92,11 +92,9 @@ static void add_tensor(cca_source *source, cca_role role, int64_t layer) {
     cca_source_tensor *t = &source->tensors[source->n_tensors++];
     *t = (cca_source_tensor){.role = role, .layer = layer, .type = CCA_F32};
     set_shape(t, &source->config);
-    if (role < CCA_ATTN_NORM) {
-        snprintf(t->name, sizeof t->name, "%s", role_names[role]);
-    } else {
-        snprintf(t->name, sizeof t->name, "blk.%lld.%s", (long long)layer, role_names[role]);
-    }
+    char block[32] = "";
+    if (role >= CCA_ATTN_NORM) snprintf(block, sizeof block, "blk.%lld.", (long long)layer);
+    snprintf(t->name, sizeof t->name, "%s%s", block, role_names[role]);
     if (role == CCA_ROPE_DIVISORS) t->data = (const uint8_t *)source->rope_divisors;
 }
 

@@ -12,10 +12,10 @@
 #ifndef CCA_SOURCE_H
 #define CCA_SOURCE_H
 
+#include "config.h"
 #include "dtype.h"
 #include "export/export.h"
 #include "mapping.h"
-#include "model.h"
 
 /* The tensors of a model; those from CCA_ATTN_NORM on exist once a layer. */
 typedef enum cca_role {
