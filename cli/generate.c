@@ -117,12 +117,14 @@ static cca_status make_prompt(generation *g, const input_text *text, cca_error *
     return cli_check_length("the prompt", (int64_t)g->prompt.n, &g->o->context, g->engine, err);
 }
 
-/* Positions that the run can come to use. Without any bound but an end token, the answer may
- * be as long as the trained length. */
+/* Positions that the run can come to use. Where nothing but an end token bounds the answer, the
+ * trained length does. */
 static int64_t positions_needed(const generation *g) {
+    const context_options *c = &g->o->context;
     int64_t more = g->o->n_predict;
-    if (more < 0) more = cca_engine_info(g->engine)->trained_length;
-    return cca_min(g->limit, (int64_t)g->prompt.n + more);
+    if (more < 0 && c->beyond_trained && c->ctx_size == 0)
+        more = cca_engine_info(g->engine)->trained_length;
+    return more < 0 ? g->limit : cca_min(g->limit, (int64_t)g->prompt.n + more);
 }
 
 /* ---- preparation ---- */
@@ -326,7 +328,10 @@ static cca_status write_answer(generation *g, cca_error *err) {
 static cca_status generate(generation *g, const input_text *text, cca_error *err) {
     cca_session_options session;
     cca_status status = make_prompt(g, text, err);
-    if (!status) status = cli_session_options(&session, &g->o->context, positions_needed(g), err);
+    if (status) return status;
+    int64_t n_positions = positions_needed(g);
+    if (g->o->n_predict < 0) g->limit = n_positions;
+    status = cli_session_options(&session, &g->o->context, n_positions, err);
     if (status) return status;
     status = cli_plan_make(&g->plan, g->engine, &session, &g->o->context, err);
     if (g->o->context.dry_run && g->plan.total > 0) {

@@ -81,6 +81,11 @@ stderr_has 'names the option' 'ctx-size allows 3'
 expect 0 'an answer that reaches the length' generate "${exact[@]}" -p 'Once upon' -c 6
 stderr_has 'says so' 'reached the length of 6 tokens'
 stdout_is 'and ends there' ' a time,'
+expect 0 'an answer beyond the trained length' generate "${exact[@]}" -p '' --beyond-trained -c 600 \
+    --ignore-eos --json
+stdout_has 'ends at -c' '"stop_reason": "context".*"generated": 599'
+expect 0 'an answer without a bound' generate "${exact[@]}" -p '' --beyond-trained --ignore-eos --json
+stdout_has 'is as long as the trained length' '"generated": 512'
 expect 0 'nothing to generate' generate -m "$stories" -p 'Once upon' -n 0
 stdout_empty 'writes nothing'
 

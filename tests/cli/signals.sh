@@ -6,11 +6,13 @@ make_stories
 [ -n "$stories" ] || { skip signals "no $data/stories260K.bin"; exit; }
 yes 'Once upon a time there was a long text.' | head -c 4000000 >"$work/long"
 
-# Waits for a pattern in a file; false after 20 s or when the process is gone.
-wait_for() { # pattern, file, process
+# Asks for status lines until one comes; false after 20 s or when the process is gone. The
+# process must have blocked SIGUSR1 (bit 9) first, or it would die of it.
+wait_for_status() { # pattern, file, process
     for _ in $(seq 200); do
         grep -q "$1" "$2" && return 0
-        kill -USR1 "$3" 2>/dev/null || return 1
+        kill -0 "$3" 2>/dev/null || return 1
+        grep -q '^SigBlk:.*[2367abef]..$' "/proc/$3/status" && kill -USR1 "$3"
         sleep 0.1
     done
     return 1
@@ -21,7 +23,7 @@ for signal in INT TERM; do
     "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 \
         >"$work/out" 2>"$work/err" &
     pid=$!
-    check "SIGUSR1 prints a status line ($signal)" wait_for '^prefill [0-9]*/[0-9]* tokens' "$work/err" "$pid"
+    check "SIGUSR1 prints a status line ($signal)" wait_for_status '^prefill [0-9]*/[0-9]* tokens' "$work/err" "$pid"
     kill -"$signal" "$pid"
     wait "$pid"
     code=$?
@@ -30,10 +32,13 @@ for signal in INT TERM; do
     stdout_empty "SIG$signal leaves no text"
 done
 
-"$CCA" generate -m "$stories" -n -1 --beyond-trained -c 2000000 --ignore-eos -p '' --temp 0 \
+"$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' --temp 0 \
     -o "$work/answer" 2>"$work/err" &
 pid=$!
-sleep 1
+for _ in $(seq 200); do # until some of it stands in the file beside
+    [ -n "$(find "$work" -name 'answer.*' -size +0)" ] && break
+    sleep 0.1
+done
 kill -INT "$pid"
 wait "$pid"
 code=$?
@@ -43,7 +48,7 @@ check 'and keeps the text' grep -q '^Once upon a time' "$work/answer"
 "$CCA" ppl -m "$stories" --beyond-trained -f "$work/long" --nll-out "$work/nll" \
     >"$work/out" 2>"$work/err" &
 pid=$!
-check 'ppl has a status line' wait_for '^ppl [0-9]*/[0-9]* tokens' "$work/err" "$pid"
+check 'ppl has a status line' wait_for_status '^ppl [0-9]*/[0-9]* tokens' "$work/err" "$pid"
 kill -INT "$pid"
 wait "$pid"
 code=$?
