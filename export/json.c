@@ -2,6 +2,7 @@
 
 #include "mapping.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,9 +10,11 @@
 cca_status cca_json_parse(json_t **out, const void *data, size_t size, const char *path,
                           cca_error *err) {
     json_error_t e;
+    errno = 0;
     *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &e);
     if (!*out) {
-        if (json_error_code(&e) == json_error_out_of_memory) {
+        /* Jansson says itself only now and then that it ran out of memory. */
+        if (errno == ENOMEM || json_error_code(&e) == json_error_out_of_memory) {
             return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read its JSON", path);
         }
         return cca_fail(err, CCA_BAD_MODEL, "%s: bad JSON, line %d: %s", path, e.line, e.text);

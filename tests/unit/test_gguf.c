@@ -268,6 +268,12 @@ static void bad_keys(void **state) {
 
     b.size = 0;
     put_header(&b, 3, 0, 1);
+    put_scalar(&b, "last", CCA_GGUF_U64, "12345678", 8);
+    b.size--;
+    expect_bad(&b, "key 'last'", "truncated");
+
+    b.size = 0;
+    put_header(&b, 3, 0, 1);
     put_scalar(&b, "", CCA_GGUF_U64, "12345678", 8);
     expect_bad(&b, "key number 0", "empty name");
 
@@ -355,6 +361,14 @@ static void bad_tensors(void **state) {
     pad(&b, 32);
     for (int i = 0; i < 8; i++) put_u64(&b, 0);
     expect_bad(&b, "tensor 'upper'", "overlaps tensor 'lower'");
+
+    b.size = 0;
+    put_header(&b, 3, 2, 0);
+    put_tensor(&b, "long", 33, 1, 24, 0); /* one byte too long */
+    put_tensor(&b, "next", 4, 1, 24, 32);
+    pad(&b, 32);
+    for (int i = 0; i < 8; i++) put_u64(&b, 0);
+    expect_bad(&b, "tensor 'next'", "overlaps tensor 'long'");
 
     for (uint32_t n_dims = 0; n_dims < 6; n_dims += 5) {
         b.size = 0;
