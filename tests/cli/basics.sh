@@ -42,3 +42,13 @@ stdout_empty 'usage errors write nothing to standard output'
 check 'a full device is exit 7' bash -c '"$0" version >/dev/full 2>"$1"; test $? = 7' "$CCA" "$work/err"
 stderr_has 'and says so' 'standard output: cannot write'
 check 'a closed standard output is exit 7' bash -c '"$0" version >&- 2>/dev/null; test $? = 7' "$CCA"
+
+# Each option has its line in the documentation.
+missing=
+for command in generate ppl info tokenize export; do
+    cca help "$command"
+    for option in $(grep -oE '^  (-[a-z]+, )?--[a-z0-9-]+' "$work/out" | grep -oE -- '--.*'); do
+        grep -qF -- "$option" docs/CLI.md || missing="$missing $command:$option"
+    done
+done
+check 'docs/CLI.md has all options' test -z "$missing"
