@@ -209,6 +209,19 @@ double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i) {
     return read_number(array->type, bytes + i * cca_gguf_value_bytes(array->type)).real;
 }
 
+/* Piece by piece, so that a file does not fill the memory of the process. */
+static uint32_t checksum(const cca_gguf *file, const cca_gguf_tensor *t) {
+    enum { PIECE_BYTES = 8 << 20 };
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < t->bytes; at += PIECE_BYTES) {
+        const uint8_t *bytes = (const uint8_t *)t->data + at;
+        size_t n = t->bytes - at < PIECE_BYTES ? t->bytes - at : PIECE_BYTES;
+        crc = (uint32_t)crc32_z(crc, bytes, n);
+        if (file->mapping.data) cca_mapping_forget(bytes, n);
+    }
+    return crc;
+}
+
 cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *err) {
     cca_gguf_array crcs;
     *checked = false;
@@ -224,10 +237,8 @@ cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *er
     int64_t bad = INT64_MAX, n = (int64_t)file->n_tensors;
 #pragma omp parallel for schedule(dynamic) reduction(min : bad)
     for (int64_t i = 0; i < n; i++) {
-        const cca_gguf_tensor *t = &file->tensors[i];
-        uint32_t crc = (uint32_t)crc32_z(0, t->data, t->bytes);
-        if (crc != (uint32_t)cca_gguf_array_number(&crcs, (uint64_t)i)) bad = cca_min(bad, i);
-        if (file->mapping.data) cca_mapping_forget(t->data, t->bytes);
+        uint32_t wanted = (uint32_t)cca_gguf_array_number(&crcs, (uint64_t)i);
+        if (checksum(file, &file->tensors[i]) != wanted) bad = cca_min(bad, i);
     }
     if (bad != INT64_MAX) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",

@@ -164,6 +164,8 @@ static cca_status convert_tensor(cca_gguf_writer *w, const cca_source *source, i
                                  progress *p, cca_error *err) {
     const cca_source_tensor *t = &source->tensors[index];
     int64_t step = chunk_rows(target);
+    size_t source_row = 0;
+    (void)cca_dtype_row_bytes(&source_row, t->type, t->cols); /* checked at layout */
     int n_threads = p->options->n_threads;
     for (int64_t row = 0; row < t->rows; row += step) {
         int64_t n = cca_min(step, t->rows - row);
@@ -173,12 +175,11 @@ static cca_status convert_tensor(cca_gguf_writer *w, const cca_source *source, i
         if (status == CCA_OK) {
             status = cca_gguf_writer_write(w, (uint64_t)index, at, chunk, bytes, err);
         }
+        if (t->mapped) {
+            cca_mapping_forget(t->data + (size_t)row * source_row, (size_t)n * source_row);
+        }
         if (status == CCA_OK) status = advance(p, t->name, bytes, err);
         if (status != CCA_OK) return status;
-    }
-    size_t source_bytes = 0;
-    if (t->mapped && cca_source_tensor_bytes(&source_bytes, t)) {
-        cca_mapping_forget(t->data, source_bytes);
     }
     return CCA_OK;
 }
