@@ -90,11 +90,6 @@ extern "C" void cca_spm_library_close(cca_spm_library *library) {
     delete library;
 }
 
-extern "C" int32_t cca_spm_library_find(const cca_spm_library *library, cca_spm_text piece) {
-    int id = library->processor.PieceToId(std::string_view(piece.bytes, piece.size));
-    return library->processor.IsUnknown(id) ? -1 : id;
-}
-
 extern "C" cca_status cca_spm_library_encode(cca_tokens *out, const cca_spm_library *library,
                                              const char *text, size_t size, uint64_t base,
                                              cca_error *err) {

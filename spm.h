@@ -82,10 +82,11 @@ void cca_spm_model_free(cca_spm_model *model);
 /* The value of a byte piece <0x00> … <0xFF>, else -1. */
 int cca_spm_byte_value(cca_spm_text text);
 
-/* The letters and digits of ASCII, and the space, that rules of normalisation leave as they are,
- * and that stand in no rule but at its start, where the space has none of the others behind it.
- * So the rules see a text that is cut in front of a plain space between two other plain
- * characters just as they see the whole. */
+/* First bytes of characters that rules of normalisation leave as they are: of the letters and
+ * digits of ASCII, of the space, and of larger characters that no rule knows. They stand in no
+ * rule but at its start, where the space has none of the others behind it. So the rules see a
+ * text that is cut between two plain characters, or in front of a plain space between two
+ * others, just as they see the whole. */
 typedef struct cca_spm_plain {
     bool is[256];
 } cca_spm_plain;
@@ -107,13 +108,12 @@ cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text,
                           uint64_t base, bool start, cca_error *err);
 
 /* The library itself (spm.cc), for cca_spm alone: it takes any text in one go. bytes must come
- * from cca_spm_model_write. find: id of a piece, -1 if there is none. */
+ * from cca_spm_model_write. */
 typedef struct cca_spm_library cca_spm_library;
 
 cca_status cca_spm_library_open(cca_spm_library **out, const void *bytes, size_t size,
                                 const char *name, cca_error *err);
 void cca_spm_library_close(cca_spm_library *library);
-int32_t cca_spm_library_find(const cca_spm_library *library, cca_spm_text piece);
 cca_status cca_spm_library_encode(cca_tokens *out, const cca_spm_library *library, const char *text,
                                   size_t size, uint64_t base, cca_error *err);
 

@@ -91,14 +91,18 @@ static const char *walk(trie *t) {
     return NULL;
 }
 
+/* Letters and digits of ASCII, and what may begin a larger character. */
 static bool is_word_byte(int c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           (c >= 0xc2 && c <= 0xf4);
 }
 
 static void find_plain(cca_spm_plain *plain, const trie *t) {
     uint32_t unit, root = next_base(0, unit_at(t, 0));
-    for (uint32_t c = 0; c < 256; c++)
-        if (t->inside[c] || (follow(t, root, c, &unit) && has_rule(unit))) plain->is[c] = false;
+    for (uint32_t c = 0; c < 256; c++) {
+        bool starts = follow(t, root, c, &unit) && (c >= 0x80 || has_rule(unit));
+        if (starts || t->inside[c]) plain->is[c] = false;
+    }
     if (!follow(t, root, ' ', &unit)) return;
     uint32_t base = next_base(root ^ ' ', unit);
     for (int c = 0; c < 256; c++)

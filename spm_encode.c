@@ -13,8 +13,7 @@
 
 enum {
     PIECE_BYTES = 1 << 14,
-    PAIR_BITS = 20,         /* of the table of pairs: 128 KB */
-    MAX_UNUSED_BYTES = 256, /* longer unused pieces are not looked into */
+    PAIR_BITS = 20, /* of the table of pairs: 128 KB */
 };
 
 /* What the library is given in one go; it counts in int, and writes a space as three bytes. */
@@ -22,15 +21,15 @@ static const size_t max_run = (size_t)1 << 28;
 
 typedef enum cut_rule {
     CUT_NOWHERE,
-    CUT_BETWEEN_CHARACTERS, /* no normalisation: characters stay as they are */
-    CUT_BETWEEN_WORDS,      /* in front of a single space between plain characters */
+    CUT_ANYWHERE,      /* no normalisation: characters stay as they are */
+    CUT_BETWEEN_PLAIN, /* between plain characters, or in front of one space between them */
 } cut_rule;
 
 struct cca_spm {
     cca_spm_library *whole; /* the model as it is: with the dummy prefix, if it has one */
     cca_spm_library *later; /* without; NULL where that makes no difference */
     cut_rule cut;
-    bool trims; /* a later piece loses its leading space and gets it back as dummy prefix */
+    bool trims; /* a piece loses its leading space, and gets it back as the dummy prefix */
     bool byte_fallback;
     int32_t unk;
     cca_spm_plain plain;
@@ -62,13 +61,6 @@ static uint32_t character_at(const char *text, size_t size, size_t at, size_t *l
     return c == 0x2581 ? ' ' : c;
 }
 
-static uint32_t character_before(const char *text, size_t at) {
-    size_t length, start = at - 1;
-    while (start > 0 && at - start < 4 && ((uint8_t)text[start] & 0xc0) == 0x80) start--;
-    uint32_t c = character_at(text, at, start, &length);
-    return start + length == at ? c : 0xfffd;
-}
-
 static size_t pair_slot(uint32_t a, uint32_t b) {
     uint64_t pair = (uint64_t)a << 32 | b;
     return (size_t)((pair * 0x9e3779b97f4a7c15u) >> (64 - PAIR_BITS));
@@ -92,16 +84,22 @@ static bool in_a_piece(const cca_spm *spm, uint32_t a, uint32_t b) {
 
 /* ---- cutting ---- */
 
+/* Whether the first byte of the character at text + at, which is no space, is plain. */
+static bool plain_at(const cca_spm *spm, const char *text, size_t at) {
+    return text[at] != ' ' && spm->plain.is[(uint8_t)text[at]];
+}
+
 static bool may_cut(const cca_spm *spm, const char *text, size_t size, size_t at) {
-    size_t length;
-    if (spm->cut == CUT_BETWEEN_WORDS) {
-        const uint8_t *p = (const uint8_t *)text + at;
-        if (p[0] != ' ' || at + 1 == size || p[1] == ' ') return false;
-        return spm->plain.is[p[-1]] && spm->plain.is[p[1]] && p[-1] != ' ' &&
-               !in_a_piece(spm, p[-1], ' ');
-    }
+    size_t length, before = at - 1;
+    while (before > 0 && ((uint8_t)text[before] & 0xc0) == 0x80) before--;
     if (((uint8_t)text[at] & 0xc0) == 0x80) return false;
-    return !in_a_piece(spm, character_before(text, at), character_at(text, size, at, &length));
+    uint32_t a = character_at(text, at, before, &length);
+    uint32_t b = character_at(text, size, at, &length);
+    if (in_a_piece(spm, a, b)) return false;
+    if (spm->cut == CUT_ANYWHERE) return true;
+    if (a == ' ' || !plain_at(spm, text, before)) return false;
+    if (text[at] != ' ') return b != ' ' && plain_at(spm, text, at);
+    return spm->plain.is[' '] && at + 1 < size && plain_at(spm, text, at + 1);
 }
 
 /* The end of the piece that starts at from: the last possible one in half a piece before the
@@ -116,36 +114,12 @@ static size_t find_end(const cca_spm *spm, const char *text, size_t size, size_t
     return size;
 }
 
-/* In BPE an unused piece is taken apart as it was put together the last time anywhere in the
- * text, so cuts need that there is one way only. */
-static bool unused_pieces_allow_cuts(const cca_spm *spm, const cca_spm_model *model) {
-    for (size_t i = 0; i < model->n_pieces; i++) {
-        cca_spm_text text = model->pieces[i].text;
-        size_t length, n_ways = 0;
-        if (model->pieces[i].type != CCA_SPM_UNUSED) continue;
-        if (text.size > MAX_UNUSED_BYTES) return false;
-        decode(text.bytes, text.size, &length);
-        for (size_t at = length; at < text.size; at += length) {
-            cca_spm_text left = {text.bytes, at}, right = {text.bytes + at, text.size - at};
-            size_t left_length, right_length;
-            decode(left.bytes, left.size, &left_length);
-            decode(right.bytes, right.size, &right_length);
-            n_ways += (left_length == left.size || cca_spm_library_find(spm->whole, left) >= 0) &&
-                      (right_length == right.size || cca_spm_library_find(spm->whole, right) >= 0);
-            length = right_length;
-        }
-        if (n_ways > 1) return false;
-    }
-    return true;
-}
-
 static void choose_cuts(cca_spm *spm, const cca_spm_model *model) {
     bool changes = model->charsmap.size > 0 || model->remove_extra_spaces;
     spm->trims = model->remove_extra_spaces;
-    spm->cut = changes ? CUT_BETWEEN_WORDS : CUT_BETWEEN_CHARACTERS;
+    spm->cut = changes ? CUT_BETWEEN_PLAIN : CUT_ANYWHERE;
     if (model->kind != CCA_SPM_BPE || model->whitespace_suffix ||
-        (model->remove_extra_spaces && !model->add_dummy_prefix) ||
-        (changes && !spm->plain.is[' ']) || !unused_pieces_allow_cuts(spm, model))
+        (model->remove_extra_spaces && !model->add_dummy_prefix))
         spm->cut = CUT_NOWHERE;
     for (size_t i = 0; i < model->n_pieces; i++) {
         cca_spm_type type = model->pieces[i].type;
@@ -220,23 +194,25 @@ cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text,
     size_t before = out->n;
     for (size_t from = 0, end; from < size; from = end) {
         end = find_end(spm, text, size, from);
-        bool prefixed = from == 0 ? start : spm->trims;
+        bool trimmed = from > 0 && spm->trims && text[from] == ' ';
+        bool prefixed = from == 0 ? start : trimmed;
+        uint64_t at = base + from;
         size_t seam = out->n;
         cca_status status;
         if (end - from > max_run)
             status = cca_fail(err, CCA_NO_FIT,
                               "%zu bytes of text from byte %llu on have no place to cut them for "
                               "SentencePiece, which takes %zu",
-                              end - from, (unsigned long long)(base + from), max_run);
+                              end - from, (unsigned long long)at, max_run);
         else
             status = cca_spm_library_encode(out, prefixed || !spm->later ? spm->whole : spm->later,
-                                            text + from, end - from, base + from, err);
+                                            text + from, end - from, at, err);
         if (status != CCA_OK) {
             out->n = before;
             return status;
         }
         /* A trimmed space counts for the piece that it became part of. */
-        if (from > 0 && spm->trims && out->n > seam) out->offsets[seam] = base + from;
+        if (trimmed && out->n > seam) out->offsets[seam] = at;
         if (seam > before) join_unknown(out, spm, seam);
     }
     return CCA_OK;

@@ -263,11 +263,15 @@ void cca_spm_model_free(cca_spm_model *model) {
 
 /* ---- checking ---- */
 
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 int cca_spm_byte_value(cca_spm_text text) {
-    static const char digits[] = "0123456789ABCDEF";
     if (text.size != 6 || memcmp(text.bytes, "<0x", 3) != 0 || text.bytes[5] != '>') return -1;
-    const char *high = memchr(digits, text.bytes[3], 16), *low = memchr(digits, text.bytes[4], 16);
-    return high && low ? (int)(high - digits) * 16 + (int)(low - digits) : -1;
+    int high = hex_digit(text.bytes[3]), low = hex_digit(text.bytes[4]);
+    return high >= 0 && low >= 0 ? high * 16 + low : -1;
 }
 
 static cca_status check_piece(const cca_spm_model *model, size_t i, const char *name,
@@ -385,7 +389,7 @@ static void put_bytes(writer *out, const void *bytes, size_t size) {
         out->failed = true;
         return;
     }
-    if (needed > out->capacity) {
+    if (!out->bytes || needed > out->capacity) {
         uint8_t *grown = realloc(out->bytes, doubled);
         if (!grown) {
             out->failed = true;

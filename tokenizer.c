@@ -117,9 +117,9 @@ static size_t decode_piece(char *out, const source *src, size_t i) {
     return size;
 }
 
-/* Room for each piece with a NUL, and for what it decodes to. */
+/* Room for each piece with a NUL, and for what it decodes to; never 0. */
 static bool measure_texts(size_t *out, const source *src, size_t n) {
-    *out = 0;
+    *out = 1;
     for (size_t i = 0; i < n; i++) {
         cca_spm_piece piece = piece_at(src, i);
         size_t decoded = piece.type == CCA_SPM_UNKNOWN ? src->model.unk_surface.size : 0;
@@ -133,7 +133,7 @@ static bool measure_texts(size_t *out, const source *src, size_t n) {
 static cca_status build_vocabulary(cca_tokenizer *tok, const source *src) {
     size_t n = src->model.n_pieces, bytes, texts_size;
     if (src->tokens.n > n) n = src->tokens.n;
-    if (n > INT32_MAX || !cca_mul(&bytes, n, sizeof *tok->tokens) ||
+    if (n > INT32_MAX || !cca_mul(&bytes, n + 1, sizeof *tok->tokens) ||
         !measure_texts(&texts_size, src, n))
         return no_memory(src);
     tok->tokens = malloc(bytes);

@@ -38,16 +38,19 @@ typedef enum cca_encode_flags {
     CCA_ENCODE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
 } cca_encode_flags;
 
-/* Appends one id; false without memory. */
+/* Appends one id; false without memory, then the list is as before. */
 bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset);
 void cca_tokens_free(cca_tokens *tokens);
 
-/* Reads the tokenizer of a model file: the original SentencePiece bytes where the file has
- * them (cca.tokenizer.sentencepiece), else one rebuilt from tokenizer.ggml.*. *out is NULL
- * and the status CCA_OK where the file says it has none (no_vocab) or has no such keys. */
+/* Reads the tokenizer of a model file, of which nothing is kept: the original SentencePiece
+ * bytes where the file has them (cca.tokenizer.sentencepiece), else one rebuilt from the lists
+ * tokenizer.ggml.tokens, scores and token_type (kind "llama"). Tokens that the file lists behind
+ * those of the original are part of the vocabulary, too; its ids of special tokens win. *out is
+ * NULL and the status CCA_OK where the file says it has none (no_vocab) or has no such keys;
+ * CCA_BAD_MODEL names the key. */
 cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err);
 
-/* From the bytes of a SentencePiece model; name is for messages. */
+/* From the bytes of a SentencePiece model, which are not kept; name is for messages. */
 cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *model, size_t size,
                                             const char *name, cca_error *err);
 
@@ -56,15 +59,23 @@ void cca_tokenizer_close(cca_tokenizer *tok);
 const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
 
 /* Appends the ids of size bytes of valid UTF-8 (NUL allowed) to *out; offsets count from the
- * start of text. flags: any of cca_encode_flags. Adds no BOS. Control tokens written out in
- * the text stay plain text without CCA_ENCODE_SPECIAL. Time is linear and memory bounded:
- * a long text is encoded in pieces cut where that cannot change the ids. */
+ * start of text and never go back: a token's is that of its first byte, and of several byte
+ * tokens for one character each has its own. flags: any of cca_encode_flags. Adds no BOS.
+ * Control tokens written out in the text stay plain text without CCA_ENCODE_SPECIAL; with it the
+ * longest one at a place counts, and BOS at the very start leaves START to what follows. On
+ * failure *out is as before.
+ *
+ * The ids are those of the SentencePiece library on the whole text. A BPE model still gets long
+ * texts in pieces, cut where that cannot change the ids, so that time is linear and memory
+ * bounded; texts without such a place (one letter a million times), and unigram models, take
+ * some 200 bytes a byte. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_NO_FIT (256 MB without a place). */
 cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
                                 size_t size, unsigned flags, cca_error *err);
 
-/* The bytes that a token stands for: a byte token gives its byte, a control token nothing
- * (its name with special true), a piece its text with plain spaces. Valid as long as tok.
- * Ids out of range give nothing. */
+/* The bytes that a token stands for: a byte token gives its byte, a control token nothing, the
+ * unknown token " \u2047 " or what the model has for it (both their names with special true), a
+ * piece its text with plain spaces. Valid as long as tok. Ids out of range and padding give
+ * nothing. */
 const char *cca_tokenizer_bytes(size_t *size, const cca_tokenizer *tok, int32_t id, bool special);
 
 /* The piece as it stands in the vocabulary (for listings); NUL-terminated. */
