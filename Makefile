@@ -39,10 +39,13 @@ TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 .PHONY: all cpu test asan format lint deps help clean
 all cpu: $(BIN)
 
-$(BIN): $(CLI_O) $(BUILD)/libcca.a
+$(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CXX) $(CFLAGS_LINK) -fopenmp $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 $(BUILD)/libcca.a: $(LIB_O)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 	rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
@@ -55,10 +58,10 @@ $(BUILD)/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcca.a
+$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
-	$(CXX) -fopenmp $(EXTRA) -o $@ $@.o $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
+	$(CXX) -fopenmp $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
 
 test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)

@@ -1,5 +1,5 @@
 /* Options: parsing, ranges, suggestions, help. */
-#include "cli/args.c"
+#include "cli/args.h"
 
 #include "tests/unit/test.h"
 

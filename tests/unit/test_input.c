@@ -1,10 +1,9 @@
 /* Input: UTF-8, escapes, gzip, pieces, ids. */
-#include "cli/input.c"
-#include "cli/signals.c"
-#include "cli/text.c"
+#include "cli/input.h"
 #include "tests/unit/test.h"
 
-#include <stdio.h>
+#include <unistd.h>
+#include <zlib.h>
 
 /* ---- UTF-8 ---- */
 

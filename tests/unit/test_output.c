@@ -1,9 +1,11 @@
 /* Output: whole characters, stop texts, files that appear whole or not at all. */
-#include "cli/output.c"
-#include "cli/text.c"
+#include "cli/output.h"
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* A file that output_open writes to directly, since it is a pipe's end. */
 typedef struct sink {
