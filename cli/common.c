@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include "cli/signals.h"
-#include "dtype.h"
 
 #include <glob.h>
 #include <stddef.h>
@@ -124,23 +123,6 @@ static void describe_engine(const cca_engine *engine, term *t) {
     term_detail(t, "device %s (%s), %d threads", f->device, f->kernels, f->n_threads);
 }
 
-/* A type that only export reads is no broken file; the way out is one command. */
-static cca_status explain_type(const char *path, cca_status status, cca_error *err) {
-    cca_gguf *file;
-    if (status != CCA_BAD_MODEL || cca_gguf_open(&file, path, NULL) != CCA_OK) return status;
-    for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
-        const cca_gguf_tensor *tensor = cca_gguf_tensor_at(file, i);
-        if (cca_dtype_known(tensor->type)) continue;
-        cca_fail(err, status,
-                 "%s: tensor %s has type %s, which cca does not run; convert the file with\n"
-                 "    cca export '%s' --type q8_0 -o model-q8_0.gguf",
-                 path, tensor->name, cca_gguf_type_name(tensor->type), path);
-        break;
-    }
-    cca_gguf_close(file);
-    return status;
-}
-
 cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
                            cca_error *err) {
     char *path;
@@ -149,10 +131,7 @@ cca_status cli_engine_open(cca_engine **out, const model_options *options, term 
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
     status = cca_engine_open(out, path, &engine, err);
-    if (status)
-        status = explain_type(path, status, err);
-    else
-        describe_engine(*out, t);
+    if (!status) describe_engine(*out, t);
     free(path);
     return status;
 }
