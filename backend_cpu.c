@@ -3,8 +3,8 @@
 #include "backend_cpu.h"
 
 #include "kernels/kernels.h"
+#include "workers.h"
 
-#include <omp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +15,13 @@ enum {
     ALIGNMENT = 64, /* of all memory, in bytes */
     FEW = 6,        /* tokens below which packing weights into a panel does not pay */
     MAX_THREADS = 1024,
-    SMALL_WORK = 1 << 14, /* operations below which waking other threads costs more */
+    PIECE_WORK = 1 << 13, /* least operations worth handing to another thread */
 };
 
 typedef struct cpu_backend {
     cca_backend base;
     const cca_kernels *kernels;
-    int n_threads;
+    cca_workers *workers;
     char *scratch; /* n_threads times scratch_bytes */
     size_t scratch_bytes;
     void *x; /* activations in the form that products want */
@@ -34,10 +34,6 @@ static cpu_backend *cpu_of(cca_backend *b) {
 
 static bool stopped(const cca_backend *b) {
     return b->stop && *b->stop;
-}
-
-static int threads_for(const cpu_backend *b, int64_t work) {
-    return work < SMALL_WORK ? 1 : b->n_threads;
 }
 
 /* calloc leaves large blocks unmapped until they are touched, so a cache costs memory as it
@@ -64,6 +60,7 @@ static void cpu_release(cca_backend *b, void *data) {
 static void cpu_destroy(cca_backend *b) {
     cca_backend_release(b, cpu_of(b)->scratch);
     cca_backend_release(b, cpu_of(b)->x);
+    cca_workers_free(cpu_of(b)->workers);
     free(b);
 }
 
@@ -81,16 +78,16 @@ static bool grow(cpu_backend *b, void *memory, size_t *size, size_t bytes) {
 /* Scratch memory of each thread. */
 static bool reserve(cpu_backend *b, size_t bytes) {
     size_t each = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    size_t size = b->scratch_bytes * (size_t)b->n_threads;
+    size_t n = (size_t)cca_workers_count(b->workers), size = b->scratch_bytes * n;
     if (each <= b->scratch_bytes) return true;
     b->scratch_bytes = 0;
-    if (!grow(b, &b->scratch, &size, each * (size_t)b->n_threads)) return false;
+    if (!grow(b, &b->scratch, &size, each * n)) return false;
     b->scratch_bytes = each;
     return true;
 }
 
-static void *scratch_of(const cpu_backend *b) {
-    return b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes;
+static void *scratch_of(const cpu_backend *b, int thread) {
+    return b->scratch + (size_t)thread * b->scratch_bytes;
 }
 
 static void *cpu_load(cca_backend *b, const void *host, size_t bytes, bool *owned) {
@@ -127,23 +124,136 @@ static const char *weight_at(const cca_matrix *w, int64_t row, int64_t col) {
     return (const char *)w->data + (size_t)row * row_bytes + col_bytes;
 }
 
+/* ---- operations on each row ---------------------------------------------------------- */
+
+/* The operands of an operation that treats each row (a token, a head) alike; each uses some. */
+typedef struct row_job {
+    cpu_backend *b;
+    void (*row)(const struct row_job *j, int64_t i);
+    int64_t n, rows_a_piece;
+    cca_matrix *out;
+    const cca_matrix *x, *y;
+    const int32_t *ids;
+    const cca_rope *rope;
+    cca_rows *rows;
+    const cca_rows *from;
+    int64_t pos, first;
+    float eps;
+    char *form;
+    size_t stride;
+    cca_dtype type;
+} row_job;
+
+static void run_piece(void *context, int64_t piece, int thread) {
+    const row_job *j = context;
+    int64_t first = piece * j->rows_a_piece;
+    (void)thread;
+    for (int64_t i = first; i < cca_min(first + j->rows_a_piece, j->n); i++) j->row(j, i);
+}
+
+/* Calls j.row for rows 0 … n - 1, each of which takes about work operations. */
+static void run_rows(cca_backend *b, row_job j, int64_t n, int64_t work) {
+    j.b = cpu_of(b);
+    j.n = n;
+    j.rows_a_piece = PIECE_WORK / cca_max(work, 1) + 1;
+    int64_t n_pieces = (n + j.rows_a_piece - 1) / j.rows_a_piece;
+    cca_workers_run(j.b->workers, n_pieces, run_piece, &j);
+}
+
+static void embed_row(const row_job *j, int64_t i) {
+    j->b->kernels->decode(row_of(j->out, i), j->x->type, weight_at(j->x, j->ids[i], 0), j->x->cols);
+}
+
 static void cpu_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
                       int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-#pragma omp parallel for num_threads(threads_for(cpu, n * table->cols))
-    for (int64_t i = 0; i < n; i++) {
-        cpu->kernels->decode(row_of(out, i), table->type, weight_at(table, ids[i], 0), table->cols);
-    }
+    run_rows(b, (row_job){.row = embed_row, .out = out, .x = table, .ids = ids}, n, out->cols);
+}
+
+static void rmsnorm_row(const row_job *j, int64_t i) {
+    j->b->kernels->rmsnorm(row_of(j->out, i), row_of(j->x, j->first + i), j->y->data, j->eps,
+                           j->x->cols);
 }
 
 static void cpu_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                         const cca_matrix *weight, float eps, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-#pragma omp parallel for num_threads(threads_for(cpu, n * 2 * x->cols))
-    for (int64_t i = 0; i < n; i++) {
-        cpu->kernels->rmsnorm(row_of(out, i), row_of(x, x_row + i), weight->data, eps, x->cols);
+    row_job j = {.row = rmsnorm_row, .out = out, .x = x, .y = weight, .first = x_row, .eps = eps};
+    run_rows(b, j, n, x->cols);
+}
+
+static void angles_row(const row_job *j, int64_t i) {
+    float *row = row_of(j->out, i);
+    for (int64_t k = 0; k < j->rope->half; k++) {
+        double angle = (double)(j->pos + i) * j->rope->inv_freq[k];
+        row[2 * k] = (float)(cos(angle) * j->rope->scale);
+        row[2 * k + 1] = (float)(sin(angle) * j->rope->scale);
     }
 }
+
+static void cpu_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos,
+                       int64_t n) {
+    row_job j = {.row = angles_row, .out = out, .rope = rope, .pos = pos};
+    run_rows(b, j, n, rope->half * 64);
+}
+
+static void rotate_row(const row_job *j, int64_t i) {
+    int64_t half = j->rope->half;
+    cca_rotate_row(row_of(j->out, i), row_of(j->x, i), j->out->cols / (2 * half), half,
+                   j->rope->interleaved);
+}
+
+static void cpu_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles,
+                       const cca_rope *rope, int64_t n) {
+    row_job j = {.row = rotate_row, .out = x, .x = angles, .rope = rope};
+    run_rows(b, j, n, x->cols);
+}
+
+static void swiglu_row(const row_job *j, int64_t i) {
+    j->b->kernels->swiglu(row_of(j->out, i), row_of(j->x, i), j->x->cols);
+}
+
+static void cpu_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    run_rows(b, (row_job){.row = swiglu_row, .out = gate, .x = up}, n, up->cols * 4);
+}
+
+static void store_row(const row_job *j, int64_t i) {
+    const cca_rows *r = j->rows;
+    int64_t row = cca_rows_at(r, j->pos + i), hd = r->head_dim;
+    for (int64_t h = 0; h < r->heads; h++) {
+        void *k = (void *)cca_row_at(r->k, r->k_type, r, h, row);
+        void *v = (void *)cca_row_at(r->v, r->v_type, r, h, row);
+        j->b->kernels->encode(k, r->k_type, row_of(j->x, i) + h * hd, hd);
+        j->b->kernels->encode(v, r->v_type, row_of(j->y, i) + h * hd, hd);
+    }
+}
+
+static void cpu_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                      int64_t pos, int64_t n) {
+    row_job j = {.row = store_row, .rows = rows, .x = k, .y = v, .pos = pos};
+    run_rows(b, j, n, k->cols * 2);
+}
+
+static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const cca_rows *in_rows,
+                      cca_dtype type, int64_t pos, int64_t n, int64_t head) {
+    size_t width = 0;
+    cca_dtype_row_bytes(&width, type, out_rows->head_dim);
+    for (int64_t end = pos + n, run; pos < end; pos += run) {
+        run = cca_min(cca_min(end - pos, cca_rows_run(out_rows, pos)), cca_rows_run(in_rows, pos));
+        memcpy((void *)cca_row_at(out, type, out_rows, head, cca_rows_at(out_rows, pos)),
+               cca_row_at(in, type, in_rows, head, cca_rows_at(in_rows, pos)), (size_t)run * width);
+    }
+}
+
+static void move_head(const row_job *j, int64_t h) {
+    copy_rows(j->rows->k, j->rows, j->from->k, j->from, j->rows->k_type, j->pos, j->first, h);
+    copy_rows(j->rows->v, j->rows, j->from->v, j->from, j->rows->v_type, j->pos, j->first, h);
+}
+
+static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    row_job j = {.row = move_head, .rows = out, .from = in, .pos = pos, .first = n};
+    run_rows(b, j, out->heads, n * out->head_dim);
+}
+
+/* ---- products ------------------------------------------------------------------------ */
 
 /* Bytes of n values of x in the form that a weight's type wants. */
 static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {
@@ -197,22 +307,27 @@ static int64_t n_pieces(const cca_product *p) {
     return (p->weight->rows + CCA_PANEL - 1) / CCA_PANEL;
 }
 
-/* Products whose weights have one type, so that one form of x serves all. Their pieces form one
- * list. */
-static void multiply_all(cpu_backend *b, const cca_product *products, int n_products, cpu_x x) {
-    int64_t total = 0;
-    for (int p = 0; p < n_products; p++) total += n_pieces(&products[p]);
-#pragma omp parallel for schedule(dynamic)                                                         \
-    num_threads(threads_for(b, total *CCA_PANEL * products->weight->cols * x.n))
-    for (int64_t piece = 0; piece < total; piece++) {
-        if (stopped(&b->base)) continue;
-        const cca_product *p = products;
-        int64_t at = piece;
-        for (; at >= n_pieces(p); p++) at -= n_pieces(p);
-        int64_t row = at * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
-        begin_piece(p, x.n, row, n_rows);
-        multiply_piece(b, p, x, row, n_rows, scratch_of(b));
-    }
+/* Products whose weights have one type, so that one form of x serves all. */
+typedef struct product_job {
+    cpu_backend *b;
+    const cca_product *products;
+    cpu_x x;
+} product_job;
+
+/* The pieces of all products form one list. */
+static void run_product_piece(void *context, int64_t piece, int thread) {
+    const product_job *j = context;
+    const cca_product *p = j->products;
+    if (stopped(&j->b->base)) return;
+    for (; piece >= n_pieces(p); p++) piece -= n_pieces(p);
+    int64_t row = piece * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
+    begin_piece(p, j->x.n, row, n_rows);
+    multiply_piece(j->b, p, j->x, row, n_rows, scratch_of(j->b, thread));
+}
+
+static void convert_row(const row_job *j, int64_t i) {
+    char *out = j->form + (size_t)i * j->stride;
+    j->b->kernels->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
 }
 
 /* x in the form for a type of weights, in memory that is kept for the next time. */
@@ -222,10 +337,8 @@ static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype
     if (stride == 0) return true;
     if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
     *out = (cpu_x){b->x, stride, n};
-#pragma omp parallel for num_threads(threads_for(b, n * x->cols * 4))
-    for (int64_t i = 0; i < n; i++) {
-        b->kernels->x_convert((char *)b->x + (size_t)i * stride, type, row_of(x, i), x->cols);
-    }
+    row_job j = {.row = convert_row, .x = x, .form = b->x, .stride = stride, .type = type};
+    run_rows(&b->base, j, n, x->cols);
     return true;
 }
 
@@ -234,108 +347,63 @@ static void cpu_matmul(cca_backend *b, const cca_product *products, int n_produc
     cpu_backend *cpu = cpu_of(b);
     for (int first = 0, next; first < n_products; first = next) {
         cca_dtype type = products[first].weight->type;
-        cpu_x converted;
-        for (next = first + 1; next < n_products; next++) {
-            if (products[next].weight->type != type) break;
+        product_job j = {.b = cpu, .products = products + first};
+        int64_t total = 0;
+        for (next = first; next < n_products && products[next].weight->type == type; next++) {
+            total += n_pieces(&products[next]);
         }
         if (!reserve(cpu, cpu->kernels->panel_bytes(type, DEPTH))) return;
-        if (!convert_x(cpu, &converted, x, type, n)) return;
-        multiply_all(cpu, products + first, next - first, converted);
+        if (!convert_x(cpu, &j.x, x, type, n)) return;
+        cca_workers_run(cpu->workers, total, run_product_piece, &j);
     }
 }
 
-static void cpu_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos,
-                       int64_t n) {
-#pragma omp parallel for num_threads(threads_for(cpu_of(b), n * rope->half * 32))
-    for (int64_t i = 0; i < n; i++) {
-        float *row = row_of(out, i);
-        for (int64_t k = 0; k < rope->half; k++) {
-            double angle = (double)(pos + i) * rope->inv_freq[k];
-            row[2 * k] = (float)(cos(angle) * rope->scale);
-            row[2 * k + 1] = (float)(sin(angle) * rope->scale);
-        }
-    }
-}
+/* ---- attention ----------------------------------------------------------------------- */
 
-static void cpu_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles,
-                       const cca_rope *rope, int64_t n) {
-    int64_t n_heads = x->cols / (2 * rope->half);
-#pragma omp parallel for num_threads(threads_for(cpu_of(b), n * x->cols * 3))
-    for (int64_t i = 0; i < n; i++) {
-        cca_rotate_row(row_of(x, i), row_of(angles, i), n_heads, rope->half, rope->interleaved);
-    }
-}
+typedef struct pool_job {
+    cpu_backend *b;
+    cca_pool_args args;
+    int64_t first; /* group */
+} pool_job;
 
-static void cpu_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-#pragma omp parallel for num_threads(threads_for(cpu, n * up->cols * 8))
-    for (int64_t i = 0; i < n; i++) {
-        cpu->kernels->swiglu(row_of(gate, i), row_of(up, i), up->cols);
-    }
-}
-
-static void cpu_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
-                      int64_t pos, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-    int64_t hd = rows->head_dim;
-#pragma omp parallel for num_threads(threads_for(cpu, n * k->cols * 2))
-    for (int64_t i = 0; i < n; i++) {
-        int64_t row = cca_rows_at(rows, pos + i);
-        for (int64_t h = 0; h < rows->heads; h++) {
-            cpu->kernels->encode((void *)cca_row_at(rows->k, rows->k_type, rows, h, row),
-                                 rows->k_type, row_of(k, i) + h * hd, hd);
-            cpu->kernels->encode((void *)cca_row_at(rows->v, rows->v_type, rows, h, row),
-                                 rows->v_type, row_of(v, i) + h * hd, hd);
-        }
-    }
-}
-
-static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const cca_rows *in_rows,
-                      cca_dtype type, int64_t pos, int64_t n, int64_t head) {
-    size_t width = 0;
-    cca_dtype_row_bytes(&width, type, out_rows->head_dim);
-    for (int64_t end = pos + n, run; pos < end; pos += run) {
-        run = cca_min(cca_min(end - pos, cca_rows_run(out_rows, pos)), cca_rows_run(in_rows, pos));
-        memcpy((void *)cca_row_at(out, type, out_rows, head, cca_rows_at(out_rows, pos)),
-               cca_row_at(in, type, in_rows, head, cca_rows_at(in_rows, pos)), (size_t)run * width);
-    }
-}
-
-static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-#pragma omp parallel for num_threads(threads_for(cpu_of(b), n * out->heads * out->head_dim))
-    for (int64_t h = 0; h < out->heads; h++) {
-        copy_rows(out->k, out, in->k, in, out->k_type, pos, n, h);
-        copy_rows(out->v, out, in->v, in, out->v_type, pos, n, h);
-    }
+static void run_pool_piece(void *context, int64_t piece, int thread) {
+    const pool_job *j = context;
+    int64_t head = piece % j->args.n_heads, group = j->first + piece / j->args.n_heads;
+    j->b->kernels->pool(&j->args, head, group, scratch_of(j->b, thread));
 }
 
 static void cpu_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
                      int64_t pos, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
-    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
-    int64_t n_heads = keys->far.heads, hd = keys->far.head_dim, g = keys->rule.group_size;
-    if (!reserve(cpu_of(b), (size_t)cca_pool_scratch(g, hd) * sizeof(float))) return;
-    cca_pool_args args = {keys, q->data, pooling, n_heads, pos};
-#pragma omp parallel for num_threads(threads_for(cpu, count *n_heads *g *hd * 4))
-    for (int64_t i = 0; i < count * n_heads; i++) {
-        cpu->kernels->pool(&args, i % n_heads, first + i / n_heads, scratch_of(cpu));
-    }
+    cpu_backend *cpu = cpu_of(b);
+    int64_t n_heads = keys->far.heads, g = keys->rule.group_size;
+    pool_job j = {cpu, {keys, q->data, pooling, n_heads, pos}, 0};
+    int64_t count = cca_rule_completed(&keys->rule, pos, n, &j.first);
+    size_t scratch = (size_t)cca_pool_scratch(g, keys->far.head_dim) * sizeof(float);
+    if (reserve(cpu, scratch)) cca_workers_run(cpu->workers, count * n_heads, run_pool_piece, &j);
+}
+
+typedef struct attend_job {
+    cpu_backend *b;
+    cca_attend_args args;
+    int64_t n; /* queries */
+} attend_job;
+
+static void run_attend_piece(void *context, int64_t piece, int thread) {
+    const attend_job *j = context;
+    int64_t head = piece % j->args.n_heads, row = piece / j->args.n_heads * CCA_TILE_Q;
+    if (stopped(&j->b->base)) return;
+    j->b->kernels->attend(&j->args, head, row, cca_min(CCA_TILE_Q, j->n - row),
+                          scratch_of(j->b, thread));
 }
 
 static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                        int64_t pos, int64_t n) {
-    const cpu_backend *cpu = cpu_of(b);
+    cpu_backend *cpu = cpu_of(b);
     int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
     int64_t n_tiles = (n + CCA_TILE_Q - 1) / CCA_TILE_Q;
-    if (!reserve(cpu_of(b), (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
-    cca_attend_args args = {keys, q->data, out->data, n_heads, pos};
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(cpu, n * q->cols * (pos + n)))
-    for (int64_t i = 0; i < n_heads * n_tiles; i++) {
-        if (stopped(b)) continue;
-        int64_t row = i / n_heads * CCA_TILE_Q;
-        cpu->kernels->attend(&args, i % n_heads, row, cca_min(CCA_TILE_Q, n - row),
-                             scratch_of(cpu));
-    }
+    attend_job j = {cpu, {keys, q->data, out->data, n_heads, pos}, n};
+    if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
+    cca_workers_run(cpu->workers, n_heads * n_tiles, run_attend_piece, &j);
 }
 
 static const cca_ops cpu_ops = {
@@ -396,7 +464,12 @@ cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *op
     b->base.ops = &cpu_ops;
     b->base.stop = options->stop;
     b->kernels = kernels;
-    b->n_threads = options->n_threads ? options->n_threads : cca_cpu_physical_cores();
+    b->workers =
+        cca_workers_new(options->n_threads ? options->n_threads : cca_cpu_physical_cores());
+    if (!b->workers) {
+        free(b);
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend's threads");
+    }
     *out = &b->base;
     return CCA_OK;
 }
