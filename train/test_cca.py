@@ -1,0 +1,127 @@
+"""CCA-Attention against its definition. Run with: python3 -m pytest train"""
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import cca
+
+SHAPES = [  # length, heads, kv_heads, head_dim, g, s
+    (40, 2, 2, 8, 4, 8),
+    (67, 4, 2, 8, 4, 12),
+    (100, 6, 2, 16, 16, 32),
+    (33, 3, 1, 4, 2, 2),
+    (50, 2, 1, 8, 1, 8),
+    (30, 2, 2, 8, 8, 32),
+]
+
+
+def random_qkv(length, heads, kv_heads, width, dtype=torch.float32, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(batch, n, length, width, generator=generator, dtype=torch.float64).to(dtype)
+        for n in (heads, kv_heads, kv_heads)
+    ]
+
+
+def defined(q, k, v, g, s):
+    """One batch item in float64, the definition word for word; q, k, v are (heads, length, width)."""
+    q, k, v = (x.double().numpy() for x in (q, k, v))
+    heads, length, width = q.shape
+    out = np.zeros_like(q)
+
+    def softmax(x):
+        e = np.exp(x - x.max())
+        return e / e.sum()
+
+    for h in range(heads):
+        kh, vh = (x[h // (heads // len(k))] for x in (k, v))
+        pooled_k, pooled_v = [], []
+        for t in range(1, length // g + 1):
+            group = slice((t - 1) * g, t * g)
+            w = softmax(kh[group] @ q[h, t * g - 1] / math.sqrt(width))
+            pooled_k.append(w @ kh[group])
+            pooled_v.append(w @ vh[group])
+        for i in range(1, length + 1):
+            j = max(0, (i - s) // g)
+            keys = np.array(pooled_k[:j] + list(kh[j * g : i]))
+            values = np.array(pooled_v[:j] + list(vh[j * g : i]))
+            out[h, i - 1] = softmax(keys @ q[h, i - 1] / math.sqrt(width)) @ values
+    return out
+
+
+@pytest.mark.parametrize("length,heads,kv_heads,width,g,s", SHAPES)
+def test_equals_the_definition(length, heads, kv_heads, width, g, s):
+    q, k, v = random_qkv(length, heads, kv_heads, width)
+    out = cca.attention(q, k, v, g, s)
+    for b in range(2):
+        np.testing.assert_allclose(out[b].numpy(), defined(q[b], k[b], v[b], g, s), atol=1e-5)
+
+
+@pytest.mark.parametrize("g,s", [(1, 4), (8, 64)])
+def test_is_full_attention_where_nothing_is_pooled(g, s):
+    q, k, v = random_qkv(48, 4, 2, 8)
+    full = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(cca.attention(q, k, v, g, s), full)
+
+
+def test_cores_of_one_token_are_the_token():
+    q, k, v = random_qkv(48, 4, 2, 8, torch.float64)
+    keys, values = cca.concatenated(q, k, v, 1, 48)
+    out = torch.nn.functional.scaled_dot_product_attention(q, keys, values, cca.dense_mask(48, 1, 8, q.device))
+    torch.testing.assert_close(out, cca.attention(q, k, v, 1, 8))
+
+
+@pytest.mark.parametrize("length,g,s", [(21, 4, 8), (16, 2, 2), (19, 8, 8)])
+def test_gradients(length, g, s):
+    inputs = [x.requires_grad_() for x in random_qkv(length, 4, 2, 4, torch.float64, batch=1)]
+    assert torch.autograd.gradcheck(lambda q, k, v: cca.attention(q, k, v, g, s), inputs)
+
+
+@pytest.mark.parametrize("g,s", [(4, 3), (4, 2), (0, 4)])
+def test_refuses_a_window_that_is_no_multiple(g, s):
+    with pytest.raises(ValueError, match=f"window {s}"):
+        cca.attention(*random_qkv(8, 2, 2, 4), g, s)
+
+
+@pytest.mark.parametrize("length,g,s", [(512, 4, 64), (1024, 16, 256), (640, 8, 128)])
+def test_block_mask_covers_the_mask(length, g, s):
+    mask = cca.block_mask(length, g, s, torch.device("cpu"))
+    n = mask.seq_lengths[1] - length
+    query, column = torch.arange(length), torch.arange(n + length)
+    dense = mask.mask_mod(0, 0, query[:, None], column[None])
+    exact = cca.dense_mask(length, g, s, torch.device("cpu"))
+    assert torch.equal(dense[:, n:], exact[:, length // g :]) and torch.equal(dense[:, : length // g], exact[:, : length // g])
+    assert not dense[:, length // g : n].any()
+    blocks = dense.view(length // 128, 128, -1, 128)
+    kinds = torch.zeros(length // 128, (n + length) // 128, dtype=torch.int)
+    for kind, (count, index) in enumerate(
+        [(mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)], 1
+    ):
+        for row in range(length // 128):
+            kinds[row, index[0, 0, row, : count[0, 0, row]].long()] += kind
+    expected = blocks.any(3).any(1).int() + blocks.all(3).all(1).int()
+    assert torch.equal(kinds, expected)
+
+
+def test_flex_attention_equals_masked_attention():
+    q, k, v = random_qkv(512, 6, 2, 16)
+    exact = cca.attention(q, k, v, 16, 64, flex=False)
+    mask = cca.block_mask(512, 16, 64, q.device)
+    flex = cca._flex(q, k, v, 16, mask.seq_lengths[1] - 512, mask)
+    torch.testing.assert_close(flex, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("g,s", [(4, 64), (16, 256)])
+def test_compiled_flex_attention_and_its_gradients_on_the_gpu(g, s):
+    exact = [x.cuda().requires_grad_() for x in random_qkv(2048, 6, 2, 64)]
+    half = [x.detach().bfloat16().requires_grad_() for x in exact]
+    wanted = cca.attention(*exact, g, s, flex=False)
+    out = cca.attention(*half, g, s)
+    weight = torch.randn_like(wanted)
+    (wanted * weight).sum().backward()
+    (out.float() * weight).sum().backward()
+    for a, b in [(out, wanted), *((x.grad, y.grad) for x, y in zip(half, exact))]:
+        assert (a.float() - b).norm() / b.norm() < 1e-2
