@@ -398,6 +398,8 @@ static void bad_safetensors(void **state) {
                            "outside the file");
     expect_bad_safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,2]}}", 4,
                            "do not fit its shape");
+    expect_bad_safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8,
+                           "do not fit its shape");
     expect_bad_safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5,
                            "1 bytes at its end");
     expect_bad_safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
