@@ -36,7 +36,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu test asan format lint deps help clean
+.PHONY: all cpu demo test asan format lint deps help clean
 all cpu: $(BIN)
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
@@ -83,7 +83,19 @@ lint:
 	    $(filter %.c,$(SOURCES))
 
 deps:
-	tests/deps.sh
+	@tests/deps.sh
+
+# Random weights of 26M parameters read a text of 100,000 tokens: the mechanics, not the meaning.
+DEMO := $(BUILD)/demo
+demo:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory $(BIN)
+	@mkdir -p $(DEMO)
+	gzip -dc tests/golden/tokenizer/llama-like.model.gz >$(DEMO)/tokenizer.model
+	./$(BIN) export --random 512,8,8,8,1376,640 --seed 1 --type q8_0 \
+	    --tokenizer $(DEMO)/tokenizer.model -o $(DEMO)/random.gguf
+	for i in $$(seq 6); do cat docs/MODEL.md; done >$(DEMO)/long.txt
+	./$(BIN) generate -m $(DEMO)/random.gguf -f $(DEMO)/long.txt --temp 0 -n 32
 
 clean:
 	rm -rf build cca
@@ -91,6 +103,7 @@ clean:
 help:
 	@echo 'make             build ./cca'
 	@echo 'make cpu         the same without looking for CUDA'
+	@echo 'make demo        install, build, and continue a long text with a random model'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
