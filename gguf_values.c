@@ -1,8 +1,10 @@
 #include "gguf_file.h"
+#include "workers.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 static const char *const type_names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
@@ -209,41 +211,65 @@ double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i) {
     return read_number(array->type, bytes + i * cca_gguf_value_bytes(array->type)).real;
 }
 
+/* What the threads of cca_gguf_check_crc share. */
+typedef struct checksums {
+    const cca_gguf *file;
+    cca_gguf_array wanted;
+    bool *differs; /* a tensor */
+} checksums;
+
 /* Piece by piece, so that a file does not fill the memory of the process. */
-static uint32_t checksum(const cca_gguf *file, const cca_gguf_tensor *t) {
+static void check_tensor(void *context, int64_t index, int thread) {
     enum { PIECE_BYTES = 8 << 20 };
+    checksums *c = context;
+    const cca_gguf_tensor *t = &c->file->tensors[index];
     uint32_t crc = 0;
+    (void)thread;
     for (uint64_t at = 0; at < t->bytes; at += PIECE_BYTES) {
         const uint8_t *bytes = (const uint8_t *)t->data + at;
         size_t n = t->bytes - at < PIECE_BYTES ? t->bytes - at : PIECE_BYTES;
         crc = (uint32_t)crc32_z(crc, bytes, n);
-        if (file->mapping.data) cca_mapping_forget(bytes, n);
+        if (c->file->mapping.data) cca_mapping_forget(bytes, n);
     }
-    return crc;
+    c->differs[index] = crc != (uint32_t)cca_gguf_array_number(&c->wanted, (uint64_t)index);
+}
+
+static cca_status check_tensors(checksums *c, cca_error *err) {
+    const cca_gguf *file = c->file;
+    uint64_t n = file->n_tensors;
+    cca_workers *workers = cca_workers_new((int)cca_max(1, sysconf(_SC_NPROCESSORS_ONLN)));
+    c->differs = calloc(n + 1, sizeof *c->differs);
+    cca_status status = CCA_OK;
+    if (workers && c->differs) {
+        cca_workers_run(workers, (int64_t)n, check_tensor, c);
+        uint64_t bad = 0;
+        while (bad < n && !c->differs[bad]) bad++;
+        if (bad < n) {
+            status =
+                cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",
+                         file->name, file->tensors[bad].name);
+        }
+    } else {
+        status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check it", file->name);
+    }
+    free(c->differs);
+    cca_workers_free(workers);
+    return status;
 }
 
 cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *err) {
-    cca_gguf_array crcs;
+    checksums c = {.file = file};
     *checked = false;
     if (!cca_gguf_has(file, "cca.crc32")) return CCA_OK;
-    cca_status status = cca_gguf_arr(&crcs, file, "cca.crc32", true, err);
+    cca_status status = cca_gguf_arr(&c.wanted, file, "cca.crc32", true, err);
     if (status != CCA_OK) return status;
-    if (crcs.type != CCA_GGUF_U32 || crcs.n != file->n_tensors) {
+    if (c.wanted.type != CCA_GGUF_U32 || c.wanted.n != file->n_tensors) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: key 'cca.crc32' has %llu values of type %s for %llu tensors",
-                        file->name, (unsigned long long)crcs.n, type_names[crcs.type],
+                        file->name, (unsigned long long)c.wanted.n, type_names[c.wanted.type],
                         (unsigned long long)file->n_tensors);
     }
-    int64_t bad = INT64_MAX, n = (int64_t)file->n_tensors;
-#pragma omp parallel for schedule(dynamic) reduction(min : bad)
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t wanted = (uint32_t)cca_gguf_array_number(&crcs, (uint64_t)i);
-        if (checksum(file, &file->tensors[i]) != wanted) bad = cca_min(bad, i);
-    }
-    if (bad != INT64_MAX) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",
-                        file->name, file->tensors[bad].name);
-    }
-    *checked = true;
-    return CCA_OK;
+    status = check_tensors(&c, err);
+    *checked = status == CCA_OK;
+    return status;
 }

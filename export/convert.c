@@ -1,5 +1,7 @@
 #include "export/convert.h"
 
+#include "workers.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -69,72 +71,101 @@ static uint32_t overflow_bits(cca_dtype type) {
     }
 }
 
-static cca_status bad_row(const cca_source *source, const cca_source_tensor *t,
-                          const cca_target *target, int64_t row, float *values, cca_error *err) {
-    source->read_row(values, source, t, row);
-    uint32_t bits = largest_bits(values, t->cols);
-    if (bits >= infinity_bits) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: a value is not finite",
-                        source->name, t->name, (long long)row);
-    }
-    return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: %g is too large for %s",
-                    source->name, t->name, (long long)row, (double)cca_float_of_bits(bits),
-                    cca_dtype_name(target->type));
+/* What converting needs besides the rows: threads, and a row of floats for each of them. */
+typedef struct converter {
+    const cca_source *source;
+    cca_workers *workers;
+    float *values;
+    int64_t width; /* values of the longest row */
+} converter;
+
+static void converter_free(converter *c) {
+    cca_workers_free(c->workers);
+    free(c->values);
+    c->workers = NULL;
+    c->values = NULL;
 }
 
-/* Converts rows first … end - 1 to out. Returns the first row whose values do not fit, or end. */
-static int64_t convert_piece(uint8_t *out, const cca_source *source, const cca_source_tensor *t,
-                             const cca_target *target, int64_t first, int64_t end, float *values) {
-    uint32_t limit = overflow_bits(target->type);
-    for (int64_t row = first; row < end; row++, out += target->row_bytes) {
-        source->read_row(values, source, t, row);
-        if (largest_bits(values, t->cols) >= limit) return row;
-        cca_dtype_encode(out, target->type, values, t->cols);
+static cca_status converter_new(converter *out, const cca_source *source, int n_threads,
+                                cca_error *err) {
+    size_t bytes;
+    *out = (converter){.source = source, .width = 1};
+    for (int64_t i = 0; i < source->n_tensors; i++) {
+        out->width = cca_max(out->width, source->tensors[i].cols);
     }
-    return end;
+    if (cca_mul(&bytes, (size_t)out->width * sizeof(float), (size_t)n_threads)) {
+        out->values = malloc(bytes);
+        out->workers = cca_workers_new(n_threads);
+    }
+    if (out->values && out->workers) return CCA_OK;
+    converter_free(out);
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for rows of %lld values", source->name,
+                    (long long)out->width);
+}
+
+/* Rows first … first + n - 1 of a tensor on their way to out. */
+typedef struct batch {
+    const converter *converter;
+    const cca_source_tensor *tensor;
+    const cca_target *target;
+    uint8_t *out;
+    int64_t first, n;
+    int64_t piece_rows;
+    int64_t bad[MAX_PIECES]; /* the first row of a piece that does not fit, or -1 */
+    uint32_t crcs[MAX_PIECES];
+} batch;
+
+static int64_t rows_of_piece(const batch *b, int64_t piece) {
+    return cca_min(b->piece_rows, b->n - piece * b->piece_rows);
+}
+
+static void convert_piece(void *context, int64_t piece, int thread) {
+    batch *b = context;
+    const cca_source *source = b->converter->source;
+    float *values = b->converter->values + (size_t)thread * (size_t)b->converter->width;
+    int64_t first = piece * b->piece_rows, n = rows_of_piece(b, piece), cols = b->tensor->cols;
+    uint8_t *out = b->out + (size_t)first * b->target->row_bytes;
+    uint32_t limit = overflow_bits(b->target->type);
+    b->bad[piece] = -1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row = b->first + first + i;
+        source->read_row(values, source, b->tensor, row);
+        if (largest_bits(values, cols) >= limit) {
+            b->bad[piece] = row;
+            return;
+        }
+        cca_dtype_encode(out + (size_t)i * b->target->row_bytes, b->target->type, values, cols);
+    }
+    b->crcs[piece] = (uint32_t)crc32_z(0, out, (size_t)n * b->target->row_bytes);
+}
+
+static cca_status bad_row(const batch *b, int64_t row, cca_error *err) {
+    const cca_source *source = b->converter->source;
+    float *values = b->converter->values;
+    source->read_row(values, source, b->tensor, row);
+    uint32_t bits = largest_bits(values, b->tensor->cols);
+    if (bits >= infinity_bits) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: a value is not finite",
+                        source->name, b->tensor->name, (long long)row);
+    }
+    return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s', row %lld: %g is too large for %s",
+                    source->name, b->tensor->name, (long long)row, (double)cca_float_of_bits(bits),
+                    cca_dtype_name(b->target->type));
 }
 
 /* Converts n rows to out and carries the checksum on. The pieces are the same for any number
  * of threads. */
-static cca_status convert_rows(uint8_t *out, uint32_t *crc, const cca_source *source,
+static cca_status convert_rows(uint8_t *out, uint32_t *crc, const converter *c,
                                const cca_source_tensor *t, const cca_target *target, int64_t first,
-                               int64_t n, int n_threads, cca_error *err) {
-    int64_t piece_rows = (n + MAX_PIECES - 1) / MAX_PIECES;
-    int64_t n_pieces = (n + piece_rows - 1) / piece_rows;
-    int64_t bad = INT64_MAX;
-    bool no_memory = false;
-    uint32_t crcs[MAX_PIECES];
-#pragma omp parallel num_threads(n_threads) reduction(min : bad) reduction(|| : no_memory)
-    {
-        float *values = malloc((size_t)t->cols * sizeof *values);
-        no_memory = !values;
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < n_pieces; i++) {
-            int64_t at = i * piece_rows, end = cca_min(at + piece_rows, n);
-            uint8_t *piece = out + (size_t)at * target->row_bytes;
-            if (!values) continue;
-            int64_t row = convert_piece(piece, source, t, target, first + at, first + end, values);
-            if (row < first + end) bad = cca_min(bad, row);
-            crcs[i] = (uint32_t)crc32_z(0, piece, (size_t)(end - at) * target->row_bytes);
-        }
-        free(values);
-    }
-    if (!no_memory && bad != INT64_MAX) {
-        float *values = malloc((size_t)t->cols * sizeof *values);
-        cca_status status = CCA_NO_MEMORY;
-        if (values) status = bad_row(source, t, target, bad, values, err);
-        free(values);
-        if (status != CCA_NO_MEMORY) return status;
-        no_memory = true;
-    }
-    if (no_memory) {
-        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for rows of %lld values", t->name,
-                        (long long)t->cols);
-    }
+                               int64_t n, cca_error *err) {
+    batch b = {.converter = c, .tensor = t, .target = target, .out = out, .first = first, .n = n};
+    b.piece_rows = (n + MAX_PIECES - 1) / MAX_PIECES;
+    int64_t n_pieces = (n + b.piece_rows - 1) / b.piece_rows;
+    cca_workers_run(c->workers, n_pieces, convert_piece, &b);
     for (int64_t i = 0; i < n_pieces; i++) {
-        int64_t rows = cca_min(piece_rows, n - i * piece_rows);
-        z_off_t bytes = (z_off_t)((size_t)rows * target->row_bytes);
-        *crc = (uint32_t)crc32_combine(*crc, crcs[i], bytes);
+        if (b.bad[i] >= 0) return bad_row(&b, b.bad[i], err);
+        z_off_t bytes = (z_off_t)((size_t)rows_of_piece(&b, i) * target->row_bytes);
+        *crc = (uint32_t)crc32_combine(*crc, b.crcs[i], bytes);
     }
     return CCA_OK;
 }
@@ -159,19 +190,18 @@ static cca_status advance(progress *p, const char *tensor, uint64_t bytes, cca_e
     return CCA_OK;
 }
 
-static cca_status convert_tensor(cca_gguf_writer *w, const cca_source *source, int64_t index,
+static cca_status convert_tensor(cca_gguf_writer *w, const converter *c, int64_t index,
                                  const cca_target *target, uint8_t *chunk, uint32_t *crc,
                                  progress *p, cca_error *err) {
-    const cca_source_tensor *t = &source->tensors[index];
+    const cca_source_tensor *t = &c->source->tensors[index];
     int64_t step = chunk_rows(target);
     size_t source_row = 0;
     (void)cca_dtype_row_bytes(&source_row, t->type, t->cols); /* checked at layout */
-    int n_threads = p->options->n_threads;
     for (int64_t row = 0; row < t->rows; row += step) {
         int64_t n = cca_min(step, t->rows - row);
         size_t bytes = (size_t)n * target->row_bytes;
         uint64_t at = (uint64_t)row * target->row_bytes;
-        cca_status status = convert_rows(chunk, crc, source, t, target, row, n, n_threads, err);
+        cca_status status = convert_rows(chunk, crc, c, t, target, row, n, err);
         if (status == CCA_OK) {
             status = cca_gguf_writer_write(w, (uint64_t)index, at, chunk, bytes, err);
         }
@@ -194,23 +224,26 @@ cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_t
         if (bytes > chunk_bytes) chunk_bytes = bytes;
         p.total += targets[i].bytes;
     }
+    converter c;
+    cca_status status = converter_new(&c, source, options->n_threads, err);
+    if (status != CCA_OK) return status;
     uint8_t *chunk = malloc(chunk_bytes);
-    if (!chunk) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
-    cca_status status = CCA_OK;
+    if (!chunk) status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
     for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
         crcs[i] = 0;
-        status = convert_tensor(w, source, i, &targets[i], chunk, &crcs[i], &p, err);
+        status = convert_tensor(w, &c, i, &targets[i], chunk, &crcs[i], &p, err);
     }
     free(chunk);
+    converter_free(&c);
     return status;
 }
 
 /* --- reading back -------------------------------------------------------------------- */
 
 /* The first, the middle and the last row of a tensor must be what converting them gives. */
-static cca_status check_tensor(const cca_gguf *file, const cca_source *source, int64_t index,
+static cca_status check_tensor(const cca_gguf *file, const converter *c, int64_t index,
                                const cca_target *target, cca_error *err) {
-    const cca_source_tensor *t = &source->tensors[index];
+    const cca_source_tensor *t = &c->source->tensors[index];
     const cca_gguf_tensor *written = cca_gguf_tensor_at(file, (uint64_t)index);
     const char *name = cca_gguf_name(file);
     if (!written || strcmp(written->name, t->name) != 0 || written->type != target->type ||
@@ -225,7 +258,7 @@ static cca_status check_tensor(const cca_gguf *file, const cca_source *source, i
         uint32_t crc = 0;
         const uint8_t *there =
             (const uint8_t *)written->data + (size_t)sample[i] * target->row_bytes;
-        status = convert_rows(row, &crc, source, t, target, sample[i], 1, 1, err);
+        status = convert_rows(row, &crc, c, t, target, sample[i], 1, err);
         if (status == CCA_OK && memcmp(row, there, target->row_bytes) != 0) {
             status = cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, row %lld of tensor '%s' differs",
                               name, (long long)sample[i], t->name);
@@ -244,9 +277,13 @@ static cca_status check_file(const cca_gguf *file, const cca_source *source,
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, its checksums differ",
                         cca_gguf_name(file));
     }
+    converter c;
+    if (status == CCA_OK) status = converter_new(&c, source, 1, err);
+    if (status != CCA_OK) return status;
     for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
-        status = check_tensor(file, source, i, &targets[i], err);
+        status = check_tensor(file, &c, i, &targets[i], err);
     }
+    converter_free(&c);
     return status == CCA_OK ? cca_config_read(&config, file, err) : status;
 }
 

@@ -33,7 +33,7 @@ typedef struct cca_export_options {
     int64_t group_size;    /* 0: what the source says, if anything */
     int64_t window_size;
     int64_t ctx_size; /* trained length to write; 0: the source's (random: 131072) */
-    int n_threads;    /* 0: as many as OpenMP likes */
+    int n_threads;    /* 0: one a processor */
 
     void *user; /* passed to the two below, each of which may be NULL */
     /* Bytes of tensors written so far and in the end; tensor is the one under way. */
