@@ -19,7 +19,7 @@ ARCH   := $(shell uname -m)
 DEFINES  := -D_GNU_SOURCE -DCCA_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wvla
 CPPFLAGS += -I. $(DEFINES) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-CFLAGS   += -std=c17 $(OPT) -fopenmp -ffp-contract=fast $(WARN) -Wstrict-prototypes $(EXTRA)
+CFLAGS   += -std=c17 $(OPT) -pthread -ffp-contract=fast $(WARN) -Wstrict-prototypes $(EXTRA)
 CXXFLAGS += -std=c++17 $(OPT) $(WARN) $(EXTRA)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
 
@@ -40,7 +40,7 @@ TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 all cpu: $(BIN)
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
-	$(CXX) $(CFLAGS_LINK) -fopenmp $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -61,7 +61,7 @@ $(BUILD)/%.o: %.cc Makefile
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
-	$(CXX) -fopenmp $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
+	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
 
 test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
@@ -77,7 +77,8 @@ format:
 
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
-	clang-tidy --quiet $(filter %.c,$(SOURCES)) -- $(CPPFLAGS) -std=c17 -fopenmp
+	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -P2 -I{} clang-tidy --quiet {} -- \
+	    $(CPPFLAGS) -std=c17 -pthread
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem --suppress=invalidPointerCast \
 	    $(filter %.c,$(SOURCES))

@@ -5,9 +5,9 @@
 set -u
 cd "$(dirname "$0")/.."
 export CCA=${CCA:-./cca} LC_ALL=C.UTF-8
-export OMP_WAIT_POLICY=passive # threads that wait by spinning crawl on a machine with other work
 unset CCA_MODEL NO_COLOR
 
+limit=1800 # seconds a program may take before it counts as hanging
 passed=0 failed=0 skipped=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -32,7 +32,7 @@ add() { # name, exit status, passed, failed, skipped
 
 # A test that cannot run says "SKIP name: why" and then either calls skip() or returns.
 for program in "$@"; do
-    "$program" >"$log" 2>&1
+    timeout "$limit" "$program" >"$log" 2>&1
     status=$?
     said=$(count '^SKIP ')
     told=$(count '^\[  SKIPPED \] [^0-9]')
@@ -43,7 +43,7 @@ done
 
 for script in tests/cli/*.sh; do
     [ "$script" = tests/cli/lib.sh ] && continue
-    bash "$script" >"$log" 2>&1 </dev/null
+    timeout "$limit" bash "$script" >"$log" 2>&1 </dev/null
     status=$?
     add "$(basename "$script")" "$status" "$(count '^ok ')" "$(count '^FAIL ')" "$(count '^skip ')"
 done
