@@ -83,10 +83,6 @@ int64_t cli_position_limit(const context_options *options, const cca_engine *eng
 cca_status cli_check_length(const char *what, int64_t n, const context_options *options,
                             const cca_engine *engine, cca_error *err);
 
-/* The engine's options for ctx_size positions; CCA_USAGE for what it cannot do. */
-cca_status cli_session_options(cca_session_options *out, const context_options *options,
-                               int64_t ctx_size, cca_error *err);
-
 /* g and s of a run; 0 with full attention, which has neither. */
 int64_t cli_group_size(const context_options *options, const cca_engine *engine);
 int64_t cli_window_size(const context_options *options, const cca_engine *engine);
@@ -108,12 +104,13 @@ typedef struct cli_plan {
     uint64_t total;
 } cli_plan;
 
-/* Fills the plan; CCA_NO_MEMORY where it is over --mem-limit. */
-cca_status cli_plan_make(cli_plan *out, const cca_engine *engine,
-                         const cca_session_options *session, const context_options *options,
-                         cca_error *err);
-/* Prints it as the answer of --dry-run. */
-cca_status cli_plan_print(const cli_plan *plan, const output_options *options, cca_error *err);
+/* Plans and opens a session of ctx_size positions. With --dry-run the plan is printed instead, and
+ * *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also where the plan is over
+ * --mem-limit. */
+cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
+                            const context_options *context, const output_options *target,
+                            int64_t ctx_size, cca_error *err);
+
 /* {"weights", "cores", "window", "activations", "total", "peak"} in bytes; peak is what the
  * process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);

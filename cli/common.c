@@ -163,26 +163,7 @@ cca_status cli_check_length(const char *what, int64_t n, const context_options *
                     what, (long long)n, (long long)limit);
 }
 
-/* ---- the session ---- */
-
-cca_status cli_session_options(cca_session_options *out, const context_options *options,
-                               int64_t ctx_size, cca_error *err) {
-    bool k = strcmp(options->k_type, "q8_0") == 0;
-    if (k || strcmp(options->v_type, "q8_0") == 0)
-        return cca_fail(err, CCA_USAGE,
-                        "--cache-type-%c q8_0: this version keeps its cache in f32, f16 or bf16",
-                        k ? 'k' : 'v');
-    *out = cca_session_defaults();
-    out->ctx_size = ctx_size;
-    out->attn = options->attn;
-    out->group_size = options->group_size;
-    out->window_size = options->window_size;
-    out->k_type = options->k_type;
-    out->v_type = options->v_type;
-    out->chunk_size = options->chunk_size;
-    out->stop = signals_stop();
-    return CCA_OK;
-}
+/* ---- attention ---- */
 
 static bool is_full(const context_options *options) {
     return strcmp(options->attn, "full") == 0;
@@ -213,12 +194,13 @@ void cli_tell_attention(term *t, const context_options *options, const cca_engin
                         int64_t n_positions) {
     const cca_engine_facts *facts = cca_engine_info(engine);
     long long g = cli_group_size(options, engine), s = cli_window_size(options, engine);
+    bool named = facts->cca_keys || (options->group_size && options->window_size);
     if (is_full(options)) {
         term_detail(t, "full attention");
         return;
     }
     term_detail(t, "attention %s, g %lld, s %lld%s%s", options->attn, g, s,
-                facts->cca_keys ? "" : ", which the model file does not name",
+                named ? "" : ", which the model file does not name",
                 n_positions <= s ? "; inside the window this is full attention" : "");
     if (!facts->tuned && n_positions > s)
         term_warn(t,
@@ -235,23 +217,6 @@ cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t
 }
 
 /* ---- memory ---- */
-
-cca_status cli_plan_make(cli_plan *out, const cca_engine *engine,
-                         const cca_session_options *session, const context_options *options,
-                         cca_error *err) {
-    char total[TERM_SIZE_TEXT], limit[TERM_SIZE_TEXT];
-    *out =
-        (cli_plan){.ctx_size = session->ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
-    cca_status status = cca_session_measure(&out->session, engine, session, err);
-    if (status) return status;
-    out->total = out->weights + out->session.total;
-    if (options->mem_limit == 0 || out->total <= options->mem_limit) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY,
-                    "%lld positions take %s (%llu bytes), --mem-limit allows %s (%llu bytes)",
-                    (long long)out->ctx_size, term_size(total, out->total),
-                    (unsigned long long)out->total, term_size(limit, options->mem_limit),
-                    (unsigned long long)options->mem_limit);
-}
 
 json_t *cli_plan_json(const cli_plan *plan) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weights,
@@ -278,7 +243,7 @@ static void print_table(output *out, const cli_plan *plan) {
     }
 }
 
-cca_status cli_plan_print(const cli_plan *plan, const output_options *options, cca_error *err) {
+static cca_status print_plan(const cli_plan *plan, const output_options *options, cca_error *err) {
     output out;
     cca_status status = output_open(&out, options->file, err);
     if (status) return status;
@@ -288,4 +253,53 @@ cca_status cli_plan_print(const cli_plan *plan, const output_options *options, c
     else
         print_table(&out, plan);
     return output_close(&out, true, err);
+}
+
+/* ---- the session ---- */
+
+static cca_status session_options(cca_session_options *out, const context_options *options,
+                                  int64_t ctx_size, cca_error *err) {
+    bool k = strcmp(options->k_type, "q8_0") == 0;
+    if (k || strcmp(options->v_type, "q8_0") == 0)
+        return cca_fail(err, CCA_USAGE,
+                        "--cache-type-%c q8_0: this version keeps its cache in f32, f16 or bf16",
+                        k ? 'k' : 'v');
+    *out = cca_session_defaults();
+    out->ctx_size = ctx_size;
+    out->attn = options->attn;
+    out->group_size = options->group_size;
+    out->window_size = options->window_size;
+    out->k_type = options->k_type;
+    out->v_type = options->v_type;
+    out->chunk_size = options->chunk_size;
+    out->stop = signals_stop();
+    return CCA_OK;
+}
+
+static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *err) {
+    char total[TERM_SIZE_TEXT], most[TERM_SIZE_TEXT];
+    if (limit == 0 || plan->total <= limit) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "%lld positions take %s (%llu bytes), --mem-limit allows %s (%llu bytes)",
+                    (long long)plan->ctx_size, term_size(total, plan->total),
+                    (unsigned long long)plan->total, term_size(most, limit),
+                    (unsigned long long)limit);
+}
+
+cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
+                            const context_options *context, const output_options *target,
+                            int64_t ctx_size, cca_error *err) {
+    cca_session_options options;
+    *out = NULL;
+    *plan = (cli_plan){.ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
+    cca_status status = session_options(&options, context, ctx_size, err);
+    if (!status) status = cca_session_measure(&plan->session, engine, &options, err);
+    plan->total = plan->weights + plan->session.total;
+    if (!status && context->dry_run) status = print_plan(plan, target, err);
+    if (!status) status = check_memory(plan, context->mem_limit, err);
+    if (status || context->dry_run) return status;
+    status = cca_session_new(out, engine, &options, err);
+    if (status != CCA_NO_MEMORY) return status;
+    return cca_fail(err, status, "no memory for %lld positions, %llu bytes; -c and -n bound them",
+                    (long long)ctx_size, (unsigned long long)plan->session.total);
 }

@@ -66,6 +66,7 @@ typedef struct generation {
     int64_t limit; /* most tokens of prompt and answer together */
     int64_t n_generated, n_decoded;
     const char *stop_reason;
+    double started; /* the clock at the start of prefill */
     double load_s, prefill_s, ttft_s, decode_s;
 } generation;
 
@@ -192,11 +193,11 @@ static cca_status open_model(generation *g, cca_error *err) {
 static cca_status prefill(generation *g, cca_error *err) {
     cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &g->term};
     int64_t n = (int64_t)g->prompt.n;
-    double start = term_seconds();
+    g->started = term_seconds();
     term_start(&g->term, "prefill", TERM_TOKENS, n);
     cca_status status = cca_session_eval(g->session, g->prompt.ids, n, &options, err);
     term_done(&g->term);
-    g->prefill_s = g->ttft_s = term_seconds() - start;
+    g->prefill_s = g->ttft_s = term_seconds() - g->started;
     if (status == CCA_INTERRUPTED)
         return cca_fail(err, status, "interrupted in prefill, after %lld of %lld tokens",
                         (long long)cca_session_pos(g->session), (long long)n);
@@ -227,38 +228,35 @@ static cca_status take_token(generation *g, int32_t id, cca_error *err) {
     size_t size;
     const char *bytes = cca_tokenizer_bytes(&size, g->tok, id, false);
     cca_sampler_accept(g->sampler, id);
-    g->n_generated++;
+    if (g->n_generated++ == 0) g->ttft_s = term_seconds() - g->started;
     return answer_add(&g->answer, bytes, size, err);
+}
+
+/* One token more, or the reason why there is none. */
+static cca_status step(generation *g, int32_t *id, cca_error *err) {
+    g->stop_reason = bound_reached(g);
+    if (g->stop_reason) return CCA_OK;
+    cca_status status = next_token(g, id, err);
+    if (status) return status;
+    if (!g->o->ignore_eos && cca_tokenizer_is_end(g->tok, *id)) {
+        g->stop_reason = "end";
+        return CCA_OK;
+    }
+    status = take_token(g, *id, err);
+    if (g->answer.stopped) g->stop_reason = "stop";
+    return status;
 }
 
 static cca_status decode(generation *g, cca_error *err) {
     int32_t id = -1;
-    double start = term_seconds();
-    double first = start;
     cca_status status = CCA_OK;
-    while (!status && !(g->stop_reason = bound_reached(g))) {
-        status = next_token(g, &id, err);
-        if (status == CCA_INTERRUPTED) {
-            status = CCA_OK; /* what is written stays; the flag ends the loop */
-            continue;
-        }
-        if (status) break;
-        if (g->n_generated == 0) {
-            first = term_seconds();
-            g->ttft_s += first - start;
-        }
-        if (!g->o->ignore_eos && cca_tokenizer_is_end(g->tok, id)) {
-            g->stop_reason = "end";
-            break;
-        }
-        status = take_token(g, id, err);
-        if (g->answer.stopped) {
-            g->stop_reason = "stop";
-            break;
-        }
+    while (!status && !g->stop_reason) status = step(g, &id, err);
+    if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */
+        g->stop_reason = "interrupted";
+        status = CCA_OK;
     }
     if (!status) status = answer_end(&g->answer, err);
-    g->decode_s = term_seconds() - first;
+    g->decode_s = term_seconds() - g->started - g->ttft_s;
     return status;
 }
 
@@ -325,26 +323,9 @@ static cca_status write_answer(generation *g, cca_error *err) {
     return status;
 }
 
-static cca_status generate(generation *g, const input_text *text, cca_error *err) {
-    cca_session_options session;
-    cca_status status = make_prompt(g, text, err);
-    if (status) return status;
-    int64_t n_positions = positions_needed(g);
-    if (g->o->n_predict < 0) g->limit = n_positions;
-    status = cli_session_options(&session, &g->o->context, n_positions, err);
-    if (status) return status;
-    status = cli_plan_make(&g->plan, g->engine, &session, &g->o->context, err);
-    if (g->o->context.dry_run && g->plan.total > 0) {
-        cca_status printed = cli_plan_print(&g->plan, &g->o->output, err);
-        return status ? status : printed;
-    }
-    if (!status) status = make_sampler(g, err);
-    if (!status) status = list_end_ids(g, err);
-    if (!status) status = cca_session_new(&g->session, g->engine, &session, err);
-    if (status) return status;
-
+static cca_status run_session(generation *g, cca_error *err) {
     cli_tell_attention(&g->term, &g->o->context, g->engine, (int64_t)g->prompt.n);
-    status = output_open(&g->out, g->o->output.file, err);
+    cca_status status = output_open(&g->out, g->o->output.file, err);
     if (!status) status = prefill(g, err);
     bool prefilled = !status;
     if (!status) status = write_answer(g, err);
@@ -354,6 +335,19 @@ static cca_status generate(generation *g, const input_text *text, cca_error *err
     if (!closed || status) return status;
     *err = close_error;
     return closed;
+}
+
+static cca_status generate(generation *g, const input_text *text, cca_error *err) {
+    cca_status status = make_prompt(g, text, err);
+    if (status) return status;
+    int64_t n_positions = positions_needed(g);
+    if (g->o->n_predict < 0) g->limit = n_positions;
+    status = make_sampler(g, err);
+    if (!status) status = list_end_ids(g, err);
+    if (!status)
+        status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
+                                  n_positions, err);
+    return status || !g->session ? status : run_session(g, err);
 }
 
 static void free_all(generation *g) {

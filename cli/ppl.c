@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/ppl_report.h"
+#include "workers.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -65,7 +66,8 @@ typedef struct ppl_run {
     ppl_window window; /* under way */
     int64_t evaluated; /* positions of the windows before it */
     int32_t *ids;      /* its tokens, [totals.largest] */
-    float *logits;     /* [TILE_ROWS][vocab_size] */
+    cca_workers *workers;
+    float *logits; /* [TILE_ROWS][vocab_size] */
 } ppl_run;
 
 /* ---- the text ---- */
@@ -223,19 +225,31 @@ static uint64_t bytes_of(const ppl_run *r, int64_t token) {
     return next - r->tokens.offsets[token];
 }
 
+typedef struct nats_job {
+    const float *logits;
+    int64_t vocab_size;
+    const int32_t *ids;
+    double nats[TILE_ROWS];
+} nats_job;
+
+static void score_row(void *context, int64_t row, int thread) {
+    nats_job *job = context;
+    (void)thread;
+    job->nats[row] = ppl_nats(job->logits + row * job->vocab_size, job->vocab_size, job->ids[row]);
+}
+
 /* Row k of logits tells about the token after position pos + k. */
 static void score_rows(ppl_run *r, const float *logits, int64_t pos, int64_t n) {
-    double nats[TILE_ROWS];
-    int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
-#pragma omp parallel for num_threads(cca_engine_info(r->engine)->n_threads)
-    for (int64_t k = 0; k < n; k++)
-        nats[k] = ppl_nats(logits + k * vocab_size, vocab_size, r->ids[pos + k + 1]);
+    nats_job job = {.logits = logits,
+                    .vocab_size = cca_engine_info(r->engine)->vocab_size,
+                    .ids = r->ids + pos + 1};
+    cca_workers_run(r->workers, n, score_row, &job);
     for (int64_t k = 0; k < n; k++) {
         int64_t token = r->window.begin + pos + k + 1 - r->window.bos;
-        ppl_stats_add(&r->report.stats, pos + k + 1, nats[k], bytes_of(r, token));
+        ppl_stats_add(&r->report.stats, pos + k + 1, job.nats[k], bytes_of(r, token));
         if (r->o->nll_out)
             output_printf(&r->nll_out, "%" PRIu64 " %" PRId32 " %.9g\n", r->tokens.offsets[token],
-                          r->tokens.ids[token], nats[k]);
+                          r->tokens.ids[token], job.nats[k]);
     }
 }
 
@@ -299,11 +313,12 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
     }
     term_done(&r->term);
     r->report.eval_s = term_seconds() - start;
-    if (status != CCA_INTERRUPTED) return status;
-    return cca_fail(err, status,
-                    "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",
-                    (long long)r->report.stats.all.n, (long long)r->report.totals.scored,
-                    ppl_perplexity(&r->report.stats.all));
+    const ppl_sums *all = &r->report.stats.all;
+    if (status == CCA_INTERRUPTED && all->n > 0)
+        cca_fail(err, status,
+                 "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",
+                 (long long)all->n, (long long)r->report.totals.scored, ppl_perplexity(all));
+    return status;
 }
 
 static void last_line(ppl_run *r) {
@@ -337,36 +352,20 @@ static cca_status close_outputs(ppl_run *r, cca_status status, cca_error *err) {
     return status;
 }
 
-static cca_status open_session(ppl_run *r, const cca_session_options *options, cca_error *err) {
+static cca_status run_session(ppl_run *r, cca_error *err) {
     size_t floats = (size_t)cca_engine_info(r->engine)->vocab_size * TILE_ROWS;
-    cca_status status = cca_session_new(&r->session, r->engine, options, err);
-    if (status) return status;
     cli_tell_attention(&r->term, &r->o->context, r->engine, r->report.totals.largest);
     r->ids = calloc((size_t)r->report.totals.largest, sizeof *r->ids);
     r->logits = calloc(floats, sizeof *r->logits);
-    return r->ids && r->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
-}
-
-/* The plan first; then, unless only that was asked for, the numbers. */
-static cca_status measure(ppl_run *r, cca_error *err) {
-    const context_options *context = &r->o->context;
-    ppl_report *report = &r->report;
-    cca_session_options session;
-    cca_status status = cli_session_options(&session, context, report->totals.largest, err);
-    if (status) return status;
-    status = cli_plan_make(&report->plan, r->engine, &session, context, err);
-    if (context->dry_run && report->plan.total > 0) {
-        cca_status printed = cli_plan_print(&report->plan, &r->o->output, err);
-        return status ? status : printed;
-    }
-    if (!status) status = open_session(r, &session, err);
-    if (status) return status;
-    status = open_outputs(r, err);
+    r->workers = cca_workers_new(cca_engine_info(r->engine)->n_threads);
+    if (!r->ids || !r->logits || !r->workers)
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
+    cca_status status = open_outputs(r, err);
     if (!status) status = run_windows(r, err);
     if (!status && r->o->output.json)
-        output_json(&r->out, ppl_report_json(report, r->term.warnings));
+        output_json(&r->out, ppl_report_json(&r->report, r->term.warnings));
     else if (!status)
-        ppl_report_print(&r->out, report);
+        ppl_report_print(&r->out, &r->report);
     status = close_outputs(r, status, err);
     if (!status) last_line(r);
     return status;
@@ -382,9 +381,13 @@ static cca_status run(const void *options, cca_error *err) {
     r.report.engine = r.engine;
     if (!status) status = make_tokens(&r, err);
     if (!status) status = make_layout(&r, err);
-    if (!status) status = measure(&r, err);
+    if (!status)
+        status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
+                                  r.report.totals.largest, err);
+    if (!status && r.session) status = run_session(&r, err);
     free(r.ids);
     free(r.logits);
+    cca_workers_free(r.workers);
     cca_session_free(r.session);
     cca_tokens_free(&r.tokens);
     cca_engine_close(r.engine);
