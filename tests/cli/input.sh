@@ -20,6 +20,7 @@ expect 0 '--invalid-utf8 replace' tokenize -m "$stories" -f "$work/bad" --invali
 expect 0 '--invalid-utf8 bytes' tokenize -m "$stories" -f "$work/bad" --invalid-utf8 bytes --check
 expect 0 'a bad byte is one byte token' tokenize -m "$stories" -f "$work/bad" --invalid-utf8 bytes --pieces
 stdout_has 'at its offset' '^258	9	<0xFF>$'
+stdout_has 'and the text behind it at its own' '^[0-9]+	10	'
 
 printf 'a\0b\0' >"$work/nul"
 expect 0 'NUL bytes' tokenize -m "$stories" -f "$work/nul" --check

@@ -19,8 +19,8 @@ wait_for_status() { # pattern, file, process
 }
 
 for signal in INT TERM; do
-    [ "$signal" = INT ] && wanted=130 || wanted=143
-    "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 \
+    [ "$signal" = INT ] && wanted=130 to=- || wanted=143 to=$work/unfinished
+    "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 -o "$to" --progress bar \
         >"$work/out" 2>"$work/err" &
     pid=$!
     check "SIGUSR1 prints a status line ($signal)" wait_for_status '^prefill [0-9]*/[0-9]* tokens' "$work/err" "$pid"
@@ -30,6 +30,9 @@ for signal in INT TERM; do
     check "SIG$signal in prefill is exit $wanted" test "$code" = "$wanted"
     stderr_has "SIG$signal says how far it came" 'interrupted in prefill, after [0-9]+ of [0-9]+ tokens'
     stdout_empty "SIG$signal leaves no text"
+    check "SIG$signal leaves no file" test -z "$(find "$work" -name 'unfinished*')"
+    check "no control characters off a terminal ($signal)" \
+        bash -c '! grep -q "[[:cntrl:]]" "$0"' "$work/err"
 done
 
 "$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' --temp 0 \
