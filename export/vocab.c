@@ -60,7 +60,7 @@ cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
             int size = snprintf(text, PAD_BYTES, "[PAD%lld]", (long long)i);
             vocab->pieces[i] = (cca_gguf_string){text, (size_t)size};
             vocab->scores[i] = -10000;
-            vocab->types[i] = CCA_PIECE_UNUSED;
+            vocab->types[i] = CCA_SPM_UNUSED;
         }
         vocab->n = n;
     }

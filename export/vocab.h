@@ -14,23 +14,14 @@
 #include "export/gguf_write.h"
 #include "export/source.h"
 #include "mapping.h"
-
-/* What a piece is; the numbers are those of SentencePiece and of GGUF. */
-typedef enum cca_piece_type {
-    CCA_PIECE_NORMAL = 1,
-    CCA_PIECE_UNKNOWN = 2,
-    CCA_PIECE_CONTROL = 3,
-    CCA_PIECE_USER = 4,
-    CCA_PIECE_UNUSED = 5,
-    CCA_PIECE_BYTE = 6,
-} cca_piece_type;
+#include "spm.h"
 
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */
     int64_t n;
     cca_gguf_string *pieces; /* n each */
     float *scores;
-    int32_t *types;
+    int32_t *types;             /* cca_spm_type */
     int32_t bos, eos, unk, pad; /* -1: none */
     bool dummy_prefix, remove_extra_spaces;
     bool is_bpe;

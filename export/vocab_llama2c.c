@@ -51,13 +51,13 @@ static bool is_text(const entry *e, const char *text) {
     return e->size == strlen(text) && memcmp(e->bytes, text, e->size) == 0;
 }
 
-static cca_piece_type type_of(const entry *e, int64_t id) {
+static cca_spm_type type_of(const entry *e, int64_t id) {
     char byte[8];
-    if (id == UNK) return CCA_PIECE_UNKNOWN;
-    if (id == BOS || id == EOS) return CCA_PIECE_CONTROL;
-    if (id >= FIRST_BYTE + N_BYTES) return CCA_PIECE_NORMAL;
+    if (id == UNK) return CCA_SPM_UNKNOWN;
+    if (id == BOS || id == EOS) return CCA_SPM_CONTROL;
+    if (id >= FIRST_BYTE + N_BYTES) return CCA_SPM_NORMAL;
     snprintf(byte, sizeof byte, "<0x%02X>", (unsigned)(id - FIRST_BYTE));
-    return is_text(e, byte) ? CCA_PIECE_BYTE : CCA_PIECE_NORMAL;
+    return is_text(e, byte) ? CCA_SPM_BYTE : CCA_SPM_NORMAL;
 }
 
 static cca_status check_special(const cca_vocab *vocab, const entry *e, int64_t id,
