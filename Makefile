@@ -13,7 +13,7 @@ CXX    := g++
 endif
 OPT    ?= -O3 -g
 EXTRA  ?=
-PKGS   := sentencepiece jansson zlib
+PKGS   := sentencepiece jansson zlib libpcre2-8 libutf8proc
 ARCH   := $(shell uname -m)
 
 DEFINES  := -D_GNU_SOURCE -DCCA_VERSION='"$(VERSION)"'

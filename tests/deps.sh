@@ -17,6 +17,8 @@ need pkg-config command -v pkg-config
 need libsentencepiece-dev pkg-config --exists sentencepiece
 need libjansson-dev pkg-config --exists jansson
 need zlib1g-dev pkg-config --exists zlib
+need libpcre2-dev pkg-config --exists libpcre2-8
+need libutf8proc-dev pkg-config --exists libutf8proc
 need libcmocka-dev pkg-config --exists cmocka
 
 [ ${#missing[@]} -eq 0 ] && exit 0
