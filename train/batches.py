@@ -36,6 +36,7 @@ class Rows:
     def __init__(self, corpus, tokenizer):
         self.corpus = corpus
         self.spm = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+        self.newline_id = self.spm.piece_to_id("<0x0A>")
         self.asking = self.encode(questions.ASK)
         self.asking_joined = self.encode(questions.ASK.rstrip(" "))
         self.answering = self.encode(questions.ANSWER)
@@ -51,7 +52,7 @@ class Rows:
         start = self.start(rng, length)
         asked = [(i, *found) for i, fact in enumerate(facts) if (found := questions.ask(rng, fact, facts))]
         if extras:
-            asked = [a for a in asked if rng.random() < 0.85]
+            asked = [a for a in asked if rng.random() < 0.85] or asked
         document_of = self.headers(rng, start, length)
         if extras:
             asked += self.extras(rng, start, length // 2, document_of)

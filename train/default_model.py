@@ -76,7 +76,7 @@ class Run:
         if args.resume and (self.out / "checkpoint.pt").exists():
             self.restore()
         if self.device.type == "cuda":
-            self.model.compile()
+            self.model.compile_parts()
         count = sum(p.numel() for p in self.model.parameters())
         self.log(f"{count} parameters on {self.device}, step {self.step}, progress {self.progress():.3f}")
 
@@ -103,7 +103,7 @@ class Run:
         return self.stages[min(int(np.searchsorted(ends, progress, "right")), len(self.stages) - 1)]
 
     def rate(self, progress):
-        warm = min(1.0, (self.step - self.first_step + 1) / WARM_UP)
+        warm = min(1.0, (self.step + 1) / WARM_UP)
         return self.args.lr * warm * min(1.0, max(0.0, 1 - progress) / DECAY)
 
     # --- training ---
@@ -212,7 +212,7 @@ class Run:
         for o, s in zip(self.optimisers, state["optimisers"]):
             o.load_state_dict(s)
         self.step, self.before = state["step"], state["spent"]
-        self.first_step = self.step if self.args.steps else self.first_step
+        self.first_step = self.step
 
 
 def matches(right, kinds):

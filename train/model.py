@@ -100,7 +100,7 @@ class Layer(nn.Module):
         return rotate(q, cos, sin), rotate(k, cos, sin), v.contiguous()
 
     def after(self, x, attended):
-        x = x + linear(attended.reshape(len(x), -1), self.self_attn.o_proj.weight)
+        x = x + linear(attended, self.self_attn.o_proj.weight)
         h = linear(self.post_attention_layernorm(x), self.mlp.gate_proj.weight, self.mlp.up_proj.weight)
         gate, up = h.chunk(2, -1)
         return x + linear(F.silu(gate) * up, self.mlp.down_proj.weight)
@@ -116,8 +116,8 @@ class Llama(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.tables = {}
 
-    def compile(self):
-        """Compile what is fixed per token; attention has its own compiled form."""
+    def compile_parts(self):
+        """Compile what is done to each token; attention has its own compiled form."""
         for layer in self.layers:
             layer.before = torch.compile(layer.before, dynamic=False)
             layer.after = torch.compile(layer.after, dynamic=False)
@@ -136,7 +136,8 @@ class Llama(nn.Module):
         x = self.embed_tokens(ids).view(batch * length, -1).to(dtype)
         for layer in self.layers:
             q, k, v = (t.view(batch, length, -1, t.shape[-1]).transpose(1, 2) for t in layer.before(x, cos, sin))
-            x = layer.after(x, cca.attention(q, k, v, group_size, window_size).transpose(1, 2))
+            attended = cca.attention(q, k, v, group_size, window_size).transpose(1, 2)
+            x = layer.after(x, attended.reshape(batch * length, -1))
         return x
 
     def logits(self, x):

@@ -1,0 +1,235 @@
+"""Models, rows and runs. Run with: python3 -m pytest train
+
+Uses the float64 reference and the books beside the repository, where they are; else those tests
+are skipped."""
+import importlib.util
+import io
+import json
+import random
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+
+import batches
+import books
+import default_model
+import model as llama
+import optimiser
+import questions
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+TEXT = (
+    "Nothing moved in the street but {a} and the rain. He thought of {b}, and then of nothing. Why had she come? "
+    "It was {c} who knew; nobody asked.\n\nThe lamp went out. They waited, as {a} had said, for the morning.\n\n"
+)
+
+
+def reference():
+    path = SHARED / "oracle" / "reference.py"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    spec = importlib.util.spec_from_file_location("reference", path)
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["reference"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """A tar of small books and a tokenizer of it: (books.tar.xz, tokenizer.model)."""
+    folder, rng = tmp_path_factory.mktemp("shelf"), random.Random(5)
+    with tarfile.open(folder / "books.tar.xz", "w:xz") as tar:
+        for i in range(6):
+            slots = questions.Slots(rng)
+            body = "".join(TEXT.format(a=slots.person(), b=slots.thing(), c=slots.person()) for _ in range(60))
+            data = (books.header(f"Book {i}", slots.person(), slots.year()) + body).encode()
+            info = tarfile.TarInfo(f"{i}.txt")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for b in books.read(folder / "books.tar.xz") for line in b.text.split("\n") if line),
+        model_writer=out, model_type="bpe", vocab_size=512, byte_fallback=True, split_digits=True, minloglevel=2,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
+        add_dummy_prefix=False, pad_id=-1,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(out.getvalue())
+    return folder / "books.tar.xz", folder / "tokenizer.model"
+
+
+@pytest.fixture(scope="session")
+def rows(shelf):
+    return batches.Rows(books.encode(books.read(shelf[0]), str(shelf[1])), shelf[1])
+
+
+@pytest.fixture
+def small(tmp_path, shelf):
+    """A saved model with random weights: (model, folder)."""
+    torch.manual_seed(3)
+    net = llama.Llama(llama.Config(32, 64, 2, 4, 2, 8, 512, max_position_embeddings=2048))
+    for p in net.parameters():
+        torch.nn.init.normal_(p, 1.0 if p.ndim == 1 else 0.0, 0.2)
+    llama.save(tmp_path / "m", net, 4, 16, shelf[1])
+    return net, tmp_path / "m"
+
+
+IDS = torch.tensor([1] + [(i * 37) % 500 + 3 for i in range(89)])
+
+
+@pytest.mark.parametrize("g,s", [(None, None), (4, 16), (8, 8)])
+def test_model_equals_the_reference(small, g, s):
+    net, folder = small
+    wanted = reference().load_hf(folder).forward(IDS.numpy(), g, s)
+    with torch.no_grad():
+        logits = net.logits(net(IDS[None], g or 1, s or 1))
+    np.testing.assert_allclose(logits.numpy(), wanted, atol=2e-4 * np.abs(wanted).max())
+
+
+def test_model_equals_transformers(small):
+    transformers = pytest.importorskip("transformers")
+    net, folder = small
+    other = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(net.logits(net(IDS[None])), other(IDS[None]).logits[0], atol=1e-4, rtol=1e-4)
+
+
+def test_shards_hold_the_same_weights(small, tmp_path, shelf):
+    net, folder = small
+    llama.save(tmp_path / "shards", net, 4, 16, shelf[1], shard_bytes=20000)
+    index = json.loads((tmp_path / "shards" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1 and not (tmp_path / "shards" / "model.safetensors").exists()
+    for a, b in ((llama.load(tmp_path / "shards"), net), (llama.load(folder), net)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    assert json.loads((folder / "config.json").read_text())["cca"] == {"group_size": 4, "window_size": 16, "tuned": True}
+
+
+def test_orthogonalise():
+    x = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(1))
+    for y in (optimiser.orthogonalise(x), optimiser.orthogonalise(x.transpose(1, 2))):
+        singular = torch.linalg.svdvals(y)
+        assert singular.min() > 0.3 and singular.max() < 1.3
+
+
+def test_every_statement_has_the_slots_that_are_asked_for():
+    assert len(questions.KINDS) > 50
+    for kind in questions.KINDS:
+        needed = {s for answer, question in kind.asks for s in [answer, *questions.slots(question)]}
+        for statement in kind.statements:
+            assert needed <= set(questions.slots(statement)), statement
+
+
+def test_a_question_fits_one_fact_only():
+    rng = random.Random(7)
+    for _ in range(50):
+        facts = [questions.plant(rng) for _ in range(60)]
+        seen = {}
+        for fact in facts:
+            if found := questions.ask(rng, fact, facts):
+                assert seen.setdefault(found[0], fact) is fact
+                assert found[1].lower() in fact.statement.lower()
+
+
+def test_reading_keeps_every_byte(shelf, rows):
+    text = "".join(b.text for b in books.read(shelf[0]))
+    ids = [int(i) for i in rows.corpus.ids if i != 2]
+    assert rows.spm.decode(ids) == text
+    assert len(rows.corpus.starts) == 7 and rows.corpus.ids[rows.corpus.bodies[0] - 1] == rows.newline_id
+
+
+@pytest.mark.parametrize("length", [256, 512, 2048])
+def test_rows(rows, length):
+    rng = random.Random(length)
+    for _ in range(40):
+        ids, kinds, depths = rows.row(rng, length)
+        assert len(ids) == len(kinds) == length and kinds[-1] == batches.ANSWER
+        text = rows.spm.decode([int(i) for i in ids if i > 2])
+        document, *asked = text.split("\n\nQuestion: ")
+        assert len(asked) == len(depths)
+        for part in asked:
+            answer = part.split("\nAnswer: ")[1]
+            assert answer.endswith("\n") and answer.strip().lower() in document.lower()
+
+
+def test_planted_ids_are_those_of_the_whole_text(rows):
+    rng = random.Random(2)
+    for _ in range(30):
+        ids, kinds, _ = rows.row(rng, 512, 4, extras=False)
+        end = np.flatnonzero(kinds == batches.ANSWER)[0]
+        document = ids[: end - len(rows.answering)]
+        begin = int(np.flatnonzero(document == rows.newline_id)[0])
+        cut = max(np.flatnonzero(document == rows.newline_id))
+        document = [int(i) for i in document[begin : cut + 1] if i > 2]
+        assert rows.spm.encode(rows.spm.decode(document)) == document or 2 in ids
+
+
+def test_batches_depend_on_their_number_alone(rows):
+    first = batches.Batches(rows, 1024, [(256, 0.5), (512, 0.5)], seed=4)
+    later = batches.Batches(rows, 1024, [(256, 0.5), (512, 0.5)], seed=4, first=3)
+    for a, b in zip(first[3], later[0]):
+        assert torch.equal(a, b)
+    ids, kinds = first[0]
+    assert ids.shape[1] == kinds.shape[1] + 1 and kinds.numel() == 1024 and (ids[:, 0] == 1).all()
+
+
+def run(shelf, out, *more):
+    args = ["--books", shelf[0], "--valid", shelf[0], "--tokenizer", shelf[1], "-o", out, "--tiny"]
+    args += ["--batch", "1024", "--workers", "0", "--every", "1", *more]
+    made = default_model.Run(default_model.arguments([str(a) for a in args]))
+    made.train()
+    return made
+
+
+def test_a_resumed_run_is_the_same(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(default_model, "TINY_CONFIG", llama.Config(16, 32, 1, 2, 1, 8, 512))
+    whole = run(shelf, tmp_path / "a", "--steps", "8")
+    stopped = default_model.Run.progress
+    monkeypatch.setattr(default_model.Run, "progress", lambda self: 1.0 if self.step == 5 else stopped(self))
+    run(shelf, tmp_path / "b", "--steps", "8")
+    monkeypatch.setattr(default_model.Run, "progress", stopped)
+    resumed = run(shelf, tmp_path / "b", "--steps", "8", "--resume")
+    assert resumed.step == whole.step == 8
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
+    resumed.finish()
+    assert "facts by depth" in (tmp_path / "b" / "log.txt").read_text()
+    again = run(shelf, tmp_path / "c", "--steps", "8", "--init", tmp_path / "a" / "model", "--begin", "0.75")
+    assert again.step == 2
+
+
+@pytest.mark.parametrize("kind,only", [("llama", "all"), ("llama", "attention"), ("qwen2", "attention")])
+def test_finetune(tmp_path, shelf, kind, only):
+    transformers = pytest.importorskip("transformers")
+    import finetune
+
+    make = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[kind]
+    config = make(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=512, max_position_embeddings=512, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "in")
+    (tmp_path / "in" / "tokenizer.model").write_bytes(shelf[1].read_bytes())
+    (tmp_path / "text").write_text(books.read(shelf[0])[0].text)
+    finetune.main(
+        f"{tmp_path / 'in'} {tmp_path / 'out'} --text {tmp_path / 'text'} --valid {tmp_path / 'text'} --only {only} -g 4 -w 16 "
+        f"--length 128 --rows 2 --steps 4 --lr 1e-2 --every 1 --dtype float32".split()
+    )
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert settings["cca"] == {"group_size": 4, "window_size": 16, "tuned": True} and settings["model_type"] == kind
+    assert (tmp_path / "out" / "tokenizer.model").exists()
+    before, after = (transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f).state_dict() for f in ("in", "out"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    attention = {name for name in before if ".self_attn." in name}
+    assert changed == attention if only == "attention" else changed == set(before)
+    if kind == "llama":
+        tuned = finetune.load(tmp_path / "out", 4, 16)
+        wanted = reference().load_hf(tmp_path / "out").forward(IDS.numpy(), 4, 16)
+        with torch.no_grad():
+            np.testing.assert_allclose(tuned(IDS[None]).logits[0].numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
