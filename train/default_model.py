@@ -48,7 +48,6 @@ PLAIN = 0.3  # share of rows without questions
 WARM_UP = 200  # steps
 DECAY = 0.5  # share of the run in which the learning rate falls to zero
 SHARD = 15 << 20  # bytes, so that the parts of the model are easily copied
-RESERVE = 75  # seconds kept for the last evaluation
 
 
 class Run:
@@ -89,7 +88,7 @@ class Run:
     # --- progress: in steps, if their number is given, else in seconds ---
 
     def budget(self):
-        return self.args.steps or self.args.minutes * 60 - RESERVE
+        return self.args.steps or self.args.minutes * 60 - self.args.reserve
 
     def spent(self):
         new = self.step - self.first_step if self.args.steps else time.monotonic() - self.began
@@ -228,10 +227,11 @@ def arguments(argv=None):
     p.add_argument("--tokenizer", required=True, help="SentencePiece model")
     p.add_argument("-o", "--out", required=True)
     p.add_argument("--minutes", type=float, default=20, help="for everything, the last evaluation included")
+    p.add_argument("--reserve", type=float, default=75, help="seconds of them kept for the last evaluation")
     p.add_argument("--steps", type=int, default=0, help="so many steps instead")
     p.add_argument("--batch", type=int, default=131072, help="tokens")
-    p.add_argument("--lr", type=float, default=3e-3)
-    p.add_argument("--weight-decay", type=float, default=0.2)
+    p.add_argument("--lr", type=float, default=5e-3)
+    p.add_argument("--weight-decay", type=float, default=0.1)
     p.add_argument("--answer-weight", type=float, default=1.0, help="of the loss of answers; that of text is 1")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--workers", type=int, default=14, help="processes that make batches; 0: none")
