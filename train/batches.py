@@ -86,14 +86,15 @@ class Rows:
         return [rng.choice(names)] if names else []
 
     def start(self, rng, length):
-        """Where a piece begins: mostly a line, often a book."""
+        """Where a piece begins: a line, or a book, but not so often that the first pages of the
+        books are seen many times more than the rest."""
         c = self.corpus
         latest = max(0, len(c.ids) - length - 256)
-        heads = np.searchsorted(c.starts, latest, "right")
-        if rng.random() < 0.2 and heads:
-            return int(c.starts[rng.randrange(int(heads))])
-        lines = np.searchsorted(c.lines, latest, "right")
-        return int(c.lines[rng.randrange(int(lines))]) if lines else 0
+        heads = int(np.searchsorted(c.starts[:-1], latest, "right"))
+        if heads and rng.random() < min(0.2, 2 * heads * length / len(c.ids)):
+            return int(c.starts[rng.randrange(heads)])
+        line = int(np.searchsorted(c.lines, rng.randint(0, latest), "right")) - 1
+        return int(c.lines[line]) if line >= 0 else 0
 
     def headers(self, rng, start, length):
         """{book: (title, author, year)} of the books that begin in the piece. Half of them are made

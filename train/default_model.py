@@ -30,12 +30,12 @@ class Stage:
 
 WINDOW = 256
 STAGES = [
-    Stage(0.16, 1, [(1024, 1)]),
-    Stage(0.10, 4, [(4096, 1)]),
-    Stage(0.10, 8, [(8192, 1)]),
+    Stage(0.14, 1, [(1024, 1)]),
+    Stage(0.08, 4, [(4096, 1)]),
+    Stage(0.08, 8, [(8192, 1)]),
     Stage(0.30, 16, [(2048, 0.2), (8192, 0.7), (32768, 0.1)]),
-    Stage(0.20, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
-    Stage(0.14, 16, [(2048, 0.1), (8192, 0.3), (32768, 0.3), (131072, 0.3)]),
+    Stage(0.22, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
+    Stage(0.18, 16, [(2048, 0.1), (8192, 0.3), (32768, 0.3), (131072, 0.3)]),
 ]
 CONFIG = llama.Config()
 
@@ -227,11 +227,11 @@ def arguments(argv=None):
     p.add_argument("--tokenizer", required=True, help="SentencePiece model")
     p.add_argument("-o", "--out", required=True)
     p.add_argument("--minutes", type=float, default=20, help="for everything, the last evaluation included")
-    p.add_argument("--reserve", type=float, default=75, help="seconds of them kept for the last evaluation")
+    p.add_argument("--reserve", type=float, default=40, help="seconds of them kept for the last evaluation")
     p.add_argument("--steps", type=int, default=0, help="so many steps instead")
     p.add_argument("--batch", type=int, default=131072, help="tokens")
     p.add_argument("--lr", type=float, default=5e-3)
-    p.add_argument("--weight-decay", type=float, default=0.1)
+    p.add_argument("--weight-decay", type=float, default=0.2)
     p.add_argument("--answer-weight", type=float, default=1.0, help="of the loss of answers; that of text is 1")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--workers", type=int, default=14, help="processes that make batches; 0: none")
