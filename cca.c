@@ -9,7 +9,8 @@ struct cca_cache {
     bool append_only;            /* the window holds the whole context */
     int64_t n_far;               /* cores or sinks a layer can hold */
     int64_t n_window, n_scratch; /* raw rows */
-    void *far_k, *far_v, *window_k, *window_v, *scratch_k, *scratch_v;
+    int64_t n_mark;              /* raw rows that a mark keeps */
+    void *far_k, *far_v, *window_k, *window_v, *scratch_k, *scratch_v, *mark_k, *mark_v;
 };
 
 /* Beyond any position, yet safe to add to. */
@@ -58,6 +59,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_pol
     }
     c->n_window = c->append_only ? shape->ctx_size : cca_rule_ring(rule);
     c->n_scratch = c->append_only ? 0 : c->n_window + shape->chunk_size;
+    c->n_mark = c->append_only || !shape->mark ? 0 : c->n_window;
 }
 
 static int64_t far_heads(const cca_cache *c) {
@@ -89,7 +91,8 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
     }
     if (!both_bytes(&out->cores, c, s->n_layers, far_heads(c), c->n_far) ||
         !both_bytes(&out->window, c, s->n_layers, s->n_kv_heads, c->n_window) ||
-        !both_bytes(&out->scratch, c, 1, s->n_kv_heads, c->n_scratch)) {
+        !both_bytes(&out->scratch, c, 1, s->n_kv_heads, c->n_scratch) ||
+        !both_bytes(&out->mark, c, s->n_layers, s->n_kv_heads, c->n_mark)) {
         return cca_fail(err, CCA_NO_MEMORY, "a cache for %lld positions is larger than any memory",
                         (long long)s->ctx_size);
     }
@@ -127,6 +130,8 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     c->window_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_window);
     c->scratch_k = alloc_rows(c, shape->k_type, 1, kv_heads, c->n_scratch);
     c->scratch_v = alloc_rows(c, shape->v_type, 1, kv_heads, c->n_scratch);
+    c->mark_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_mark);
+    c->mark_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_mark);
     status = cca_backend_sync(backend, err);
     if (status != CCA_OK) {
         cca_cache_free(c);
@@ -138,8 +143,8 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 
 void cca_cache_free(cca_cache *cache) {
     if (!cache) return;
-    void *all[] = {cache->far_k,    cache->far_v,     cache->window_k,
-                   cache->window_v, cache->scratch_k, cache->scratch_v};
+    void *all[] = {cache->far_k,     cache->far_v,     cache->window_k, cache->window_v,
+                   cache->scratch_k, cache->scratch_v, cache->mark_k,   cache->mark_v};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         cca_backend_release(cache->backend, all[i]);
     }
@@ -194,6 +199,27 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, const cca_ma
         int64_t from = cca_max(pos, pos + n - keep);
         cca_rows_move(b, &window, &raw, from, pos + n - from);
     }
+}
+
+/* Copies the raw rows of n_tokens between window and mark, layer by layer. */
+static cca_status copy_window(cca_cache *c, int64_t n_tokens, bool to_mark, cca_error *err) {
+    if (!c->shape.mark) return cca_fail(err, CCA_USAGE, "this cache has no room for a mark");
+    int64_t kv_heads = c->shape.n_kv_heads, n = cca_min(n_tokens, c->n_mark);
+    for (int64_t layer = 0; layer < c->shape.n_layers && n > 0; layer++) {
+        cca_rows window = layer_rows(c, c->window_k, c->window_v, layer, kv_heads, c->n_window, 0);
+        cca_rows mark = layer_rows(c, c->mark_k, c->mark_v, layer, kv_heads, c->n_mark, 0);
+        cca_rows_move(c->backend, to_mark ? &mark : &window, to_mark ? &window : &mark,
+                      n_tokens - n, n);
+    }
+    return cca_backend_sync(c->backend, err);
+}
+
+cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err) {
+    return copy_window(cache, n_tokens, true, err);
+}
+
+cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err) {
+    return copy_window(cache, n_tokens, false, err);
 }
 
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {

@@ -44,6 +44,7 @@ typedef struct cca_cache_shape {
     int64_t ctx_size;   /* positions 0 … ctx_size - 1 */
     int64_t chunk_size; /* most tokens in one call of cca_cache_attend */
     cca_dtype k_type, v_type;
+    bool mark; /* with room for cca_cache_mark */
 } cca_cache_shape;
 
 /* Bytes of a cache, by class. */
@@ -51,6 +52,7 @@ typedef struct cca_cache_size {
     size_t cores;   /* cores or sinks, all layers */
     size_t window;  /* raw rows, all layers */
     size_t scratch; /* window and chunk side by side, one layer */
+    size_t mark;    /* a copy of the raw rows that a mark keeps */
 } cca_cache_size;
 
 /* CCA_NO_MEMORY where the sizes overflow, CCA_USAGE where head_dim does not suit a type. */
@@ -70,6 +72,14 @@ void cca_cache_free(cca_cache *cache);
  * head_dim); k, v: (n, n_kv_heads * head_dim); q and k rotated. n ≤ chunk_size. */
 void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, const cca_matrix *q,
                       const cca_matrix *k, const cca_matrix *v, int64_t pos, int64_t n);
+
+/* Keeps what storing more than the n_tokens stored now would lose: the ring's raw rows. Cores,
+ * sinks and an append-only window need no copy. One mark at a time; CCA_USAGE in a cache without
+ * room for it. */
+cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err);
+/* Back to the state at the mark, made with the same n_tokens; any number of times, also after an
+ * interruption. */
+cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err);
 
 /* Bytes in use when n_tokens are stored (capacity aside): what progress lines show. */
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens);

@@ -28,6 +28,7 @@ struct cca_session {
     cca_state *state;
     cca_state_options options;
     int64_t pos;
+    int64_t marked;   /* position of the mark; -1: none */
     int64_t last_row; /* of the last token, in the state's last chunk; -1 before the first */
     float *logits;    /* [vocab_size] */
 };
@@ -203,6 +204,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     if (status == CCA_OK) status = parse_type(&out->v_type, "values", o->v_type, err);
     if (status != CCA_OK) return status;
     out->ctx_size = o->ctx_size;
+    out->mark = o->mark;
     out->chunk_size =
         cca_min(o->chunk_size ? o->chunk_size : DEFAULT_CHUNK, cca_max(o->ctx_size, 1));
     return cca_policy_make(&out->policy, attn, o->group_size ? o->group_size : facts->group_size,
@@ -220,8 +222,10 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     if (status != CCA_OK) return status;
     out->cores = size.cache.cores;
     out->window = size.cache.window;
+    out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations;
     if (!cca_add(&out->total, out->cores, out->window) ||
+        !cca_add(&out->total, out->total, out->mark) ||
         !cca_add(&out->total, out->total, out->activations)) {
         return cca_fail(err, CCA_NO_MEMORY,
                         "a session for %lld positions is larger than any memory",
@@ -251,7 +255,7 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
     cca_session *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     s->engine = engine;
-    s->last_row = -1;
+    s->last_row = s->marked = -1;
     cca_status status = make_session(s, options, err);
     if (status != CCA_OK) {
         cca_session_free(s);
@@ -327,9 +331,24 @@ cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n
     return cca_model_logits(session->state, row, n, out, err);
 }
 
+cca_status cca_session_mark(cca_session *s, cca_error *err) {
+    s->marked = -1;
+    cca_status status = cca_state_mark(s->state, s->pos, err);
+    if (status == CCA_OK) s->marked = s->pos;
+    return status;
+}
+
+cca_status cca_session_rewind(cca_session *s, cca_error *err) {
+    if (s->marked < 0) return cca_fail(err, CCA_USAGE, "the session has no mark to rewind to");
+    s->last_row = -1;
+    cca_status status = cca_state_rewind(s->state, s->marked, err);
+    if (status == CCA_OK) s->pos = s->marked;
+    return status;
+}
+
 void cca_session_reset(cca_session *session) {
     session->pos = 0;
-    session->last_row = -1;
+    session->last_row = session->marked = -1;
 }
 
 int64_t cca_session_group_size(const cca_session *session) {

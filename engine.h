@@ -63,6 +63,7 @@ typedef struct cca_session_options {
     int64_t window_size;               /* 0: the model's */
     const char *k_type, *v_type;       /* "f32", "f16", "bf16" */
     int64_t chunk_size;                /* prefill chunk; 0: 512 */
+    bool mark;                         /* with room for cca_session_mark */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
@@ -71,7 +72,7 @@ cca_session_options cca_session_defaults(void);
 
 /* Bytes that a session takes, by class. */
 typedef struct cca_session_size {
-    uint64_t cores, window, activations, total;
+    uint64_t cores, window, mark, activations, total;
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */
@@ -97,7 +98,7 @@ typedef struct cca_eval_options {
  * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
  * vocabulary (nothing done). CCA_INTERRUPTED: the position is the start of the chunk that was
  * under way, but the window has already moved on in some layers, so that the session can only be
- * reset. */
+ * reset, or rewound to its mark. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 
@@ -113,7 +114,16 @@ const float *cca_session_logits(cca_session *session, cca_error *err);
 cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n, float *out,
                                     cca_error *err);
 
-/* Back to position 0. */
+/* Marks the position: cca_session_rewind comes back to it as often as wanted, and what is evaluated
+ * from there gives the same bits as the first time. A session has one mark, the last; marking
+ * copies the window's rows (cores are never lost). Needs cca_session_options.mark, else CCA_USAGE.
+ * After a failure, which may be CCA_INTERRUPTED, there is no mark. */
+cca_status cca_session_mark(cca_session *session, cca_error *err);
+/* Back to the mark, also after an interrupted eval; there are no logits until the next eval.
+ * CCA_USAGE without a mark. After a failure the session can be rewound again or reset. */
+cca_status cca_session_rewind(cca_session *session, cca_error *err);
+
+/* Back to position 0, and without a mark. */
 void cca_session_reset(cca_session *session);
 
 /* The settings in force, after defaults. */

@@ -294,7 +294,8 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .ctx_size = o->ctx_size,
                              .chunk_size = o->chunk_size,
                              .k_type = o->k_type,
-                             .v_type = o->v_type};
+                             .v_type = o->v_type,
+                             .mark = o->mark};
 }
 
 cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
@@ -364,6 +365,15 @@ void cca_state_free(cca_state *state) {
 
 const cca_cache *cca_state_cache(const cca_state *state) {
     return state->cache;
+}
+
+cca_status cca_state_mark(cca_state *state, int64_t n_tokens, cca_error *err) {
+    return cca_cache_mark(state->cache, n_tokens, err);
+}
+
+cca_status cca_state_rewind(cca_state *state, int64_t n_tokens, cca_error *err) {
+    state->n_rows = 0;
+    return cca_cache_rewind(state->cache, n_tokens, err);
 }
 
 /* ---- the forward pass --------------------------------------------------------------- */

@@ -111,7 +111,7 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
                             const context_options *context, const output_options *target,
                             int64_t ctx_size, cca_error *err);
 
-/* {"weights", "cores", "window", "activations", "total", "peak"} in bytes; peak is what the
+/* {"weights", "cores", "window", "mark", "activations", "total", "peak"} in bytes; peak is what the
  * process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 

@@ -219,11 +219,11 @@ cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t
 /* ---- memory ---- */
 
 json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weights,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weights,
                      "cores", (json_int_t)plan->session.cores, "window",
-                     (json_int_t)plan->session.window, "activations",
-                     (json_int_t)plan->session.activations, "total", (json_int_t)plan->total,
-                     "peak", (json_int_t)term_peak_memory());
+                     (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark,
+                     "activations", (json_int_t)plan->session.activations, "total",
+                     (json_int_t)plan->total, "peak", (json_int_t)term_peak_memory());
 }
 
 static void print_table(output *out, const cli_plan *plan) {
@@ -231,8 +231,11 @@ static void print_table(output *out, const cli_plan *plan) {
         const char *name;
         uint64_t bytes;
     } rows[] = {
-        {"weights", plan->weights},       {"cores", plan->session.cores},
-        {"window", plan->session.window}, {"activations", plan->session.activations},
+        {"weights", plan->weights},
+        {"cores", plan->session.cores},
+        {"window", plan->session.window},
+        {"mark", plan->session.mark},
+        {"activations", plan->session.activations},
         {"total", plan->total},
     };
     output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);

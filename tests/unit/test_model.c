@@ -291,6 +291,99 @@ static void sessions_do_not_disturb_each_other(void **state) {
     cca_engine_close(engine);
 }
 
+/* A session that goes back to its mark gives the bits that it gave the first time, wherever the
+ * mark lies and however far the session went on. */
+static void a_rewound_session_repeats_itself(void **state) {
+    (void)state;
+    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:3"};
+    static const char *const caches[] = {"f32", "bf16"};
+    static const int64_t marks[] = {0, 5, 16, 37, 64, 90};
+    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    golden g = read_golden("oracle-gqa3", 64);
+    cca_error err;
+    for (int i = 0; i < 5 * 2 * 6; i++) {
+        cca_session_options o = cca_session_defaults();
+        o.ctx_size = 140, o.attn = attns[i % 5], o.k_type = o.v_type = caches[i / 5 % 2];
+        o.group_size = 4, o.window_size = 16, o.chunk_size = 16, o.mark = true;
+        int64_t mark = marks[i / 10], n = 50;
+        cca_session *s, *fresh;
+        float first[64], again[64];
+        assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
+        assert_int_equal(cca_session_new(&fresh, engine, &o, &err), CCA_OK);
+        assert_int_equal(cca_session_rewind(s, &err), CCA_USAGE);
+        assert_int_equal(cca_session_eval(s, g.tokens, mark, NULL, &err), CCA_OK);
+        assert_int_equal(cca_session_mark(s, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(s, g.tokens + mark, n, NULL, &err), CCA_OK);
+        memcpy(first, cca_session_logits(s, &err), sizeof first);
+        for (int round = 1; round < 4; round++) { /* other tokens in between, one by one, too */
+            assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+            assert_int_equal(cca_session_pos(s), mark);
+            assert_null(cca_session_logits(s, &err));
+            assert_int_equal(cca_session_eval(s, g.tokens + round, 7 * round, NULL, &err), CCA_OK);
+            assert_int_equal(cca_session_eval(s, g.tokens, 1, NULL, &err), CCA_OK);
+        }
+        assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(s, g.tokens + mark, n, NULL, &err), CCA_OK);
+        memcpy(again, cca_session_logits(s, &err), sizeof again);
+        assert_memory_equal(first, again, sizeof first);
+        assert_int_equal(cca_session_eval(fresh, g.tokens, mark, NULL, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(fresh, g.tokens + mark, n, NULL, &err), CCA_OK);
+        assert_memory_equal(first, cca_session_logits(fresh, &err), sizeof first);
+        cca_session_free(s), cca_session_free(fresh);
+    }
+    free(g.bytes);
+    cca_engine_close(engine);
+}
+
+/* Raises the flag behind the second chunk. */
+static cca_status stop_later(void *user, cca_session *session, int64_t pos, int64_t n,
+                             cca_error *err) {
+    (void)session, (void)n, (void)err;
+    *(volatile sig_atomic_t *)user = pos > 40;
+    return CCA_OK;
+}
+
+static void a_mark_survives_an_interruption(void **state) {
+    (void)state;
+    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    golden g = read_golden("oracle-gqa3", 64);
+    volatile sig_atomic_t stop = 0;
+    cca_session_options o = cca_session_defaults();
+    cca_session_size with, without;
+    cca_session *s;
+    cca_error err;
+    float first[64];
+    o.ctx_size = 140, o.group_size = 4, o.window_size = 16, o.chunk_size = 16, o.stop = &stop;
+    assert_int_equal(cca_session_measure(&without, engine, &o, &err), CCA_OK);
+    assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
+    assert_int_equal(cca_session_mark(s, &err), CCA_USAGE);
+    cca_session_free(s);
+
+    o.mark = true;
+    assert_int_equal(cca_session_measure(&with, engine, &o, &err), CCA_OK);
+    assert_int_equal(without.mark, 0);
+    assert_int_equal(with.mark, with.window);
+    assert_int_equal(with.total, without.total + with.mark);
+    assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
+    assert_int_equal(cca_session_eval(s, g.tokens, 30, NULL, &err), CCA_OK);
+    assert_int_equal(cca_session_mark(s, &err), CCA_OK);
+    assert_int_equal(cca_session_eval(s, g.tokens + 30, 70, NULL, &err), CCA_OK);
+    memcpy(first, cca_session_logits(s, &err), sizeof first);
+    assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+    cca_eval_options eval = {stop_later, (void *)&stop};
+    assert_int_equal(cca_session_eval(s, g.tokens + 30, 70, &eval, &err), CCA_INTERRUPTED);
+    assert_int_equal(cca_session_rewind(s, &err), CCA_INTERRUPTED);
+    stop = 0;
+    assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+    assert_int_equal(cca_session_eval(s, g.tokens + 30, 70, NULL, &err), CCA_OK);
+    assert_memory_equal(first, cca_session_logits(s, &err), sizeof first);
+    cca_session_reset(s);
+    assert_int_equal(cca_session_rewind(s, &err), CCA_USAGE);
+    cca_session_free(s);
+    free(g.bytes);
+    cca_engine_close(engine);
+}
+
 static void bad_input_is_refused(void **state) {
     (void)state;
     cca_engine *engine = export_and_open("oracle-mha", CCA_F32);
@@ -343,6 +436,8 @@ int main(void) {
         cmocka_unit_test(group_size_one_equals_full),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(sessions_do_not_disturb_each_other),
+        cmocka_unit_test(a_rewound_session_repeats_itself),
+        cmocka_unit_test(a_mark_survives_an_interruption),
         cmocka_unit_test(bad_input_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
