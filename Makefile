@@ -29,14 +29,14 @@ LIB_CC  := $(wildcard *.cc)
 TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 
 ifneq ($(ARCH),x86_64)
-LIB_C := $(filter-out kernels/avx2.c,$(LIB_C))
+LIB_C := $(filter-out kernels/avx%.c,$(LIB_C))
 endif
 
 LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu demo test asan format lint deps help clean
+.PHONY: all cpu demo test asan fuzz fuzz-programs format lint deps help clean
 all cpu: $(BIN)
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
@@ -48,7 +48,9 @@ $(BUILD)/libcca.a: $(LIB_O)
 $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 	rm -f $@ && $(AR) rcs $@ $^
 
+AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
+$(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma $(AVX512)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -69,6 +71,21 @@ test: $(BIN) $(TEST_X)
 asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan/cca OPT='-O1 -g' \
 	    EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' test
+
+# One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh.
+FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g'
+FUZZ   += EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
+fuzz: fuzz-programs
+	tests/fuzz/run.sh $(FUZZ_X)
+
+fuzz-programs:
+	$(MAKE) $(FUZZ) $(FUZZ_X)
+
+.SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o)
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/tests/fuzz/fuzz.o build/fuzz/libcli.a \
+    build/fuzz/libcca.a
+	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
 
@@ -108,6 +125,7 @@ help:
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
+	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'
 	@echo 'make clean       remove what was built'

@@ -1,0 +1,30 @@
+/* What the fuzz targets share. A target is one file with one function:
+ *
+ *     void fuzz_one(const uint8_t *data, size_t size) { ... }
+ *
+ * fuzz.c calls it for each input and sees to it that no input takes more memory than ten times
+ * its size plus 64 MB, and that all of it is given back. */
+#ifndef CCA_FUZZ_H
+#define CCA_FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void fuzz_one(const uint8_t *data, size_t size);
+
+/* The path of a file in memory with these bytes, for parsers that open their input themselves;
+ * valid until the next call. */
+const char *fuzz_file(const uint8_t *data, size_t size);
+
+/* Cuts off what stands before the next "\n%%\n" (all of it where there is none); false at the
+ * end of the input. */
+bool fuzz_part(const uint8_t **part, size_t *part_size, const uint8_t **data, size_t *size);
+
+/* How many of the bytes are UTF-8, from the start. */
+size_t fuzz_utf8(const uint8_t *data, size_t size);
+
+/* A failure that the sanitizers cannot see. */
+void fuzz_check(bool condition, const char *what);
+
+#endif

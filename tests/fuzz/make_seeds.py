@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Writes tests/fuzz/seeds: small inputs, most of them sound, from which the fuzz targets start."""
+import gzip
+import json
+import struct
+from pathlib import Path
+
+ROOT = Path(__file__).parent / "seeds"
+MARK = b"\n%%\n"
+SPACE = "\u2581"
+
+
+def write(target, name, data):
+    path = ROOT / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+# --- GGUF: a value is (type, value), an array (9, type, values)
+
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+
+
+def text(s):
+    data = s if isinstance(s, bytes) else s.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def value(kind, x):
+    return text(x) if kind == 8 else struct.pack("<" + NUMBERS[kind], x)
+
+
+def gguf(keys, tensors, version=3):
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys))
+    for key, (kind, *rest) in keys.items():
+        out += text(key) + struct.pack("<I", kind)
+        if kind == 9:
+            element, values = rest
+            out += struct.pack("<IQ", element, len(values)) + b"".join(value(element, v) for v in values)
+        else:
+            out += value(kind, rest[0])
+    at, data = 0, b""
+    for name, (dims, kind, n_bytes) in tensors.items():
+        out += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, at)
+        data += bytes(i % 251 for i in range(n_bytes)) + bytes(-n_bytes % 32)
+        at = len(data)
+    return out + bytes(-len(out) % 32) + data
+
+
+def model_keys(arch="llama"):
+    names = {"block_count": 1, "embedding_length": 8, "feed_forward_length": 8, "context_length": 64,
+             "attention.head_count": 2, "attention.head_count_kv": 1, "vocab_size": 16}
+    keys = {"general.architecture": (8, arch), "general.alignment": (4, 32)}
+    keys |= {f"{arch}.{name}": (4, n) for name, n in names.items()}
+    keys[f"{arch}.attention.layer_norm_rms_epsilon"] = (6, 1e-5)
+    return keys
+
+
+def model_tensors(f32=0):
+    matrices = {"attn_q": (8, 8), "attn_k": (8, 4), "attn_v": (8, 4), "attn_output": (8, 8),
+                "ffn_gate": (8, 8), "ffn_up": (8, 8), "ffn_down": (8, 8)}
+    tensors = {"token_embd.weight": ((8, 16), f32, 512), "output_norm.weight": ((8,), f32, 32)}
+    for name, (cols, rows) in matrices.items():
+        tensors[f"blk.0.{name}.weight"] = ((cols, rows), f32, 4 * cols * rows)
+    for name in ("attn_norm", "ffn_norm"):
+        tensors[f"blk.0.{name}.weight"] = ((8,), f32, 32)
+    return tensors
+
+
+PIECES = ["<unk>", "<s>", "</s>", SPACE, "a", "b", SPACE + "a", "ab", "lo", SPACE + "world", "1", "\u00e9"]
+
+
+def vocabulary():
+    kinds = [2, 3, 3] + [1] * (len(PIECES) - 3)
+    return {"tokenizer.ggml.model": (8, "llama"), "tokenizer.ggml.tokens": (9, 8, PIECES),
+            "tokenizer.ggml.scores": (9, 6, [-float(i) for i in range(len(PIECES))]),
+            "tokenizer.ggml.token_type": (9, 5, kinds), "tokenizer.ggml.bos_token_id": (4, 1),
+            "tokenizer.ggml.eos_token_id": (4, 2), "tokenizer.ggml.add_bos_token": (7, True),
+            "tokenizer.ggml.add_space_prefix": (7, True), "cca.end_token_ids": (9, 5, [2, 1])}
+
+
+def alphabet():
+    """GPT-2's characters of the 256 bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = (chr(256 + i) for i in range(256))
+    return [chr(b) if b in plain else next(others) for b in range(256)]
+
+
+MERGES = ["\u0120 w", "o r", "l d", "or ld", "\u0120w orld", "l l", "1 2"]
+
+
+def bpe_vocabulary(pre):
+    tokens = alphabet() + [m.replace(" ", "") for m in MERGES] + ["<|end|>"]
+    kinds = [1] * (len(tokens) - 1) + [3]
+    return {"tokenizer.ggml.model": (8, "gpt2"), "tokenizer.ggml.pre": (8, pre),
+            "tokenizer.ggml.tokens": (9, 8, tokens), "tokenizer.ggml.token_type": (9, 5, kinds),
+            "tokenizer.ggml.merges": (9, 8, MERGES),
+            "tokenizer.ggml.eos_token_id": (4, len(tokens) - 1)}
+
+
+def gguf_seeds():
+    write("gguf", "empty", gguf({}, {}))
+    write("gguf", "model", gguf(model_keys(), model_tensors()))
+    write("gguf", "qwen2", gguf(model_keys("qwen2"), model_tensors(), version=2))
+    write("gguf", "vocabulary", gguf(model_keys() | vocabulary(), {}))
+    write("gguf", "original", gguf({"cca.tokenizer.sentencepiece": (9, 0, spm_model(True))}, {}))
+    for pre in ("llama-bpe", "qwen2", "smollm"):
+        write("gguf", "bpe-" + pre, gguf(bpe_vocabulary(pre), {}))
+    every = {f"key.{kind}": (kind, 1) for kind in NUMBERS} | {"key.8": (8, "text")}
+    every |= {f"array.{kind}": (9, kind, [1, 0, 1]) for kind in NUMBERS}
+    every["array.8"] = (9, 8, ["one", "", "three"])
+    write("gguf", "types", gguf(every, {"t": ((32, 2), 8, 68), "u": ((32, 1, 1, 1), 2, 18)}))
+    yarn = {"llama.rope.scaling.type": (8, "yarn"), "llama.rope.scaling.factor": (6, 4.0),
+            "llama.rope.scaling.original_context_length": (4, 16), "cca.group_size": (4, 4),
+            "cca.window_size": (4, 16), "cca.tuned": (7, True), "llama.rope.freq_base": (6, 5e5)}
+    crcs = {"cca.crc32": (9, 4, [0] * len(model_tensors()))}
+    write("gguf", "yarn", gguf(model_keys() | yarn | crcs, model_tensors()))
+
+
+# --- SentencePiece: protocol buffers by hand
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def field(number, x):
+    if isinstance(x, float):
+        return varint(number << 3 | 5) + struct.pack("<f", x)
+    if isinstance(x, int):
+        return varint(number << 3) + varint(x)
+    data = x if isinstance(x, bytes) else x.encode()
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def spm_model(bpe, byte_pieces=False, charsmap=b""):
+    pieces = [(p, {"<unk>": 2, "<s>": 3, "</s>": 3}.get(p, 1)) for p in PIECES]
+    if byte_pieces:
+        pieces += [(f"<0x{b:02X}>", 6) for b in range(256)]
+    out = b"".join(field(1, field(1, p) + field(2, -float(i)) + field(3, kind))
+                   for i, (p, kind) in enumerate(pieces))
+    trainer = field(3, 2 if bpe else 1) + field(35, int(byte_pieces))
+    normalizer = field(1, "identity") + (field(2, charsmap) if charsmap else b"") + field(3, 1)
+    return out + field(2, trainer) + field(3, normalizer)
+
+
+def charsmap():
+    """A double array with one rule: the letter b becomes c."""
+    units = [0] * 256
+    units[0] = 1 << 10
+    units[1 ^ ord("b")] = ord("b") | 1 << 8 | 2 << 10
+    units[(1 ^ ord("b")) ^ 2] = 1 << 31
+    array = struct.pack("<256I", *units)
+    return struct.pack("<I", len(array)) + array + b"c\0"
+
+
+def sentencepiece_seeds():
+    sample = "ab  lo worlda \u00e9\U0001f600<s>11".encode()
+    for name, data in (("bpe", spm_model(True)), ("bytes", spm_model(True, True)),
+                       ("unigram", spm_model(False)), ("rules", spm_model(True, charsmap=charsmap()))):
+        write("sentencepiece", name, sample + MARK + data)
+        write("vocab", name, data)
+
+
+# --- Hugging Face folders and safetensors
+
+CONFIG = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+          "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 4, "rms_norm_eps": 1e-5,
+          "max_position_embeddings": 64, "rope_theta": 10000.0, "hidden_act": "silu",
+          "bos_token_id": 1, "eos_token_id": [2, 3], "tie_word_embeddings": True,
+          "cca": {"group_size": 4, "window_size": 16, "tuned": True}}
+
+
+def safetensors(shapes, dtype="F16", size=2):
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        n = size
+        for extent in shape:
+            n *= extent
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + n]}
+        at += n
+    head = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(head)) + head + bytes(i % 60 for i in range(at))
+
+
+def hf_shapes():
+    layer = {"input_layernorm": [8], "self_attn.q_proj": [8, 8], "self_attn.k_proj": [4, 8],
+             "self_attn.v_proj": [4, 8], "self_attn.o_proj": [8, 8], "post_attention_layernorm": [8],
+             "mlp.gate_proj": [8, 8], "mlp.up_proj": [8, 8], "mlp.down_proj": [8, 8]}
+    shapes = {"model.embed_tokens.weight": [4, 8], "model.norm.weight": [8]}
+    return shapes | {f"model.layers.0.{name}.weight": shape for name, shape in layer.items()}
+
+
+def hf_folder(changes, weights, index=None):
+    generation = {"eos_token_id": [2, 3], "bos_token_id": 1}
+    tokenizer = {"add_bos_token": True,
+                 "chat_template": [{"name": "default", "template": "{{ messages }}"}]}
+    files = [json.dumps(x).encode() for x in (CONFIG | changes, generation, tokenizer)]
+    return MARK.join([*files, json.dumps(index).encode() if index else b"", weights])
+
+
+def hf_seeds():
+    weights = safetensors(hf_shapes())
+    scaled = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 32}
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32.0}
+    write("hf", "plain", hf_folder({}, weights))
+    write("hf", "llama3", hf_folder({"rope_scaling": scaled}, weights))
+    write("hf", "yarn", hf_folder({"rope_scaling": yarn}, weights))
+    write("hf", "linear", hf_folder({"rope_scaling": {"type": "linear", "factor": 2.0}}, weights))
+    write("hf", "qwen2", hf_folder({"model_type": "qwen2", "use_sliding_window": False}, weights))
+    write("hf", "index", hf_folder({}, b"", {"weight_map": {"model.norm.weight": "a.safetensors"}}))
+    write("safetensors", "model", weights)
+    write("safetensors", "bf16", safetensors({"a": [2, 3], "b": [], "c": [1, 1, 2]}, "BF16"))
+    write("safetensors", "empty", safetensors({}))
+    write("safetensors", "many", safetensors({f"t{i}": [1] for i in range(40)}, "F32", 4))
+
+
+# --- llama2.c
+
+def llama2c_seeds():
+    header = (8, 8, 1, 2, 1, 4, 16)
+    n_floats = 4 * 8 + 8 + 8 * 8 + 2 * 8 * 4 + 8 * 8 + 8 + 3 * 8 * 8 + 8
+    weights = struct.pack(f"<{n_floats}f", *(i / 64 for i in range(n_floats)))
+    tables = bytes(16 * 4 * 4)
+    output = struct.pack("<32f", *range(32))
+    write("llama2c", "v0", struct.pack("<7i", *header) + weights + tables)
+    write("llama2c", "v0-untied", struct.pack("<7i", *header[:5], -4, 16) + weights + tables + output)
+    v1 = struct.pack("<Ii7i?", 0x616B3432, 1, *header, True)
+    write("llama2c", "v1", v1 + bytes(256 - len(v1)) + weights)
+    tokens = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [f"<0x{b:02X}>".encode() for b in range(256)]
+    tokens += [b" ", b"a", b" the", "\u00e9".encode()]
+    write("vocab", "llama2c", struct.pack("<i", 7) + b"".join(
+        struct.pack("<fi", -i, len(t)) + t for i, t in enumerate(tokens)))
+
+
+# --- texts and command lines
+
+WORDS = "Hello, world's 12345 caf\u00e9 e\u0301 \u4e16\u754c \U0001f600\n\n  tabs\there\r\nend "
+
+
+def text_seeds():
+    for i in range(4):
+        write("bpe", f"text{i}", bytes([i]) + WORDS.encode())
+    tokens = "\n".join(alphabet() + [m.replace(" ", "") for m in MERGES]).encode()
+    write("bpe", "merges", b"\0" + WORDS.encode() + MARK + tokens + MARK + "\n".join(MERGES).encode())
+    packed = gzip.compress(WORDS.encode() * 3, mtime=0)
+    broken = b"ok \xff\xc3 \xed\xa0\x80 \xf0\x9f\x98"
+    for how in range(3):
+        write("input", f"text{how}", bytes([how]) + WORDS.encode())
+        write("input", f"broken{how}", bytes([how | 4]) + broken)
+        write("input", f"gzip{how}", bytes([how]) + packed + packed + bytes(8))
+    write("input", "bomb", b"\0" + gzip.compress(bytes(1 << 20), mtime=0))
+    write("input", "ids", b"\x03" + b"1 2 31999\n7\t0 ")
+    lines = ["-m\nmodel.gguf\n-p\nhello\n-f\n-\n-n\n-1\n--temp=0.5\n--top-k\n40\n--json\n-o\nout",
+             "--mem-limit\n1.5G\n--attn\nsinks:4\n-g\n16\n-w\n1024\n--stop\n.\n-e\n--color=off",
+             "--ctx-size=0\n--no-such\n--mode\nllama.cpp\n--stride\n99999999999999999999",
+             "IN\n-o\nOUT\n--random\n1,2,3,4,5,6\n--\n--type\nq8_0", "-h", "--\n\n\n--temp\nnan"]
+    for i, line in enumerate(lines):
+        for command in range(7):
+            write("args", f"{i}-{command}", bytes([command]) + line.encode())
+
+
+gguf_seeds()
+sentencepiece_seeds()
+hf_seeds()
+llama2c_seeds()
+text_seeds()
