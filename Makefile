@@ -36,7 +36,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu demo test asan fuzz fuzz-programs format lint deps help clean
+.PHONY: all cpu demo test asan fuzz fuzz-programs sweep format lint deps help clean
 all cpu: $(BIN)
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
@@ -87,6 +87,21 @@ build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/tests/fuzz/fuzz.o b
     build/fuzz/libcca.a
 	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
+# Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.
+SWEEP := build/sweep/tests/alloc/sweep
+WRAP  := malloc calloc realloc strdup strndup realpath asprintf vasprintf open_memstream mmap
+sweep: $(BIN)
+	$(MAKE) BUILD=build/sweep OPT='-O1 -g' EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all' \
+	    $(SWEEP)
+	CCA=./$(BIN) tests/alloc/run.sh $(SWEEP)
+
+$(BUILD)/tests/alloc/run.o: run.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Dmain=cca_main $(CFLAGS) -c -o $@ $<
+
+$(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
+	$(CXX) -pthread $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+
 SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
 
 format:
@@ -126,6 +141,7 @@ help:
 	@echo 'make test        build and run all tests'
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
+	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'
 	@echo 'make clean       remove what was built'

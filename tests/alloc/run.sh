@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Sweeps each command: lets each of its allocations fail in turn (tests/alloc/sweep.c, the program
+# in $1). One line a sweep; the exit status is 1 where something was found.
+set -u
+cd "$(dirname "$0")/../.."
+sweep=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/out"
+export ASAN_OPTIONS=exitcode=77:detect_leaks=1
+unset CCA_MODEL
+
+seeds=tests/fuzz/seeds
+gzip -dc tests/golden/tokenizer/blanks.model.gz >"$work/tokenizer.model"
+printf 'A text of several words, 123.\n' >"$work/text"
+gzip -c "$work/text" >"$work/text.gz"
+mkdir "$work/hf"
+(cd "$work/hf" && csplit -s --suppress-matched - '/^%%$/' '{*}' &&
+    mv xx00 config.json && mv xx01 generation_config.json && mv xx02 tokenizer_config.json) \
+    <$seeds/hf/plain
+tail -c +"$(($(grep -aob '^%%$' $seeds/hf/plain | tail -1 | cut -d: -f1) + 4))" $seeds/hf/plain \
+    >"$work/hf/model.safetensors"
+rm -f "$work"/hf/xx*
+
+# The models to run with: made once, nothing fails.
+pieces=640
+model=$work/model.gguf
+CCA=${CCA:-./cca}
+"$CCA" export --random "32,2,4,2,64,$pieces" --seed 1 -q --tokenizer "$work/tokenizer.model" \
+    -o "$model" || exit 1
+
+bad=0
+try() {
+    "$sweep" "$work/out" "$@" || bad=1
+}
+
+try export --random 32,1,4,2,64,$pieces -t 1 --tokenizer "$work/tokenizer.model" -o "$work/out/m.gguf" -q
+try export --random 32,1,4,2,64,$pieces -t 2 --type q8_0 -o "$work/out/m.gguf" -q
+try export "$work/hf" -t 1 -o "$work/out/m.gguf" -q
+try export $seeds/llama2c/v0-untied -t 1 -o "$work/out/m.gguf" -q
+try info "$model" --keys --tensors --check
+try info "$model" --json
+try tokenize -m "$model" -f "$work/text.gz" --pieces -p more
+try tokenize -m "$model" -f "$work/text" --check --invalid-utf8 bytes
+try generate -m "$model" -f "$work/text.gz" -n 3 --seed 1 -t 2 --repeat-penalty 1.1 -q
+try generate -m "$model" -p hello -n 2 --temp 0 -t 1 --json --stop xyz -o "$work/out/answer"
+try ppl -m "$model" -f "$work/text" -t 1 -q
+try ppl -m "$model" -f "$work/text" --mode stride -c 16 -t 2 --json --nll-out "$work/nll" -o "$work/out/report" -q
+try help generate
+exit $bad
