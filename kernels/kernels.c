@@ -1,22 +1,34 @@
 #include "kernels/kernels.h"
 
 #ifdef __x86_64__
-static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+static const cca_kernels *avx2(void) {
+    bool runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return runs ? &cca_kernels_avx2 : NULL;
 }
-static const cca_kernels *const avx2 = &cca_kernels_avx2;
+
+static const cca_kernels *avx512(void) {
+    bool runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    return avx2() && runs ? &cca_kernels_avx512 : NULL;
+}
 #else
-static bool has_avx2(void) {
-    return false;
+static const cca_kernels *avx2(void) {
+    return NULL;
 }
-static const cca_kernels *const avx2 = NULL;
+
+static const cca_kernels *avx512(void) {
+    return NULL;
+}
 #endif
 
+/* From the slowest to the fastest; each machine runs those up to some point. */
 const cca_kernels *cca_kernels_at(int index) {
     switch (index) {
     case 0: return &cca_kernels_plain;
     case 1: return &cca_kernels_generic;
-    case 2: return has_avx2() ? avx2 : NULL;
+    case 2: return avx2();
+    case 3: return avx512();
     default: return NULL;
     }
 }
@@ -29,5 +41,7 @@ const cca_kernels *cca_kernels_find(const char *name) {
 }
 
 const cca_kernels *cca_kernels_best(void) {
-    return has_avx2() ? avx2 : &cca_kernels_generic;
+    int last = 0;
+    while (cca_kernels_at(last + 1)) last++;
+    return cca_kernels_at(last);
 }

@@ -123,5 +123,6 @@ const cca_kernels *cca_kernels_at(int index);
 extern const cca_kernels cca_kernels_plain;
 extern const cca_kernels cca_kernels_generic;
 extern const cca_kernels cca_kernels_avx2;
+extern const cca_kernels cca_kernels_avx512;
 
 #endif

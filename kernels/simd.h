@@ -1,7 +1,8 @@
 /* The vector variants' one source: included by a file per instruction set, which defines
- * CCA_SIMD_WIDTH (floats in a vector), CCA_SIMD_TABLE and CCA_SIMD_NAME and is compiled with
- * that set's flags. Vectors are the compiler's own vector types, so nothing here names an
- * instruction.
+ * CCA_SIMD_WIDTH (floats in a vector) and CCA_SIMD_TOKENS and is compiled with that set's flags.
+ * CCA_SIMD_KERNELS(name) then initialises its table but for the products; CCA_SIMD_PRODUCTS are
+ * those in f32, which a set with faster ones for some types puts its own in place of. Vectors are
+ * the compiler's own vector types, so nothing here names an instruction.
  *
  * Products of many tokens keep a tile of outputs in registers: two vectors of weight rows times
  * TOKENS rows of x, which are broadcast value by value. So no sum runs across lanes. */
@@ -67,7 +68,7 @@ INLINE float max_lanes(vec v) {
     return largest;
 }
 
-INLINE vec select(ivec mask, vec yes, vec no) {
+INLINE vec vec_select(ivec mask, vec yes, vec no) {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
 }
 
@@ -90,8 +91,8 @@ INLINE vec vec_exp(vec x) {
     p = p * r + splat(1.0f);
     p = p * r + splat(1.0f);
     ivec exponent = (((ivec)shifted - (ivec)magic) + 127) << 23;
-    vec result = select(overflow, splat(INFINITY), p * (vec)exponent);
-    return select(underflow, splat(0), result);
+    vec result = vec_select(overflow, splat(INFINITY), p * (vec)exponent);
+    return vec_select(underflow, splat(0), result);
 }
 
 static void decode(float *out, cca_dtype type, const void *in, int64_t n) {
@@ -120,14 +121,14 @@ INLINE void dot_four(float *out, const float *a, const float *b, int64_t ldb, in
 
 /* ---- products ------------------------------------------------------------------------ */
 
-static size_t x_bytes(cca_dtype type, int64_t n) {
+static size_t f32_x_bytes(cca_dtype type, int64_t n) {
     (void)type;
     (void)n;
     return 0;
 }
 
 /* A panel holds PAIR rows side by side, value by value: [CCA_PANEL / PAIR][n][PAIR]. */
-static size_t panel_bytes(cca_dtype type, int64_t n) {
+static size_t f32_panel_bytes(cca_dtype type, int64_t n) {
     (void)type;
     return (size_t)(CCA_PANEL * n) * sizeof(float);
 }
@@ -162,8 +163,8 @@ static void pack_columns(float *panel, const float (*rows)[PACK_DEPTH], int64_t 
     }
 }
 
-static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
-                 int64_t n) {
+static void f32_pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                     int64_t n) {
     float rows[WIDTH][PACK_DEPTH];
     for (int64_t r = 0; r < n_w; r += WIDTH) {
         float *to = (float *)panel + r / PAIR * PAIR * n + r % PAIR;
@@ -213,8 +214,8 @@ INLINE void multiply_tile(float *out, int64_t ld_out, const void *x, size_t x_st
     }
 }
 
-static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+static void f32_multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                         cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
     (void)type;
     for (int64_t j = 0; j < n_w; j += PAIR) {
         const float *columns = (const float *)panel + j * n;
@@ -248,8 +249,8 @@ INLINE const float *unpack_rows(float (*rows)[PACK_DEPTH], int64_t *ld, cca_dtyp
     return rows[0];
 }
 
-static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
+static void f32_dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                    cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
     float rows[4][PACK_DEPTH];
     for (int64_t j = 0, n_j; j < n_w; j += n_j) {
         const char *from = (const char *)w + (size_t)j * w_stride;
@@ -369,7 +370,7 @@ static void tile_softmax(attend_tile *t, int64_t n_k) {
         float *s = t->scores + i * CCA_TILE_K, *out = t->out + i * t->width;
         for (int64_t k = n_k; k < (n_k + WIDTH - 1) / WIDTH * WIDTH; k++) s[k] = -INFINITY;
         vec m = splat(t->largest[i]);
-        for (int64_t k = 0; k < n_k; k += WIDTH) m = select(load(s + k) > m, load(s + k), m);
+        for (int64_t k = 0; k < n_k; k += WIDTH) m = vec_select(load(s + k) > m, load(s + k), m);
         float largest = max_lanes(m);
         if (largest == -INFINITY) {
             memset(s, 0, (size_t)n_k * sizeof *s);
@@ -407,10 +408,10 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
     cca_dtype_row_bytes(&row_bytes, rows->k_type, t->head_dim);
     for (int64_t k = 0; k < n_k; k += CCA_PANEL) {
         int64_t some = cca_min(CCA_PANEL, n_k - k);
-        pack(t->panel, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at + k),
-             row_bytes, some, t->head_dim);
-        multiply(t->scores + k, CCA_TILE_K, t->q, q_stride, t->n, rows->k_type, t->panel, some,
-                 t->head_dim);
+        f32_pack(t->panel, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at + k),
+                 row_bytes, some, t->head_dim);
+        f32_multiply(t->scores + k, CCA_TILE_K, t->q, q_stride, t->n, rows->k_type, t->panel, some,
+                     t->head_dim);
     }
     for (int64_t i = 0; masked && i < t->n; i++) {
         float *s = t->scores + i * CCA_TILE_K;
@@ -476,8 +477,8 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, i
     for (int64_t i = 0; i < g; i++) {
         int64_t row = cca_rows_at(raw, group * g + i);
         w[i] = 0;
-        dot(&w[i], 1, q, 0, 1, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), 0,
-            1, hd);
+        f32_dot(&w[i], 1, q, 0, 1, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row),
+                0, 1, hd);
         w[i] *= scale;
         largest = w[i] > largest ? w[i] : largest;
     }
@@ -516,17 +517,10 @@ static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *
               raw->v_type, args, kv_head, group, row);
 }
 
-const cca_kernels CCA_SIMD_TABLE = {
-    .name = CCA_SIMD_NAME,
-    .decode = decode,
-    .encode = encode,
-    .x_bytes = x_bytes,
-    .panel_bytes = panel_bytes,
-    .pack = pack,
-    .multiply = multiply,
-    .dot = dot,
-    .rmsnorm = rmsnorm,
-    .swiglu = swiglu,
-    .attend = attend,
-    .pool = pool,
-};
+#define CCA_SIMD_KERNELS(variant)                                                                  \
+    .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
+    .attend = attend, .pool = pool
+
+#define CCA_SIMD_PRODUCTS                                                                          \
+    .x_bytes = f32_x_bytes, .panel_bytes = f32_panel_bytes, .pack = f32_pack,                      \
+    .multiply = f32_multiply, .dot = f32_dot
