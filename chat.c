@@ -1,0 +1,212 @@
+#include "chat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SCAFFOLD = 128 };
+
+typedef struct layout {
+    const char *name;
+    const char *system_open, *system_close; /* the latter opens the user's turn, too */
+    const char *user_open, *question, *user_close;
+    const char *marker; /* a token without which the template means nothing; or NULL */
+    const char *end;    /* the token that ends a turn, where that is not just EOS; or NULL */
+    const char *stop;   /* text that ends an answer; or NULL */
+} layout;
+
+static const layout layouts[] = {
+    [CCA_CHAT_LLAMA2] = {.name = "llama2",
+                         .system_open = "[INST] <<SYS>>\n",
+                         .system_close = "\n<</SYS>>\n\n",
+                         .user_open = "[INST] ",
+                         .user_close = " [/INST]"},
+    [CCA_CHAT_LLAMA3] = {.name = "llama3",
+                         .system_open = "<|start_header_id|>system<|end_header_id|>\n\n",
+                         .system_close = "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+                         .user_open = "<|start_header_id|>user<|end_header_id|>\n\n",
+                         .user_close =
+                             "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+                         .marker = "<|start_header_id|>",
+                         .end = "<|eot_id|>"},
+    [CCA_CHAT_MISTRAL] = {.name = "mistral",
+                          .system_open = "[INST] ",
+                          .system_close = "\n\n",
+                          .user_open = "[INST] ",
+                          .user_close = " [/INST]"},
+    [CCA_CHAT_CHATML] = {.name = "chatml",
+                         .system_open = "<|im_start|>system\n",
+                         .system_close = "<|im_end|>\n<|im_start|>user\n",
+                         .user_open = "<|im_start|>user\n",
+                         .user_close = "<|im_end|>\n<|im_start|>assistant\n",
+                         .marker = "<|im_start|>",
+                         .end = "<|im_end|>"},
+    [CCA_CHAT_ZEPHYR] = {.name = "zephyr",
+                         .system_open = "<|system|>\n",
+                         .system_close = "</s>\n<|user|>\n",
+                         .user_open = "<|user|>\n",
+                         .user_close = "</s>\n<|assistant|>\n",
+                         .marker = "</s>",
+                         .end = "</s>"},
+    [CCA_CHAT_PLAIN] = {.name = "plain",
+                        .system_open = "",
+                        .system_close = "\n\n",
+                        .user_open = "",
+                        .question = "Question: ",
+                        .user_close = "\nAnswer:",
+                        .stop = "\n"},
+};
+enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
+
+const char cca_chat_names[] = "llama2, llama3, mistral, chatml, zephyr or plain";
+
+/* ---- which template ----------------------------------------------------------------- */
+
+static bool parse(cca_chat *out, const char *name, size_t size) {
+    for (int i = 0; i < N_LAYOUTS; i++) {
+        if (strlen(layouts[i].name) != size || memcmp(layouts[i].name, name, size) != 0) continue;
+        *out = (cca_chat)i;
+        return true;
+    }
+    return false;
+}
+
+bool cca_chat_parse(cca_chat *out, const char *name) {
+    return parse(out, name, strlen(name));
+}
+
+const char *cca_chat_name(cca_chat chat) {
+    return layouts[chat].name;
+}
+
+static const char *find(const char *text, size_t size, const char *word) {
+    return memmem(text, size, word, strlen(word));
+}
+
+/* Whether the user's turn ends with EOS. Others (Phi-3, Falcon 3) mark turns in the same way but
+ * end them differently. */
+static bool is_zephyr(const char *jinja, size_t size) {
+    const char *user = find(jinja, size, "<|user|>");
+    if (!user) return false;
+    size_t rest = size - (size_t)(user - jinja);
+    const char *close = find(user, rest, "}}");
+    if (close) rest = (size_t)(close - user);
+    return find(user, rest, "eos_token") || find(user, rest, "</s>");
+}
+
+bool cca_chat_recognise(cca_chat *out, const char *jinja, size_t size) {
+    if (find(jinja, size, "<|start_header_id|>")) return *out = CCA_CHAT_LLAMA3, true;
+    if (find(jinja, size, "<|im_start|>")) return *out = CCA_CHAT_CHATML, true;
+    if (find(jinja, size, "[INST]")) {
+        *out = find(jinja, size, "<<SYS>>") ? CCA_CHAT_LLAMA2 : CCA_CHAT_MISTRAL;
+        return true;
+    }
+    if (is_zephyr(jinja, size)) return *out = CCA_CHAT_ZEPHYR, true;
+    return false;
+}
+
+cca_status cca_chat_of_file(cca_chat *out, const cca_gguf *file, cca_error *err) {
+    static const char *const named = "cca.chat_template", *const jinja = "tokenizer.chat_template";
+    const char *key = cca_gguf_has(file, named) ? named : jinja;
+    const cca_gguf_string none = {"", 0};
+    cca_gguf_string text;
+    cca_status status = cca_gguf_str(&text, file, key, &none, err);
+    if (status != CCA_OK) return status;
+    if (text.size == 0)
+        return cca_fail(err, CCA_USAGE, "%s names no chat template", cca_gguf_name(file));
+    bool known = key == named ? parse(out, text.bytes, text.size)
+                              : cca_chat_recognise(out, text.bytes, text.size);
+    if (known) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "%s: %s is none of %s", cca_gguf_name(file), key,
+                    cca_chat_names);
+}
+
+/* The token that a text is; -1 where it is none, or several. */
+static int32_t token_of(const cca_tokenizer *tok, const char *text) {
+    cca_tokens tokens = {0};
+    int32_t id = -1;
+    cca_status status =
+        cca_tokenizer_encode(&tokens, tok, text, strlen(text), CCA_ENCODE_SPECIAL, NULL);
+    if (status == CCA_OK && tokens.n == 1) id = tokens.ids[0];
+    cca_tokens_free(&tokens);
+    return id;
+}
+
+int32_t cca_chat_end_token(cca_chat chat, const cca_tokenizer *tok) {
+    return layouts[chat].end ? token_of(tok, layouts[chat].end) : -1;
+}
+
+const char *cca_chat_stop(cca_chat chat) {
+    return layouts[chat].stop;
+}
+
+/* ---- prompts ------------------------------------------------------------------------ */
+
+cca_status cca_prompt_begin(cca_prompt *p, cca_chat chat, const cca_tokenizer *tok, cca_tokens *out,
+                            cca_error *err) {
+    const layout *l = &layouts[chat];
+    *p = (cca_prompt){.chat = chat, .tok = tok, .out = out, .begin = out->n};
+    if (!l->marker || token_of(tok, l->marker) >= 0) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "chat template %s: the model's vocabulary has no token %s",
+                    l->name, l->marker);
+}
+
+static cca_status encode(cca_prompt *p, const char *text, size_t size, unsigned flags,
+                         cca_error *err) {
+    if (p->out->n == p->begin) flags |= CCA_ENCODE_START;
+    return cca_tokenizer_encode(p->out, p->tok, text, size, flags, err);
+}
+
+/* What stands between the slot that was opened last and the next; NULL for a wrong order. */
+static const char *between(const cca_prompt *p, cca_slot next) {
+    const layout *l = &layouts[p->chat];
+    bool user = next == CCA_SLOT_DOCUMENT || next == CCA_SLOT_QUESTION;
+    switch (p->slot) {
+    case CCA_SLOT_NONE:
+        return next == CCA_SLOT_SYSTEM ? l->system_open : user ? l->user_open : NULL;
+    case CCA_SLOT_SYSTEM: return user ? l->system_close : NULL;
+    case CCA_SLOT_DOCUMENT:
+        return next == CCA_SLOT_DOCUMENT ? "" : next == CCA_SLOT_QUESTION ? "\n\n" : NULL;
+    case CCA_SLOT_QUESTION: return next == CCA_SLOT_ANSWER ? l->user_close : NULL;
+    case CCA_SLOT_ANSWER: break;
+    }
+    return NULL;
+}
+
+cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
+                           cca_error *err) {
+    char scaffold[MAX_SCAFFOLD] = "";
+    const char *parts[2] = {between(p, slot)};
+    if (!parts[0]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
+    if (slot == CCA_SLOT_QUESTION) parts[1] = layouts[p->chat].question;
+    size_t size = 0;
+    for (int i = 0; i < 2 && parts[i]; i++)
+        for (const char *c = parts[i]; *c && size < sizeof scaffold; c++) scaffold[size++] = *c;
+    bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
+    size -= space;
+    *lead = space ? " " : "";
+    cca_status status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
+    *start = p->out->n == p->begin;
+    if (status == CCA_OK) p->slot = slot;
+    return status;
+}
+
+cca_status cca_prompt_text(cca_prompt *p, cca_slot slot, const char *text, size_t size,
+                           cca_error *err) {
+    const char *lead;
+    bool start;
+    cca_status status = cca_prompt_open(p, slot, &lead, &start, err);
+    if (status != CCA_OK || *lead == '\0') return status ? status : encode(p, text, size, 0, err);
+    char *led = malloc(size + 1);
+    if (!led) return cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt of %zu bytes", size);
+    led[0] = *lead;
+    if (size > 0) memcpy(led + 1, text, size);
+    status = encode(p, led, size + 1, 0, err);
+    free(led);
+    return status;
+}
+
+cca_status cca_prompt_end(cca_prompt *p, cca_error *err) {
+    const char *lead;
+    bool start;
+    return cca_prompt_open(p, CCA_SLOT_ANSWER, &lead, &start, err);
+}
