@@ -23,6 +23,11 @@ CFLAGS   += -std=c17 $(OPT) -pthread -ffp-contract=fast $(WARN) -Wstrict-prototy
 CXXFLAGS += -std=c++17 $(OPT) $(WARN) $(EXTRA)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
 
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR    ?=
+
 LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard export/*.c) $(wildcard kernels/*.c)
 CLI_C   := run.c $(wildcard cli/*.c)
 LIB_CC  := $(wildcard *.cc)
@@ -36,7 +41,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu demo test asan fuzz fuzz-programs sweep format lint deps help clean
+.PHONY: all cpu demo test asan lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
 all cpu: $(BIN)
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
@@ -45,13 +50,20 @@ $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
 
+# The same objects make both libraries; -fPIC does not change the kernels.
+$(LIB_O): CFLAGS += -fPIC -fno-semantic-interposition
+$(LIB_O): CXXFLAGS += -fPIC -fno-semantic-interposition
+SO := libcca.so.$(firstword $(subst ., ,$(VERSION)))
+
+$(BUILD)/$(SO): $(LIB_O) libcca.map
+	$(CXX) -shared -pthread $(EXTRA) -Wl,-soname,$(SO) -Wl,--version-script,libcca.map \
+	    -o $@ $(LIB_O) $(LDFLAGS) $(LDLIBS)
+
 $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 	rm -f $@ && $(AR) rcs $@ $^
 
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
-AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
-$(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma $(AVX512)
 $(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma $(AVX512)
 
 $(BUILD)/%.o: %.c Makefile
@@ -69,6 +81,36 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 
 test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
+
+# What engine.h needs; the quotes in their includes find each other in one folder.
+HEADERS := base.h engine.h gguf.h sampler.h tokenizer.h
+D_BIN := $(DESTDIR)$(PREFIX)/bin
+D_LIB := $(DESTDIR)$(LIBDIR)
+D_INC := $(DESTDIR)$(INCLUDEDIR)/cca
+D_MAN := $(DESTDIR)$(PREFIX)/share/man/man1
+D_GGUF := $(DESTDIR)$(PREFIX)/share/cca
+MODELS := $(wildcard models/*.gguf)
+
+lib: $(BUILD)/libcca.a $(BUILD)/$(SO)
+
+install: $(BIN) lib
+	install -d $(D_BIN) $(D_LIB)/pkgconfig $(D_INC) $(D_MAN)
+	install $(BIN) $(D_BIN)/cca
+	install -m 644 $(BUILD)/libcca.a $(D_LIB)
+	install $(BUILD)/$(SO) $(D_LIB)/libcca.so.$(VERSION)
+	ln -sf libcca.so.$(VERSION) $(D_LIB)/$(SO)
+	ln -sf $(SO) $(D_LIB)/libcca.so
+	install -m 644 $(HEADERS) $(D_INC)
+	install -m 644 man/cca.1 $(D_MAN)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|' cca.pc.in >$(D_LIB)/pkgconfig/cca.pc
+	$(if $(MODELS),install -d $(D_GGUF) && install -m 644 $(MODELS) $(D_GGUF))
+
+uninstall:
+	rm -f $(D_BIN)/cca $(D_MAN)/cca.1 $(D_LIB)/pkgconfig/cca.pc $(D_LIB)/libcca.a \
+	    $(D_LIB)/libcca.so $(D_LIB)/$(SO) $(D_LIB)/libcca.so.$(VERSION) \
+	    $(HEADERS:%=$(D_INC)/%) $(MODELS:models/%=$(D_GGUF)/%)
+	-rmdir --ignore-fail-on-non-empty $(wildcard $(D_INC) $(D_GGUF))
 
 asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan/cca OPT='-O1 -g' \
@@ -107,10 +149,10 @@ $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcc
 SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
 
 format:
-	clang-format -i $(SOURCES)
+	clang-format -i $(SOURCES) examples/*.c
 
 lint:
-	clang-format --dry-run -Werror $(SOURCES)
+	clang-format --dry-run -Werror $(SOURCES) examples/*.c
 	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -P2 -I{} clang-tidy --quiet {} -- \
 	    $(CPPFLAGS) -std=c17 -pthread
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \
@@ -141,6 +183,9 @@ help:
 	@echo 'make demo        install, build, and continue a long text with a random model'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
+	@echo 'make lib         libcca.a and libcca.so alone'
+	@echo 'make install     program, libraries, headers, man page; PREFIX=/usr/local, DESTDIR'
+	@echo 'make uninstall   remove those'
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
