@@ -1,7 +1,8 @@
 /* The vocabulary, its special tokens, and what the model file says about both. Encoding of
- * plain text is SentencePiece's (spm.h). */
+ * plain text is SentencePiece's (spm.h) or byte-level BPE's (bpe.h). */
 #include "tokenizer.h"
 
+#include "bpe.h"
 #include "spm.h"
 
 #include <stdlib.h>
@@ -24,7 +25,8 @@ typedef struct special_token {
 
 struct cca_tokenizer {
     cca_tokenizer_facts facts;
-    cca_spm *spm;
+    cca_spm *spm; /* one of the two */
+    cca_bpe *bpe;
     token *tokens;           /* [vocab_size] */
     char *texts;             /* that the tokens point into */
     special_token *specials; /* by first byte, the longest first */
@@ -41,7 +43,14 @@ static const char *const key_model = "tokenizer.ggml.model";
 static const char *const key_tokens = "tokenizer.ggml.tokens";
 static const char *const key_scores = "tokenizer.ggml.scores";
 static const char *const key_types = "tokenizer.ggml.token_type";
+static const char *const key_merges = "tokenizer.ggml.merges";
+static const char *const key_pre = "tokenizer.ggml.pre";
 static const char *const key_original = "cca.tokenizer.sentencepiece";
+
+/* Names of control tokens that end a turn. */
+static const char *const end_names[] = {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|endoftext|>",
+                                        "<|end_of_text|>"};
+enum { N_END_NAMES = sizeof end_names / sizeof *end_names };
 
 /* ---- lists of tokens ---- */
 
@@ -77,13 +86,17 @@ typedef struct source {
     const cca_gguf *file;  /* NULL: from a model file of SentencePiece alone */
     cca_gguf_array tokens; /* of the model file; n is 0 where it has none */
     cca_gguf_array types;
+    cca_gguf_array merges; /* of byte-level BPE, which has no model */
+    cca_gguf_string pre;
+    bool is_bpe;
+    bool add_bos; /* where the file does not say */
     const char *name;
     cca_error *err;
 } source;
 
 static cca_status no_memory(const source *src) {
     return cca_fail(src->err, CCA_NO_MEMORY, "%s: no memory for a vocabulary of %zu tokens",
-                    src->name, src->model.n_pieces);
+                    src->name, src->tokens.n ? (size_t)src->tokens.n : src->model.n_pieces);
 }
 
 /* Token i: of SentencePiece's model, else one that only the file lists. */
@@ -220,36 +233,49 @@ static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *
 
 static cca_status read_ids(cca_tokenizer *tok, const source *src) {
     cca_tokenizer_facts *f = &tok->facts;
-    bool add_bos = true;
     cca_status status = read_id(&f->bos, tok, src, "tokenizer.ggml.bos_token_id");
     if (status == CCA_OK) status = read_id(&f->eos, tok, src, "tokenizer.ggml.eos_token_id");
     if (status == CCA_OK) status = read_id(&f->unk, tok, src, "tokenizer.ggml.unknown_token_id");
     if (status == CCA_OK) status = read_id(&f->pad, tok, src, "tokenizer.ggml.padding_token_id");
     if (status == CCA_OK)
-        status = cca_gguf_bool(&f->add_bos, src->file, "tokenizer.ggml.add_bos_token", &add_bos,
-                               src->err);
+        status = cca_gguf_bool(&f->add_bos, src->file, "tokenizer.ggml.add_bos_token",
+                               &src->add_bos, src->err);
     f->add_bos = f->add_bos && f->bos >= 0;
     return status;
+}
+
+/* Control tokens that end a turn by their name alone, in files that do not list their ends. */
+static void add_named_ends(cca_tokenizer *tok) {
+    for (size_t k = 0; k < N_END_NAMES; k++) {
+        for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
+            const token *t = &tok->tokens[i];
+            if (t->type != CCA_SPM_CONTROL || strcmp(t->piece, end_names[k]) != 0) continue;
+            tok->ends[tok->n_ends++] = i;
+            break;
+        }
+    }
 }
 
 /* The end of a text, the end of a turn, and others that the file lists. */
 static cca_status read_ends(cca_tokenizer *tok, const source *src) {
     static const char *const key = "cca.end_token_ids";
     cca_gguf_array more = {.n = 0};
-    int32_t end_of_turn = -1;
+    int32_t single[] = {tok->facts.eos, -1, -1}; /* of a text, a turn, a message */
+    const size_t n_single = sizeof single / sizeof *single;
     if (src->file) {
         cca_status status = cca_gguf_arr(&more, src->file, key, false, src->err);
-        if (status == CCA_OK)
-            status = read_id(&end_of_turn, tok, src, "tokenizer.ggml.eot_token_id");
+        if (status == CCA_OK) status = read_id(&single[1], tok, src, "tokenizer.ggml.eot_token_id");
+        if (status == CCA_OK) status = read_id(&single[2], tok, src, "tokenizer.ggml.eom_token_id");
         if (status != CCA_OK) return status;
     }
     if (more.n > (uint64_t)tok->facts.vocab_size || (more.n > 0 && more.strings))
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
                         cca_gguf_name(src->file), key);
-    tok->ends = malloc((size_t)(more.n + 2) * sizeof *tok->ends);
+    tok->ends = malloc(((size_t)more.n + n_single + N_END_NAMES) * sizeof *tok->ends);
     if (!tok->ends) return no_memory(src);
-    if (tok->facts.eos >= 0) tok->ends[tok->n_ends++] = tok->facts.eos;
-    if (end_of_turn >= 0) tok->ends[tok->n_ends++] = end_of_turn;
+    for (size_t i = 0; i < n_single; i++)
+        if (single[i] >= 0) tok->ends[tok->n_ends++] = single[i];
+    if (src->file && more.n == 0) add_named_ends(tok);
     for (uint64_t i = 0; i < more.n; i++) {
         double id = cca_gguf_array_number(&more, i);
         if (!(id >= 0 && id < tok->facts.vocab_size))
@@ -264,7 +290,7 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
 
 /* ---- opening ---- */
 
-static cca_status fill(cca_tokenizer *tok, const source *src) {
+static cca_status fill_spm(cca_tokenizer *tok, const source *src) {
     const cca_spm_model *model = &src->model;
     tok->facts = (cca_tokenizer_facts){
         .kind = "sentencepiece",
@@ -283,10 +309,51 @@ static cca_status fill(cca_tokenizer *tok, const source *src) {
     return status;
 }
 
+static cca_status open_bpe(cca_tokenizer *tok, const source *src) {
+    size_t n = src->tokens.n;
+    cca_bpe_vocab vocab = {
+        .tokens = src->tokens.strings,
+        .n_tokens = n,
+        .merges = src->merges.strings,
+        .n_merges = src->merges.n,
+        .pre = src->pre,
+        .unk = tok->facts.unk,
+    };
+    bool *apart = malloc(n + 1);
+    if (!apart) return no_memory(src);
+    for (size_t i = 0; i < n; i++) apart[i] = tok->tokens[i].type != CCA_SPM_NORMAL;
+    vocab.apart = apart;
+    cca_status status = cca_bpe_new(&tok->bpe, &vocab, cca_gguf_name(src->file), src->err);
+    free(apart);
+    return status;
+}
+
+/* The bytes of the tokens that carry text. */
+static void take_bpe_bytes(cca_tokenizer *tok) {
+    for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
+        token *t = &tok->tokens[i];
+        if (t->type == CCA_SPM_NORMAL || t->type == CCA_SPM_USER)
+            t->bytes = cca_bpe_bytes(&t->bytes_size, tok->bpe, i);
+    }
+    for (int byte = 0; byte < 256; byte++)
+        tok->byte_tokens[byte] = cca_bpe_byte_token(tok->bpe, (uint8_t)byte);
+}
+
+static cca_status fill_bpe(cca_tokenizer *tok, const source *src) {
+    tok->facts = (cca_tokenizer_facts){.kind = "bpe", .bos = -1, .eos = -1, .unk = -1, .pad = -1};
+    cca_status status = build_vocabulary(tok, src);
+    if (status == CCA_OK) status = read_ids(tok, src);
+    if (status == CCA_OK) status = open_bpe(tok, src);
+    if (status != CCA_OK) return status;
+    take_bpe_bytes(tok);
+    status = read_ends(tok, src);
+    return status == CCA_OK ? find_specials(tok, src) : status;
+}
+
 static cca_status open_source(cca_tokenizer **out, const source *src) {
     cca_tokenizer *tok = calloc(1, sizeof *tok);
     if (!tok) return no_memory(src);
-    cca_status status = fill(tok, src);
+    cca_status status = src->is_bpe ? fill_bpe(tok, src) : fill_spm(tok, src);
     if (status == CCA_OK)
         *out = tok;
     else
@@ -367,35 +434,57 @@ static cca_status rebuild(source *src) {
     return cca_spm_model_check(model, src->name, src->err);
 }
 
-/* Names the file and the key in front of SentencePiece's messages. */
-static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, bool original,
+static bool is(cca_gguf_string text, const char *word) {
+    return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
+}
+
+/* As llama.cpp has it: of these kinds only Llama 3's put BOS in front of a text by default. */
+static bool wants_bos(cca_gguf_string pre) {
+    return is(pre, "llama3") || is(pre, "llama-v3") || is(pre, "llama-bpe") || is(pre, "falcon3");
+}
+
+static cca_status read_bpe(source *src) {
+    src->is_bpe = true;
+    cca_status status = read_lists(src, true);
+    if (status == CCA_OK)
+        status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
+    if (status == CCA_OK) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
+    if (status == CCA_OK && src->merges.n > 0 && !src->merges.strings)
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings",
+                        cca_gguf_name(src->file), key_merges);
+    if (status == CCA_OK) src->add_bos = wants_bos(src->pre);
+    return status;
+}
+
+typedef cca_status reader(source *src);
+
+/* Names the file and the key in front of messages. */
+static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, reader *read,
                             cca_error *err) {
     char name[sizeof err->text / 2];
     size_t n = 0;
-    const char *parts[] = {cca_gguf_name(file), ": ", original ? key_original : key_tokens};
+    const char *key = read == read_original ? key_original : key_tokens;
+    const char *parts[] = {cca_gguf_name(file), ": ", key};
     for (size_t i = 0; i < 3; i++)
         for (const char *p = parts[i]; *p && n + 1 < sizeof name; p++) name[n++] = *p;
     name[n] = 0;
-    source src = {.file = file, .name = name, .err = err};
+    source src = {.file = file, .add_bos = true, .name = name, .err = err};
     cca_spm_model_init(&src.model);
-    cca_status status = original ? read_original(&src) : rebuild(&src);
+    cca_status status = read(&src);
     if (status == CCA_OK) status = open_source(out, &src);
     cca_spm_model_free(&src.model);
     return status;
 }
 
-static bool is(cca_gguf_string text, const char *word) {
-    return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
-}
-
 cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err) {
     *out = NULL;
-    if (cca_gguf_has(file, key_original)) return open_file(out, file, true, err);
+    if (cca_gguf_has(file, key_original)) return open_file(out, file, read_original, err);
     if (!cca_gguf_has(file, key_model) && !cca_gguf_has(file, key_tokens)) return CCA_OK;
     cca_gguf_string kind;
     cca_status status = cca_gguf_str(&kind, file, key_model, NULL, err);
     if (status != CCA_OK || is(kind, "no_vocab") || is(kind, "none")) return status;
-    if (is(kind, "llama")) return open_file(out, file, false, err);
+    if (is(kind, "llama")) return open_file(out, file, rebuild, err);
+    if (is(kind, "gpt2")) return open_file(out, file, read_bpe, err);
     return cca_fail(err, CCA_BAD_MODEL, "%s: %s is \"%.*s\", a kind that is not supported",
                     cca_gguf_name(file), key_model, kind.size < 100 ? (int)kind.size : 100,
                     kind.bytes);
@@ -404,6 +493,7 @@ cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_err
 void cca_tokenizer_close(cca_tokenizer *tok) {
     if (!tok) return;
     cca_spm_close(tok->spm);
+    cca_bpe_free(tok->bpe);
     free(tok->tokens);
     free(tok->texts);
     free(tok->specials);
@@ -413,9 +503,10 @@ void cca_tokenizer_close(cca_tokenizer *tok) {
 
 /* ---- encoding ---- */
 
-/* Text without special tokens. The place where other kinds of tokenizers come in. */
+/* Text without special tokens. */
 static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const char *text,
                                size_t from, size_t end, bool start, cca_error *err) {
+    if (tok->bpe) return cca_bpe_encode(out, tok->bpe, text + from, end - from, from, err);
     return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
 }
 

@@ -26,7 +26,7 @@ typedef struct cca_tokens {
 } cca_tokens;
 
 typedef struct cca_tokenizer_facts {
-    const char *kind; /* "sentencepiece" */
+    const char *kind; /* "sentencepiece", or "bpe": byte-level BPE */
     int32_t vocab_size;
     int32_t bos, eos, unk, pad; /* -1 where there is none */
     bool add_bos;               /* a text starts with bos */
@@ -45,9 +45,10 @@ void cca_tokens_free(cca_tokens *tokens);
 /* Reads the tokenizer of a model file, of which nothing is kept: the original SentencePiece
  * bytes where the file has them (cca.tokenizer.sentencepiece), else one rebuilt from the lists
  * tokenizer.ggml.tokens, scores and token_type (kind "llama"). Tokens that the file lists behind
- * those of the original are part of the vocabulary, too; its ids of special tokens win. *out is
- * NULL and the status CCA_OK where the file says it has none (no_vocab) or has no such keys;
- * CCA_BAD_MODEL names the key. */
+ * those of the original are part of the vocabulary, too; its ids of special tokens win. Kind "gpt2"
+ * is byte-level BPE (bpe.h) from tokens, token_type, merges and pre. *out is NULL and the status
+ * CCA_OK where the file says it has none (no_vocab) or has no such keys; CCA_BAD_MODEL names the
+ * key. */
 cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err);
 
 /* From the bytes of a SentencePiece model, which are not kept; name is for messages. */
@@ -62,10 +63,11 @@ const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
  * start of text and never go back: a token's is that of its first byte, and of several byte
  * tokens for one character each has its own. flags: any of cca_encode_flags. Adds no BOS.
  * Control tokens written out in the text stay plain text without CCA_ENCODE_SPECIAL; with it the
- * longest one at a place counts, and BOS at the very start leaves START to what follows. On
- * failure *out is as before.
+ * longest one at a place counts, and BOS at the very start leaves START to what follows.
+ * User-defined tokens are found in any text. On failure *out is as before.
  *
- * The ids are those of the SentencePiece library on the whole text. A BPE model still gets long
+ * Byte-level BPE gives the ids of Hugging Face's tokenizers; START means nothing to it. Of
+ * SentencePiece the ids are those of its library on the whole text. A BPE model still gets long
  * texts in pieces, cut where that cannot change the ids, so that time is linear and memory
  * bounded; texts without such a place (one letter a million times), and unigram models, take
  * some 200 bytes a byte. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_NO_FIT (256 MB without a place). */
@@ -86,7 +88,8 @@ bool cca_tokenizer_is_control(const cca_tokenizer *tok, int32_t id);
 /* The token of a single byte, -1 where the vocabulary has none. */
 int32_t cca_tokenizer_byte_token(const cca_tokenizer *tok, uint8_t byte);
 
-/* Whether generation ends at id (eos and further end tokens of the file). */
+/* Whether generation ends at id: eos, the ends of a turn and a message (eot, eom), and what
+ * cca.end_token_ids lists; without such a list also control tokens with names like <|im_end|>. */
 bool cca_tokenizer_is_end(const cca_tokenizer *tok, int32_t id);
 
 #endif

@@ -22,7 +22,7 @@ static const arg_option own_args[] = {
     {"type", .kind = ARG_CHOICE, .value = "TYPE", .at = offsetof(export_options, type),
      .choices = "f32|f16|bf16|q8_0|q4_0", .help = "of matrices; else as they are in the source"},
     {"tokenizer", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, tokenizer),
-     .help = "SentencePiece model or llama2.c tokenizer; else the source's own"},
+     .help = "SentencePiece model, tokenizer.json or llama2.c tokenizer; else the source's own"},
     {"group-size", "g", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, group_size),
      .initial = "0", .max = INT32_MAX, .help = "g to write; 0: what the source says"},
     {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N",

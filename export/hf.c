@@ -252,12 +252,41 @@ static cca_status read_template_file(char **out, const char *folder, cca_error *
     return *out ? CCA_OK : no_memory(folder, err);
 }
 
+/* The text of a special token, which stands alone or in an object; what is there already stays. */
+static void take_token(char **out, cca_json_reader *r, const json_t *config, const char *key) {
+    const json_t *value = json_object_get(config, key);
+    if (json_is_object(value)) value = json_object_get(value, "content");
+    const char *text = json_string_value(value);
+    if (*out || !text || r->status != CCA_OK) return;
+    *out = strdup(text);
+    if (!*out) r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
+}
+
+static void take_tokens(cca_source_text *text, cca_json_reader *r, const json_t *config) {
+    take_token(&text->bos_token, r, config, "bos_token");
+    take_token(&text->eos_token, r, config, "eos_token");
+    take_token(&text->pad_token, r, config, "pad_token");
+}
+
+static cca_status read_special_tokens(cca_source_text *text, const char *folder, cca_error *err) {
+    json_t *map;
+    char *path;
+    cca_status status = load(&map, &path, folder, "special_tokens_map.json", err);
+    cca_json_reader r = {.path = path, .err = err, .status = status};
+    take_tokens(text, &r, map);
+    json_decref(map);
+    free(path);
+    return r.status;
+}
+
 static cca_status read_tokenizer_config(cca_source_text *text, const char *folder, cca_error *err) {
     json_t *config;
     char *path;
     cca_status status = load(&config, &path, folder, "tokenizer_config.json", err);
     cca_json_reader r = {.path = path, .err = err, .status = status};
+    text->says_add_bos = cca_json_field(config, "add_bos_token");
     text->add_bos = cca_json_bool(&r, config, "add_bos_token", true);
+    take_tokens(text, &r, config);
     if (r.status == CCA_OK) r.status = read_template_file(&text->chat_template, folder, err);
     const char *template = template_of(config);
     if (r.status == CCA_OK && !text->chat_template && template) {
@@ -269,8 +298,7 @@ static cca_status read_tokenizer_config(cca_source_text *text, const char *folde
     return r.status;
 }
 
-static cca_status read_text(cca_source_text *text, const char *folder,
-                            const cca_export_options *options, cca_error *err) {
+static cca_status read_text(cca_source_text *text, const char *folder, cca_error *err) {
     json_t *generation;
     char *path;
     cca_status status = load(&generation, &path, folder, "generation_config.json", err);
@@ -279,12 +307,10 @@ static cca_status read_text(cca_source_text *text, const char *folder,
     json_decref(generation);
     free(path);
     if (r.status == CCA_OK) r.status = read_tokenizer_config(text, folder, err);
+    if (r.status == CCA_OK) r.status = read_special_tokens(text, folder, err);
     if (r.status == CCA_OK) r.status = find_file(&text->tokenizer, folder, "tokenizer.model", err);
-    if (r.status != CCA_OK || text->tokenizer || options->tokenizer) return r.status;
-    status = find_file(&path, folder, "tokenizer.json", err);
-    if (path) cca_export_warn(options, "%s: tokenizers of this format are not read", path);
-    free(path);
-    return status;
+    if (r.status != CCA_OK || text->tokenizer) return r.status;
+    return find_file(&text->tokenizer, folder, "tokenizer.json", err);
 }
 
 /* --- the folder ---------------------------------------------------------------------- */
@@ -324,5 +350,5 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, "lm_head.weight");
     status = cca_source_layout(out, path, err);
     if (status == CCA_OK) status = bind(out, set, path, err);
-    return status == CCA_OK ? read_text(&out->text, path, options, err) : status;
+    return status == CCA_OK ? read_text(&out->text, path, err) : status;
 }

@@ -163,6 +163,9 @@ void cca_source_close(cca_source *source) {
     free(source->rope_divisors);
     free(source->text.tokenizer);
     free(source->text.chat_template);
+    free(source->text.bos_token);
+    free(source->text.eos_token);
+    free(source->text.pad_token);
     free(source->text.ends);
     free(source->tensors);
     *source = (cca_source){0};

@@ -54,11 +54,13 @@ typedef struct cca_source_tensor {
 
 /* What the source says about text. Ids are -1 where it says nothing. */
 typedef struct cca_source_text {
-    char *tokenizer;     /* path of a tokenizer that export reads, or NULL */
-    char *chat_template; /* or NULL */
+    char *tokenizer;                         /* path of a tokenizer that export reads, or NULL */
+    char *chat_template;                     /* or NULL */
+    char *bos_token, *eos_token, *pad_token; /* by their texts, or NULL; bos goes before its id */
     int32_t bos, eos;
     int32_t *ends; /* all tokens that end a text, where there are several */
     int64_t n_ends;
+    bool says_add_bos; /* else the tokenizer decides */
     bool add_bos;
 } cca_source_text;
 

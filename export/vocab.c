@@ -16,13 +16,22 @@ cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err) {
 }
 
 cca_status cca_vocab_open(cca_vocab *out, const char *path, cca_error *err) {
-    *out = (cca_vocab){.path = path, .bos = 1, .eos = 2, .unk = 0, .pad = -1};
+    *out = (cca_vocab){.path = path,
+                       .kind = "llama",
+                       .pre = "default",
+                       .bos = 1,
+                       .eos = 2,
+                       .unk = 0,
+                       .pad = -1,
+                       .add_bos = true};
     cca_status status = cca_mapping_open(&out->file, path, err);
     if (status != CCA_OK) return status;
     /* A SentencePiece model begins with a piece: field 1, not empty. In a .bin file these bytes
      * are the length of the longest token, an int32: the second one is zero. */
     const uint8_t *bytes = out->file.data;
-    out->is_sentencepiece = out->file.size >= 2 && bytes[0] == 0x0a && bytes[1] != 0;
+    bool is_text = out->file.size >= 2 && bytes[1] != 0;
+    if (is_text && bytes[0] == '{') return cca_vocab_read_json(out, err);
+    out->is_sentencepiece = is_text && bytes[0] == 0x0a;
     return out->is_sentencepiece ? cca_vocab_read_sentencepiece(out, err)
                                  : cca_vocab_read_llama2c(out, err);
 }
@@ -32,6 +41,8 @@ void cca_vocab_close(cca_vocab *vocab) {
     free(vocab->pieces);
     free(vocab->scores);
     free(vocab->types);
+    free(vocab->merges);
+    json_decref(vocab->json);
     free(vocab->text);
     free(vocab->padding);
     *vocab = (cca_vocab){0};
@@ -70,6 +81,15 @@ cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
     return status;
 }
 
+int32_t cca_vocab_find(const cca_vocab *vocab, const char *text) {
+    size_t size = strlen(text);
+    for (int64_t i = 0; i < vocab->n; i++) {
+        if (vocab->pieces[i].size == size && memcmp(vocab->pieces[i].bytes, text, size) == 0)
+            return (int32_t)i;
+    }
+    return -1;
+}
+
 static cca_status check_id(const cca_vocab *vocab, const char *what, int64_t id, cca_error *err) {
     if (id < vocab->n) return CCA_OK;
     return cca_fail(err, CCA_BAD_MODEL, "%s: %s token %lld is outside the vocabulary of %lld",
@@ -80,40 +100,69 @@ static void put_id(cca_gguf_writer *w, const char *key, int32_t id) {
     if (id >= 0) cca_gguf_put_u32(w, key, (uint32_t)id);
 }
 
+/* What the source calls a token by its text, or fallback. */
+static int32_t named(const cca_vocab *vocab, const char *text, int32_t fallback) {
+    int32_t id = text ? cca_vocab_find(vocab, text) : -1;
+    return id >= 0 ? id : fallback;
+}
+
+static void put_tokens(cca_gguf_writer *w, const cca_vocab *vocab) {
+    uint64_t n = (uint64_t)vocab->n;
+    bool bytes = strcmp(vocab->kind, "gpt2") == 0;
+    cca_gguf_put_text(w, "tokenizer.ggml.model", vocab->kind);
+    cca_gguf_put_text(w, "tokenizer.ggml.pre", vocab->pre);
+    cca_gguf_put_strings(w, "tokenizer.ggml.tokens", n, vocab->pieces);
+    if (!bytes) cca_gguf_put_numbers(w, "tokenizer.ggml.scores", CCA_GGUF_F32, n, vocab->scores);
+    cca_gguf_put_numbers(w, "tokenizer.ggml.token_type", CCA_GGUF_I32, n, vocab->types);
+    if (bytes)
+        cca_gguf_put_strings(w, "tokenizer.ggml.merges", (uint64_t)vocab->n_merges, vocab->merges);
+    cca_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", false);
+    cca_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", vocab->dummy_prefix);
+    cca_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", vocab->remove_extra_spaces);
+}
+
+/* All tokens that end a text, where there are several; eos may be one more. */
+static cca_status put_ends(cca_gguf_writer *w, const cca_vocab *vocab, const cca_source_text *text,
+                           int32_t eos, cca_error *err) {
+    int64_t n = text->n_ends;
+    int32_t *ends = malloc((size_t)(n + 1) * sizeof *ends);
+    if (!ends) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its ends", vocab->path);
+    bool listed = eos < 0;
+    for (int64_t i = 0; i < n; i++) {
+        ends[i] = text->ends[i];
+        listed |= ends[i] == eos;
+    }
+    if (!listed) ends[n++] = eos;
+    if (n > 1) cca_gguf_put_numbers(w, "cca.end_token_ids", CCA_GGUF_I32, (uint64_t)n, ends);
+    free(ends);
+    return CCA_OK;
+}
+
 cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_source_text *text,
                          cca_error *err) {
-    int32_t bos = text->bos >= 0 ? text->bos : vocab->bos;
-    int32_t eos = text->eos >= 0 ? text->eos : vocab->eos;
+    int32_t own_eos = named(vocab, text->eos_token, -1);
+    int32_t bos = named(vocab, text->bos_token, text->bos >= 0 ? text->bos : vocab->bos);
+    int32_t eos = text->eos >= 0 ? text->eos : own_eos >= 0 ? own_eos : vocab->eos;
+    int32_t pad = named(vocab, text->pad_token, vocab->pad);
+    bool add_bos = text->says_add_bos ? text->add_bos : vocab->add_bos;
     cca_status status = check_id(vocab, "beginning", bos, err);
     if (status == CCA_OK) status = check_id(vocab, "end", eos, err);
     if (status == CCA_OK) status = check_id(vocab, "unknown", vocab->unk, err);
-    if (status == CCA_OK) status = check_id(vocab, "padding", vocab->pad, err);
+    if (status == CCA_OK) status = check_id(vocab, "padding", pad, err);
     for (int64_t i = 0; i < text->n_ends && status == CCA_OK; i++) {
         status = check_id(vocab, "end", text->ends[i], err);
     }
     if (status != CCA_OK) return status;
 
-    uint64_t n = (uint64_t)vocab->n;
-    cca_gguf_put_text(w, "tokenizer.ggml.model", "llama");
-    cca_gguf_put_text(w, "tokenizer.ggml.pre", "default");
-    cca_gguf_put_strings(w, "tokenizer.ggml.tokens", n, vocab->pieces);
-    cca_gguf_put_numbers(w, "tokenizer.ggml.scores", CCA_GGUF_F32, n, vocab->scores);
-    cca_gguf_put_numbers(w, "tokenizer.ggml.token_type", CCA_GGUF_I32, n, vocab->types);
+    put_tokens(w, vocab);
     put_id(w, "tokenizer.ggml.bos_token_id", bos);
     put_id(w, "tokenizer.ggml.eos_token_id", eos);
     put_id(w, "tokenizer.ggml.unknown_token_id", vocab->unk);
-    put_id(w, "tokenizer.ggml.padding_token_id", vocab->pad);
-    cca_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", text->add_bos && bos >= 0);
-    cca_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", false);
-    cca_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", vocab->dummy_prefix);
-    cca_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", vocab->remove_extra_spaces);
-    if (text->n_ends > 1) {
-        cca_gguf_put_numbers(w, "cca.end_token_ids", CCA_GGUF_I32, (uint64_t)text->n_ends,
-                             text->ends);
-    }
+    put_id(w, "tokenizer.ggml.padding_token_id", pad);
+    cca_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", add_bos && bos >= 0);
     if (vocab->is_sentencepiece) {
         cca_gguf_put_numbers(w, "cca.tokenizer.sentencepiece", CCA_GGUF_U8, vocab->file.size,
                              vocab->file.data);
     }
-    return CCA_OK;
+    return put_ends(w, vocab, text, own_eos, err);
 }

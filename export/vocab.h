@@ -6,28 +6,35 @@
  *     cca_vocab_put(writer, &vocab, &source.text);
  *     cca_vocab_close(&vocab);
  *
- * Two formats are read, told apart by their first bytes: SentencePiece models and the .bin
- * files of llama2.c. */
+ * Three formats are read, told apart by their first bytes: SentencePiece models, the .bin files
+ * of llama2.c, and the tokenizer.json of Hugging Face with byte-level BPE or SentencePiece's. */
 #ifndef CCA_VOCAB_H
 #define CCA_VOCAB_H
 
 #include "export/gguf_write.h"
+#include "export/json.h"
 #include "export/source.h"
 #include "mapping.h"
 #include "spm.h"
 
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */
+    const char *kind; /* for tokenizer.ggml.model: "llama", or "gpt2" for byte-level BPE */
+    const char *pre;  /* for tokenizer.ggml.pre */
     int64_t n;
     cca_gguf_string *pieces; /* n each */
     float *scores;
-    int32_t *types;             /* cca_spm_type */
+    int32_t *types;          /* cca_spm_type */
+    cca_gguf_string *merges; /* "left right", of byte-level BPE */
+    int64_t n_merges;
     int32_t bos, eos, unk, pad; /* -1: none */
+    bool add_bos;               /* where the source does not say */
     bool dummy_prefix, remove_extra_spaces;
     bool is_bpe;
     bool is_sentencepiece; /* the file itself goes into the model file */
     cca_mapping file;
-    char *text; /* what the pieces point to where it is not the file */
+    json_t *json; /* what the pieces point to where it is not the file, and … */
+    char *text;   /* … more of that */
     char *padding;
 } cca_vocab;
 
@@ -43,9 +50,13 @@ cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err);
 cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_source_text *text,
                          cca_error *err);
 
-/* The two formats, for cca_vocab_open: vocab->file is there. */
+/* The id of a token by its text, -1 if there is none. */
+int32_t cca_vocab_find(const cca_vocab *vocab, const char *text);
+
+/* The formats, for cca_vocab_open: vocab->file is there. */
 cca_status cca_vocab_read_sentencepiece(cca_vocab *vocab, cca_error *err);
 cca_status cca_vocab_read_llama2c(cca_vocab *vocab, cca_error *err);
+cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err);
 cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err);
 
 #endif

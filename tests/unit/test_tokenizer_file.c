@@ -306,8 +306,11 @@ static void test_refused_files(void **state) {
     }
     gguf_maker m;
     start_gguf(&m);
+    put_text(&m, "tokenizer.ggml.model", "bert");
+    refuse(&m, "tokenizer.ggml.model is \"bert\"");
+    start_gguf(&m);
     put_text(&m, "tokenizer.ggml.model", "gpt2");
-    refuse(&m, "tokenizer.ggml.model is \"gpt2\"");
+    refuse(&m, "tokenizer.ggml.tokens");
     start_gguf(&m);
     put_text(&m, "tokenizer.ggml.model", "llama");
     refuse(&m, "tokenizer.ggml.tokens");

@@ -1,0 +1,16 @@
+/* What the two halves of the reader of tokenizer.json share. */
+#ifndef CCA_VOCAB_JSON_H
+#define CCA_VOCAB_JSON_H
+
+#include "export/json.h"
+#include "export/vocab.h"
+
+/* Sets kind, pre, and of SentencePiece's kind what happens to spaces, from the normalizer and
+ * the pre_tokenizer, which must be exactly those of a model that is known; anything else is
+ * refused with the name of the field. */
+void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback);
+
+/* "Split" for {"type": "Split", …}; "" for anything else. */
+const char *cca_vocab_json_type(const json_t *part);
+
+#endif

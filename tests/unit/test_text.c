@@ -1,0 +1,297 @@
+/* Folders that transformers wrote, tokenizers and all (tests/golden/models/make_text.py): the same
+ * ids, and the same 50 greedy tokens. Their logits are test_model.c's. Then what of a
+ * tokenizer.json is refused. */
+#include "engine.h"
+#include "export/export.h"
+#include "export/vocab.h"
+#include "tests/unit/test.h"
+
+#include <unistd.h>
+
+typedef struct folder {
+    const char *name, *kind;
+    bool add_bos;
+    int32_t bos, eos, ends[2]; /* -1: none */
+} folder;
+
+/* ---- golden files -------------------------------------------------------------------- */
+
+typedef struct golden {
+    uint8_t *bytes;
+    const uint8_t *at;
+} golden;
+
+static golden read_golden(const char *name) {
+    enum { MOST = 1 << 20 };
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/models/%s/text.bin", name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    golden g = {.bytes = malloc(MOST)};
+    assert_non_null(g.bytes);
+    assert_in_range(fread(g.bytes, 1, MOST, file), 1, MOST - 1);
+    fclose(file);
+    g.at = g.bytes;
+    return g;
+}
+
+static uint32_t take_u32(golden *g) {
+    uint32_t value;
+    memcpy(&value, g->at, sizeof value);
+    g->at += sizeof value;
+    return value;
+}
+
+/* A list of ids, to be freed. */
+static int32_t *take_ids(golden *g, size_t *n) {
+    *n = take_u32(g);
+    int32_t *ids = malloc((*n + 1) * sizeof *ids);
+    assert_non_null(ids);
+    for (size_t i = 0; i < *n; i++, g->at += 2) ids[i] = g->at[0] | g->at[1] << 8;
+    return ids;
+}
+
+/* ---- folders ------------------------------------------------------------------------- */
+
+static cca_engine *export_and_open(const char *name) {
+    char input[256], output[] = "/tmp/cca-test-text-XXXXXX";
+    cca_error err;
+    cca_engine *engine;
+    int file = mkstemp(output);
+    assert_true(file >= 0);
+    close(file);
+    snprintf(input, sizeof input, "tests/golden/models/%s", name);
+    cca_export_options o = {.input = input, .output = output};
+    if (cca_export(&o, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
+    cca_engine_options eo = {.device = "cpu", .n_threads = 2};
+    if (cca_engine_open(&engine, output, &eo, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
+    unlink(output);
+    return engine;
+}
+
+static void check_ids(const cca_tokens *tokens, const int32_t *ids, size_t n, const char *name) {
+    for (size_t i = 0; i < n && i < tokens->n; i++)
+        if (tokens->ids[i] != ids[i])
+            fail_msg("%s: token %zu, offset %llu, is %d, not %d", name, i,
+                     (unsigned long long)tokens->offsets[i], tokens->ids[i], ids[i]);
+    assert_int_equal(tokens->n, n);
+}
+
+/* The bytes of the ids are the text again, and stand where the offsets say. */
+static void check_round_trip(const cca_tokenizer *tok, const cca_tokens *tokens, const char *text,
+                             size_t size) {
+    size_t at = 0, n;
+    for (size_t i = 0; i < tokens->n; i++) {
+        const char *bytes = cca_tokenizer_bytes(&n, tok, tokens->ids[i], true);
+        assert_int_equal(tokens->offsets[i], at);
+        assert_true(n <= size - at);
+        assert_memory_equal(bytes, text + at, n);
+        at += n;
+    }
+    assert_int_equal(at, size);
+}
+
+static void check_texts(const folder *f, const cca_tokenizer *tok, golden *g) {
+    for (uint32_t left = take_u32(g); left > 0; left--) {
+        unsigned flags = take_u32(g) ? CCA_ENCODE_START | CCA_ENCODE_SPECIAL : CCA_ENCODE_START;
+        size_t size = take_u32(g), n;
+        const char *text = (const char *)g->at;
+        g->at += size;
+        int32_t *ids = take_ids(g, &n);
+        cca_tokens tokens = {0};
+        cca_error err;
+        if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK)
+            fail_msg("%s: %s", f->name, err.text);
+        check_ids(&tokens, ids, n, f->name);
+        bool changed = /* by NFC, or ▁ into spaces */
+            strcmp(f->kind, "bpe") != 0 || strcmp(f->name, "hf-text-qwen2") == 0;
+        if (!changed) check_round_trip(tok, &tokens, text, size);
+        cca_tokens_free(&tokens);
+        free(ids);
+    }
+}
+
+static void check_facts(const folder *f, const cca_tokenizer *tok) {
+    const cca_tokenizer_facts *facts = cca_tokenizer_info(tok);
+    assert_string_equal(facts->kind, f->kind);
+    assert_int_equal(facts->add_bos, f->add_bos);
+    assert_int_equal(facts->bos, f->bos);
+    assert_int_equal(facts->eos, f->eos);
+    for (int32_t i = 0; i < facts->vocab_size; i++)
+        assert_int_equal(cca_tokenizer_is_end(tok, i), i == f->ends[0] || i == f->ends[1]);
+    for (int byte = 1; byte < 0x80; byte++) {
+        size_t size;
+        int32_t id = cca_tokenizer_byte_token(tok, (uint8_t)byte);
+        assert_true(id >= 0);
+        assert_int_equal((uint8_t)*cca_tokenizer_bytes(&size, tok, id, false), byte);
+        assert_int_equal(size, 1);
+    }
+}
+
+/* The start of the first text with what the tokenizer puts in front is the prompt; what follows
+ * is greedy. */
+static void check_greedy(const folder *f, cca_engine *engine, golden *g) {
+    const cca_tokenizer_facts *facts = cca_tokenizer_info(cca_engine_tokenizer(engine));
+    size_t n, n_greedy;
+    int32_t *prompt = take_ids(g, &n), *greedy = take_ids(g, &n_greedy);
+    assert_int_equal(n_greedy, 50);
+    assert_int_equal(facts->add_bos, prompt[0] == facts->bos);
+    cca_session_options o = cca_session_defaults();
+    o.ctx_size = (int64_t)(n + n_greedy);
+    o.attn = "full";
+    o.k_type = o.v_type = "f32";
+    cca_session *session;
+    cca_error err;
+    if (cca_session_new(&session, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
+    cca_status status = cca_session_eval(session, prompt, (int64_t)n, NULL, &err);
+    for (size_t i = 0; i < n_greedy && status == CCA_OK; i++) {
+        const float *logits = cca_session_logits(session, &err);
+        int32_t best = 0;
+        for (int32_t id = 1; id < cca_engine_info(engine)->vocab_size; id++)
+            if (logits[id] > logits[best]) best = id;
+        if (best != greedy[i]) fail_msg("%s: token %zu is %d, not %d", f->name, i, best, greedy[i]);
+        status = cca_session_eval(session, &best, 1, NULL, &err);
+    }
+    if (status != CCA_OK) fail_msg("%s", err.text);
+    cca_session_free(session);
+    free(prompt);
+    free(greedy);
+}
+
+static void equals_transformers(void **state) {
+    const folder *f = *state;
+    golden g = read_golden(f->name);
+    cca_engine *engine = export_and_open(f->name);
+    const cca_tokenizer *tok = cca_engine_tokenizer(engine);
+    assert_non_null(tok);
+    check_facts(f, tok);
+    check_texts(f, tok, &g);
+    check_greedy(f, engine, &g);
+    cca_engine_close(engine);
+    free(g.bytes);
+}
+
+/* ---- what is refused ----------------------------------------------------------------- */
+
+#define METASPACE                                                                                  \
+    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", " \
+    "\"split\": false}"
+#define BYTE_LEVEL   "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": true}"
+#define DIGITS       "{\"type\": \"Digits\", \"individual_digits\": true}"
+#define SMOLLM       "{\"type\": \"Sequence\", \"pretokenizers\": [" DIGITS ", " BYTE_LEVEL "]}"
+#define BYTES(MODEL) "{\"pre_tokenizer\": " SMOLLM ", \"model\": {\"type\": \"BPE\", " MODEL "}}"
+#define ADDED(TOKEN)                                                                               \
+    "{\"pre_tokenizer\": " SMOLLM ", \"added_tokens\": [" TOKEN                                    \
+    "], \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}"
+#define PIECES(MODEL)                                                                              \
+    "{\"pre_tokenizer\": " METASPACE ", \"model\": {\"type\": \"BPE\", \"byte_fallback\": true, "  \
+    "\"unk_token\": \"u\", " MODEL "}}"
+
+static cca_status open_text(cca_vocab *vocab, const char *text, cca_error *err) {
+    char path[] = "/tmp/cca-test-text-XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    close(file);
+    cca_status status = cca_vocab_open(vocab, path, err);
+    vocab->path = NULL; /* of this function */
+    unlink(path);
+    return status;
+}
+
+static void the_rest_is_refused_by_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"{}", "model.type is \"\""},
+        {"{\"model\": 3}", "model is no object"},
+        {"{\"model\": {\"type\": \"Unigram\"}}", "model.type is \"Unigram\""},
+        {"{\"model\": {\"type\": \"BPE\"}}", "pre_tokenizer is not"},
+        {"{\"pre_tokenizer\": " BYTE_LEVEL ", \"model\": {\"type\": \"BPE\"}}",
+         "pre_tokenizer is not"},
+        {"{\"normalizer\": {\"type\": \"NFC\"}, \"pre_tokenizer\": " SMOLLM
+         ", \"model\": {\"type\": \"BPE\"}}",
+         "normalizer is not"},
+        {"{\"decoder\": {\"type\": \"Fuse\"}, \"pre_tokenizer\": " SMOLLM
+         ", \"model\": {\"type\": \"BPE\"}}",
+         "decoder is Fuse"},
+        {BYTES("\"ignore_merges\": true"), "model.ignore_merges is not false"},
+        {BYTES("\"dropout\": 0.1"), "model.dropout"},
+        {BYTES("\"end_of_word_suffix\": \"x\""), "model.end_of_word_suffix"},
+        {BYTES("\"vocab\": {}"), "model.vocab has 0 tokens"},
+        {BYTES("\"vocab\": {\"a\": 1}"), "the id of \"a\" is none of 0 … 0"},
+        {BYTES("\"vocab\": {\"a\": \"b\"}"), "the id of \"a\""},
+        {BYTES("\"vocab\": {\"a\": 0, \"b\": 0}"), "\"a\" and \"b\" both have the id 0"},
+        {BYTES("\"vocab\": {\"a\": 0}"), "model.merges is no list"},
+        {BYTES("\"vocab\": {\"a\": 0}, \"merges\": [\"aa\"]"), "model.merges: element 0"},
+        {BYTES("\"vocab\": {\"a\": 0}, \"merges\": [[\"a\"]]"), "model.merges: element 0"},
+        {BYTES("\"vocab\": {\"a\": 0}, \"merges\": [[\"a\", \"a\", \"a\"]]"), "element 0"},
+        {ADDED("{\"id\": 0, \"content\": \"b\"}"), "\"b\" has the id 0, which is \"a\""},
+        {ADDED("{\"id\": 2, \"content\": \"b\"}"), "the id of \"b\""},
+        {ADDED("{\"id\": 1}"), "a token without content"},
+        {ADDED("{\"id\": 1, \"content\": \"b\", \"lstrip\": true}"), "lstrip of \"b\""},
+        {PIECES("\"ignore_merges\": true"), "model.ignore_merges is true"},
+        {PIECES("\"vocab\": {\"u\": 0, \"a\": 1}, \"merges\": [[\"a\", \"a\"]]"), "element 0"},
+        {PIECES("\"vocab\": {\"u\": 0, \"a\": 1, \"aa\": 2}, \"merges\": []"),
+         "not all pairs that make \"aa\""},
+        {PIECES("\"vocab\": {\"u\": 0, \"a\": 1, \"aa\": 2, \"aaa\": 3}, \"merges\": [[\"a\", "
+                "\"aa\"], [\"a\", \"a\"], [\"aa\", \"a\"]]"),
+         "those that make \"aaa\" are apart"},
+        {"{\"model\": {\"type\": \"BPE\", \"byte_fallback\": true}}", "neither normalizer nor"},
+        {"{\"normalizer\": {\"type\": \"NFKC\"}, \"model\": {\"type\": \"BPE\", "
+         "\"byte_fallback\": true}}",
+         "normalizer is not SentencePiece's"},
+        {"{\"pre_tokenizer\": {\"type\": \"Metaspace\"}, \"model\": {\"type\": \"BPE\", "
+         "\"byte_fallback\": true}}",
+         "pre_tokenizer is not SentencePiece's"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cca_vocab vocab;
+        cca_error err = {""};
+        if (open_text(&vocab, cases[i].text, &err) != CCA_BAD_MODEL ||
+            !strstr(err.text, cases[i].message))
+            fail_msg("case %zu: \"%s\", not \"%s\"", i, err.text, cases[i].message);
+        cca_vocab_close(&vocab);
+    }
+}
+
+static void ranks_become_scores(void **state) {
+    (void)state;
+    cca_vocab vocab;
+    cca_error err = {""};
+    cca_status status = open_text(
+        &vocab,
+        PIECES("\"vocab\": {\"u\": 0, \"a\": 1, \"b\": 2, \"<0x41>\": 3, \"ab\": 4, \"aba\": 5, "
+               "\"ba\": 6}, \"merges\": [\"b a\", [\"a\", \"ba\"], \"ab a\", \"a b\"]"),
+        &err);
+    if (status != CCA_OK) fail_msg("%s", err.text);
+    static const int scores[] = {-4, -4, -4, -4, -3, -1, 0};
+    static const int32_t types[] = {CCA_SPM_UNKNOWN, CCA_SPM_NORMAL, CCA_SPM_NORMAL, CCA_SPM_BYTE,
+                                    CCA_SPM_NORMAL,  CCA_SPM_NORMAL, CCA_SPM_NORMAL};
+    assert_int_equal(vocab.n, 7);
+    for (int i = 0; i < 7; i++) assert_int_equal((int)vocab.scores[i], scores[i]);
+    assert_memory_equal(vocab.types, types, sizeof types);
+    assert_true(vocab.dummy_prefix);
+    cca_vocab_close(&vocab);
+}
+
+int main(void) {
+    static folder folders[] = {
+        {"hf-text-llama3", "bpe", true, 600, 601, {601, 602}},
+        {"hf-text-qwen2", "bpe", false, -1, 600, {600, 602}},
+        {"hf-text-smollm", "bpe", false, 0, 0, {0, 2}},
+        {"hf-text-llama2", "sentencepiece", true, 1, 2, {2, -1}},
+        {"hf-text-metaspace", "sentencepiece", false, 1, 2, {2, -1}},
+    };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(equals_transformers, &folders[0]),
+        cmocka_unit_test_prestate(equals_transformers, &folders[1]),
+        cmocka_unit_test_prestate(equals_transformers, &folders[2]),
+        cmocka_unit_test_prestate(equals_transformers, &folders[3]),
+        cmocka_unit_test_prestate(equals_transformers, &folders[4]),
+        cmocka_unit_test(the_rest_is_refused_by_name),
+        cmocka_unit_test(ranks_become_scores),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
