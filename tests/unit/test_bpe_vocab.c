@@ -40,13 +40,12 @@ static cca_bpe *open_bpe(const cca_gguf *file, const char *pre) {
     cca_bpe_vocab v = {.unk = -1};
     if (cca_gguf_arr(&tokens, file, "tokenizer.ggml.tokens", true, &err) != CCA_OK ||
         cca_gguf_arr(&types, file, "tokenizer.ggml.token_type", true, &err) != CCA_OK ||
-        cca_gguf_arr(&merges, file, "tokenizer.ggml.merges", true, &err) != CCA_OK ||
-        cca_gguf_str(&v.pre, file, "tokenizer.ggml.pre", NULL, &err) != CCA_OK)
+        cca_gguf_arr(&merges, file, "tokenizer.ggml.merges", true, &err) != CCA_OK)
         fail_msg("%s", err.text);
     bool *apart = calloc(tokens.n + 1, sizeof *apart);
     assert_non_null(apart);
     for (uint64_t i = 0; i < tokens.n; i++) apart[i] = cca_gguf_array_number(&types, i) != 1;
-    if (pre) v.pre = (cca_gguf_string){pre, strlen(pre)};
+    v.pre = (cca_gguf_string){pre, strlen(pre)};
     v.tokens = tokens.strings, v.n_tokens = tokens.n, v.apart = apart;
     v.merges = merges.strings, v.n_merges = merges.n;
     cca_bpe *bpe;
@@ -55,11 +54,30 @@ static cca_bpe *open_bpe(const cca_gguf *file, const char *pre) {
     return bpe;
 }
 
+/* Through the tokenizer of the file, or where another pre-tokenizer is wanted without it. */
+typedef struct encoder {
+    cca_tokenizer *tok;
+    cca_bpe *bpe;
+} encoder;
+
+static encoder open_encoder(const cca_gguf *file, const char *pre) {
+    encoder e = {NULL, NULL};
+    cca_error err = {""};
+    if (pre)
+        e.bpe = open_bpe(file, pre);
+    else if (cca_tokenizer_open(&e.tok, file, &err) != CCA_OK)
+        fail_msg("%s", err.text);
+    return e;
+}
+
 /* One text, and its line of ids; returns the next line. */
-static char *check_text(const cca_bpe *bpe, const char *text, size_t size, char *line) {
+static char *check_text(encoder e, const char *text, size_t size, char *line) {
     cca_tokens tokens = {.n = 0};
     cca_error err = {""};
-    if (cca_bpe_encode(&tokens, bpe, text, size, 0, &err) != CCA_OK) fail_msg("%s", err.text);
+    cca_status status =
+        e.bpe ? cca_bpe_encode(&tokens, e.bpe, text, size, 0, &err)
+              : cca_tokenizer_encode(&tokens, e.tok, text, size, CCA_ENCODE_START, &err);
+    if (status != CCA_OK) fail_msg("%s", err.text);
     for (size_t i = 0; i < tokens.n; i++) {
         char *end;
         long id = strtol(line, &end, 10);
@@ -79,13 +97,14 @@ static void check_texts(const char *path, char *texts, char *ids, const char *pr
     cca_gguf *file;
     cca_error err = {""};
     if (cca_gguf_open(&file, path, &err) != CCA_OK) fail_msg("%s", err.text);
-    cca_bpe *bpe = open_bpe(file, pre);
+    encoder e = open_encoder(file, pre);
     for (char *text = texts, *end; (end = strstr(text, separator)); n++) {
-        ids = check_text(bpe, text, (size_t)(end - text), ids);
+        ids = check_text(e, text, (size_t)(end - text), ids);
         text = end + sizeof separator - 1;
     }
     assert_true(n > 30);
-    cca_bpe_free(bpe);
+    cca_bpe_free(e.bpe);
+    cca_tokenizer_close(e.tok);
     cca_gguf_close(file);
 }
 
@@ -115,12 +134,14 @@ int main(int argc, char **argv) {
     vocabulary deepseek = {"qwen2", "deepseek-r1-qwen", "deepseek-r1-qwen"}; /* the same tokens */
     vocabulary starcoder = {"starcoder", "starcoder", "smollm"};             /* the same pattern */
     vocabulary refact = {"refact", "refact", "smollm"};
+    vocabulary pieces = {"llama-spm", "llama-spm", NULL};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_vocabulary, &llama),
         cmocka_unit_test_prestate(test_vocabulary, &qwen),
         cmocka_unit_test_prestate(test_vocabulary, &deepseek),
         cmocka_unit_test_prestate(test_vocabulary, &starcoder),
         cmocka_unit_test_prestate(test_vocabulary, &refact),
+        cmocka_unit_test_prestate(test_vocabulary, &pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
