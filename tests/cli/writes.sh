@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Output that cannot be written, for each command: exit 7 (141 where the reader has gone), a
+# message, and nothing left behind.
+set -u
+. tests/cli/lib.sh
+
+gzip -dc tests/golden/tokenizer/blanks.model.gz >"$work/tokenizer.model"
+make_random 32,2,4,2,64,640 --tokenizer "$work/tokenizer.model"
+printf 'A text of several words, and more of them.' >"$work/text"
+
+commands=(
+    "generate -m $random -f $work/text -n 4 --temp 0"
+    "generate -m $random -f $work/text -n 4 --temp 0 --json"
+    "generate -m $random -f $work/text --dry-run"
+    "ppl -m $random -f $work/text"
+    "ppl -m $random -f $work/text --json"
+    "info $random"
+    "info $random --json"
+    "info $random --keys --tensors"
+    "tokenize -m $random -f $work/text"
+    "tokenize -m $random -f $work/text --json"
+    "help generate"
+    "version"
+)
+for command in "${commands[@]}"; do
+    read -ra args <<<"$command"
+    name="${args[0]} ${args[*]: -1}"
+    "$CCA" "${args[@]}" >/dev/full 2>"$work/err"
+    code=$?
+    check "$name: a full device is exit 7" test $code = 7
+    stderr_has "$name: and says so" 'standard output: cannot write'
+    "$CCA" "${args[@]}" >&- 2>"$work/err"
+    code=$?
+    check "$name: a closed standard output is exit 7" test $code = 7
+    { sleep 0.2; "$CCA" "${args[@]}" 2>"$work/err"; echo $? >"$work/code"; } | true
+    check "$name: a reader that has gone is exit 141" test "$(cat "$work/code")" = 141
+    check "$name: without a message" bash -c '! grep -q "cannot write" "$0"' "$work/err"
+done
+
+files=(
+    "generate -m $random -f $work/text -n 2 -o"
+    "generate -m $random -f $work/text -n 2 --json -o"
+    "ppl -m $random -f $work/text -o"
+    "ppl -m $random -f $work/text --nll-out"
+    "ppl -m $random -f $work/text --logits-out"
+    "info $random -o"
+    "tokenize -m $random -f $work/text -o"
+    "export --random 32,1,4,2,64,96 -o"
+)
+mkdir "$work/closed"
+chmod 555 "$work/closed"
+chmod 755 "$work"
+as_user=()
+[ "$(id -u)" -eq 0 ] && as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+may_run=1
+"${as_user[@]}" "$CCA" version >/dev/null 2>&1 || may_run=0
+for command in "${files[@]}"; do
+    read -ra args <<<"$command"
+    name="${args[0]} ${args[*]: -1}"
+    expect 7 "$name: a folder that is not there" "${args[@]}" "$work/none/file"
+    stderr_has "$name: the file is named" 'none/file'
+    if [ "${args[0]}" != export ]; then
+        expect 7 "$name: a full device" "${args[@]}" /dev/full
+    fi
+    if [ $may_run = 0 ]; then
+        skip "$name: a folder without permission" 'root may write anywhere, and no other user can run it'
+        continue
+    fi
+    "${as_user[@]}" "$CCA" "${args[@]}" "$work/closed/file" >/dev/null 2>"$work/err"
+    code=$?
+    check "$name: a folder without permission is exit 7" test $code = 7
+    stderr_has "$name: it is named" 'closed/file'
+done
+check 'nothing is left behind' test -z "$(ls -A "$work/closed")"
