@@ -22,12 +22,28 @@ tail -c +"$(($(grep -aob '^%%$' $seeds/hf/plain | tail -1 | cut -d: -f1) + 4))" 
     >"$work/hf/model.safetensors"
 rm -f "$work"/hf/xx*
 
+# Small tokenizers of both kinds of tokenizer.json.
+cat >"$work/bytes.json" <<'END'
+{"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+    {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel"}]},
+ "added_tokens": [{"id": 5, "content": "<|im_end|>", "special": true}],
+ "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "abab": 4},
+    "merges": ["a b", ["ab", "ab"]]}}
+END
+cat >"$work/pieces.json" <<'END'
+{"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+ "model": {"type": "BPE", "byte_fallback": true, "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3},
+    "merges": ["a b"]}}
+END
+
 # The models to run with: made once, nothing fails.
 pieces=640
 model=$work/model.gguf
 CCA=${CCA:-./cca}
 "$CCA" export --random "32,2,4,2,64,$pieces" --seed 1 -q --tokenizer "$work/tokenizer.model" \
     -o "$model" || exit 1
+"$CCA" export --random 32,2,4,2,64,6 --seed 1 -q --tokenizer "$work/bytes.json" \
+    -o "$work/bytes.gguf" || exit 1
 
 bad=0
 try() {
@@ -36,6 +52,9 @@ try() {
 
 try export --random 32,1,4,2,64,$pieces -t 1 --tokenizer "$work/tokenizer.model" -o "$work/out/m.gguf" -q
 try export --random 32,1,4,2,64,$pieces -t 2 --type q8_0 -o "$work/out/m.gguf" -q
+try export --random 32,1,4,2,64,8 -t 1 --tokenizer "$work/bytes.json" -o "$work/out/m.gguf" -q
+try export --random 32,1,4,2,64,4 -t 1 --tokenizer "$work/pieces.json" -o "$work/out/m.gguf" -q
+try tokenize -m "$work/bytes.gguf" -p 'abab a ab<|im_end|>' --special
 try export "$work/hf" -t 1 -o "$work/out/m.gguf" -q
 try export $seeds/llama2c/v0-untied -t 1 -o "$work/out/m.gguf" -q
 try info "$model" --keys --tensors --check
