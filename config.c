@@ -9,6 +9,7 @@
 
 /* More than any real model has, small enough that products of two never overflow. */
 enum { MAX_LAYERS = 4096, MAX_DIM = 1 << 20, MAX_VOCAB = 1 << 24, MAX_HEAD_DIM = 4096 };
+enum { MAX_CONTEXT = INT32_MAX };
 
 /* The file, the architecture's name in front of its keys, and the first failure. */
 typedef struct reader {
@@ -55,6 +56,7 @@ static double real(reader *r, const char *key, const float *fallback) {
 }
 
 static void refuse(reader *r, const char *what) {
+    if (r->status != CCA_OK) return;
     note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: %s", cca_gguf_name(r->file), what));
 }
 
@@ -84,7 +86,7 @@ static void read_sizes(cca_config *c, reader *r) {
     c->n_heads = whole(r, "attention.head_count", NULL, MAX_DIM);
     uint64_t heads = (uint64_t)c->n_heads;
     c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
-    c->seq_len = whole(r, "context_length", NULL, INT64_MAX / 2);
+    c->seq_len = whole(r, "context_length", NULL, MAX_CONTEXT);
     c->norm_eps = (float)real(r, "attention.layer_norm_rms_epsilon", NULL);
     if (r->status != CCA_OK || c->n_heads == 0) return;
 
@@ -127,8 +129,7 @@ static void read_rope(cca_config *c, reader *r) {
     c->rope_theta = real(r, "rope.freq_base", &theta);
     float older = (float)real(r, "rope.scale_linear", &one); /* spelling of linear scaling */
     c->rope_factor = real(r, "rope.scaling.factor", &older);
-    c->rope_original =
-        (double)whole(r, "rope.scaling.original_context_length", &none, INT64_MAX / 2);
+    c->rope_original = (double)whole(r, "rope.scaling.original_context_length", &none, MAX_CONTEXT);
     c->rope_kind = c->rope_factor == 1 ? CCA_ROPE_PLAIN : CCA_ROPE_LINEAR;
 
     char key[64];
@@ -182,10 +183,28 @@ static void read_cca(cca_config *c, reader *r) {
     }
 }
 
+/* What is no model of this kind by itself, though all else may look like one. */
+static void check_kind(reader *r) {
+    char key[64];
+    uint32_t one = 1, n_parts = 1;
+    bool yes = true, causal = true;
+    note(r, cca_gguf_u32(&n_parts, r->file, "split.count", &one, r->err));
+    if (r->status == CCA_OK && n_parts > 1) {
+        refuse(r, "split.count: is one part of several; join them with llama-gguf-split --merge");
+    }
+    if (r->status != CCA_OK) return;
+    snprintf(key, sizeof key, "%s.attention.causal", r->arch);
+    note(r, cca_gguf_bool(&causal, r->file, key, &yes, r->err));
+    if (r->status == CCA_OK && !causal) {
+        refuse(r, "attention.causal: models that look ahead are not supported");
+    }
+}
+
 cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err) {
     cca_config c = {0};
     reader r = {.file = file, .err = err};
     read_arch(&c, &r);
+    if (r.status == CCA_OK) check_kind(&r);
     if (r.status == CCA_OK) read_sizes(&c, &r);
     if (r.status == CCA_OK) read_rope(&c, &r);
     if (r.status == CCA_OK) read_cca(&c, &r);

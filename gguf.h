@@ -92,6 +92,9 @@ const char *cca_gguf_type_name(uint32_t type);
 uint64_t cca_gguf_n_keys(const cca_gguf *file);
 const char *cca_gguf_key_at(const cca_gguf *file, uint64_t index, cca_gguf_type *type);
 bool cca_gguf_has(const cca_gguf *file, const char *key);
+/* The value of a number or bool as the file holds it: unaligned little-endian bytes, as many as
+ * its type has; NULL for strings and arrays. */
+const void *cca_gguf_number_at(const cca_gguf *file, uint64_t index);
 
 /* Typed values. A missing key takes *fallback, or fails where fallback is NULL; a key of
  * the wrong type or out of range always fails. Integers may be stored in any integer type,

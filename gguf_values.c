@@ -54,6 +54,10 @@ const char *cca_gguf_key_at(const cca_gguf *file, uint64_t index, cca_gguf_type 
     return file->keys[index].name;
 }
 
+const void *cca_gguf_number_at(const cca_gguf *file, uint64_t index) {
+    return index < file->n_keys ? file->keys[index].number : NULL;
+}
+
 static const cca_gguf_key *find_key(const cca_gguf *file, const char *name) {
     const cca_gguf_entry *entry = find(file->key_index, file->n_keys, name);
     return entry ? &file->keys[entry->index] : NULL;

@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include "export/kquants.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,6 +38,34 @@ struct cca_state {
 
 /* ---- binding ------------------------------------------------------------------------ */
 
+/* What export reads: everything that runs, and more types of matrices. */
+static bool is_convertible(const cca_gguf_tensor *t) {
+    bool known = cca_dtype_known(t->type);
+    if (t->n_dims == 1) return known && cca_dtype_block((cca_dtype)t->type) == 1;
+    return known || cca_kquant_known(t->type);
+}
+
+/* Says how to get a file that runs, ready for a shell: MODEL.gguf becomes MODEL-q8_0.gguf. */
+static cca_status refuse_type(const char *path, const cca_gguf_tensor *t, cca_error *err) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_./-+,@%=:";
+    enum { LONGEST_PATH = 300 };
+    if (!is_convertible(t)) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s has type %s, which is not supported",
+                        path, t->name, cca_gguf_type_name(t->type));
+    }
+    bool fits = strlen(path) <= LONGEST_PATH && !strchr(path, '\'');
+    const char *in = fits ? path : "IN.gguf";
+    size_t stem = strlen(in);
+    const char *quote = strspn(in, plain) < stem ? "'" : "";
+    if (stem > 5 && strcmp(in + stem - 5, ".gguf") == 0) stem -= 5;
+    return cca_fail(err, CCA_BAD_MODEL,
+                    "%s: tensor %s has type %s, which does not run here; convert the file: "
+                    "cca export %s%s%s --type q8_0 -o %s%.*s-q8_0.gguf%s",
+                    path, t->name, cca_gguf_type_name(t->type), quote, in, quote, quote, (int)stem,
+                    in, quote);
+}
+
 /* Binds one tensor of (rows, cols) values; rows = 0 is a vector, which must be f32. */
 static cca_status bind(cca_model *m, cca_matrix *out, const char *name, int64_t rows, int64_t cols,
                        cca_error *err) {
@@ -52,10 +82,7 @@ static cca_status bind(cca_model *m, cca_matrix *out, const char *name, int64_t 
                         cca_max(rows, 1));
     }
     if (!cca_dtype_known(t->type) || (rows == 0 && t->type != CCA_F32)) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor %s has type %s, which does not run here; convert the file: "
-                        "cca export %s --type q8_0 -o OUT.gguf",
-                        path, name, cca_gguf_type_name(t->type), path);
+        return refuse_type(path, t, err);
     }
     cca_matrix_load(m->backend, out, (cca_dtype)t->type, cca_max(rows, 1), cols, t->data);
     m->weight_bytes += t->bytes;

@@ -16,11 +16,12 @@ typedef struct export_options {
 
 static const arg_option own_args[] = {
     {"input", .kind = ARG_OPERAND, .value = "IN", .at = offsetof(export_options, inputs), .max = 1,
-     .help = "a Hugging Face folder (with config.json), or a llama2.c file"},
+     .help = "a Hugging Face folder (with config.json), a GGUF file, or a llama2.c file"},
     {"output", "o", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, output),
      .help = "the model file to make"},
     {"type", .kind = ARG_CHOICE, .value = "TYPE", .at = offsetof(export_options, type),
-     .choices = "f32|f16|bf16|q8_0|q4_0", .help = "of matrices; else as they are in the source"},
+     .choices = "f32|f16|bf16|q8_0|q4_0",
+     .help = "of matrices; else as they are in the source, q8_0 for a type that does not run"},
     {"tokenizer", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, tokenizer),
      .help = "SentencePiece model, tokenizer.json or llama2.c tokenizer; else the source's own"},
     {"group-size", "g", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, group_size),

@@ -20,7 +20,7 @@ static cca_dtype target_type(const cca_source *source, const cca_source_tensor *
     cca_dtype type = options->has_type ? options->type : t->type;
     bool makes_logits = t->role == CCA_OUTPUT || (t->role == CCA_EMBEDDING && source->config.tied);
     if (t->vector) return CCA_F32;
-    if (type == CCA_Q4_0 && makes_logits) type = CCA_Q8_0;
+    if (options->has_type && type == CCA_Q4_0 && makes_logits) type = CCA_Q8_0;
     return t->cols % cca_dtype_block(type) == 0 ? type : CCA_F16;
 }
 
@@ -119,6 +119,18 @@ static int64_t rows_of_piece(const batch *b, int64_t piece) {
     return cca_min(b->piece_rows, b->n - piece * b->piece_rows);
 }
 
+/* A row that is as the output has it goes there bit for bit: scales that were chosen with care
+ * are not chosen again. */
+static void write_row(uint8_t *out, const batch *b, int64_t row, const float *values) {
+    const cca_source_tensor *t = b->tensor;
+    const uint8_t *same = t->packed || t->type != b->target->type ? NULL : cca_source_row(t, row);
+    if (same) {
+        memcpy(out, same, b->target->row_bytes);
+    } else {
+        cca_dtype_encode(out, b->target->type, values, t->cols);
+    }
+}
+
 static void convert_piece(void *context, int64_t piece, int thread) {
     batch *b = context;
     const cca_source *source = b->converter->source;
@@ -134,7 +146,7 @@ static void convert_piece(void *context, int64_t piece, int thread) {
             b->bad[piece] = row;
             return;
         }
-        cca_dtype_encode(out + (size_t)i * b->target->row_bytes, b->target->type, values, cols);
+        write_row(out + (size_t)i * b->target->row_bytes, b, row, values);
     }
     b->crcs[piece] = (uint32_t)crc32_z(0, out, (size_t)n * b->target->row_bytes);
 }
@@ -196,7 +208,7 @@ static cca_status convert_tensor(cca_gguf_writer *w, const converter *c, int64_t
     const cca_source_tensor *t = &c->source->tensors[index];
     int64_t step = chunk_rows(target);
     size_t source_row = 0;
-    (void)cca_dtype_row_bytes(&source_row, t->type, t->cols); /* checked at layout */
+    (void)cca_source_row_bytes(&source_row, t); /* checked at layout */
     for (int64_t row = 0; row < t->rows; row += step) {
         int64_t n = cca_min(step, t->rows - row);
         size_t bytes = (size_t)n * target->row_bytes;

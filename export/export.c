@@ -38,11 +38,7 @@ static cca_status open_file(cca_source *out, const char *path, cca_error *err) {
     if (status != CCA_OK) return status;
     bool is_gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
     cca_mapping_close(&file);
-    if (is_gguf) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: is a GGUF file; export reads Hugging Face folders and llama2.c files",
-                        path);
-    }
+    if (is_gguf) return cca_source_open_gguf(out, path, err);
     if (ends_with(path, ".safetensors")) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: give the folder that holds it and its config.json",
                         path);
@@ -205,9 +201,31 @@ static cca_status put_text(cca_gguf_writer *w, const cca_source *source,
         cca_gguf_put_text(w, "tokenizer.chat_template", source->text.chat_template);
     }
     if (path) return put_vocab(w, source, o, path, err);
+    if (source->text.is_carried) return CCA_OK;
     cca_gguf_put_text(w, "tokenizer.ggml.model", "no_vocab");
     cca_export_warn(o, "no tokenizer: commands that need text will refuse this model");
     return CCA_OK;
+}
+
+/* --- keys of another model file ------------------------------------------------------ */
+
+static bool starts_with(const char *text, const char *start) {
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Not what belongs to the other file's bytes, nor its tokenizer where there is a new one. */
+static bool is_carried(const void *context, const char *name) {
+    static const char *const of_the_file[] = {
+        "general.alignment", "general.file_type",  "general.quantization_version",
+        "cca.crc32",         "cca.fingerprint",    "split.no",
+        "split.count",       "split.tensors.count"};
+    const cca_export_options *o = context;
+    for (size_t i = 0; i < sizeof of_the_file / sizeof *of_the_file; i++) {
+        if (strcmp(name, of_the_file[i]) == 0) return false;
+    }
+    bool of_tokenizer = starts_with(name, "tokenizer.") || starts_with(name, "cca.tokenizer.") ||
+                        strcmp(name, "cca.end_token_ids") == 0;
+    return !o->tokenizer || !of_tokenizer || starts_with(name, "tokenizer.chat_template");
 }
 
 /* --- the whole ----------------------------------------------------------------------- */
@@ -231,6 +249,7 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
     put_rope(w, &source->config);
     put_cca(w, &source->config);
     cca_status status = put_text(w, source, o, err);
+    if (source->keys) cca_gguf_put_others(w, source->keys, is_carried, o);
     put_tensors(w, source, targets);
     if (status == CCA_OK) status = cca_gguf_writer_begin(w, err);
     if (status == CCA_OK) status = cca_convert(w, source, targets, crcs, o, err);

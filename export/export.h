@@ -1,4 +1,5 @@
-/* Making model files: from a Hugging Face folder, a llama2.c file, or random numbers.
+/* Making model files: from a Hugging Face folder, another GGUF file, a llama2.c file,
+ * or random numbers.
  *
  *     cca_export_options o = {.input = "TinyLlama-1.1B", .output = "tiny.gguf",
  *                             .has_type = true, .type = CCA_Q8_0};
@@ -24,13 +25,13 @@ typedef struct cca_random_shape {
 } cca_random_shape;
 
 typedef struct cca_export_options {
-    const char *input;              /* folder with config.json, or llama2.c file; or NULL and … */
+    const char *input; /* folder with config.json, GGUF or llama2.c file; or NULL and … */
     const cca_random_shape *random; /* … a shape */
     const char *output;
     const char *tokenizer; /* SentencePiece model or llama2.c tokenizer; NULL: the input's own */
-    bool has_type;         /* false: matrices keep the type that they have in the source */
-    cca_dtype type;        /* of matrices; norms and biases are always f32 */
-    int64_t group_size;    /* 0: what the source says, if anything */
+    bool has_type;      /* false: matrices keep their type, or get q8_0 for one that does not run */
+    cca_dtype type;     /* of matrices; norms and biases are always f32 */
+    int64_t group_size; /* 0: what the source says, if anything */
     int64_t window_size;
     int64_t ctx_size; /* trained length to write; 0: the source's (random: 131072) */
     int n_threads;    /* 0: one a processor */

@@ -26,6 +26,7 @@ struct cca_gguf_writer {
     int fd; /* -1: no temporary file */
     uint64_t n_keys, n_tensors;
     buffer keys, infos;
+    buffer names;                    /* of the keys, each with its NUL */
     buffer offsets;                  /* uint64_t a tensor, from the start of the data */
     uint64_t data_start, data_bytes; /* data_start is known from begin on */
     size_t crcs_at, fingerprint_at;  /* places in keys that finish fills in */
@@ -83,6 +84,7 @@ static size_t begin_key(cca_gguf_writer *w, const char *key, cca_gguf_type type)
     size_t start = w->keys.size;
     append_string(&w->keys, key, strlen(key));
     append_u32(&w->keys, type);
+    append(&w->names, key, strlen(key) + 1);
     w->n_keys++;
     return start;
 }
@@ -99,29 +101,33 @@ static void end_key(cca_gguf_writer *w, const char *key, size_t start) {
     w->hash = fnv1a(w->hash, w->keys.data + start, w->keys.size - start);
 }
 
-static void put_scalar(cca_gguf_writer *w, const char *key, cca_gguf_type type, const void *value,
-                       size_t n) {
+void cca_gguf_put_number(cca_gguf_writer *w, const char *key, cca_gguf_type type,
+                         const void *value) {
     size_t start = begin_key(w, key, type);
-    append(&w->keys, value, n);
+    append(&w->keys, value, cca_gguf_value_bytes(type));
     end_key(w, key, start);
 }
 
 void cca_gguf_put_u32(cca_gguf_writer *w, const char *key, uint32_t value) {
-    put_scalar(w, key, CCA_GGUF_U32, &value, sizeof value);
+    cca_gguf_put_number(w, key, CCA_GGUF_U32, &value);
 }
 
 void cca_gguf_put_f32(cca_gguf_writer *w, const char *key, float value) {
-    put_scalar(w, key, CCA_GGUF_F32, &value, sizeof value);
+    cca_gguf_put_number(w, key, CCA_GGUF_F32, &value);
 }
 
 void cca_gguf_put_bool(cca_gguf_writer *w, const char *key, bool value) {
-    put_scalar(w, key, CCA_GGUF_BOOL, &(uint8_t){value}, 1);
+    cca_gguf_put_number(w, key, CCA_GGUF_BOOL, &(uint8_t){value});
+}
+
+static void put_string(cca_gguf_writer *w, const char *key, const char *bytes, size_t size) {
+    size_t start = begin_key(w, key, CCA_GGUF_STRING);
+    append_string(&w->keys, bytes, size);
+    end_key(w, key, start);
 }
 
 void cca_gguf_put_text(cca_gguf_writer *w, const char *key, const char *value) {
-    size_t start = begin_key(w, key, CCA_GGUF_STRING);
-    append_string(&w->keys, value, strlen(value));
-    end_key(w, key, start);
+    put_string(w, key, value, strlen(value));
 }
 
 static size_t begin_array(cca_gguf_writer *w, const char *key, cca_gguf_type type, uint64_t n) {
@@ -143,6 +149,46 @@ void cca_gguf_put_strings(cca_gguf_writer *w, const char *key, uint64_t n,
     size_t start = begin_array(w, key, CCA_GGUF_STRING, n);
     for (uint64_t i = 0; i < n; i++) append_string(&w->keys, values[i].bytes, values[i].size);
     end_key(w, key, start);
+}
+
+/* Whether a key is among the first n bytes of the names. */
+static bool has_name(const buffer *names, size_t n, const char *key) {
+    for (size_t at = 0; at < n;) {
+        const char *name = (const char *)names->data + at;
+        if (strcmp(name, key) == 0) return true;
+        at += strlen(name) + 1;
+    }
+    return false;
+}
+
+static void put_other(cca_gguf_writer *w, const cca_gguf *file, uint64_t index) {
+    cca_gguf_type type;
+    cca_gguf_string string;
+    cca_gguf_array array;
+    const char *key = cca_gguf_key_at(file, index, &type);
+    if (type == CCA_GGUF_STRING) {
+        (void)cca_gguf_str(&string, file, key, NULL, NULL); /* it is there, and of this type */
+        put_string(w, key, string.bytes, string.size);
+    } else if (type != CCA_GGUF_ARRAY) {
+        cca_gguf_put_number(w, key, type, cca_gguf_number_at(file, index));
+    } else {
+        (void)cca_gguf_arr(&array, file, key, true, NULL);
+        if (array.type == CCA_GGUF_STRING) {
+            cca_gguf_put_strings(w, key, array.n, array.strings);
+        } else {
+            cca_gguf_put_numbers(w, key, array.type, array.n, array.data);
+        }
+    }
+}
+
+void cca_gguf_put_others(cca_gguf_writer *w, const cca_gguf *file,
+                         bool (*wanted)(const void *context, const char *key),
+                         const void *context) {
+    size_t n_before = w->names.size; /* the file's keys differ from each other */
+    for (uint64_t i = 0; i < cca_gguf_n_keys(file); i++) {
+        const char *key = cca_gguf_key_at(file, i, NULL);
+        if (wanted(context, key) && !has_name(&w->names, n_before, key)) put_other(w, file, i);
+    }
 }
 
 void cca_gguf_put_tensor(cca_gguf_writer *w, const char *name, int n_dims, const int64_t *dims,
@@ -226,7 +272,8 @@ cca_status cca_gguf_writer_begin(cca_gguf_writer *w, cca_error *err) {
     for (uint64_t i = 0; i < w->n_tensors; i++) append_u32(&w->keys, 0);
     cca_gguf_put_text(w, "cca.fingerprint", digits);
     w->fingerprint_at = w->keys.size - FINGERPRINT_DIGITS;
-    if (w->keys.failed || w->infos.failed || w->offsets.failed) return no_memory(w, err);
+    if (w->keys.failed || w->names.failed || w->infos.failed || w->offsets.failed)
+        return no_memory(w, err);
 
     w->data_start = align(4 + 4 + 8 + 8 + w->keys.size + w->infos.size);
     cca_status status = open_temporary(w, err);
@@ -313,6 +360,7 @@ void cca_gguf_writer_free(cca_gguf_writer *w) {
         unlink(w->temporary);
     }
     free(w->keys.data);
+    free(w->names.data);
     free(w->infos.data);
     free(w->offsets.data);
     free(w->temporary);

@@ -31,11 +31,18 @@ void cca_gguf_put_u32(cca_gguf_writer *w, const char *key, uint32_t value);
 void cca_gguf_put_f32(cca_gguf_writer *w, const char *key, float value);
 void cca_gguf_put_bool(cca_gguf_writer *w, const char *key, bool value);
 void cca_gguf_put_text(cca_gguf_writer *w, const char *key, const char *value);
+/* A number or bool of the given type, little-endian. */
+void cca_gguf_put_number(cca_gguf_writer *w, const char *key, cca_gguf_type type,
+                         const void *value);
 /* n numbers of the given type, little-endian, side by side. */
 void cca_gguf_put_numbers(cca_gguf_writer *w, const char *key, cca_gguf_type type, uint64_t n,
                           const void *values);
 void cca_gguf_put_strings(cca_gguf_writer *w, const char *key, uint64_t n,
                           const cca_gguf_string *values);
+/* The keys of another file, as they are, but those that have been put before and those that
+ * wanted does not want. */
+void cca_gguf_put_others(cca_gguf_writer *w, const cca_gguf *file,
+                         bool (*wanted)(const void *context, const char *key), const void *context);
 void cca_gguf_put_tensor(cca_gguf_writer *w, const char *name, int n_dims, const int64_t *dims,
                          cca_dtype type, uint64_t bytes);
 

@@ -183,7 +183,8 @@ static void decode_q6_k(float *out, const void *block) {
     float d = cca_f16_to_f32(b->d);
     for (int i = 0; i < LARGE; i++) {
         int q = four_bits(b->q, i, 128) | two_bits(b->high, i) << 4;
-        out[i] = d * (float)b->scales[i / 16] * (float)(q - 32);
+        const int8_t *scale = &b->scales[i / 16];
+        out[i] = d * (float)*scale * (float)(q - 32);
     }
 }
 

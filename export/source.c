@@ -1,5 +1,7 @@
 #include "export/source.h"
 
+#include "export/kquants.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,9 +127,19 @@ cca_status cca_source_layout(cca_source *source, const char *name, cca_error *er
     return CCA_OK;
 }
 
+/* Bytes of n values of a row. */
+static bool value_bytes(size_t *out, const cca_source_tensor *t, int64_t n) {
+    return t->packed ? cca_kquant_row_bytes(out, t->packed, n)
+                     : cca_dtype_row_bytes(out, t->type, n);
+}
+
+bool cca_source_row_bytes(size_t *out, const cca_source_tensor *t) {
+    return value_bytes(out, t, t->cols);
+}
+
 bool cca_source_tensor_bytes(size_t *out, const cca_source_tensor *t) {
     size_t row;
-    return cca_dtype_row_bytes(&row, t->type, t->cols) && cca_mul(out, row, (size_t)t->rows);
+    return cca_source_row_bytes(&row, t) && cca_mul(out, row, (size_t)t->rows);
 }
 
 /* Where the output's row stands in the source. */
@@ -138,23 +150,37 @@ static int64_t source_row(const cca_source_tensor *t, int64_t row) {
     return head * head_dim + in_head % 2 * (head_dim / 2) + in_head / 2;
 }
 
+const uint8_t *cca_source_row(const cca_source_tensor *t, int64_t row) {
+    size_t bytes = 0;
+    if (!t->data) return NULL;
+    (void)cca_source_row_bytes(&bytes, t); /* checked at layout */
+    return t->data + (size_t)source_row(t, row) * bytes;
+}
+
+static void decode(float *out, const cca_source_tensor *t, const void *in, int64_t n) {
+    if (t->packed) {
+        cca_kquant_decode(out, t->packed, in, n);
+    } else {
+        cca_dtype_decode(out, t->type, in, n);
+    }
+}
+
 void cca_source_read_row(float *out, const cca_source *source, const cca_source_tensor *t,
                          int64_t row) {
     enum { STEP = 256 }; /* values, a multiple of every block */
     _Alignas(float) uint8_t aligned[STEP * sizeof(float)];
-    size_t row_bytes = 0, step_bytes = 0, rest_bytes = 0;
+    size_t step_bytes = 0, rest_bytes = 0;
     (void)source;
-    (void)cca_dtype_row_bytes(&row_bytes, t->type, t->cols); /* checked at layout */
-    (void)cca_dtype_row_bytes(&step_bytes, t->type, STEP);
-    const uint8_t *bytes = t->data + (size_t)source_row(t, row) * row_bytes;
+    (void)value_bytes(&step_bytes, t, STEP);
+    const uint8_t *bytes = cca_source_row(t, row);
     int64_t col = 0;
     for (; col + STEP <= t->cols; col += STEP, bytes += step_bytes) {
         memcpy(aligned, bytes, step_bytes);
-        cca_dtype_decode(out + col, t->type, aligned, STEP);
+        decode(out + col, t, aligned, STEP);
     }
-    if (!cca_dtype_row_bytes(&rest_bytes, t->type, t->cols - col)) return;
+    if (!value_bytes(&rest_bytes, t, t->cols - col)) return;
     memcpy(aligned, bytes, rest_bytes);
-    cca_dtype_decode(out + col, t->type, aligned, t->cols - col);
+    decode(out + col, t, aligned, t->cols - col);
 }
 
 void cca_source_close(cca_source *source) {
@@ -188,6 +214,7 @@ char *cca_export_base_name(const char *path) {
     while (start > 0 && path[start - 1] != '/') start--;
     char *name = strndup(path + start, end - start);
     char *dot = name ? strrchr(name, '.') : NULL;
-    if (dot && dot != name && strcmp(dot, ".bin") == 0) *dot = '\0';
+    bool is_ending = dot && (strcmp(dot, ".bin") == 0 || strcmp(dot, ".gguf") == 0);
+    if (is_ending && dot != name) *dot = '\0';
     return name;
 }

@@ -45,7 +45,8 @@ typedef struct cca_source_tensor {
     int64_t layer;
     bool vector;          /* n values: held as n rows of one, written with one dimension */
     int64_t rows, cols;   /* out × in */
-    cca_dtype type;       /* the source's; what the output keeps without a type of its own */
+    cca_dtype type;       /* what the output has where no type is asked for */
+    uint32_t packed;      /* 0: data holds that type; else the cca_kquant that it holds */
     const uint8_t *data;  /* rows side by side, of any alignment; NULL: read_row makes them up */
     bool mapped;          /* data lies in a mapped file */
     int64_t paired_heads; /* > 0: the rows of so many heads are half-split in the source and
@@ -62,6 +63,7 @@ typedef struct cca_source_text {
     int64_t n_ends;
     bool says_add_bos; /* else the tokenizer decides */
     bool add_bos;
+    bool is_carried; /* the tokenizer is among source->keys */
 } cca_source_text;
 
 typedef struct cca_source cca_source;
@@ -76,7 +78,8 @@ struct cca_source {
     uint64_t seed; /* of random weights */
     /* Row of t as t->cols floats; any number of threads may call it. */
     void (*read_row)(float *out, const cca_source *source, const cca_source_tensor *t, int64_t row);
-    void *owner; /* what the reader keeps open, and how it is closed */
+    const cca_gguf *keys; /* a file whose other keys the output gets as well, or NULL */
+    void *owner;          /* what the reader keeps open, and how it is closed */
     void (*close)(void *owner);
 };
 
@@ -84,6 +87,7 @@ struct cca_source {
 cca_status cca_source_open_folder(cca_source *out, const char *path,
                                   const cca_export_options *options, cca_error *err);
 cca_status cca_source_open_llama2c(cca_source *out, const char *path, cca_error *err);
+cca_status cca_source_open_gguf(cca_source *out, const char *path, cca_error *err);
 cca_status cca_source_open_random(cca_source *out, const cca_random_shape *shape, cca_error *err);
 void cca_source_close(cca_source *source);
 
@@ -91,10 +95,15 @@ void cca_source_close(cca_source *source);
  * everything but data and type; the reader is cca_source_read_row where it has none yet. */
 cca_status cca_source_layout(cca_source *source, const char *name, cca_error *err);
 
-/* Number of bytes of a tensor in the source, from its shape and type; false on overflow. */
+/* Number of bytes of a row and of the whole tensor in the source; false on overflow, and where a
+ * row is no multiple of its type's blocks. */
+bool cca_source_row_bytes(size_t *out, const cca_source_tensor *t);
 bool cca_source_tensor_bytes(size_t *out, const cca_source_tensor *t);
 
-/* Reads rows of any type that cca_dtype knows from t->data. */
+/* The bytes of a row; NULL where the source has floats only. */
+const uint8_t *cca_source_row(const cca_source_tensor *t, int64_t row);
+
+/* Reads rows of any type that cca_dtype or cca_kquant knows from t->data. */
 void cca_source_read_row(float *out, const cca_source *source, const cca_source_tensor *t,
                          int64_t row);
 

@@ -534,7 +534,7 @@ static void wrong_inputs(void **state) {
                    "give the folder");
     write_text(in_folder("x.gguf"), "GGUF and more");
     expect_failure((cca_export_options){.input = in_folder("x.gguf")}, CCA_BAD_MODEL,
-                   "is a GGUF file");
+                   "x.gguf: header: version");
     write_text(in_folder("hf/config.json"), "{\"a\": 1, \"a\": 2}");
     expect_failure((cca_export_options){.input = in_folder("hf")}, CCA_BAD_MODEL,
                    "config.json: bad JSON, line 1");

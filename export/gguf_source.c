@@ -1,0 +1,111 @@
+/* GGUF files of the architectures that run, in any type that can be read: what the file says
+ * goes into the configuration, and the keys that this does not cover are carried over. */
+#include "export/kquants.h"
+#include "export/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What is kept open. */
+typedef struct gguf_source {
+    cca_gguf *file;
+    bool *used; /* a tensor of the file */
+} gguf_source;
+
+static void close_gguf(void *owner) {
+    gguf_source *s = owner;
+    cca_gguf_close(s->file);
+    free(s->used);
+    free(s);
+}
+
+/* The type of a tensor in the file is either one that runs, which the output keeps, or one that
+ * becomes Q8_0: its rows are multiples of 32, too. */
+static cca_status take_type(cca_source_tensor *t, const cca_gguf_tensor *found, const char *path,
+                            cca_error *err) {
+    bool known = cca_dtype_known(found->type), packed = cca_kquant_known(found->type);
+    if (t->vector) {
+        known = known && cca_dtype_block((cca_dtype)found->type) == 1;
+        packed = false;
+    }
+    if (!known && !packed) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' has type %s, which is not read%s",
+                        path, t->name, cca_gguf_type_name(found->type),
+                        t->vector ? " for a vector" : "");
+    }
+    t->type = known ? (cca_dtype)found->type : CCA_Q8_0;
+    t->packed = known ? 0 : found->type;
+    return CCA_OK;
+}
+
+static cca_status take_tensor(cca_source_tensor *t, gguf_source *s, const char *path,
+                              cca_error *err) {
+    const cca_gguf_tensor *found = cca_gguf_find(s->file, t->name);
+    if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", path, t->name);
+    int64_t inner = t->vector ? t->rows : t->cols, outer = t->vector ? 1 : t->rows;
+    if (found->n_dims != (t->vector ? 1 : 2) || found->dims[0] != inner ||
+        found->dims[1] != outer) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor '%s' has shape [%lld, %lld]%s, not [%lld, %lld]", path, t->name,
+                        (long long)found->dims[0], (long long)found->dims[1],
+                        found->n_dims > 2 ? " and more" : "", (long long)inner, (long long)outer);
+    }
+    t->data = found->data;
+    t->mapped = true;
+    s->used[found - cca_gguf_tensor_at(s->file, 0)] = true;
+    return take_type(t, found, path, err);
+}
+
+static cca_status take_tensors(cca_source *source, gguf_source *s, const char *path,
+                               cca_error *err) {
+    cca_status status = CCA_OK;
+    uint64_t n = cca_gguf_n_tensors(s->file);
+    s->used = calloc(n + 1, sizeof *s->used);
+    if (!s->used) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to list it", path);
+    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+        status = take_tensor(&source->tensors[i], s, path, err);
+    }
+    for (uint64_t i = 0; i < n && status == CCA_OK; i++) {
+        if (s->used[i]) continue;
+        status = cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is unknown to this architecture",
+                          path, cca_gguf_tensor_at(s->file, i)->name);
+    }
+    return status;
+}
+
+/* Its general.name; else that of the file. */
+static char *model_name(const cca_gguf *file, const char *path) {
+    cca_gguf_string s;
+    const cca_gguf_string none = {"", 0};
+    bool good = cca_gguf_str(&s, file, "general.name", &none, NULL) == CCA_OK && s.size > 0 &&
+                !memchr(s.bytes, '\0', s.size);
+    return good ? strndup(s.bytes, s.size) : cca_export_base_name(path);
+}
+
+static bool has_tokenizer(const cca_gguf *file) {
+    static const char no_vocab[] = "no_vocab";
+    cca_gguf_string s;
+    return cca_gguf_str(&s, file, "tokenizer.ggml.model", NULL, NULL) == CCA_OK &&
+           (s.size != strlen(no_vocab) || memcmp(s.bytes, no_vocab, s.size) != 0);
+}
+
+static cca_status read_file(cca_source *out, gguf_source *s, const char *path, cca_error *err) {
+    out->keys = s->file;
+    out->name = model_name(s->file, path);
+    out->text = (cca_source_text){.bos = -1, .eos = -1, .add_bos = true};
+    out->text.is_carried = has_tokenizer(s->file);
+    if (!out->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its name", path);
+    cca_status status = cca_config_read(&out->config, s->file, err);
+    if (status == CCA_OK) status = cca_source_layout(out, path, err);
+    if (status == CCA_OK) status = take_tensors(out, s, path, err);
+    return status;
+}
+
+cca_status cca_source_open_gguf(cca_source *out, const char *path, cca_error *err) {
+    gguf_source *s = calloc(1, sizeof *s);
+    if (!s) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to open it", path);
+    out->owner = s;
+    out->close = close_gguf;
+    cca_status status = cca_gguf_open(&s->file, path, err);
+    return status == CCA_OK ? read_file(out, s, path, err) : status;
+}
