@@ -3,6 +3,7 @@
 #ifndef CCA_CLI_CLI_H
 #define CCA_CLI_CLI_H
 
+#include "chat.h"
 #include "cli/args.h"
 #include "cli/output.h"
 #include "cli/term.h"
@@ -19,8 +20,8 @@ typedef struct cli_command {
     cca_status (*run)(const void *options, cca_error *err);
 } cli_command;
 
-extern const cli_command cli_generate, cli_ppl, cli_export, cli_info, cli_tokenize, cli_help,
-    cli_version;
+extern const cli_command cli_generate, cli_ask, cli_ppl, cli_export, cli_info, cli_tokenize,
+    cli_help, cli_version;
 
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
@@ -57,12 +58,19 @@ typedef struct sampling_options {
     int64_t top_k, repeat_last_n;
 } sampling_options;
 
+typedef struct chat_options {
+    const char *system; /* NULL: none */
+    const char *name;   /* of the template; NULL: the model file's */
+} chat_options;
+
 typedef struct output_options {
     bool json;
     const char *file; /* NULL: standard output */
 } output_options;
 
-extern const arg_option model_args[], context_args[], sampling_args[], output_args[];
+/* greedy_args are sampling_args with another default: temperature 0. */
+extern const arg_option model_args[], context_args[], sampling_args[], greedy_args[], chat_args[],
+    output_args[];
 
 /* ---- steps ---- */
 
@@ -96,6 +104,11 @@ json_t *cli_attention_json(const context_options *options, const cca_engine *eng
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
                         int64_t n_positions);
 
+/* Begins a prompt with the template that the options or the model file name, and the system text;
+ * tokens holds BOS. CCA_USAGE where none is named. */
+cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cca_engine *engine,
+                          cca_tokens *tokens, cca_error *err);
+
 /* What a run takes. */
 typedef struct cli_plan {
     int64_t ctx_size;
@@ -104,12 +117,13 @@ typedef struct cli_plan {
     uint64_t total;
 } cli_plan;
 
-/* Plans and opens a session of ctx_size positions. With --dry-run the plan is printed instead, and
- * *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also where the plan is over
+/* Plans and opens a session of ctx_size positions, on wish one that can be marked. With --dry-run
+ * the plan is printed instead, and *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also
+ * where the plan is over
  * --mem-limit. */
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
-                            int64_t ctx_size, cca_error *err);
+                            int64_t ctx_size, bool mark, cca_error *err);
 
 /* {"weights", "cores", "window", "mark", "activations", "total", "peak"} in bytes; peak is what the
  * process had at most so far. */

@@ -48,24 +48,68 @@ const arg_option context_args[] = {
     {0},
 };
 
-const arg_option sampling_args[] = {
-    {"seed", "s", .kind = ARG_INT, .value = "N", .at = offsetof(sampling_options, seed),
-     .initial = "-1", .min = -1, .max = UINT32_MAX, .help = "of sampling; -1: a new one"},
-    {"temp", .alias = "temperature", .kind = ARG_REAL, .value = "X",
-     .at = offsetof(sampling_options, temperature), .initial = "0.8", .max = 1e6,
-     .help = "temperature; 0 takes the likeliest token"},
-    {"top-k", .kind = ARG_INT, .value = "N", .at = offsetof(sampling_options, top_k),
-     .initial = "40", .max = INT32_MAX, .help = "among the N likeliest; 0: off"},
-    {"top-p", .kind = ARG_REAL, .value = "X", .at = offsetof(sampling_options, top_p),
-     .initial = "0.95", .max = 1, .help = "among those that make up X; 1: off"},
-    {"min-p", .kind = ARG_REAL, .value = "X", .at = offsetof(sampling_options, min_p),
-     .initial = "0.05", .max = 1, .help = "at least X of the likeliest; 0: off"},
-    {"repeat-penalty", .kind = ARG_REAL, .value = "X",
-     .at = offsetof(sampling_options, repeat_penalty), .initial = "1.0", .max = 1e6,
-     .help = "penalty of repeated tokens; 1: off"},
-    {"repeat-last-n", .kind = ARG_INT, .value = "N",
-     .at = offsetof(sampling_options, repeat_last_n), .initial = "64", .min = -1, .max = INT32_MAX,
-     .help = "how far back; 0: off, -1: all"},
+/* The table of sampling, with a default temperature. */
+#define SAMPLING_ARGS(TEMPERATURE)                                                                 \
+    {"seed",                                                                                       \
+     "s",                                                                                          \
+     .kind = ARG_INT,                                                                              \
+     .value = "N",                                                                                 \
+     .at = offsetof(sampling_options, seed),                                                       \
+     .initial = "-1",                                                                              \
+     .min = -1,                                                                                    \
+     .max = UINT32_MAX,                                                                            \
+     .help = "of sampling; -1: a new one"},                                                        \
+        {"temp",                                                                                   \
+         .alias = "temperature",                                                                   \
+         .kind = ARG_REAL,                                                                         \
+         .value = "X",                                                                             \
+         .at = offsetof(sampling_options, temperature),                                            \
+         .initial = (TEMPERATURE),                                                                 \
+         .max = 1e6,                                                                               \
+         .help = "temperature; 0 takes the likeliest token"},                                      \
+        {"top-k",                                                                                  \
+         .kind = ARG_INT,                                                                          \
+         .value = "N",                                                                             \
+         .at = offsetof(sampling_options, top_k),                                                  \
+         .initial = "40",                                                                          \
+         .max = INT32_MAX,                                                                         \
+         .help = "among the N likeliest; 0: off"},                                                 \
+        {"top-p",                                                                                  \
+         .kind = ARG_REAL,                                                                         \
+         .value = "X",                                                                             \
+         .at = offsetof(sampling_options, top_p),                                                  \
+         .initial = "0.95",                                                                        \
+         .max = 1,                                                                                 \
+         .help = "among those that make up X; 1: off"},                                            \
+        {"min-p",                                                                                  \
+         .kind = ARG_REAL,                                                                         \
+         .value = "X",                                                                             \
+         .at = offsetof(sampling_options, min_p),                                                  \
+         .initial = "0.05",                                                                        \
+         .max = 1,                                                                                 \
+         .help = "at least X of the likeliest; 0: off"},                                           \
+        {"repeat-penalty",                                                                         \
+         .kind = ARG_REAL,                                                                         \
+         .value = "X",                                                                             \
+         .at = offsetof(sampling_options, repeat_penalty),                                         \
+         .initial = "1.0",                                                                         \
+         .max = 1e6,                                                                               \
+         .help = "penalty of repeated tokens; 1: off"},                                            \
+        {"repeat-last-n",  .kind = ARG_INT,                                                        \
+         .value = "N",     .at = offsetof(sampling_options, repeat_last_n),                        \
+         .initial = "64",  .min = -1,                                                              \
+         .max = INT32_MAX, .help = "how far back; 0: off, -1: all"},                               \
+        {0},
+
+const arg_option sampling_args[] = {SAMPLING_ARGS("0.8")};
+const arg_option greedy_args[] = {SAMPLING_ARGS("0")};
+
+const arg_option chat_args[] = {
+    {"system-prompt", "sys", .kind = ARG_TEXT, .value = "TEXT",
+     .at = offsetof(chat_options, system), .help = "what the model is told first, by its template"},
+    {"chat-template", .kind = ARG_CHOICE, .value = "NAME", .at = offsetof(chat_options, name),
+     .choices = "llama2|llama3|mistral|chatml|zephyr|plain",
+     .help = "llama2, llama3, mistral, chatml, zephyr or plain; else the model file's"},
     {0},
 };
 
@@ -216,6 +260,29 @@ cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t
     return CCA_OK;
 }
 
+/* ---- chat ---- */
+
+cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cca_engine *engine,
+                          cca_tokens *tokens, cca_error *err) {
+    cca_chat chat = CCA_CHAT_PLAIN;
+    cca_error why;
+    if (options->name) {
+        cca_chat_parse(&chat, options->name);
+    } else {
+        cca_status status = cca_chat_of_file(&chat, cca_engine_file(engine), &why);
+        if (status)
+            return cca_fail(err, status, "%s; give --chat-template NAME: %s", why.text,
+                            cca_chat_names);
+    }
+    cca_status status = cca_prompt_begin(out, chat, cca_engine_tokenizer(engine), tokens, err);
+    if (status || !options->system) return status;
+    size_t size = strlen(options->system);
+    if (utf8_valid(options->system, size) != size)
+        return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
+                        utf8_valid(options->system, size));
+    return cca_prompt_text(out, CCA_SLOT_SYSTEM, options->system, size, err);
+}
+
 /* ---- memory ---- */
 
 json_t *cli_plan_json(const cli_plan *plan) {
@@ -291,11 +358,12 @@ static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *
 
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
-                            int64_t ctx_size, cca_error *err) {
+                            int64_t ctx_size, bool mark, cca_error *err) {
     cca_session_options options;
     *out = NULL;
     *plan = (cli_plan){.ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
     cca_status status = session_options(&options, context, ctx_size, err);
+    options.mark = mark;
     if (!status) status = cca_session_measure(&plan->session, engine, &options, err);
     plan->total = plan->weights + plan->session.total;
     if (!status && context->dry_run) status = print_plan(plan, target, err);

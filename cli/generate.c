@@ -1,12 +1,12 @@
 /* cca generate: continues a text. */
 #include "cli/cli.h"
+#include "cli/decode.h"
 #include "cli/input.h"
 #include "cli/signals.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 typedef struct generate_options {
@@ -14,6 +14,7 @@ typedef struct generate_options {
     input_options input;
     context_options context;
     sampling_options sampling;
+    chat_options chat;
     output_options output;
     term_options term;
     int64_t n_predict;
@@ -40,6 +41,7 @@ static const arg_option own_args[] = {
 static const arg_group groups[] = {
     {"Text", input_args, offsetof(generate_options, input)},
     {"Generation", own_args, 0},
+    {"Chat", chat_args, offsetof(generate_options, chat)},
     {"Sampling", sampling_args, offsetof(generate_options, sampling)},
     {"Model", model_args, offsetof(generate_options, model)},
     {"Context", context_args, offsetof(generate_options, context)},
@@ -53,21 +55,17 @@ typedef struct generation {
     term term;
     output out;
     answer answer;
-    text_buffer *stops;
+    decoder decoder;
     cca_engine *engine;
     const cca_tokenizer *tok;
     cca_tokens prompt;
+    cca_prompt chat;
+    bool is_chat;
+    size_t text_begin, text_end; /* tokens of the text among those of the prompt */
     cca_session *session;
-    cca_sampler *sampler;
-    int32_t *end_ids; /* with --ignore-eos */
-    size_t n_end_ids;
     cli_plan plan;
-    uint64_t seed;
     int64_t limit; /* most tokens of prompt and answer together */
-    int64_t n_generated, n_decoded;
-    const char *stop_reason;
-    double started; /* the clock at the start of prefill */
-    double load_s, prefill_s, ttft_s, decode_s;
+    double load_s, prefill_s;
 } generation;
 
 /* ---- the prompt ---- */
@@ -78,22 +76,21 @@ static int64_t room_for_answer(const generation *g) {
     return cca_min(256, g->limit / 4);
 }
 
-/* Removes tokens so that prompt and answer fit, but never BOS, and says which. */
+/* Removes tokens of the text so that prompt and answer fit, but neither BOS nor a template's, and
+ * says which. */
 static cca_status truncate_prompt(generation *g, cca_error *err) {
     const char *part = g->o->truncate;
     cca_tokens *p = &g->prompt;
     int64_t n = (int64_t)p->n;
-    const cca_tokenizer_facts *facts = cca_tokenizer_info(g->tok);
-    int64_t first = n > 0 && p->ids[0] == facts->bos ? 1 : 0;
-    int64_t keep = g->limit - room_for_answer(g);
-    if (keep <= first)
+    int64_t first = (int64_t)g->text_begin, n_text = (int64_t)g->text_end - first;
+    int64_t keep = g->limit - room_for_answer(g), cut = n - keep;
+    if (cut >= n_text)
         return cca_fail(err, CCA_NO_FIT,
                         "--truncate: -n %lld leaves no room for a prompt within %lld tokens",
                         (long long)g->o->n_predict, (long long)g->limit);
-    int64_t cut = n - keep;
     int64_t at = first;
-    if (part[0] == 'm') at = first + (keep - first) / 2;
-    if (part[0] == 't') at = keep;
+    if (part[0] == 'm') at += (n_text - cut) / 2;
+    if (part[0] == 't') at += n_text - cut;
     uint64_t from = p->offsets[at], bytes_end = p->offsets[at + cut - 1];
     size_t rest = (size_t)(n - at - cut);
     memmove(p->ids + at, p->ids + at + cut, rest * sizeof *p->ids);
@@ -107,9 +104,31 @@ static cca_status truncate_prompt(generation *g, cca_error *err) {
     return CCA_OK;
 }
 
-static cca_status make_prompt(generation *g, const input_text *text, cca_error *err) {
-    unsigned flags = INPUT_BOS | (g->o->input.special ? INPUT_SPECIAL : 0);
-    cca_status status = input_encode(&g->prompt, g->tok, text, flags, err);
+/* BOS, and with a chat template what stands before the text. */
+static cca_status begin_prompt(generation *g, const char **lead, unsigned *flags, cca_error *err) {
+    const chat_options *chat = &g->o->chat;
+    bool start = true;
+    *lead = "";
+    g->is_chat = chat->system || chat->name;
+    cca_status status = input_encode(&g->prompt, g->tok, &(input_text){0}, INPUT_BOS, err);
+    if (!status && g->is_chat) status = cli_chat_begin(&g->chat, chat, g->engine, &g->prompt, err);
+    if (!status && g->is_chat)
+        status = cca_prompt_open(&g->chat, CCA_SLOT_QUESTION, lead, &start, err);
+    *flags = (g->o->input.special ? INPUT_SPECIAL : 0) | (start ? 0 : INPUT_LATER);
+    return status;
+}
+
+static cca_status make_prompt(generation *g, cca_error *err) {
+    const char *lead;
+    unsigned flags;
+    input_text text = {0};
+    cca_status status = begin_prompt(g, &lead, &flags, err);
+    g->text_begin = g->prompt.n;
+    if (!status) status = input_read_behind(&text, lead, &g->o->input, err);
+    if (!status) status = input_encode(&g->prompt, g->tok, &text, flags, err);
+    g->text_end = g->prompt.n;
+    input_free(&text);
+    if (!status && g->is_chat) status = cca_prompt_end(&g->chat, err);
     if (status) return status;
     if (g->prompt.n == 0)
         return cca_fail(err, CCA_NO_FIT, "the prompt is empty, and this model has no BOS token");
@@ -130,56 +149,6 @@ static int64_t positions_needed(const generation *g) {
 
 /* ---- preparation ---- */
 
-static cca_status make_stops(generation *g, cca_error *err) {
-    const arg_list *list = &g->o->stops;
-    g->stops = calloc(list->n + 1, sizeof *g->stops);
-    if (!g->stops) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
-    for (size_t i = 0; i < list->n; i++) {
-        const char *text = list->items[i].text;
-        bool done = g->o->input.escape ? text_append_unescaped(&g->stops[i], text, strlen(text))
-                                       : text_append(&g->stops[i], text, strlen(text));
-        if (!done) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
-        if (g->stops[i].size == 0) return cca_fail(err, CCA_USAGE, "--stop: the text is empty");
-    }
-    return CCA_OK;
-}
-
-static cca_status list_end_ids(generation *g, cca_error *err) {
-    int32_t n = cca_tokenizer_info(g->tok)->vocab_size;
-    if (!g->o->ignore_eos) return CCA_OK;
-    g->end_ids = calloc((size_t)n + 1, sizeof *g->end_ids);
-    if (!g->end_ids) return cca_fail(err, CCA_NO_MEMORY, "--ignore-eos: no memory");
-    for (int32_t id = 0; id < n; id++) {
-        if (cca_tokenizer_is_end(g->tok, id)) g->end_ids[g->n_end_ids++] = id;
-    }
-    return CCA_OK;
-}
-
-static cca_status make_sampler(generation *g, cca_error *err) {
-    const sampling_options *o = &g->o->sampling;
-    cca_sampler_options options = {
-        .temperature = (float)o->temperature,
-        .top_k = (int32_t)o->top_k,
-        .top_p = (float)o->top_p,
-        .min_p = (float)o->min_p,
-        .repeat_penalty = (float)o->repeat_penalty,
-        .repeat_last_n = (int32_t)o->repeat_last_n,
-    };
-    g->seed = (uint64_t)o->seed;
-    if (o->seed < 0) {
-        uint32_t random = 0;
-        if (getrandom(&random, sizeof random, 0) != sizeof random)
-            return cca_fail(err, CCA_RUNTIME, "--seed -1: the system gives no random numbers");
-        g->seed = random;
-    }
-    options.seed = g->seed;
-    int32_t vocab_size = (int32_t)cca_engine_info(g->engine)->vocab_size;
-    cca_status status = cca_sampler_new(&g->sampler, &options, vocab_size, err);
-    for (size_t i = 0; i < g->prompt.n && !status; i++)
-        cca_sampler_accept(g->sampler, g->prompt.ids[i]);
-    return status;
-}
-
 static cca_status open_model(generation *g, cca_error *err) {
     double start = term_seconds();
     cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
@@ -193,70 +162,14 @@ static cca_status open_model(generation *g, cca_error *err) {
 static cca_status prefill(generation *g, cca_error *err) {
     cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &g->term};
     int64_t n = (int64_t)g->prompt.n;
-    g->started = term_seconds();
+    g->decoder.started = term_seconds();
     term_start(&g->term, "prefill", TERM_TOKENS, n);
     cca_status status = cca_session_eval(g->session, g->prompt.ids, n, &options, err);
     term_done(&g->term);
-    g->prefill_s = g->ttft_s = term_seconds() - g->started;
+    g->prefill_s = term_seconds() - g->decoder.started;
     if (status == CCA_INTERRUPTED)
         return cca_fail(err, status, "interrupted in prefill, after %lld of %lld tokens",
                         (long long)cca_session_pos(g->session), (long long)n);
-    return status;
-}
-
-/* Why no further token may follow; NULL where one may. */
-static const char *bound_reached(const generation *g) {
-    if (*signals_stop()) return "interrupted";
-    if (g->n_generated == g->o->n_predict) return "length";
-    if ((int64_t)g->prompt.n + g->n_generated >= g->limit) return "context";
-    return NULL;
-}
-
-static cca_status next_token(generation *g, int32_t *id, cca_error *err) {
-    if (g->n_generated > 0) {
-        cca_status status = cca_session_eval(g->session, id, 1, NULL, err);
-        if (status) return status;
-        g->n_decoded++;
-    }
-    const float *logits = cca_session_logits(g->session, err);
-    if (!logits) return CCA_RUNTIME;
-    *id = cca_sampler_next(g->sampler, logits, g->end_ids, g->n_end_ids);
-    return CCA_OK;
-}
-
-static cca_status take_token(generation *g, int32_t id, cca_error *err) {
-    size_t size;
-    const char *bytes = cca_tokenizer_bytes(&size, g->tok, id, false);
-    cca_sampler_accept(g->sampler, id);
-    if (g->n_generated++ == 0) g->ttft_s = term_seconds() - g->started;
-    return answer_add(&g->answer, bytes, size, err);
-}
-
-/* One token more, or the reason why there is none. */
-static cca_status step(generation *g, int32_t *id, cca_error *err) {
-    g->stop_reason = bound_reached(g);
-    if (g->stop_reason) return CCA_OK;
-    cca_status status = next_token(g, id, err);
-    if (status) return status;
-    if (!g->o->ignore_eos && cca_tokenizer_is_end(g->tok, *id)) {
-        g->stop_reason = "end";
-        return CCA_OK;
-    }
-    status = take_token(g, *id, err);
-    if (g->answer.stopped) g->stop_reason = "stop";
-    return status;
-}
-
-static cca_status decode(generation *g, cca_error *err) {
-    int32_t id = -1;
-    cca_status status = CCA_OK;
-    while (!status && !g->stop_reason) status = step(g, &id, err);
-    if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */
-        g->stop_reason = "interrupted";
-        status = CCA_OK;
-    }
-    if (!status) status = answer_end(&g->answer, err);
-    g->decode_s = term_seconds() - g->started - g->ttft_s;
     return status;
 }
 
@@ -265,15 +178,14 @@ static cca_status decode(generation *g, cca_error *err) {
 static json_t *record(generation *g, bool is_event) {
     json_t *tokens = json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)g->prompt.n, "reused",
                                (json_int_t)0, "prefilled", (json_int_t)g->prompt.n, "generated",
-                               (json_int_t)g->n_generated);
-    json_t *timing = json_pack("{s:f, s:f, s:f, s:f}", "load_s", g->load_s, "prefill_s",
-                               g->prefill_s, "ttft_s", g->ttft_s, "decode_s", g->decode_s);
+                               (json_int_t)g->decoder.n_generated);
+    json_t *timing = decoder_timing_json(&g->decoder, g->load_s, g->prefill_s);
     json_t *all = json_pack(
         "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1", "text",
-        output_string(g->answer.text.bytes, g->answer.text.size), "stop_reason", g->stop_reason,
-        "tokens", tokens, "timing", timing, "memory", cli_plan_json(&g->plan), "attention",
-        cli_attention_json(&g->o->context, g->engine), "seed", (json_int_t)g->seed, "warnings",
-        g->term.warnings);
+        output_string(g->answer.text.bytes, g->answer.text.size), "stop_reason",
+        g->decoder.stop_reason, "tokens", tokens, "timing", timing, "memory",
+        cli_plan_json(&g->plan), "attention", cli_attention_json(&g->o->context, g->engine), "seed",
+        (json_int_t)g->decoder.options.seed, "warnings", g->term.warnings);
     if (all && is_event) json_object_set_new(all, "event", json_string("end"));
     return all;
 }
@@ -287,14 +199,15 @@ static void last_line(generation *g) {
     bool open_line = g->out.last != '\n' && g->answer.text.size > 0;
     bool shared = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
     if (shared && open_line && !g->o->output.file) term_note(&g->term, "%s", "");
-    if (strcmp(g->stop_reason, "context") == 0)
+    if (strcmp(g->decoder.stop_reason, "context") == 0)
         term_note(&g->term, "stopped: prompt and answer have reached the length of %lld tokens",
                   (long long)g->limit);
     term_note(&g->term,
               "prompt %zu tokens (0 reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
               "token after %.3g s; peak memory %s",
               g->prompt.n, per_second((int64_t)g->prompt.n, g->prefill_s),
-              (long long)g->n_generated, per_second(g->n_decoded, g->decode_s), g->ttft_s,
+              (long long)g->decoder.n_generated,
+              per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
               term_size(peak, term_peak_memory()));
 }
 
@@ -305,20 +218,24 @@ static cca_status write_answer(generation *g, cca_error *err) {
         .format = o->jsonl         ? ANSWER_JSONL
                   : o->output.json ? ANSWER_JSON
                                    : ANSWER_TEXT,
-        .stops = g->stops,
-        .n_stops = o->stops.n,
-        /* The dummy prefix of the first text after BOS is no part of that text. */
-        .strip_space = cca_tokenizer_info(g->tok)->dummy_prefix && g->prompt.n == 1 &&
-                       g->prompt.ids[0] == cca_tokenizer_info(g->tok)->bos,
+        .stops = g->decoder.stops,
+        .n_stops = g->decoder.n_stops,
+        /* The dummy prefix of the first text after BOS is no part of that text, nor is the space
+         * that some templates have before an answer. */
+        .strip_space =
+            g->is_chat || (cca_tokenizer_info(g->tok)->dummy_prefix && g->prompt.n == 1 &&
+                           g->prompt.ids[0] == cca_tokenizer_info(g->tok)->bos),
     };
     answer_begin(&g->answer, &g->out, &options);
-    cca_status status = decode(g, err);
+    g->decoder.most = o->n_predict;
+    g->decoder.limit = g->limit;
+    cca_status status = decoder_run(&g->decoder, &g->answer, err);
     if (!status && options.format != ANSWER_TEXT) {
         output_json(&g->out, record(g, o->jsonl));
         status = output_flush(&g->out, err);
     }
     if (!status) last_line(g);
-    if (!status && strcmp(g->stop_reason, "interrupted") == 0)
+    if (!status && strcmp(g->decoder.stop_reason, "interrupted") == 0)
         return cca_fail(err, CCA_INTERRUPTED, "interrupted; the text so far is kept");
     return status;
 }
@@ -337,25 +254,36 @@ static cca_status run_session(generation *g, cca_error *err) {
     return closed;
 }
 
-static cca_status generate(generation *g, const input_text *text, cca_error *err) {
-    cca_status status = make_prompt(g, text, err);
+/* With a template, its end token and stop text end the answer, too. */
+static cca_status open_decoder(generation *g, cca_error *err) {
+    int32_t end = -1;
+    cca_status status = CCA_OK;
+    if (g->is_chat) {
+        end = cca_chat_end_token(g->chat.chat, g->tok);
+        const char *stop = cca_chat_stop(g->chat.chat);
+        if (stop) status = decoder_add_stop(&g->decoder, stop, err);
+    }
+    if (status) return status;
+    return decoder_open(&g->decoder, &g->o->sampling, g->o->ignore_eos, end, g->engine, err);
+}
+
+static cca_status generate(generation *g, cca_error *err) {
+    cca_status status = make_prompt(g, err);
     if (status) return status;
     int64_t n_positions = positions_needed(g);
     if (g->o->n_predict < 0) g->limit = n_positions;
-    status = make_sampler(g, err);
-    if (!status) status = list_end_ids(g, err);
+    status = open_decoder(g, err);
     if (!status)
         status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
-                                  n_positions, err);
-    return status || !g->session ? status : run_session(g, err);
+                                  n_positions, false, err);
+    if (status || !g->session) return status;
+    status = decoder_start(&g->decoder, g->session, &g->prompt, err);
+    return status ? status : run_session(g, err);
 }
 
 static void free_all(generation *g) {
-    for (size_t i = 0; g->stops && i < g->o->stops.n; i++) text_free(&g->stops[i]);
-    free(g->stops);
-    free(g->end_ids);
+    decoder_close(&g->decoder);
     answer_free(&g->answer);
-    cca_sampler_free(g->sampler);
     cca_session_free(g->session);
     cca_tokens_free(&g->prompt);
     cca_engine_close(g->engine);
@@ -364,13 +292,10 @@ static void free_all(generation *g) {
 
 static cca_status run(const void *options, cca_error *err) {
     generation g = {.o = options};
-    input_text text = {0};
     term_open(&g.term, &g.o->term);
-    cca_status status = make_stops(&g, err);
+    cca_status status = decoder_stops(&g.decoder, &g.o->stops, g.o->input.escape, err);
     if (!status) status = open_model(&g, err);
-    if (!status) status = input_read(&text, &g.o->input, err);
-    if (!status) status = generate(&g, &text, err);
-    input_free(&text);
+    if (!status) status = generate(&g, err);
     free_all(&g);
     return status;
 }
@@ -380,7 +305,8 @@ const cli_command cli_generate = {
     .summary = "continue a text",
     .usage = "-m MODEL -p TEXT [options]",
     .notes =
-        "The text is continued as it is; only the continuation goes to standard output. It ends "
+        "The text is continued as it is, unless -sys or --chat-template puts it into a chat template; "
+        "only the continuation goes to standard output. It ends "
         "at an end token, after -n tokens, before a --stop text, or at the trained length. "
         "A prompt that is longer than the trained length is refused (exit 4) unless "
         "--beyond-trained or --truncate says what to do; --truncate leaves room for -n tokens "

@@ -8,7 +8,8 @@
 enum { PAGE_WIDTH = 80 };
 
 static const cli_command *const commands[] = {
-    &cli_generate, &cli_ppl, &cli_info, &cli_tokenize, &cli_export, &cli_help, &cli_version,
+    &cli_generate, &cli_ask,    &cli_ppl,  &cli_info,
+    &cli_tokenize, &cli_export, &cli_help, &cli_version,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -38,7 +39,7 @@ void cli_print_overview(FILE *to) {
         fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\nFor example:\n"
           "  cca generate -m model.gguf -p 'Once upon a time' -n 64\n"
-          "  cca ppl -m model.gguf -f book.txt\n"
+          "  cca ask -m model.gguf -f report.txt 'Who signed it?' 'What does it cost?'\n"
           "\n\"cca help COMMAND\" tells its options. Answers go to standard output, all else to\n"
           "standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 model file, 4 length,\n"
           "5 memory, 6 no UTF-8, 7 output, 8 check failed, 130 interrupted, 141 pipe closed\n",

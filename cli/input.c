@@ -196,7 +196,8 @@ static cca_status read_piece(input_text *out, const arg_item *piece, bool escape
     return done ? CCA_OK : no_memory(name, err);
 }
 
-cca_status input_read(input_text *out, const input_options *options, cca_error *err) {
+cca_status input_read_behind(input_text *out, const char *lead, const input_options *options,
+                             cca_error *err) {
     const arg_item from_stdin = {'f', "-"};
     const arg_item *pieces = options->pieces.items;
     size_t n = options->pieces.n;
@@ -208,11 +209,16 @@ cca_status input_read(input_text *out, const input_options *options, cca_error *
         n = 1;
     }
     out->sources = calloc(n, sizeof *out->sources);
-    if (!out->sources) return no_memory("input", err);
+    if (!out->sources || !text_append(&out->text, lead, strlen(lead)))
+        return no_memory("input", err);
     cca_status status = CCA_OK;
     for (size_t i = 0; i < n && !status; i++)
         status = read_piece(out, &pieces[i], options->escape, err);
     return status ? status : check_utf8(out, options->invalid_utf8, err);
+}
+
+cca_status input_read(input_text *out, const input_options *options, cca_error *err) {
+    return input_read_behind(out, "", options, err);
 }
 
 void input_free(input_text *text) {
@@ -229,7 +235,7 @@ static cca_status encode_stretch(cca_tokens *out, const cca_tokenizer *tok, cons
                                  size_t begin, size_t end, unsigned flags, cca_error *err) {
     if (begin == end) return CCA_OK;
     size_t n = out->n;
-    unsigned how = begin == 0 ? CCA_ENCODE_START : 0;
+    unsigned how = begin == 0 && !(flags & INPUT_LATER) ? CCA_ENCODE_START : 0;
     if (flags & INPUT_SPECIAL) how |= CCA_ENCODE_SPECIAL;
     cca_status status =
         cca_tokenizer_encode(out, tok, text->text.bytes + begin, end - begin, how, err);

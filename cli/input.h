@@ -39,11 +39,15 @@ typedef struct input_text {
 
 /* Reads all pieces; without any, standard input unless it is a terminal (CCA_USAGE). */
 cca_status input_read(input_text *out, const input_options *options, cca_error *err);
+/* The same with lead in front. */
+cca_status input_read_behind(input_text *out, const char *lead, const input_options *options,
+                             cca_error *err);
 void input_free(input_text *text);
 
 enum {
     INPUT_BOS = 1,     /* begin with BOS where the tokenizer wants one: the one place that does */
     INPUT_SPECIAL = 2, /* as CCA_ENCODE_SPECIAL */
+    INPUT_LATER = 4,   /* text stands before it: no dummy prefix */
 };
 
 /* Appends the tokens of the text. */

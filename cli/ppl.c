@@ -383,7 +383,7 @@ static cca_status run(const void *options, cca_error *err) {
     if (!status) status = make_layout(&r, err);
     if (!status)
         status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
-                                  r.report.totals.largest, err);
+                                  r.report.totals.largest, false, err);
     if (!status && r.session) status = run_session(&r, err);
     free(r.ids);
     free(r.logits);

@@ -12,6 +12,8 @@ commands=(
     "generate -m $random -f $work/text -n 4 --temp 0"
     "generate -m $random -f $work/text -n 4 --temp 0 --json"
     "generate -m $random -f $work/text --dry-run"
+    "ask -m $random --chat-template plain -f $work/text -n 4 Who Why"
+    "ask -m $random --chat-template plain -f $work/text -n 4 --jsonl Who"
     "ppl -m $random -f $work/text"
     "ppl -m $random -f $work/text --json"
     "info $random"
@@ -40,6 +42,7 @@ done
 files=(
     "generate -m $random -f $work/text -n 2 -o"
     "generate -m $random -f $work/text -n 2 --json -o"
+    "ask -m $random --chat-template plain -f $work/text -n 2 Who -o"
     "ppl -m $random -f $work/text -o"
     "ppl -m $random -f $work/text --nll-out"
     "ppl -m $random -f $work/text --logits-out"

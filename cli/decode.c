@@ -1,0 +1,154 @@
+#include "cli/decode.h"
+
+#include "cli/signals.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+static cca_status push_stop(decoder *d, const char *text, bool escape, cca_error *err) {
+    text_buffer *stops = realloc(d->stops, (d->n_stops + 1) * sizeof *stops);
+    if (!stops) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
+    d->stops = stops;
+    text_buffer *stop = &stops[d->n_stops++];
+    *stop = (text_buffer){0};
+    bool done = escape ? text_append_unescaped(stop, text, strlen(text))
+                       : text_append(stop, text, strlen(text));
+    if (!done) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
+    if (stop->size == 0) return cca_fail(err, CCA_USAGE, "--stop: the text is empty");
+    return CCA_OK;
+}
+
+cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err) {
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < stops->n && !status; i++)
+        status = push_stop(d, stops->items[i].text, escape, err);
+    return status;
+}
+
+cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err) {
+    return push_stop(d, text, false, err);
+}
+
+static bool is_end(const decoder *d, int32_t id) {
+    return id == d->chat_end || cca_tokenizer_is_end(d->tok, id);
+}
+
+static cca_status list_end_ids(decoder *d, cca_error *err) {
+    int32_t n = cca_tokenizer_info(d->tok)->vocab_size;
+    d->end_ids = calloc((size_t)n + 1, sizeof *d->end_ids);
+    if (!d->end_ids) return cca_fail(err, CCA_NO_MEMORY, "--ignore-eos: no memory");
+    for (int32_t id = 0; id < n; id++) {
+        if (is_end(d, id)) d->end_ids[d->n_end_ids++] = id;
+    }
+    return CCA_OK;
+}
+
+cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
+                        int32_t chat_end, const cca_engine *engine, cca_error *err) {
+    d->tok = cca_engine_tokenizer(engine);
+    d->vocab_size = cca_engine_info(engine)->vocab_size;
+    d->ignore_eos = ignore_eos;
+    d->chat_end = chat_end;
+    d->options = (cca_sampler_options){
+        .temperature = (float)sampling->temperature,
+        .top_k = (int32_t)sampling->top_k,
+        .top_p = (float)sampling->top_p,
+        .min_p = (float)sampling->min_p,
+        .repeat_penalty = (float)sampling->repeat_penalty,
+        .repeat_last_n = (int32_t)sampling->repeat_last_n,
+        .seed = (uint64_t)sampling->seed,
+    };
+    if (sampling->seed < 0) {
+        uint32_t random = 0;
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            return cca_fail(err, CCA_RUNTIME, "--seed -1: the system gives no random numbers");
+        d->options.seed = random;
+    }
+    return ignore_eos ? list_end_ids(d, err) : CCA_OK;
+}
+
+void decoder_close(decoder *d) {
+    for (size_t i = 0; i < d->n_stops; i++) text_free(&d->stops[i]);
+    free(d->stops);
+    free(d->end_ids);
+    cca_sampler_free(d->sampler);
+    *d = (decoder){0};
+}
+
+cca_status decoder_start(decoder *d, cca_session *session, const cca_tokens *prompt,
+                         cca_error *err) {
+    cca_sampler_free(d->sampler);
+    d->sampler = NULL;
+    d->session = session;
+    d->stop_reason = NULL;
+    d->n_prompt = (int64_t)prompt->n;
+    d->n_generated = d->n_decoded = 0;
+    d->ttft_s = d->decode_s = 0;
+    cca_status status = cca_sampler_new(&d->sampler, &d->options, (int32_t)d->vocab_size, err);
+    for (size_t i = 0; i < prompt->n && !status; i++)
+        cca_sampler_accept(d->sampler, prompt->ids[i]);
+    return status;
+}
+
+/* Why no further token may follow; NULL where one may. */
+static const char *bound_reached(const decoder *d) {
+    if (*signals_stop()) return "interrupted";
+    if (d->n_generated == d->most) return "length";
+    if (d->n_prompt + d->n_generated >= d->limit) return "context";
+    return NULL;
+}
+
+static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
+    if (d->n_generated > 0) {
+        cca_status status = cca_session_eval(d->session, id, 1, NULL, err);
+        if (status) return status;
+        d->n_decoded++;
+    }
+    const float *logits = cca_session_logits(d->session, err);
+    if (!logits) return *signals_stop() ? CCA_INTERRUPTED : CCA_RUNTIME;
+    *id = cca_sampler_next(d->sampler, logits, d->end_ids, d->n_end_ids);
+    return CCA_OK;
+}
+
+static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) {
+    size_t size;
+    const char *bytes = cca_tokenizer_bytes(&size, d->tok, id, false);
+    cca_sampler_accept(d->sampler, id);
+    if (d->n_generated++ == 0) d->ttft_s = term_seconds() - d->started;
+    return answer_add(a, bytes, size, err);
+}
+
+/* One token more, or the reason why there is none. */
+static cca_status step(decoder *d, answer *a, int32_t *id, cca_error *err) {
+    d->stop_reason = bound_reached(d);
+    if (d->stop_reason) return CCA_OK;
+    cca_status status = next_token(d, id, err);
+    if (status) return status;
+    if (!d->ignore_eos && is_end(d, *id)) {
+        d->stop_reason = "end";
+        return CCA_OK;
+    }
+    status = take_token(d, a, *id, err);
+    if (a->stopped) d->stop_reason = "stop";
+    return status;
+}
+
+cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
+    int32_t id = -1;
+    cca_status status = CCA_OK;
+    d->ttft_s = term_seconds() - d->started;
+    while (!status && !d->stop_reason) status = step(d, a, &id, err);
+    if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */
+        d->stop_reason = "interrupted";
+        status = CCA_OK;
+    }
+    if (!status) status = answer_end(a, err);
+    d->decode_s = term_seconds() - d->started - d->ttft_s;
+    return status;
+}
+
+json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s) {
+    return json_pack("{s:f, s:f, s:f, s:f}", "load_s", load_s, "prefill_s", prefill_s, "ttft_s",
+                     d->ttft_s, "decode_s", d->decode_s);
+}

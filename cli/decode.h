@@ -1,0 +1,59 @@
+/* An answer, token by token, and what ends it: end tokens, stop texts, bounds, signals.
+ *
+ *     decoder d = {0};
+ *     decoder_stops(&d, &stop_list, escape, &err);
+ *     decoder_open(&d, &sampling, ignore_eos, chat_end, engine, &err);
+ *     decoder_start(&d, session, &prompt, &err);      // for each prompt
+ *     d.started = term_seconds();
+ *     ... prefill ...
+ *     d.most = n_predict, d.limit = limit;
+ *     decoder_run(&d, &answer, &err);
+ *     decoder_close(&d); */
+#ifndef CCA_CLI_DECODE_H
+#define CCA_CLI_DECODE_H
+
+#include "cli/cli.h"
+#include "cli/text.h"
+
+typedef struct decoder {
+    const cca_tokenizer *tok;
+    cca_session *session; /* borrowed */
+    cca_sampler *sampler;
+    cca_sampler_options options;
+    int64_t vocab_size;
+    text_buffer *stops;
+    size_t n_stops;
+    bool ignore_eos;
+    int32_t chat_end; /* the chat template's end token, or -1 */
+    int32_t *end_ids; /* with --ignore-eos: those never taken */
+    size_t n_end_ids;
+    int64_t most;  /* tokens of the answer; -1: no bound */
+    int64_t limit; /* positions of prompt and answer together */
+
+    /* What came of the last run. */
+    const char *stop_reason; /* "end", "length", "stop", "context", "interrupted" */
+    int64_t n_prompt, n_generated, n_decoded;
+    double started; /* the clock at the start of prefill */
+    double ttft_s, decode_s;
+} decoder;
+
+/* Takes over the --stop texts; CCA_USAGE for an empty one. */
+cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err);
+/* Adds one. */
+cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err);
+/* Settles the seed (options.seed) and the end tokens. */
+cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
+                        int32_t chat_end, const cca_engine *engine, cca_error *err);
+void decoder_close(decoder *d);
+
+/* A new sampler that has seen the prompt, and zeroed counts. */
+cca_status decoder_start(decoder *d, cca_session *session, const cca_tokens *prompt,
+                         cca_error *err);
+/* From the prefilled session to the end of the answer. An interruption ends it, too: that is a
+ * stop_reason, not a failure. */
+cca_status decoder_run(decoder *d, answer *a, cca_error *err);
+
+/* {"load_s", "prefill_s", "ttft_s", "decode_s"} */
+json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s);
+
+#endif
