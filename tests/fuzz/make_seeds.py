@@ -47,8 +47,8 @@ def gguf(keys, tensors, version=3):
     return out + bytes(-len(out) % 32) + data
 
 
-def model_keys(arch="llama"):
-    names = {"block_count": 1, "embedding_length": 8, "feed_forward_length": 8, "context_length": 64,
+def model_keys(arch="llama", d=8):
+    names = {"block_count": 1, "embedding_length": d, "feed_forward_length": d, "context_length": 64,
              "attention.head_count": 2, "attention.head_count_kv": 1, "vocab_size": 16}
     keys = {"general.architecture": (8, arch), "general.alignment": (4, 32)}
     keys |= {f"{arch}.{name}": (4, n) for name, n in names.items()}
@@ -56,14 +56,16 @@ def model_keys(arch="llama"):
     return keys
 
 
-def model_tensors(f32=0):
-    matrices = {"attn_q": (8, 8), "attn_k": (8, 4), "attn_v": (8, 4), "attn_output": (8, 8),
-                "ffn_gate": (8, 8), "ffn_up": (8, 8), "ffn_down": (8, 8)}
-    tensors = {"token_embd.weight": ((8, 16), f32, 512), "output_norm.weight": ((8,), f32, 32)}
-    for name, (cols, rows) in matrices.items():
-        tensors[f"blk.0.{name}.weight"] = ((cols, rows), f32, 4 * cols * rows)
+def model_tensors(d=8, kind=0, row_bytes=32):
+    """Rows of d values, of a type of which they take row_bytes; vectors are always F32."""
+    rows = {"attn_q": d, "attn_k": d // 2, "attn_v": d // 2, "attn_output": d,
+            "ffn_gate": d, "ffn_up": d, "ffn_down": d}
+    tensors = {"token_embd.weight": ((d, 16), kind, 16 * row_bytes),
+               "output_norm.weight": ((d,), 0, 4 * d)}
+    for name, n in rows.items():
+        tensors[f"blk.0.{name}.weight"] = ((d, n), kind, n * row_bytes)
     for name in ("attn_norm", "ffn_norm"):
-        tensors[f"blk.0.{name}.weight"] = ((8,), f32, 32)
+        tensors[f"blk.0.{name}.weight"] = ((d,), 0, 4 * d)
     return tensors
 
 
@@ -106,6 +108,10 @@ def gguf_seeds():
     write("gguf", "original", gguf({"cca.tokenizer.sentencepiece": (9, 0, spm_model(True))}, {}))
     for pre in ("llama-bpe", "qwen2", "smollm"):
         write("gguf", "bpe-" + pre, gguf(bpe_vocabulary(pre), {}))
+    for target in ("gguf", "source"):
+        write(target, "q8_0", gguf(model_keys(d=32), model_tensors(32, 8, 34)))
+        write(target, "q5_1", gguf(model_keys(d=32), model_tensors(32, 7, 24)))
+    write("source", "f32", gguf(model_keys() | vocabulary(), model_tensors()))
     every = {f"key.{kind}": (kind, 1) for kind in NUMBERS} | {"key.8": (8, "text")}
     every |= {f"array.{kind}": (9, kind, [1, 0, 1]) for kind in NUMBERS}
     every["array.8"] = (9, 8, ["one", "", "three"])
@@ -219,6 +225,31 @@ def hf_seeds():
     write("safetensors", "many", safetensors({f"t{i}": [1] for i in range(40)}, "F32", 4))
 
 
+# --- tokenizer.json: those of the golden models, with few merges
+
+def small_tokenizer(path):
+    tokenizer = json.loads(path.read_text())
+    model = tokenizer["model"]
+    model["merges"] = model["merges"][:6]
+    pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+    added = {t["content"] for t in tokenizer["added_tokens"]}
+    made = {left + right for left, right in pairs}
+    kept = [t for t in model["vocab"] if len(t) == 1 or t in made | added or t.startswith("<0x")]
+    model["vocab"] = {t: i for i, t in enumerate(kept)}
+    n = len(kept)
+    for token in tokenizer["added_tokens"]:
+        if token["content"] not in model["vocab"]:
+            token["id"], n = n, n + 1
+        else:
+            token["id"] = model["vocab"][token["content"]]
+    return json.dumps(tokenizer, ensure_ascii=False).encode()
+
+
+def tokenizer_seeds():
+    for path in sorted(Path(__file__).parent.parent.glob("golden/models/hf-text-*/tokenizer.json")):
+        write("vocab", path.parent.name, small_tokenizer(path))
+
+
 # --- llama2.c
 
 def llama2c_seeds():
@@ -235,6 +266,21 @@ def llama2c_seeds():
     tokens += [b" ", b"a", b" the", "\u00e9".encode()]
     write("vocab", "llama2c", struct.pack("<i", 7) + b"".join(
         struct.pack("<fi", -i, len(t)) + t for i, t in enumerate(tokens)))
+
+
+# --- chat templates
+
+TEMPLATES = ["[INST] <<SYS>>\n{{ system }}\n<</SYS>>\n\n{{ content }} [/INST]",
+             "<|start_header_id|>{{ role }}<|end_header_id|>\n\n{{ content }}<|eot_id|>",
+             "{{ bos_token }}[INST] {{ content }} [/INST]",
+             "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+             "<|user|>\n{{ content }}{{ eos_token }}\n<|assistant|>\n", "plain"]
+
+
+def chat_seeds():
+    for i, template in enumerate(TEMPLATES):
+        texts = [b"Be brief. <|im_end|>", "A caf\u00e9 a aa </s>[INST]".encode(), b"Who?", template.encode()]
+        write("chat", str(i), bytes([i]) + MARK.join(texts))
 
 
 # --- texts and command lines
@@ -267,5 +313,7 @@ def text_seeds():
 gguf_seeds()
 sentencepiece_seeds()
 hf_seeds()
+tokenizer_seeds()
 llama2c_seeds()
+chat_seeds()
 text_seeds()

@@ -1,0 +1,84 @@
+/* Chat templates: the first byte chooses one; system text, document and question follow, with a
+ * line "%%" between them, and then a Jinja template to recognise. */
+#include "fuzz.h"
+
+#include "chat.h"
+#include "spm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Bytes, and the special tokens of all templates. */
+static cca_tokenizer *make_tokenizer(void) {
+    static const struct {
+        const char *text;
+        cca_spm_type type;
+    } pieces[] = {
+        {"<unk>", CCA_SPM_UNKNOWN},
+        {"<s>", CCA_SPM_CONTROL},
+        {"</s>", CCA_SPM_CONTROL},
+        {"<|start_header_id|>", CCA_SPM_CONTROL},
+        {"<|end_header_id|>", CCA_SPM_CONTROL},
+        {"<|eot_id|>", CCA_SPM_CONTROL},
+        {"<|im_start|>", CCA_SPM_CONTROL},
+        {"<|im_end|>", CCA_SPM_CONTROL},
+        {"a", CCA_SPM_NORMAL},
+        {"\xe2\x96\x81", CCA_SPM_NORMAL},
+        {"\xe2\x96\x81"
+         "a",
+         CCA_SPM_NORMAL},
+    };
+    static char bytes[256][8];
+    cca_error err = {""};
+    cca_spm_model model;
+    uint8_t *file = NULL;
+    size_t size = 0;
+    cca_tokenizer *tok = NULL;
+    cca_spm_model_init(&model);
+    model.byte_fallback = true;
+    bool ok = true;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        cca_spm_text text = {pieces[i].text, __builtin_strlen(pieces[i].text)};
+        ok &= cca_spm_model_push(&model, (cca_spm_piece){text, -(float)i, pieces[i].type});
+    }
+    for (unsigned i = 0; i < 256; i++) {
+        int n = snprintf(bytes[i], sizeof bytes[i], "<0x%02X>", i);
+        ok &= cca_spm_model_push(&model, (cca_spm_piece){{bytes[i], (size_t)n}, 0, CCA_SPM_BYTE});
+    }
+    ok = ok && cca_spm_model_check(&model, "fuzz", &err) == CCA_OK &&
+         cca_spm_model_write(&file, &size, &model, &err) == CCA_OK &&
+         cca_tokenizer_from_sentencepiece(&tok, file, size, "fuzz", &err) == CCA_OK;
+    fuzz_check(ok, err.text);
+    cca_spm_model_free(&model);
+    free(file);
+    return tok;
+}
+
+static void build(cca_chat chat, const cca_tokenizer *tok, const uint8_t *data, size_t size) {
+    static const cca_slot slots[] = {CCA_SLOT_SYSTEM, CCA_SLOT_DOCUMENT, CCA_SLOT_QUESTION};
+    cca_error err;
+    cca_tokens tokens = {0};
+    cca_prompt p;
+    cca_chat found;
+    const uint8_t *part;
+    size_t part_size;
+    cca_status status = cca_prompt_begin(&p, chat, tok, &tokens, &err);
+    for (int i = 0; i < 3 && fuzz_part(&part, &part_size, &data, &size); i++) {
+        part_size = fuzz_utf8(part, part_size);
+        if (status == CCA_OK && part_size > 0)
+            status = cca_prompt_text(&p, slots[i], (const char *)part, part_size, &err);
+    }
+    if (status == CCA_OK) (void)cca_prompt_end(&p, &err);
+    for (size_t i = 0; i < tokens.n; i++)
+        fuzz_check(tokens.ids[i] >= 0 && tokens.ids[i] < cca_tokenizer_info(tok)->vocab_size,
+                   "an id outside the vocabulary");
+    cca_tokens_free(&tokens);
+    (void)cca_chat_recognise(&found, (const char *)data, size);
+}
+
+void fuzz_one(const uint8_t *data, size_t size) {
+    static cca_tokenizer *tok;
+    if (!tok) tok = make_tokenizer();
+    if (size < 1) return;
+    build((cca_chat)(data[0] % (CCA_CHAT_PLAIN + 1)), tok, data + 1, size - 1);
+}
