@@ -409,6 +409,23 @@ static cca_status read_original(source *src) {
     return status;
 }
 
+/* Files made from a tokenizer.json call the unknown piece a control token, as llama.cpp's
+ * converter does; then it is the one that the key names, or the first. */
+static cca_status settle_unknown(source *src) {
+    cca_spm_model *model = &src->model;
+    const uint32_t first = 0;
+    uint32_t unknown = 0;
+    for (size_t i = 0; i < model->n_pieces; i++) {
+        if (model->pieces[i].type == CCA_SPM_UNKNOWN) return CCA_OK;
+    }
+    cca_status status =
+        cca_gguf_u32(&unknown, src->file, "tokenizer.ggml.unknown_token_id", &first, src->err);
+    if (status == CCA_OK && unknown < model->n_pieces &&
+        model->pieces[unknown].type == CCA_SPM_CONTROL)
+        model->pieces[unknown].type = CCA_SPM_UNKNOWN;
+    return status;
+}
+
 /* A model made of the file's lists. */
 static cca_status rebuild(source *src) {
     cca_spm_model *model = &src->model;
@@ -431,7 +448,8 @@ static cca_status rebuild(source *src) {
             return no_memory(src);
         model->byte_fallback |= type == CCA_SPM_BYTE;
     }
-    return cca_spm_model_check(model, src->name, src->err);
+    status = settle_unknown(src);
+    return status == CCA_OK ? cca_spm_model_check(model, src->name, src->err) : status;
 }
 
 static bool is(cca_gguf_string text, const char *word) {
