@@ -92,8 +92,9 @@ const char *cca_json_string(cca_json_reader *r, const json_t *object, const char
                             const char *fallback) {
     const json_t *value = cca_json_field(object, key);
     if (!value) return fallback;
-    if (!json_is_string(value)) cca_json_refuse(r, "%s is no string", key);
-    return json_string_value(value);
+    if (json_is_string(value)) return json_string_value(value);
+    cca_json_refuse(r, "%s is no string", key);
+    return fallback;
 }
 
 const json_t *cca_json_object(cca_json_reader *r, const json_t *object, const char *key) {

@@ -39,7 +39,7 @@ int64_t cca_json_whole(cca_json_reader *r, const json_t *object, const char *key
 /* A finite number above 0; as above. Integers are numbers, too. */
 double cca_json_real(cca_json_reader *r, const json_t *object, const char *key, double fallback);
 bool cca_json_bool(cca_json_reader *r, const json_t *object, const char *key, bool fallback);
-/* Borrowed from object; fallback may be NULL. */
+/* Borrowed from object; fallback, which may be NULL, also for what is no string. */
 const char *cca_json_string(cca_json_reader *r, const json_t *object, const char *key,
                             const char *fallback);
 /* An object, or NULL where it is absent. */

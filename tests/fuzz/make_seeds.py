@@ -246,6 +246,7 @@ def small_tokenizer(path):
 
 
 def tokenizer_seeds():
+    write("vocab", "prefix-number", b'{"model": {"type": "BPE", "continuing_subword_prefix": 5, "vocab": {}}}')
     for path in sorted(Path(__file__).parent.parent.glob("golden/models/hf-text-*/tokenizer.json")):
         write("vocab", path.parent.name, small_tokenizer(path))
 
