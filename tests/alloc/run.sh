@@ -63,6 +63,9 @@ try tokenize -m "$model" -f "$work/text.gz" --pieces -p more
 try tokenize -m "$model" -f "$work/text" --check --invalid-utf8 bytes
 try generate -m "$model" -f "$work/text.gz" -n 3 --seed 1 -t 2 --repeat-penalty 1.1 -q
 try generate -m "$model" -p hello -n 2 --temp 0 -t 1 --json --stop xyz -o "$work/out/answer"
+try ask -m "$model" -f "$work/text.gz" 'Who?' 'When?' --chat-template plain -n 2 -t 1 -q
+try ask -m "$model" -f "$work/text" 'Who?' --chat-template llama2 -sys Brief. -n 2 -t 2 --json -q
+try export "$model" --type q4_0 -t 1 -o "$work/out/m.gguf" -q
 try ppl -m "$model" -f "$work/text" -t 1 -q
 try ppl -m "$model" -f "$work/text" --mode stride -c 16 -t 2 --json --nll-out "$work/nll" -o "$work/out/report" -q
 try help generate
