@@ -129,7 +129,7 @@ class Run:
 
     def train(self):
         stage, source, sums, since = None, None, 0, time.monotonic()
-        saved, tokens = since, 0
+        saved, tokens, counted = since, 0, 0
         while (progress := self.progress()) < 1:
             if self.stage(progress) is not stage:
                 stage = self.stage(progress)
@@ -140,8 +140,9 @@ class Run:
             sums = sums + self.update(rows, kinds, stage.group_size, self.rate(progress))
             self.step += 1
             tokens += kinds.numel()
+            counted += 1
             if self.step % self.args.every == 0:
-                text, answer, accuracy, norm = (sums / self.args.every).tolist()
+                text, answer, accuracy, norm = (sums / counted).tolist()
                 now = time.monotonic()
                 self.log(
                     f"step {self.step} progress {self.progress():.3f} g {stage.group_size} rate {self.rate(progress):.2e} text {text:.4f} "
@@ -149,13 +150,13 @@ class Run:
                 )
                 if text != text:
                     raise SystemExit("the loss is not a number")
-                sums, tokens, since = 0, 0, now
+                sums, tokens, counted, since = 0, 0, 0, now
             if time.monotonic() - saved > self.args.save_every:
                 for length, _ in stage.lengths:
                     self.evaluate(length, stage.group_size, 1)
                 self.save()
                 saved = since = time.monotonic()
-                tokens, sums = 0, sums * 0
+                sums, tokens, counted = 0, 0, 0
         self.save()
 
     # --- evaluation: on the held-out books, greedy answers (each token the likeliest one) ---
