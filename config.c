@@ -156,6 +156,7 @@ static void read_rope(cca_config *c, reader *r) {
     }
     if (c->rope_theta <= 0) refuse(r, "rope.freq_base must be positive");
     if (c->rope_factor <= 0) refuse(r, "rope.scaling.factor must be positive");
+    if (r->status != CCA_OK) return;
     double extended = c->rope_factor * c->rope_original;
     c->trained_length = c->seq_len;
     if (c->rope_kind != CCA_ROPE_PLAIN && extended < 0x1p53) {

@@ -119,6 +119,8 @@ def gguf_seeds():
     yarn = {"llama.rope.scaling.type": (8, "yarn"), "llama.rope.scaling.factor": (6, 4.0),
             "llama.rope.scaling.original_context_length": (4, 16), "cca.group_size": (4, 4),
             "cca.window_size": (4, 16), "cca.tuned": (7, True), "llama.rope.freq_base": (6, 5e5)}
+    huge = yarn | {"llama.rope.scaling.factor": (6, -1e31)}
+    write("gguf", "negative-factor", gguf(model_keys() | huge, model_tensors()))
     crcs = {"cca.crc32": (9, 4, [0] * len(model_tensors()))}
     write("gguf", "yarn", gguf(model_keys() | yarn | crcs, model_tensors()))
 
