@@ -1,13 +1,14 @@
 /* Chat templates: what stands around system text, documents and question.
  *
  *     cca_chat chat;
- *     cca_chat_of_file(&chat, file, &err);                      // or cca_chat_parse(&chat,
- * "llama3") cca_tokens tokens = {0};                                  // push BOS where
- * info->add_bos cca_prompt p; cca_prompt_begin(&p, chat, tok, &tokens, &err); cca_prompt_text(&p,
- * CCA_SLOT_SYSTEM, "Be brief.", 9, &err);            // may be left out cca_prompt_text(&p,
- * CCA_SLOT_DOCUMENT, document, size, &err);          // any number cca_prompt_text(&p,
- * CCA_SLOT_QUESTION, "Who signed it?", 14, &err); cca_prompt_end(&p, &err); // the model's turn to
- * write
+ *     cca_chat_of_file(&chat, file, &err); // or cca_chat_parse(&chat, "llama3")
+ *     cca_tokens tokens = {0}; // push BOS where info->add_bos
+ *     cca_prompt p;
+ *     cca_prompt_begin(&p, chat, tok, &tokens, &err);
+ *     cca_prompt_text(&p, CCA_SLOT_SYSTEM, "Be brief.", 9, &err); // may be left out
+ *     cca_prompt_text(&p, CCA_SLOT_DOCUMENT, document, size, &err); // any number
+ *     cca_prompt_text(&p, CCA_SLOT_QUESTION, "Who signed it?", 14, &err);
+ *     cca_prompt_end(&p, &err); // the model's turn to write
  *
  * Scaffold and texts are encoded apart: control tokens of the scaffold are control tokens, the same
  * characters in a text stay text. A space that ends a scaffold belongs to the word behind it, so

@@ -217,9 +217,10 @@ static void new_tokenizer(void **state) {
     for (int i = 0; i < TOKENS; i++) {
         static const char *const special[] = {"<unk>", "\n<s>\n", "\n</s>\n"};
         const char *text = i < 3 ? special[i] : (char[]){(char)('a' + i), '\0'};
-        bytes[at + 4] = (uint8_t)strlen(text);
-        memcpy(bytes + at + 8, text, strlen(text));
-        at += 8 + strlen(text);
+        size_t size = strlen(text);
+        bytes[at + 4] = (uint8_t)size;
+        for (size_t k = 0; k < size; k++) bytes[at + 8 + k] = (uint8_t)text[k];
+        at += 8 + size;
     }
     write_bytes(in_folder("new.bin"), bytes, at);
     const char *input = make_model("made.gguf", &(spoil){0});
