@@ -44,7 +44,8 @@ static void open_temp(output *out, const char *path) {
     }
     write_failed(out);
     free(out->temp);
-    out->temp = NULL;
+    free(out->path);
+    out->temp = out->path = NULL;
 }
 
 cca_status output_open(output *out, const char *path, cca_error *err) {
