@@ -58,6 +58,8 @@ typedef struct sampling_options {
     int64_t top_k, repeat_last_n;
 } sampling_options;
 
+#define CLI_CHAT_NAMES "llama2|llama3|mistral|chatml|zephyr|plain"
+
 typedef struct chat_options {
     const char *system; /* NULL: none */
     const char *name;   /* of the template; NULL: the model file's */

@@ -108,7 +108,7 @@ const arg_option chat_args[] = {
     {"system-prompt", "sys", .kind = ARG_TEXT, .value = "TEXT",
      .at = offsetof(chat_options, system), .help = "what the model is told first, by its template"},
     {"chat-template", .kind = ARG_CHOICE, .value = "NAME", .at = offsetof(chat_options, name),
-     .choices = "llama2|llama3|mistral|chatml|zephyr|plain",
+     .choices = CLI_CHAT_NAMES,
      .help = "llama2, llama3, mistral, chatml, zephyr or plain; else the model file's"},
     {0},
 };

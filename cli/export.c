@@ -9,7 +9,7 @@
 
 typedef struct export_options {
     arg_list inputs;
-    const char *output, *type, *tokenizer, *random;
+    const char *output, *type, *tokenizer, *chat_template, *random;
     int64_t group_size, window_size, ctx_size, seed, threads;
     term_options term;
 } export_options;
@@ -24,6 +24,9 @@ static const arg_option own_args[] = {
      .help = "of matrices; else as they are in the source, q8_0 for a type that does not run"},
     {"tokenizer", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, tokenizer),
      .help = "SentencePiece model, tokenizer.json or llama2.c tokenizer; else the source's own"},
+    {"chat-template", .kind = ARG_CHOICE, .value = "NAME",
+     .at = offsetof(export_options, chat_template), .choices = CLI_CHAT_NAMES,
+     .help = "the template that ask takes for the model; else the source's"},
     {"group-size", "g", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, group_size),
      .initial = "0", .max = INT32_MAX, .help = "g to write; 0: what the source says"},
     {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N",
@@ -87,6 +90,7 @@ static cca_status export(const export_options *o, term *t, cca_error *err) {
         .random = o->random ? &shape : NULL,
         .output = o->output,
         .tokenizer = o->tokenizer,
+        .chat_template = o->chat_template,
         .has_type = o->type != NULL,
         .group_size = o->group_size,
         .window_size = o->window_size,

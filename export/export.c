@@ -1,6 +1,7 @@
 #include "export/export.h"
 
 #include "cca.h"
+#include "chat.h"
 #include "export/convert.h"
 #include "export/vocab.h"
 
@@ -23,6 +24,11 @@ static cca_status check_options(const cca_export_options *o, cca_error *err) {
     }
     if (o->group_size > INT32_MAX || o->window_size > INT32_MAX || o->ctx_size > INT32_MAX) {
         return cca_fail(err, CCA_USAGE, "a size above %d makes no sense", INT32_MAX);
+    }
+    cca_chat chat;
+    if (o->chat_template && !cca_chat_parse(&chat, o->chat_template)) {
+        return cca_fail(err, CCA_USAGE, "chat template '%s' is none of %s", o->chat_template,
+                        cca_chat_names);
     }
     return CCA_OK;
 }
@@ -170,10 +176,13 @@ static void put_rope(cca_gguf_writer *w, const cca_config *c) {
     put_f32(w, c, "rope.scaling.yarn_beta_slow", c->yarn_beta_slow);
 }
 
-static void put_cca(cca_gguf_writer *w, const cca_config *c) {
+static void put_cca(cca_gguf_writer *w, const cca_source *source, const cca_export_options *o) {
+    const cca_config *c = &source->config;
+    const char *chat = o->chat_template ? o->chat_template : source->text.chat_name;
     if (c->group_size) cca_gguf_put_u32(w, "cca.group_size", (uint32_t)c->group_size);
     if (c->window_size) cca_gguf_put_u32(w, "cca.window_size", (uint32_t)c->window_size);
     if (c->tuned) cca_gguf_put_bool(w, "cca.tuned", true);
+    if (chat) cca_gguf_put_text(w, "cca.chat_template", chat);
 }
 
 static cca_status put_vocab(cca_gguf_writer *w, const cca_source *source,
@@ -247,7 +256,7 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
     put_general(w, source, main_type(source, targets, o));
     put_sizes(w, &source->config);
     put_rope(w, &source->config);
-    put_cca(w, &source->config);
+    put_cca(w, source, o);
     cca_status status = put_text(w, source, o, err);
     if (source->keys) cca_gguf_put_others(w, source->keys, is_carried, o);
     put_tensors(w, source, targets);

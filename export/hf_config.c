@@ -1,5 +1,6 @@
 /* config.json of a Hugging Face folder: sizes, RoPE, special tokens; and all that would make a
  * model compute something else than this program does, which is refused by its name. */
+#include "chat.h"
 #include "export/hf.h"
 
 #include <math.h>
@@ -193,7 +194,9 @@ static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *c
                     r->path, (long long)window);
 }
 
-static void read_cca(cca_config *c, cca_json_reader *r, const json_t *config) {
+static void read_cca(cca_source *source, cca_json_reader *r, const json_t *config) {
+    cca_config *c = &source->config;
+    cca_chat chat;
     const json_t *cca = cca_json_object(r, config, "cca");
     if (!cca) return;
     if (cca_json_field(cca, "group_size")) c->group_size = cca_json_whole(r, cca, "group_size", 0);
@@ -201,6 +204,12 @@ static void read_cca(cca_config *c, cca_json_reader *r, const json_t *config) {
         c->window_size = cca_json_whole(r, cca, "window_size", 0);
     }
     c->tuned = cca_json_bool(r, cca, "tuned", false);
+    const char *name = cca_json_string(r, cca, "chat_template", NULL);
+    if (!name) return;
+    if (cca_chat_parse(&chat, name))
+        source->text.chat_name = cca_chat_name(chat);
+    else
+        cca_json_refuse(r, "cca: chat_template '%s' is none of %s", name, cca_chat_names);
 }
 
 static void add_end(cca_source_text *text, cca_json_reader *r, const json_t *value) {
@@ -238,7 +247,7 @@ cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config
     read_layer_types(&r, config);
     if (r.status == CCA_OK) read_rope(source, &r, config);
     warn_window(c, &r, config, options);
-    read_cca(c, &r, config);
+    read_cca(source, &r, config);
     *tie = -1;
     if (cca_json_field(config, "tie_word_embeddings")) {
         *tie = cca_json_bool(&r, config, "tie_word_embeddings", false);

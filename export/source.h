@@ -56,7 +56,8 @@ typedef struct cca_source_tensor {
 /* What the source says about text. Ids are -1 where it says nothing. */
 typedef struct cca_source_text {
     char *tokenizer;                         /* path of a tokenizer that export reads, or NULL */
-    char *chat_template;                     /* or NULL */
+    char *chat_template;                     /* Jinja, or NULL */
+    const char *chat_name;                   /* one of chat.h's names, or NULL */
     char *bos_token, *eos_token, *pad_token; /* by their texts, or NULL; bos goes before its id */
     int32_t bos, eos;
     int32_t *ends; /* all tokens that end a text, where there are several */

@@ -94,6 +94,16 @@ for template in llama2 llama3 mistral chatml zephyr plain; do
     expect 0 "generate with $template" generate -m "$work/chat.gguf" --chat-template "$template" \
         -sys 'Be brief.' -p 'Hello' -n 4 --temp 0
 done
+expect 0 'a template for the file' export "$random" --chat-template plain -q -o "$work/named.gguf"
+expect 0 'is taken without being named' ask -m "$work/named.gguf" "${documents[@]}" -n 12 "${questions[@]}"
+cp "$work/out" "$work/named"
+cca ask -m "$random" --chat-template plain "${documents[@]}" -n 12 "${questions[@]}"
+check 'and makes the same answers' cmp "$work/out" "$work/named"
+expect 0 'is carried over' export "$work/named.gguf" --type q4_0 -q -o "$work/again.gguf"
+expect 0 'and stands among the keys' info "$work/again.gguf" --keys
+stdout_has 'by its name' '^cca.chat_template +.*plain'
+expect 2 'an unknown one' export "$random" --chat-template alpaca -q -o "$work/named.gguf"
+
 expect 0 'generate with a template' generate -m "$work/chat.gguf" --chat-template chatml -p Hello -n 1 --json
 stdout_has 'puts its tokens around the text' '"prompt": 12,' # BOS, and the 11 that the golden ids have
 expect 0 'generate without' generate -m "$work/chat.gguf" -p Hello -n 1 --json

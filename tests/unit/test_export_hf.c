@@ -308,6 +308,8 @@ static void refused_configs(void **state) {
         {"llama", "\"cca\": {\"group_size\": 0}", "group_size is out of range"},
         {"llama", "\"cca\": {\"group_size\": 16, \"window_size\": 40}", "hf: cca: "},
         {"llama", "\"cca\": {\"tuned\": 1}", "tuned is neither"},
+        {"llama", "\"cca\": {\"chat_template\": \"Plain\"}", "'Plain' is none of llama2, "},
+        {"llama", "\"cca\": {\"chat_template\": 1}", "chat_template"},
         {"llama", "\"eos_token_id\": [2, \"x\"]", "eos_token_id"},
     };
     hf_model m;
@@ -460,18 +462,25 @@ static void group_sizes(void **state) {
     (void)state;
     hf_model m;
     hf_build(&m, "F32", true, false);
-    cca_gguf *file = export_hf(
-        &m, "llama", "\"cca\": {\"group_size\": 8, \"window_size\": 64, \"tuned\": true}");
+    cca_gguf *file = export_hf(&m, "llama",
+                               "\"cca\": {\"group_size\": 8, \"window_size\": 64, \"tuned\": true, "
+                               "\"chat_template\": \"plain\"}");
     assert_int_equal(u32_of(file, "cca.group_size"), 8);
     assert_int_equal(u32_of(file, "cca.window_size"), 64);
     assert_true(bool_of(file, "cca.tuned"));
+    expect_text(file, "cca.chat_template", "plain");
     cca_gguf_close(file);
-    cca_export_options o = {.input = in_folder("hf"), .group_size = 32, .ctx_size = 999};
+    cca_export_options o = {
+        .input = in_folder("hf"), .group_size = 32, .ctx_size = 999, .chat_template = "zephyr"};
     file = export_model(o);
     assert_int_equal(u32_of(file, "cca.group_size"), 32);
     assert_int_equal(u32_of(file, "cca.window_size"), 64);
     assert_int_equal(u32_of(file, "llama.context_length"), 999);
+    expect_text(file, "cca.chat_template", "zephyr");
     cca_gguf_close(file);
+    o.chat_template = "alpaca";
+    expect_failure(o, CCA_USAGE, "'alpaca' is none of llama2, ");
+    o.chat_template = NULL;
     o.window_size = 48;
     expect_failure(o, CCA_USAGE, "48");
     o.window_size = 16;
