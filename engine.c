@@ -351,6 +351,36 @@ void cca_session_reset(cca_session *session) {
     session->last_row = session->marked = -1;
 }
 
+/* Keys that position pos sees, all heads together, and their bytes. */
+static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
+    const cca_config *c = cca_model_config(s->engine->model);
+    const cca_rule *rule = &s->options.policy.rule;
+    bool cores = rule->far == CCA_FAR_CORES;
+    double raw = (double)(pos + 1 - cca_rule_raw_begin(rule, pos));
+    double far = (double)cca_rule_far(rule, pos);
+    size_t k = 0, v = 0;
+    cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
+    cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);
+    *bytes = (double)(k + v) * (double)c->n_layers *
+             (raw * (double)c->n_kv_heads + far * (double)(cores ? c->n_heads : c->n_kv_heads));
+    return (raw + far) * (double)c->n_heads;
+}
+
+cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t n_logits) {
+    const cca_config *c = cca_model_config(s->engine->model);
+    const cca_gguf_tensor *embedding = cca_gguf_find(s->engine->file, "token_embd.weight");
+    double layers = (double)c->n_layers, dim = (double)c->dim, hd = (double)c->head_dim;
+    double heads = 2 * (double)(c->n_heads + c->n_kv_heads) * hd;
+    double layer = dim * (heads + 3 * (double)c->hidden_dim), keys = 0, groups = 0;
+    cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
+    if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
+    for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);
+    if (s->options.policy.rule.far == CCA_FAR_CORES) groups = (double)n;
+    w.products = 2 * ((double)n * layers * layer + (double)n_logits * dim * (double)c->vocab_size);
+    w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
+    return w;
+}
+
 int64_t cca_session_group_size(const cca_session *session) {
     return session->options.policy.rule.group_size;
 }

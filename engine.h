@@ -126,6 +126,19 @@ cca_status cca_session_rewind(cca_session *session, cca_error *err);
 /* Back to position 0, and without a mark. */
 void cca_session_reset(cca_session *session);
 
+/* What evaluating some tokens takes by the definition, for speeds as shares of what a machine can
+ * do. A multiplication and an addition are two operations. */
+typedef struct cca_work {
+    double products;     /* operations of matrix products, logits included */
+    double attention;    /* of scores, weighted values and pooling */
+    double weight_bytes; /* of all weights that a forward pass reads */
+    double cache_bytes;  /* of keys and values that the last token sees */
+} cca_work;
+
+/* The work of n ≥ 1 tokens at positions pos …, and of the logits of n_logits of them, with the
+ * session's settings. */
+cca_work cca_session_work(const cca_session *session, int64_t pos, int64_t n, int64_t n_logits);
+
 /* The settings in force, after defaults. */
 int64_t cca_session_group_size(const cca_session *session);
 int64_t cca_session_window_size(const cca_session *session);

@@ -8,7 +8,7 @@
 enum { PAGE_WIDTH = 80 };
 
 static const cli_command *const commands[] = {
-    &cli_generate, &cli_ask,    &cli_ppl,  &cli_info,
+    &cli_generate, &cli_ask,    &cli_ppl,  &cli_bench,   &cli_info,
     &cli_tokenize, &cli_export, &cli_help, &cli_version,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

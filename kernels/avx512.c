@@ -314,6 +314,33 @@ static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int6
     }
 }
 
+static double spin(float *sink, cca_peak kind, int64_t turns) {
+    if (kind == CCA_PEAK_F32) return f32_spin(sink, kind, turns);
+    __m512 sum[SPIN_SUMS];
+    __m512i part[SPIN_SUMS];
+    const __m512i ones = _mm512_set1_epi8(1);
+#pragma GCC unroll 12
+    for (int i = 0; i < SPIN_SUMS; i++) {
+        part[i] = _mm512_set1_epi32(i);
+        sum[i] = _mm512_set1_ps((float)i); /* each its own, lest the compiler merge them */
+    }
+    for (int64_t t = 0; t < turns; t++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SPIN_SUMS; i++) {
+            if (kind == CCA_PEAK_BF16) {
+                sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)ones, (__m512bh)ones);
+            } else {
+                part[i] = _mm512_dpbusd_epi32(part[i], ones, ones);
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < SPIN_SUMS; i++) {
+        store(sink + i * WIDTH, (vec)_mm512_add_ps(sum[i], _mm512_cvtepi32_ps(part[i])));
+    }
+    return (kind == CCA_PEAK_BF16 ? 4.0 : 8.0) * WIDTH * SPIN_SUMS * (double)turns;
+}
+
 const cca_kernels cca_kernels_avx512 = {
     CCA_SIMD_KERNELS("avx512"),
     .x_bytes = x_bytes,
@@ -322,4 +349,5 @@ const cca_kernels cca_kernels_avx512 = {
     .pack = pack,
     .multiply = multiply,
     .dot = dot,
+    .spin = spin,
 };

@@ -39,6 +39,11 @@ typedef struct cca_pool_args {
     int64_t pos;
 } cca_pool_args;
 
+/* Kinds of arithmetic instructions: f32 multiply-add, dot products of bf16 pairs, of bytes. */
+typedef enum cca_peak { CCA_PEAK_F32, CCA_PEAK_BF16, CCA_PEAK_BYTES } cca_peak;
+
+enum { CCA_SPIN_SINK = 16 * 16 }; /* floats */
+
 typedef struct cca_kernels {
     const char *name;
 
@@ -78,6 +83,10 @@ typedef struct cca_kernels {
 
     /* The core of one group for one head. scratch: cca_pool_scratch(group_size, head_dim). */
     void (*pool)(const cca_pool_args *args, int64_t head, int64_t group, float *scratch);
+
+    /* Turns of a loop of one kind of instruction over registers, whose results go to sink
+     * [CCA_SPIN_SINK]. Gives the number of operations; 0 where there is no such instruction. */
+    double (*spin)(float *sink, cca_peak kind, int64_t turns);
 } cca_kernels;
 
 /* Floats of scratch memory. */

@@ -167,6 +167,13 @@ static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *
     encode((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, core, hd);
 }
 
+static double spin(float *sink, cca_peak kind, int64_t turns) {
+    (void)turns;
+    (void)kind;
+    sink[0] = 0;
+    return 0;
+}
+
 const cca_kernels cca_kernels_plain = {
     .name = "plain",
     .decode = decode,
@@ -180,4 +187,5 @@ const cca_kernels cca_kernels_plain = {
     .swiglu = swiglu,
     .attend = attend,
     .pool = pool,
+    .spin = spin,
 };

@@ -517,10 +517,27 @@ static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *
               raw->v_type, args, kv_head, group, row);
 }
 
+/* Enough sums beside each other that none waits for itself. */
+enum { SPIN_SUMS = 12 };
+
+static double f32_spin(float *sink, cca_peak kind, int64_t turns) {
+    vec sum[SPIN_SUMS], a = splat(0.5f), b = splat(0.25f);
+    if (kind != CCA_PEAK_F32) return 0;
+#pragma GCC unroll 12
+    for (int i = 0; i < SPIN_SUMS; i++) sum[i] = splat((float)i);
+    for (int64_t t = 0; t < turns; t++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SPIN_SUMS; i++) sum[i] = sum[i] * a + b;
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < SPIN_SUMS; i++) store(sink + i * WIDTH, sum[i]);
+    return 2.0 * WIDTH * SPIN_SUMS * (double)turns;
+}
+
 #define CCA_SIMD_KERNELS(variant)                                                                  \
     .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
     .attend = attend, .pool = pool
 
 #define CCA_SIMD_PRODUCTS                                                                          \
     .x_bytes = f32_x_bytes, .panel_bytes = f32_panel_bytes, .pack = f32_pack,                      \
-    .multiply = f32_multiply, .dot = f32_dot
+    .multiply = f32_multiply, .dot = f32_dot, .spin = f32_spin

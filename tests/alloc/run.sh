@@ -57,6 +57,9 @@ try export --random 32,1,4,2,64,4 -t 1 --tokenizer "$work/pieces.json" -o "$work
 try tokenize -m "$work/bytes.gguf" -p 'abab a ab<|im_end|>' --special
 try export "$work/hf" -t 1 -o "$work/out/m.gguf" -q
 try export $seeds/llama2c/v0-untied -t 1 -o "$work/out/m.gguf" -q
+try bench -m "$model" -t 1 -p 8 -n 2 -d 0,40 -g 4 -w 8 -r 2 --attn cca,full --no-peaks -q \
+    --svg "$work/out/b.svg" -o "$work/out/b.md"
+try bench -m "$model" -t 2 -p 4 -n 0 -r 1 --format json -q -o "$work/out/b.json"
 try info "$model" --keys --tensors --check
 try info "$model" --json
 try tokenize -m "$model" -f "$work/text.gz" --pieces -p more

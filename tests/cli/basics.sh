@@ -13,7 +13,7 @@ check '-h fits a screen of 24 lines' test "$(wc -l <"$work/out")" -le 24
 check '-h fits 80 columns' test "$(wc -L <"$work/out")" -le 80
 stderr_empty '-h writes to standard output'
 
-for command in generate ask ppl info tokenize export help; do
+for command in generate ask ppl bench info tokenize export help; do
     expect 0 "help $command" help "$command"
     stdout_has "help $command names it" "^cca $command: "
     check "help $command fits 80 columns" test "$(wc -L <"$work/out")" -le 80
@@ -45,7 +45,7 @@ check 'a closed standard output is exit 7' bash -c '"$0" version >&- 2>/dev/null
 
 # Each option has its line in the documentation.
 missing=
-for command in generate ask ppl info tokenize export; do
+for command in generate ask ppl bench info tokenize export; do
     cca help "$command"
     for option in $(grep -oE '^  (-[a-z]+, )?--[a-z0-9-]+' "$work/out" | grep -oE -- '--.*'); do
         grep -qF -- "$option" docs/CLI.md || missing="$missing $command:$option"

@@ -10,7 +10,7 @@ level() { # of a file
     dtype.* | cca_rule.h | workers.* | mapping.*) echo 1 ;;
     cca_keys.h | gguf*.* | sampler.*) echo 2 ;;
     kernels/* | tokenizer*.* | spm*.* | bpe*.* | config.*) echo 3 ;;
-    chat.* | backend*.* | nocuda.c | *.cu) echo 4 ;;
+    chat.* | backend*.* | nocuda.c | *.cu | peaks.*) echo 4 ;;
     cca.*) echo 5 ;;
     model.* | export/*) echo 6 ;;
     engine.*) echo 7 ;;

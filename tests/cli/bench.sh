@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# cca bench: rows, counts, cache bytes and reports; never times.
+set -u
+. tests/cli/lib.sh
+
+make_random 32,2,4,2,64,128 -c 4096 || { fail 'export --random'; exit; }
+few=(-m "$random" -t 1 -r 2 -g 4 -w 16 --no-peaks -q)
+
+expect 0 'rows' bench "${few[@]}" -p 24,8 -n 3 -d 40,0 --attn cca,full --format csv --svg "$work/b.svg"
+stderr_empty 'quiet'
+check 'each test at each depth' test "$(cut -d, -f1-5 "$work/out" | tr '\n' ' ')" = \
+    "attn,test,n,depth,repetitions $(for a in cca full; do
+        echo $a,prefill,8,0,2 $a,prefill,24,0,2 $a,decode,3,0,2 $a,walk,40,0,1 \
+            $a,prefill,8,40,2 $a,prefill,24,40,2 $a,decode,3,40,2
+    done | tr '\n' ' ')"
+
+# Full: 2 layers * 2 heads * 8 values * 2 bytes * 2 (keys and values) = 128 bytes a token. CCA: cores
+# of 2 layers * 4 heads * 32 bytes = 256 bytes for each 4 tokens, and a ring of 20 tokens.
+kv() { # attn, test, n, depth
+    awk -F, -v a="$1" -v t="$2" -v n="$3" -v d="$4" '$1 == a && $2 == t && $3 == n && $4 == d { print $9 }' "$work/out"
+}
+check 'cache of full attention' test "$(kv full prefill 24 40) $(kv full decode 3 0)" = "$((64 * 128)) $((3 * 128))"
+check 'cache of cores and window' test "$(kv cca prefill 24 40) $(kv cca walk 40 0)" = \
+    "$((16 * 256 + 20 * 128)) $((10 * 256 + 20 * 128))"
+
+# A token's products: 2 layers * 32 * (2 * (4 + 2) * 8 + 3 * 64) multiply-adds, logits 32 * 128; its
+# attention at position 0: 2 layers * 4 heads * 8 values * 4 operations.
+check 'operations by the definition' awk -F, '
+    $1 == "full" && $2 == "decode" && $4 == 0 {
+        want = 3 * 2 * (2 * 32 * (96 + 192) + 32 * 128) + 2 * 4 * 8 * 4 * (1 + 2 + 3)
+        ratio = $10 * 3 / $6 / want; good = ratio > 0.9999 && ratio < 1.0001
+    } END { exit !good }' "$work/out"
+check 'a picture' grep -q '</svg>' "$work/b.svg"
+check 'with a curve a test and attention' test "$(grep -c 'stroke-width' "$work/b.svg")" = 6
+
+expect 0 'json' bench "${few[@]}" -p 0 -n 2 --format json -o "$work/b.json"
+if command -v python3 >/dev/null; then check 'parses' python3 -c '
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert r["schema"] == "cca.bench.1" and r["peaks"] is None and r["window_size"] == 16
+assert [(x["test"], x["n"], x["share"]) for x in r["rows"]] == [("decode", 2, None)]
+assert all(x["tok_s"] > 0 and x["bytes_s"] > 0 for x in r["rows"])' "$work/b.json"; fi
+expect 0 'peaks' bench -m "$random" -t 2 -r 1 -p 4 -n 1 --attn full
+stdout_has 'are told' '^Peaks on 2 threads: f32 [0-9]+ GFLOP/s'
+stdout_has 'and shares of them' '\| decode \| 1 \| 0 \|.* % \|$'
+
+expect 2 'no number' bench "${few[@]}" -p 8,x
+expect 2 'no attention' bench "${few[@]}" --attn ,
+expect 2 'an unknown attention' bench "${few[@]}" --attn cca,fast
+expect 5 'more than the limit' bench "${few[@]}" --mem-limit 1K
+expect 7 'a report that cannot be written' bench "${few[@]}" -p 4 -n 0 -o "$work/none/b.md"
