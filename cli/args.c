@@ -113,8 +113,7 @@ static found_option find_option(void *out, const arg_group *groups, const char *
 /* Names are compared without dashes, and shown with those they need. */
 static cca_status unknown_option(const arg_group *groups, const char *arg, size_t size,
                                  cca_error *err) {
-    const char *names[MAX_NAMES];
-    const char *dashes[MAX_NAMES];
+    const char *names[MAX_NAMES] = {0}, *dashes[MAX_NAMES] = {0};
     char word[64];
     size_t n = 0;
     for (const arg_group *g = groups; g->options; g++) {
