@@ -43,12 +43,19 @@ check 'a full device is exit 7' bash -c '"$0" version >/dev/full 2>"$1"; test $?
 stderr_has 'and says so' 'standard output: cannot write'
 check 'a closed standard output is exit 7' bash -c '"$0" version >&- 2>/dev/null; test $? = 7' "$CCA"
 
-# Each option has its line in the documentation.
-missing=
-for command in generate ask ppl bench info tokenize export; do
+# Each command and option has its line in the documentation and in the manual page.
+sed 's/\\-/-/g; s/\\f[BIR]//g' man/cca.1 >"$work/man"
+missing='' no_page=''
+cca -h
+commands=$(sed -n '/^usage/,/^For/s/^  \([a-z]*\)  .*/\1/p' "$work/out")
+check 'the overview lists the commands' grep -q 'generate.*export.*version' <<<"${commands//$'\n'/ }"
+for command in $commands; do
     cca help "$command"
+    grep -qE "^\.(B|BI|BR) \"? ?$command( |$)" "$work/man" || no_page="$no_page $command"
     for option in $(grep -oE '^  (-[a-z]+, )?--[a-z0-9-]+' "$work/out" | grep -oE -- '--.*'); do
         grep -qF -- "$option" docs/CLI.md || missing="$missing $command:$option"
+        grep -qE -- "$option([^a-z0-9-]|$)" "$work/man" || no_page="$no_page $command:$option"
     done
 done
 check 'docs/CLI.md has all options' test -z "$missing"
+check 'man/cca.1 has all commands and options' test -z "$no_page"
