@@ -48,12 +48,8 @@ three_questions() { # name, model, further options
 three_questions random "$random" -g 4 -w 32
 three_questions 'a small chunk' "$random" -g 4 -w 32 -ub 7
 three_questions 'full attention' "$random" --attn full
-if [ -n "$stories" ]; then
-    three_questions stories "$stories" --attn full
-    three_questions 'stories, groups' "$stories" -g 4 -w 32
-else
-    skip 'ask with a trained model' "no $data/stories260K.bin"
-fi
+three_questions stories "$stories" --attn full
+three_questions 'stories, groups' "$stories" -g 4 -w 32
 
 ask=(ask -m "$random" --chat-template plain "${documents[@]}" -n 4)
 expect 0 'standard input is a document' ask -m "$random" --chat-template plain -n 4 -q 'Who?' <"$work/a"

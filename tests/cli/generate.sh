@@ -3,7 +3,6 @@
 set -u
 . tests/cli/lib.sh
 make_stories
-[ -n "$stories" ] || { skip generate "no $data/stories260K.bin"; exit; }
 exact=(-m "$stories" --attn full -ctk f32 -ctv f32 --temp 0)
 
 is_json() { # name, command that writes JSON lines to standard output is done
@@ -15,15 +14,29 @@ for line in open(sys.argv[1], encoding="utf-8"): json.loads(line)' "$work/out"
     fi
 }
 
-# The text stands in the README beside the weights.
-sed -n '/^> /s/^> //p' "$data/README.md" >"$work/golden"
+# A text that was made greedily from nothing: is the one that stories260K gives, or begins as the
+# model's own does.
+is_begin() { # name, what stories260K gives, text
+    if [ -n "$story" ]; then
+        check "$1" test "$3" = "$2"
+    else
+        check "$1" test -n "$3" -a "${made#"$3"}" != "$made"
+    fi
+}
+
+text_of() { # the first record's text
+    printf %b "$(sed -nE '1s/.*"text": "(([^"\\]|\\.)*)".*/\1/p' "$work/out" | sed 's/\\"/"/g')"
+}
+
 expect 0 'an empty prompt' generate "${exact[@]}" -n 256 -p ''
-stdout_is 'continues as llama2.c does' "$(cat "$work/golden")"
+[ -z "$story" ] || stdout_is 'continues as llama2.c does' "$story"
+made=$(cat "$work/out")
 stderr_has 'the last line' 'prompt 1 tokens \(0 reused\).*generated 256 tokens.*first token after.*peak memory'
 check 'no control characters off a terminal' bash -c '! grep -q "[[:cntrl:]]" "$0"' "$work/err"
 
 expect 0 'quiet' generate "${exact[@]}" -n 4 -p 'Once upon' -q
-stdout_is 'the prompt is not repeated' ' a time, there'
+check 'the prompt is not repeated' bash -c '! grep -q "Once upon" "$0"' "$work/out"
+[ -z "$story" ] || stdout_is 'but continued' ' a time, there'
 stderr_empty 'nothing on standard error'
 
 echo 'Once upon' | cca generate -m "$stories" -f - -n 8 --seed 1
@@ -40,22 +53,23 @@ check 'is resolved with -e' cmp "$work/first" "$work/out"
 expect 0 'the same seed' generate -m "$stories" -f "$work/a" -f "$work/b.gz" -n 8 --seed 1 -t 1
 check 'gives the same text with one thread' cmp "$work/first" "$work/out"
 
-expect 0 'a stop text over tokens' generate "${exact[@]}" -p '' --stop 'zzz' --stop ', there'
-stdout_is 'is withheld' 'Once upon a time'
-expect 0 'a stop text with an escape' generate "${exact[@]}" -p '' -e --stop '\n'
-stdout_is 'ends at the line' "$(head -1 "$work/golden")"
+stop=${made:16:7} # of stories260K: ", there"
+expect 0 'a stop text over tokens' generate "${exact[@]}" -p '' --stop 'zzz' --stop "$stop"
+stdout_is 'is withheld' "${made%%"$stop"*}"
+expect 0 'a stop text with an escape' generate "${exact[@]}" -n 256 -p '' -e --stop '\n'
+stdout_is 'ends at the line' "${made%%$'\n'*}"
 expect 2 'an empty stop text' generate "${exact[@]}" -p '' --stop ''
 
 expect 0 'a file' generate "${exact[@]}" -p '' -n 8 -o "$work/answer"
 stdout_empty 'takes the answer'
-check 'which is there' grep -q '^Once upon a time' "$work/answer"
+is_begin 'which is there' 'Once upon a time, there was a' "$(cat "$work/answer")"
 expect 7 'a file that cannot be' generate "${exact[@]}" -p '' -n 8 -o "$work/none/answer"
 check 'a full device' bash -c '"$0" generate -m "$1" -p "" -n 8 -q >/dev/full 2>/dev/null; test $? = 7' \
     "$CCA" "$stories"
 
 expect 0 'a record' generate "${exact[@]}" -p '' -n 8 --json
 is_json 'is JSON'
-stdout_has 'has the text' '"text": "Once upon a time, there was a"'
+is_begin 'has the text' 'Once upon a time, there was a' "$(text_of)"
 stdout_has 'has the reason' '"stop_reason": "length"'
 stdout_has 'has the counts' '"prompt": 1, "reused": 0, "prefilled": 1, "generated": 8'
 expect 0 'lone bytes in a record' generate -m "$stories" -n 40 --temp 5 --top-k 0 --top-p 1 --min-p 0 -p '' \
@@ -64,7 +78,8 @@ is_json 'are JSON, too'
 expect 0 'events' generate "${exact[@]}" -p '' -n 3 --jsonl
 is_json 'are JSON lines'
 check 'one a piece and the end' test "$(wc -l <"$work/out")" = 4
-stdout_has 'the first piece' '^\{"event": "text", "text": "Once"\}$'
+check 'the first is a piece' grep -qE -m1 '^\{"event": "text", "text": "[^ ]+"\}$' "$work/out"
+is_begin 'the first of the text' 'Once' "$(text_of)"
 stdout_has 'the end' '"event": "end"'
 
 printf 'once %.0s' $(seq 600) >"$work/long"
@@ -78,9 +93,9 @@ for part in head middle tail; do
 done
 expect 4 'a prompt beyond -c' generate -m "$stories" -p 'Once upon a time' -c 3
 stderr_has 'names the option' 'ctx-size allows 3'
-expect 0 'an answer that reaches the length' generate "${exact[@]}" -p 'Once upon' -c 6
+expect 0 'an answer that reaches the length' generate "${exact[@]}" -p '' -c 6
 stderr_has 'says so' 'reached the length of 6 tokens'
-stdout_is 'and ends there' ' a time,'
+is_begin 'and ends there' 'Once upon a time,' "$(cat "$work/out")"
 expect 0 'an answer beyond the trained length' generate "${exact[@]}" -p '' --beyond-trained -c 600 \
     --ignore-eos --json
 stdout_has 'ends at -c' '"stop_reason": "context".*"generated": 599'
@@ -90,7 +105,7 @@ expect 0 'nothing to generate' generate -m "$stories" -p 'Once upon' -n 0
 stdout_empty 'writes nothing'
 
 expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 -g 4 -w 64
-stderr_has 'give a warning' 'warning: .*not trained with CCA-Attention.*--attn full'
+[ -z "$story" ] || stderr_has 'give a warning' 'warning: .*not trained with CCA-Attention.*--attn full'
 expect 0 'full attention' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 --attn full
 check 'gives none' bash -c '! grep -q warning "$0"' "$work/err"
 expect 2 's no multiple of g' generate -m "$stories" -p x -g 7 -w 32

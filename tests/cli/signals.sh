@@ -3,7 +3,6 @@
 set -u
 . tests/cli/lib.sh
 make_stories
-[ -n "$stories" ] || { skip signals "no $data/stories260K.bin"; exit; }
 yes 'Once upon a time there was a long text.' | head -c 4000000 >"$work/long"
 
 # Asks for status lines until one comes; false after 20 s or when the process is gone. The
@@ -46,7 +45,7 @@ kill -INT "$pid"
 wait "$pid"
 code=$?
 check 'an interrupt in generation is exit 130' test "$code" = 130
-check 'and keeps the text' grep -q '^Once' "$work/answer"
+check 'and keeps the text' grep -q "^${story::4}" "$work/answer"
 
 "$CCA" ppl -m "$stories" --beyond-trained -f "$work/long" --nll-out "$work/nll" \
     >"$work/out" 2>"$work/err" &
