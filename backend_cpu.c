@@ -385,25 +385,29 @@ static void cpu_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_po
 typedef struct attend_job {
     cpu_backend *b;
     cca_attend_args args;
-    int64_t n; /* queries */
+    int64_t n;               /* queries */
+    int64_t n_heads, n_rows; /* of a piece: heads that share keys and values, and rows of each */
 } attend_job;
 
 static void run_attend_piece(void *context, int64_t piece, int thread) {
     const attend_job *j = context;
-    int64_t head = piece % j->args.n_heads, row = piece / j->args.n_heads * CCA_TILE_Q;
+    int64_t n_pieces = j->args.n_heads / j->n_heads;
+    int64_t head = piece % n_pieces * j->n_heads, row = piece / n_pieces * j->n_rows;
     if (stopped(&j->b->base)) return;
-    j->b->kernels->attend(&j->args, head, row, cca_min(CCA_TILE_Q, j->n - row),
+    j->b->kernels->attend(&j->args, head, j->n_heads, row, cca_min(j->n_rows, j->n - row),
                           scratch_of(j->b, thread));
 }
 
+/* One token's heads read the same keys together, so that memory is read once for them all. */
 static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                        int64_t pos, int64_t n) {
     cpu_backend *cpu = cpu_of(b);
     int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
-    int64_t n_tiles = (n + CCA_TILE_Q - 1) / CCA_TILE_Q;
-    attend_job j = {cpu, {keys, q->data, out->data, n_heads, pos}, n};
+    attend_job j = {cpu, {keys, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q};
+    if (n == 1 && n_heads / keys->raw.heads <= CCA_TILE_Q) j.n_heads = n_heads / keys->raw.heads;
+    int64_t n_tiles = (n + j.n_rows - 1) / j.n_rows;
     if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
-    cca_workers_run(cpu->workers, n_heads * n_tiles, run_attend_piece, &j);
+    cca_workers_run(cpu->workers, n_heads / j.n_heads * n_tiles, run_attend_piece, &j);
 }
 
 static const cca_ops cpu_ops = {

@@ -297,6 +297,15 @@ static int64_t total_tokens(const bench_run *r) {
                          r->depths.n * r->o->repetitions * a_depth);
 }
 
+static cca_status write_svg(const bench_run *r, cca_error *err) {
+    output out;
+    cca_status status = output_open(&out, r->o->svg, err);
+    if (!status) bench_report_svg(&out, &r->report);
+    cca_status closed = output_close(&out, !status, err);
+    return status ? status : closed;
+}
+
+/* Both files appear, or neither. */
 static cca_status write_reports(const bench_run *r, cca_error *err) {
     output out;
     const char *format = r->o->format;
@@ -304,14 +313,11 @@ static cca_status write_reports(const bench_run *r, cca_error *err) {
                      : strcmp(format, "csv") == 0 ? BENCH_CSV
                                                   : BENCH_JSON;
     cca_status status = output_open(&out, r->o->output, err);
-    if (status) return status;
-    bench_report_print(&out, &r->report, f);
-    status = output_close(&out, true, err);
-    if (status || !r->o->svg) return status;
-    status = output_open(&out, r->o->svg, err);
-    if (status) return status;
-    bench_report_svg(&out, &r->report);
-    return output_close(&out, true, err);
+    if (!status) bench_report_print(&out, &r->report, f);
+    if (!status) status = output_flush(&out, err);
+    if (!status && r->o->svg) status = write_svg(r, err);
+    cca_status closed = output_close(&out, !status, err);
+    return status ? status : closed;
 }
 
 static cca_status bench(bench_run *r, cca_error *err) {

@@ -327,23 +327,17 @@ static cca_status print_plan(const cli_plan *plan, const output_options *options
 
 /* ---- the session ---- */
 
-static cca_status session_options(cca_session_options *out, const context_options *options,
-                                  int64_t ctx_size, cca_error *err) {
-    bool k = strcmp(options->k_type, "q8_0") == 0;
-    if (k || strcmp(options->v_type, "q8_0") == 0)
-        return cca_fail(err, CCA_USAGE,
-                        "--cache-type-%c q8_0: this version keeps its cache in f32, f16 or bf16",
-                        k ? 'k' : 'v');
-    *out = cca_session_defaults();
-    out->ctx_size = ctx_size;
-    out->attn = options->attn;
-    out->group_size = options->group_size;
-    out->window_size = options->window_size;
-    out->k_type = options->k_type;
-    out->v_type = options->v_type;
-    out->chunk_size = options->chunk_size;
-    out->stop = signals_stop();
-    return CCA_OK;
+static cca_session_options session_options(const context_options *options, int64_t ctx_size) {
+    cca_session_options o = cca_session_defaults();
+    o.ctx_size = ctx_size;
+    o.attn = options->attn;
+    o.group_size = options->group_size;
+    o.window_size = options->window_size;
+    o.k_type = options->k_type;
+    o.v_type = options->v_type;
+    o.chunk_size = options->chunk_size;
+    o.stop = signals_stop();
+    return o;
 }
 
 static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *err) {
@@ -359,12 +353,11 @@ static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
                             int64_t ctx_size, bool mark, cca_error *err) {
-    cca_session_options options;
+    cca_session_options options = session_options(context, ctx_size);
     *out = NULL;
     *plan = (cli_plan){.ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
-    cca_status status = session_options(&options, context, ctx_size, err);
     options.mark = mark;
-    if (!status) status = cca_session_measure(&plan->session, engine, &options, err);
+    cca_status status = cca_session_measure(&plan->session, engine, &options, err);
     plan->total = plan->weights + plan->session.total;
     if (!status && context->dry_run) status = print_plan(plan, target, err);
     if (!status) status = check_memory(plan, context->mem_limit, err);

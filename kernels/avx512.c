@@ -260,6 +260,17 @@ static void byte_dot(float *out, int64_t ld_out, const char *x, size_t x_stride,
     }
 }
 
+#include "kernels/avx512_attend.h"
+
+static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                   int64_t n, float *scratch) {
+    if (bf16_attends(&args->keys->raw)) {
+        bf16_attention(args, head, n_heads, row, n, scratch);
+    } else {
+        f32_attend(args, head, n_heads, row, n, scratch);
+    }
+}
+
 /* ---- by type ------------------------------------------------------------------------- */
 
 static size_t x_bytes(cca_dtype type, int64_t n) {
@@ -349,5 +360,6 @@ const cca_kernels cca_kernels_avx512 = {
     .pack = pack,
     .multiply = multiply,
     .dot = dot,
+    .attend = attend,
     .spin = spin,
 };

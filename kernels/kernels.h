@@ -14,9 +14,9 @@
 #include "cca_keys.h"
 
 enum {
-    CCA_PANEL = 32,  /* most rows of weights in a panel */
-    CCA_TILE_Q = 64, /* most queries of one attention tile */
-    CCA_TILE_K = 64, /* keys looked at together */
+    CCA_PANEL = 32,   /* most rows of weights in a panel */
+    CCA_TILE_Q = 128, /* most queries, of all heads together, in one call of attend */
+    CCA_TILE_K = 64,  /* keys looked at together */
 };
 
 /* Attention of queries at positions pos + row …: q and out hold one row a position,
@@ -76,10 +76,10 @@ typedef struct cca_kernels {
     /* gate = gate / (1 + exp(-gate)) * up. */
     void (*swiglu)(float *gate, const float *up, int64_t n);
 
-    /* One tile of queries of one head: rows row … row + n - 1, n ≤ CCA_TILE_Q. scratch: 64-byte
-     * aligned, cca_attend_scratch(head_dim) floats. */
-    void (*attend)(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
-                   float *scratch);
+    /* Rows row … row + n - 1 of heads head … head + n_heads - 1, which share a key/value head;
+     * n_heads * n ≤ CCA_TILE_Q. scratch: 64-byte aligned, cca_attend_scratch(head_dim) floats. */
+    void (*attend)(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                   int64_t n, float *scratch);
 
     /* The core of one group for one head. scratch: cca_pool_scratch(group_size, head_dim). */
     void (*pool)(const cca_pool_args *args, int64_t head, int64_t group, float *scratch);
@@ -91,7 +91,7 @@ typedef struct cca_kernels {
 
 /* Floats of scratch memory. */
 static inline int64_t cca_attend_scratch(int64_t head_dim) {
-    int64_t width = (head_dim + 15) / 16 * 16;
+    int64_t width = (head_dim + 31) / 32 * 32;
     return CCA_TILE_Q * (CCA_TILE_K + 2 * width + 2) + 2 * CCA_TILE_K * width + 64;
 }
 

@@ -113,12 +113,12 @@ static void attend_row(float *out, const float *q, const key_walk *w, float *scr
     for (int64_t d = 0; d < hd; d++) out[d] = (float)(out[d] / total);
 }
 
-static void attend(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
-                   float *scratch) {
+static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                   int64_t n, float *scratch) {
     int64_t hd = args->keys->raw.head_dim;
-    for (int64_t i = row; i < row + n; i++) {
-        key_walk w = walk_keys(args, head, args->pos + i);
-        int64_t at = (i * args->n_heads + head) * hd;
+    for (int64_t i = 0; i < n_heads * n; i++) {
+        key_walk w = walk_keys(args, head + i / n, args->pos + row + i % n);
+        int64_t at = ((row + i % n) * args->n_heads + head + i / n) * hd;
         attend_row(args->out + at, args->q + at, &w, scratch);
     }
 }

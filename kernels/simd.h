@@ -431,8 +431,8 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
     }
 }
 
-static void attend(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
-                   float *scratch) {
+static void attend_head(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
+                        float *scratch) {
     const cca_keys *keys = args->keys;
     const cca_rule *rule = &keys->rule;
     int64_t pos = args->pos + row, see[CCA_TILE_Q][2];
@@ -461,6 +461,11 @@ static void attend(const cca_attend_args *args, int64_t head, int64_t row, int64
         float inverse = 1 / t.total[i];
         for (int64_t d = 0; d < t.head_dim; d++) out[d] = t.out[i * t.width + d] * inverse;
     }
+}
+
+static void f32_attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                       int64_t n, float *scratch) {
+    for (int64_t h = head; h < head + n_heads; h++) attend_head(args, h, row, n, scratch);
 }
 
 /* Weights of a group's members, which sum to 1. */
@@ -536,8 +541,8 @@ static double f32_spin(float *sink, cca_peak kind, int64_t turns) {
 
 #define CCA_SIMD_KERNELS(variant)                                                                  \
     .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
-    .attend = attend, .pool = pool
+    .pool = pool
 
 #define CCA_SIMD_PRODUCTS                                                                          \
     .x_bytes = f32_x_bytes, .panel_bytes = f32_panel_bytes, .pack = f32_pack,                      \
-    .multiply = f32_multiply, .dot = f32_dot, .spin = f32_spin
+    .multiply = f32_multiply, .dot = f32_dot, .attend = f32_attend, .spin = f32_spin

@@ -1,0 +1,303 @@
+/* Attention by dot products of bf16 pairs, for caches of bf16 or q8_0; a part of avx512.c.
+ *
+ * Keys come in tiles of CCA_TILE_K. A tile is packed once for all queries of the call: keys as
+ * [pair of dims][key], values as [pair of keys][dim], each pair a 32-bit word. Then ATTEND_ROWS
+ * queries at a time have all their scores with the tile in registers: they become weights there,
+ * which are stored as bf16 and multiplied with the values. Queries, weights and q8_0 rows are
+ * rounded to bf16; scores, weights' sums and outputs are f32. What a query gets does not depend on
+ * the queries beside it but for where its tiles of keys begin. */
+
+enum {
+    ATTEND_ROWS = 6,                     /* queries in registers */
+    ATTEND_VECTORS = CCA_TILE_K / WIDTH, /* of scores, for each of them */
+};
+
+/* The state of one call's queries, in scratch memory. width is head_dim, rounded up to 32; what is
+ * beyond head_dim is 0. */
+typedef struct bf16_attend {
+    const cca_attend_args *args;
+    int64_t head_dim, width;
+    int64_t head, n_heads, row, n; /* heads × queries; all of a head's queries side by side */
+    uint16_t *q;                   /* [CCA_TILE_Q][width], times log2(e) / sqrt(head_dim) */
+    float *out;                    /* [CCA_TILE_Q][width], not yet divided by total */
+    float *total;                  /* [CCA_TILE_Q][WIDTH], to be summed over lanes */
+    float *largest;                /* [CCA_TILE_Q]: score that weights are relative to */
+    float *k;                      /* [width / 2][CCA_TILE_K], words */
+    float *v;                      /* [CCA_TILE_K / 2][width], words */
+    uint16_t *rows;                /* [CCA_TILE_K][width]: rows that are not bf16 in the cache */
+    uint16_t *p;                   /* [ATTEND_ROWS][CCA_TILE_K] */
+    uint64_t seen[CCA_TILE_Q];     /* which keys of the tile each query sees */
+} bf16_attend;
+
+static bool bf16_attends(const cca_rows *rows) {
+    bool k = rows->k_type == CCA_BF16 || rows->k_type == CCA_Q8_0;
+    return k && (rows->v_type == CCA_BF16 || rows->v_type == CCA_Q8_0);
+}
+
+/* Lower than any score, yet finite: what is masked is -inf below it. */
+static const float NO_SCORE = -1e30f;
+
+static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head, int64_t n_heads,
+                       int64_t row, int64_t n, float *scratch) {
+    int64_t hd = args->keys->raw.head_dim, width = (hd + 31) / 32 * 32;
+    float scale = (float)(M_LOG2E / sqrt((double)hd));
+    t->args = args;
+    t->head_dim = hd, t->width = width;
+    t->head = head, t->n_heads = n_heads, t->row = row, t->n = n;
+    t->out = scratch;
+    t->total = t->out + CCA_TILE_Q * width;
+    t->k = t->total + CCA_TILE_Q * WIDTH;
+    t->v = t->k + CCA_TILE_K * width / 2;
+    t->q = (uint16_t *)(t->v + CCA_TILE_K * width / 2);
+    t->rows = t->q + CCA_TILE_Q * width;
+    t->p = t->rows + CCA_TILE_K * width;
+    t->largest = (float *)(t->p + ATTEND_ROWS * CCA_TILE_K);
+    int64_t n_rows = n_heads * n;
+    memset(t->out, 0, (size_t)(n_rows * width) * sizeof *t->out);
+    memset(t->total, 0, (size_t)(n_rows * WIDTH) * sizeof *t->total);
+    memset(t->q, 0, (size_t)(n_rows * width) * sizeof *t->q);
+    for (int64_t i = 0; i < n_rows; i++) {
+        t->largest[i] = NO_SCORE;
+        const float *in = args->q + ((row + i % n) * args->n_heads + head + i / n) * hd;
+        for (int64_t d = 0; d < hd; d++) t->q[i * width + d] = cca_f32_to_bf16(in[d] * scale);
+    }
+}
+
+/* n_k rows as bf16: where they lie in the cache, or converted. */
+static const uint16_t *bf16_rows(const bf16_attend *t, int64_t *stride, cca_dtype type,
+                                 const char *rows, int64_t n_k) {
+    float values[CCA_QUANT_BLOCK];
+    *stride = t->head_dim;
+    if (type == CCA_BF16) return (const uint16_t *)rows;
+    const cca_q8_0 *block = (const cca_q8_0 *)rows;
+    *stride = t->width;
+    for (int64_t i = 0; i < n_k; i++) {
+        uint16_t *to = t->rows + i * t->width;
+        for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, block++) {
+            cca_decode_q8_0(values, block, 1);
+            for (int k = 0; k < CCA_QUANT_BLOCK; k++) to[d + k] = cca_f32_to_bf16(values[k]);
+        }
+    }
+    return t->rows;
+}
+
+INLINE __mmask32 first_of(int64_t n) {
+    return n >= 32 ? ~0u : (1u << n) - 1;
+}
+
+static void bf16_pack_keys(const bf16_attend *t, const uint16_t *rows, int64_t stride,
+                           int64_t n_k) {
+    for (int64_t key = 0; key < n_k; key += WIDTH) {
+        for (int64_t d = 0; d < t->head_dim; d += 2 * WIDTH) {
+            vec v[WIDTH];
+            __mmask32 mask = first_of(t->head_dim - d);
+#pragma GCC unroll 16
+            for (int r = 0; r < WIDTH; r++) {
+                const uint16_t *from = rows + cca_min(key + r, n_k - 1) * stride + d;
+                v[r] = (vec)_mm512_maskz_loadu_epi16(mask, from);
+            }
+            transpose(v);
+            float *to = t->k + d / 2 * CCA_TILE_K + key;
+#pragma GCC unroll 16
+            for (int r = 0; r < WIDTH; r++) store(to + (int64_t)r * CCA_TILE_K, v[r]);
+        }
+    }
+}
+
+/* Each word takes a value of one row and the value below it. */
+static void bf16_pack_values(const bf16_attend *t, const uint16_t *rows, int64_t stride,
+                             int64_t n_k) {
+    short order[32];
+    for (short i = 0; i < 16; i++) order[2 * i] = i, order[2 * i + 1] = (short)(32 + i);
+    const __m512i low = _mm512_loadu_si512(order);
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    for (int64_t key = 0; key < n_k; key += 2) {
+        const uint16_t *from = rows + key * stride;
+        float *to = t->v + key / 2 * t->width;
+        for (int64_t d = 0; d < t->head_dim; d += 32) {
+            __mmask32 mask = first_of(t->head_dim - d), both = key + 1 < n_k ? mask : 0;
+            __m512i a = _mm512_maskz_loadu_epi16(mask, from + d);
+            __m512i b = _mm512_maskz_loadu_epi16(both, from + stride + d);
+            _mm512_storeu_si512(to + d, _mm512_permutex2var_epi16(a, low, b));
+            _mm512_storeu_si512(to + d + WIDTH, _mm512_permutex2var_epi16(a, high, b));
+        }
+    }
+}
+
+/* 2^x for x ≤ 0, to about 3e-06: a polynomial in x - floor(x), and floor(x) put into the exponent.
+ * -inf gives 0. The coefficients interpolate 2^f at the Chebyshev nodes of [0, 1]. */
+INLINE __m512 exp2_of(__m512 x) {
+    __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 p = _mm512_set1_ps(0.013670309f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.051744998f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24160436f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.6929729f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0000035f));
+    return _mm512_scalef_ps(p, x);
+}
+
+/* A larger score than those before: what was summed up is brought to the new scale. */
+static void bf16_rescale(const bf16_attend *t, int64_t row, float largest) {
+    __m512 shrink = exp2_of(_mm512_set1_ps(t->largest[row] - largest));
+    float *out = t->out + row * t->width, *total = t->total + row * WIDTH;
+    for (int64_t d = 0; d < t->width; d += WIDTH) store(out + d, load(out + d) * (vec)shrink);
+    store(total, load(total) * (vec)shrink);
+    t->largest[row] = largest;
+}
+
+/* Scores of one row with the tile's keys become its weights in t->p. */
+INLINE void bf16_softmax(const bf16_attend *t, int64_t row, int i, __m512 *s) {
+    const __m512 nothing = _mm512_set1_ps(-INFINITY);
+    uint64_t seen = t->seen[row];
+#pragma GCC unroll 4
+    for (int v = 0; v < ATTEND_VECTORS; v++) {
+        s[v] = _mm512_mask_mov_ps(nothing, (__mmask16)(seen >> (v * WIDTH)), s[v]);
+    }
+    __m512 most = _mm512_max_ps(_mm512_max_ps(s[0], s[1]), _mm512_max_ps(s[2], s[3]));
+    if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(t->largest[row]), _CMP_GT_OQ)) {
+        bf16_rescale(t, row, _mm512_reduce_max_ps(most));
+    }
+    const __m512 largest = _mm512_set1_ps(t->largest[row]);
+    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    __m512 total = _mm512_loadu_ps(t->total + row * WIDTH);
+#pragma GCC unroll 2
+    for (int v = 0; v < ATTEND_VECTORS; v += 2) {
+        __m512 low = exp2_of(_mm512_sub_ps(s[v], largest));
+        __m512 high = exp2_of(_mm512_sub_ps(s[v + 1], largest));
+        __m512bh p = _mm512_cvtne2ps_pbh(high, low);
+        total = _mm512_dpbf16_ps(total, p, ones);
+        _mm512_storeu_si512(t->p + i * CCA_TILE_K + v * WIDTH, (__m512i)p);
+    }
+    _mm512_storeu_ps(t->total + row * WIDTH, total);
+}
+
+/* out of n_i rows += weights × values, n_v vectors of dims from d on. */
+INLINE void bf16_weigh(const bf16_attend *t, int64_t row, const int n_i, int64_t d, const int n_v,
+                       int64_t n_k) {
+    __m512 sum[ATTEND_ROWS][4];
+    float *out = t->out + row * t->width + d;
+#pragma GCC unroll 6
+    for (int i = 0; i < n_i; i++) {
+#pragma GCC unroll 4
+        for (int c = 0; c < n_v; c++) {
+            sum[i][c] = _mm512_loadu_ps(out + i * t->width + (int64_t)c * WIDTH);
+        }
+    }
+    for (int64_t k = 0; k < (n_k + 1) / 2; k++) {
+        __m512bh v[4];
+#pragma GCC unroll 4
+        for (int c = 0; c < n_v; c++) {
+            v[c] = (__m512bh)_mm512_loadu_ps(t->v + k * t->width + d + (int64_t)c * WIDTH);
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < n_i; i++) {
+            __m512bh p = (__m512bh)word_of(t->p + (int64_t)i * CCA_TILE_K, k);
+#pragma GCC unroll 4
+            for (int c = 0; c < n_v; c++) sum[i][c] = _mm512_dpbf16_ps(sum[i][c], p, v[c]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < n_i; i++) {
+#pragma GCC unroll 4
+        for (int c = 0; c < n_v; c++) {
+            _mm512_storeu_ps(out + i * t->width + (int64_t)c * WIDTH, sum[i][c]);
+        }
+    }
+}
+
+/* The packed tile of n_k keys for n_i rows. */
+INLINE void bf16_add_rows(const bf16_attend *t, int64_t row, const int n_i, int64_t n_k) {
+    __m512 s[ATTEND_ROWS][ATTEND_VECTORS];
+    const uint16_t *q = t->q + row * t->width;
+#pragma GCC unroll 6
+    for (int i = 0; i < n_i; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < ATTEND_VECTORS; v++) s[i][v] = _mm512_setzero_ps();
+    }
+    for (int64_t w = 0; w < t->head_dim / 2; w++) {
+        __m512bh k[ATTEND_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < ATTEND_VECTORS; v++) {
+            k[v] = (__m512bh)_mm512_loadu_ps(t->k + w * CCA_TILE_K + (int64_t)v * WIDTH);
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < n_i; i++) {
+            __m512bh pair = (__m512bh)word_of(q + i * t->width, w);
+#pragma GCC unroll 4
+            for (int v = 0; v < ATTEND_VECTORS; v++)
+                s[i][v] = _mm512_dpbf16_ps(s[i][v], pair, k[v]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < n_i; i++) bf16_softmax(t, row + i, i, s[i]);
+    int64_t d = 0;
+    for (; d + 4 * WIDTH <= t->width; d += 4 * WIDTH) bf16_weigh(t, row, n_i, d, 4, n_k);
+    if (d < t->width) bf16_weigh(t, row, n_i, d, 2, n_k);
+}
+
+/* Takes n_k keys from row `at` of some rows for the call's rows first … first + n - 1. */
+static void bf16_add(bf16_attend *t, const cca_rows *rows, int64_t at, int64_t n_k, int64_t first,
+                     int64_t n) {
+    int64_t stride, head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
+    const uint16_t *k =
+        bf16_rows(t, &stride, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at), n_k);
+    bf16_pack_keys(t, k, stride, n_k);
+    const uint16_t *v =
+        bf16_rows(t, &stride, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, at), n_k);
+    bf16_pack_values(t, v, stride, n_k);
+    for (int64_t i = first, some; i < first + n; i += some) {
+        uint64_t any = 0;
+        some = first + n - i >= ATTEND_ROWS ? ATTEND_ROWS : 1;
+        for (int64_t r = 0; r < some; r++) any |= t->seen[i + r];
+        if (!any) continue;
+        if (some == ATTEND_ROWS) {
+            bf16_add_rows(t, i, ATTEND_ROWS, n_k);
+        } else {
+            bf16_add_rows(t, i, 1, n_k);
+        }
+    }
+}
+
+/* Bits begin … end - 1, both cut to 0 … 64. */
+static uint64_t bits_between(int64_t begin, int64_t end) {
+    if (begin < 0) begin = 0;
+    if (end > 64) end = 64;
+    return begin >= end ? 0 : (~UINT64_C(0) >> (64 - (end - begin))) << begin;
+}
+
+static void bf16_finish(const bf16_attend *t) {
+    for (int64_t i = 0; i < t->n_heads * t->n; i++) {
+        int64_t row = t->row + i % t->n, head = t->head + i / t->n;
+        float *out = t->args->out + (row * t->args->n_heads + head) * t->head_dim;
+        float inverse = 1 / sum_lanes(load(t->total + i * WIDTH));
+        for (int64_t d = 0; d < t->head_dim; d++) out[d] = t->out[i * t->width + d] * inverse;
+    }
+}
+
+static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                           int64_t n, float *scratch) {
+    const cca_keys *keys = args->keys;
+    const cca_rule *rule = &keys->rule;
+    int64_t pos = args->pos + row, n_rows = n_heads * n;
+    cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
+    bf16_attend t;
+    bf16_begin(&t, args, head, n_heads, row, n, scratch);
+    for (int64_t c = span.raw_begin, n_k; c < span.raw_end; c += n_k) {
+        n_k = cca_min(cca_min(CCA_TILE_K, span.raw_end - c), cca_rows_run(&keys->raw, c));
+        for (int64_t i = 0; i < n_rows; i++) {
+            int64_t at = pos + i % n;
+            t.seen[i] = bits_between(cca_rule_raw_begin(rule, at) - c, cca_min(at + 1 - c, n_k));
+        }
+        bf16_add(&t, &keys->raw, cca_rows_at(&keys->raw, c), n_k, 0, n_rows);
+    }
+    int64_t shared =
+        keys->far.heads == args->n_heads ? n : n_rows; /* rows with the same far keys */
+    for (int64_t c = 0, n_k; c < span.far_end; c += n_k) {
+        n_k = cca_min(CCA_TILE_K, span.far_end - c);
+        for (int64_t i = 0; i < n_rows; i++) {
+            t.seen[i] = bits_between(0, cca_min(cca_rule_far(rule, pos + i % n) - c, n_k));
+        }
+        for (int64_t i = 0; i < n_rows; i += shared) bf16_add(&t, &keys->far, c, n_k, i, shared);
+    }
+    bf16_finish(&t);
+}
