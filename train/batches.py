@@ -5,6 +5,7 @@ counts as: NOTHING (planted facts, questions), TEXT, or ANSWER. A batch depends 
 its number alone, so a resumed run sees the same ones.
 """
 import random
+import re
 
 import numpy as np
 import sentencepiece
@@ -28,6 +29,11 @@ WROTE = wordings("Who wrote {0}?|Who is the author of {0}?|By whom is {0}?")
 WHEN = wordings("When was {0} published?|In which year was {0} published?|From which year is {0}?")
 NAMES = wordings("Which of these names appears in the text: {0}?|Which of these does the text mention: {0}?|Who of these is mentioned: {0}?")
 QUOTE = wordings('How does this go on: "{0}"?|What follows "{0}"?|Which words follow "{0}"?|Continue the quotation: "{0}"')
+SPEAKER = wordings('Who said "{0}"?|Who spoke the words "{0}"?|Whose words are "{0}"?|By whom is it said: "{0}"?')
+MISSING = wordings('What is missing here: "{0}"?|Fill in the gap: "{0}"|Which word belongs in "{0}"?|Complete: "{0}"')
+SPEECH = re.compile(r'"([^"\n]{15,90})[,.!?]" (?:said|asked|cried|replied|answered|exclaimed|remarked) ([A-Z][a-z]{2,}(?: [A-Z][a-z]+)?)\b')
+SENTENCE = re.compile(r'(?<=[.!?] )([A-Z][^.!?"\n]{30,140}\.)')
+BLANK = re.compile(r"\b(?!M(?:rs|iss|r)\b)(?:[A-Z][a-z]{2,}(?: [A-Z][a-z]{2,})?|1[0-9]{3}|[0-9]{2,})\b")
 
 
 class Rows:
@@ -44,10 +50,11 @@ class Rows:
     def encode(self, text):
         return np.array(self.spm.encode(text), np.uint16)
 
-    def row(self, rng, length, n_facts=None, extras=True):
+    def row(self, rng, length, n_facts=None, extras=True, held_out=False):
         """A row with questions: (ids, kinds, depths of the asked facts in the document). n_facts:
-        so many, all asked; without it a random number, and extras: questions of other kinds."""
-        facts = [questions.plant(rng, self.some_names(rng)) for _ in range(n_facts or self.how_many(rng, length))]
+        so many, all asked; without it a random number, and extras: questions of other kinds;
+        held_out: wordings of facts and questions that are never trained on."""
+        facts = questions.several(rng, n_facts or self.how_many(rng, length), self.some_names(rng), held_out)
         planted = [self.fact(rng, fact) for fact in facts]
         start = self.start(rng, length)
         asked = [(i, *found) for i, fact in enumerate(facts) if (found := questions.ask(rng, fact, facts))]
@@ -186,6 +193,8 @@ class Rows:
                 out += self.name_question(rng, start, length)
             if rng.random() < 0.6:
                 out += self.quote_question(rng, start, length)
+            if length > 200 and rng.random() < 0.8:
+                out += self.prose_question(rng, start, length)
         return [(None, question, answer) for question, answer in out]
 
     def name_question(self, rng, start, length):
@@ -213,6 +222,21 @@ class Rows:
             return []
         answer = " ".join(parts[known : known + asked]).rstrip(".,;:!?-")
         return [(rng.choice(QUOTE).format(" ".join(parts[:known])), answer)] if answer else []
+
+
+    def prose_question(self, rng, start, length):
+        """Who says something, or what is missing in a sentence: a name, a number or a year."""
+        c, at = self.corpus, start + rng.randint(length // 8, length // 2)
+        text = self.spm.decode(c.ids[at : max(at, min(at + 300, start + length * 5 // 8))].tolist())
+        found = []
+        for m in SPEECH.finditer(text):
+            found.append((rng.choice(SPEAKER).format(m.group(1)), m.group(2)))
+        for m in SENTENCE.finditer(text):
+            for word in BLANK.finditer(m.group(1), 12):
+                missing = m.group(1)[: word.start()] + "___" + m.group(1)[word.end() :]
+                found.append((rng.choice(MISSING).format(missing), word.group()))
+        found = [(q, a) for q, a in found if "\ufffd" not in q and "\n" not in q]
+        return [rng.choice(found)] if found else []
 
 
 class Batches(torch.utils.data.Dataset):

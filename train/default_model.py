@@ -37,6 +37,26 @@ STAGES = [
     Stage(0.22, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
     Stage(0.18, 16, [(2048, 0.1), (8192, 0.3), (32768, 0.3), (131072, 0.3)]),
 ]
+PLANS = {
+    "default": STAGES,
+    # More of it, from weights that a run has left.
+    "more": [
+        Stage(0.15, 16, [(1024, 0.4), (2048, 0.6)]),
+        Stage(0.40, 16, [(2048, 0.3), (8192, 0.6), (32768, 0.1)]),
+        Stage(0.25, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
+        Stage(0.20, 16, [(2048, 0.15), (8192, 0.3), (32768, 0.35), (131072, 0.2)]),
+    ],
+    # Small enough that full attention can be given the same batches.
+    "twins": [
+        Stage(0.22, 1, [(1024, 1)]),
+        Stage(0.12, 4, [(4096, 1)]),
+        Stage(0.12, 8, [(8192, 1)]),
+        Stage(0.20, 16, [(8192, 1)]),
+        Stage(0.34, 16, [(2048, 0.05), (8192, 0.1), (32768, 0.85)]),
+    ],
+    # From full attention to CCA at once, the paper's way.
+    "plug-in": [Stage(1.0, 16, [(8192, 0.5), (32768, 0.5)])],
+}
 CONFIG = llama.Config()
 
 # The same in small, to try the script out.
@@ -46,7 +66,6 @@ TINY_CONFIG = llama.Config(64, 128, 2, 4, 2, 16, max_position_embeddings=1024)
 
 PLAIN = 0.3  # share of rows without questions
 WARM_UP = 200  # steps
-DECAY = 0.5  # share of the run in which the learning rate falls to zero
 SHARD = 15 << 20  # bytes, so that the parts of the model are easily copied
 
 
@@ -56,9 +75,11 @@ class Run:
         self.began = time.monotonic()
         self.out = Path(args.out)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.window, self.stages, config = (WINDOW, STAGES, CONFIG)
+        self.window, self.stages, config = (WINDOW, PLANS[args.plan], CONFIG)
         if args.tiny:
             self.window, self.stages, config = (TINY_WINDOW, TINY_STAGES, TINY_CONFIG)
+        if args.attention == "full":
+            self.stages = [Stage(s.share, 1, s.lengths) for s in self.stages]
         shelf, held_out = books.read(args.books), books.read(args.valid)
         encode = lambda which: books.encode(which, args.tokenizer, max(1, args.workers))
         self.rows, self.valid = (batches.Rows(encode(b), args.tokenizer) for b in (shelf, held_out))
@@ -69,6 +90,9 @@ class Run:
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.model = llama.load(args.init) if args.init else llama.Llama(config)
         self.model.to(self.device)
+        if args.only == "attention":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(".self_attn." in name)
         self.optimisers = optimiser.optimisers(self.model, args.lr, args.weight_decay)
         self.step, self.first_step = 0, 0
         self.before = args.begin * self.budget()  # what earlier parts of the run took, in seconds or steps
@@ -76,8 +100,8 @@ class Run:
             self.restore()
         if self.device.type == "cuda":
             self.model.compile_parts()
-        count = sum(p.numel() for p in self.model.parameters())
-        self.log(f"{count} parameters on {self.device}, step {self.step}, progress {self.progress():.3f}")
+        count = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.log(f"{count} parameters to train on {self.device}, step {self.step}, progress {self.progress():.3f}")
 
     def log(self, text):
         line = f"{time.monotonic() - self.began:7.1f}s  {text}"
@@ -102,8 +126,8 @@ class Run:
         return self.stages[min(int(np.searchsorted(ends, progress, "right")), len(self.stages) - 1)]
 
     def rate(self, progress):
-        warm = min(1.0, (self.step + 1) / WARM_UP)
-        return self.args.lr * warm * min(1.0, max(0.0, 1 - progress) / DECAY)
+        warm = min(1.0, (self.step + 1) / min(WARM_UP, max(1, self.args.steps // 10) if self.args.steps else WARM_UP))
+        return self.args.lr * warm * min(1.0, max(0.0, 1 - progress) / self.args.decay)
 
     # --- training ---
 
@@ -161,13 +185,14 @@ class Run:
 
     # --- evaluation: on the held-out books, greedy answers (each token the likeliest one) ---
 
-    def evaluate(self, length, group_size, n, detail=False):
-        """Perplexity of text and exact matches of planted facts over n batches of each. Gradients
-        stay on: without them all would be compiled anew."""
+    def evaluate(self, length, group_size, n, detail=False, held_out=False):
+        """Perplexity of text and exact matches of planted facts over n batches of each, which depend
+        on the length alone; held_out: of facts in wordings never trained on. Gradients stay on: without
+        them all would be compiled anew."""
         rng, per_batch = random.Random(length), max(1, self.args.batch // length)
         nll, hits, depths = np.zeros(length), [], []
-        for ask in [False] * n + [True] * n:
-            made = [self.valid.row(rng, length, 8, False) if ask else self.valid.plain(rng, length) for _ in range(per_batch)]
+        for ask in [False] * (0 if held_out else n) + [True] * n:
+            made = [self.valid.row(rng, length, 8, False, held_out) if ask else self.valid.plain(rng, length) for _ in range(per_batch)]
             rows = np.array([[1, *m[0]] for m in made], np.int32)
             kinds = np.array([m[1] for m in made])
             *_, losses, right = self.losses(torch.from_numpy(rows), torch.from_numpy(kinds), group_size)
@@ -176,7 +201,10 @@ class Run:
                 depths += [d for m in made for d in m[2]]
             else:
                 nll += losses.detach().view(kinds.shape).double().mean(0).cpu().numpy() / n
-        text = f"held out, {length} tokens, g {group_size}: perplexity {np.exp(nll.mean()):.3f}, facts {np.mean(hits):.3f} of {len(hits)}"
+        text = f"held out, {length} tokens, g {group_size}: "
+        if held_out:
+            return self.log(f"{text}facts in new wordings {np.mean(hits):.3f} of {len(hits)}")
+        text += f"perplexity {np.exp(nll.mean()):.3f}, facts {np.mean(hits):.3f} of {len(hits)}"
         if detail:
             edges = [0] + [e for e in 2 ** np.arange(10, 18) if e < length] + [length]
             text += "; perplexity by position " + " ".join(f"{b}: {np.exp(nll[a:b].mean()):.2f}" for a, b in zip(edges, edges[1:]))
@@ -185,11 +213,16 @@ class Run:
         self.log(text)
 
     def finish(self):
-        last = self.stages[-1]
-        for length, _ in last.lengths:
-            self.evaluate(length, last.group_size, max(2, 16 * length // self.args.batch), True)
-        for length, _ in last.lengths[:3]:
-            self.evaluate(length, 1, 2, True)
+        last, batch = self.stages[-1], self.args.batch
+        groups = list(dict.fromkeys([last.group_size, 1, PLANS[self.args.plan][-1].group_size]))
+        for group_size in groups if not self.args.tiny else [last.group_size, 1]:
+            for length, _ in last.lengths:
+                n = max(2, 16 * length // batch) if self.args.plan in ("default", "more") else 6
+                if group_size == 1 != last.group_size and length > 32768:
+                    continue
+                self.evaluate(length, group_size, n, True)
+                if group_size == last.group_size:
+                    self.evaluate(length, group_size, n, held_out=True)
 
     # --- files ---
 
@@ -202,8 +235,9 @@ class Run:
         }
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
-        group_size = self.stages[-1].group_size
-        llama.save(self.out / "model", self.model, group_size, self.window, self.args.tokenizer, torch.float16, SHARD)
+        group_size, tuned = PLANS[self.args.plan][-1].group_size, self.args.attention == "cca"
+        group_size = self.stages[-1].group_size if self.args.tiny and tuned else group_size
+        llama.save(self.out / "model", self.model, group_size, self.window, self.args.tokenizer, torch.float16, SHARD, tuned)
         self.log(f"saved at step {self.step}, progress {self.progress():.3f}")
 
     def restore(self):
@@ -227,11 +261,15 @@ def arguments(argv=None):
     p.add_argument("--valid", required=True, help="tar.xz of books held out")
     p.add_argument("--tokenizer", required=True, help="SentencePiece model")
     p.add_argument("-o", "--out", required=True)
+    p.add_argument("--plan", choices=PLANS, default="default", help="which stages")
+    p.add_argument("--attention", choices=("cca", "full"), default="cca", help="full: the same batches with full attention")
+    p.add_argument("--only", choices=("all", "attention"), default="all", help="the parameters to train; attention: q, k, v and o")
     p.add_argument("--minutes", type=float, default=20, help="for everything, the last evaluation included")
     p.add_argument("--reserve", type=float, default=40, help="seconds of them kept for the last evaluation")
     p.add_argument("--steps", type=int, default=0, help="so many steps instead")
     p.add_argument("--batch", type=int, default=131072, help="tokens")
     p.add_argument("--lr", type=float, default=5e-3)
+    p.add_argument("--decay", type=float, default=0.5, help="share of the run in which the learning rate falls to zero")
     p.add_argument("--weight-decay", type=float, default=0.2)
     p.add_argument("--answer-weight", type=float, default=1.0, help="of the loss of answers; that of text is 1")
     p.add_argument("--seed", type=int, default=1)

@@ -149,14 +149,14 @@ class Llama(nn.Module):
         return F.cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
-def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32, shard_bytes=None):
+def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32, shard_bytes=None, tuned=True):
     """A Hugging Face folder with the settings of CCA in config.json; shard_bytes: the largest file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(model.config)}
     config |= {"hidden_act": "silu", "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False}
     config |= {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")}
-    config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": True}
+    config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": tuned, "chat_template": "plain"}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     shards, size = [{}], 0
     for name, value in model.state_dict().items():

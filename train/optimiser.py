@@ -46,8 +46,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimisers(model, lr, weight_decay):
-    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
+    """Of the parameters that are to be trained."""
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2 and p.requires_grad]
     norms = [p for p in model.parameters() if p.ndim == 1]
-    rest = [model.embed_tokens.weight, *norms]
-    adam = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0, fused=rest[0].is_cuda)
-    return [Muon(matrices, lr, weight_decay), adam]
+    rest = [p for p in [model.embed_tokens.weight, *norms] if p.requires_grad]
+    made = [Muon(matrices, lr, weight_decay)]
+    if rest:
+        made.append(torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0, fused=rest[0].is_cuda))
+    return made

@@ -4,268 +4,46 @@
     questions.py BOOKS.tar.xz --tokenizer M --tokens 8192 --depth 50 --count 20 -o DIR
 
 writes DIR/8192-50-00.txt … (a piece of a book with one planted fact) and DIR/questions.jsonl with
-{"file", "question", "answer", "tokens", "depth"} a line.
+{"file", "question", "answer", "tokens", "depth"} a line. With --held-out fact and question have
+wordings that are never trained on.
 
 A question is asked in the template `plain`, where document, scaffold and question are tokenised
-apart: document, "\\n\\nQuestion: ", question, "\\nAnswer:", then " " + answer + "\\n".
+apart: document, "\n\nQuestion: ", question, "\nAnswer:", then " " + answer + "\n".
 """
 import argparse
 import json
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from slots import Slots
+
 ASK, ANSWER = "\n\nQuestion: ", "\nAnswer:"
-
-FIRST = """Ada Agnes Albert Alfred Alice Amelia Andrew Anna Anton Arthur Beatrice Benjamin Bernard Bertha Carl
-Caroline Catherine Cecil Celia Charles Charlotte Clara Claude Cora Daniel David Diana Dora Edgar Edith Edmund Edward
-Eleanor Elizabeth Ella Emily Emma Ernest Esther Eva Felix Flora Frances Francis Frank Frederick George Gertrude
-Gilbert Grace Hannah Harold Harriet Harry Helen Henry Herbert Hilda Hugh Ida Irene Isaac Isabel Ivan Jack Jacob James
-Jane Jasper John Jonas Joseph Julia Karl Kate Laura Lawrence Leo Leonard Lewis Lily Louis Louisa Lucy Luke Mabel
-Margaret Maria Mark Martha Martin Mary Matilda Maurice Max Michael Miriam Nathan Nicholas Nora Oliver Olga Oscar Otto
-Patrick Paul Peter Philip Rachel Ralph Rebecca Richard Robert Rosa Rose Rudolf Rupert Ruth Samuel Sarah Sebastian
-Simon Sophia Stella Stephen Susan Sylvia Theodore Thomas Ursula Victor Victoria Viola Walter Wilfred William Winifred
-Sven Ingrid Pierre Marie Hans Greta Pablo Carmen Yuki Kenji Priya Ravi Omar Layla Chen Mei Kofi Amara Dmitri Natasha"""
-LAST = """Abbott Adams Aldridge Archer Ashford Atkins Bailey Baker Barlow Barnes Beckett Bell Bennett Bishop Blackwood
-Blake Booth Bradley Bright Brooks Brown Burgess Burton Butler Calder Carter Chambers Chandler Clarke Cole Collins
-Cooper Crane Crawford Cross Dale Dalton Dawson Dean Drake Duncan Dunn Easton Edwards Ellis Evans Fairfax Farrow
-Fenwick Finch Fisher Fletcher Forster Foster Fowler Fox Gale Gardner Gibson Gilmore Glover Goodwin Graham Grant Graves
-Gray Green Griffin Hale Hall Hamilton Harding Harlow Harper Hart Harvey Hawkins Hayes Heath Hill Holloway Holt Hooper
-Howard Hudson Hughes Hunter Irving Jackson Jarvis Jenkins Jordan Keller Kent King Knight Lamb Lane Langley Larkin
-Lawson Lester Lindsay Lloyd Lockwood Logan Lowell Lynch Marlowe Marsh Mason Mercer Miller Mills Monroe Moore Morgan
-Morris Morton Murray Nash Newton Nolan Norris North Norton Oakley Osborne Owen Page Palmer Parker Payne Pearce Perkins
-Phillips Porter Potter Pratt Preston Quinn Ramsay Reed Reeves Reynolds Rhodes Richards Rivers Rogers Rowe Russell
-Sanders Savage Sawyer Shaw Shelton Sherwood Simmons Slater Spencer Stanton Steele Sterling Stokes Stone Sutton Swift
-Talbot Tanner Temple Thornton Todd Tucker Turner Underwood Vance Vaughan Wade Walker Wallace Walsh Ward Warren Watts
-Webb Webster Wells Weston Wheeler Whitaker White Wilkins Winslow Winter Wolfe Woods Wright Yates York Young Lindqvist
-Moreau Weber Rossi Garcia Tanaka Sharma Haddad Okafor Petrov Novak Nguyen Silva Jansen Kowalski"""
-CITY = """Aberdeen Algiers Amsterdam Antwerp Athens Bangkok Barcelona Basel Bergen Berlin Bern Birmingham Bombay
-Bordeaux Boston Bremen Bristol Brussels Bucharest Budapest Cairo Calcutta Cambridge Canton Cardiff Chester Chicago
-Cologne Copenhagen Cork Cracow Damascus Delhi Dover Dresden Dublin Durham Edinburgh Exeter Florence Frankfurt Geneva
-Genoa Ghent Glasgow Hamburg Hanover Havana Helsinki Istanbul Jerusalem Kiev Kyoto Leeds Leipzig Lima Lisbon Liverpool
-London Lucerne Lyons Madras Madrid Malta Manchester Marseilles Melbourne Milan Montreal Moscow Munich Nairobi Nantes
-Naples Norwich Odessa Oslo Oxford Palermo Paris Plymouth Portsmouth Prague Quebec Rome Rotterdam Salzburg Samarkand
-Seville Shanghai Sheffield Stockholm Strasbourg Sydney Tokyo Toledo Toronto Trieste Tunis Turin Utrecht Valencia
-Venice Verona Vienna Warsaw Winchester York Zurich"""
-ADJECTIVE = """abandoned ancient big black blue brass bright broken bronze brown burnt carved cold copper crooked
-dark deep dusty eastern empty enormous famous forgotten frozen gilded glass golden great green grey haunted heavy high
-hidden hollow holy humble iron ivory jewelled large little lonely long lost low marble narrow new noble northern old
-pale painted plain polished proud purple quiet rare red round royal ruined rusty sacred scarlet second secret shabby
-sharp shining short silent silver simple small southern split square stone strange tall third tiny torn twisted
-velvet western white wide wild wooden worn yellow"""
-BUILDING = """abbey archive arsenal attic bakery bank barn barracks bath brewery bridge cabin castle cathedral cave
-cellar chapel chest church clinic cloister cottage court dairy depot dock factory farm ferry forge fort fountain
-gallery garden gate granary greenhouse hall harbour hospital house inn island kitchen laboratory library lighthouse
-lodge mansion market mill mine monastery museum observatory office palace pavilion pier prison quarry safe school
-shed shop stable station storehouse studio temple theatre tower tunnel vault villa vineyard warehouse well windmill
-workshop"""
-THING = """anchor apron armchair arrow axe bag banner barrel basket bell belt blanket book bottle bowl bowler box
-bracelet brooch brush bucket button cage camera candle cane cannon carpet cart chain chair chalice chessboard clock
-cloak coat coin compass cradle cross crown cup curtain cushion dagger desk diamond diary doll door drawer dress drum
-fan feather flag flask flute fork globe glove goblet hammer harp hat helmet horn horseshoe ink jar jug kettle key
-knife ladder lamp lantern locket map mask medal mirror mug necklace needle net notebook oar painting pearl pen pencil
-piano pillow pipe pistol plate pot purse quilt ring robe rope ruby saddle scarf sceptre scissors seal shawl shield
-shoe skull spade spear spoon staff statue stool suitcase sword table tapestry telescope throne ticket toy tray trumpet
-trunk umbrella urn vase violin wagon wallet watch wheel whip whistle wreath"""
-COLOUR = """red blue green yellow white black brown grey purple pink orange golden silver crimson scarlet turquoise
-violet indigo emerald ivory olive maroon amber beige"""
-JOB = """actor architect baker banker barber blacksmith bookseller botanist brewer bricklayer butcher carpenter
-chemist clerk clockmaker coachman cobbler cook dentist diver doctor driver engineer farmer fisherman florist gardener
-glazier goldsmith governess grocer hatter historian innkeeper jeweller joiner journalist judge lawyer librarian
-locksmith mason merchant midwife miller miner musician notary nurse optician painter pharmacist photographer pianist
-pilot plumber poet policeman porter potter printer sailor sculptor shepherd shoemaker singer soldier surgeon tailor
-tanner teacher translator waiter watchmaker weaver"""
-ANIMAL = """badger bear beetle camel canary cat cow crow deer dog donkey dove duck eagle falcon ferret fox frog goat
-goldfish goose hamster hare hawk hedgehog hen horse kitten lamb lizard magpie mole monkey mouse owl parrot peacock
-pigeon pony puppy rabbit raven salamander sheep snake sparrow spider squirrel swan terrier tortoise turtle wolf"""
-FOOD = """apple pie|baked potatoes|bean soup|beef stew|bread and butter|broth|buttered toast|cabbage|cheese|cherry
-cake|chestnuts|chicken|chocolate|cold ham|cucumber sandwiches|dumplings|fig cake|fried eggs|fried fish|ginger
-biscuits|goulash|honey cakes|kidney pie|lamb chops|lemon tart|lentils|macaroni|marmalade|mushroom
-soup|mussels|mutton|noodles|oatmeal|olives|omelettes|onion soup|oysters|pancakes|pea soup|peaches|pickled
-herring|plum pudding|porridge|rice pudding|roast beef|roast duck|roast goose|salmon|sausages|smoked
-trout|spinach|strawberries|trifle|turnips|veal|venison|waffles"""
-INSTRUMENT = """accordion bagpipes banjo bassoon bugle cello clarinet cornet double bass dulcimer fiddle flute
-guitar harmonica harp harpsichord horn lute mandolin oboe organ piano recorder tambourine trombone trumpet tuba viola
-violin zither""".replace("double bass", "double-bass")
-LANGUAGE = """Arabic Armenian Basque Breton Chinese Czech Danish Dutch English Finnish French Gaelic German Greek
-Hebrew Hindi Hungarian Icelandic Italian Japanese Korean Latin Malay Norwegian Persian Polish Portuguese Romanian
-Russian Sanskrit Spanish Swahili Swedish Tamil Tibetan Turkish Welsh"""
-MATERIAL = """amber bamboo bone brass bronze cedar china clay copper cork crystal ebony flint glass gold granite horn
-iron ivory jade lead leather linen mahogany marble oak paper pewter pine plaster porcelain rosewood sandstone silk
-silver slate steel straw tin velvet walnut wax willow wool zinc"""
-GOODS = """apples barrels bells blankets books boots bottles boxes bricks brushes buttons candles carpets chairs
-cheeses clocks coats coins crates cups dolls drums eggs flags gloves hats horses jars kettles keys knives lamps lanterns
-locks maps matches mirrors nails needles oranges pears pencils pianos pipes plates pumps ropes saddles sacks shirts
-shoes spades spoons stamps stoves sheep swords tables tickets tools toys umbrellas violins wagons watches wheels"""
-PAPER = """letter treaty contract will report petition deed charter warrant telegram receipt confession agreement
-manuscript pamphlet diary protest memorandum decree lease poem essay article passport licence"""
-EVENT = """annual fair|autumn ball|balloon race|bazaar|boat race|book sale|chess tournament|christening|concert|
-coronation|dance|dinner of the club|dog show|exhibition|flower show|funeral|garden party|harvest festival|horse race|
-jubilee|lecture on bees|lecture on comets|masked ball|opera|parade|picnic|poetry reading|procession|puppet show|
-regatta|school play|summer festival|swimming contest|trial|wedding|wine tasting|winter games|workshop"""
-SHIP_NOUN = """Albatross Arrow Aurora Castle Comet Crown Dawn Dolphin Dragon Eagle Falcon Fortune Gull Heron Hope
-Horizon Lady Lark Leopard Lion Maid Mermaid Monarch Nymph Orchid Osprey Pearl Pelican Phoenix Pilgrim Princess Queen
-Raven Rose Siren Sparrow Spirit Spray Star Swallow Swan Thistle Tiger Venture Victory Wanderer Wave Whale Wind"""
-SUBJECT = """algebra anatomy archaeology architecture astronomy botany chemistry economics engineering ethics
-geography geology geometry grammar history law literature logic mathematics mechanics medicine music optics painting
-philosophy physics poetry rhetoric sculpture theology zoology"""
-RELATION = """aunt brother cousin daughter father friend grandfather grandmother mother neighbour nephew niece
-partner rival secretary servant sister son teacher tutor uncle"""
-ILLNESS = """asthma|fever|gout|hay fever|headaches|hiccups|insomnia|measles|nightmares|pneumonia|rheumatism|
-scarlet fever|scurvy|sea-sickness|shingles|stomach pains|toothache|tuberculosis|vertigo|whooping cough"""
-REMEDY = """barley water|birch sap|black tea|boiled onions|brandy|camphor|chamomile|cloves|cod-liver oil|cold baths|
-dandelion root|elder blossom|garlic|ginger|goat's milk|honey|hot milk|juniper|lavender oil|lemon juice|mint leaves|
-mustard plasters|nettle soup|quinine|rose water|sage tea|salt water|sulphur|thyme|vinegar|willow bark"""
-ACTIVITY = """to eat a sandwich in the park|to climb the old tower|to feed the pigeons|to row on the lake|to visit the
-fish market|to watch the ships|to ride the tram to the end|to drink coffee by the river|to hear the organ|to walk on the
-walls at night|to see the puppet theatre|to swim in the harbour|to sleep until noon|to buy old books|to taste the plum
-cake|to fly a kite on the hill|to listen to the bells|to dance in the square|to sit under the lime trees|to skate on the
-canal"""
-COMPANY = "& Sons|& Company|Brothers|Works|Trading Company|Press|Mills|Shipping Line"
-WORD = """acorn anvil apricot autumn azure banjo basalt beacon birch blizzard bramble candle canyon caramel cinnamon
-clover cobalt comet compass coral cricket crystal cypress dagger daisy dolphin domino dragon echo eclipse elbow ember
-falcon feather fennel flamingo galaxy garnet geyser glacier granite harvest hazel heron hickory horizon indigo island
-jasmine jasper juniper kestrel lagoon lantern lavender lemon lilac lobster magnet magnolia maple marble meadow melon
-meteor mirror mitten monsoon mosaic nectar nettle nutmeg oasis opal orbit orchid otter oyster paddle parsley pebble
-pepper pigeon planet plum prairie pyramid quartz quiver rainbow raven reef ribbon river rocket saffron sapphire shadow
-sparrow spiral sunset tempest thistle thunder tiger topaz tulip tundra turnip umbra valley velvet violet volcano walnut
-willow winter wombat zephyr zigzag"""
-MONTH = "January February March April May June July August September October November December"
-WEEKDAY = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-SYLLABLES = "ba be bor bra cal cor da del dra el fa fen ga gri hal il jo ka kel la len lor ma mer mi na nor o pel qua ra rin sa sel shi ta tor u va ven wil xa yo zan zu"
-
-
-def words(text):
-    text = " ".join(text.split())
-    return [w.strip() for w in (text.split("|") if "|" in text else text.split())]
-
-
-LISTS = {k.lower(): words(v) for k, v in list(globals().items()) if k.isupper() and isinstance(v, str)}
-ONES = "two three four five six seven eight nine ten eleven twelve".split()
-
-
-class Slots:
-    """Random words for the slots of facts. names: people of the book, used now and then."""
-
-    def __init__(self, rng, names=()):
-        self.rng, self.names = rng, names
-
-    def pick(self, name):
-        return self.rng.choice(LISTS[name])
-
-    def __getitem__(self, name):
-        return getattr(self, name)() if hasattr(self, name) else self.pick(name)
-
-    def made_up(self):
-        name = "".join(self.pick("syllables") for _ in range(self.rng.choice((2, 2, 3))))
-        return name.capitalize()
-
-    def person(self):
-        r = self.rng.random()
-        if self.names and r < 0.15:
-            return self.rng.choice(self.names)
-        last = self.made_up() if r > 0.85 else self.pick("last")
-        if r > 0.8:
-            return self.rng.choice(("Mr.", "Mrs.", "Miss", "Dr.", "Captain", "Professor", "Lady")) + " " + last
-        return self.pick("first") if r < 0.22 else self.pick("first") + " " + last
-
-    other = person
-
-    def city(self):
-        return self.made_up() if self.rng.random() < 0.2 else self.pick("city")
-
-    def place(self):
-        return f"the {self.pick('adjective')} {self.pick('building')}"
-
-    def thing(self):
-        return f"the {self.pick('adjective')} {self.pick('thing')}"
-
-    def spot(self):
-        where = self.rng.choice(("in", "under", "behind", "near", "beneath", "beside", "inside", "on top of"))
-        return f"{where} {self.place() if self.rng.random() < 0.6 else self.thing()}"
-
-    def paper(self):
-        name = self.pick("paper")
-        return f"the {self.pick('adjective')} {name}" if self.rng.random() < 0.5 else f"the {name} of {self.city()}"
-
-    def event(self):
-        return f"the {self.pick('event')}" + (f" of {self.city()}" if self.rng.random() < 0.3 else "")
-
-    def ship(self):
-        return f"{self.pick('adjective').capitalize()} {self.pick('ship_noun')}"
-
-    def project(self):
-        r = self.rng.random()
-        return f"the {self.pick('word')} project" if r < 0.4 else f"Project {(self.pick('word') if r < 0.7 else self.made_up()).capitalize()}"
-
-    def company(self):
-        return f"{self.pick('last')} {self.pick('company')}"
-
-    def code(self):
-        r, digits = self.rng.random(), self.rng.choice((5, 5, 5, 4, 6, 7)) if self.rng.random() < 0.8 else self.rng.choice((3, 8))
-        number = "".join(self.rng.choice("0123456789") for _ in range(digits))
-        if r < 0.1:
-            return "".join(self.rng.choice("ABCDEFGHKLMNPRSTVWXZ") for _ in range(self.rng.choice((1, 2)))) + "-" + number[:4]
-        return f"{number[:3]}-{number[3:]}" if r < 0.15 and digits > 4 else number
-
-    def word(self):
-        r = self.rng.random()
-        return self.pick("word") if r < 0.6 else self.made_up().lower() if r < 0.8 else f"{self.pick('adjective')} {self.pick('word')}"
-
-    def job(self):
-        return self.article(self.pick("job"))
-
-    def animal(self):
-        name = self.pick("animal")
-        return self.article(f"{self.pick('adjective')} {name}" if self.rng.random() < 0.3 else name)
-
-    def article(self, noun):
-        return ("an " if noun[0] in "aeiou" else "a ") + noun
-
-    def number(self):
-        return self.rng.choice(ONES) if self.rng.random() < 0.2 else str(self.rng.choice((self.rng.randint(13, 99), self.rng.randint(100, 999))))
-
-    def age(self):
-        return str(self.rng.randint(8, 97))
-
-    def year(self):
-        return str(self.rng.randint(1500, 2025))
-
-    def date(self):
-        day, month, year = self.rng.randint(1, 28), self.pick("month"), self.year()
-        end = {1: "st", 2: "nd", 3: "rd"}.get(day % 10 if day // 10 != 1 else 0, "th")
-        forms = (f"{day} {month} {year}", f"{month} {day}, {year}", f"the {day}{end} of {month}", f"{month} {day}", f"the {day}{end} of {month} {year}")
-        return self.rng.choice(forms)
-
-    def time(self):
-        hour, minute = self.rng.randint(1, 12), self.rng.choice((5, 10, 15, 20, 25, 35, 40, 45, 50, 55))
-        return self.rng.choice((f"{hour}:{minute:02}", f"half past {(['one'] + ONES)[hour - 1]}", f"{(['one'] + ONES)[hour - 1]} o'clock"))
-
-    def price(self):
-        return f"{self.rng.randint(2, 990)} {self.rng.choice(('pounds', 'dollars', 'shillings', 'francs', 'crowns', 'marks'))}"
-
-    def amount_plain(self):
-        return f"{self.rng.randint(1, 980)},{self.rng.randint(0, 19) * 50:03}"
-
-    def amount(self):
-        return f"{self.amount_plain()} {self.rng.choice(('pounds', 'dollars', 'francs', 'euros', 'crowns'))}"
 
 
 @dataclass
 class Kind:
-    statements: list
-    asks: list  # (answer's slot, question)
+    statements: list = field(default_factory=list)
+    asks: list = field(default_factory=list)  # (answer's slot, question)
+    held_statements: list = field(default_factory=list)
+    held_asks: list = field(default_factory=list)
 
 
 @dataclass
 class Fact:
-    kind: Kind
-    values: dict
+    parts: list  # (kind, values): what may be asked
     statement: str
+    held_out: bool = False
 
 
 SLOT = re.compile(r"\{(\w+ )?(\w+)\}")
+CHOICE = re.compile(r"\[([^\[\]]*)\]")
+
+
+def alternatives(text):
+    """Parts divided by | outside of brackets."""
+    return re.split(r"\|(?![^\[]*\])", text.replace("\n", ""))
 
 
 def slots(template):
@@ -273,47 +51,149 @@ def slots(template):
     return [m.group(2).lower() for m in SLOT.finditer(template)]
 
 
-def fill(template, values):
+def fill(template, values, rng):
+    """The template with one of each [a|b] and the values in its slots."""
+
     def value(m):
         text = values[m.group(2).lower()]
         return text[0].upper() + text[1:] if m.group(1) or m.group(2)[0].isupper() else text
 
-    text = SLOT.sub(value, template)
+    text = CHOICE.sub(lambda m: rng.choice(m.group(1).split("|")), template)
+    text = re.sub(r"  +| (?=[.,?;:])", lambda m: " " if m.group()[1:] else "", text)
+    text = SLOT.sub(value, text)
     return text[0].upper() + text[1:]
 
 
 def load(path=Path(__file__).with_name("facts.txt")):
-    kinds, text = [], re.sub(r"^#.*\n", "", Path(path).read_text(), flags=re.M)
+    """The kinds to train on, and those that are held out."""
+    kinds, held, text = [], [], re.sub(r"^#.*\n", "", Path(path).read_text(), flags=re.M)
     for paragraph in text.strip().split("\n\n"):
-        kind = Kind([], [])
-        for line in paragraph.strip().splitlines():
-            if m := re.match(r"(\w+): (.*)", line):
-                kind.asks += [(m.group(1), q) for q in m.group(2).split(" | ")]
+        kind, (first, *lines) = Kind(), paragraph.strip().splitlines()
+        for line in lines if first == "~~" else [first, *lines]:
+            if m := re.match(r"([a-z_0-9]+): (.*)", line):
+                for question in m.group(2).split(" | "):
+                    (kind.held_asks if question[0] == "~" else kind.asks).append((m.group(1), question.lstrip("~")))
             else:
-                kind.statements.append(line)
-        kinds.append(kind)
-    return kinds
+                (kind.held_statements if line[0] == "~" else kind.statements).append(line.lstrip("~"))
+        (held if first == "~~" else kinds).append(kind)
+    return kinds, held
 
 
-KINDS = load()
+KINDS, HELD_KINDS = load()
+
+# What may stand around a fact: {S} is it, {s} the same within a sentence. The last ones are held out.
+FRAMES = alternatives("""{S}|As [everybody|everyone] [knew|knows], {s}|[He|She] [said|wrote|remembered|noticed|added|thought] that {s}|
+"{S}" said {person}.|Note: {S}|P.S. {S}|N.B. {S}|It should be mentioned that {s}|Although it rained all day, {s}|
+[Some|Many] people [say|think|believe] that {s}|[By the way|In fact|Besides|Moreover|However|Indeed|To be exact], {s}|
+Dear {person}, you asked me for news. {S} With kind regards, {other}|[You may not know|Please note|I have heard] that {s}|
+When the rain had stopped and the guests had gone, [he|she|{person}] [said|explained] that {s}|- {S}|* {S}|
+[I|We] [must|should] tell you one thing more: {s}|"Is it true?" "[Yes|Certainly|Of course], {s}\"""")
+HELD_FRAMES = alternatives("""On the last page of the diary stood this: {s}|[He|She] was sure of one thing, namely that {s}|
+"My dear {person}," began the letter, "{s}|What nobody had told {person} was that {s}""")
+LOWER = """The It In At On For There They By Of Against To Whoever Anyone Everybody Somebody Nobody If Not A An This When As
+From Before After Only Nothing One Because Since With Since Until Without Under Over Behind Near Beneath Beside Inside What Who
+People Between Last Standing Friends Members""".split()
 
 
-def plant(rng, names=()):
-    """A random fact."""
-    kind, source = rng.choice(KINDS), Slots(rng, names)
-    statement = rng.choice(kind.statements)
-    needed = set(slots(statement)).union(*(slots(q) + [a] for a, q in kind.asks))
-    values = {name: source[name] for name in sorted(needed)}
-    return Fact(kind, values, fill(statement, values))
+def within(statement):
+    """A statement as it stands within a sentence."""
+    first = statement.split(" ", 1)[0]
+    return statement[0].lower() + statement[1:] if first in LOWER else statement
+
+
+def framed(rng, statement, held_out):
+    """The statement within a longer sentence, now and then."""
+    if rng.random() < 0.6 or not statement.endswith(".") or re.search(r"[a-z0-9][.:;!?]\W", statement[:-1]) or '"' in statement:
+        return statement
+    frame = rng.choice(HELD_FRAMES if held_out else FRAMES)
+    people = Slots(rng)
+    statement = statement[:-1] + "," if frame.startswith('"{S}"') else statement
+    values = {"person": people.person(), "other": people.person(), "s": within(statement)}
+    if "{S}" in frame:
+        values["s"] = statement
+    text = fill(frame, values, rng)
+    return text + '"' * (text.count('"') % 2)
+
+
+def plant(rng, names=(), held_out=False, kind=None, person=None):
+    """A random fact. names: of people, to be used now and then; held_out: in wordings that are
+    never trained on; person: whom it is about, if it is about one."""
+    kind = kind or rng.choice(HELD_KINDS if held_out and rng.random() < 0.1 else KINDS)
+    source, statement = Slots(rng, names), rng.choice((held_out and kind.held_statements) or kind.statements)
+    needed = sorted(set(slots(statement)).union(*(set(slots(q)) | {a} for a, q in kind.asks + kind.held_asks)))
+    for _ in range(9):
+        values = {name: source[name] for name in needed}
+        values |= {"person": person} if person and "person" in values else {}
+        if len(set(values.values())) == len(values):
+            break
+    text = framed(rng, fill(statement, values, rng), held_out)
+    return Fact([(kind, values)], text, held_out)
+
+
+def joined(rng, names=()):
+    """Two or three facts in a row, often about one person."""
+    about = Slots(rng, names).person()
+    facts = [plant(rng, names, person=about) for _ in range(rng.choice((2, 2, 3)))]
+    text, pronoun = facts[0].statement, rng.choice(("He", "She"))
+    for fact in facts[1:]:
+        more = fact.statement
+        if more.startswith(about + " ") and about in text:
+            more = pronoun + more[len(about) :]
+        link = rng.choice((" ", " ", "\n", ", and ", "; ", ", while ", ", but "))
+        if link.isspace() or not text.endswith(".") or '"' in text + more:
+            text += link if link.isspace() else " "
+            text += more
+        else:
+            text = text[:-1] + link + (within(more) if more.split()[0] not in ("He", "She") else more.lower()[0] + more[1:])
+    return Fact([part for fact in facts for part in fact.parts], text)
+
+
+def several(rng, n, names=(), held_out=False):
+    """So many facts for one document: some alone, some with others of their kind or about the same
+    person, so that a question's key has to be matched."""
+    facts, kind, person = [], None, None
+    while len(facts) < n:
+        if rng.random() < 0.5:
+            kind = rng.choice(KINDS) if rng.random() < 0.5 else None
+            person = Slots(rng, names).person() if rng.random() < 0.3 else None
+        if held_out or rng.random() < 0.8:
+            facts.append(plant(rng, names, held_out, kind, person))
+        else:
+            facts.append(joined(rng, names))
+    return facts
+
+
+def rephrased(rng, question):
+    """The question as people type it: other openings, no capitals, no question mark, slips."""
+    r = rng.random()
+    if r < 0.1 and (m := re.match(r"(?:What|Who) (?:is|was) (the .*)\?", question)):
+        start = rng.choice(("Tell me {}.", "Name {}.", "{}?", "Give me {}.", "Please name {}.", "Do you know {}?", "I would like to know {}."))
+        question = start.format(m.group(1))
+        question = question[0].upper() + question[1:]
+    elif r < 0.16 and question.startswith("What is"):
+        question = "What's" + question[7:]
+    elif r < 0.24:
+        inner = question[0].lower() + question[1:]
+        start = ("According to the text, ", "Please tell me: ", "Can you say, ", "In the text, ", "I want to know: ", "Hello, ")
+        question = rng.choice(start) + inner
+    if rng.random() < 0.04 and (long := [m for m in re.finditer(r"\b[a-z]{5,}\b", question)]):
+        at = rng.choice(long).start() + rng.randint(1, 3)
+        question = question[:at] + question[at + 1] + question[at] + question[at + 2 :]
+    if rng.random() < 0.06:
+        question = question.lower()
+    return question.rstrip("?.") if rng.random() < 0.06 else question
 
 
 def ask(rng, fact, facts):
     """A question and its answer, such that no other of the facts fits; None if there is none."""
-    for answer, question in rng.sample(fact.kind.asks, len(fact.kind.asks)):
-        given = slots(question)
-        rivals = (f for f in facts if f is not fact and f.kind is fact.kind)
-        if not any(all(f.values[s] == fact.values[s] for s in given) for f in rivals):
-            return fill(question, fact.values), fact.values[answer]
+    for kind, values in rng.sample(fact.parts, len(fact.parts)):
+        asks = (fact.held_out and kind.held_asks) or kind.asks
+        for answer, question in rng.sample(asks, len(asks)):
+            given = slots(question)
+            rivals = (v for f in facts for k, v in f.parts if v is not values and k is kind)
+            if not any(all(v[s] == values[s] for s in given) for v in rivals):
+                question = fill(question, values, rng)
+                return question if fact.held_out else rephrased(rng, question), values[answer]
     return None
 
 
@@ -329,6 +209,7 @@ def main():
     parser.add_argument("--depth", type=float, default=50, help="of the fact, in percent")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--held-out", action="store_true", help="wordings that are not in the training")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     rng = random.Random(f"{args.seed} {args.tokens} {args.depth}")
@@ -337,7 +218,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / "questions.jsonl", "a") as lines:
         for i in range(args.count):
-            fact = plant(rng)
+            fact = plant(rng, held_out=args.held_out)
             question, answer = ask(rng, fact, [fact])
             start = rng.randrange(len(shelf))
             text = (shelf + shelf)[start : start + 6 * args.tokens]
