@@ -188,12 +188,12 @@ class Rows:
             if len(headers) == 1:
                 asks += [(TITLE, title), (AUTHOR, author), (YEAR, year)]
             out += [(rng.choice(words).format(title), answer) for words, answer in rng.sample(asks, 2)]
-        for _ in range(1 + length // 2048):
+        for _ in range(1 + length // 2048 if length > 200 else 0):  # a name's place is known roughly
             if rng.random() < 0.4:
                 out += self.name_question(rng, start, length)
             if rng.random() < 0.6:
                 out += self.quote_question(rng, start, length)
-            if length > 200 and rng.random() < 0.8:
+            if rng.random() < 0.8:
                 out += self.prose_question(rng, start, length)
         return [(None, question, answer) for question, answer in out]
 
@@ -222,7 +222,6 @@ class Rows:
             return []
         answer = " ".join(parts[known : known + asked]).rstrip(".,;:!?-")
         return [(rng.choice(QUOTE).format(" ".join(parts[:known])), answer)] if answer else []
-
 
     def prose_question(self, rng, start, length):
         """Who says something, or what is missing in a sentence: a name, a number or a year."""
