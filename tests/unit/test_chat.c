@@ -2,8 +2,11 @@
  * and what is specified beyond it: texts stay texts, documents, the plain template, recognition. */
 #include "chat.h"
 
+#include "export/export.h"
 #include "test.h"
 #include "tokenizer_golden.h"
+
+#include <unistd.h>
 
 #define CHAT "tests/golden/chat/"
 
@@ -70,10 +73,8 @@ static void check_conversation(const cca_tokenizer *tok, char *line) {
     free(system.p), free(user.p);
 }
 
-static void ids_are_those_of_transformers(void **state) {
-    (void)state;
-    cca_tokenizer *tok = open_tokenizer();
-    bytes lines = read_needed(CHAT "chat.ids");
+static void check_conversations(const cca_tokenizer *tok, const char *path, int n_expected) {
+    bytes lines = read_needed(path);
     int n = 0;
     for (char *line = lines.p; *line; n++) {
         char *end = line + strcspn(line, "\n");
@@ -81,9 +82,47 @@ static void ids_are_those_of_transformers(void **state) {
         check_conversation(tok, line);
         line = end + 1;
     }
-    assert_int_equal(n, 30);
+    assert_int_equal(n, n_expected);
     free(lines.p);
+}
+
+static void ids_are_those_of_transformers(void **state) {
+    (void)state;
+    cca_tokenizer *tok = open_tokenizer();
+    check_conversations(tok, CHAT "chat.ids", 30);
     cca_tokenizer_close(tok);
+}
+
+/* There transformers encodes scaffold and text as one, which must not matter. */
+static void check_byte_level(const char *tokenizer, const char *ids) {
+    char path[] = "/tmp/test_chat_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    const cca_random_shape shape = {.dim = 32,
+                                    .n_layers = 1,
+                                    .n_heads = 2,
+                                    .n_kv_heads = 2,
+                                    .hidden_dim = 32,
+                                    .vocab_size = 640};
+    const cca_export_options o = {.random = &shape, .output = path, .tokenizer = tokenizer};
+    cca_gguf *file;
+    cca_tokenizer *tok;
+    cca_error err = {""};
+    if (cca_export(&o, &err) || cca_gguf_open(&file, path, &err) ||
+        cca_tokenizer_open(&tok, file, &err))
+        fail_msg("%s", err.text);
+    check_conversations(tok, ids, 6);
+    cca_tokenizer_close(tok);
+    cca_gguf_close(file);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void ids_of_bytes_are_those_of_transformers(void **state) {
+    (void)state;
+    check_byte_level(CHAT "llama3.json", CHAT "llama3.ids");
+    check_byte_level("tests/golden/models/hf-text-qwen2/tokenizer.json", CHAT "qwen2.ids");
+    check_byte_level("tests/golden/models/hf-text-smollm/tokenizer.json", CHAT "smollm.ids");
 }
 
 /* The text of the tokens behind BOS, control tokens written out; to be freed. */
@@ -298,6 +337,7 @@ static void a_file_names_its_template(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_those_of_transformers),
+        cmocka_unit_test(ids_of_bytes_are_those_of_transformers),
         cmocka_unit_test(documents_come_before_the_question),
         cmocka_unit_test(the_plain_template_is_as_specified),
         cmocka_unit_test(control_tokens_in_a_text_stay_text),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes what tests/unit/test_chat.c expects.
 
-    pip install sentencepiece==0.2.3 transformers==5.23.0 protobuf
+    pip install sentencepiece==0.2.3 transformers==5.23.0 tokenizers==0.23.3 protobuf
     python tests/golden/chat/make.py
 
 Trains a small SentencePiece model that has the control tokens of all templates (chat.model.gz) and
@@ -9,6 +9,10 @@ writes the ids that transformers' apply_chat_template gives for conversations (c
 each: template, system text or "-", user text (both with \\n and \\\\ escaped), ids; separated by
 tabs. The Jinja templates below say what those of the model families say for one turn; in
 chat.jinja each stands with its family's name in front, separated by NUL.
+
+The same for the byte-level tokenizers of ../models/hf-text-*, with the template of their family
+(llama3.ids, qwen2.ids, smollm.ids); llama3.json is that of hf-text-llama3 with the two tokens that it
+lacks. Then transformers encodes scaffold and text as one.
 """
 
 import gzip
@@ -17,6 +21,7 @@ import pathlib
 import tempfile
 
 import sentencepiece
+import tokenizers
 import transformers
 
 HERE = pathlib.Path(__file__).parent
@@ -118,8 +123,28 @@ def open_tokenizer(model, legacy):
     return tokenizer
 
 
+def open_byte_level(name):
+    tok = tokenizers.Tokenizer.from_file(str(HERE / f"../models/hf-text-{name}/tokenizer.json"))
+    bos = None
+    if name == "llama3":
+        bos = "<|begin_of_text|>"
+        tok.add_special_tokens(CONTROL[:2])
+        tok.save(str(HERE / "llama3.json"), pretty=False)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=bos)
+
+
 def escape(text):
     return "-" if text is None else text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def conversations(tokenizer, name):
+    for system, user in CONVERSATIONS:
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": user})
+        ids = tokenizer.apply_chat_template(
+            messages, chat_template=TEMPLATES[name], add_generation_prompt=True, return_dict=False
+        )
+        yield ids, "\t".join([name, escape(system), escape(user), " ".join(map(str, ids))])
 
 
 def main():
@@ -127,17 +152,15 @@ def main():
     (HERE / "chat.model.gz").write_bytes(gzip.compress(model, 9, mtime=0))
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     lines = []
-    for name, template in TEMPLATES.items():
+    for name in TEMPLATES:
         tokenizer = open_tokenizer(model, legacy=name in ("llama2", "mistral"))
-        for system, user in CONVERSATIONS:
-            messages = [{"role": "system", "content": system}] if system else []
-            messages.append({"role": "user", "content": user})
-            ids = tokenizer.apply_chat_template(
-                messages, chat_template=template, add_generation_prompt=True, return_dict=False
-            )
+        for ids, line in conversations(tokenizer, name):
             assert max(ids) < pieces.vocab_size(), "tokens that the model does not have"
-            lines.append("\t".join([name, escape(system), escape(user), " ".join(map(str, ids))]))
+            lines.append(line)
     (HERE / "chat.ids").write_text("\n".join(lines) + "\n", newline="\n")
+    for kind, name in (("llama3", "llama3"), ("qwen2", "chatml"), ("smollm", "chatml")):
+        text = "".join(line + "\n" for _, line in conversations(open_byte_level(kind), name))
+        (HERE / f"{kind}.ids").write_text(text, newline="\n")
     jinja = "".join(f"{name}\0{template}\0" for name, template in TEMPLATES.items())
     (HERE / "chat.jinja").write_text(jinja, newline="\n")
     print(f"{len(model)} bytes, {len(lines)} conversations")
