@@ -56,6 +56,9 @@ class Rows:
         held_out: wordings of facts and questions that are never trained on."""
         facts = questions.several(rng, n_facts or self.how_many(rng, length), self.some_names(rng), held_out)
         planted = [self.fact(rng, fact) for fact in facts]
+        sizes = np.cumsum([len(ids) for ids, _ in planted])
+        fit = n_facts or max(1, int(np.searchsorted(sizes, length // 4)))  # so that half of the row is the book's
+        facts, planted = facts[:fit], planted[:fit]
         start = self.start(rng, length)
         asked = [(i, *found) for i, fact in enumerate(facts) if (found := questions.ask(rng, fact, facts))]
         if extras:
