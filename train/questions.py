@@ -133,7 +133,7 @@ def plant(rng, names=(), held_out=False, kind=None, person=None):
 def joined(rng, names=()):
     """Two or three facts in a row, often about one person."""
     about = Slots(rng, names).person()
-    facts = [plant(rng, names, person=about) for _ in range(rng.choice((2, 2, 3)))]
+    facts = [plant(rng, names, kind=kind, person=about) for kind in rng.sample(KINDS, rng.choice((2, 2, 3)))]
     text, pronoun = facts[0].statement, rng.choice(("He", "She"))
     for fact in facts[1:]:
         more = fact.statement
