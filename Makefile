@@ -28,7 +28,22 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DESTDIR    ?=
 
-LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard export/*.c) $(wildcard kernels/*.c)
+# CUDA: where nvcc is found, unless NVCC= or a sanitizer says otherwise.
+NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+ifneq ($(EXTRA),)
+override NVCC :=
+endif
+LIB_CU  := $(if $(NVCC),$(wildcard *.cu))
+GENCODE := arch=compute_80,code=sm_80 arch=compute_90,code=[sm_90,compute_90]
+NVFLAGS := -std=c++17 -O3 -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC
+ifneq ($(NVCC),)
+CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
+CUDA_LIBS := -L$(CUDA_LIB) -lcudart_static -ldl -lrt
+LDLIBS    += $(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIB)
+endif
+
+LIB_C   := $(filter-out run.c $(if $(NVCC),nocuda.c),$(wildcard *.c)) \
+           $(wildcard export/*.c) $(wildcard kernels/*.c)
 CLI_C   := run.c $(wildcard cli/*.c)
 LIB_CC  := $(wildcard *.cc)
 TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
@@ -37,15 +52,24 @@ ifneq ($(ARCH),x86_64)
 LIB_C := $(filter-out kernels/avx%.c,$(LIB_C))
 endif
 
-LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o)
+LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(BUILD)/%.o)
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu demo test asan lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
-all cpu: $(BIN)
+.PHONY: all cpu cuda-check demo test asan lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
+all: $(BIN)
 
-$(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
-	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+cpu:
+	$(MAKE) BUILD=build/cpu NVCC=
+
+# Which of the builds the program is of: make after make cpu links again.
+FROM := build/from-$(subst /,-,$(BIN))
+ifneq ($(shell cat $(FROM) 2>/dev/null),$(BUILD))
+$(shell mkdir -p build && echo $(BUILD) >$(FROM))
+endif
+
+$(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(FROM)
+	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(LDLIBS)
 
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -73,6 +97,14 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(NVCC) $(NVFLAGS) $(GENCODE:%=-gencode %) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# Compiles the kernels, shows what they take of the GPU, fails where attention spills registers.
+cuda-check:
+	@NVCC='$(NVCC)' FLAGS='$(NVFLAGS)' GENCODE='$(GENCODE)' tests/cuda_check.sh
 
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)
@@ -103,7 +135,8 @@ install: $(BIN) lib
 	install -m 644 $(HEADERS) $(D_INC)
 	install -m 644 man/cca.1 $(D_MAN)
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|' cca.pc.in >$(D_LIB)/pkgconfig/cca.pc
+	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(CUDA_LIBS)|' \
+	    cca.pc.in >$(D_LIB)/pkgconfig/cca.pc
 	$(if $(MODELS),install -d $(D_GGUF) && install -m 644 $(MODELS) $(D_GGUF))
 
 uninstall:
@@ -178,6 +211,7 @@ clean:
 help:
 	@echo 'make             build ./cca'
 	@echo 'make cpu         the same without looking for CUDA'
+	@echo 'make cuda-check  compile the CUDA kernels; registers and spills of each'
 	@echo 'make demo        install, build, continue a line, find a fact in a long text'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'

@@ -100,7 +100,7 @@ void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t ro
     size_t bytes = 0;
     *out = (cca_matrix){.type = type, .rows = rows, .cols = cols};
     if (ready(b, "load", cca_matrix_bytes(&bytes, type, rows, cols))) {
-        out->data = b->ops->load(b, host, bytes, &out->owned);
+        out->data = b->ops->load(b, out, host, bytes, &out->owned);
     }
 }
 

@@ -55,7 +55,9 @@ typedef struct cca_ops {
     void (*destroy)(cca_backend *b);
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
-    void *(*load)(cca_backend *b, const void *host, size_t bytes, bool *owned);
+    /* May lay the values out in another way than the file; only operations read them. */
+    void *(*load)(cca_backend *b, const cca_matrix *shape, const void *host, size_t bytes,
+                  bool *owned);
     void (*upload)(cca_backend *b, void *out, const void *host, size_t bytes);
     void (*download)(cca_backend *b, void *host, const void *data, size_t bytes);
     cca_status (*sync)(cca_backend *b, cca_error *err);

@@ -90,8 +90,10 @@ static void *scratch_of(const cpu_backend *b, int thread) {
     return b->scratch + (size_t)thread * b->scratch_bytes;
 }
 
-static void *cpu_load(cca_backend *b, const void *host, size_t bytes, bool *owned) {
+static void *cpu_load(cca_backend *b, const cca_matrix *shape, const void *host, size_t bytes,
+                      bool *owned) {
     (void)b;
+    (void)shape;
     (void)bytes;
     *owned = false;
     return (void *)host;

@@ -37,11 +37,11 @@ typedef struct cca_keys {
 typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
 
 /* The row of a position, and the number of rows from there to where a ring wraps. */
-static inline int64_t cca_rows_at(const cca_rows *rows, int64_t pos) {
+CCA_RULE int64_t cca_rows_at(const cca_rows *rows, int64_t pos) {
     return (pos - rows->base) % rows->capacity;
 }
 
-static inline int64_t cca_rows_run(const cca_rows *rows, int64_t pos) {
+CCA_RULE int64_t cca_rows_run(const cca_rows *rows, int64_t pos) {
     return rows->capacity - cca_rows_at(rows, pos);
 }
 

@@ -134,17 +134,17 @@ static inline void cca_decode_q4_0(float *out, const cca_q4_0 *in, int64_t n_blo
 }
 
 static inline void cca_row_decode(float *out, cca_dtype type, const void *in, int64_t n) {
-    const uint16_t *half = in;
+    const uint16_t *h = (const uint16_t *)in;
     switch (type) {
     case CCA_F32: memcpy(out, in, (size_t)n * sizeof *out); break;
     case CCA_F16:
-        for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(half[i]);
+        for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(h[i]);
         break;
     case CCA_BF16:
-        for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(half[i]);
+        for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(h[i]);
         break;
-    case CCA_Q8_0: cca_decode_q8_0(out, in, n / CCA_QUANT_BLOCK); break;
-    case CCA_Q4_0: cca_decode_q4_0(out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q8_0: cca_decode_q8_0(out, (const cca_q8_0 *)in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_decode_q4_0(out, (const cca_q4_0 *)in, n / CCA_QUANT_BLOCK); break;
     }
 }
 
@@ -184,17 +184,17 @@ static inline void cca_encode_q4_0(cca_q4_0 *out, const float *in, int64_t n_blo
 }
 
 static inline void cca_row_encode(void *out, cca_dtype type, const float *in, int64_t n) {
-    uint16_t *half = out;
+    uint16_t *h = (uint16_t *)out;
     switch (type) {
     case CCA_F32: memcpy(out, in, (size_t)n * sizeof *in); break;
     case CCA_F16:
-        for (int64_t i = 0; i < n; i++) half[i] = cca_f32_to_f16(in[i]);
+        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_f16(in[i]);
         break;
     case CCA_BF16:
-        for (int64_t i = 0; i < n; i++) half[i] = cca_f32_to_bf16(in[i]);
+        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_bf16(in[i]);
         break;
-    case CCA_Q8_0: cca_encode_q8_0(out, in, n / CCA_QUANT_BLOCK); break;
-    case CCA_Q4_0: cca_encode_q4_0(out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q8_0: cca_encode_q8_0((cca_q8_0 *)out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_encode_q4_0((cca_q4_0 *)out, in, n / CCA_QUANT_BLOCK); break;
     }
 }
 

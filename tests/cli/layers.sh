@@ -10,7 +10,7 @@ level() { # of a file
     dtype.* | cca_rule.h | workers.* | mapping.*) echo 1 ;;
     cca_keys.h | gguf*.* | sampler.*) echo 2 ;;
     kernels/* | tokenizer*.* | spm*.* | bpe*.* | config.*) echo 3 ;;
-    chat.* | backend*.* | nocuda.c | *.cu | peaks.*) echo 4 ;;
+    chat.* | backend*.* | nocuda.c | *.cu | *.cuh | peaks.*) echo 4 ;;
     cca.*) echo 5 ;;
     model.* | export/*) echo 6 ;;
     engine.*) echo 7 ;;
@@ -20,7 +20,7 @@ level() { # of a file
 }
 
 bad=0
-for file in *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch]; do
+for file in *.[ch] *.cc *.cu *.cuh cli/*.[ch] export/*.[ch] kernels/*.[ch]; do
     own=$(level "$file")
     [ "$own" = 99 ] && bad=1
     for header in $(sed -n 's/^#include "\(.*\)"$/\1/p' "$file"); do
@@ -40,5 +40,5 @@ for file in *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch]; do
     done
 done
 grep -nE 'cuda|device' model.c cca.c && { echo "the model and the cache know no device"; bad=1; }
-grep -nE '\bgetenv\b' $(ls *.c kernels/*.c export/*.c) && { echo "the library reads no environment"; bad=1; }
+grep -nE '\bgetenv\b' $(ls *.c *.cu kernels/*.c export/*.c) && { echo "the library reads no environment"; bad=1; }
 check "includes point downwards" test "$bad" = 0

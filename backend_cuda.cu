@@ -1,0 +1,218 @@
+/* The CUDA backend: memory, errors, and which form of a product runs. */
+#include "cuda.cuh"
+
+#include <stdlib.h>
+
+enum { FEW = 4 }; /* tokens up to which weights are read as they are, one token at a time */
+
+/* ---- failures ------------------------------------------------------------------------ */
+
+bool cuda_check(cuda_backend *b, cudaError_t error, const char *what) {
+    if (error == cudaSuccess) return true;
+    cudaGetLastError(); /* a failed allocation is reported once, not at the next launch again */
+    bool memory = error == cudaErrorMemoryAllocation;
+    cca_backend_fail(&b->base, memory ? CCA_NO_MEMORY : CCA_RUNTIME, "cuda:%d: %s: %s", b->device,
+                     what, cudaGetErrorString(error));
+    return false;
+}
+
+static bool enter(cuda_backend *b) {
+    return cuda_check(b, cudaSetDevice(b->device), "device");
+}
+
+static cca_status cuda_sync(cca_backend *base, cca_error *err) {
+    cuda_backend *b = cuda_of(base);
+    cudaSetDevice(b->device);
+    cudaError_t error = cudaStreamSynchronize(b->stream);
+    if (error == cudaSuccess) return CCA_OK;
+    return cca_fail(err, CCA_RUNTIME, "cuda:%d: %s", b->device, cudaGetErrorString(error));
+}
+
+/* ---- memory -------------------------------------------------------------------------- */
+
+static void *cuda_alloc(cca_backend *base, size_t bytes) {
+    cuda_backend *b = cuda_of(base);
+    void *data = NULL;
+    if (!enter(b)) return NULL;
+    cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        cca_backend_fail(base, CCA_NO_MEMORY, "cuda:%d: no memory for %zu bytes", b->device, bytes);
+        return NULL;
+    }
+    if (!cuda_check(b, error, "allocation")) return NULL;
+    if (cuda_check(b, cudaMemsetAsync(data, 0, bytes, b->stream), "allocation")) return data;
+    cudaFree(data);
+    return NULL;
+}
+
+/* Waits for what still uses the memory. */
+static void cuda_release(cca_backend *base, void *data) {
+    cudaSetDevice(cuda_of(base)->device);
+    cudaFree(data);
+}
+
+void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
+    if (b->base.status != CCA_OK) return NULL;
+    if (bytes <= buffer->bytes) return buffer->data;
+    cudaFree(buffer->data);
+    buffer->bytes = 0;
+    buffer->data = cuda_alloc(&b->base, bytes);
+    if (buffer->data) buffer->bytes = bytes;
+    return buffer->data;
+}
+
+static void cuda_upload(cca_backend *base, void *out, const void *host, size_t bytes) {
+    cuda_backend *b = cuda_of(base);
+    if (!enter(b)) return;
+    cuda_check(b, cudaMemcpyAsync(out, host, bytes, cudaMemcpyHostToDevice, b->stream), "upload");
+    /* The caller may change or free its memory at once. */
+    cuda_check(b, cudaStreamSynchronize(b->stream), "upload");
+}
+
+static void cuda_download(cca_backend *base, void *host, const void *data, size_t bytes) {
+    cuda_backend *b = cuda_of(base);
+    if (!enter(b)) return;
+    cuda_check(b, cudaMemcpyAsync(host, data, bytes, cudaMemcpyDeviceToHost, b->stream),
+               "download");
+    cuda_check(b, cudaStreamSynchronize(b->stream), "download");
+}
+
+static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,
+                       bool *owned) {
+    cuda_backend *b = cuda_of(base);
+    *owned = true;
+    void *data = cuda_alloc(base, bytes);
+    if (!data) return NULL;
+    bool split = shape->type == CCA_Q8_0 || shape->type == CCA_Q4_0;
+    void *raw = split ? cuda_grow(b, &b->w, bytes) : data;
+    if (raw) cuda_upload(base, raw, host, bytes);
+    if (split) cuda_repack(b, data, raw, shape);
+    if (base->status == CCA_OK) return data;
+    cudaFree(data);
+    return NULL;
+}
+
+static void cuda_destroy(cca_backend *base) {
+    cuda_backend *b = cuda_of(base);
+    cudaSetDevice(b->device);
+    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->partial, &b->count};
+    for (cuda_buffer *buffer : all) cudaFree(buffer->data);
+    cuda_blas_free(b->blas);
+    if (b->stream) cudaStreamDestroy(b->stream);
+    free(b);
+}
+
+/* ---- products ------------------------------------------------------------------------ */
+
+/* Through cuBLASLt, in bf16 but for f32 weights, which stay exact. x16: x in bf16. */
+static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
+                     int64_t n) {
+    const cca_matrix *weight = p->weight;
+    const void *w = weight->data;
+    bool bf16 = weight->type != CCA_F32;
+    if (bf16 && weight->type != CCA_BF16) {
+        void *form = cuda_grow(b, &b->w, (size_t)(weight->rows * weight->cols) * 2);
+        if (!form) return;
+        cuda_weights_to_bf16(b, form, weight);
+        w = form;
+    }
+    if (!cuda_blas_product(b, p, w, bf16 ? x16 : x->data, bf16, n)) cuda_gemv(b, p, 1, x, n);
+}
+
+static void cuda_matmul(cca_backend *base, const cca_product *products, int n_products,
+                        const cca_matrix *x, int64_t n) {
+    cuda_backend *b = cuda_of(base);
+    if (n == 0 || !enter(b)) return;
+    if (n <= FEW) {
+        for (int first = 0, next; first < n_products; first = next) {
+            cca_dtype type = products[first].weight->type;
+            for (next = first + 1; next < n_products; next++) {
+                if (products[next].weight->type != type) break;
+            }
+            cuda_gemv(b, products + first, next - first, x, n);
+        }
+        return;
+    }
+    bool any = false;
+    for (int i = 0; i < n_products; i++) any = any || products[i].weight->type != CCA_F32;
+    void *x16 = any ? cuda_grow(b, &b->x, (size_t)(n * x->cols) * 2) : NULL;
+    if (x16) cuda_to_bf16(b, x16, (const float *)x->data, n * x->cols);
+    for (int i = 0; i < n_products; i++) multiply(b, &products[i], x, x16, n);
+}
+
+/* ---- the table ----------------------------------------------------------------------- */
+
+static cca_ops make_ops() {
+    cca_ops ops = {};
+    ops.name = "cuda";
+    ops.destroy = cuda_destroy;
+    ops.alloc = cuda_alloc;
+    ops.release = cuda_release;
+    ops.load = cuda_load;
+    ops.upload = cuda_upload;
+    ops.download = cuda_download;
+    ops.sync = cuda_sync;
+    ops.embed = cuda_embed;
+    ops.rmsnorm = cuda_rmsnorm;
+    ops.matmul = cuda_matmul;
+    ops.angles = cuda_angles;
+    ops.rotate = cuda_rotate;
+    ops.swiglu = cuda_swiglu;
+    ops.store = cuda_store;
+    ops.move = cuda_move;
+    ops.pool = cuda_pool;
+    ops.attend = cuda_attend;
+    return ops;
+}
+
+static cca_status find_device(int device, cca_error *err) {
+    int n = 0, driver = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+        return cca_fail(err, CCA_RUNTIME, "no CUDA device can be used: there is no NVIDIA driver");
+    }
+    if (error != cudaSuccess) {
+        return cca_fail(err, CCA_RUNTIME, "no CUDA device can be used: %s",
+                        cudaGetErrorString(error));
+    }
+    if (device < n) return CCA_OK;
+    return cca_fail(err, CCA_RUNTIME, "there is no device cuda:%d: this machine has %d", device, n);
+}
+
+static void open_device(cuda_backend *b) {
+    int major = 0;
+    if (!enter(b)) return;
+    cuda_check(b, cudaDeviceGetAttribute(&b->n_sm, cudaDevAttrMultiProcessorCount, b->device),
+               "device");
+    cuda_check(b, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, b->device),
+               "device");
+    if (b->base.status == CCA_OK && major < 8) {
+        cca_backend_fail(&b->base, CCA_RUNTIME,
+                         "cuda:%d: compute capability %d.x; at least 8.0 is needed", b->device,
+                         major);
+    }
+    cuda_check(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "stream");
+    if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);
+}
+
+extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
+                                       const cca_backend_options *options, cca_error *err) {
+    static const cca_ops cuda_ops = make_ops();
+    *out = NULL;
+    cca_status status = find_device(device, err);
+    if (status != CCA_OK) return status;
+    cuda_backend *b = (cuda_backend *)calloc(1, sizeof *b);
+    if (!b) return cca_fail(err, CCA_NO_MEMORY, "no memory for the CUDA backend");
+    b->base.ops = &cuda_ops;
+    b->base.stop = options->stop;
+    b->device = device;
+    open_device(b);
+    if (b->base.status != CCA_OK) {
+        status = cca_fail(err, b->base.status, "%s", b->base.error.text);
+        cuda_destroy(&b->base);
+        return status;
+    }
+    *out = &b->base;
+    return CCA_OK;
+}

@@ -1,0 +1,189 @@
+/* Pooling, and attention in its plain form: one warp a query and head, in fp32, any shape and any
+ * types. What is faster for some shapes lies in files of its own; this is what they are compared
+ * with. */
+#include "cuda.cuh"
+
+enum {
+    THREADS = 128,
+    WARPS = THREADS / CUDA_WARP,
+    MOST_PARTS = 8, /* head_dim / 32 at most */
+};
+
+/* A softmax-weighted sum as it grows: scores of any size, one after the other. Each lane has
+ * values lane, lane + 32, … of the sums. */
+template <int PARTS, int SUMS> struct running {
+    float largest = -INFINITY, total = 0;
+    float sum[SUMS][PARTS] = {};
+
+    /* How what is summed so far has to shrink for a new score; the score's own weight. */
+    __device__ __forceinline__ float add(float score, float *shrink) {
+        float now = fmaxf(largest, score);
+        *shrink = expf(largest - now);
+        float weight = expf(score - now);
+        total = total * *shrink + weight;
+        largest = now;
+        return weight;
+    }
+};
+
+/* Where a row of a head starts, counted in values. */
+static __device__ __forceinline__ int64_t row_start(const cca_rows &rows, int64_t head,
+                                                    int64_t row) {
+    return (head * rows.capacity + row) * rows.head_dim;
+}
+
+/* A lane's values of a row. */
+template <int PARTS>
+static __device__ __forceinline__ void read_row(float *out, const void *rows, cca_dtype type,
+                                                int64_t start, int64_t hd) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) {
+        int d = j * CUDA_WARP + lane;
+        out[j] = d < hd ? cuda_row_value(rows, type, start + d) : 0;
+    }
+}
+
+template <int PARTS> static __device__ __forceinline__ float dot(const float *a, const float *b) {
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) sum += a[j] * b[j];
+    return cuda_warp_sum(sum);
+}
+
+/* ---- pooling ------------------------------------------------------------------------- */
+
+template <int PARTS>
+static __device__ void put_core(const cca_rows &far, int64_t start, float *const sums,
+                                bool is_key) {
+    void *rows = is_key ? far.k : far.v;
+    cca_dtype type = is_key ? far.k_type : far.v_type;
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) {
+        int64_t left = far.head_dim - j * CUDA_WARP;
+        if (left > 0) {
+            cuda_put(rows, type, start + j * CUDA_WARP, sums[j],
+                     (int)(left < CUDA_WARP ? left : CUDA_WARP));
+        }
+    }
+}
+
+/* One warp a group and head. */
+template <int PARTS>
+static __global__ void pool(cca_keys keys, const float *q, cca_pooling pooling, int64_t pos,
+                            int64_t first, int64_t count) {
+    int64_t warp = cuda_index() / CUDA_WARP, n_heads = keys.far.heads;
+    if (warp >= count * n_heads) return;
+    int64_t head = warp % n_heads, group = first + warp / n_heads;
+    int64_t hd = keys.far.head_dim, g = keys.rule.group_size, last = group * g + g - 1;
+    int64_t kv_head = head / (n_heads / keys.raw.heads);
+    float query[PARTS], k[PARTS], v[PARTS], scale = rsqrtf((float)hd);
+    running<PARTS, 2> core;
+    read_row<PARTS>(query, q, CCA_F32, ((last - pos) * n_heads + head) * hd, hd);
+    for (int64_t i = 0; i < g; i++) {
+        int64_t start = row_start(keys.raw, kv_head, cca_rows_at(&keys.raw, group * g + i));
+        read_row<PARTS>(k, keys.raw.k, keys.raw.k_type, start, hd);
+        read_row<PARTS>(v, keys.raw.v, keys.raw.v_type, start, hd);
+        float shrink, score = pooling == CCA_POOL_QUERY ? dot<PARTS>(query, k) * scale : 0;
+        float weight = core.add(score, &shrink);
+#pragma unroll
+        for (int j = 0; j < PARTS; j++) {
+            bool largest = pooling == CCA_POOL_MAX && i > 0;
+            core.sum[0][j] =
+                largest ? fmaxf(core.sum[0][j], k[j]) : core.sum[0][j] * shrink + weight * k[j];
+            core.sum[1][j] =
+                largest ? fmaxf(core.sum[1][j], v[j]) : core.sum[1][j] * shrink + weight * v[j];
+        }
+    }
+    float share = pooling == CCA_POOL_MAX ? 1 : 1 / core.total;
+    int64_t to = row_start(keys.far, head, group);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < PARTS; j++) core.sum[i][j] *= share;
+        put_core<PARTS>(keys.far, to, core.sum[i], i == 0);
+    }
+}
+
+/* Parts of a row that a lane holds, rounded up to a power of two; 0 where a row is too long. */
+static int parts_of(cuda_backend *b, int64_t hd) {
+    for (int parts = 1; parts <= MOST_PARTS; parts *= 2) {
+        if (hd <= parts * CUDA_WARP) return parts;
+    }
+    cca_backend_fail(&b->base, CCA_RUNTIME, "cuda:%d: head_dim %lld is over %d, which is the most",
+                     b->device, (long long)hd, MOST_PARTS * CUDA_WARP);
+    return 0;
+}
+
+void cuda_pool(cca_backend *base, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+               int64_t pos, int64_t n) {
+    cuda_backend *b = cuda_of(base);
+    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
+    auto kernel = pool<1>;
+    switch (parts_of(b, keys->far.head_dim)) {
+    case 0: return;
+    case 2: kernel = pool<2>; break;
+    case 4: kernel = pool<4>; break;
+    case 8: kernel = pool<8>; break;
+    }
+    cuda_launch(b, "pool", kernel, cuda_blocks(count * keys->far.heads, WARPS), THREADS, 0, *keys,
+                (const float *)q->data, pooling, pos, first, count);
+}
+
+/* ---- attention ----------------------------------------------------------------------- */
+
+/* Keys begin … end - 1 of one kind of rows. */
+template <int PARTS>
+static __device__ void attend_range(running<PARTS, 1> &r, const cca_rows &rows, const float *query,
+                                    float scale, int64_t head, int64_t begin, int64_t end) {
+    float k[PARTS], v[PARTS];
+    for (int64_t i = begin; i < end; i++) {
+        int64_t start = row_start(rows, head, cca_rows_at(&rows, i));
+        read_row<PARTS>(k, rows.k, rows.k_type, start, rows.head_dim);
+        read_row<PARTS>(v, rows.v, rows.v_type, start, rows.head_dim);
+        float shrink, weight = r.add(dot<PARTS>(query, k) * scale, &shrink);
+#pragma unroll
+        for (int j = 0; j < PARTS; j++) r.sum[0][j] = r.sum[0][j] * shrink + weight * v[j];
+    }
+}
+
+template <int PARTS>
+static __global__ void attend(float *out, cca_keys keys, const float *q, int64_t n_heads,
+                              int64_t pos, int64_t n) {
+    int64_t warp = cuda_index() / CUDA_WARP;
+    if (warp >= n * n_heads) return;
+    int64_t head = warp % n_heads, i = pos + warp / n_heads, hd = keys.raw.head_dim;
+    float query[PARTS], scale = rsqrtf((float)hd);
+    running<PARTS, 1> r;
+    read_row<PARTS>(query, q, CCA_F32, warp * hd, hd);
+    attend_range<PARTS>(r, keys.raw, query, scale, head / (n_heads / keys.raw.heads),
+                        cca_rule_raw_begin(&keys.rule, i), i + 1);
+    int64_t n_far = cca_rule_far(&keys.rule, i);
+    if (n_far > 0) {
+        attend_range<PARTS>(r, keys.far, query, scale, head / (n_heads / keys.far.heads), 0, n_far);
+    }
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) {
+        int64_t d = j * CUDA_WARP + threadIdx.x % CUDA_WARP;
+        if (d < hd) out[warp * hd + d] = r.sum[0][j] / r.total;
+    }
+}
+
+void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    auto kernel = attend<1>;
+    switch (parts_of(b, keys->raw.head_dim)) {
+    case 0: return;
+    case 2: kernel = attend<2>; break;
+    case 4: kernel = attend<4>; break;
+    case 8: kernel = attend<8>; break;
+    }
+    cuda_launch(b, "attention", kernel, cuda_blocks(n * n_heads, WARPS), THREADS, 0,
+                (float *)out->data, *keys, (const float *)q->data, n_heads, pos, n);
+}
+
+void cuda_attend(cca_backend *base, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                 int64_t pos, int64_t n) {
+    cuda_attend_plain(cuda_of(base), out, keys, q, pos, n);
+}

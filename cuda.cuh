@@ -1,0 +1,197 @@
+/* What the CUDA files share: the backend's struct, launches, values of each type on the device.
+ *
+ *     static __global__ void double_it(float *x, int64_t n) {
+ *         int64_t i = cuda_index();
+ *         if (i < n) x[i] *= 2;
+ *     }
+ *     cuda_launch(b, "double", double_it, cuda_blocks(n, 256), 256, 0, x, n);
+ *
+ * Everything of a backend runs on its own stream, in the order of the calls; nothing is global,
+ * so each GPU can have backends of its own. Host functions return nothing: the first failure
+ * sticks in the backend (see backend.h). */
+#ifndef CCA_CUDA_CUH
+#define CCA_CUDA_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <csignal>
+#include <cstdint>
+#include <math.h>
+#include <string.h>
+
+extern "C" {
+#include "backend.h"
+}
+
+enum { CUDA_WARP = 32 };
+
+/* Memory on the device that grows at a new shape only. */
+struct cuda_buffer {
+    void *data;
+    size_t bytes;
+};
+
+struct cuda_blas; /* cuda_blas.cu */
+
+struct cuda_backend {
+    cca_backend base;
+    int device, n_sm;
+    cudaStream_t stream;
+    cuda_blas *blas;
+    cuda_buffer ids, freq;      /* what comes from the host with a call */
+    cuda_buffer x, w;           /* operands of a product in the form it wants */
+    cuda_buffer partial, count; /* of attention that is split over keys */
+};
+
+static inline cuda_backend *cuda_of(cca_backend *b) {
+    return (cuda_backend *)b;
+}
+
+/* Records a failure of the runtime in what the backend was doing; true if there is none. */
+bool cuda_check(cuda_backend *b, cudaError_t error, const char *what);
+/* Room for bytes in a buffer (its contents are lost); NULL after a failure. */
+void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes);
+
+/* ---- products (cuda_blas.cu, cuda_gemv.cu, cuda_rows.cu) ----------------------------------- */
+
+/* cuBLASLt, looked for when a backend is made; NULL after a failure. */
+cuda_blas *cuda_blas_new(cuda_backend *b);
+void cuda_blas_free(cuda_blas *blas);
+/* One product with all operands f32 or x and w bf16; w (rows, cols), x (n, cols), out (n, rows).
+ * False where the library has no algorithm for the shape: nothing is done then. */
+bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, const void *x,
+                       bool bf16, int64_t n);
+/* Products of few rows of x, on the weights as they are. All weights have one type. */
+void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+               int64_t n);
+/* n values as bf16. */
+void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n);
+/* A matrix of weights as bf16. */
+void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *w);
+/* Lays quantised weights out as cuda_weights describes. */
+void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape);
+
+/* ---- the operations of the table that are kernels (cuda_rows.cu, cca_cuda.cu) --------------- */
+
+void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+                int64_t n);
+void cuda_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                  const cca_matrix *weight, float eps, int64_t n);
+void cuda_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
+void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                 int64_t n);
+void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                int64_t pos, int64_t n);
+void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+void cuda_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+               int64_t pos, int64_t n);
+void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                 int64_t pos, int64_t n);
+
+/* ---- launches ------------------------------------------------------------------------------ */
+
+static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
+    return (unsigned)((n + in_a_block - 1) / in_a_block);
+}
+
+template <typename... Parameters, typename... Arguments>
+static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
+                        int threads, size_t shared, Arguments... arguments) {
+    if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    /* The runtime's current device is a thread's; a backend may change threads between calls. */
+    if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
+    kernel<<<grid, threads, shared, b->stream>>>(static_cast<Parameters>(arguments)...);
+    cuda_check(b, cudaGetLastError(), what);
+}
+
+/* ---- on the device ------------------------------------------------------------------------- */
+
+/* Weights as they lie on the device. Quantised ones are split, so that both parts can be read in
+ * aligned pieces: q holds each block's bytes behind the other, scale the blocks' scales. */
+struct cuda_weights {
+    const void *q;
+    const __half *scale;
+    cca_dtype type;
+    int64_t rows, cols;
+};
+
+static inline cuda_weights cuda_weights_of(const cca_matrix *m) {
+    int64_t n = m->rows * m->cols;
+    int64_t q_bytes = m->type == CCA_Q8_0 ? n : n / 2;
+    bool split = m->type == CCA_Q8_0 || m->type == CCA_Q4_0;
+    const char *scale = split ? (const char *)m->data + q_bytes : NULL;
+    return cuda_weights{m->data, (const __half *)scale, m->type, m->rows, m->cols};
+}
+
+/* Value i of a matrix, counted row by row. */
+static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, int64_t i) {
+    int k = (int)(i % CCA_QUANT_BLOCK);
+    switch (w.type) {
+    case CCA_F32: return ((const float *)w.q)[i];
+    case CCA_F16: return __half2float(((const __half *)w.q)[i]);
+    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
+    case CCA_Q8_0:
+        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) * (float)((const int8_t *)w.q)[i];
+    case CCA_Q4_0: {
+        uint8_t both = ((const uint8_t *)w.q)[i / CCA_QUANT_BLOCK * (CCA_QUANT_BLOCK / 2) + k % 16];
+        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) *
+               (float)((k < 16 ? both & 15 : both >> 4) - 8);
+    }
+    }
+    return 0;
+}
+
+/* Value i of rows in a cache, which lie as in dtype.h. */
+static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
+                                                       int64_t i) {
+    switch (type) {
+    case CCA_F32: return ((const float *)rows)[i];
+    case CCA_F16: return __half2float(((const __half *)rows)[i]);
+    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)rows)[i]);
+    case CCA_Q8_0: {
+        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
+    }
+    default: return 0;
+    }
+}
+
+static __device__ __forceinline__ int64_t cuda_index() {
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+static __device__ __forceinline__ float cuda_warp_sum(float x) {
+#pragma unroll
+    for (int step = CUDA_WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+
+static __device__ __forceinline__ float cuda_warp_max(float x) {
+#pragma unroll
+    for (int step = CUDA_WARP / 2; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
+    }
+    return x;
+}
+
+/* Puts the value of each lane into a cache as values i … i + 31, rounded as cca_dtype_encode
+ * does. Lanes from n_lanes on have none, which Q8_0 does not know. */
+static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
+                                                int n_lanes) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    if (type == CCA_Q8_0) {
+        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        float d = cuda_warp_max(fabsf(x)) / 127;
+        block->q[lane] = (int8_t)roundf(x * (d > 0 ? 1 / d : 0));
+        if (lane == 0) block->scale = __half_as_ushort(__float2half_rn(d));
+    } else if (lane < n_lanes) {
+        if (type == CCA_F32) ((float *)rows)[i + lane] = x;
+        if (type == CCA_F16) ((__half *)rows)[i + lane] = __float2half_rn(x);
+        if (type == CCA_BF16) ((__nv_bfloat16 *)rows)[i + lane] = __float2bfloat16_rn(x);
+    }
+}
+
+#endif

@@ -1,0 +1,266 @@
+/* The operations that treat rows or values alike, and conversions of weights: all bound by
+ * memory, one thread a value or one warp a row. */
+#include "cuda.cuh"
+
+enum { THREADS = 256 };
+
+/* ---- conversions --------------------------------------------------------------------- */
+
+/* Threads take four values each where the number allows it. */
+static __global__ void to_bf16(__nv_bfloat16 *out, const float *x, int64_t n) {
+    int64_t i = cuda_index() * 4;
+    if (i + 4 <= n) {
+        float4 v = *(const float4 *)(x + i);
+        ((__nv_bfloat162 *)(out + i))[0] = __floats2bfloat162_rn(v.x, v.y);
+        ((__nv_bfloat162 *)(out + i))[1] = __floats2bfloat162_rn(v.z, v.w);
+    } else {
+        for (; i < n; i++) out[i] = __float2bfloat16_rn(x[i]);
+    }
+}
+
+void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n) {
+    cuda_launch(b, "bf16", to_bf16, cuda_blocks(n, THREADS * 4), THREADS, 0, (__nv_bfloat16 *)out,
+                x, n);
+}
+
+static __global__ void weights_to_bf16(__nv_bfloat162 *out, cuda_weights w, int64_t n_pairs) {
+    int64_t i = cuda_index();
+    if (i >= n_pairs) return;
+    out[i] = __floats2bfloat162_rn(cuda_weight_at(w, 2 * i), cuda_weight_at(w, 2 * i + 1));
+}
+
+static __global__ void last_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t i) {
+    out[i] = __float2bfloat16_rn(cuda_weight_at(w, i));
+}
+
+/* 16 bytes of a block of Q4_0 or half a block of Q8_0 a thread. */
+template <bool is_q4>
+static __global__ void quants_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t n) {
+    int64_t i = cuda_index();
+    if (i >= n) return;
+    uint4 bytes = ((const uint4 *)w.q)[i];
+    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+    __nv_bfloat162 pairs[16];
+    float d = __half2float(w.scale[is_q4 ? i : i / 2]);
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+        uint32_t word = words[k / 2] >> (16 * (k % 2));
+        if (is_q4) {
+            pairs[k] =
+                __floats2bfloat162_rn(d * ((int)(word & 15) - 8), d * ((int)(word >> 8 & 15) - 8));
+            pairs[k + 8] = __floats2bfloat162_rn(d * ((int)(word >> 4 & 15) - 8),
+                                                 d * ((int)(word >> 12 & 15) - 8));
+        } else {
+            pairs[k] = __floats2bfloat162_rn(d * (int8_t)word, d * (int8_t)(word >> 8));
+        }
+    }
+    enum { PIECES = is_q4 ? 4 : 2 };
+    uint4 *to = (uint4 *)out + i * PIECES;
+#pragma unroll
+    for (int k = 0; k < PIECES; k++) {
+        uint4 piece;
+        memcpy(&piece, pairs + 4 * k, sizeof piece);
+        to[k] = piece;
+    }
+}
+
+void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *m) {
+    cuda_weights w = cuda_weights_of(m);
+    __nv_bfloat16 *to = (__nv_bfloat16 *)out;
+    int64_t n = m->rows * m->cols;
+    if (m->type == CCA_Q8_0) {
+        cuda_launch(b, "weights", quants_to_bf16<false>, cuda_blocks(n / 16, THREADS), THREADS, 0,
+                    to, w, n / 16);
+    } else if (m->type == CCA_Q4_0) {
+        cuda_launch(b, "weights", quants_to_bf16<true>, cuda_blocks(n / 32, THREADS), THREADS, 0,
+                    to, w, n / 32);
+    } else {
+        cuda_launch(b, "weights", weights_to_bf16, cuda_blocks(n / 2, THREADS), THREADS, 0,
+                    (__nv_bfloat162 *)out, w, n / 2);
+        if (n % 2) cuda_launch(b, "weights", last_to_bf16, 1, 1, 0, to, w, n - 1);
+    }
+}
+
+/* A thread moves two bytes: blocks of the file begin at even addresses only. */
+static __global__ void repack(uint16_t *q, uint16_t *scale, const uint16_t *file, int64_t n_blocks,
+                              int pieces) {
+    int64_t i = cuda_index(), block = i / pieces, piece = i % pieces;
+    if (block >= n_blocks) return;
+    const uint16_t *from = file + block * (pieces + 1);
+    q[i] = from[1 + piece];
+    if (piece == 0) scale[block] = from[0];
+}
+
+void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape) {
+    cca_matrix m = *shape;
+    m.data = out;
+    cuda_weights w = cuda_weights_of(&m);
+    int pieces = (m.type == CCA_Q8_0 ? CCA_QUANT_BLOCK : CCA_QUANT_BLOCK / 2) / 2;
+    int64_t n_blocks = m.rows * m.cols / CCA_QUANT_BLOCK;
+    cuda_launch(b, "load", repack, cuda_blocks(n_blocks * pieces, THREADS), THREADS, 0,
+                (uint16_t *)out, (uint16_t *)w.scale, (const uint16_t *)file, n_blocks, pieces);
+}
+
+/* ---- embedding, norm, gate ----------------------------------------------------------- */
+
+static __global__ void embed(float *out, cuda_weights table, const int32_t *ids) {
+    int64_t from = ids[blockIdx.x] * table.cols, to = blockIdx.x * table.cols;
+    for (int64_t k = threadIdx.x; k < table.cols; k += blockDim.x) {
+        out[to + k] = cuda_weight_at(table, from + k);
+    }
+}
+
+void cuda_embed(cca_backend *base, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+                int64_t n) {
+    cuda_backend *b = cuda_of(base);
+    size_t bytes = (size_t)n * sizeof *ids;
+    int32_t *device_ids = (int32_t *)cuda_grow(b, &b->ids, bytes);
+    if (!device_ids) return;
+    base->ops->upload(base, device_ids, ids, bytes);
+    cuda_launch(b, "embed", embed, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
+                cuda_weights_of(table), (const int32_t *)device_ids);
+}
+
+/* The sum of x over a block of THREADS threads, for all of them. */
+static __device__ float block_sum(float x) {
+    __shared__ float sums[THREADS / CUDA_WARP];
+    x = cuda_warp_sum(x);
+    if (threadIdx.x % CUDA_WARP == 0) sums[threadIdx.x / CUDA_WARP] = x;
+    __syncthreads();
+    x = 0;
+#pragma unroll
+    for (int i = 0; i < THREADS / CUDA_WARP; i++) x += sums[i];
+    return x;
+}
+
+static __global__ void rmsnorm(float *out, const float *x, const float *weight, float eps,
+                               int64_t cols) {
+    const float *row = x + blockIdx.x * cols;
+    float sum = 0;
+    for (int64_t k = threadIdx.x; k < cols; k += THREADS) sum += row[k] * row[k];
+    float scale = 1 / sqrtf(block_sum(sum) / (float)cols + eps);
+    for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
+        out[blockIdx.x * cols + k] = row[k] * scale * weight[k];
+    }
+}
+
+void cuda_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                  const cca_matrix *weight, float eps, int64_t n) {
+    cuda_launch(cuda_of(b), "rmsnorm", rmsnorm, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
+                (const float *)x->data + x_row * x->cols, (const float *)weight->data, eps,
+                x->cols);
+}
+
+static __global__ void swiglu(float *gate, const float *up, int64_t n) {
+    int64_t i = cuda_index();
+    if (i < n) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+}
+
+void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    int64_t values = n * up->cols;
+    cuda_launch(cuda_of(b), "swiglu", swiglu, cuda_blocks(values, THREADS), THREADS, 0,
+                (float *)gate->data, (const float *)up->data, values);
+}
+
+/* ---- RoPE ---------------------------------------------------------------------------- */
+
+static __global__ void angles(float2 *out, const double *inv_freq, float scale, int64_t pos,
+                              int64_t half, int64_t n) {
+    int64_t i = cuda_index();
+    if (i >= n) return;
+    double sine, cosine;
+    sincos((double)(pos + i / half) * inv_freq[i % half], &sine, &cosine);
+    out[i] = make_float2((float)(cosine * scale), (float)(sine * scale));
+}
+
+void cuda_angles(cca_backend *base, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
+    cuda_backend *b = cuda_of(base);
+    size_t bytes = (size_t)rope->half * sizeof *rope->inv_freq;
+    double *freq = (double *)cuda_grow(b, &b->freq, bytes);
+    if (!freq) return;
+    base->ops->upload(base, freq, rope->inv_freq, bytes);
+    cuda_launch(b, "angles", angles, cuda_blocks(n * rope->half, THREADS), THREADS, 0,
+                (float2 *)out->data, (const double *)freq, rope->scale, pos, rope->half,
+                n * rope->half);
+}
+
+/* One thread a pair. */
+static __global__ void rotate(float *x, const float2 *turn, int64_t cols, int64_t half,
+                              bool interleaved, int64_t n) {
+    int64_t i = cuda_index();
+    if (i >= n) return;
+    int64_t row = i / (cols / 2), pair = i % (cols / 2), head = pair / half, k = pair % half;
+    float *a = x + row * cols + head * 2 * half + (interleaved ? 2 * k : k);
+    float *b = a + (interleaved ? 1 : half);
+    float2 t = turn[row * half + k];
+    float first = *a, second = *b;
+    *a = first * t.x - second * t.y;
+    *b = second * t.x + first * t.y;
+}
+
+void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *turn, const cca_rope *rope,
+                 int64_t n) {
+    int64_t pairs = n * (x->cols / 2);
+    cuda_launch(cuda_of(b), "rotate", rotate, cuda_blocks(pairs, THREADS), THREADS, 0,
+                (float *)x->data, (const float2 *)turn->data, x->cols, rope->half,
+                rope->interleaved, pairs);
+}
+
+/* ---- rows of a cache ----------------------------------------------------------------- */
+
+/* One warp 32 values of a row of keys and of values. */
+static __global__ void store(cca_rows rows, const float *k, const float *v, int64_t pos,
+                             int64_t n) {
+    int64_t hd = rows.head_dim, pieces = (hd + CUDA_WARP - 1) / CUDA_WARP;
+    int64_t warp = cuda_index() / CUDA_WARP, lane = threadIdx.x % CUDA_WARP;
+    if (warp >= n * rows.heads * pieces) return;
+    int64_t piece = warp % pieces, head = warp / pieces % rows.heads;
+    int64_t token = warp / pieces / rows.heads, d = piece * CUDA_WARP;
+    int n_lanes = (int)(hd - d < CUDA_WARP ? hd - d : CUDA_WARP);
+    int64_t from = (token * rows.heads + head) * hd + d + lane;
+    int64_t to = (head * rows.capacity + cca_rows_at(&rows, pos + token)) * hd + d;
+    cuda_put(rows.k, rows.k_type, to, lane < n_lanes ? k[from] : 0, n_lanes);
+    cuda_put(rows.v, rows.v_type, to, lane < n_lanes ? v[from] : 0, n_lanes);
+}
+
+void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                int64_t pos, int64_t n) {
+    int64_t threads = n * k->cols / rows->head_dim * ((rows->head_dim + 31) / 32) * CUDA_WARP;
+    cuda_launch(cuda_of(b), "store", store, cuda_blocks(threads, THREADS), THREADS, 0, *rows,
+                (const float *)k->data, (const float *)v->data, pos, n);
+}
+
+/* Rows of the same width lie at different places: one warp a row, in pieces of any size. */
+template <typename T>
+static __global__ void move_rows(T *out, const T *in, cca_rows to, cca_rows from, int64_t width,
+                                 int64_t pos, int64_t n) {
+    int64_t warp = cuda_index() / CUDA_WARP;
+    if (warp >= n * to.heads) return;
+    int64_t head = warp / n, p = pos + warp % n;
+    out += (head * to.capacity + cca_rows_at(&to, p)) * width;
+    in += (head * from.capacity + cca_rows_at(&from, p)) * width;
+    for (int64_t i = threadIdx.x % CUDA_WARP; i < width; i += CUDA_WARP) out[i] = in[i];
+}
+
+template <typename T>
+static void move_some(cuda_backend *b, void *out, const void *in, const cca_rows *to,
+                      const cca_rows *from, size_t width, int64_t pos, int64_t n) {
+    cuda_launch(b, "move", move_rows<T>, cuda_blocks(n * to->heads * CUDA_WARP, THREADS), THREADS,
+                0, (T *)out, (const T *)in, *to, *from, (int64_t)(width / sizeof(T)), pos, n);
+}
+
+static void move_all(cuda_backend *b, void *out, const void *in, cca_dtype type, const cca_rows *to,
+                     const cca_rows *from, int64_t pos, int64_t n) {
+    size_t width = 0;
+    cca_dtype_row_bytes(&width, type, to->head_dim);
+    if (width % sizeof(uint4) == 0) {
+        move_some<uint4>(b, out, in, to, from, width, pos, n);
+    } else {
+        move_some<uint16_t>(b, out, in, to, from, width, pos, n);
+    }
+}
+
+void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    move_all(cuda_of(b), out->k, in->k, out->k_type, out, in, pos, n);
+    move_all(cuda_of(b), out->v, in->v, out->v_type, out, in, pos, n);
+}
