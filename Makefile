@@ -88,7 +88,7 @@ $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
-$(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma $(AVX512)
+$(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)

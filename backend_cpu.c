@@ -270,9 +270,9 @@ typedef struct cpu_x {
     int64_t n;     /* tokens */
 } cpu_x;
 
-/* Adds the product of weight rows row … row + n_rows - 1 with all tokens. */
+/* The product of weight rows row … row + n_rows - 1 with all tokens, added where `add`. */
 static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, int64_t row,
-                           int64_t n_rows, void *panel) {
+                           int64_t n_rows, bool add, void *panel) {
     const cca_kernels *k = b->kernels;
     const cca_matrix *w = p->weight;
     float *out = (float *)p->out->data + row;
@@ -290,7 +290,7 @@ static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, 
         k->pack(panel, w->type, weight_at(w, row, c), stride, n_rows, depth);
         for (int64_t i = 0; i < x.n; i += TOKENS) {
             k->multiply(out + i * ld, ld, x.rows + (size_t)i * x.stride + skip, x.stride,
-                        cca_min(TOKENS, x.n - i), w->type, panel, n_rows, depth);
+                        cca_min(TOKENS, x.n - i), w->type, panel, n_rows, depth, add || c > 0);
         }
     }
 }
@@ -323,8 +323,9 @@ static void run_product_piece(void *context, int64_t piece, int thread) {
     if (stopped(&j->b->base)) return;
     for (; piece >= n_pieces(p); p++) piece -= n_pieces(p);
     int64_t row = piece * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
-    begin_piece(p, j->x.n, row, n_rows);
-    multiply_piece(j->b, p, j->x, row, n_rows, scratch_of(j->b, thread));
+    bool add = p->accumulate || p->bias || j->x.n < FEW;
+    if (add) begin_piece(p, j->x.n, row, n_rows);
+    multiply_piece(j->b, p, j->x, row, n_rows, add, scratch_of(j->b, thread));
 }
 
 static void convert_row(const row_job *j, int64_t i) {

@@ -52,17 +52,20 @@ INLINE __m512i word_of(const void *x, int64_t at) {
     return _mm512_set1_epi32(word);
 }
 
-/* out += the sums of two vectors of weight rows, of which n_w are written. */
-INLINE void add_columns(float *out, __m512 low, __m512 high, int64_t n_w) {
+/* out = or += the sums of two vectors of weight rows, of which n_w are written. */
+INLINE void put_columns(float *out, __m512 low, __m512 high, int64_t n_w, bool add) {
     __mmask32 mask = n_w >= PAIR ? ~0u : (1u << n_w) - 1;
     __mmask16 first = (__mmask16)mask, second = (__mmask16)(mask >> WIDTH);
-    __m512 a = _mm512_maskz_loadu_ps(first, out), b = _mm512_maskz_loadu_ps(second, out + WIDTH);
-    _mm512_mask_storeu_ps(out, first, _mm512_add_ps(a, low));
-    _mm512_mask_storeu_ps(out + WIDTH, second, _mm512_add_ps(b, high));
+    if (add) {
+        low = _mm512_add_ps(low, _mm512_maskz_loadu_ps(first, out));
+        high = _mm512_add_ps(high, _mm512_maskz_loadu_ps(second, out + WIDTH));
+    }
+    _mm512_mask_storeu_ps(out, first, low);
+    _mm512_mask_storeu_ps(out + WIDTH, second, high);
 }
 
 INLINE void bf16_tile(float *out, int64_t ld_out, const char *x, size_t x_stride, const int n_x,
-                      const float *panel, int64_t n_w, int64_t n_words) {
+                      const float *panel, int64_t n_w, int64_t n_words, bool add) {
     __m512 sum[TOKENS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < n_x; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
@@ -77,19 +80,19 @@ INLINE void bf16_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
         }
     }
 #pragma GCC unroll 12
-    for (int i = 0; i < n_x; i++) add_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w);
+    for (int i = 0; i < n_x; i++) put_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w, add);
 }
 
 static void bf16_multiply(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                          const float *panel, int64_t n_w, int64_t n) {
+                          const float *panel, int64_t n_w, int64_t n, bool add) {
     int64_t i = 0, n_words = (n + 1) / 2;
     for (; i + TOKENS <= n_x; i += TOKENS) {
         bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, TOKENS, panel, n_w,
-                  n_words);
+                  n_words, add);
     }
     for (; i < n_x; i++) {
         bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 1, panel, n_w,
-                  n_words);
+                  n_words, add);
     }
 }
 
@@ -119,80 +122,107 @@ static void bf16_dot(float *out, int64_t ld_out, const char *x, size_t x_stride,
 
 /* ---- bytes --------------------------------------------------------------------------- */
 
-/* 32 values of x: scale * (q - 128). The product instruction wants one side unsigned; the 128
- * is taken out again with the sum of the weights. */
+/* 32 values of x: scale * q. The product instruction wants one side unsigned, so an offset is
+ * added to the weights' bytes (byte_offset); sums start from what that adds too much. */
 typedef struct byte_x {
     float scale;
-    uint8_t q[BLOCK];
+    int32_t start; /* minus the offset times the sum of q */
+    int8_t q[BLOCK];
 } byte_x;
 
-/* 32 columns of a panel: byte quadruples of PAIR rows side by side, scales, and -128 times the sum
- * of each row's bytes, which sums start from. */
+/* 32 columns of a panel: scales, and unsigned byte quadruples of PAIR rows side by side. */
 typedef struct byte_panel {
     float scale[PAIR];
-    int32_t start[PAIR];
     int32_t words[WORDS][PAIR];
 } byte_panel;
 
-static void byte_x_convert(byte_x *out, const float *x, int64_t n) {
+INLINE int32_t byte_offset(cca_dtype type) {
+    return type == CCA_Q8_0 ? 128 : 8;
+}
+
+static void byte_x_convert(byte_x *out, cca_dtype type, const float *x, int64_t n) {
     for (int64_t b = 0; b < n / BLOCK; b++, x += BLOCK) {
-        float largest = 0;
-        for (int k = 0; k < BLOCK; k++) largest = fmaxf(largest, fabsf(x[k]));
-        float inverse = largest > 0 ? 127 / largest : 0;
+        __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + WIDTH);
+        float largest =
+            _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+        __m512 inverse = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
         out[b].scale = largest / 127;
-        for (int k = 0; k < BLOCK; k++) {
-            out[b].q[k] = (uint8_t)(128 + (int)nearbyintf(x[k] * inverse));
+        out[b].start = -byte_offset(type) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, c));
+        _mm_storeu_si128((__m128i *)out[b].q, _mm512_cvtepi32_epi8(a));
+        _mm_storeu_si128((__m128i *)(out[b].q + WIDTH), _mm512_cvtepi32_epi8(c));
+    }
+}
+
+/* The 32 bytes of a block of weights plus the offset, and their scale, an f16. */
+INLINE __m256i byte_load(uint16_t *scale, cca_dtype type, const char *w, int64_t block) {
+    if (type == CCA_Q8_0) {
+        const cca_q8_0 *in = (const cca_q8_0 *)w + block;
+        *scale = in->scale;
+        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)in->q),
+                                _mm256_set1_epi8((char)128));
+    }
+    const cca_q4_0 *in = (const cca_q4_0 *)w + block;
+    *scale = in->scale;
+    __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)in->q));
+    both = _mm256_srlv_epi64(both, _mm256_set_epi64x(4, 4, 0, 0));
+    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+}
+
+/* WIDTH rows of two blocks: words side by side. */
+INLINE void byte_pack_blocks(byte_panel *panel, cca_dtype type, const char *const *rows, int64_t b,
+                             int64_t second, int64_t at) {
+    vec v[WIDTH];
+    uint16_t scales[2][WIDTH];
+#pragma GCC unroll 16
+    for (int r = 0; r < WIDTH; r++) {
+        __m256i low = byte_load(&scales[0][r], type, rows[at + r], b);
+        __m256i high = byte_load(&scales[1][r], type, rows[at + r], second);
+        v[r] = (vec)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    }
+    transpose(v);
+    for (int64_t i = 0; i <= second - b; i++) {
+        __m256i halves = _mm256_loadu_si256((const __m256i *)scales[i]);
+        _mm512_storeu_ps(panel[b + i].scale + at, _mm512_cvtph_ps(halves));
+        for (int k = 0; k < WORDS; k++) {
+            store((float *)panel[b + i].words[k] + at, v[i * WORDS + k]);
         }
     }
 }
 
-/* The 32 signed bytes and the scale of a block of weights. */
-INLINE __m256i byte_load(float *scale, cca_dtype type, const char *w, int64_t block) {
-    if (type == CCA_Q8_0) {
-        const cca_q8_0 *in = (const cca_q8_0 *)w + block;
-        *scale = cca_f16_to_f32(in->scale);
-        return _mm256_loadu_si256((const __m256i *)in->q);
+INLINE void byte_pack_type(byte_panel *panel, cca_dtype type, const char *w, size_t w_stride,
+                           int64_t n_w, int64_t n) {
+    const char *rows[PAIR];
+    for (int64_t r = 0; r < PAIR; r++) rows[r] = w + (size_t)cca_min(r, n_w - 1) * w_stride;
+    for (int64_t b = 0; b < n / BLOCK; b += 2) {
+        for (int64_t at = 0; at < PAIR; at += WIDTH) {
+            byte_pack_blocks(panel, type, rows, b, cca_min(b + 1, n / BLOCK - 1), at);
+        }
     }
-    const cca_q4_0 *in = (const cca_q4_0 *)w + block;
-    *scale = cca_f16_to_f32(in->scale);
-    __m128i both = _mm_loadu_si128((const __m128i *)in->q), mask = _mm_set1_epi8(15);
-    __m128i low = _mm_and_si128(both, mask);
-    __m128i high = _mm_and_si128(_mm_srli_epi16(both, 4), mask);
-    return _mm256_sub_epi8(_mm256_set_m128i(high, low), _mm256_set1_epi8(8));
-}
-
-INLINE int32_t sum_of_words(__m256i v) {
-    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
 }
 
 static void byte_pack(byte_panel *panel, cca_dtype type, const char *w, size_t w_stride,
                       int64_t n_w, int64_t n) {
-    const __m256i half = _mm256_set1_epi8((char)128);
-    for (int64_t b = 0; b < n / BLOCK; b++, panel++) {
-        for (int64_t r = 0; r < PAIR; r++) {
-            int32_t words[WORDS];
-            const char *row = w + (size_t)cca_min(r, n_w - 1) * w_stride;
-            __m256i q = byte_load(&panel->scale[r], type, row, b);
-            panel->start[r] = -sum_of_words(_mm256_dpbusd_epi32(_mm256_setzero_si256(), half, q));
-            _mm256_storeu_si256((__m256i *)words, q);
-            for (int k = 0; k < WORDS; k++) panel->words[k][r] = words[k];
-        }
+    if (type == CCA_Q8_0) {
+        byte_pack_type(panel, CCA_Q8_0, w, w_stride, n_w, n);
+    } else {
+        byte_pack_type(panel, CCA_Q4_0, w, w_stride, n_w, n);
     }
 }
 
 INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride, const int n_x,
-                      const byte_panel *panel, int64_t n_w, int64_t n_blocks) {
+                      const byte_panel *panel, int64_t n_w, int64_t n_blocks, bool add) {
     __m512 sum[BYTE_TOKENS][2];
 #pragma GCC unroll 6
     for (int i = 0; i < n_x; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b++, panel++) {
         __m512i part[BYTE_TOKENS][2];
-        const __m512i start_low = _mm512_loadu_si512(panel->start);
-        const __m512i start_high = _mm512_loadu_si512(panel->start + WIDTH);
 #pragma GCC unroll 6
-        for (int i = 0; i < n_x; i++) part[i][0] = start_low, part[i][1] = start_high;
+        for (int i = 0; i < n_x; i++) {
+            const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride) + b;
+            part[i][0] = part[i][1] = _mm512_set1_epi32(values->start);
+        }
 #pragma GCC unroll 8
         for (int k = 0; k < WORDS; k++) {
             const __m512i low = _mm512_loadu_si512(panel->words[k]);
@@ -201,8 +231,8 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
             for (int i = 0; i < n_x; i++) {
                 const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride) + b;
                 const __m512i word = word_of(values->q, k);
-                part[i][0] = _mm512_dpbusd_epi32(part[i][0], word, low);
-                part[i][1] = _mm512_dpbusd_epi32(part[i][1], word, high);
+                part[i][0] = _mm512_dpbusd_epi32(part[i][0], low, word);
+                part[i][1] = _mm512_dpbusd_epi32(part[i][1], high, word);
             }
         }
         const __m512 scale_low = _mm512_loadu_ps(panel->scale);
@@ -218,45 +248,68 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
         }
     }
 #pragma GCC unroll 6
-    for (int i = 0; i < n_x; i++) add_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w);
+    for (int i = 0; i < n_x; i++) put_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w, add);
 }
 
 static void byte_multiply(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                          const byte_panel *panel, int64_t n_w, int64_t n) {
+                          const byte_panel *panel, int64_t n_w, int64_t n, bool add) {
     int64_t i = 0;
     for (; i + BYTE_TOKENS <= n_x; i += BYTE_TOKENS) {
         byte_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, BYTE_TOKENS, panel,
-                  n_w, n / BLOCK);
+                  n_w, n / BLOCK, add);
     }
     for (; i < n_x; i++) {
         byte_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 1, panel, n_w,
-                  n / BLOCK);
+                  n / BLOCK, add);
     }
 }
 
-/* One row of weights after the other, as they lie in the file. */
-static void byte_dot(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    const __m256i half = _mm256_set1_epi8((char)128), zero = _mm256_setzero_si256();
+INLINE float sum_of_floats(__m256 v) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+INLINE __m256 byte_dot_block(__m256 sum, const byte_x *x, cca_dtype type, const char *w,
+                             int64_t b) {
+    uint16_t half;
+    const __m256i q = byte_load(&half, type, w, b);
+    const __m256 scale = _mm256_cvtph_ps(_mm_set1_epi16((short)half));
+    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(x[b].start));
+    const __m256i values = _mm256_loadu_si256((const __m256i *)x[b].q);
+    const __m256 part = _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, q, values));
+    return _mm256_fmadd_ps(part, _mm256_mul_ps(scale, _mm256_set1_ps(x[b].scale)), sum);
+}
+
+/* One row of weights after the other, as they lie in the file: memory likes one stream best. */
+INLINE void byte_dot_type(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
+                          cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
     for (int64_t j = 0; j < n_w; j++) {
         const char *row = w + (size_t)j * w_stride;
         for (int64_t i = 0; i < n_x; i++) {
             const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride);
-            __m256 sum = _mm256_setzero_ps();
-            for (int64_t b = 0; b < n / BLOCK; b++) {
-                float scale;
-                __m256i q = byte_load(&scale, type, row, b);
-                __m256i word = _mm256_loadu_si256((const __m256i *)values[b].q);
-                __m256i part = _mm256_sub_epi32(_mm256_dpbusd_epi32(zero, word, q),
-                                                _mm256_dpbusd_epi32(zero, half, q));
-                sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part),
-                                      _mm256_set1_ps(scale * values[b].scale), sum);
+            __m256 sum[4];
+            int64_t b = 0;
+            for (int k = 0; k < 4; k++) sum[k] = _mm256_setzero_ps();
+            for (; b + 4 <= n / BLOCK; b += 4) {
+#pragma GCC unroll 4
+                for (int k = 0; k < 4; k++) {
+                    sum[k] = byte_dot_block(sum[k], values, type, row, b + k);
+                }
             }
-            float lanes[8], total = 0;
-            _mm256_storeu_ps(lanes, sum);
-            for (int k = 0; k < 8; k++) total += lanes[k];
-            out[i * ld_out + j] += total;
+            for (; b < n / BLOCK; b++) sum[0] = byte_dot_block(sum[0], values, type, row, b);
+            sum[0] = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
+            out[i * ld_out + j] += sum_of_floats(sum[0]);
         }
+    }
+}
+
+static void byte_dot(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
+    if (type == CCA_Q8_0) {
+        byte_dot_type(out, ld_out, x, x_stride, n_x, CCA_Q8_0, w, w_stride, n_w, n);
+    } else {
+        byte_dot_type(out, ld_out, x, x_stride, n_x, CCA_Q4_0, w, w_stride, n_w, n);
     }
 }
 
@@ -283,7 +336,7 @@ static void x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
     if (type == CCA_BF16) {
         bf16_x_convert(out, x, n);
     } else {
-        byte_x_convert(out, x, n);
+        byte_x_convert(out, type, x, n);
     }
 }
 
@@ -304,13 +357,13 @@ static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, in
 }
 
 static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
     if (type == CCA_BF16) {
-        bf16_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n);
+        bf16_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n, add);
     } else if (type == CCA_Q8_0 || type == CCA_Q4_0) {
-        byte_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n);
+        byte_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n, add);
     } else {
-        f32_multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n);
+        f32_multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
     }
 }
 

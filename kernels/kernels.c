@@ -9,7 +9,8 @@ static const cca_kernels *avx2(void) {
 static const cca_kernels *avx512(void) {
     bool runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
+                __builtin_cpu_supports("f16c");
     return avx2() && runs ? &cca_kernels_avx512 : NULL;
 }
 #else

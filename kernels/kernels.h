@@ -2,7 +2,7 @@
  *
  *     const cca_kernels *k = cca_kernels_best();
  *     k->pack(panel, CCA_F32, w, dim * sizeof(float), n_rows, dim);
- *     k->multiply(out, ld, x, dim * sizeof(float), n_tokens, CCA_F32, panel, n_rows, dim);
+ *     k->multiply(out, ld, x, dim * sizeof(float), n_tokens, CCA_F32, panel, n_rows, dim, false);
  *
  * "plain" is the oracle of the others: scalar loops that follow the definitions, with sums in
  * double. "generic" and the named instruction sets are one source (simd.h) compiled for vectors
@@ -52,7 +52,7 @@ typedef struct cca_kernels {
     void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
 
     /* Products: out[i * ld_out + j] += x[i] · w[j] over n values, for n_x rows of x and n_w rows of
-     * weights of a type.
+     * weights of a type; multiply without add writes in place of adding.
      *
      * x is given in the form that suits the type: x_bytes is the size of n values in it, x_convert
      * makes it; x_bytes is 0 where x is taken as it is. x_stride is the distance of its rows in
@@ -66,7 +66,7 @@ typedef struct cca_kernels {
     void (*pack)(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
                  int64_t n);
     void (*multiply)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n);
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add);
     void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
 

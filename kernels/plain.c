@@ -36,12 +36,13 @@ static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, in
 }
 
 static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
     (void)type;
     for (int64_t i = 0; i < n_x; i++) {
         const float *row = (const float *)((const char *)x + (size_t)i * x_stride);
         for (int64_t j = 0; j < n_w; j++) {
-            out[i * ld_out + j] += (float)dot_one(row, (const float *)panel + j * n, n);
+            float *to = out + i * ld_out + j;
+            *to = (add ? *to : 0) + (float)dot_one(row, (const float *)panel + j * n, n);
         }
     }
 }
@@ -56,7 +57,7 @@ static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int6
             cca_dtype_row_bytes(&skip, type, k);
             decode(row, type, (const char *)w + (size_t)j * w_stride + skip, some);
             multiply(out + j, ld_out, (const char *)x + (size_t)k * sizeof *row, x_stride, n_x,
-                     CCA_F32, row, 1, some);
+                     CCA_F32, row, 1, some, true);
         }
     }
 }

@@ -188,7 +188,7 @@ INLINE const float *x_row(const void *x, size_t x_stride, int64_t i) {
 /* n_x ≤ TOKENS rows of x, a constant after inlining, times PAIR rows of weights, of which n_w
  * are written. */
 INLINE void multiply_tile(float *out, int64_t ld_out, const void *x, size_t x_stride, const int n_x,
-                          const float *panel, int64_t n_w, int64_t n) {
+                          const float *panel, int64_t n_w, int64_t n, bool add) {
     vec sum[TOKENS][2] = {0};
     for (int64_t k = 0; k < n; k++) {
         vec low = load(panel + k * PAIR), high = load(panel + k * PAIR + WIDTH);
@@ -203,34 +203,34 @@ INLINE void multiply_tile(float *out, int64_t ld_out, const void *x, size_t x_st
     for (int i = 0; i < n_x; i++) {
         float *row = out + i * ld_out;
         if (n_w >= PAIR) {
-            store(row, load(row) + sum[i][0]);
-            store(row + WIDTH, load(row + WIDTH) + sum[i][1]);
+            store(row, add ? load(row) + sum[i][0] : sum[i][0]);
+            store(row + WIDTH, add ? load(row + WIDTH) + sum[i][1] : sum[i][1]);
             continue;
         }
         float values[PAIR];
         store(values, sum[i][0]);
         store(values + WIDTH, sum[i][1]);
-        for (int64_t j = 0; j < n_w; j++) row[j] += values[j];
+        for (int64_t j = 0; j < n_w; j++) row[j] = add ? row[j] + values[j] : values[j];
     }
 }
 
 static void f32_multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                         cca_dtype type, const void *panel, int64_t n_w, int64_t n) {
+                         cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
     (void)type;
     for (int64_t j = 0; j < n_w; j += PAIR) {
         const float *columns = (const float *)panel + j * n;
         int64_t i = 0, some = n_w - j;
         for (; i + TOKENS <= n_x; i += TOKENS) {
             multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, TOKENS,
-                          columns, some, n);
+                          columns, some, n, add);
         }
         for (; i + 2 <= n_x; i += 2) {
             multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, 2, columns,
-                          some, n);
+                          some, n, add);
         }
         for (; i < n_x; i++) {
             multiply_tile(out + i * ld_out + j, ld_out, x_row(x, x_stride, i), x_stride, 1, columns,
-                          some, n);
+                          some, n, add);
         }
     }
 }
@@ -282,16 +282,20 @@ static void rmsnorm(float *out, const float *x, const float *weight, float eps, 
     for (i = 0; i < n; i++) out[i] = x[i] * scale * weight[i];
 }
 
+INLINE vec swiglu_of(vec gate, vec up) {
+    return gate / (splat(1) + vec_exp(-gate)) * up;
+}
+
 static void swiglu(float *gate, const float *up, int64_t n) {
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        float g[WIDTH] = {0}, u[WIDTH] = {0};
-        size_t bytes = (size_t)cca_min(WIDTH, n - i) * sizeof *g;
-        memcpy(g, gate + i, bytes);
-        memcpy(u, up + i, bytes);
-        vec x = load(g);
-        store(g, x / (splat(1) + vec_exp(-x)) * load(u));
-        memcpy(gate + i, g, bytes);
-    }
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) store(gate + i, swiglu_of(load(gate + i), load(up + i)));
+    if (i == n) return;
+    float g[WIDTH] = {0}, u[WIDTH] = {0};
+    size_t bytes = (size_t)(n - i) * sizeof *g;
+    memcpy(g, gate + i, bytes);
+    memcpy(u, up + i, bytes);
+    store(g, swiglu_of(load(g), load(u)));
+    memcpy(gate + i, g, bytes);
 }
 
 /* out[i] += sum over k of p[i * ldp + k] * v[k * ldv …]: n_i ≤ 4 rows, two vectors wide. */
@@ -401,9 +405,6 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
         decode(t->v + k * t->width, rows->v_type,
                cca_row_at(rows->v, rows->v_type, rows, head, at + k), t->head_dim);
     }
-    for (int64_t i = 0; i < t->n; i++) {
-        memset(t->scores + i * CCA_TILE_K, 0, CCA_TILE_K * sizeof(float));
-    }
     size_t row_bytes = 0, q_stride = (size_t)t->width * sizeof(float);
     cca_dtype_row_bytes(&row_bytes, rows->k_type, t->head_dim);
     for (int64_t k = 0; k < n_k; k += CCA_PANEL) {
@@ -411,7 +412,7 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
         f32_pack(t->panel, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at + k),
                  row_bytes, some, t->head_dim);
         f32_multiply(t->scores + k, CCA_TILE_K, t->q, q_stride, t->n, rows->k_type, t->panel, some,
-                     t->head_dim);
+                     t->head_dim, false);
     }
     for (int64_t i = 0; masked && i < t->n; i++) {
         float *s = t->scores + i * CCA_TILE_K;

@@ -63,7 +63,7 @@ static void run_product(float *out, int64_t ld, const cca_kernels *k, const prod
         void *panel = aligned_alloc(64, (k->panel_bytes(c->type, c->n) + 64) / 64 * 64);
         assert_non_null(panel);
         k->pack(panel, c->type, c->w, c->w_stride, c->n_w, c->n);
-        k->multiply(out, ld, x, stride, n_x, c->type, panel, c->n_w, c->n);
+        k->multiply(out, ld, x, stride, n_x, c->type, panel, c->n_w, c->n, true);
         free(panel);
     } else {
         k->dot(out, ld, x, stride, n_x, c->type, c->w, c->w_stride, c->n_w, c->n);
