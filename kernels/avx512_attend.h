@@ -37,6 +37,10 @@ static bool bf16_attends(const cca_rows *rows) {
 /* Lower than any score, yet finite: what is masked is -inf below it. */
 static const float NO_SCORE = -1e30f;
 
+INLINE __mmask32 first_of(int64_t n) {
+    return n >= 32 ? ~0u : (1u << n) - 1;
+}
+
 static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head, int64_t n_heads,
                        int64_t row, int64_t n, float *scratch) {
     int64_t hd = args->keys->raw.head_dim, width = (hd + 31) / 32 * 32;
@@ -55,11 +59,14 @@ static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head
     int64_t n_rows = n_heads * n;
     memset(t->out, 0, (size_t)(n_rows * width) * sizeof *t->out);
     memset(t->total, 0, (size_t)(n_rows * WIDTH) * sizeof *t->total);
-    memset(t->q, 0, (size_t)(n_rows * width) * sizeof *t->q);
     for (int64_t i = 0; i < n_rows; i++) {
         t->largest[i] = NO_SCORE;
         const float *in = args->q + ((row + i % n) * args->n_heads + head + i / n) * hd;
-        for (int64_t d = 0; d < hd; d++) t->q[i * width + d] = cca_f32_to_bf16(in[d] * scale);
+        for (int64_t d = 0; d < width; d += WIDTH) {
+            __mmask16 mask = (__mmask16)first_of(cca_max(cca_min(hd - d, WIDTH), 0));
+            __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, in + d), _mm512_set1_ps(scale));
+            _mm256_storeu_si256((__m256i *)(t->q + i * width + d), (__m256i)_mm512_cvtneps_pbh(x));
+        }
     }
 }
 
@@ -79,10 +86,6 @@ static const uint16_t *bf16_rows(const bf16_attend *t, int64_t *stride, cca_dtyp
         }
     }
     return t->rows;
-}
-
-INLINE __mmask32 first_of(int64_t n) {
-    return n >= 32 ? ~0u : (1u << n) - 1;
 }
 
 static void bf16_pack_keys(const bf16_attend *t, const uint16_t *rows, int64_t stride,
