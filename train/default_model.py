@@ -78,6 +78,7 @@ class Run:
         self.window, self.stages, config = (WINDOW, PLANS[args.plan], CONFIG)
         if args.tiny:
             self.window, self.stages, config = (TINY_WINDOW, TINY_STAGES, TINY_CONFIG)
+        self.group_size = self.stages[-1].group_size  # of the saved model
         if args.attention == "full":
             self.stages = [Stage(s.share, 1, s.lengths) for s in self.stages]
         shelf, held_out = books.read(args.books), books.read(args.valid)
@@ -126,8 +127,8 @@ class Run:
         return self.stages[min(int(np.searchsorted(ends, progress, "right")), len(self.stages) - 1)]
 
     def rate(self, progress):
-        warm = min(1.0, (self.step + 1) / min(WARM_UP, max(1, self.args.steps // 10) if self.args.steps else WARM_UP))
-        return self.args.lr * warm * min(1.0, max(0.0, 1 - progress) / self.args.decay)
+        steps = min(WARM_UP, max(1, self.args.steps // 10)) if self.args.steps else WARM_UP
+        return self.args.lr * min(1.0, (self.step + 1) / steps) * min(1.0, max(0.0, 1 - progress) / self.args.decay)
 
     # --- training ---
 
@@ -213,15 +214,15 @@ class Run:
         self.log(text)
 
     def finish(self):
-        last, batch = self.stages[-1], self.args.batch
-        groups = list(dict.fromkeys([last.group_size, 1, PLANS[self.args.plan][-1].group_size]))
-        for group_size in groups if not self.args.tiny else [last.group_size, 1]:
+        last = self.stages[-1]
+        for group_size in dict.fromkeys([last.group_size, 1, self.group_size]):
+            own = group_size == last.group_size
             for length, _ in last.lengths:
-                n = max(2, 16 * length // batch) if self.args.plan in ("default", "more") else 6
-                if group_size == 1 != last.group_size and length > 32768:
+                if not own and length > 32768:
                     continue
+                n = 6 if self.args.plan in ("twins", "plug-in") else max(2, 16 * length // self.args.batch)
                 self.evaluate(length, group_size, n, True)
-                if group_size == last.group_size:
+                if own:
                     self.evaluate(length, group_size, n, held_out=True)
 
     # --- files ---
@@ -235,9 +236,8 @@ class Run:
         }
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
-        group_size, tuned = PLANS[self.args.plan][-1].group_size, self.args.attention == "cca"
-        group_size = self.stages[-1].group_size if self.args.tiny and tuned else group_size
-        llama.save(self.out / "model", self.model, group_size, self.window, self.args.tokenizer, torch.float16, SHARD, tuned)
+        model, tuned = self.out / "model", self.args.attention == "cca"
+        llama.save(model, self.model, self.group_size, self.window, self.args.tokenizer, torch.float16, SHARD, tuned)
         self.log(f"saved at step {self.step}, progress {self.progress():.3f}")
 
     def restore(self):

@@ -176,13 +176,13 @@ number|part number|reference|reference number|registration|serial number|signatu
 number|version"""
 DATED = """anniversary auction closing consecration dedication foundation handover inauguration inspection launch opening
 premiere publication reopening sale test transfer visit"""
-SEAT = """archive branch court depot factory head office|headquarters|laboratory|main office|museum|school|seat|shop|storehouse|
-treasury|workshop|library|consulate""".replace("archive branch court depot factory head office", "archive|branch|court|depot|factory|head office")
+SEAT = """archive|branch|court|depot|factory|head office|headquarters|laboratory|main office|museum|school|seat|shop|
+storehouse|treasury|workshop|library|consulate"""
 VERB = """bought/buy sold/sell lost/lose found/find stole/steal broke/break painted/paint repaired/repair hid/hide
 buried/bury burned/burn carried/carry cleaned/clean copied/copy destroyed/destroy drew/draw dropped/drop examined/examine
 forgot/forget left/leave opened/open photographed/photograph received/receive saw/see sent/send showed/show
 pawned/pawn borrowed/borrow returned/return built/build ordered/order inspected/inspect polished/polish threw-away/throw-away
-admired/admire dug-up/dig-up delivered/deliver auctioned/auction weighed/weigh restored/restore""".replace("-", "~")
+admired/admire dug-up/dig-up delivered/deliver auctioned/auction weighed/weigh restored/restore"""
 MONTH = "January February March April May June July August September October November December"
 WEEKDAY = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 LETTERS = "A B C D E F G H J K L M N P R S T"
@@ -340,7 +340,7 @@ class Slots:
         return f"the {self.pick('adjective')} {name}" if self.rng.random() < 0.5 else f"{name} number {self.rng.randint(2, 60)}"
 
     def symbol(self):
-        return self.article(f"{self.pick('colour')} {self.pick(self.rng.choice(('animal', 'thing', 'flower', 'tree')))}").replace("An ", "an ")
+        return self.article(f"{self.pick('colour')} {self.pick(self.rng.choice(('animal', 'thing', 'flower', 'tree')))}")
 
     def email(self):
         name = self.pick("last").lower() if self.rng.random() < 0.5 else f"{self.pick('first').lower()}.{self.pick('last').lower()}"
@@ -380,7 +380,7 @@ class Slots:
 
     def did(self):
         """The past of a verb; `do`, which comes after it, is its infinitive."""
-        self.verb = self.pick("verb").replace("~", " ").split("/")
+        self.verb = self.pick("verb").replace("-", " ").split("/")
         return self.verb[0]
 
     def do(self):

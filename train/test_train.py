@@ -137,6 +137,44 @@ def test_a_question_fits_one_fact_only():
                 assert found[1].lower() in fact.statement.lower()
 
 
+def test_held_out_wordings_are_never_trained():
+    rng = random.Random(11)
+    trained = {id(kind) for kind in questions.KINDS}
+    for fact in questions.several(rng, 400):
+        for kind, values in fact.parts:
+            assert id(kind) in trained
+            assert not any(questions.fill(s, values, rng) in fact.statement for s in kind.held_statements if "[" not in s), fact
+    for fact in questions.several(rng, 200, held_out=True):
+        [(kind, values)] = fact.parts
+        shapes = kind.held_statements if id(kind) in trained else kind.statements
+        sought = {questions.within(questions.fill(s, values, random.Random(i))) for s in shapes for i in range(40)}
+        told = questions.within(fact.statement)
+        assert any(s.rstrip(".") in told for s in sought), fact
+        if found := questions.ask(rng, fact, [fact]):
+            asks = kind.held_asks or kind.asks
+            assert found[0] in {questions.fill(q, values, random.Random(i)) for _, q in asks for i in range(20)}
+
+
+def test_choices_and_spaces():
+    values = {"place": "the mill"}
+    filled = {questions.fill("[The|A] code [|of {place} ]opens.", values, random.Random(i)) for i in range(20)}
+    assert filled == {f"{a} code {b}opens." for a in ("The", "A") for b in ("", "of the mill ")}
+    assert questions.fill("{The place} is [old |]now.", values, random.Random(1)).startswith("The mill is ")
+    assert questions.alternatives("a [b|c]|d") == ["a [b|c]", "d"]
+
+
+def test_questions_about_prose(rows):
+    """The answer stands in the text, and what is asked does too."""
+    rng, seen = random.Random(4), set()
+    text = rows.spm.decode([int(i) for i in rows.corpus.ids if i > 2])
+    for _ in range(200):
+        for question, answer in rows.prose_question(rng, rng.randrange(len(rows.corpus.ids) - 2000), 1000):
+            quoted = question.split('"')[1]
+            seen.add("___" in quoted)
+            assert quoted.replace("___", answer) in text
+    assert True in seen
+
+
 def test_reading_keeps_every_byte(shelf, rows):
     text = "".join(b.text for b in books.read(shelf[0]))
     ids = [int(i) for i in rows.corpus.ids if i != 2]
@@ -202,6 +240,20 @@ def test_a_resumed_run_is_the_same(shelf, tmp_path, monkeypatch):
     assert "facts by depth" in (tmp_path / "b" / "log.txt").read_text()
     again = run(shelf, tmp_path / "c", "--steps", "8", "--init", tmp_path / "a" / "model", "--begin", "0.75")
     assert again.step == 2
+
+
+def test_twins_and_plugging_in(shelf, tmp_path, monkeypatch):
+    """The same batches with full attention; then only the attention's parameters are trained."""
+    monkeypatch.setattr(default_model, "TINY_CONFIG", llama.Config(16, 32, 1, 2, 1, 8, 512))
+    cca, full = (run(shelf, tmp_path / a, "--steps", "3", "--attention", a) for a in ("cca", "full"))
+    assert [s.lengths for s in cca.stages] == [s.lengths for s in full.stages]
+    assert {s.group_size for s in full.stages} == {1} and cca.stages[-1].group_size == 4
+    settings = [json.loads((r.out / "model" / "config.json").read_text())["cca"]["tuned"] for r in (cca, full)]
+    assert settings == [True, False]
+    before = llama.load(tmp_path / "full" / "model").state_dict()
+    tuned = run(shelf, tmp_path / "tuned", "--steps", "3", "--init", tmp_path / "full" / "model", "--only", "attention")
+    changed = {name for name, value in tuned.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if ".self_attn." in name}
 
 
 @pytest.mark.parametrize("kind,only", [("llama", "all"), ("llama", "attention"), ("qwen2", "attention")])
