@@ -41,6 +41,10 @@ const char *cca_backend_name(const cca_backend *b) {
     return b->ops->name;
 }
 
+int64_t cca_backend_chunk_size(const cca_backend *b) {
+    return b->ops->chunk_size;
+}
+
 cca_status cca_backend_sync(cca_backend *b, cca_error *err) {
     cca_error device_error;
     cca_status status = b->ops->sync(b, &device_error);

@@ -51,7 +51,8 @@ typedef struct cca_product {
 /* The table of operations; see the wrappers below for what each does. The wrappers have
  * checked all shapes before. */
 typedef struct cca_ops {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;   /* "cpu", "cuda" */
+    int64_t chunk_size; /* tokens at a time that suit the device in prefill */
     void (*destroy)(cca_backend *b);
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
@@ -102,6 +103,8 @@ cca_status cca_backend_open(cca_backend **out, const char *device,
                             const cca_backend_options *options, cca_error *err);
 void cca_backend_close(cca_backend *b);
 const char *cca_backend_name(const cca_backend *b);
+/* Tokens of a prefill chunk where nobody says otherwise. */
+int64_t cca_backend_chunk_size(const cca_backend *b);
 
 /* Waits for all operations and reports the first failure. An interruption (CCA_INTERRUPTED)
  * is cleared by reporting it, everything else sticks. */

@@ -415,6 +415,7 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, co
 
 static const cca_ops cpu_ops = {
     .name = "cpu",
+    .chunk_size = 512,
     .destroy = cpu_destroy,
     .alloc = cpu_alloc,
     .release = cpu_release,

@@ -146,6 +146,7 @@ static void cuda_matmul(cca_backend *base, const cca_product *products, int n_pr
 static cca_ops make_ops() {
     cca_ops ops = {};
     ops.name = "cuda";
+    ops.chunk_size = 8192; /* products are saturated from half of that on */
     ops.destroy = cuda_destroy;
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;

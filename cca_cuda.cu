@@ -7,6 +7,7 @@ enum {
     THREADS = 128,
     WARPS = THREADS / CUDA_WARP,
     MOST_PARTS = 8, /* head_dim / 32 at most */
+    FEW = 8,        /* queries that are split over keys */
 };
 
 /* A softmax-weighted sum as it grows: scores of any size, one after the other. Each lane has
@@ -185,5 +186,8 @@ void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, c
 
 void cuda_attend(cca_backend *base, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                  int64_t pos, int64_t n) {
-    cuda_attend_plain(cuda_of(base), out, keys, q, pos, n);
+    cuda_backend *b = cuda_of(base);
+    if (n <= FEW && cuda_attend_split(b, out, keys, q, pos, n)) return;
+    if (n > 0 && cuda_attend_mma(b, out, keys, q, pos, n)) return;
+    cuda_attend_plain(b, out, keys, q, pos, n);
 }

@@ -91,6 +91,18 @@ void cuda_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling 
 void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                  int64_t pos, int64_t n);
 
+/* ---- forms of attention --------------------------------------------------------------------- */
+
+/* Any shape and any types. */
+void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n);
+/* These do nothing and say false where a shape does not suit them (cca_cuda_mma.cu, for many
+ * queries; cca_cuda_split.cu, for few). */
+bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                     int64_t pos, int64_t n);
+bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n);
+
 /* ---- launches ------------------------------------------------------------------------------ */
 
 static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {

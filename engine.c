@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 512 };
-
 struct cca_engine {
     cca_gguf *file;
     cca_backend *backend; /* holds the weights; sessions have one of their own */
@@ -204,8 +202,8 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     if (status != CCA_OK) return status;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
-    out->chunk_size =
-        cca_min(o->chunk_size ? o->chunk_size : DEFAULT_CHUNK, cca_max(o->ctx_size, 1));
+    int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
+    out->chunk_size = cca_min(chunk_size, cca_max(o->ctx_size, 1));
     return cca_policy_make(&out->policy, attn, o->group_size ? o->group_size : facts->group_size,
                            o->window_size ? o->window_size : facts->window_size, n_sinks, err);
 }

@@ -62,7 +62,7 @@ typedef struct cca_session_options {
     int64_t group_size;                /* 0: the model's; s must be a multiple of g */
     int64_t window_size;               /* 0: the model's */
     const char *k_type, *v_type;       /* "f32", "f16", "bf16", "q8_0" (head_dim divisible by 32) */
-    int64_t chunk_size;                /* prefill chunk; 0: 512 */
+    int64_t chunk_size;                /* prefill chunk; 0: 512, on a GPU 8192 */
     bool mark;                         /* with room for cca_session_mark */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;

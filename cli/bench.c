@@ -47,7 +47,7 @@ static const arg_option setting_args[] = {
      .initial = "0", .max = INT32_MAX,
      .help = "tokens seen one by one, a multiple of the group size; 0: the model's"},
     {"ubatch-size", "ub", .kind = ARG_INT, .value = "N", CONTEXT(chunk_size), .initial = "0",
-     .max = 1 << 20, .help = "tokens a prefill chunk; 0: 512"},
+     .max = 1 << 20, .help = "tokens a prefill chunk; 0: 512, on a GPU 8192"},
     {"cache-type-k", "ctk", .kind = ARG_CHOICE, .value = "TYPE", CONTEXT(k_type), .initial = "bf16",
      .choices = "f32|f16|bf16|q8_0", .help = "type of cached keys"},
     {"cache-type-v", "ctv", .kind = ARG_CHOICE, .value = "TYPE", CONTEXT(v_type), .initial = "bf16",

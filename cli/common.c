@@ -34,7 +34,7 @@ const arg_option context_args[] = {
      .help = "tokens seen one by one, a multiple of the group size; 0: the model's"},
     {"ubatch-size", "ub", .kind = ARG_INT, .value = "N",
      .at = offsetof(context_options, chunk_size), .initial = "0", .max = 1 << 20,
-     .help = "tokens a prefill chunk; 0: 512"},
+     .help = "tokens a prefill chunk; 0: 512, on a GPU 8192"},
     {"cache-type-k", "ctk", .kind = ARG_CHOICE, .value = "TYPE",
      .at = offsetof(context_options, k_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
      .help = "type of cached keys"},

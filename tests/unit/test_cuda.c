@@ -377,8 +377,9 @@ static void check_attention(const attention_case *c) {
     cca_keys host = {raw.host, far.host, c->rule}, device = {raw.device, far.device, c->rule};
     cca_attend(cpu, &out.host, &host, &q.host, c->pos, c->n);
     cca_attend(gpu, &out.device, &device, &q.device, c->pos, c->n);
-    bool half = c->k_type == CCA_BF16 && c->v_type == CCA_BF16;
-    compare(&out, half ? 4e-3 : 1e-5, what);
+    /* Tensor cores round queries and weights; a few queries are done in f32. */
+    bool half = c->k_type == c->v_type && (c->k_type == CCA_BF16 || c->k_type == CCA_F16);
+    compare(&out, half && c->n > 8 ? 4e-3 : 1e-5, what);
 
     float *first = fetch(&out);
     pair again = poisoned(c->n, c->n_heads * hd);

@@ -1,0 +1,179 @@
+/* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
+ * each between two waits. tests/gpu.sh builds and runs it; it asserts nothing. */
+#include "backend.h"
+#include "tests/unit/test.h"
+
+enum { REPEATS = 20 };
+
+static cca_backend *gpu;
+static uint64_t seed = 1;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void finish(void) {
+    cca_error err;
+    if (cca_backend_sync(gpu, &err) == CCA_OK) return;
+    printf("%s\n", err.text);
+    exit(1);
+}
+
+/* Seconds of an operation; `times` of them between two waits, so that the wait does not count. */
+typedef void (*operation)(const void *context);
+
+static double measure(operation run, const void *context, int times, double *spread) {
+    double seconds[REPEATS];
+    for (int i = -3; i < REPEATS; i++) {
+        double start = now();
+        for (int k = 0; k < times; k++) run(context);
+        finish();
+        if (i >= 0) seconds[i] = (now() - start) / times;
+    }
+    qsort(seconds, REPEATS, sizeof *seconds, by_size);
+    *spread = (seconds[REPEATS * 3 / 4] - seconds[REPEATS / 4]) / seconds[REPEATS / 2];
+    return seconds[REPEATS / 2];
+}
+
+/* Random bytes of a type: a megabyte of them, again and again. */
+static void *random_rows(cca_dtype type, int64_t n) {
+    enum { PIECE = 1 << 18 };
+    static float x[PIECE];
+    static char piece[PIECE * sizeof(float)];
+    size_t bytes = 0, some = 0;
+    test_fill(x, PIECE, &seed, 1);
+    cca_dtype_encode(piece, type, x, PIECE);
+    if (!cca_dtype_row_bytes(&bytes, type, n) || !cca_dtype_row_bytes(&some, type, PIECE)) exit(1);
+    char *rows = cca_backend_alloc(gpu, bytes);
+    finish();
+    for (size_t at = 0; at < bytes; at += some) {
+        cca_backend_upload(gpu, rows + at, piece, bytes - at < some ? bytes - at : some);
+    }
+    return rows;
+}
+
+static cca_matrix random_matrix(cca_dtype type, int64_t rows, int64_t cols) {
+    return (cca_matrix){random_rows(type, rows * cols), type, rows, cols, true};
+}
+
+/* ---- attention ----------------------------------------------------------------------- */
+
+typedef struct attention {
+    cca_matrix q, out;
+    cca_keys keys;
+    int64_t pos, n;
+} attention;
+
+static void run_attention(const void *context) {
+    const attention *a = context;
+    cca_matrix out = a->out;
+    cca_attend(gpu, &out, &a->keys, &a->q, a->pos, a->n);
+}
+
+static cca_rows rows_of(int64_t heads, int64_t capacity, int64_t hd, int64_t base) {
+    int64_t n = heads * capacity * hd;
+    return (cca_rows){random_rows(CCA_BF16, n),
+                      random_rows(CCA_BF16, n),
+                      CCA_BF16,
+                      CCA_BF16,
+                      heads,
+                      capacity,
+                      hd,
+                      base};
+}
+
+static void free_rows(cca_rows *r) {
+    cca_backend_release(gpu, r->k);
+    cca_backend_release(gpu, r->v);
+}
+
+/* n queries behind pos tokens, g = 16, s = 1024, or full attention. */
+static void time_attention(const char *name, bool full, int64_t heads, int64_t kv_heads, int64_t hd,
+                           int64_t pos, int64_t n) {
+    cca_rule endless = {1, INT64_MAX / 4, CCA_FAR_NONE, 0}, cut = {16, 1024, CCA_FAR_CORES, 0};
+    attention a = {.pos = pos, .n = n, .keys.rule = full ? endless : cut};
+    int64_t begin = cca_rule_raw_begin(&a.keys.rule, pos), pairs = 0;
+    for (int64_t i = pos; i < pos + n; i++) {
+        pairs += i + 1 - cca_rule_raw_begin(&a.keys.rule, i) + cca_rule_far(&a.keys.rule, i);
+    }
+    a.keys.raw = rows_of(kv_heads, pos + n - begin, hd, begin);
+    a.keys.far = rows_of(heads, cca_max(1, cca_rule_far(&a.keys.rule, pos + n - 1)), hd, 0);
+    a.q = random_matrix(CCA_F32, n, heads * hd);
+    a.out = random_matrix(CCA_F32, n, heads * hd);
+    double spread, seconds = measure(run_attention, &a, n == 1 ? 50 : 1, &spread);
+    double flop = 4.0 * (double)(pairs * hd * heads), bytes = 4.0 * (double)(pairs * hd * heads);
+    printf("%-10s heads %lld/%lld hd %lld pos %7lld n %5lld: %9.3f ms, %6.1f TFLOP/s, "
+           "%5.2f TB/s if each pair is read, spread %.1f %%\n",
+           name, (long long)heads, (long long)kv_heads, (long long)hd, (long long)pos, (long long)n,
+           seconds * 1e3, flop / seconds / 1e12, bytes / seconds / 1e12, spread * 100);
+    free_rows(&a.keys.raw), free_rows(&a.keys.far);
+    cca_matrix_free(gpu, &a.q), cca_matrix_free(gpu, &a.out);
+}
+
+/* ---- products ------------------------------------------------------------------------ */
+
+/* Several copies of the weights, taken in turn, so that none stays in the cache. */
+enum { COPIES = 6 };
+
+typedef struct product {
+    cca_matrix x, out, w[COPIES];
+    int64_t n;
+} product;
+
+static void run_product(const void *context) {
+    const product *p = context;
+    static int turn;
+    cca_matrix out = p->out;
+    cca_product one = {&out, &p->w[turn++ % COPIES], NULL, false};
+    cca_matmul(gpu, &one, 1, &p->x, p->n);
+}
+
+static void time_product(cca_dtype type, int64_t rows, int64_t cols, int64_t n) {
+    product p = {.n = n};
+    size_t bytes = 0;
+    p.x = random_matrix(CCA_F32, n, cols);
+    p.out = random_matrix(CCA_F32, n, rows);
+    for (int i = 0; i < COPIES; i++) p.w[i] = random_matrix(type, rows, cols);
+    cca_matrix_bytes(&bytes, type, rows, cols);
+    double spread, seconds = measure(run_product, &p, n == 1 ? 60 : 1, &spread);
+    printf("product %-5s (%lld, %lld) x %lld: %9.4f ms, %6.1f TFLOP/s, weights %5.2f TB/s, "
+           "spread %.1f %%\n",
+           cca_dtype_name(type), (long long)rows, (long long)cols, (long long)n, seconds * 1e3,
+           2.0 * (double)(rows * cols * n) / seconds / 1e12, (double)bytes / seconds / 1e12,
+           spread * 100);
+    cca_matrix_free(gpu, &p.x), cca_matrix_free(gpu, &p.out);
+    for (int i = 0; i < COPIES; i++) cca_matrix_free(gpu, &p.w[i]);
+}
+
+int main(void) {
+    cca_error err;
+    if (cca_backend_cuda(&gpu, 0, &(cca_backend_options){0}, &err) != CCA_OK) {
+        printf("%s\n", err.text);
+        return 1;
+    }
+    static const cca_dtype types[] = {CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+    for (int t = 0; t < 3; t++) {
+        time_product(types[t], 4096, 4096, 1);
+        time_product(types[t], 22016, 4096, 1);
+        time_product(types[t], 4096, 11008, 1);
+        time_product(types[t], 11008, 4096, 8192);
+    }
+    for (int full = 0; full < 2; full++) {
+        const char *name = full ? "full" : "CCA";
+        time_attention(name, full, 32, 32, 128, 24576, 8192);
+        time_attention(name, full, 32, 32, 128, 122880, 8192);
+        time_attention(name, full, 32, 8, 128, 122880, 8192);
+        time_attention(name, full, 32, 32, 64, 122880, 8192);
+        time_attention(name, full, 32, 32, 128, 131071, 1);
+        time_attention(name, full, 32, 8, 128, 131071, 1);
+    }
+    cca_backend_close(gpu);
+    return 0;
+}
