@@ -56,7 +56,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu cuda-check demo test asan lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
+.PHONY: all cpu cuda-check demo test asan valgrind valgrind-tests lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
 all: $(BIN)
 
 cpu:
@@ -149,6 +149,14 @@ asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan/cca OPT='-O1 -g' \
 	    EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' test
 
+# The unit tests under valgrind; -O1, since it has no AVX-512 and is slow enough.
+VALGRIND := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,possible
+valgrind:
+	$(MAKE) BUILD=build/valgrind OPT='-O1 -g' valgrind-tests
+
+valgrind-tests: $(TEST_X)
+	@for x in $(TEST_X); do echo $$x; $(VALGRIND) $$x >$(BUILD)/log 2>&1 || { cat $(BUILD)/log; exit 1; }; done
+
 # One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh.
 FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g'
@@ -219,6 +227,7 @@ help:
 	@echo 'make install     program, libraries, headers, man page; PREFIX=/usr/local, DESTDIR'
 	@echo 'make uninstall   remove those'
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
+	@echo 'make valgrind    the unit tests under valgrind'
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make format      clang-format all sources'

@@ -35,14 +35,12 @@ static void open_temp(output *out, const char *path) {
     if (!out->path || asprintf(&out->temp, "%s.XXXXXX", out->path) < 0) {
         out->temp = NULL;
         fail_output(out, CCA_NO_MEMORY, "no memory");
-        return;
-    }
-    out->fd = mkstemp(out->temp);
-    if (out->fd >= 0) {
+    } else if ((out->fd = mkstemp(out->temp)) >= 0) {
         usual_permissions(out->fd);
         return;
+    } else {
+        write_failed(out);
     }
-    write_failed(out);
     free(out->temp);
     free(out->path);
     out->temp = out->path = NULL;

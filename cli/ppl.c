@@ -341,7 +341,10 @@ static cca_status open_outputs(ppl_run *r, cca_error *err) {
 /* Keeps the files where all went well; status is what the run has come to. */
 static cca_status close_outputs(ppl_run *r, cca_status status, cca_error *err) {
     output *all[] = {&r->nll_out, &r->logits_out, &r->out};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    enum { N_OUTPUTS = sizeof all / sizeof *all };
+    for (size_t i = 0; !status && i < N_OUTPUTS; i++) /* no file is kept unless all are whole */
+        if (all[i]->name) status = output_flush(all[i], err);
+    for (size_t i = 0; i < N_OUTPUTS; i++) {
         cca_error late;
         if (!all[i]->name) continue; /* never opened */
         cca_status closed = output_close(all[i], !status, &late);

@@ -38,6 +38,7 @@ END
 
 # The models to run with: made once, nothing fails.
 pieces=640
+seq 1 40 >"$work/ids"
 model=$work/model.gguf
 CCA=${CCA:-./cca}
 "$CCA" export --random "32,2,4,2,64,$pieces" --seed 1 -q --tokenizer "$work/tokenizer.model" \
@@ -47,6 +48,9 @@ CCA=${CCA:-./cca}
 
 bad=0
 try() {
+    "$sweep" "$work/out" 0 "$@" || bad=1
+}
+try_failure() { # exit status, command
     "$sweep" "$work/out" "$@" || bad=1
 }
 
@@ -70,6 +74,26 @@ try ask -m "$model" -f "$work/text.gz" 'Who?' 'When?' --chat-template plain -n 2
 try ask -m "$model" -f "$work/text" 'Who?' --chat-template llama2 -sys Brief. -n 2 -t 2 --json -q
 try export "$model" --type q4_0 -t 1 -o "$work/out/m.gguf" -q
 try ppl -m "$model" -f "$work/text" -t 1 -q
-try ppl -m "$model" -f "$work/text" --mode stride -c 16 -t 2 --json --nll-out "$work/nll" -o "$work/out/report" -q
+try ppl -m "$model" -f "$work/text" --mode stride -c 16 -t 2 --json --nll-out "$work/out/nll" \
+    -o "$work/out/report" -q
+try ppl -m "$model" --ids "$work/ids" --mode llama.cpp -c 16 -t 1 --logits-out "$work/out/logits" -q
+try generate -m "$model" -f "$work/text" -f "$work/text.gz" --chat-template plain -sys Brief. -n 2 -c 48 -t 1 \
+    --truncate middle --jsonl
+try generate -m "$model" -e -p 'a\nb' --stop '\n' --attn sinks:2 -g 4 -w 8 -ctk f16 -n 2 --temp 0 -t 2
+try generate -m "$model" -p hello --dry-run
+try ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain -g 4 -w 8 -n 2 -t 1 --jsonl --stop x
+try tokenize -m "$model" --decode -p '1 2 3' --json
+try tokenize -m "$model" -p 'A text.' --count -o "$work/out/n"
+try export tests/golden/kquants/tiny.gguf -t 1 --chat-template plain -o "$work/out/m.gguf" -q
+try export --random 32,1,2,2,32,300 -t 1 --tokenizer $seeds/vocab/llama2c -g 4 -w 8 -o "$work/out/m.gguf" -q
+try export tests/golden/models/hf-llama-shards-bf16 -t 2 -o "$work/out/m.gguf" -q
+try export tests/golden/models/hf-text-qwen2 -t 1 -o "$work/out/m.gguf"
+try_failure 2 generate -m "$model" -p hello -n 2 --no-such-option
+try_failure 7 export "$model" -q -o "$work/none/m.gguf"
+try_failure 3 info "$work/text"
+try_failure 4 generate -m "$model" -f "$work/text" -c 4
 try help generate
+try help
+try version
+try -h
 exit $bad

@@ -1,9 +1,10 @@
 /* Runs a command of cca again and again; in run k its k-th allocation fails:
  *
- *     sweep FOLDER generate -m model.gguf -p hello
+ *     sweep FOLDER 0 generate -m model.gguf -p hello
  *
- * Each run must either succeed (the allocation was not needed), or exit with 5 (no memory), say
- * so, and leave no file in FOLDER, which is emptied. A leak or an invalid access is found by
+ * The number is the exit status of the undisturbed run. Each run must either end as that does (the
+ * allocation was not needed), or exit with 5 (no memory), say so, and leave no file in FOLDER,
+ * which is emptied. A leak or an invalid access is found by
  * AddressSanitizer, with which this program is built. The linker leads the allocations of our own
  * code here (--wrap); those of libraries are theirs. */
 #include "base.h"
@@ -157,7 +158,7 @@ static bool said_something(const char *log) {
 
 int main(int argc, char **argv) {
     char log[] = "/tmp/cca_sweep_XXXXXX";
-    if (argc < 3) return 2;
+    if (argc < 4) return 2;
     int fd = mkstemp(log);
     void *shared = __real_mmap(NULL, sizeof *n_allocations, PROT_READ | PROT_WRITE,
                                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -165,25 +166,26 @@ int main(int argc, char **argv) {
     close(fd);
     n_allocations = shared;
     const char *folder = argv[1];
-    argv[1] = argv[0];
+    int usual = (int)strtol(argv[2], NULL, 10);
+    argv[2] = argv[0];
     long k = 0, survived = 0;
     for (bool reached = true; reached; k++) {
-        int status = run(k, argc - 1, argv + 1, log);
+        int status = run(k, argc - 2, argv + 2, log);
         int files = empty(folder);
         reached = k == 0 || atomic_load(n_allocations) >= k;
         if (k == 0 || !reached) {
-            if (status != 0) complain(k, "the undisturbed run fails", status, log);
+            if (status != usual) complain(k, "the undisturbed run ends otherwise", status, log);
         } else if (status == CCA_NO_MEMORY) {
             if (!said_something(log)) complain(k, "no message", status, log);
             if (files != 0) complain(k, "files were left", status, log);
-        } else if (status == 0) {
+        } else if (status == usual) {
             survived++;
         } else {
-            complain(k, "neither success nor \"no memory\"", status, log);
+            complain(k, "neither the usual end nor \"no memory\"", status, log);
         }
     }
     unlink(log);
-    printf("%s: %ld allocations, %ld not needed, %ld failures\n", argv[2], k - 2, survived,
+    printf("%s: %ld allocations, %ld not needed, %ld failures\n", argv[3], k - 2, survived,
            failures);
     return failures > 0;
 }
