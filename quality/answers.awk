@@ -1,0 +1,37 @@
+# Compares answers with the facts of a document.
+#
+#     awk -f answers.awk doc.tsv answers.jsonl
+#
+# doc.tsv is document.awk's, answers.jsonl what `cca ask --jsonl` wrote about its questions. Prints a
+# line with the tokens that the first question prefilled, the document's, and the seconds that took;
+# then a line a fact: depth, 1 if the answer is right to the letter and else 0, answer, what was given.
+
+function field(name,    text) {
+    if (!match($0, "\"" name "\": ")) return ""
+    text = substr($0, RSTART + RLENGTH)
+    sub(/[,}].*/, "", text)
+    return text
+}
+
+# The text of a record; "stop_reason" stands behind it.
+function answer(    text) {
+    text = $0
+    sub(/.*", "text": "/, "", text)
+    sub(/", "stop_reason": .*/, "", text)
+    gsub(/\\"/, "\"", text)
+    gsub(/\t|\\[nt]/, " ", text)
+    gsub(/^ +| +$/, "", text)
+    return text
+}
+
+NR == FNR {
+    split($0, part, "\t")
+    depth[NR] = part[1]
+    right[NR] = part[4]
+    next
+}
+/"event": "answer"/ {
+    given = answer()
+    if (++n == 1) print field("prefilled") "\t" field("prefill_s")
+    printf "%d\t%d\t%s\t%s\n", depth[n], given == right[n], right[n], given
+}
