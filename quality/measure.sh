@@ -54,7 +54,7 @@ facts() { # number, facts a depth
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl -- \
             >"$scratch/answers"
-    awk -f "$here/answers.awk" "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
+    awk -v where="$(nproc)/${THREADS:-0}" -f "$here/answers.awk" "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
 }
 
 case $test in

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Prints the measurements of a level, a line of measure.sh's arguments each, the most telling first.
 #
-#     quality/plan.sh quick|full MODEL [LABEL=FILE:ATTENTION …]
+#     quality/plan.sh quick|full MODEL [LABEL[/AGAINST]=FILE:ATTENTION …]
 #
 # `quick` is what `make quality` measures, `full` what is beyond it. Further models are measured with
-# the attention that is theirs; OUT/models keeps what LABEL and `main` mean, for tables.sh.
+# the attention that is theirs, and compared with the label AGAINST [main]. OUT/models keeps what the
+# labels mean, for tables.sh.
 set -euo pipefail
 export LC_ALL=C
 level=$1 main=$2
@@ -42,6 +43,7 @@ quick() {
     done
     for a in cca full mean max window sinks:4; do ppl "$main" $a 8192 4; done
     facts "$main" cca 32768 known 1 4 5
+    facts "$main" full 32768 known 1 1 5
     ppl "$main" cca 32768 2
     facts "$main" cca 2048 new 1 10 1
     facts "$main" cca 8192 new 1 10 1
@@ -81,15 +83,17 @@ other() { # model, attention
     esac
 }
 
-printf 'main\t%s\tcca\n' "$(fingerprint "$main")" >"$OUT/models"
+printf 'main\t%s\tcca\tmain\n' "$(fingerprint "$main")" >"$OUT/models"
 $level
 for arg; do
     label=${arg%%=*} file=${arg#*=}
+    against=main
+    [ "$label" != "${label#*/}" ] && against=${label#*/} label=${label%%/*}
     attention=${file##*:} file=${file%:*}
     if [ ! -f "$file" ]; then
         echo "$label: $file is not there; the tables leave it out" >&2
         continue
     fi
-    printf '%s\t%s\t%s\n' "$label" "$(fingerprint "$file")" "$attention" >>"$OUT/models"
+    printf '%s\t%s\t%s\t%s\n' "$label" "$(fingerprint "$file")" "$attention" "$against" >>"$OUT/models"
     other "$file" "$attention"
 done

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Prints the tables of docs/QUALITY.md from what was measured, and draws the heat map.
+#
+#     quality/tables.sh MODEL [docs/facts.svg]
+#
+# Environment: OUT [build/quality], CCA [./cca].
+set -euo pipefail
+export LC_ALL=C
+here=$(dirname "$0")
+OUT=${OUT:-build/quality} CCA=${CCA:-./cca}
+model=$1
+[ -f "$OUT/models" ] || { echo "Nothing is measured yet."; exit 0; }
+
+# All measurements of the models in OUT/models, in the columns that tables.awk tells.
+collect() {
+    local label fingerprint attention against setting g s
+    while IFS=$'\t' read -r label fingerprint attention against; do
+        printf '%s\t%s\tmodel\t\t\t%s\t%s\n' "$label" "$attention" "$fingerprint" "$against"
+        [ -d "$OUT/$fingerprint" ] || continue
+        (cd "$OUT/$fingerprint" && find . -type f ! -name '*.part*' | sort -V | xargs -r awk -v label="$label" '
+            FNR == 1 { split(FILENAME, part, "/"); split(part[3], test, "-") }
+            { kind = test[1] == "facts" && FNR == 1 ? "speed" : test[1] }
+            { print label "\t" part[2] "\t" kind "\t" test[2] "\t" part[4] "\t" $0 }')
+    done <"$OUT/models"
+    for setting in 2:256 4:256 8:256 16:256 32:256 64:256 16:64 16:128 16:512 16:1024 full; do
+        IFS=: read -r g s <<<"$setting"
+        if [ "$setting" = full ]; then set -- --attn full; else set -- -g "$g" -w "$s"; fi
+        printf 'main\t%s\tcache\t131072\t\t' "$setting"
+        "$CCA" generate -m "$model" "$@" -c 131072 -p x --dry-run --json |
+            sed 's/.*"cores": \([0-9]*\), "window": \([0-9]*\).*/\1 \2/' | awk '{ print $1 + $2 }'
+    done
+}
+
+collect >"$OUT/measurements"
+table() { # name, heading
+    printf '<!-- %s -->\n### %s\n\n' "$1${3:+ $3}" "$2"
+    awk -v table="$1" -v length_="${3:-0}" -f "$here/tables.awk" "$OUT/measurements"
+    printf '<!-- end -->\n\n'
+}
+table lengths 'Perplexity by length'
+for l in 8192 32768 131072; do
+    grep -q "ppl	$l	" "$OUT/measurements" && table bands "By position, $l tokens" $l
+done
+table facts 'Planted facts'
+table ablation 'Group size and window'
+[ "$(wc -l <"$OUT/models")" -gt 1 ] && table models 'Other models'
+if [ $# -gt 1 ]; then
+    awk -v table=depths -f "$here/tables.awk" "$OUT/measurements" | awk -f "$here/heatmap.awk" >"$2.part"
+    mv "$2.part" "$2"
+fi
