@@ -22,7 +22,7 @@ function value(slot) {
     if (slot == "year") return 1500 + below(500)
     if (slot == "number") return 13 + below(980)
     if (slot == "price") return 20 + below(900) " pounds"
-    if (slot == "person") return pick("first") " " pick("last")
+    if (slot == "person" || slot == "other") return pick("first") " " pick("last")
     if (slot == "place") return "the " pick("adjective") " " pick("building")
     if (slot == "thing") return "the " pick("adjective") " " pick("object")
     return pick(slot)
@@ -31,7 +31,7 @@ function value(slot) {
 # What questions ask with occurs in one fact of a document only.
 function fresh_value(slot,    text) {
     do text = value(slot)
-    while (slot ~ /^(code|person|place|thing|word)$/ && text in taken)
+    while (slot ~ /^(code|person|other|place|thing|word)$/ && text in taken)
     taken[text]
     return text
 }

@@ -9,7 +9,8 @@
 # of LENGTH tokens with PER facts at each depth. The result is OUT/FINGERPRINT/ATTENTION/…, with the
 # columns that bands.awk and answers.awk tell; where it is there already nothing is done.
 #
-# Environment: OUT [build/quality], CCA [./cca], THREADS [0: all], BOOKS_DIR [OUT/books].
+# Environment: OUT [build/quality], CCA [./cca], THREADS [0: all], DEVICE [cpu],
+# BOOKS_DIR [OUT/books].
 set -euo pipefail
 export LC_ALL=C
 here=$(dirname "$0")
@@ -24,7 +25,7 @@ result=$OUT/$fingerprint/$attention/$test-$length/$what
 mkdir -p "$(dirname "$result")"
 
 IFS=: read -r kind g s <<<"$attention"
-run=(-m "$model" -t "${THREADS:-0}" -q)
+run=(-m "$model" -t "${THREADS:-0}" --device "${DEVICE:-cpu}" -q)
 case $kind in
 cca) run+=(${g:+-g "$g"} ${s:+-w "$s"}) ;;
 *) run+=(--attn "$attention") ;;
