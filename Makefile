@@ -121,7 +121,7 @@ D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca
 D_MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 D_GGUF := $(DESTDIR)$(PREFIX)/share/cca
-MODELS := $(wildcard models/*.gguf)
+GGUF := $(wildcard models/*.gguf)
 
 lib: $(BUILD)/libcca.a $(BUILD)/$(SO)
 
@@ -137,12 +137,12 @@ install: $(BIN) lib
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(CUDA_LIBS)|' \
 	    cca.pc.in >$(D_LIB)/pkgconfig/cca.pc
-	$(if $(MODELS),install -d $(D_GGUF) && install -m 644 $(MODELS) $(D_GGUF))
+	$(if $(GGUF),install -d $(D_GGUF) && install -m 644 $(GGUF) $(D_GGUF))
 
 uninstall:
 	rm -f $(D_BIN)/cca $(D_MAN)/cca.1 $(D_LIB)/pkgconfig/cca.pc $(D_LIB)/libcca.a \
 	    $(D_LIB)/libcca.so $(D_LIB)/$(SO) $(D_LIB)/libcca.so.$(VERSION) \
-	    $(HEADERS:%=$(D_INC)/%) $(MODELS:models/%=$(D_GGUF)/%)
+	    $(HEADERS:%=$(D_INC)/%) $(GGUF:models/%=$(D_GGUF)/%)
 	-rmdir --ignore-fail-on-non-empty $(wildcard $(D_INC) $(D_GGUF))
 
 asan:
@@ -203,15 +203,24 @@ lint:
 deps:
 	@tests/deps.sh
 
-# The model that ships continues a line, then finds a fact in these pages, 12,000 tokens long.
-FACT := The code of the old lighthouse is 48213.
+# The model that ships continues a line, then finds the one line of 37,000 tokens of Milton that is
+# not his; examples/README.md tells more.
 demo:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory $(BIN)
 	./$(BIN) generate -p 'It was a dark night, and the captain' -n 48 -s 1
 	@echo
-	./$(BIN) ask --chat-template plain -f docs/CLI.md -e -p '\n$(FACT)\n\n' -f docs/MODEL.md \
-	    -f README.md 'What is the code of the old lighthouse?'
+	./$(BIN) ask --chat-template plain -f examples/paradise-lost.txt \
+	    'What is the secret code of the old lighthouse?'
+
+# The tables of docs/QUALITY.md from held-out books; see quality/run.sh. MODELS names further model
+# files, each as LABEL[/AGAINST]=FILE:ATTENTION.
+QUALITY_MODEL ?= $(firstword $(GGUF))
+MODELS        ?=
+quality quality-full: $(BIN)
+	quality/run.sh quick $(QUALITY_MODEL) $(MODELS)
+	$(if $(filter quality-full,$@),quality/run.sh full $(QUALITY_MODEL) $(MODELS))
+	quality/tables.sh $(QUALITY_MODEL) build/quality/facts.svg
 
 clean:
 	rm -rf build cca
@@ -223,6 +232,8 @@ help:
 	@echo 'make demo        install, build, continue a line, find a fact in a long text'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
+	@echo 'make quality     perplexity and planted facts on held-out books, half an hour'
+	@echo 'make quality-full  the same up to 131,072 tokens with full attention, hours'
 	@echo 'make lib         libcca.a and libcca.so alone'
 	@echo 'make install     program, libraries, headers, man page; PREFIX=/usr/local, DESTDIR'
 	@echo 'make uninstall   remove those'

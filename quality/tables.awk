@@ -116,7 +116,7 @@ function length_cell(run_, other, length_) {
 
 function row(name, cells, n,    i, text) {
     text = "| " name " |"
-    for (i = 1; i <= n; i++) text = text " " (cells[i] == "" ? " " : cells[i] " ") "|"
+    for (i = 1; i <= n; i++) text = text (cells[i] == "" ? "" : " " cells[i]) " |"
     print text
 }
 

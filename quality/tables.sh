@@ -3,6 +3,7 @@
 #
 #     quality/tables.sh MODEL [docs/facts.svg]
 #
+# Each stands between <!-- its name --> and <!-- end -->, where fill.awk puts it into the document.
 # Environment: OUT [build/quality], CCA [./cca].
 set -euo pipefail
 export LC_ALL=C
@@ -33,9 +34,9 @@ collect() {
 
 collect >"$OUT/measurements"
 table() { # name, heading
-    printf '<!-- %s -->\n### %s\n\n' "$1${3:+ $3}" "$2"
+    printf '<!-- %s -->\n\n**%s**\n\n' "$1${3:+ $3}" "$2"
     awk -v table="$1" -v length_="${3:-0}" -f "$here/tables.awk" "$OUT/measurements"
-    printf '<!-- end -->\n\n'
+    printf '\n<!-- end -->\n'
 }
 table lengths 'Perplexity by length'
 for l in 8192 32768 131072; do
