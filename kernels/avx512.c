@@ -27,21 +27,25 @@ static void bf16_x_convert(void *out, const float *x, int64_t n) {
     if (n % 2 != 0) to[n] = 0;
 }
 
+INLINE __mmask32 first_of(int64_t n) {
+    return n >= 32 ? ~0u : (1u << n) - 1;
+}
+
 /* Words are moved as if they were floats: the panel is that of f32 with half as many columns. */
 static void bf16_pack(float *panel, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    float rows[WIDTH][PACK_DEPTH];
     int64_t n_words = (n + 1) / 2;
-    for (int64_t r = 0; r < n_w; r += WIDTH) {
-        float *to = panel + r / PAIR * PAIR * n_words + r % PAIR;
-        for (int64_t k = 0, some; k < n_words; k += some) {
-            some = cca_min(PACK_DEPTH, n_words - k);
-            size_t bytes = (size_t)(cca_min(n, 2 * (k + some)) - 2 * k) * sizeof(uint16_t);
-            for (int64_t i = 0; i < WIDTH; i++) {
-                const char *from = w + (size_t)cca_min(r + i, n_w - 1) * w_stride;
-                rows[i][some - 1] = 0;
-                memcpy(rows[i], from + (size_t)k * sizeof(uint32_t), bytes);
+    for (int64_t row = 0; row < n_w; row += WIDTH) {
+        float *to = panel + row / PAIR * PAIR * n_words + row % PAIR;
+        for (int64_t k = 0; k < n_words; k += WIDTH) {
+            vec v[WIDTH];
+            __mmask32 mask = first_of(n - 2 * k);
+#pragma GCC unroll 16
+            for (int r = 0; r < WIDTH; r++) {
+                const char *from = w + (size_t)cca_min(row + r, n_w - 1) * w_stride;
+                v[r] = (vec)_mm512_maskz_loadu_epi16(mask, from + (size_t)k * sizeof(float));
             }
-            pack_columns(to + k * PAIR, rows, some);
+            transpose(v);
+            for (int r = 0; r < cca_min(WIDTH, n_words - k); r++) store(to + (k + r) * PAIR, v[r]);
         }
     }
 }
@@ -97,8 +101,7 @@ static void bf16_multiply(float *out, int64_t ld_out, const char *x, size_t x_st
 }
 
 INLINE __m512bh bf16_load(const void *p, int64_t n) {
-    __mmask32 mask = n >= 32 ? ~0u : (1u << n) - 1;
-    return (__m512bh)_mm512_maskz_loadu_epi16(mask, p);
+    return (__m512bh)_mm512_maskz_loadu_epi16(first_of(n), p);
 }
 
 static void bf16_dot(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,

@@ -37,10 +37,6 @@ static bool bf16_attends(const cca_rows *rows) {
 /* Lower than any score, yet finite: what is masked is -inf below it. */
 static const float NO_SCORE = -1e30f;
 
-INLINE __mmask32 first_of(int64_t n) {
-    return n >= 32 ? ~0u : (1u << n) - 1;
-}
-
 static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head, int64_t n_heads,
                        int64_t row, int64_t n, float *scratch) {
     int64_t hd = args->keys->raw.head_dim, width = (hd + 31) / 32 * 32;
@@ -88,6 +84,7 @@ static const uint16_t *bf16_rows(const bf16_attend *t, int64_t *stride, cca_dtyp
     return t->rows;
 }
 
+/* Here and for values: what is read is followed by prefetching the same place of the next tile. */
 static void bf16_pack_keys(const bf16_attend *t, const uint16_t *rows, int64_t stride,
                            int64_t n_k) {
     for (int64_t key = 0; key < n_k; key += WIDTH) {
@@ -98,6 +95,7 @@ static void bf16_pack_keys(const bf16_attend *t, const uint16_t *rows, int64_t s
             for (int r = 0; r < WIDTH; r++) {
                 const uint16_t *from = rows + cca_min(key + r, n_k - 1) * stride + d;
                 v[r] = (vec)_mm512_maskz_loadu_epi16(mask, from);
+                _mm_prefetch((const char *)(from + CCA_TILE_K * stride), _MM_HINT_T0);
             }
             transpose(v);
             float *to = t->k + d / 2 * CCA_TILE_K + key;
@@ -121,6 +119,8 @@ static void bf16_pack_values(const bf16_attend *t, const uint16_t *rows, int64_t
             __mmask32 mask = first_of(t->head_dim - d), both = key + 1 < n_k ? mask : 0;
             __m512i a = _mm512_maskz_loadu_epi16(mask, from + d);
             __m512i b = _mm512_maskz_loadu_epi16(both, from + stride + d);
+            _mm_prefetch((const char *)(from + CCA_TILE_K * stride + d), _MM_HINT_T0);
+            _mm_prefetch((const char *)(from + (CCA_TILE_K + 1) * stride + d), _MM_HINT_T0);
             _mm512_storeu_si512(to + d, _mm512_permutex2var_epi16(a, low, b));
             _mm512_storeu_si512(to + d + WIDTH, _mm512_permutex2var_epi16(a, high, b));
         }
