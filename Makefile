@@ -98,6 +98,9 @@ $(BUILD)/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
+# wgmma exists in sm_90a code only.
+$(BUILD)/%_sm90.o: GENCODE := arch=compute_90a,code=sm_90a
+
 $(BUILD)/%.o: %.cu Makefile
 	@mkdir -p $(@D)
 	$(NVCC) $(NVFLAGS) $(GENCODE:%=-gencode %) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<

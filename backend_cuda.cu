@@ -62,11 +62,16 @@ void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     return buffer->data;
 }
 
-static void cuda_upload(cca_backend *base, void *out, const void *host, size_t bytes) {
-    cuda_backend *b = cuda_of(base);
+/* From pageable memory the runtime has taken a copy when it returns. */
+void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes) {
     if (!enter(b)) return;
     cuda_check(b, cudaMemcpyAsync(out, host, bytes, cudaMemcpyHostToDevice, b->stream), "upload");
-    /* The caller may change or free its memory at once. */
+}
+
+/* Host memory that is mapped from a file or pinned may be read later: waits. */
+static void cuda_upload(cca_backend *base, void *out, const void *host, size_t bytes) {
+    cuda_backend *b = cuda_of(base);
+    cuda_push(b, out, host, bytes);
     cuda_check(b, cudaStreamSynchronize(b->stream), "upload");
 }
 
@@ -99,6 +104,7 @@ static void cuda_destroy(cca_backend *base) {
     cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->partial, &b->count};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cuda_blas_free(b->blas);
+    free(b->freq_host);
     if (b->stream) cudaStreamDestroy(b->stream);
     free(b);
 }
@@ -182,16 +188,19 @@ static cca_status find_device(int device, cca_error *err) {
 }
 
 static void open_device(cuda_backend *b) {
-    int major = 0;
+    int major = 0, minor = 0;
     if (!enter(b)) return;
     cuda_check(b, cudaDeviceGetAttribute(&b->n_sm, cudaDevAttrMultiProcessorCount, b->device),
                "device");
     cuda_check(b, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, b->device),
                "device");
+    cuda_check(b, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, b->device),
+               "device");
+    b->capability = major * 10 + minor;
     if (b->base.status == CCA_OK && major < 8) {
         cca_backend_fail(&b->base, CCA_RUNTIME,
-                         "cuda:%d: compute capability %d.x; at least 8.0 is needed", b->device,
-                         major);
+                         "cuda:%d: compute capability %d.%d; at least 8.0 is needed", b->device,
+                         major, minor);
     }
     cuda_check(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "stream");
     if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);

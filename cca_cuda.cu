@@ -73,6 +73,7 @@ static __device__ void put_core(const cca_rows &far, int64_t start, float *const
 template <int PARTS>
 static __global__ void pool(cca_keys keys, const float *q, cca_pooling pooling, int64_t pos,
                             int64_t first, int64_t count) {
+    cuda_begin();
     int64_t warp = cuda_index() / CUDA_WARP, n_heads = keys.far.heads;
     if (warp >= count * n_heads) return;
     int64_t head = warp % n_heads, group = first + warp / n_heads;
@@ -151,6 +152,7 @@ static __device__ void attend_range(running<PARTS, 1> &r, const cca_rows &rows, 
 template <int PARTS>
 static __global__ void attend(float *out, cca_keys keys, const float *q, int64_t n_heads,
                               int64_t pos, int64_t n) {
+    cuda_begin();
     int64_t warp = cuda_index() / CUDA_WARP;
     if (warp >= n * n_heads) return;
     int64_t head = warp % n_heads, i = pos + warp / n_heads, hd = keys.raw.head_dim;
@@ -188,6 +190,7 @@ void cuda_attend(cca_backend *base, cca_matrix *out, const cca_keys *keys, const
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
     if (n <= FEW && cuda_attend_split(b, out, keys, q, pos, n)) return;
+    if (n > 0 && cuda_attend_sm90(b, out, keys, q, pos, n)) return;
     if (n > 0 && cuda_attend_mma(b, out, keys, q, pos, n)) return;
     cuda_attend_plain(b, out, keys, q, pos, n);
 }

@@ -6,7 +6,7 @@
  * far ones, with a running softmax (Milakov and Gimelshein, arXiv:1805.02867; Dao,
  * arXiv:2307.08691). Keys and values come through cp.async into two buffers each; rows are
  * swizzled in pieces of 16 bytes so that ldmatrix meets no bank conflicts. */
-#include "cuda.cuh"
+#include "cca_cuda_tile.cuh"
 
 enum {
     BM = 128, /* queries of a block */
@@ -17,12 +17,7 @@ enum {
     N_TILES = BN / 8,
 };
 
-struct mma_args {
-    cca_keys keys;
-    const float *q;
-    float *out;
-    int64_t n_heads, pos, n;
-};
+using plan = tile_plan<BM>;
 
 /* ---- instructions -------------------------------------------------------------------- */
 
@@ -77,24 +72,6 @@ static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4],
     }
 }
 
-template <bool is_bf16> static __device__ __forceinline__ uint32_t pack(float low, float high) {
-    uint32_t bits;
-    if (is_bf16) {
-        __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-        memcpy(&bits, &pair, sizeof bits);
-    } else {
-        __half2 pair = __floats2half2_rn(low, high);
-        memcpy(&bits, &pair, sizeof bits);
-    }
-    return bits;
-}
-
-static __device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* ---- tiles --------------------------------------------------------------------------- */
 
 /* Where piece (16 bytes) of a row of HD values lies in a swizzled tile. */
@@ -102,47 +79,12 @@ template <int HD> static __device__ __forceinline__ uint32_t piece_at(int row, i
     return (uint32_t)(row * HD * 2 + ((piece ^ (row & 7)) << 4));
 }
 
-/* What a block walks over, in shared memory, since its registers are all taken. Columns count from
- * the first raw key that the block sees, or from far row 0. Tiles within [free_begin, free_end)
- * need no mask. */
-struct block_plan {
-    int n_tiles[2], n_columns[2], free_begin[2], free_end[2]; /* raw, far */
-    int64_t first_row[2];                                     /* of all rows of all heads */
-    int begin[BM], end[BM], far[BM];                          /* what each query sees */
-};
-
-static __device__ void make_plan(block_plan *p, const mma_args &a, int64_t first, int64_t head) {
-    const cca_rule *rule = &a.keys.rule;
-    int64_t last = (first + BM < a.n ? first + BM : a.n) - 1;
-    cca_tile t = cca_rule_tile(rule, a.pos + first, a.pos + last);
-    for (int i = (int)threadIdx.x; i < BM; i += THREADS) {
-        int64_t pos = a.pos + (first + i < last ? first + i : last);
-        p->begin[i] = (int)(cca_rule_raw_begin(rule, pos) - t.raw_begin);
-        p->end[i] = (int)(pos + 1 - t.raw_begin);
-        p->far[i] = (int)cca_rule_far(rule, pos);
-    }
-    if (threadIdx.x != 0) return;
-    p->n_columns[0] = (int)(t.raw_end - t.raw_begin);
-    p->n_columns[1] = (int)t.far_end;
-    p->free_begin[0] = (int)(cca_rule_raw_begin(rule, t.last) - t.raw_begin);
-    p->free_begin[1] = 0;
-    p->free_end[0] = (int)(t.first + 1 - t.raw_begin);
-    p->free_end[1] = (int)cca_rule_far(rule, t.first);
-    for (int i = 0; i < 2; i++) {
-        const cca_rows &rows = i == 0 ? a.keys.raw : a.keys.far;
-        p->n_tiles[i] = (p->n_columns[i] + BN - 1) / BN;
-        if (p->n_tiles[i] == 0) continue;
-        int64_t row = i == 0 ? cca_rows_at(&rows, t.raw_begin) : 0;
-        p->first_row[i] = head / (a.n_heads / rows.heads) * rows.capacity + row;
-    }
-}
-
 /* Starts copying keys or values of tile t. The rows of a walk do not wrap. */
 template <int HD>
-static __device__ __forceinline__ void copy_tile(uint32_t to, const mma_args &a,
-                                                 const block_plan *p, int t, bool is_key) {
+static __device__ __forceinline__ void copy_tile(uint32_t to, const tile_args &a, const plan *p,
+                                                 int t, bool is_key) {
     enum { STEP = THREADS / (HD / 8) }; /* rows; a multiple of 8, as the swizzle wants */
-    int far = t >= p->n_tiles[0], column = (far ? t - p->n_tiles[0] : t) * BN;
+    int column, far = tile_column<BN>(p, t, &column);
     const cca_rows &rows = far ? a.keys.far : a.keys.raw;
     int left = p->n_columns[far] - column;
     int row = (int)threadIdx.x / (HD / 8), piece = (int)threadIdx.x % (HD / 8);
@@ -157,14 +99,14 @@ static __device__ __forceinline__ void copy_tile(uint32_t to, const mma_args &a,
 
 /* Queries of a block, rounded; those behind the last are the last one again. */
 template <int HD, bool is_bf16>
-static __device__ __forceinline__ void read_queries(char *to, const mma_args &a, int64_t first,
+static __device__ __forceinline__ void read_queries(char *to, const tile_args &a, int64_t first,
                                                     int64_t head) {
 #pragma unroll 4
     for (int i = 0; i < BM * HD / 4 / THREADS; i++) {
         int at = i * THREADS + (int)threadIdx.x, r = at / (HD / 4), part = at % (HD / 4);
         int64_t row = first + r < a.n ? first + r : a.n - 1;
         float4 v = *(const float4 *)(a.q + (row * a.n_heads + head) * HD + part * 4);
-        uint2 bits = make_uint2(pack<is_bf16>(v.x, v.y), pack<is_bf16>(v.z, v.w));
+        uint2 bits = make_uint2(tile_pack<is_bf16>(v.x, v.y), tile_pack<is_bf16>(v.z, v.w));
         *(uint2 *)(to + piece_at<HD>(r, part / 2) + part % 2 * 8) = bits;
     }
 }
@@ -211,61 +153,33 @@ static __device__ __forceinline__ void score(float s[M_TILES][N_TILES][4], uint3
     }
 }
 
-/* Removes what a query does not see of the columns from column on. */
-static __device__ __forceinline__ void mask_scores(float s[M_TILES][N_TILES][4],
-                                                   const block_plan *p, int far, int column) {
+/* Removes what queries do not see of a tile. */
+static __device__ __forceinline__ void mask_scores(float s[M_TILES][N_TILES][4], const plan *p,
+                                                   int far, int column) {
     int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
-    column += lane % 4 * 2;
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
-            int begin = far ? 0 : p->begin[row], end = far ? p->far[row] : p->end[row];
-#pragma unroll
-            for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    int c = column + n * 8 + i;
-                    if (c < begin || c >= end) s[m][n][half * 2 + i] = -INFINITY;
-                }
-            }
+        for (int side = 0; side < 2; side++) {
+            int row = (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
+            tile_mask<N_TILES>(s[m], side, p, row, far, column);
         }
     }
 }
 
-/* Turns scores into weights and shrinks what was summed before. unit: scale · log2 e. */
+/* Turns scores into weights and shrinks what was summed before. */
 template <int HD>
-static __device__ __forceinline__ void weigh(walk<HD> &w, float s[M_TILES][N_TILES][4],
-                                             float unit) {
+static __device__ __forceinline__ void weigh(walk<HD> &w, float s[M_TILES][N_TILES][4]) {
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float now = w.largest[m][half];
-#pragma unroll
-            for (int n = 0; n < N_TILES; n++) {
-                now = fmaxf(now, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
-            }
-            now = fmaxf(now, __shfl_xor_sync(~0u, now, 1));
-            now = fmaxf(now, __shfl_xor_sync(~0u, now, 2));
-            /* A row that has seen no key yet keeps weights of 0, not of exp(-inf + inf). */
-            float base = now == -INFINITY ? 0 : now * unit;
-            float shrink = exp2_fast(w.largest[m][half] * unit - base), sum = 0;
-            w.largest[m][half] = now;
-#pragma unroll
-            for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-                for (int i = half * 2; i < half * 2 + 2; i++) {
-                    s[m][n][i] = exp2_fast(s[m][n][i] * unit - base);
-                    sum += s[m][n][i];
-                }
-            }
-            w.total[m][half] = w.total[m][half] * shrink + sum;
+        for (int side = 0; side < 2; side++) {
+            float shrink = tile_weigh<N_TILES>(s[m], side, tile_unit<HD>(), &w.largest[m][side],
+                                               &w.total[m][side]);
 #pragma unroll
             for (int d = 0; d < HD / 8; d++) {
-                w.out[m][d][half * 2] *= shrink;
-                w.out[m][d][half * 2 + 1] *= shrink;
+                w.out[m][d][side * 2] *= shrink;
+                w.out[m][d][side * 2 + 1] *= shrink;
             }
         }
     }
@@ -282,11 +196,7 @@ static __device__ __forceinline__ void add_values(walk<HD> &w, float s[M_TILES][
         uint32_t a[M_TILES][4];
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            const float *low = s[m][step * 2], *high = s[m][step * 2 + 1];
-            a[m][0] = pack<is_bf16>(low[0], low[1]);
-            a[m][1] = pack<is_bf16>(low[2], low[3]);
-            a[m][2] = pack<is_bf16>(high[0], high[1]);
-            a[m][3] = pack<is_bf16>(high[2], high[3]);
+            tile_operand<is_bf16>(a[m], s[m][step * 2], s[m][step * 2 + 1]);
         }
 #pragma unroll
         for (int d = 0; d < HD / 8; d += 2) {
@@ -302,65 +212,61 @@ static __device__ __forceinline__ void add_values(walk<HD> &w, float s[M_TILES][
 }
 
 template <int HD>
-static __device__ __forceinline__ void write_out(walk<HD> &w, const mma_args &a, int64_t first,
+static __device__ __forceinline__ void write_out(walk<HD> &w, const tile_args &a, int64_t first,
                                                  int64_t head) {
     int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float total = w.total[m][half];
-            total += __shfl_xor_sync(~0u, total, 1);
-            total += __shfl_xor_sync(~0u, total, 2);
-            int64_t row = first + (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
+        for (int side = 0; side < 2; side++) {
+            float total = tile_row_sum(w.total[m][side]);
+            int64_t row = first + (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
             if (row >= a.n) continue;
             float *out = a.out + (row * a.n_heads + head) * HD + lane % 4 * 2;
 #pragma unroll
             for (int d = 0; d < HD / 8; d++) {
                 *(float2 *)(out + d * 8) =
-                    make_float2(w.out[m][d][half * 2] / total, w.out[m][d][half * 2 + 1] / total);
+                    make_float2(w.out[m][d][side * 2] / total, w.out[m][d][side * 2 + 1] / total);
             }
         }
     }
 }
 
 template <int HD, bool is_bf16>
-static __global__ void __launch_bounds__(THREADS, 2) attend(const mma_args a) {
+static __global__ void __launch_bounds__(THREADS, 2) attend(const tile_args a) {
+    cuda_begin();
     extern __shared__ __align__(1024) char memory[];
     enum { TILE = BN * HD * 2 };
-    __shared__ block_plan plan;
+    __shared__ plan p;
     uint32_t q = shared_address(memory), k = q + BM * HD * 2, v = k + 2 * TILE;
     /* The last queries have most cores: they begin first. */
     int64_t first = (int64_t)(gridDim.x - 1 - blockIdx.x) * BM, head = blockIdx.y;
-    make_plan(&plan, a, first, head);
+    tile_make_plan<BN>(&p, a, first, head, (int)threadIdx.x, THREADS);
     __syncthreads();
-    copy_tile<HD>(k, a, &plan, 0, true);
+    copy_tile<HD>(k, a, &p, 0, true);
     copy_commit();
-    copy_tile<HD>(v, a, &plan, 0, false);
+    copy_tile<HD>(v, a, &p, 0, false);
     copy_commit();
     read_queries<HD, is_bf16>(memory, a, first, head);
     walk<HD> w;
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) w.largest[m][0] = w.largest[m][1] = -INFINITY;
-    const float unit = (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
-    int n_tiles = plan.n_tiles[0] + plan.n_tiles[1];
+    int n_tiles = p.n_tiles[0] + p.n_tiles[1];
 
     for (int t = 0; t < n_tiles; t++) {
         uint32_t here = (uint32_t)(t % 2 * TILE), there = TILE - here;
         float s[M_TILES][N_TILES][4] = {};
         copy_wait();
         __syncthreads();
-        if (t + 1 < n_tiles) copy_tile<HD>(k + there, a, &plan, t + 1, true);
+        if (t + 1 < n_tiles) copy_tile<HD>(k + there, a, &p, t + 1, true);
         copy_commit();
         score<HD, is_bf16>(s, q, k + here);
-        int far = t >= plan.n_tiles[0], column = (far ? t - plan.n_tiles[0] : t) * BN;
-        if (column < plan.free_begin[far] || column + BN > plan.free_end[far]) {
-            mask_scores(s, &plan, far, column);
-        }
-        weigh<HD>(w, s, unit);
+        int column, far = tile_column<BN>(&p, t, &column);
+        if (tile_masked<BN>(&p, far, column)) mask_scores(s, &p, far, column);
+        weigh<HD>(w, s);
         copy_wait();
         __syncthreads();
-        if (t + 1 < n_tiles) copy_tile<HD>(v + there, a, &plan, t + 1, false);
+        if (t + 1 < n_tiles) copy_tile<HD>(v + there, a, &p, t + 1, false);
         copy_commit();
         add_values<HD, is_bf16>(w, s, v + here);
     }
@@ -368,7 +274,7 @@ static __global__ void __launch_bounds__(THREADS, 2) attend(const mma_args a) {
 }
 
 /* A block's shared memory is more than a kernel gets unasked. */
-template <int HD, bool is_bf16> static void launch(cuda_backend *b, const mma_args &a) {
+template <int HD, bool is_bf16> static void launch(cuda_backend *b, const tile_args &a) {
     size_t shared = (size_t)(BM + 4 * BN) * HD * 2;
     cuda_check(b, cudaSetDevice(b->device), "attention");
     cuda_check(b,
@@ -381,19 +287,14 @@ template <int HD, bool is_bf16> static void launch(cuda_backend *b, const mma_ar
 
 bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                      int64_t pos, int64_t n) {
-    const cca_rows *raw = &keys->raw;
-    cca_dtype type = raw->k_type;
-    int64_t begin = cca_rule_raw_begin(&keys->rule, pos);
-    bool fits = type == raw->v_type && (type == CCA_BF16 || type == CCA_F16) &&
-                (raw->head_dim == 64 || raw->head_dim == 128) && begin >= raw->base &&
-                cca_rows_run(raw, begin) >= pos + n - begin;
-    if (!fits) return false;
-    mma_args a = {*keys, (const float *)q->data, (float *)out->data, q->cols / raw->head_dim, pos,
-                  n};
-    if (raw->head_dim == 64) {
-        type == CCA_BF16 ? launch<64, true>(b, a) : launch<64, false>(b, a);
+    if (!tile_suits(keys, pos, n)) return false;
+    int64_t hd = keys->raw.head_dim;
+    bool is_bf16 = keys->raw.k_type == CCA_BF16;
+    tile_args a = {*keys, (const float *)q->data, (float *)out->data, q->cols / hd, pos, n};
+    if (hd == 64) {
+        is_bf16 ? launch<64, true>(b, a) : launch<64, false>(b, a);
     } else {
-        type == CCA_BF16 ? launch<128, true>(b, a) : launch<128, false>(b, a);
+        is_bf16 ? launch<128, true>(b, a) : launch<128, false>(b, a);
     }
     return true;
 }

@@ -175,6 +175,7 @@ static __device__ bool is_last(unsigned *count) {
 /* Grid: splits, heads, queries. */
 template <int HD, bool is_bf16>
 static __global__ void __launch_bounds__(THREADS) attend(const split_args a) {
+    cuda_begin();
     enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
     int64_t head = blockIdx.y, pos = a.pos + blockIdx.z, row = blockIdx.z * a.n_heads + head;
     key_list l = list_keys(a, head, pos);

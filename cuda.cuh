@@ -1,6 +1,7 @@
 /* What the CUDA files share: the backend's struct, launches, values of each type on the device.
  *
  *     static __global__ void double_it(float *x, int64_t n) {
+ *         cuda_begin();
  *         int64_t i = cuda_index();
  *         if (i < n) x[i] *= 2;
  *     }
@@ -37,10 +38,12 @@ struct cuda_blas; /* cuda_blas.cu */
 
 struct cuda_backend {
     cca_backend base;
-    int device, n_sm;
+    int device, n_sm, capability; /* 90: compute capability 9.0 */
     cudaStream_t stream;
     cuda_blas *blas;
-    cuda_buffer ids, freq;      /* what comes from the host with a call */
+    cuda_buffer ids, freq; /* what comes from the host with a call */
+    double *freq_host;     /* what freq holds */
+    size_t freq_bytes;
     cuda_buffer x, w;           /* operands of a product in the form it wants */
     cuda_buffer partial, count; /* of attention that is split over keys */
 };
@@ -53,6 +56,9 @@ static inline cuda_backend *cuda_of(cca_backend *b) {
 bool cuda_check(cuda_backend *b, cudaError_t error, const char *what);
 /* Room for bytes in a buffer (its contents are lost); NULL after a failure. */
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes);
+
+/* Copies from host memory, which may change after the call. */
+void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes);
 
 /* ---- products (cuda_blas.cu, cuda_gemv.cu, cuda_rows.cu) ----------------------------------- */
 
@@ -96,8 +102,10 @@ void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cc
 /* Any shape and any types. */
 void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                        int64_t pos, int64_t n);
-/* These do nothing and say false where a shape does not suit them (cca_cuda_mma.cu, for many
- * queries; cca_cuda_split.cu, for few). */
+/* These do nothing and say false where a shape or the GPU does not suit them (cca_cuda_sm90.cu and
+ * cca_cuda_mma.cu, for many queries; cca_cuda_split.cu, for few). */
+bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                      int64_t pos, int64_t n);
 bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                      int64_t pos, int64_t n);
 bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
@@ -109,14 +117,25 @@ static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
     return (unsigned)((n + in_a_block - 1) / in_a_block);
 }
 
+/* On Hopper a kernel is put in place while the one before it still runs; it waits for that one's
+ * results in cuda_begin. */
 template <typename... Parameters, typename... Arguments>
 static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
                         int threads, size_t shared, Arguments... arguments) {
     if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     /* The runtime's current device is a thread's; a backend may change threads between calls. */
     if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
-    kernel<<<grid, threads, shared, b->stream>>>(static_cast<Parameters>(arguments)...);
-    cuda_check(b, cudaGetLastError(), what);
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = (unsigned)threads;
+    config.dynamicSmemBytes = shared;
+    config.stream = b->stream;
+    config.attrs = &early;
+    config.numAttrs = b->capability >= 90 ? 1 : 0;
+    cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
 }
 
 /* ---- on the device ------------------------------------------------------------------------- */
@@ -169,6 +188,15 @@ static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dty
     }
     default: return 0;
     }
+}
+
+/* Each kernel calls it first: lets the next kernel be put in place, and waits for what the one
+ * before has written. Only weights may be read earlier. */
+static __device__ __forceinline__ void cuda_begin() {
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+    cudaGridDependencySynchronize();
+#endif
 }
 
 static __device__ __forceinline__ int64_t cuda_index() {

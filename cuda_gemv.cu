@@ -150,14 +150,30 @@ static __device__ __forceinline__ void put_row(const gemv_product &p, int64_t y,
     *out = p.accumulate ? *out + sum : sum;
 }
 
+/* Brings the first 4 KB of each row near, while the kernel before this one still runs. */
+template <cca_dtype type>
+static __device__ __forceinline__ void prefetch_rows(const cuda_weights &w, const int64_t *rows) {
+    int64_t width = type == CCA_F32    ? w.cols * 4
+                    : type == CCA_Q8_0 ? w.cols
+                    : type == CCA_Q4_0 ? w.cols / 2
+                                       : w.cols * 2;
+    int64_t at = threadIdx.x % CUDA_WARP * 128;
+#pragma unroll
+    for (int r = 0; r < ROWS && at < width; r++) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)w.q + rows[r] * width + at));
+    }
+}
+
 template <cca_dtype type> static __global__ void __launch_bounds__(THREADS) gemv(gemv_args a) {
     int64_t row, rows[ROWS], y = blockIdx.y;
     const gemv_product &p = a.products[find_product(a, &row)];
     row += threadIdx.x / CUDA_WARP * ROWS;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) rows[r] = row + r < p.w.rows ? row + r : p.w.rows - 1;
+    prefetch_rows<type>(p.w, rows);
+    cuda_begin();
     if (row >= p.w.rows) return;
     float sums[ROWS] = {};
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) rows[r] = row + r < p.w.rows ? row + r : row;
     dot_rows<type>(sums, a, p.w, rows, y);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) sums[r] = cuda_warp_sum(sums[r]);
@@ -170,6 +186,7 @@ template <cca_dtype type> static __global__ void __launch_bounds__(THREADS) gemv
 
 /* Rows that are no multiple of 16 bytes: value by value, one warp a row. */
 static __global__ void __launch_bounds__(THREADS) gemv_any(gemv_args a) {
+    cuda_begin();
     int64_t row, y = blockIdx.y;
     const gemv_product &p = a.products[find_product(a, &row)];
     row += threadIdx.x / CUDA_WARP * ROWS;
@@ -185,6 +202,7 @@ static __global__ void __launch_bounds__(THREADS) gemv_any(gemv_args a) {
 
 /* One warp a block of 32 values. */
 static __global__ void quantise(int8_t *q, x_scale *d, const float *x, int64_t n_blocks) {
+    cuda_begin();
     int64_t block = cuda_index() / CUDA_WARP;
     if (block >= n_blocks) return;
     int64_t i = block * CCA_QUANT_BLOCK + threadIdx.x % CUDA_WARP;

@@ -2,12 +2,15 @@
  * memory, one thread a value or one warp a row. */
 #include "cuda.cuh"
 
+#include <stdlib.h>
+
 enum { THREADS = 256 };
 
 /* ---- conversions --------------------------------------------------------------------- */
 
 /* Threads take four values each where the number allows it. */
 static __global__ void to_bf16(__nv_bfloat16 *out, const float *x, int64_t n) {
+    cuda_begin();
     int64_t i = cuda_index() * 4;
     if (i + 4 <= n) {
         float4 v = *(const float4 *)(x + i);
@@ -24,18 +27,21 @@ void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n) {
 }
 
 static __global__ void weights_to_bf16(__nv_bfloat162 *out, cuda_weights w, int64_t n_pairs) {
+    cuda_begin();
     int64_t i = cuda_index();
     if (i >= n_pairs) return;
     out[i] = __floats2bfloat162_rn(cuda_weight_at(w, 2 * i), cuda_weight_at(w, 2 * i + 1));
 }
 
 static __global__ void last_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t i) {
+    cuda_begin();
     out[i] = __float2bfloat16_rn(cuda_weight_at(w, i));
 }
 
 /* 16 bytes of a block of Q4_0 or half a block of Q8_0 a thread. */
 template <bool is_q4>
 static __global__ void quants_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t n) {
+    cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
     uint4 bytes = ((const uint4 *)w.q)[i];
@@ -84,6 +90,7 @@ void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *m) {
 /* A thread moves two bytes: blocks of the file begin at even addresses only. */
 static __global__ void repack(uint16_t *q, uint16_t *scale, const uint16_t *file, int64_t n_blocks,
                               int pieces) {
+    cuda_begin();
     int64_t i = cuda_index(), block = i / pieces, piece = i % pieces;
     if (block >= n_blocks) return;
     const uint16_t *from = file + block * (pieces + 1);
@@ -104,6 +111,7 @@ void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix 
 /* ---- embedding, norm, gate ----------------------------------------------------------- */
 
 static __global__ void embed(float *out, cuda_weights table, const int32_t *ids) {
+    cuda_begin();
     int64_t from = ids[blockIdx.x] * table.cols, to = blockIdx.x * table.cols;
     for (int64_t k = threadIdx.x; k < table.cols; k += blockDim.x) {
         out[to + k] = cuda_weight_at(table, from + k);
@@ -116,42 +124,87 @@ void cuda_embed(cca_backend *base, cca_matrix *out, const cca_matrix *table, con
     size_t bytes = (size_t)n * sizeof *ids;
     int32_t *device_ids = (int32_t *)cuda_grow(b, &b->ids, bytes);
     if (!device_ids) return;
-    base->ops->upload(base, device_ids, ids, bytes);
+    cuda_push(b, device_ids, ids, bytes);
     cuda_launch(b, "embed", embed, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
                 cuda_weights_of(table), (const int32_t *)device_ids);
 }
 
-/* The sum of x over a block of THREADS threads, for all of them. */
+enum {
+    NORM_THREADS = 512,
+    NORM_KEPT = 4, /* pieces of four values that a thread keeps of a row: 8192 values in all */
+};
+
+/* The sum of x over a block of NORM_THREADS threads, for all of them. */
 static __device__ float block_sum(float x) {
-    __shared__ float sums[THREADS / CUDA_WARP];
+    __shared__ float sums[NORM_THREADS / CUDA_WARP];
     x = cuda_warp_sum(x);
     if (threadIdx.x % CUDA_WARP == 0) sums[threadIdx.x / CUDA_WARP] = x;
     __syncthreads();
     x = 0;
 #pragma unroll
-    for (int i = 0; i < THREADS / CUDA_WARP; i++) x += sums[i];
+    for (int i = 0; i < NORM_THREADS / CUDA_WARP; i++) x += sums[i];
     return x;
 }
 
+static __device__ float norm_scale(float sum, float eps, int64_t cols) {
+    return 1 / sqrtf(block_sum(sum) / (float)cols + eps);
+}
+
+/* One block a row. */
 static __global__ void rmsnorm(float *out, const float *x, const float *weight, float eps,
                                int64_t cols) {
+    cuda_begin();
     const float *row = x + blockIdx.x * cols;
     float sum = 0;
-    for (int64_t k = threadIdx.x; k < cols; k += THREADS) sum += row[k] * row[k];
-    float scale = 1 / sqrtf(block_sum(sum) / (float)cols + eps);
-    for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
+    for (int64_t k = threadIdx.x; k < cols; k += NORM_THREADS) sum += row[k] * row[k];
+    float scale = norm_scale(sum, eps, cols);
+    for (int64_t k = threadIdx.x; k < cols; k += NORM_THREADS) {
         out[blockIdx.x * cols + k] = row[k] * scale * weight[k];
     }
 }
 
-void cuda_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+/* The same for rows that fit the registers of a block, in pieces of 16 bytes. */
+static __global__ void __launch_bounds__(NORM_THREADS)
+    rmsnorm_kept(float4 *out, const float4 *x, const float4 *weight, float eps, int pieces) {
+    cuda_begin();
+    const float4 *row = x + (int64_t)blockIdx.x * pieces;
+    float4 kept[NORM_KEPT];
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < NORM_KEPT; i++) {
+        int at = i * NORM_THREADS + (int)threadIdx.x;
+        kept[i] = at < pieces ? row[at] : make_float4(0, 0, 0, 0);
+        sum += kept[i].x * kept[i].x + kept[i].y * kept[i].y + kept[i].z * kept[i].z +
+               kept[i].w * kept[i].w;
+    }
+    float scale = norm_scale(sum, eps, (int64_t)pieces * 4);
+#pragma unroll
+    for (int i = 0; i < NORM_KEPT; i++) {
+        int at = i * NORM_THREADS + (int)threadIdx.x;
+        if (at >= pieces) break;
+        float4 w = weight[at], v = kept[i];
+        out[(int64_t)blockIdx.x * pieces + at] =
+            make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+    }
+}
+
+void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                   const cca_matrix *weight, float eps, int64_t n) {
-    cuda_launch(cuda_of(b), "rmsnorm", rmsnorm, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
-                (const float *)x->data + x_row * x->cols, (const float *)weight->data, eps,
-                x->cols);
+    cuda_backend *b = cuda_of(base);
+    int64_t cols = x->cols;
+    const float *from = (const float *)x->data + x_row * cols;
+    if (cols % 4 == 0 && cols <= 4 * NORM_KEPT * NORM_THREADS) {
+        cuda_launch(b, "rmsnorm", rmsnorm_kept, cuda_blocks(n, 1), NORM_THREADS, 0,
+                    (float4 *)out->data, (const float4 *)from, (const float4 *)weight->data, eps,
+                    (int)(cols / 4));
+    } else {
+        cuda_launch(b, "rmsnorm", rmsnorm, cuda_blocks(n, 1), NORM_THREADS, 0, (float *)out->data,
+                    from, (const float *)weight->data, eps, cols);
+    }
 }
 
 static __global__ void swiglu(float *gate, const float *up, int64_t n) {
+    cuda_begin();
     int64_t i = cuda_index();
     if (i < n) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
@@ -166,6 +219,7 @@ void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t
 
 static __global__ void angles(float2 *out, const double *inv_freq, float scale, int64_t pos,
                               int64_t half, int64_t n) {
+    cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
     double sine, cosine;
@@ -173,20 +227,39 @@ static __global__ void angles(float2 *out, const double *inv_freq, float scale, 
     out[i] = make_float2((float)(cosine * scale), (float)(sine * scale));
 }
 
+/* The frequencies in the device's memory: one model's are the same in each call. */
+static const double *push_frequencies(cuda_backend *b, const cca_rope *rope) {
+    size_t bytes = (size_t)rope->half * sizeof *rope->inv_freq;
+    if (b->freq_bytes == bytes && memcmp(b->freq_host, rope->inv_freq, bytes) == 0) {
+        return (const double *)b->freq.data;
+    }
+    double *copy = (double *)realloc(b->freq_host, bytes);
+    if (!copy) {
+        cca_backend_fail(&b->base, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
+        return NULL;
+    }
+    b->freq_host = copy;
+    b->freq_bytes = 0;
+    void *freq = cuda_grow(b, &b->freq, bytes);
+    if (!freq) return NULL;
+    memcpy(b->freq_host, rope->inv_freq, bytes);
+    cuda_push(b, freq, rope->inv_freq, bytes);
+    b->freq_bytes = bytes;
+    return (const double *)freq;
+}
+
 void cuda_angles(cca_backend *base, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
-    size_t bytes = (size_t)rope->half * sizeof *rope->inv_freq;
-    double *freq = (double *)cuda_grow(b, &b->freq, bytes);
+    const double *freq = push_frequencies(b, rope);
     if (!freq) return;
-    base->ops->upload(base, freq, rope->inv_freq, bytes);
     cuda_launch(b, "angles", angles, cuda_blocks(n * rope->half, THREADS), THREADS, 0,
-                (float2 *)out->data, (const double *)freq, rope->scale, pos, rope->half,
-                n * rope->half);
+                (float2 *)out->data, freq, rope->scale, pos, rope->half, n * rope->half);
 }
 
 /* One thread a pair. */
 static __global__ void rotate(float *x, const float2 *turn, int64_t cols, int64_t half,
                               bool interleaved, int64_t n) {
+    cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
     int64_t row = i / (cols / 2), pair = i % (cols / 2), head = pair / half, k = pair % half;
@@ -211,6 +284,7 @@ void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *turn, const cc
 /* One warp 32 values of a row of keys and of values. */
 static __global__ void store(cca_rows rows, const float *k, const float *v, int64_t pos,
                              int64_t n) {
+    cuda_begin();
     int64_t hd = rows.head_dim, pieces = (hd + CUDA_WARP - 1) / CUDA_WARP;
     int64_t warp = cuda_index() / CUDA_WARP, lane = threadIdx.x % CUDA_WARP;
     if (warp >= n * rows.heads * pieces) return;
@@ -234,6 +308,7 @@ void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_m
 template <typename T>
 static __global__ void move_rows(T *out, const T *in, cca_rows to, cca_rows from, int64_t width,
                                  int64_t pos, int64_t n) {
+    cuda_begin();
     int64_t warp = cuda_index() / CUDA_WARP;
     if (warp >= n * to.heads) return;
     int64_t head = warp / n, p = pos + warp % n;

@@ -41,7 +41,7 @@ for file in *.cu; do
         continue
     fi
     report "$file" <"$out/log" || { echo "$file: an attention kernel spills registers"; bad=1; }
-    if grep -iE 'serializ|C7508|C7510|ignored' "$out/log"; then
+    if grep -iE 'serializ|C75[01][0-9]|ignored' "$out/log"; then
         echo "$file: the compiler serialised or ignored instructions"
         bad=1
     fi

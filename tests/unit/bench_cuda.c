@@ -108,11 +108,15 @@ static void time_attention(const char *name, bool full, int64_t heads, int64_t k
     a.q = random_matrix(CCA_F32, n, heads * hd);
     a.out = random_matrix(CCA_F32, n, heads * hd);
     double spread, seconds = measure(run_attention, &a, n == 1 ? 50 : 1, &spread);
-    double flop = 4.0 * (double)(pairs * hd * heads), bytes = 4.0 * (double)(pairs * hd * heads);
-    printf("%-10s heads %lld/%lld hd %lld pos %7lld n %5lld: %9.3f ms, %6.1f TFLOP/s, "
-           "%5.2f TB/s if each pair is read, spread %.1f %%\n",
-           name, (long long)heads, (long long)kv_heads, (long long)hd, (long long)pos, (long long)n,
-           seconds * 1e3, flop / seconds / 1e12, bytes / seconds / 1e12, spread * 100);
+    double flop = 4.0 * (double)(pairs * hd * heads);
+    printf("%-4s heads %lld/%lld hd %lld pos %6lld n %4lld: %9.3f ms, ", name, (long long)heads,
+           (long long)kv_heads, (long long)hd, (long long)pos, (long long)n, seconds * 1e3);
+    if (n > 1) {
+        printf("%.1f TFLOP/s", flop / seconds / 1e12);
+    } else {
+        printf("%.2f TB/s", flop / seconds / 1e12); /* as many bytes as operations */
+    }
+    printf(", spread %.1f %%\n", spread * 100);
     free_rows(&a.keys.raw), free_rows(&a.keys.far);
     cca_matrix_free(gpu, &a.q), cca_matrix_free(gpu, &a.out);
 }
@@ -152,6 +156,69 @@ static void time_product(cca_dtype type, int64_t rows, int64_t cols, int64_t n) 
     for (int i = 0; i < COPIES; i++) cca_matrix_free(gpu, &p.w[i]);
 }
 
+/* ---- what lies between --------------------------------------------------------------- */
+
+typedef struct small_ops {
+    cca_matrix x, y, weight, angles, wide, wide2;
+    cca_rope rope;
+    cca_keys keys;
+    int64_t pos, n;
+} small_ops;
+
+static void run_norm(const void *context) {
+    small_ops o = *(const small_ops *)context;
+    cca_rmsnorm(gpu, &o.y, &o.x, 0, &o.weight, 1e-5f, o.n);
+}
+
+static void run_rotate(const void *context) {
+    small_ops o = *(const small_ops *)context;
+    cca_rotate(gpu, &o.x, &o.angles, &o.rope, o.n);
+}
+
+static void run_swiglu(const void *context) {
+    small_ops o = *(const small_ops *)context;
+    cca_swiglu(gpu, &o.wide, &o.wide2, o.n);
+}
+
+static void run_store(const void *context) {
+    small_ops o = *(const small_ops *)context;
+    cca_rows_store(gpu, &o.keys.raw, &o.x, &o.y, o.pos, o.n);
+}
+
+static void run_pool(const void *context) {
+    small_ops o = *(const small_ops *)context;
+    cca_pool(gpu, &o.keys, &o.x, CCA_POOL_QUERY, o.pos, o.n);
+}
+
+/* The rest of a layer of a 7B model, n tokens at the end of 131,072. */
+static void time_small_ops(int64_t n) {
+    enum { DIM = 4096, HIDDEN = 11008, HEADS = 32, HD = 128, LENGTH = 131072 };
+    static const struct {
+        const char *name;
+        operation run;
+        double bytes; /* read and written, of a token */
+    } list[] = {{"rmsnorm", run_norm, 8.0 * DIM},
+                {"rotate", run_rotate, 8.0 * DIM + 4.0 * HD},
+                {"swiglu", run_swiglu, 12.0 * HIDDEN},
+                {"store", run_store, 12.0 * DIM},
+                {"pool", run_pool, 4.0 * DIM + 4.0 * DIM / 16}};
+    double inv_freq[HD / 2] = {0};
+    small_ops o = {.rope = {inv_freq, HD / 2, 1, true}, .pos = LENGTH - n, .n = n};
+    o.keys.rule = (cca_rule){16, 1024, CCA_FAR_CORES, 0};
+    o.keys.raw = rows_of(HEADS, n + 1024, HD, LENGTH - n - 1024);
+    o.keys.far = rows_of(HEADS, LENGTH / 16, HD, 0);
+    cca_matrix *all[] = {&o.x, &o.y, &o.weight, &o.angles, &o.wide, &o.wide2};
+    const int64_t widths[] = {DIM, DIM, DIM, HD, HIDDEN, HIDDEN};
+    for (int i = 0; i < 6; i++) *all[i] = random_matrix(CCA_F32, n, widths[i]);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        double spread, seconds = measure(list[i].run, &o, n == 1 ? 200 : 5, &spread);
+        printf("%-8s x %lld: %9.4f ms, %5.2f TB/s, spread %.1f %%\n", list[i].name, (long long)n,
+               seconds * 1e3, list[i].bytes * (double)n / seconds / 1e12, spread * 100);
+    }
+    for (int i = 0; i < 6; i++) cca_matrix_free(gpu, all[i]);
+    free_rows(&o.keys.raw), free_rows(&o.keys.far);
+}
+
 int main(void) {
     cca_error err;
     if (cca_backend_cuda(&gpu, 0, &(cca_backend_options){0}, &err) != CCA_OK) {
@@ -165,6 +232,8 @@ int main(void) {
         time_product(types[t], 4096, 11008, 1);
         time_product(types[t], 11008, 4096, 8192);
     }
+    time_small_ops(1);
+    time_small_ops(8192);
     for (int full = 0; full < 2; full++) {
         const char *name = full ? "full" : "CCA";
         time_attention(name, full, 32, 32, 128, 24576, 8192);
