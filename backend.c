@@ -72,6 +72,10 @@ bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols) {
            cca_mul(out, row_bytes, (size_t)rows);
 }
 
+size_t cca_backend_room(cca_backend *b) {
+    return b->ops->room(b);
+}
+
 void *cca_backend_alloc(cca_backend *b, size_t bytes) {
     return b->status == CCA_OK ? b->ops->alloc(b, bytes) : NULL;
 }

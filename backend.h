@@ -54,6 +54,7 @@ typedef struct cca_ops {
     const char *name;   /* "cpu", "cuda" */
     int64_t chunk_size; /* tokens at a time that suit the device in prefill */
     void (*destroy)(cca_backend *b);
+    size_t (*room)(cca_backend *b);
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
     /* May lay the values out in another way than the file; only operations read them. */
@@ -122,6 +123,8 @@ bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols);
 /* Copies the first n rows (f32) to host memory. */
 void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n);
 
+/* Bytes that can still be allocated; SIZE_MAX where nobody knows. */
+size_t cca_backend_room(cca_backend *b);
 /* Zeroed memory of the backend's own for caches; NULL after a failure. */
 void *cca_backend_alloc(cca_backend *b, size_t bytes);
 void cca_backend_release(cca_backend *b, void *data);

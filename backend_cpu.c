@@ -36,6 +36,12 @@ static bool stopped(const cca_backend *b) {
     return b->stop && *b->stop;
 }
 
+/* Memory that is promised may not be there, and more than is free may be had. */
+static size_t cpu_room(cca_backend *b) {
+    (void)b;
+    return SIZE_MAX;
+}
+
 /* calloc leaves large blocks unmapped until they are touched, so a cache costs memory as it
  * fills. The original address is kept in front of the aligned one. */
 static void *cpu_alloc(cca_backend *b, size_t bytes) {
@@ -417,6 +423,7 @@ static const cca_ops cpu_ops = {
     .name = "cpu",
     .chunk_size = 512,
     .destroy = cpu_destroy,
+    .room = cpu_room,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .load = cpu_load,

@@ -30,6 +30,12 @@ static cca_status cuda_sync(cca_backend *base, cca_error *err) {
 
 /* ---- memory -------------------------------------------------------------------------- */
 
+static size_t cuda_room(cca_backend *base) {
+    size_t room = 0, total = 0;
+    if (!enter(cuda_of(base))) return 0;
+    return cudaMemGetInfo(&room, &total) == cudaSuccess ? room : SIZE_MAX;
+}
+
 static void *cuda_alloc(cca_backend *base, size_t bytes) {
     cuda_backend *b = cuda_of(base);
     void *data = NULL;
@@ -154,6 +160,7 @@ static cca_ops make_ops() {
     ops.name = "cuda";
     ops.chunk_size = 8192; /* products are saturated from half of that on */
     ops.destroy = cuda_destroy;
+    ops.room = cuda_room;
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
     ops.load = cuda_load;

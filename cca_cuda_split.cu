@@ -211,7 +211,7 @@ static __global__ void __launch_bounds__(THREADS) attend(const split_args a) {
 
 /* Blocks that share a query and head: enough to fill the GPU, each with some keys to do. */
 static int64_t count_splits(const cuda_backend *b, int64_t n_keys, int64_t rows) {
-    int64_t fill = (b->n_sm * BLOCKS_A_SM + rows - 1) / rows;
+    int64_t fill = b->n_sm * BLOCKS_A_SM / rows;
     int64_t most = (n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
     return cca_max(1, cca_min(cca_min(fill, most), MOST_SPLITS));
 }

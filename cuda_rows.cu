@@ -256,16 +256,17 @@ void cuda_angles(cca_backend *base, cca_matrix *out, const cca_rope *rope, int64
                 (float2 *)out->data, freq, rope->scale, pos, rope->half, n * rope->half);
 }
 
-/* One thread a pair. */
-static __global__ void rotate(float *x, const float2 *turn, int64_t cols, int64_t half,
-                              bool interleaved, int64_t n) {
+/* Grid: rows, blocks of a row's pairs; one thread a pair. */
+static __global__ void rotate(float *x, const float2 *turn, int pairs, int half_dim,
+                              bool interleaved) {
     cuda_begin();
-    int64_t i = cuda_index();
-    if (i >= n) return;
-    int64_t row = i / (cols / 2), pair = i % (cols / 2), head = pair / half, k = pair % half;
-    float *a = x + row * cols + head * 2 * half + (interleaved ? 2 * k : k);
-    float *b = a + (interleaved ? 1 : half);
-    float2 t = turn[row * half + k];
+    int pair = (int)(blockIdx.y * blockDim.x + threadIdx.x);
+    if (pair >= pairs) return;
+    int head = pair / half_dim, k = pair - head * half_dim;
+    float *a = x + (int64_t)blockIdx.x * 2 * pairs + head * 2 * half_dim;
+    a += interleaved ? 2 * k : k;
+    float *b = a + (interleaved ? 1 : half_dim);
+    float2 t = turn[(int64_t)blockIdx.x * half_dim + k];
     float first = *a, second = *b;
     *a = first * t.x - second * t.y;
     *b = second * t.x + first * t.y;
@@ -273,35 +274,35 @@ static __global__ void rotate(float *x, const float2 *turn, int64_t cols, int64_
 
 void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *turn, const cca_rope *rope,
                  int64_t n) {
-    int64_t pairs = n * (x->cols / 2);
-    cuda_launch(cuda_of(b), "rotate", rotate, cuda_blocks(pairs, THREADS), THREADS, 0,
-                (float *)x->data, (const float2 *)turn->data, x->cols, rope->half,
-                rope->interleaved, pairs);
+    int64_t pairs = x->cols / 2;
+    cuda_launch(cuda_of(b), "rotate", rotate, dim3((unsigned)n, cuda_blocks(pairs, THREADS)),
+                THREADS, 0, (float *)x->data, (const float2 *)turn->data, (int)pairs,
+                (int)rope->half, rope->interleaved);
 }
 
 /* ---- rows of a cache ----------------------------------------------------------------- */
 
-/* One warp 32 values of a row of keys and of values. */
-static __global__ void store(cca_rows rows, const float *k, const float *v, int64_t pos,
-                             int64_t n) {
+/* Grid: tokens, blocks of a token's pieces; one warp a piece: 32 values of a head's key and value.
+ */
+static __global__ void store(cca_rows rows, const float *k, const float *v, int64_t pos) {
     cuda_begin();
-    int64_t hd = rows.head_dim, pieces = (hd + CUDA_WARP - 1) / CUDA_WARP;
-    int64_t warp = cuda_index() / CUDA_WARP, lane = threadIdx.x % CUDA_WARP;
-    if (warp >= n * rows.heads * pieces) return;
-    int64_t piece = warp % pieces, head = warp / pieces % rows.heads;
-    int64_t token = warp / pieces / rows.heads, d = piece * CUDA_WARP;
-    int n_lanes = (int)(hd - d < CUDA_WARP ? hd - d : CUDA_WARP);
-    int64_t from = (token * rows.heads + head) * hd + d + lane;
-    int64_t to = (head * rows.capacity + cca_rows_at(&rows, pos + token)) * hd + d;
+    int hd = (int)rows.head_dim, pieces = (hd + CUDA_WARP - 1) / CUDA_WARP;
+    int piece = (int)((blockIdx.y * blockDim.x + threadIdx.x) / CUDA_WARP);
+    int head = piece / pieces, d = (piece - head * pieces) * CUDA_WARP;
+    int lane = (int)(threadIdx.x % CUDA_WARP), n_lanes = hd - d < CUDA_WARP ? hd - d : CUDA_WARP;
+    if (head >= rows.heads) return;
+    int64_t from = (blockIdx.x * rows.heads + head) * hd + d + lane;
+    int64_t to = (head * rows.capacity + cca_rows_at(&rows, pos + blockIdx.x)) * hd + d;
     cuda_put(rows.k, rows.k_type, to, lane < n_lanes ? k[from] : 0, n_lanes);
     cuda_put(rows.v, rows.v_type, to, lane < n_lanes ? v[from] : 0, n_lanes);
 }
 
 void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                 int64_t pos, int64_t n) {
-    int64_t threads = n * k->cols / rows->head_dim * ((rows->head_dim + 31) / 32) * CUDA_WARP;
-    cuda_launch(cuda_of(b), "store", store, cuda_blocks(threads, THREADS), THREADS, 0, *rows,
-                (const float *)k->data, (const float *)v->data, pos, n);
+    int64_t pieces = rows->heads * ((rows->head_dim + CUDA_WARP - 1) / CUDA_WARP);
+    cuda_launch(cuda_of(b), "store", store,
+                dim3((unsigned)n, cuda_blocks(pieces, THREADS / CUDA_WARP)), THREADS, 0, *rows,
+                (const float *)k->data, (const float *)v->data, pos);
 }
 
 /* Rows of the same width lie at different places: one warp a row, in pieces of any size. */

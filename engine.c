@@ -233,11 +233,25 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
 
 /* ---- session ------------------------------------------------------------------------ */
 
+/* Refuses what the device has no room for before anything is allocated. */
+static cca_status check_room(cca_session *s, const cca_session_options *options, cca_error *err) {
+    cca_session_size size;
+    cca_status status = cca_session_measure(&size, s->engine, options, err);
+    if (status != CCA_OK) return status;
+    size_t room = cca_backend_room(s->backend);
+    if (size.total <= room) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "a session for %" PRId64 " positions takes %" PRIu64
+                    " bytes; the device has %zu free",
+                    s->options.ctx_size, size.total, room);
+}
+
 static cca_status make_session(cca_session *s, const cca_session_options *options, cca_error *err) {
     cca_engine *e = s->engine;
     cca_backend_options backend = {.n_threads = e->facts.n_threads, .stop = options->stop};
     cca_status status = resolve(&s->options, e, options, err);
     if (status == CCA_OK) status = cca_backend_open(&s->backend, e->device, &backend, err);
+    if (status == CCA_OK) status = check_room(s, options, err);
     if (status == CCA_OK) {
         status = cca_state_new(&s->state, e->model, s->backend, &s->options, err);
     }

@@ -102,14 +102,14 @@ sanitize() {
 ops() { try 'operations' "$BIN/bench_cuda"; }
 
 bench() {
-    local type depth=${DEPTH:-0,32768,122880}
+    local type depth=${DEPTH:-0,32768,131072}
     for type in ${TYPES:-bf16 q8_0 q4_0}; do
         try "7B $type of random weights" "$cca" export --random 4096,32,32,32,11008,32000 \
             --type "$type" -o "$work/7b.gguf" -q
-        try "7B $type, CCA" "$cca" bench -m "$work/7b.gguf" --device cuda -p 8192 -n 64 -d "$depth" \
-            -r 3 --attn cca -v
+        try "7B $type, CCA" "$cca" bench -m "$work/7b.gguf" --device cuda -p 0 -n 64 -d "$depth" \
+            -r 3 --attn cca -v --progress none
         [ "$type" != bf16 ] || try '7B bf16, full attention' "$cca" bench -m "$work/7b.gguf" \
-            --device cuda -p 8192 -n 32 -d "$depth" -r 2 --attn full
+            --device cuda -p 0 -n 32 -d "$depth" -r 2 --attn full --progress none
         rm -f "$work/7b.gguf"
     done
 }
