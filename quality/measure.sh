@@ -41,17 +41,25 @@ perplexity() { # windows
     awk -v window="$length" -f "$here/bands.awk" "$scratch/nll" >"$scratch/result"
 }
 
-# Documents leave room for a question and its answer. Their bytes are adjusted until they fit.
+# Makes a document of so many bytes and counts its tokens.
+make_document() { # number, facts a depth, bytes
+    awk -v bytes="$3" -v seed=$((length + $1)) -v set="$what" -v per="$2" -v out="$scratch/doc" \
+        -f "$here/document.awk" "$here/facts.txt" RS= "$BOOKS_DIR"/*.txt
+    tokens=$("$CCA" tokenize -m "$model" -f "$scratch/doc.txt" --count)
+}
+
+# Documents leave room for a question and its answer. Their bytes are adjusted until they nearly fill
+# it; where no sentence ends at the right place, the longest that fits is taken.
 facts() { # number, facts a depth
-    local room=$((length - 64)) bytes=$((length * 7 / 2)) tokens i
+    local room=$((length - 64)) bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens i
     for i in 1 2 3 4 5 6 7 8 9 10; do
-        awk -v bytes=$bytes -v seed=$((length + $1)) -v set="$what" -v per="$2" -v out="$scratch/doc" \
-            -f "$here/document.awk" "$here/facts.txt" RS= "$BOOKS_DIR"/*.txt
-        tokens=$("$CCA" tokenize -m "$model" -f "$scratch/doc.txt" --count)
+        make_document "$1" "$2" $bytes
+        [ "$tokens" -le $room ] && [ "$tokens" -gt $best ] && best=$tokens best_bytes=$bytes
         [ "$tokens" -le $room ] && [ "$tokens" -ge $((room - 64 - room / 200)) ] && break
         bytes=$((bytes + (room - 32 - room / 400 - tokens) * bytes / tokens))
     done
-    [ "$tokens" -le $room ] || { echo "$0: no document of $length tokens" >&2; exit 1; }
+    [ $best -gt 0 ] || { echo "$0: no document of $length tokens" >&2; exit 1; }
+    [ $bytes -eq $best_bytes ] || make_document "$1" "$2" $best_bytes
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl -- \
             >"$scratch/answers"

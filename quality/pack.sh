@@ -7,8 +7,8 @@
 #
 #     tar -xf quality.tar.xz && BOOKS=books-valid.tar.xz quality/quality.sh MODEL OUTDIR SECONDS [LABEL=FILE:ATTENTION …]
 #
-# measures for so many seconds what `make quality-full` would, and leaves OUTDIR/results.tar, to be
-# unpacked in build/quality here.
+# measures for so many seconds what `make quality-full` adds, and leaves OUTDIR/results.tar, to be
+# unpacked in build/quality here. LEVELS='quick full' measures all, DEVICE=cuda on a GPU.
 set -euo pipefail
 here=$(dirname "$0")
 scratch=$(mktemp -d)
@@ -19,7 +19,7 @@ strip -o "$scratch/quality/lib/cca" "${CCA:-./cca}"
 cat >"$scratch/quality/cca" <<'END'
 #!/bin/sh
 here=$(dirname "$0")
-LD_LIBRARY_PATH=$here/lib exec "$here/lib/cca" "$@"
+LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/lib/cca" "$@"
 END
 ldd "${CCA:-./cca}" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m|pthread|dl|rt)\.so/ { print $3 }' |
     xargs -I{} cp -L {} "$scratch/quality/lib"
@@ -34,8 +34,10 @@ shift 3
 cores=$(nproc)
 export LONG=${LONG:-$((cores * 3 / 8))} THREADS=${THREADS:-2}
 export JOBS=${JOBS:-$(((cores * 7 / 8 - LONG) / THREADS))}
-"$here/run.sh" full "$model" "$@"
-status=$?
+for level in ${LEVELS:-full}; do
+    "$here/run.sh" $level "$model" "$@"
+    status=$?
+done
 tar -C "$OUT" --exclude='*.part*' -cf "$OUT/results.tar.part" . &&
     mv "$OUT/results.tar.part" "$OUT/results.tar"
 exit $status
