@@ -97,14 +97,15 @@ function compare(key, other, a, b,    i, window, d, n, sum, squares, mean, error
     return sprintf("%+.1f", 100 * (exp(mean) - 1)) (n > 1 ? sprintf(" ± %.1f", 100 * exp(mean) * error) : "") " %"
 }
 
-# A cell: perplexity and, where there is another run to compare with, the difference.
+# A cell: perplexity and, where there is another run to compare with, the difference. Where that run has
+# more windows, the difference alone, since perplexities of different windows do not compare.
 function cell(key, other, a, b,    text, difference) {
     text = perplexity(key, a, b)
     if (text == "") return ""
     if (key == other) return text
     difference = compare(key, other, a, b)
     if (difference == "") return text
-    if (common < n_windows[other]) difference = difference ", " common " of " n_windows[other]
+    if (common < n_windows[other]) return difference ", " common " of " n_windows[other] " windows"
     return text " (" difference ")"
 }
 
