@@ -213,7 +213,7 @@ demo:
 	@$(MAKE) --no-print-directory $(BIN)
 	./$(BIN) generate -p 'It was a dark night, and the captain' -n 48 -s 1
 	@echo
-	./$(BIN) ask --chat-template plain -f examples/paradise-lost.txt \
+	./$(BIN) ask -f examples/paradise-lost.txt \
 	    'What is the secret code of the old lighthouse?'
 
 # The tables of docs/QUALITY.md from held-out books; see quality/run.sh. MODELS names further model
