@@ -106,8 +106,8 @@ static void check_byte_level(const char *tokenizer, const char *ids) {
                                     .hidden_dim = 32,
                                     .vocab_size = 640};
     const cca_export_options o = {.random = &shape, .output = path, .tokenizer = tokenizer};
-    cca_gguf *file;
-    cca_tokenizer *tok;
+    cca_gguf *file = NULL;
+    cca_tokenizer *tok = NULL;
     cca_error err = {""};
     if (cca_export(&o, &err) || cca_gguf_open(&file, path, &err) ||
         cca_tokenizer_open(&tok, file, &err))
