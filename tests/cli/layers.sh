@@ -7,7 +7,7 @@ set -u
 level() { # of a file
     case $1 in
     base.*) echo 0 ;;
-    dtype.* | cca_rule.h | workers.* | mapping.*) echo 1 ;;
+    dtype.* | cca_rule.h | workers.* | mapping.* | store.*) echo 1 ;;
     cca_keys.h | gguf*.* | sampler.*) echo 2 ;;
     kernels/* | tokenizer*.* | spm*.* | bpe*.* | config.*) echo 3 ;;
     chat.* | backend*.* | nocuda.c | *.cu | *.cuh | peaks.*) echo 4 ;;

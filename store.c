@@ -1,0 +1,520 @@
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum {
+    ALIGN = 64, /* of headers: none straddles a sector of a disk */
+    MAX_FACTS = 1 << 16,
+    MAX_TEMPORARIES = 100,
+    LOCK_WRITER = 0, /* bytes of the file that stand for its two locks */
+    LOCK_READERS = 1,
+};
+
+static const char file_magic[8] = {'C', 'C', 'A', 'S', 'E', 'S', 'S', 1};
+static const uint32_t segment_magic = 0x47455343; /* "CSEG" */
+
+typedef struct file_header {
+    char magic[8];
+    uint32_t facts_bytes, facts_crc;
+} file_header;
+
+typedef struct segment_header {
+    uint32_t magic, kind;
+    int64_t first, n;
+    uint64_t bytes;
+    uint32_t crc;        /* of the bytes */
+    uint32_t header_crc; /* of the members above */
+} segment_header;
+
+_Static_assert(sizeof(segment_header) <= ALIGN, "a header fits its place");
+
+typedef struct segment {
+    segment_header h;
+    uint64_t at; /* of the header */
+} segment;
+
+struct cca_store {
+    int fd;
+    int replaced; /* the file that the first commit of a new one replaces, locked; or -1 */
+    char *path, *temporary; /* temporary: the name until the first commit, then NULL */
+    char *facts;
+    int32_t *tokens;
+    int64_t n_tokens;
+    segment *segments;
+    size_t n_segments, n_committed, capacity;
+    uint64_t end;        /* where the next segment begins */
+    uint64_t file_bytes; /* as found */
+    size_t reading;      /* segment under way, and what was read or written of it */
+    uint64_t done;
+    uint32_t crc;
+};
+
+static uint64_t align(uint64_t n) {
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static cca_status damaged(const cca_store *s, uint64_t at, const char *what, cca_error *err) {
+    return cca_fail(err, CCA_BAD_MODEL, "%s: damaged at byte %llu: %s", s->path,
+                    (unsigned long long)at, what);
+}
+
+static cca_status no_memory(const cca_store *s, cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its index", s->path);
+}
+
+static cca_status bad_output(const cca_store *s, const char *what, cca_error *err) {
+    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", s->path, what, strerror(errno));
+}
+
+/* ---- bytes ---------------------------------------------------------------------------- */
+
+static cca_status read_at(const cca_store *s, uint64_t at, void *data, size_t bytes,
+                          cca_error *err) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(s->fd, (char *)data + done, bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0)
+            return cca_fail(err, CCA_BAD_MODEL, "%s: cannot read: %s", s->path, strerror(errno));
+        if (n == 0) return damaged(s, at + done, "the file ends here", err);
+        done += (size_t)n;
+    }
+    return CCA_OK;
+}
+
+static cca_status write_at(const cca_store *s, uint64_t at, const void *data, size_t bytes,
+                           cca_error *err) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pwrite(s->fd, (const char *)data + done, bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return bad_output(s, "write", err);
+        done += (size_t)n;
+    }
+    return CCA_OK;
+}
+
+static uint32_t crc_of(uint32_t crc, const void *data, size_t bytes) {
+    return (uint32_t)crc32_z(crc, data, bytes);
+}
+
+static uint32_t header_crc(const segment_header *h) {
+    return crc_of(0, h, offsetof(segment_header, header_crc));
+}
+
+/* False where somebody else holds a lock that is in the way. A file system without locks has
+ * nobody to keep out. */
+static bool lock(int fd, short type, off_t byte) {
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES);
+}
+
+/* ---- the index ------------------------------------------------------------------------ */
+
+static cca_status push_segment(cca_store *s, const segment_header *h, uint64_t at, cca_error *err) {
+    if (s->n_segments == s->capacity) {
+        size_t capacity = s->capacity ? 2 * s->capacity : 64;
+        segment *grown = realloc(s->segments, capacity * sizeof *grown);
+        if (!grown) return no_memory(s, err);
+        s->segments = grown;
+        s->capacity = capacity;
+    }
+    s->segments[s->n_segments++] = (segment){*h, at};
+    return CCA_OK;
+}
+
+/* Room for the ids of a segment behind those that are there. */
+static cca_status grow_tokens(cca_store *s, const segment_header *h, cca_error *err) {
+    int32_t *grown = realloc(s->tokens, (size_t)(s->n_tokens + h->n) * sizeof *grown);
+    if (!grown) return no_memory(s, err);
+    s->tokens = grown;
+    return CCA_OK;
+}
+
+static bool header_makes_sense(const cca_store *s, const segment_header *h) {
+    if (h->kind > CCA_STORE_WINDOW || h->first < 0 || h->n < 0) return false;
+    if (h->first > INT64_MAX / 8 || h->n > INT64_MAX / 8) return false;
+    if (h->kind != CCA_STORE_TOKENS) return true;
+    return h->first == s->n_tokens && h->n > 0 && h->bytes == (uint64_t)h->n * sizeof *s->tokens;
+}
+
+static cca_status read_tokens(cca_store *s, const segment *seg, cca_error *err) {
+    cca_status status = grow_tokens(s, &seg->h, err);
+    size_t bytes = (size_t)seg->h.bytes;
+    int32_t *to = s->tokens + s->n_tokens;
+    if (!status) status = read_at(s, seg->at + ALIGN, to, bytes, err);
+    if (!status && crc_of(0, to, bytes) != seg->h.crc)
+        return damaged(s, seg->at, "the checksum of its tokens differs", err);
+    if (!status) s->n_tokens += seg->h.n;
+    return status;
+}
+
+/* Segments up to the first place that holds none: the torn tail. */
+static cca_status scan(cca_store *s, cca_error *err) {
+    uint64_t size = s->file_bytes;
+    while (s->end + ALIGN <= size) {
+        segment_header h;
+        cca_status status = read_at(s, s->end, &h, sizeof h, err);
+        if (status) return status;
+        if (h.magic != segment_magic) break;
+        if (h.header_crc != header_crc(&h) || !header_makes_sense(s, &h))
+            return damaged(s, s->end, "a segment's header", err);
+        if (h.bytes > size - s->end - ALIGN) break;
+        status = push_segment(s, &h, s->end, err);
+        if (!status && h.kind == CCA_STORE_TOKENS)
+            status = read_tokens(s, &s->segments[s->n_segments - 1], err);
+        if (status) return status;
+        s->end = align(s->end + ALIGN + h.bytes);
+    }
+    s->n_committed = s->n_segments;
+    return CCA_OK;
+}
+
+static cca_status read_header(cca_store *s, cca_error *err) {
+    file_header h;
+    if (s->file_bytes < sizeof h)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: too short for a session file", s->path);
+    cca_status status = read_at(s, 0, &h, sizeof h, err);
+    if (status) return status;
+    if (memcmp(h.magic, file_magic, sizeof file_magic - 1) != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", s->path);
+    if (h.magic[7] != file_magic[7])
+        return cca_fail(err, CCA_BAD_MODEL, "%s: a session file of version %d, not %d", s->path,
+                        h.magic[7], file_magic[7]);
+    if (h.facts_bytes > MAX_FACTS || h.facts_bytes > s->file_bytes - sizeof h)
+        return damaged(s, 8, "the length of its description", err);
+    s->facts = calloc(1, h.facts_bytes + 1);
+    if (!s->facts) return no_memory(s, err);
+    status = read_at(s, sizeof h, s->facts, h.facts_bytes, err);
+    if (!status && crc_of(0, s->facts, h.facts_bytes) != h.facts_crc)
+        return damaged(s, 12, "the checksum of its description differs", err);
+    s->end = align(sizeof h + h.facts_bytes);
+    return status;
+}
+
+/* ---- opening and closing -------------------------------------------------------------- */
+
+static cca_store *new_store(const char *path, cca_error *err) {
+    cca_store *s = calloc(1, sizeof *s);
+    char *copy = strdup(path);
+    if (!s || !copy) {
+        free(s);
+        free(copy);
+        cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
+        return NULL;
+    }
+    s->fd = s->replaced = -1;
+    s->path = copy;
+    return s;
+}
+
+static cca_status busy(const cca_store *s, cca_error *err) {
+    return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this session", s->path);
+}
+
+/* Whether fd is still the file of that name, now that it is locked. */
+static bool is_current(const cca_store *s, int fd) {
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(s->path, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
+    struct stat st;
+    /* O_NONBLOCK: a named pipe is refused, not waited for. */
+    s->fd = open(s->path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+    if (s->fd < 0 && writable && (errno == EACCES || errno == EROFS))
+        return bad_output(s, "open for writing", err);
+    if (s->fd < 0 || fstat(s->fd, &st) != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", s->path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", s->path);
+    if (writable && (!lock(s->fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->fd)))
+        return busy(s, err);
+    if (!writable && !lock(s->fd, F_RDLCK, LOCK_READERS)) return busy(s, err);
+    /* The size counts once the lock is there. */
+    if (fstat(s->fd, &st) != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", s->path, strerror(errno));
+    s->file_bytes = (uint64_t)st.st_size;
+    return CCA_OK;
+}
+
+cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_error *err) {
+    *out = NULL;
+    cca_store *s = new_store(path, err);
+    if (!s) return CCA_NO_MEMORY;
+    cca_status status = open_file(s, writable, err);
+    if (!status) status = read_header(s, err);
+    if (!status) status = scan(s, err);
+    if (!status && writable && ftruncate(s->fd, (off_t)s->end) != 0)
+        status = bad_output(s, "cut off an unfinished tail", err);
+    if (status) {
+        cca_store_close(s);
+        return status;
+    }
+    *out = s;
+    return CCA_OK;
+}
+
+/* Nobody may write the file that a new one will replace. */
+static cca_status lock_replaced(cca_store *s, cca_error *err) {
+    s->replaced = open(s->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (s->replaced >= 0 && !lock(s->replaced, F_WRLCK, LOCK_WRITER)) return busy(s, err);
+    return CCA_OK;
+}
+
+static cca_status open_temporary(cca_store *s, cca_error *err) {
+    size_t size = strlen(s->path) + 64;
+    s->temporary = malloc(size);
+    if (!s->temporary) return no_memory(s, err);
+    for (int i = 0; i < MAX_TEMPORARIES && s->fd < 0; i++) {
+        snprintf(s->temporary, size, "%s.%ld-%d.tmp", s->path, (long)getpid(), i);
+        s->fd = open(s->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (s->fd < 0 && errno != EEXIST) break;
+    }
+    if (s->fd < 0) return bad_output(s, "create it", err);
+    return lock(s->fd, F_WRLCK, LOCK_WRITER) ? CCA_OK : busy(s, err);
+}
+
+cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err) {
+    *out = NULL;
+    size_t n = strlen(facts);
+    if (n > MAX_FACTS)
+        return cca_fail(err, CCA_USAGE, "%s: a description of %zu bytes is too long", path, n);
+    cca_store *s = new_store(path, err);
+    if (!s) return CCA_NO_MEMORY;
+    file_header h = {.facts_bytes = (uint32_t)n, .facts_crc = crc_of(0, facts, n)};
+    memcpy(h.magic, file_magic, sizeof file_magic);
+    s->facts = strdup(facts);
+    cca_status status = s->facts ? lock_replaced(s, err) : no_memory(s, err);
+    if (!status) status = open_temporary(s, err);
+    if (!status) status = write_at(s, 0, &h, sizeof h, err);
+    if (!status) status = write_at(s, sizeof h, facts, n, err);
+    s->end = align(sizeof h + n);
+    if (status) {
+        cca_store_close(s);
+        return status;
+    }
+    *out = s;
+    return CCA_OK;
+}
+
+void cca_store_close(cca_store *s) {
+    if (!s) return;
+    if (s->fd >= 0) {
+        if (s->temporary) unlink(s->temporary);
+        close(s->fd);
+    }
+    if (s->replaced >= 0) close(s->replaced);
+    free(s->path);
+    free(s->temporary);
+    free(s->facts);
+    free(s->tokens);
+    free(s->segments);
+    free(s);
+}
+
+/* ---- facts ---------------------------------------------------------------------------- */
+
+const char *cca_store_path(const cca_store *store) {
+    return store->path;
+}
+
+const char *cca_store_facts(const cca_store *store) {
+    return store->facts;
+}
+
+const int32_t *cca_store_tokens(const cca_store *store, int64_t *n) {
+    *n = store->n_tokens;
+    return store->tokens;
+}
+
+uint64_t cca_store_bytes(const cca_store *store) {
+    return store->end;
+}
+
+uint64_t cca_store_torn_bytes(const cca_store *store) {
+    return store->file_bytes > store->end ? store->file_bytes - store->end : 0;
+}
+
+static size_t next_window(const cca_store *s, size_t from) {
+    while (from < s->n_segments && s->segments[from].h.kind != CCA_STORE_WINDOW) from++;
+    return from;
+}
+
+size_t cca_store_n_points(const cca_store *store) {
+    size_t n = 0;
+    for (size_t i = next_window(store, 0); i < store->n_segments; i = next_window(store, i + 1))
+        n++;
+    return n;
+}
+
+/* The segment of a checkpoint's window. */
+static size_t window_of(const cca_store *s, size_t point) {
+    size_t i = next_window(s, 0);
+    while (point-- > 0) i = next_window(s, i + 1);
+    return i;
+}
+
+cca_store_point cca_store_point_at(const cca_store *store, size_t index) {
+    size_t i = window_of(store, index);
+    const segment *seg = &store->segments[i];
+    return (cca_store_point){seg->h.first + seg->h.n, i + 1, align(seg->at + ALIGN + seg->h.bytes)};
+}
+
+size_t cca_store_n_segments(const cca_store *store) {
+    return store->n_segments;
+}
+
+cca_store_segment cca_store_segment_at(const cca_store *store, size_t index) {
+    const segment_header *h = &store->segments[index].h;
+    return (cca_store_segment){(cca_store_kind)h->kind, h->first, h->n, h->bytes};
+}
+
+/* ---- reading -------------------------------------------------------------------------- */
+
+cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) {
+    if (index >= store->n_segments)
+        return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", store->path, index);
+    store->reading = index;
+    store->done = 0;
+    store->crc = 0;
+    return CCA_OK;
+}
+
+cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err) {
+    const segment *seg = &store->segments[store->reading];
+    if (bytes > seg->h.bytes - store->done)
+        return damaged(store, seg->at, "a segment is shorter than what it should hold", err);
+    cca_status status = read_at(store, seg->at + ALIGN + store->done, data, bytes, err);
+    if (status) return status;
+    store->crc = crc_of(store->crc, data, bytes);
+    store->done += bytes;
+    if (store->done == seg->h.bytes && store->crc != seg->h.crc)
+        return damaged(store, seg->at, "the checksum of a segment differs", err);
+    return CCA_OK;
+}
+
+/* ---- writing -------------------------------------------------------------------------- */
+
+/* Forgets what was not committed. */
+static void roll_back(cca_store *s) {
+    while (s->n_segments > s->n_committed) {
+        const segment *seg = &s->segments[--s->n_segments];
+        if (seg->h.kind == CCA_STORE_TOKENS) s->n_tokens = seg->h.first;
+        s->end = seg->at;
+    }
+    s->done = 0;
+    (void)!ftruncate(s->fd, (off_t)s->end);
+}
+
+static cca_status failed(cca_store *s, cca_status status) {
+    roll_back(s);
+    return status;
+}
+
+cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first, int64_t n,
+                           uint64_t bytes, cca_error *err) {
+    segment_header h = {segment_magic, kind, first, n, bytes, 0, 0};
+    if (!header_makes_sense(store, &h))
+        return failed(store, cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->path));
+    cca_status status = kind == CCA_STORE_TOKENS ? grow_tokens(store, &h, err) : CCA_OK;
+    if (!status) status = push_segment(store, &h, store->end, err);
+    if (status) return failed(store, status);
+    if (kind == CCA_STORE_TOKENS) store->n_tokens += n;
+    store->end = align(store->end + ALIGN + bytes);
+    store->done = 0;
+    return CCA_OK;
+}
+
+cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
+    segment *seg = &store->segments[store->n_segments - 1];
+    if (bytes > seg->h.bytes - store->done)
+        return failed(store, cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->path));
+    cca_status status = write_at(store, seg->at + ALIGN + store->done, data, bytes, err);
+    if (status) return failed(store, status);
+    if (seg->h.kind == CCA_STORE_TOKENS)
+        memcpy((char *)(store->tokens + seg->h.first) + store->done, data, bytes);
+    seg->h.crc = crc_of(seg->h.crc, data, bytes);
+    store->done += bytes;
+    return CCA_OK;
+}
+
+static cca_status sync_data(cca_store *s, cca_error *err) {
+    return fdatasync(s->fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
+}
+
+static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
+    char place[ALIGN] = {0};
+    seg->h.header_crc = header_crc(&seg->h);
+    memcpy(place, &seg->h, sizeof seg->h);
+    return write_at(s, seg->at, place, sizeof place, err);
+}
+
+/* The headers backwards: the first one, without which a reader stops, comes last. */
+static cca_status write_headers(cca_store *s, cca_error *err) {
+    cca_status status = ftruncate(s->fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
+    if (!status) status = sync_data(s, err);
+    for (size_t i = s->n_segments; i-- > s->n_committed && !status;)
+        status = write_header(s, &s->segments[i], err);
+    return status ? status : sync_data(s, err);
+}
+
+cca_status cca_store_commit(cca_store *store, cca_error *err) {
+    cca_status status = write_headers(store, err);
+    if (status) return failed(store, status);
+    if (store->temporary) {
+        if (rename(store->temporary, store->path) != 0)
+            return failed(store, bad_output(store, "give the new file its name", err));
+        free(store->temporary);
+        store->temporary = NULL;
+    }
+    store->n_committed = store->n_segments;
+    store->file_bytes = store->end;
+    return CCA_OK;
+}
+
+static cca_status copy_segment(cca_store *s, cca_store *from, size_t index, char *buffer,
+                               size_t size, cca_error *err) {
+    cca_store_segment seg = cca_store_segment_at(from, index);
+    cca_status status = cca_store_read_begin(from, index, err);
+    if (!status) status = cca_store_begin(s, seg.kind, seg.first, seg.n, seg.bytes, err);
+    for (uint64_t done = 0; done < seg.bytes && !status;) {
+        size_t some = seg.bytes - done < size ? (size_t)(seg.bytes - done) : size;
+        status = cca_store_read(from, buffer, some, err);
+        if (!status) status = cca_store_write(s, buffer, some, err);
+        done += some;
+    }
+    return status;
+}
+
+cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err) {
+    enum { SIZE = 1 << 20 };
+    size_t n = cca_store_point_at(from, point).n_segments;
+    char *buffer = malloc(SIZE);
+    cca_status status = buffer ? CCA_OK : no_memory(store, err);
+    for (size_t i = 0; i < n && !status; i++) {
+        if (from->segments[i].h.kind != CCA_STORE_DROPPED)
+            status = copy_segment(store, from, i, buffer, SIZE, err);
+    }
+    free(buffer);
+    return status ? failed(store, status) : CCA_OK;
+}
+
+cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
+    segment *seg = &store->segments[window_of(store, point)];
+    if (!lock(store->fd, F_WRLCK, LOCK_READERS)) return CCA_OK;
+    seg->h.kind = CCA_STORE_DROPPED;
+    cca_status status = write_header(store, seg, err);
+    /* A file system that cannot do this keeps the space; that is no failure. */
+    (void)!fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
+    (void)lock(store->fd, F_UNLCK, LOCK_READERS);
+    return status;
+}

@@ -1,0 +1,94 @@
+/* The session file: tokens, rows and windows of one timeline, in segments that are only appended.
+ *
+ *     cca_store *store;
+ *     cca_store_create(&store, "book.ccas", "model=…\ngroup_size=16\n", &err);
+ *     cca_store_begin(store, CCA_STORE_TOKENS, 0, 8192, 8192 * 4, &err);
+ *     cca_store_write(store, ids, 8192 * 4, &err);          // in as many pieces as wanted
+ *     ... a CCA_STORE_ROWS segment, a CCA_STORE_WINDOW segment ...
+ *     cca_store_commit(store, &err);                        // now the checkpoint exists
+ *     cca_store_close(store);
+ *
+ *     cca_store_open(&store, "book.ccas", false, &err);
+ *     cca_store_point point = cca_store_point_at(store, cca_store_n_points(store) - 1);
+ *     for (size_t i = 0; i < point.n_segments; i++) ...     // cca_store_read_begin, _read
+ *
+ * A window closes a checkpoint: together with all tokens and rows before it in the file it is the
+ * state at one position. The bytes of a segment are synced before its header is written, so a
+ * header that is there vouches for its bytes: what an interruption leaves is no segment and is cut
+ * off by the next writer, and a checksum (zlib's crc32) that differs is damage. A new file gets its
+ * name with its first commit; until then a file of that name stays what it was. Numbers are
+ * little-endian. One writer at a time; any number of readers beside it. */
+#ifndef CCA_STORE_H
+#define CCA_STORE_H
+
+#include "base.h"
+
+typedef struct cca_store cca_store;
+
+typedef enum cca_store_kind {
+    CCA_STORE_DROPPED, /* a window that is no longer there */
+    CCA_STORE_TOKENS,  /* int32 ids of positions first … first + n - 1 */
+    CCA_STORE_ROWS,    /* append-only rows first … first + n - 1 of all layers */
+    CCA_STORE_WINDOW,  /* the other rows at position first + n, n of them */
+} cca_store_kind;
+
+/* A checkpoint. */
+typedef struct cca_store_point {
+    int64_t pos; /* tokens before it */
+    size_t
+        n_segments; /* those it is made of are among the first n_segments; the last is its window */
+    uint64_t bytes; /* of the file up to there */
+} cca_store_point;
+
+typedef struct cca_store_segment {
+    cca_store_kind kind;
+    int64_t first, n;
+    uint64_t bytes;
+} cca_store_segment;
+
+/* Opens a file, for reading alone or to append. CCA_BAD_MODEL where it is missing, no session file
+ * or damaged; CCA_RUNTIME where another process writes it; CCA_BAD_OUTPUT where it cannot be
+ * written; CCA_NO_MEMORY. */
+cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_error *err);
+
+/* A new file with lines "name=value\n" that say what its states belong to. */
+cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err);
+
+/* What was not committed is gone. NULL is allowed. */
+void cca_store_close(cca_store *store);
+
+const char *cca_store_path(const cca_store *store);
+const char *cca_store_facts(const cca_store *store);
+/* All ids of the file, and their number. */
+const int32_t *cca_store_tokens(const cca_store *store, int64_t *n);
+/* Bytes of the file, and of an unfinished tail that an interruption left. */
+uint64_t cca_store_bytes(const cca_store *store);
+uint64_t cca_store_torn_bytes(const cca_store *store);
+
+/* Checkpoints, by position, without those that were dropped. */
+size_t cca_store_n_points(const cca_store *store);
+cca_store_point cca_store_point_at(const cca_store *store, size_t index);
+
+size_t cca_store_n_segments(const cca_store *store);
+cca_store_segment cca_store_segment_at(const cca_store *store, size_t index);
+
+/* Reads the bytes of a segment in order. The read that takes the last of them compares the
+ * checksum: CCA_BAD_MODEL names segment and offset. */
+cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err);
+cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err);
+
+/* Begins a segment of so many bytes behind the last one. After a failure (CCA_BAD_OUTPUT: a full
+ * disk) everything since the last commit is dropped and the file is as it was then. */
+cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first, int64_t n,
+                           uint64_t bytes, cca_error *err);
+cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err);
+cca_status cca_store_commit(cca_store *store, cca_error *err);
+
+/* Copies what a checkpoint of another file is made of; not yet committed. Windows of earlier
+ * checkpoints come along. */
+cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err);
+
+/* Gives the space of a checkpoint's window back; nothing happens while somebody reads the file. */
+cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err);
+
+#endif
