@@ -185,6 +185,17 @@ void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t po
     if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
 }
 
+void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n) {
+    bool fit = n <= rows->capacity && pos >= rows->base;
+    if (ready(b, "get", fit)) b->ops->get(b, k, v, rows, pos, n);
+}
+
+void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                  int64_t n) {
+    bool fit = n <= rows->capacity && pos >= rows->base;
+    if (ready(b, "put", fit)) b->ops->put(b, rows, k, v, pos, n);
+}
+
 void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
               int64_t n) {
     int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);

@@ -76,6 +76,9 @@ typedef struct cca_ops {
     void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                   int64_t pos, int64_t n);
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+    void (*get)(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n);
+    void (*put)(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                int64_t n);
     void (*pool)(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
                  int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
@@ -153,6 +156,11 @@ void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const c
                     int64_t pos, int64_t n);
 /* Copies positions pos … pos + n - 1 from one set of rows to another. */
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+/* Copies positions pos … pos + n - 1 to host memory and back: k and v are [heads][n][head_dim] in
+ * the rows' types, without gaps. Done when the call returns. */
+void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n);
+void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                  int64_t n);
 /* Cores of the groups whose last position lies in [pos, pos + n), from the raw rows and (for
  * CCA_POOL_QUERY) the rotated queries q of these positions, into the far rows. Paper, eq. 2;
  * sums in f32, the core rounded once. */

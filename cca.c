@@ -50,7 +50,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_pol
     const cca_rule *rule = &policy->rule;
     c->shape = *shape;
     c->policy = *policy;
-    c->append_only = rule->window_size >= shape->ctx_size;
+    c->append_only = rule->window_size >= (shape->stored ? ENDLESS : shape->ctx_size);
     c->n_far = 0;
     if (!c->append_only && rule->far == CCA_FAR_CORES)
         c->n_far = shape->ctx_size / rule->group_size;
@@ -220,6 +220,58 @@ cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err) {
 
 cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err) {
     return copy_window(cache, n_tokens, false, err);
+}
+
+/* ---- stored states --------------------------------------------------------------------- */
+
+int64_t cca_cache_part_rows(const cca_cache *cache, cca_part part, int64_t n_tokens) {
+    const cca_rule *rule = &cache->policy.rule;
+    if (part == CCA_PART_WINDOW) return cache->append_only ? 0 : cca_min(n_tokens, cache->n_window);
+    if (cache->append_only) return n_tokens;
+    return cca_min(cache->n_far,
+                   rule->far == CCA_FAR_CORES ? n_tokens / rule->group_size : n_tokens);
+}
+
+/* The rows of a part in one layer. */
+static cca_rows part_rows(const cca_cache *c, cca_part part, int64_t layer) {
+    if (part == CCA_PART_WINDOW || c->append_only) {
+        return layer_rows(c, c->window_k, c->window_v, layer, c->shape.n_kv_heads, c->n_window, 0);
+    }
+    return layer_rows(c, c->far_k, c->far_v, layer, far_heads(c), c->n_far, 0);
+}
+
+size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t n) {
+    size_t bytes = 0;
+    both_bytes(&bytes, cache, 1, part_rows(cache, part, 0).heads, n);
+    return bytes;
+}
+
+int64_t cca_cache_n_layers(const cca_cache *cache) {
+    return cache->shape.n_layers;
+}
+
+/* Where the values begin behind the keys. */
+static size_t key_bytes(const cca_cache *c, const cca_rows *rows, int64_t n) {
+    size_t bytes = 0;
+    rows_bytes(&bytes, c, rows->k_type, 1, rows->heads, n);
+    return bytes;
+}
+
+void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
+                   void *out) {
+    cca_rows rows = part_rows(cache, part, layer);
+    cca_rows_get(cache->backend, out, (char *)out + key_bytes(cache, &rows, n), &rows, first, n);
+}
+
+void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
+                   const void *in) {
+    cca_rows rows = part_rows(cache, part, layer);
+    const char *values = (const char *)in + key_bytes(cache, &rows, n);
+    cca_rows_put(cache->backend, &rows, in, values, first, n);
+}
+
+cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {
+    return cca_backend_sync(cache->backend, err);
 }
 
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {

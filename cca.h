@@ -44,7 +44,8 @@ typedef struct cca_cache_shape {
     int64_t ctx_size;   /* positions 0 … ctx_size - 1 */
     int64_t chunk_size; /* most tokens in one call of cca_cache_attend */
     cca_dtype k_type, v_type;
-    bool mark; /* with room for cca_cache_mark */
+    bool mark;   /* with room for cca_cache_mark */
+    bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
 } cca_cache_shape;
 
 /* Bytes of a cache, by class. */
@@ -80,6 +81,23 @@ cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err);
 /* Back to the state at the mark, made with the same n_tokens; any number of times, also after an
  * interruption. */
 cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err);
+
+/* What a stored state is made of: rows that a longer state keeps (cores, sinks, or all where the
+ * window holds everything), numbered from 0, and the window's rows, numbered by position. */
+typedef enum cca_part { CCA_PART_KEPT, CCA_PART_WINDOW } cca_part;
+
+/* Rows of a part in a state of n_tokens: kept ones 0 … n - 1, window ones n_tokens - n …. */
+int64_t cca_cache_part_rows(const cca_cache *cache, cca_part part, int64_t n_tokens);
+/* Bytes of n rows of a part, keys and values of all heads, in one layer. */
+size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t n);
+int64_t cca_cache_n_layers(const cca_cache *cache);
+/* Copies rows first … first + n - 1 of one layer to host memory and back, keys before values, each
+ * [heads][n][head_dim]. The next cca_backend_sync reports failures. */
+void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
+                   void *out);
+void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
+                   const void *in);
+cca_status cca_cache_sync(const cca_cache *cache, cca_error *err);
 
 /* Bytes in use when n_tokens are stored (capacity aside): what progress lines show. */
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens);

@@ -4,6 +4,7 @@
 #include "backend_cpu.h"
 #include "cca.h"
 #include "model.h"
+#include "saved.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -202,6 +203,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     if (status != CCA_OK) return status;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
+    out->stored = o->stored;
     int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
     out->chunk_size = cca_min(chunk_size, cca_max(o->ctx_size, 1));
     return cca_policy_make(&out->policy, attn, o->group_size ? o->group_size : facts->group_size,
@@ -354,6 +356,81 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
     s->last_row = -1;
     cca_status status = cca_state_rewind(s->state, s->marked, err);
     if (status == CCA_OK) s->pos = s->marked;
+    return status;
+}
+
+/* ---- stored sessions ------------------------------------------------------------------ */
+
+char *cca_session_facts(const cca_session *s) {
+    static const char *const attn[] = {"cca", "full", "mean", "max", "window", "sinks"};
+    const cca_engine_facts *f = &s->engine->facts;
+    const cca_policy *p = &s->options.policy;
+    bool full = p->attn == CCA_ATTN_FULL;
+    char model[CCA_GGUF_FINGERPRINT + 1], *text = NULL;
+    cca_gguf_fingerprint(model, s->engine->file);
+    int n =
+        asprintf(&text,
+                 "model=%s\nlayers=%" PRId64 "\nheads=%" PRId64 "\nkv_heads=%" PRId64
+                 "\nhead_dim=%" PRId64 "\nrope=%s\nattention=%s\ngroup_size=%" PRId64
+                 "\nwindow_size=%" PRId64 "\nsinks=%" PRId64 "\ncache_type_k=%s\ncache_type_v=%s\n",
+                 model, f->n_layers, f->n_heads, f->n_kv_heads, f->head_dim, f->rope, attn[p->attn],
+                 full ? 0 : p->rule.group_size, full ? 0 : p->rule.window_size, p->rule.n_sinks,
+                 cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type));
+    return n < 0 ? NULL : text;
+}
+
+/* The first line in which two descriptions differ; *out is its length in both. */
+static const char *differing_line(const char *a, const char *b, int *n_a, int *n_b) {
+    for (;;) {
+        *n_a = (int)strcspn(a, "\n");
+        *n_b = (int)strcspn(b, "\n");
+        if (*n_a != *n_b || memcmp(a, b, (size_t)*n_a) != 0) return b;
+        if (!a[*n_a] || !b[*n_b]) return NULL;
+        a += *n_a + 1;
+        b += *n_b + 1;
+    }
+}
+
+cca_status cca_session_check_facts(const cca_session *s, const cca_store *store, cca_error *err) {
+    char *own = cca_session_facts(s);
+    int n_own, n_other;
+    if (!own) return cca_fail(err, CCA_NO_MEMORY, "no memory for the facts of a session");
+    const char *other = cca_store_facts(store);
+    const char *line = differing_line(own, other, &n_own, &n_other);
+    cca_status status = CCA_OK;
+    if (line) {
+        const char *mine = own + (line - other); /* all lines before are the same */
+        status =
+            cca_fail(err, CCA_BAD_MODEL, "%s: the session was made with %.*s, this run has %.*s",
+                     cca_store_path(store), n_other, line, n_own, mine);
+    }
+    free(own);
+    return status;
+}
+
+static cca_status needs_stored(const cca_session *s, cca_error *err) {
+    if (s->options.stored) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "this session was not opened to be stored");
+}
+
+cca_status cca_session_save(cca_session *s, cca_store *store, const int32_t *ids, cca_error *err) {
+    cca_status status = needs_stored(s, err);
+    size_t n = cca_store_n_points(store);
+    if (status || (n > 0 && cca_store_point_at(store, n - 1).pos >= s->pos)) return status;
+    return cca_saved_append(store, cca_state_cache(s->state), ids, s->pos, err);
+}
+
+cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_error *err) {
+    cca_status status = needs_stored(s, err);
+    int64_t pos = cca_store_point_at(store, point).pos;
+    cca_session_reset(s);
+    if (!status) status = cca_session_check_facts(s, store, err);
+    if (!status && pos > s->options.ctx_size)
+        status = cca_fail(err, CCA_NO_FIT,
+                          "%s: its checkpoint at %" PRId64 " is beyond the context of %" PRId64,
+                          cca_store_path(store), pos, s->options.ctx_size);
+    if (!status) status = cca_saved_load(cca_state_cache(s->state), store, point, err);
+    if (!status) s->pos = pos;
     return status;
 }
 

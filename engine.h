@@ -19,6 +19,7 @@
 #define CCA_ENGINE_H
 
 #include "base.h"
+#include "store.h"
 #include "tokenizer.h"
 
 #include <signal.h>
@@ -64,6 +65,7 @@ typedef struct cca_session_options {
     const char *k_type, *v_type;       /* "f32", "f16", "bf16", "q8_0" (head_dim divisible by 32) */
     int64_t chunk_size;                /* prefill chunk; 0: 512, on a GPU 8192 */
     bool mark;                         /* with room for cca_session_mark */
+    bool stored;                       /* for cca_session_save and cca_session_load */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
@@ -122,6 +124,23 @@ cca_status cca_session_mark(cca_session *session, cca_error *err);
 /* Back to the mark, also after an interrupted eval; there are no logits until the next eval.
  * CCA_USAGE without a mark. After a failure the session can be rewound again or reset. */
 cca_status cca_session_rewind(cca_session *session, cca_error *err);
+
+/* What a stored state of this session belongs to: lines "name=value\n" for cca_store_create; NULL
+ * without memory. The caller frees it. */
+char *cca_session_facts(const cca_session *session);
+/* CCA_BAD_MODEL names the first fact of the file that differs from the session's. */
+cca_status cca_session_check_facts(const cca_session *session, const cca_store *store,
+                                   cca_error *err);
+/* Appends a checkpoint at the session's position to the file, whose ids must be the first of ids,
+ * all that the session has; nothing where the file has that position. Needs
+ * cca_session_options.stored, else CCA_USAGE. CCA_BAD_OUTPUT: the file is as before. */
+cca_status cca_session_save(cca_session *session, cca_store *store, const int32_t *ids,
+                            cca_error *err);
+/* Goes to a checkpoint of the file. What is evaluated from there gives the same bits as in the
+ * session that was saved, cut into the same calls on the same kernels. There are no logits until
+ * the next eval, and the mark is gone. CCA_BAD_MODEL: another model or other settings, by name, or
+ * damage; CCA_NO_FIT beyond ctx_size; the session is reset then. */
+cca_status cca_session_load(cca_session *session, cca_store *store, size_t point, cca_error *err);
 
 /* Back to position 0, and without a mark. */
 void cca_session_reset(cca_session *session);

@@ -116,6 +116,11 @@ cca_status cca_gguf_arr(cca_gguf_array *out, const cca_gguf *file, const char *k
 /* Element i of an array of numbers or bools, converted; strings and i ≥ n give 0. */
 double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i);
 
+/* Sixteen hexadecimal digits that are equal where two files compute the same: the key
+ * cca.fingerprint, else a hash of the header and of the ends of each tensor. */
+enum { CCA_GGUF_FINGERPRINT = 16 };
+void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file);
+
 /* Compares the bytes of each tensor with the key cca.crc32 (an array of u32, one a tensor in
  * file order). *checked is false where the file has no such key. CCA_BAD_MODEL names the first
  * tensor that differs. Reads the whole file, on all cores. */

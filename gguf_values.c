@@ -2,6 +2,7 @@
 #include "workers.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -213,6 +214,28 @@ double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i) {
     if (array->type == CCA_GGUF_STRING || i >= array->n) return 0;
     const uint8_t *bytes = array->data;
     return read_number(array->type, bytes + i * cca_gguf_value_bytes(array->type)).real;
+}
+
+void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
+    enum { SAMPLE = 4096 };
+    cca_gguf_string known = {"", 0}, none = known;
+    uint64_t header = file->size;
+    uint32_t crc = 0;
+    if (cca_gguf_str(&known, file, "cca.fingerprint", &none, NULL) == CCA_OK &&
+        known.size == CCA_GGUF_FINGERPRINT) {
+        memcpy(out, known.bytes, known.size);
+        out[known.size] = '\0';
+        return;
+    }
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        const cca_gguf_tensor *t = &file->tensors[i];
+        size_t n = t->bytes < SAMPLE ? (size_t)t->bytes : SAMPLE;
+        crc = (uint32_t)crc32_z(crc, t->data, n);
+        crc = (uint32_t)crc32_z(crc, (const uint8_t *)t->data + t->bytes - n, n);
+        header = t->offset < header ? t->offset : header;
+    }
+    snprintf(out, CCA_GGUF_FINGERPRINT + 1, "%08lx%08x", crc32_z(0, file->data, (size_t)header),
+             crc);
 }
 
 /* What the threads of cca_gguf_check_crc share. */

@@ -322,7 +322,8 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .chunk_size = o->chunk_size,
                              .k_type = o->k_type,
                              .v_type = o->v_type,
-                             .mark = o->mark};
+                             .mark = o->mark,
+                             .stored = o->stored};
 }
 
 cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
@@ -390,7 +391,7 @@ void cca_state_free(cca_state *state) {
     free(state);
 }
 
-const cca_cache *cca_state_cache(const cca_state *state) {
+cca_cache *cca_state_cache(const cca_state *state) {
     return state->cache;
 }
 

@@ -31,7 +31,7 @@ typedef struct cca_state_options {
     int64_t ctx_size, chunk_size;
     cca_policy policy;
     cca_dtype k_type, v_type;
-    bool mark; /* with room for cca_state_mark */
+    bool mark, stored; /* see cca_cache_shape */
 } cca_state_options;
 
 /* Bytes of a state: the cache's, and the activations of a chunk. */
@@ -48,7 +48,7 @@ typedef struct cca_state cca_state;
 cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *backend,
                          const cca_state_options *options, cca_error *err);
 void cca_state_free(cca_state *state);
-const cca_cache *cca_state_cache(const cca_state *state);
+cca_cache *cca_state_cache(const cca_state *state);
 /* Keeps the state behind n_tokens tokens, and goes back to it; see cca_cache_mark. */
 cca_status cca_state_mark(cca_state *state, int64_t n_tokens, cca_error *err);
 cca_status cca_state_rewind(cca_state *state, int64_t n_tokens, cca_error *err);

@@ -414,6 +414,10 @@ static void roll_back(cca_store *s) {
     (void)!ftruncate(s->fd, (off_t)s->end);
 }
 
+void cca_store_cancel(cca_store *store) {
+    roll_back(store);
+}
+
 static cca_status failed(cca_store *s, cca_status status) {
     roll_back(s);
     return status;
@@ -498,7 +502,8 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
     enum { SIZE = 1 << 20 };
     size_t n = cca_store_point_at(from, point).n_segments;
     char *buffer = malloc(SIZE);
-    cca_status status = buffer ? CCA_OK : no_memory(store, err);
+    if (!buffer) return failed(store, no_memory(store, err));
+    cca_status status = CCA_OK;
     for (size_t i = 0; i < n && !status; i++) {
         if (from->segments[i].h.kind != CCA_STORE_DROPPED)
             status = copy_segment(store, from, i, buffer, SIZE, err);

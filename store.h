@@ -83,6 +83,8 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
                            uint64_t bytes, cca_error *err);
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err);
 cca_status cca_store_commit(cca_store *store, cca_error *err);
+/* Drops everything since the last commit. */
+void cca_store_cancel(cca_store *store);
 
 /* Copies what a checkpoint of another file is made of; not yet committed. Windows of earlier
  * checkpoints come along. */

@@ -12,7 +12,7 @@ level() { # of a file
     kernels/* | tokenizer*.* | spm*.* | bpe*.* | config.*) echo 3 ;;
     chat.* | backend*.* | nocuda.c | *.cu | *.cuh | peaks.*) echo 4 ;;
     cca.*) echo 5 ;;
-    model.* | export/*) echo 6 ;;
+    saved.* | model.* | export/*) echo 6 ;;
     engine.*) echo 7 ;;
     cli/* | run.c) echo 8 ;;
     *) echo "unknown file: $1" >&2; echo 99 ;;

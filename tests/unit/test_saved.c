@@ -1,0 +1,201 @@
+/* Sessions in files: what is evaluated from a stored state has the bits of an uninterrupted run,
+ * and a state of other settings is refused by name. */
+#include "engine.h"
+
+#include "test.h"
+
+#include <unistd.h>
+
+static const char MODEL[] = "models/cca-books-15m.gguf";
+enum { FIRST = 301, SECOND = 700, END = 741, CTX = 1024 };
+
+static cca_engine *engine;
+static char path[] = "/tmp/cca-test-saved-XXXXXX";
+static int32_t ids[CTX];
+static cca_error err;
+
+static cca_session *open_session(const char *attn, const char *type, int64_t group) {
+    cca_session_options o = cca_session_defaults();
+    cca_session *s;
+    o.ctx_size = CTX;
+    o.attn = attn;
+    o.k_type = o.v_type = type;
+    o.group_size = group;
+    o.chunk_size = 64;
+    o.stored = true;
+    if (cca_session_new(&s, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
+    return s;
+}
+
+static void eval(cca_session *s, int64_t end) {
+    int64_t pos = cca_session_pos(s);
+    if (cca_session_eval(s, ids + pos, end - pos, NULL, &err) != CCA_OK) fail_msg("%s", err.text);
+}
+
+static size_t logits_bytes(void) {
+    return (size_t)cca_engine_info(engine)->vocab_size * sizeof(float);
+}
+
+/* A file with checkpoints at FIRST and SECOND, and the logits at END. */
+static float *make_file(const char *attn, const char *type) {
+    cca_session *s = open_session(attn, type, 0);
+    cca_store *store;
+    char *facts = cca_session_facts(s);
+    assert_non_null(facts);
+    assert_int_equal(cca_store_create(&store, path, facts, &err), CCA_OK);
+    free(facts);
+    eval(s, FIRST);
+    assert_int_equal(cca_session_save(s, store, ids, &err), CCA_OK);
+    assert_int_equal(cca_session_save(s, store, ids, &err), CCA_OK); /* once is enough */
+    eval(s, SECOND);
+    assert_int_equal(cca_session_save(s, store, ids, &err), CCA_OK);
+    assert_int_equal(cca_store_n_points(store), 2);
+    cca_store_close(store);
+    eval(s, END);
+    float *logits = malloc(logits_bytes());
+    assert_non_null(logits);
+    const float *own = cca_session_logits(s, &err);
+    assert_non_null(own);
+    memcpy(logits, own, logits_bytes());
+    cca_session_free(s);
+    return logits;
+}
+
+static void check_resumed(const char *attn, const char *type, const float *wanted) {
+    static const int64_t positions[] = {FIRST, SECOND};
+    cca_session *s = open_session(attn, type, 0);
+    cca_store *store;
+    int64_t n;
+    assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
+    assert_memory_equal(cca_store_tokens(store, &n), ids, SECOND * sizeof *ids);
+    assert_int_equal(n, SECOND);
+    for (size_t i = 2; i-- > 0;) { /* the later one first, so that old rows stand in the window */
+        if (cca_session_load(s, store, i, &err) != CCA_OK) fail_msg("%s: %s", attn, err.text);
+        assert_int_equal(cca_session_pos(s), positions[i]);
+        assert_null(cca_session_logits(s, &err));
+        if (i == 0) eval(s, SECOND);
+        eval(s, END);
+        const float *own = cca_session_logits(s, &err);
+        assert_non_null(own);
+        assert_memory_equal(own, wanted, logits_bytes());
+    }
+    cca_store_close(store);
+    cca_session_free(s);
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5"};
+    static const char *const types[] = {"bf16", "f32", "f16"};
+    for (size_t i = 0; i < 5 + 2; i++) {
+        const char *attn = attns[i < 5 ? i : 0], *type = types[i < 5 ? 0 : i - 4];
+        float *logits = make_file(attn, type);
+        check_resumed(attn, type, logits);
+        free(logits);
+    }
+}
+
+/* A resumed session goes on with the file. */
+static void test_goes_on(void **state) {
+    (void)state;
+    free(make_file("cca", "bf16"));
+    cca_session *s = open_session("cca", "bf16", 0);
+    cca_store *store;
+    assert_int_equal(cca_store_open(&store, path, true, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 1, &err), CCA_OK);
+    eval(s, END);
+    assert_int_equal(cca_session_save(s, store, ids, &err), CCA_OK);
+    assert_int_equal(cca_store_n_points(store), 3);
+    assert_int_equal(cca_store_point_at(store, 2).pos, END);
+    assert_int_equal(cca_session_load(s, store, 2, &err), CCA_OK);
+    assert_int_equal(cca_session_pos(s), END);
+    cca_store_close(store);
+    cca_session_free(s);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    free(make_file("cca", "bf16"));
+    static const struct {
+        const char *attn, *type;
+        int64_t group;
+        const char *said;
+    } others[] = {
+        {"cca", "bf16", 32, "made with group_size=16, this run has group_size=32"},
+        {"cca", "f32", 0, "made with cache_type_k=bf16, this run has cache_type_k=f32"},
+        {"full", "bf16", 0, "made with attention=cca, this run has attention=full"},
+    };
+    cca_store *store;
+    assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
+    for (size_t i = 0; i < 3; i++) {
+        cca_session *s = open_session(others[i].attn, others[i].type, others[i].group);
+        assert_int_equal(cca_session_load(s, store, 0, &err), CCA_BAD_MODEL);
+        if (!strstr(err.text, others[i].said)) fail_msg("%s", err.text);
+        assert_int_equal(cca_session_pos(s), 0);
+        cca_session_free(s);
+    }
+    cca_session_options o = cca_session_defaults();
+    cca_session *s;
+    o.ctx_size = CTX;
+    assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 0, &err), CCA_USAGE);
+    cca_session_free(s);
+    o.ctx_size = FIRST;
+    o.stored = true;
+    assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 0, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 1, &err), CCA_NO_FIT);
+    cca_session_free(s);
+    cca_store_close(store);
+}
+
+/* A flipped bit anywhere in rows or window is damage. */
+static void test_damaged(void **state) {
+    (void)state;
+    free(make_file("cca", "bf16"));
+    cca_store *store;
+    assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
+    long size = (long)cca_store_bytes(store);
+    cca_store_close(store);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, size - 1000, SEEK_SET), 0);
+    int c = fgetc(f);
+    assert_int_equal(fseek(f, size - 1000, SEEK_SET), 0);
+    assert_int_equal(fputc(c ^ 1, f), c ^ 1);
+    fclose(f);
+    cca_session *s = open_session("cca", "bf16", 0);
+    assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 0, &err), CCA_OK);
+    assert_int_equal(cca_session_load(s, store, 1, &err), CCA_BAD_MODEL);
+    assert_non_null(strstr(err.text, "checksum"));
+    cca_store_close(store);
+    cca_session_free(s);
+}
+
+static int begin(void **state) {
+    (void)state;
+    cca_engine_options o = {.device = "cpu", .n_threads = 2};
+    int fd = mkstemp(path);
+    uint64_t random = 7;
+    if (fd < 0 || cca_engine_open(&engine, MODEL, &o, &err) != CCA_OK) return -1;
+    close(fd);
+    for (int i = 0; i < CTX; i++) ids[i] = (int32_t)(test_random(&random) % 4000);
+    return 0;
+}
+
+static int end(void **state) {
+    (void)state;
+    cca_engine_close(engine);
+    return unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_damaged),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
