@@ -3,6 +3,7 @@
 #include "cli/decode.h"
 #include "cli/input.h"
 #include "cli/signals.h"
+#include "cli/stored.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ typedef struct ask_options {
     term_options term;
     arg_list questions, stops;
     int64_t max_answer;
-    bool no_kv, jsonl;
+    stored_options stored;
+    bool jsonl;
 } ask_options;
 
 static const arg_option own_args[] = {
@@ -30,8 +32,6 @@ static const arg_option own_args[] = {
      .help = "tokens of an answer; -1: until an end token or the trained length"},
     {"stop", .kind = ARG_LIST, .value = "TEXT", .at = offsetof(ask_options, stops),
      .help = "end an answer before this text; may be repeated"},
-    {"no-kv", .kind = ARG_FLAG, .at = offsetof(ask_options, no_kv),
-     .help = "keep and use no stored documents (this version stores none)"},
     {"jsonl", .kind = ARG_FLAG, .at = offsetof(ask_options, jsonl),
      .help = "a line {\"event\": \"answer\"} for each question, then the record"},
     {0},
@@ -40,6 +40,7 @@ static const arg_option own_args[] = {
 static const arg_group groups[] = {
     {"Questions", own_args, 0},
     {"Documents", input_args, offsetof(ask_options, input)},
+    {"Sessions", stored_args, offsetof(ask_options, stored)},
     {"Chat", chat_args, offsetof(ask_options, chat)},
     {"Sampling", greedy_args, offsetof(ask_options, sampling)},
     {"Model", model_args, offsetof(ask_options, model)},
@@ -57,9 +58,10 @@ typedef struct asking {
     const cca_tokenizer *tok;
     cca_tokens tokens;    /* of the documents, and behind them of one question */
     cca_prompt documents; /* the prompt where the documents end */
-    size_t *ends;         /* tokens up to the end of each document */
+    int64_t *ends;        /* tokens up to the end of each document */
     size_t n_documents;
     cca_session *session;
+    stored stored;
     decoder decoder;
     cli_plan plan;
     json_t *answers; /* the records, for --json */
@@ -80,7 +82,7 @@ static cca_status encode_document(asking *a, const arg_item *piece, cca_error *e
     if (!status) status = input_read_behind(&text, lead, &one, err);
     unsigned flags = (one.special ? INPUT_SPECIAL : 0) | (start ? 0 : INPUT_LATER);
     if (!status) status = input_encode(&a->tokens, a->tok, &text, flags, err);
-    a->ends[a->n_documents++] = a->tokens.n;
+    a->ends[a->n_documents++] = (int64_t)a->tokens.n;
     input_free(&text);
     return status;
 }
@@ -108,7 +110,7 @@ static cca_status encode_documents(asking *a, cca_error *err) {
 }
 
 static size_t n_document_tokens(const asking *a) {
-    return a->ends[a->n_documents - 1];
+    return (size_t)a->ends[a->n_documents - 1];
 }
 
 /* Puts question i behind the documents, in place of another one. */
@@ -146,24 +148,33 @@ static cca_status eval_up_to(asking *a, size_t n, cca_error *err) {
     return cca_session_eval(a->session, a->tokens.ids + pos, (int64_t)n - pos, &options, err);
 }
 
-/* The first question brings the documents; the others start from where those end. */
+/* The first question brings the documents, or what is missing of them in their session. */
+static cca_status prefill_documents(asking *a, cca_error *err) {
+    cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->tokens.ids,
+                                    (int64_t)a->tokens.n, &a->term, err);
+    term_start(&a->term, "prefill", TERM_TOKENS, (int64_t)a->tokens.n);
+    term_skip(&a->term, a->stored.reused);
+    if (!status) status = stored_prefill(&a->stored, a->tokens.ids, a->ends, a->n_documents, err);
+    if (!status && a->o->questions.n > 1) status = cca_session_mark(a->session, err);
+    return status;
+}
+
+/* The other questions start from where the documents end. */
 static cca_status prefill(asking *a, size_t question, cca_error *err) {
     cca_status status = CCA_OK;
-    if (question > 0) status = cca_session_rewind(a->session, err);
-    term_start(&a->term, "prefill", TERM_TOKENS, (int64_t)a->tokens.n);
     if (question == 0) {
-        for (size_t i = 0; i < a->n_documents && !status; i++)
-            status = eval_up_to(a, a->ends[i], err);
-        if (!status && a->o->questions.n > 1) status = cca_session_mark(a->session, err);
+        status = prefill_documents(a, err);
+    } else {
+        status = cca_session_rewind(a->session, err);
+        term_start(&a->term, "prefill", TERM_TOKENS, (int64_t)a->tokens.n);
+        term_skip(&a->term, (int64_t)n_document_tokens(a));
     }
     if (!status) status = eval_up_to(a, a->tokens.n, err);
     term_done(&a->term);
-    if (status == CCA_INTERRUPTED)
-        return cca_fail(err, status,
-                        "interrupted in prefill of question %zu, after %lld of %zu "
-                        "tokens",
-                        question + 1, (long long)cca_session_pos(a->session), a->tokens.n);
-    return status;
+    if (status != CCA_INTERRUPTED) return status;
+    char what[64];
+    snprintf(what, sizeof what, "prefill of question %zu", question + 1);
+    return stored_interrupted(&a->stored, what, (int64_t)a->tokens.n, err);
 }
 
 static bool is_space(char c) {
@@ -230,7 +241,7 @@ static cca_status ask_one(asking *a, size_t question, cca_error *err) {
     if (!status) status = prefill(a, question, err);
     double prefill_s = term_seconds() - d->started;
     if (status) return status;
-    int64_t n_reused = question > 0 ? (int64_t)n_document_tokens(a) : 0;
+    int64_t n_reused = question > 0 ? (int64_t)n_document_tokens(a) : a->stored.reused;
     answer_begin(&text, &a->out,
                  &(answer_options){.format = ANSWER_JSON, /* kept, not yet written */
                                    .stops = d->stops,
@@ -306,7 +317,7 @@ static cca_status ask(asking *a, cca_error *err) {
     a->decoder.most = most;
     a->decoder.limit = limit;
     status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output, limit,
-                              a->o->questions.n > 1, err);
+                              CLI_STORED | (a->o->questions.n > 1 ? CLI_MARK : 0), err);
     if (status || !a->session) return status;
     cli_tell_attention(&a->term, context, a->engine, longest);
     return ask_all(a, err);
@@ -323,6 +334,7 @@ static cca_status open_model(asking *a, cca_error *err) {
 static void free_all(asking *a) {
     json_decref(a->answers);
     decoder_close(&a->decoder);
+    stored_close(&a->stored);
     cca_session_free(a->session);
     cca_tokens_free(&a->tokens);
     free(a->ends);

@@ -119,13 +119,14 @@ typedef struct cli_plan {
     uint64_t total;
 } cli_plan;
 
-/* Plans and opens a session of ctx_size positions, on wish one that can be marked. With --dry-run
- * the plan is printed instead, and *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also
- * where the plan is over
+enum { CLI_MARK = 1, CLI_STORED = 2 }; /* sessions that can be marked, and stored */
+
+/* Plans and opens a session of ctx_size positions. With --dry-run the plan is printed instead, and
+ * *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also where the plan is over
  * --mem-limit. */
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
-                            int64_t ctx_size, bool mark, cca_error *err);
+                            int64_t ctx_size, unsigned flags, cca_error *err);
 
 /* {"weights", "cores", "window", "mark", "activations", "total", "peak"} in bytes; peak is what the
  * process had at most so far. */

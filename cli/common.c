@@ -352,11 +352,12 @@ static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *
 
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
-                            int64_t ctx_size, bool mark, cca_error *err) {
+                            int64_t ctx_size, unsigned flags, cca_error *err) {
     cca_session_options options = session_options(context, ctx_size);
     *out = NULL;
     *plan = (cli_plan){.ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
-    options.mark = mark;
+    options.mark = flags & CLI_MARK;
+    options.stored = flags & CLI_STORED;
     cca_status status = cca_session_measure(&plan->session, engine, &options, err);
     plan->total = plan->weights + plan->session.total;
     if (!status && context->dry_run) status = print_plan(plan, target, err);

@@ -3,6 +3,7 @@
 #include "cli/decode.h"
 #include "cli/input.h"
 #include "cli/signals.h"
+#include "cli/stored.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ typedef struct generate_options {
     term_options term;
     int64_t n_predict;
     arg_list stops;
+    stored_options stored;
     bool ignore_eos, jsonl;
     const char *truncate; /* NULL, or the part that is cut */
 } generate_options;
@@ -42,6 +44,7 @@ static const arg_group groups[] = {
     {"Text", input_args, offsetof(generate_options, input)},
     {"Generation", own_args, 0},
     {"Chat", chat_args, offsetof(generate_options, chat)},
+    {"Sessions", stored_args, offsetof(generate_options, stored)},
     {"Sampling", sampling_args, offsetof(generate_options, sampling)},
     {"Model", model_args, offsetof(generate_options, model)},
     {"Context", context_args, offsetof(generate_options, context)},
@@ -63,6 +66,7 @@ typedef struct generation {
     bool is_chat;
     size_t text_begin, text_end; /* tokens of the text among those of the prompt */
     cca_session *session;
+    stored stored;
     cli_plan plan;
     int64_t limit; /* most tokens of prompt and answer together */
     double load_s, prefill_s;
@@ -160,25 +164,25 @@ static cca_status open_model(generation *g, cca_error *err) {
 /* ---- the run ---- */
 
 static cca_status prefill(generation *g, cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &g->term};
     int64_t n = (int64_t)g->prompt.n;
     g->decoder.started = term_seconds();
+    cca_status status =
+        stored_open(&g->stored, &g->o->stored, false, g->session, g->prompt.ids, n, &g->term, err);
     term_start(&g->term, "prefill", TERM_TOKENS, n);
-    cca_status status = cca_session_eval(g->session, g->prompt.ids, n, &options, err);
+    term_skip(&g->term, g->stored.reused);
+    if (!status) status = stored_prefill(&g->stored, g->prompt.ids, &n, 1, err);
     term_done(&g->term);
     g->prefill_s = term_seconds() - g->decoder.started;
-    if (status == CCA_INTERRUPTED)
-        return cca_fail(err, status, "interrupted in prefill, after %lld of %lld tokens",
-                        (long long)cca_session_pos(g->session), (long long)n);
+    if (status == CCA_INTERRUPTED) return stored_interrupted(&g->stored, "prefill", n, err);
     return status;
 }
 
 /* ---- reports ---- */
 
 static json_t *record(generation *g, bool is_event) {
-    json_t *tokens = json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)g->prompt.n, "reused",
-                               (json_int_t)0, "prefilled", (json_int_t)g->prompt.n, "generated",
-                               (json_int_t)g->decoder.n_generated);
+    json_int_t n = (json_int_t)g->prompt.n, reused = (json_int_t)g->stored.reused;
+    json_t *tokens = json_pack("{s:I, s:I, s:I, s:I}", "prompt", n, "reused", reused, "prefilled",
+                               n - reused, "generated", (json_int_t)g->decoder.n_generated);
     json_t *timing = decoder_timing_json(&g->decoder, g->load_s, g->prefill_s);
     json_t *all = json_pack(
         "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1", "text",
@@ -202,13 +206,14 @@ static void last_line(generation *g) {
     if (strcmp(g->decoder.stop_reason, "context") == 0)
         term_note(&g->term, "stopped: prompt and answer have reached the length of %lld tokens",
                   (long long)g->limit);
-    term_note(&g->term,
-              "prompt %zu tokens (0 reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
-              "token after %.3g s; peak memory %s",
-              g->prompt.n, per_second((int64_t)g->prompt.n, g->prefill_s),
-              (long long)g->decoder.n_generated,
-              per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
-              term_size(peak, term_peak_memory()));
+    term_note(
+        &g->term,
+        "prompt %zu tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
+        "token after %.3g s; peak memory %s",
+        g->prompt.n, (long long)g->stored.reused,
+        per_second((int64_t)g->prompt.n - g->stored.reused, g->prefill_s),
+        (long long)g->decoder.n_generated, per_second(g->decoder.n_decoded, g->decoder.decode_s),
+        g->decoder.ttft_s, term_size(peak, term_peak_memory()));
 }
 
 /* From the prefilled session to the closed output. */
@@ -275,7 +280,7 @@ static cca_status generate(generation *g, cca_error *err) {
     status = open_decoder(g, err);
     if (!status)
         status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
-                                  n_positions, false, err);
+                                  n_positions, g->o->stored.file ? CLI_STORED : 0, err);
     if (status || !g->session) return status;
     status = decoder_start(&g->decoder, g->session, &g->prompt, err);
     return status ? status : run_session(g, err);
@@ -284,6 +289,7 @@ static cca_status generate(generation *g, cca_error *err) {
 static void free_all(generation *g) {
     decoder_close(&g->decoder);
     answer_free(&g->answer);
+    stored_close(&g->stored);
     cca_session_free(g->session);
     cca_tokens_free(&g->prompt);
     cca_engine_close(g->engine);

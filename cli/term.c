@@ -110,7 +110,7 @@ void term_warn(term *t, const char *format, ...) {
 static void describe(const term *t, char out[LINE_TEXT], double now) {
     char done[TERM_SIZE_TEXT], total[TERM_SIZE_TEXT], speed_text[TERM_SIZE_TEXT];
     double elapsed = now - t->started;
-    double speed = elapsed > 0 ? (double)t->done / elapsed : 0;
+    double speed = elapsed > 0 ? (double)(t->done - t->skipped) / elapsed : 0;
     long long left = speed > 0 ? (long long)((double)(t->total - t->done) / speed + 0.5) : 0;
     int percent = t->total > 0 ? (int)(100.0 * (double)t->done / (double)t->total) : 100;
     if (t->unit == TERM_BYTES)
@@ -145,9 +145,13 @@ void term_start(term *t, const char *what, term_unit unit, int64_t total) {
     t->what = what;
     t->unit = unit;
     t->total = total;
-    t->done = 0;
+    t->done = t->skipped = 0;
     t->cache_bytes = 0;
     t->started = t->shown = term_seconds();
+}
+
+void term_skip(term *t, int64_t n) {
+    t->done = t->skipped = n;
 }
 
 void term_progress(term *t, int64_t done, uint64_t cache_bytes) {

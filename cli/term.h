@@ -35,7 +35,7 @@ typedef struct term {
     json_t *warnings; /* array of strings, for the record of --json */
     const char *what; /* the work under way; NULL: none */
     term_unit unit;
-    int64_t done, total;
+    int64_t done, total, skipped;
     uint64_t cache_bytes;
     double started, shown; /* seconds */
 } term;
@@ -52,6 +52,8 @@ void term_warn(term *t, const char *format, ...) __attribute__((format(printf, 2
 /* Progress of work on total tokens or bytes; cache_bytes is shown with tokens. Also prints the
  * status line that SIGUSR1 asks for. */
 void term_start(term *t, const char *what, term_unit unit, int64_t total);
+/* The first n of them cost no time. */
+void term_skip(term *t, int64_t n);
 void term_progress(term *t, int64_t done, uint64_t cache_bytes);
 /* Removes the bar. */
 void term_done(term *t);

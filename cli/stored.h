@@ -1,0 +1,59 @@
+/* Prefill that outlives the process: the state of a prompt is kept in a session file while it
+ * grows, and taken up by the next run whose prompt begins the same.
+ *
+ *     stored st;
+ *     stored_open(&st, &options, use_cache, session, ids, n, &term, &err);
+ *     stored_prefill(&st, ids, ends, n_ends, &err);      // st.reused of them were there
+ *     stored_close(&st);
+ *
+ * With use_cache the prompt is cut at the same places whether or not there is a file, so that
+ * answers do not depend on one. */
+#ifndef CCA_CLI_STORED_H
+#define CCA_CLI_STORED_H
+
+#include "cli/cli.h"
+
+typedef struct stored_options {
+    const char *file;         /* --session; NULL: none named */
+    int64_t checkpoint_every; /* tokens */
+    uint64_t limit;           /* bytes of all files in the cache folder */
+    bool off;                 /* --no-kv */
+} stored_options;
+
+extern const arg_option stored_args[];
+
+typedef struct stored {
+    const stored_options *options;
+    cca_session *session; /* borrowed */
+    term *term;
+    cca_store *store; /* NULL: nothing is kept */
+    char *path;       /* NULL: nothing is kept */
+    bool named;       /* by --session: what is wrong with it is an error, not a note */
+    bool seams;       /* cut where a longer prompt will begin to differ, too */
+    int64_t reused;   /* tokens that need no prefill */
+} stored;
+
+/* Finds the file, named or, with use_cache, the one in the cache folder that agrees longest with
+ * the n ids, and loads the last state before their end that they share. A named file of another
+ * model or other settings, or damaged, is CCA_BAD_MODEL; one that another process writes is
+ * CCA_RUNTIME. */
+cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
+                       cca_session *session, const int32_t *ids, int64_t n, term *t,
+                       cca_error *err);
+
+/* Evaluates the ids behind the session's position and keeps checkpoints: one every
+ * --checkpoint-every tokens, and at the ends: n_ends positions, ascending, worth coming back to, of
+ * which the last is all. After CCA_INTERRUPTED the file has the last checkpoint. */
+cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
+                          cca_error *err);
+
+/* CCA_INTERRUPTED for prefill of what, up to n tokens, with what is kept. */
+cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca_error *err);
+
+void stored_close(stored *st);
+
+/* The folder of the cache, whether or not it is there; the caller frees it. NULL where neither
+ * XDG_CACHE_HOME nor HOME says where, and without memory. */
+char *stored_folder(void);
+
+#endif
