@@ -185,15 +185,49 @@ void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t po
     if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
 }
 
+/* Room in the backend's memory for n rows like others, without gaps. */
+static bool staging(cca_backend *b, cca_rows *out, size_t *k_bytes, size_t *v_bytes,
+                    const cca_rows *like, int64_t pos, int64_t n) {
+    int64_t rows = like->heads * n;
+    *out = *like;
+    out->capacity = n;
+    out->base = pos;
+    out->k = out->v = NULL;
+    if (!cca_matrix_bytes(k_bytes, like->k_type, rows, like->head_dim) ||
+        !cca_matrix_bytes(v_bytes, like->v_type, rows, like->head_dim)) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "copy: too many rows");
+        return false;
+    }
+    out->k = cca_backend_alloc(b, *k_bytes);
+    out->v = cca_backend_alloc(b, *v_bytes);
+    return out->k && out->v;
+}
+
 void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n) {
-    bool fit = n <= rows->capacity && pos >= rows->base;
-    if (ready(b, "get", fit)) b->ops->get(b, k, v, rows, pos, n);
+    cca_rows copy;
+    size_t k_bytes, v_bytes;
+    if (n <= 0) return;
+    if (staging(b, &copy, &k_bytes, &v_bytes, rows, pos, n)) {
+        cca_rows_move(b, &copy, rows, pos, n);
+        cca_backend_download(b, k, copy.k, k_bytes);
+        cca_backend_download(b, v, copy.v, v_bytes);
+    }
+    cca_backend_release(b, copy.k);
+    cca_backend_release(b, copy.v);
 }
 
 void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
                   int64_t n) {
-    bool fit = n <= rows->capacity && pos >= rows->base;
-    if (ready(b, "put", fit)) b->ops->put(b, rows, k, v, pos, n);
+    cca_rows copy;
+    size_t k_bytes, v_bytes;
+    if (n <= 0) return;
+    if (staging(b, &copy, &k_bytes, &v_bytes, rows, pos, n)) {
+        cca_backend_upload(b, copy.k, k, k_bytes);
+        cca_backend_upload(b, copy.v, v, v_bytes);
+        cca_rows_move(b, rows, &copy, pos, n);
+    }
+    cca_backend_release(b, copy.k);
+    cca_backend_release(b, copy.v);
 }
 
 void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,

@@ -76,9 +76,6 @@ typedef struct cca_ops {
     void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                   int64_t pos, int64_t n);
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
-    void (*get)(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n);
-    void (*put)(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
-                int64_t n);
     void (*pool)(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
                  int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,

@@ -261,29 +261,6 @@ static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t 
     run_rows(b, j, out->heads, n * out->head_dim);
 }
 
-/* Rows that lie in host memory as get and put want them. */
-static cca_rows host_rows(const cca_rows *like, const void *k, const void *v, int64_t pos,
-                          int64_t n) {
-    cca_rows host = *like;
-    host.k = (void *)k;
-    host.v = (void *)v;
-    host.capacity = n;
-    host.base = pos;
-    return host;
-}
-
-static void cpu_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos,
-                    int64_t n) {
-    cca_rows host = host_rows(rows, k, v, pos, n);
-    cpu_move(b, &host, rows, pos, n);
-}
-
-static void cpu_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
-                    int64_t n) {
-    cca_rows host = host_rows(rows, k, v, pos, n);
-    cpu_move(b, rows, &host, pos, n);
-}
-
 /* ---- products ------------------------------------------------------------------------ */
 
 /* Bytes of n values of x in the form that a weight's type wants. */
@@ -461,8 +438,6 @@ static const cca_ops cpu_ops = {
     .swiglu = cpu_swiglu,
     .store = cpu_store,
     .move = cpu_move,
-    .get = cpu_get,
-    .put = cpu_put,
     .pool = cpu_pool,
     .attend = cpu_attend,
 };
