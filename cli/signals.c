@@ -17,6 +17,7 @@ void signals_install(void) {
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL); /* a file at its limit is a failed write */
 
     /* Blocked and asked for where a line can be printed, so it needs no handler. */
     sigset_t usr1;

@@ -197,15 +197,15 @@ static cca_status take_up(stored *st, const int32_t *ids, int64_t n, cca_error *
     if (cca_store_torn_bytes(st->store) > 0)
         term_note(st->term, "%s: an interrupted run left %llu bytes, which are dropped", st->path,
                   (unsigned long long)cca_store_torn_bytes(st->store));
-    size_t point, n_points = cca_store_n_points(st->store);
+    size_t point;
     int64_t n_own;
     bool found = find_point(&point, st->store, ids, n);
     if (found) status = cca_session_load(st->session, st->store, point, err);
     if (status) return status;
     st->reused = cca_session_pos(st->session);
     cca_store_tokens(st->store, &n_own);
-    bool whole = (found && point + 1 == n_points) || n_own == 0;
-    return whole ? CCA_OK : branch_off(st, point, found, err);
+    bool differs = agreement(st->store, ids, n) < cca_min(n, n_own);
+    return differs ? branch_off(st, point, found, err) : CCA_OK;
 }
 
 /* A damaged file of the cache is worth nothing. */

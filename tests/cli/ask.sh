@@ -24,6 +24,7 @@ counts() {
 three_questions() { # name, model, further options
     local name=$1 model=$2 prompt reused prefilled i first
     shift 2
+    rm -rf "$work/cache"
     expect 0 "$name: three questions" ask -m "$model" --chat-template plain "${documents[@]}" -n 12 "$@" \
         "${questions[@]}"
     check "$name: three lines" test "$(wc -l <"$work/out")" = 3
@@ -42,6 +43,8 @@ three_questions() { # name, model, further options
         cca ask -m "$model" --chat-template plain "${documents[@]}" -n 12 "$@" "${questions[$i]}"
         check "$name: question $((i + 1)) alone has the same answer" \
             cmp "$work/out" <(sed -n "$((i + 1))p" "$work/three")
+        cca ask -m "$model" --chat-template plain "${documents[@]}" -n 12 "$@" --no-kv "${questions[$i]}"
+        check "$name: and without a session" cmp "$work/out" <(sed -n "$((i + 1))p" "$work/three")
     done
 }
 

@@ -8,6 +8,7 @@
 CCA=${CCA:-./cca}
 unset CCA_MODEL NO_COLOR
 work=$(mktemp -d)
+export XDG_CACHE_HOME=$work/cache
 any_failed=0
 finish() {
     local status=$?

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Stored sessions: what is reused, what an interruption leaves, what is refused.
+set -u
+. tests/cli/lib.sh
+
+model=$work/model.gguf
+"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+cp docs/CLI.md "$work/book" # some 8,000 tokens
+fact='The code of the old lighthouse is 48213.'
+{ head -c 9000 "$work/book"; printf '\n%s\n\n' "$fact"; tail -c +9001 "$work/book"; } >"$work/text"
+question='What is the code of the old lighthouse?'
+ask=(ask -m "$model" -f "$work/text" --checkpoint-every 512)
+tokens=$("$CCA" tokenize -m "$model" -f "$work/text" --count)
+
+tokens_are() { # name, reused, prefilled, each a shell pattern
+    local found
+    found=$(sed -nE 's/.*"reused": ([0-9]+), "prefilled": ([0-9]+).*/\1 \2/p' "$work/out" | head -1)
+    case $found in $2\ $3) pass "$1" ;; *) fail "$1" "reused, prefilled: $found, not $2 $3" ;; esac
+}
+
+text_of() { # the answers of the last record
+    sed 's/"timing": {[^}]*}//g; s/"tokens": {[^}]*}//g; s/"memory": {[^}]*}//; s/"seed": [0-9]*//' "$work/out"
+}
+
+expect 0 'a first question' "${ask[@]}" --json "$question"
+stdout_has 'is answered' '"text": "48213"'
+tokens_are 'reads everything' 0 '[1-9]*'
+text_of >"$work/first"
+expect 0 'the same in a new process' "${ask[@]}" --json "$question"
+tokens_are 'reads only the question' "$tokens" '[1-9][0-9]'
+stderr_has 'and says so' "^session .*/cca/[0-9a-f]{8}-[0-9a-f]{8}\.ccas: $tokens of [0-9]+ tokens are there"
+text_of >"$work/second"
+check 'with the same answer' cmp "$work/first" "$work/second"
+expect 0 'without a session' "${ask[@]}" --json --no-kv "$question"
+tokens_are 'everything is read again' 0 '[1-9]*'
+text_of >"$work/second"
+check 'with the same answer' cmp "$work/first" "$work/second"
+printf '\nA page more, in which nothing of importance is said.\n' >>"$work/text"
+expect 0 'a grown document' "${ask[@]}" --json "$question"
+tokens_are 'reads what has grown' "$tokens" '[3-9][0-9]'
+check 'in one file' test "$(find "$work/cache" -name '*.ccas' | wc -l)" = 1
+head -c 5000 "$work/text" >"$work/other"
+expect 0 'another document' ask -m "$model" -f "$work/other" -n 4 'What is it about?'
+check 'has a file of its own' test "$(find "$work/cache" -name '*.ccas' | wc -l)" = 2
+expect 0 'a limit of all files' ask -m "$model" -f "$work/other" -n 4 --kv-limit 1K 'What is it about?'
+check 'leaves the one in use' test "$(find "$work/cache" -name '*.ccas' | wc -l)" = 1
+rm -rf "$work/cache"
+
+# Killed at any moment, the next run goes on and comes to the same answer.
+"${CCA}" "${ask[@]}" --json --no-kv "$question" >"$work/out" 2>/dev/null
+text_of >"$work/first"
+kills=0
+for i in 1 2 3 4 5; do
+    rm -rf "$work/cache"
+    "$CCA" "${ask[@]}" --json "$question" >/dev/null 2>&1 &
+    pid=$!
+    sleep "0.$((i * 197 % 700 + 200))"
+    kill -9 $pid 2>/dev/null && kills=$((kills + 1))
+    wait $pid 2>/dev/null
+    cca "${ask[@]}" --json "$question"
+    text_of >"$work/second"
+    check "killed, $i: the same answer" cmp "$work/first" "$work/second"
+done
+check 'some were killed at work' test $kills -gt 0
+rm -rf "$work/cache"
+"$CCA" "${ask[@]}" "$question" >/dev/null 2>"$work/err" &
+pid=$!
+for i in $(seq 200); do
+    ls "$work"/cache/cca/*.ccas >/dev/null 2>&1 && break
+    sleep 0.05
+done
+kill -INT $pid 2>/dev/null
+wait $pid
+code=$?
+if [ $code -eq 130 ]; then
+    stderr_has 'an interrupt says what is kept' 'interrupted in prefill of question 1, after [0-9]+ of [0-9]+ tokens; [1-9][0-9]* of them are kept in .*: the same command goes on from there'
+    cca "${ask[@]}" --json "$question"
+    tokens_are 'which the same command takes up' '[1-9]*' '[1-9]*'
+    text_of >"$work/second"
+    check 'with the same answer' cmp "$work/first" "$work/second"
+else
+    skip 'an interrupt says what is kept' 'the answer was there before'
+fi
+
+# A named session.
+s=$work/s.ccas
+generate=(generate -m "$model" -f "$work/other" -n 8 --temp 0 --json)
+expect 0 'a named session' "${generate[@]}" --session "$s"
+tokens_are 'is new' 0 '[1-9]*'
+text_of >"$work/first"
+cp "$s" "$work/kept"
+expect 0 'is taken up' "${generate[@]}" --session "$s"
+tokens_are 'up to a few tokens' '[1-9]*' 16
+text_of >"$work/second"
+check 'with the same text' cmp "$work/first" "$work/second"
+check 'and is as before' cmp "$s" "$work/kept"
+same() { check "$1: the file is as before" cmp "$s" "$work/kept"; }
+expect 3 'another g' "${generate[@]}" --session "$s" -g 32
+stderr_has 'is named' 'made with group_size=16, this run has group_size=32'
+same 'another g'
+expect 3 'another cache type' "${generate[@]}" --session "$s" -ctk f32
+stderr_has 'is named' 'cache_type_k=bf16, this run has cache_type_k=f32'
+"$CCA" export models/*.gguf -q --type q4_0 -o "$work/q4.gguf"
+expect 3 'another model' generate -m "$work/q4.gguf" -p Hello -n 1 --session "$s"
+stderr_has 'is named' 'made with model=[0-9a-f]{16}, this run has model=[0-9a-f]{16}'
+same 'another model'
+expect 3 'a file of another kind' "${generate[@]}" --session "$model"
+stderr_has 'is named' 'is no session file'
+expect 7 'a folder that is not there' "${generate[@]}" --session "$work/none/s.ccas"
+
+size=$(stat -c %s "$s")
+flip() { # offset
+    local byte
+    byte=$(od -An -tu1 -j "$1" -N 1 "$work/kept")
+    cp "$work/kept" "$s"
+    printf "\\x$(printf %x $((byte ^ 4)))" | dd of="$s" bs=1 seek="$1" conv=notrunc status=none
+}
+for at in 3 40 $((size / 3)) $((size / 2)); do
+    flip $at
+    cp "$s" "$work/flipped"
+    expect 3 "a flipped bit at $at" "${generate[@]}" --session "$s"
+    stderr_has "is told" 'damaged|checksum|is no session file'
+    check 'and the file left alone' cmp "$s" "$work/flipped"
+done
+head -c $((size - 100)) "$work/kept" >"$s"
+expect 0 'a torn file' "${generate[@]}" --session "$s"
+stderr_has 'is cut' 'an interrupted run left [0-9]+ bytes, which are dropped'
+text_of >"$work/second"
+check 'with the same text' cmp "$work/first" "$work/second"
+
+cp "$work/kept" "$s"
+more=(generate -m "$model" -f "$work/text" -n 1 --temp 0)
+(ulimit -f $((size / 1024 + 60)) && exec "$CCA" "${more[@]}" --session "$s" 2>"$work/err")
+check 'a full disk is exit 7' test $? = 7
+stderr_has 'and named' 's\.ccas: cannot (write|grow)'
+same 'a full disk'
+if [ "$(id -u)" != 0 ]; then
+    mkdir "$work/closed" && cp "$work/kept" "$work/closed/s.ccas" && chmod 555 "$work/closed"
+    expect 7 'a read-only folder' "${more[@]}" --session "$work/closed/new.ccas"
+    chmod 755 "$work/closed"
+fi
+"$CCA" "${ask[@]}" --session "$s" "$question" >/dev/null 2>&1 &
+pid=$!
+sleep 0.6
+cca "${more[@]}" --session "$s"
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+check 'two writers at once: exit 1' test "$code" = 1
+stderr_has 'and says why' 'another process is writing this session'
