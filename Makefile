@@ -118,7 +118,7 @@ test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
 
 # What engine.h needs; the quotes in their includes find each other in one folder.
-HEADERS := base.h chat.h engine.h gguf.h sampler.h tokenizer.h
+HEADERS := base.h chat.h engine.h gguf.h sampler.h store.h tokenizer.h
 D_BIN := $(DESTDIR)$(PREFIX)/bin
 D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca

@@ -1,6 +1,6 @@
 /* Signals: the first SIGINT or SIGTERM asks the work to stop, the second leaves at once with
- * 128 + its number; SIGPIPE and SIGXFSZ are ignored so that writing reports them; SIGUSR1 asks for a status
- * line. */
+ * 128 + its number; SIGPIPE and SIGXFSZ are ignored so that writing reports them; SIGUSR1 asks for
+ * a status line. */
 #ifndef CCA_CLI_SIGNALS_H
 #define CCA_CLI_SIGNALS_H
 

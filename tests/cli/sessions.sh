@@ -147,3 +147,32 @@ kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
 check 'two writers at once: exit 1' test "$code" = 1
 stderr_has 'and says why' 'another process is writing this session'
+
+# cca session
+rm -rf "$work/cache"
+cp "$work/kept" "$s"
+expect 0 'no sessions' session
+stdout_empty 'are no lines'
+cca ask -m "$model" -f "$work/other" -n 4 'What is it about?'
+expect 0 'a list' session ls
+stdout_has 'has the tokens' '^ +[0-9]+ tokens .* MB .*/cache/cca/[0-9a-f]{8}-[0-9a-f]{8}\.ccas$'
+expect 0 'a named file' session show "$s"
+stdout_has 'is of a model' '^  model +[0-9a-f]{16}$'
+stdout_has 'with settings' '^  group_size +16$'
+stdout_has 'and checkpoints' '^  checkpoints +[0-9]+ [0-9]+$'
+expect 0 'a record' session ls "$s" --json
+stdout_has 'has them' '"checkpoints": \[[0-9]+, [0-9]+\], "facts": \{"model": "[0-9a-f]{16}"'
+expect 0 'sound files' session verify "$s"
+stdout_is 'are told' "ok $s"
+expect 0 'all of the cache' session verify --all
+flip $((size - 400))
+expect 8 'a damaged file' session verify "$s"
+stderr_has 'is told' 'damaged at byte [0-9]+'
+expect 2 'rm without a name' session rm
+expect 2 'an unknown action' session drop "$s"
+expect 3 'rm of a file of another kind' session rm "$model"
+check 'leaves it' test -f "$model"
+expect 0 'rm' session rm "$s"
+check 'removes' test ! -e "$s"
+expect 0 'rm --all' session rm --all
+check 'removes all' test -z "$(ls "$work/cache/cca")"
