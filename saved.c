@@ -63,10 +63,10 @@ static cca_status load_rows(cca_cache *cache, cca_store *store, size_t index, cc
     int64_t layers = cca_cache_n_layers(cache);
     size_t bytes = cca_cache_part_bytes(cache, part, s.n);
     char *buffer;
-    if (s.bytes != bytes * (uint64_t)layers)
-        return cca_fail(err, CCA_BAD_MODEL, "%s: segment %zu has %llu bytes, not %llu",
+    if (s.bytes / (uint64_t)layers != bytes || s.bytes % (uint64_t)layers != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: segment %zu has %llu bytes for %lld layers of %zu",
                         cca_store_path(store), index, (unsigned long long)s.bytes,
-                        (unsigned long long)(bytes * (uint64_t)layers));
+                        (long long)layers, bytes);
     cca_status status = layer_buffer(&buffer, bytes, err);
     if (!status) status = cca_store_read_begin(store, index, err);
     for (int64_t layer = 0; layer < layers && !status; layer++) {

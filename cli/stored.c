@@ -213,7 +213,8 @@ static cca_status start_anew(stored *st, cca_error *err) {
     term_warn(st->term, "%s; it is made anew", err->text);
     cca_store_close(st->store);
     st->store = NULL;
-    st->reused = 0;
+    st->reused = cca_session_pos(st->session);
+    if (!st->path) return CCA_OK;
     (void)unlink(st->path);
     return create(st, &st->store, err);
 }
