@@ -107,7 +107,8 @@ static void attend_by_cache(float *out, const sequence *seq, const setup *t) {
     cca_backend *b;
     cca_cache *cache;
     cca_policy policy;
-    cca_cache_shape shape = {2, HEADS, KV_HEADS, HD, LENGTH, t->chunk, t->type, t->type, false};
+    cca_cache_shape shape = {2,        HEADS,   KV_HEADS, HD,    LENGTH,
+                             t->chunk, t->type, t->type,  false, false};
     cca_backend_options options = {.n_threads = t->n_threads};
     assert_int_equal(cca_policy_make(&policy, t->attn, t->g, t->s, t->sinks, &err), CCA_OK);
     assert_int_equal(cca_backend_cpu(&b, &options, &err), CCA_OK);
@@ -214,7 +215,7 @@ static void memory_is_that_of_the_definition(void **state) {
     cca_error err;
     cca_policy policy, full;
     cca_cache_size size;
-    cca_cache_shape llama2 = {32, 32, 32, 128, 131072, 512, CCA_BF16, CCA_BF16, false},
+    cca_cache_shape llama2 = {32, 32, 32, 128, 131072, 512, CCA_BF16, CCA_BF16, false, false},
                     llama3 = llama2;
     llama3.n_kv_heads = 8;
     assert_int_equal(cca_policy_make(&policy, CCA_ATTN_CCA, 16, 1024, 0, &err), CCA_OK);
