@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-enum { FEW = 4 }; /* tokens up to which weights are read as they are, one token at a time */
-
 /* ---- failures ------------------------------------------------------------------------ */
 
 bool cuda_check(cuda_backend *b, cudaError_t error, const char *what) {
@@ -38,6 +36,7 @@ static size_t cuda_room(cca_backend *base) {
 
 static void *cuda_alloc(cca_backend *base, size_t bytes) {
     cuda_backend *b = cuda_of(base);
+    b->twin_of = NULL;
     void *data = NULL;
     if (!enter(b)) return NULL;
     cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1);
@@ -70,6 +69,7 @@ void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
 
 /* From pageable memory the runtime has taken a copy when it returns. */
 void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes) {
+    b->twin_of = NULL;
     if (!enter(b)) return;
     cuda_check(b, cudaMemcpyAsync(out, host, bytes, cudaMemcpyHostToDevice, b->stream), "upload");
 }
@@ -117,6 +117,24 @@ static void cuda_destroy(cca_backend *base) {
 
 /* ---- products ------------------------------------------------------------------------ */
 
+__nv_bfloat16 *cuda_twin(cuda_backend *b, const cca_matrix *out, int64_t n) {
+    if (n <= CUDA_FEW || out->cols % 4 != 0) return NULL;
+    return (__nv_bfloat16 *)cuda_grow(b, &b->x, (size_t)(n * out->cols) * sizeof(__nv_bfloat16));
+}
+
+void cuda_set_twin(cuda_backend *b, const cca_matrix *out, int64_t n) {
+    b->twin_of = out->data;
+    b->twin_n = n * out->cols;
+}
+
+/* x as bf16, in the backend's buffer. */
+static void *as_bf16(cuda_backend *b, const cca_matrix *x, int64_t n) {
+    if (b->twin_of == x->data && b->twin_n >= n * x->cols) return b->x.data;
+    void *x16 = cuda_grow(b, &b->x, (size_t)(n * x->cols) * sizeof(__nv_bfloat16));
+    if (x16) cuda_to_bf16(b, x16, (const float *)x->data, n * x->cols);
+    return x16;
+}
+
 /* Through cuBLASLt, in bf16 but for f32 weights, which stay exact. x16: x in bf16. */
 static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
                      int64_t n) {
@@ -136,7 +154,7 @@ static void cuda_matmul(cca_backend *base, const cca_product *products, int n_pr
                         const cca_matrix *x, int64_t n) {
     cuda_backend *b = cuda_of(base);
     if (n == 0 || !enter(b)) return;
-    if (n <= FEW) {
+    if (n <= CUDA_FEW) {
         for (int first = 0, next; first < n_products; first = next) {
             cca_dtype type = products[first].weight->type;
             for (next = first + 1; next < n_products; next++) {
@@ -148,8 +166,8 @@ static void cuda_matmul(cca_backend *base, const cca_product *products, int n_pr
     }
     bool any = false;
     for (int i = 0; i < n_products; i++) any = any || products[i].weight->type != CCA_F32;
-    void *x16 = any ? cuda_grow(b, &b->x, (size_t)(n * x->cols) * 2) : NULL;
-    if (x16) cuda_to_bf16(b, x16, (const float *)x->data, n * x->cols);
+    void *x16 = any ? as_bf16(b, x, n) : NULL;
+    b->twin_of = NULL;
     for (int i = 0; i < n_products; i++) multiply(b, &products[i], x, x16, n);
 }
 

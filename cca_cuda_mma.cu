@@ -222,12 +222,7 @@ static __device__ __forceinline__ void write_out(walk<HD> &w, const tile_args &a
             float total = tile_row_sum(w.total[m][side]);
             int64_t row = first + (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
             if (row >= a.n) continue;
-            float *out = a.out + (row * a.n_heads + head) * HD + lane % 4 * 2;
-#pragma unroll
-            for (int d = 0; d < HD / 8; d++) {
-                *(float2 *)(out + d * 8) =
-                    make_float2(w.out[m][d][side * 2] / total, w.out[m][d][side * 2 + 1] / total);
-            }
+            tile_write<HD>(a, row, head, w.out[m], side, total);
         }
     }
 }
@@ -290,11 +285,12 @@ bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, con
     if (!tile_suits(keys, pos, n)) return false;
     int64_t hd = keys->raw.head_dim;
     bool is_bf16 = keys->raw.k_type == CCA_BF16;
-    tile_args a = {*keys, (const float *)q->data, (float *)out->data, q->cols / hd, pos, n};
+    tile_args a = tile_make_args(b, out, keys, q, pos, n);
     if (hd == 64) {
         is_bf16 ? launch<64, true>(b, a) : launch<64, false>(b, a);
     } else {
         is_bf16 ? launch<128, true>(b, a) : launch<128, false>(b, a);
     }
+    if (a.twin) cuda_set_twin(b, out, n);
     return true;
 }

@@ -238,13 +238,7 @@ static __device__ __forceinline__ void write_out(walk<HD> &w, const tile_args &a
     for (int side = 0; side < 2; side++) {
         float total = tile_row_sum(w.total[side]);
         int64_t r = row + side * 8 + lane / 4;
-        if (r >= a.n) continue;
-        float *out = a.out + (r * a.n_heads + head) * HD + lane % 4 * 2;
-#pragma unroll
-        for (int d = 0; d < HD / 8; d++) {
-            *(float2 *)(out + d * 8) =
-                make_float2(w.out[d][side * 2] / total, w.out[d][side * 2 + 1] / total);
-        }
+        if (r < a.n) tile_write<HD>(a, r, head, w.out, side, total);
     }
 }
 
@@ -396,11 +390,12 @@ bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, co
     if (!make_maps(&maps, keys, far)) return false;
     int64_t hd = keys->raw.head_dim;
     bool is_bf16 = keys->raw.k_type == CCA_BF16;
-    tile_args a = {*keys, (const float *)q->data, (float *)out->data, q->cols / hd, pos, n};
+    tile_args a = tile_make_args(b, out, keys, q, pos, n);
     if (hd == 64) {
         is_bf16 ? launch<64, true>(b, a, maps) : launch<64, false>(b, a, maps);
     } else {
         is_bf16 ? launch<128, true>(b, a, maps) : launch<128, false>(b, a, maps);
     }
+    if (a.twin) cuda_set_twin(b, out, n);
     return true;
 }

@@ -18,6 +18,7 @@ struct tile_args {
     cca_keys keys;
     const float *q;
     float *out;
+    __nv_bfloat16 *twin; /* of out, or NULL */
     int64_t n_heads, pos, n;
 };
 
@@ -149,9 +150,31 @@ static __device__ __forceinline__ void tile_operand(uint32_t a[4], const float l
     a[3] = tile_pack<is_bf16>(high[2], high[3]);
 }
 
+/* Writes a row's part of the output: columns lane % 4 * 2 and the next of each eight. */
+template <int HD>
+static __device__ __forceinline__ void tile_write(const tile_args &a, int64_t row, int64_t head,
+                                                  const float out[HD / 8][4], int side,
+                                                  float total) {
+    int64_t at = (row * a.n_heads + head) * HD + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int d = 0; d < HD / 8; d++) {
+        float2 v = make_float2(out[d][side * 2] / total, out[d][side * 2 + 1] / total);
+        *(float2 *)(a.out + at + d * 8) = v;
+        if (a.twin) *(__nv_bfloat162 *)(a.twin + at + d * 8) = __floats2bfloat162_rn(v.x, v.y);
+    }
+}
+
 /* 1/sqrt(HD) · log2 e. */
 template <int HD> static __device__ __forceinline__ float tile_unit() {
     return (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
+}
+
+/* Arguments of a call; the twin stays NULL where nobody wants it. */
+static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const cca_keys *keys,
+                                       const cca_matrix *q, int64_t pos, int64_t n) {
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    return tile_args{
+        *keys, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos, n};
 }
 
 /* Whether raw rows are bf16 or f16, of a width that suits, and lie in one piece. */

@@ -26,7 +26,10 @@ extern "C" {
 #include "backend.h"
 }
 
-enum { CUDA_WARP = 32 };
+enum {
+    CUDA_WARP = 32,
+    CUDA_FEW = 4, /* rows of x up to which products read weights as they are */
+};
 
 /* Memory on the device that grows at a new shape only. */
 struct cuda_buffer {
@@ -44,7 +47,9 @@ struct cuda_backend {
     cuda_buffer ids, freq; /* what comes from the host with a call */
     double *freq_host;     /* what freq holds */
     size_t freq_bytes;
-    cuda_buffer x, w;           /* operands of a product in the form it wants */
+    cuda_buffer x, w;    /* operands of a product in the form it wants */
+    const void *twin_of; /* whose first twin_n values x holds as bf16, until the next launch */
+    int64_t twin_n;
     cuda_buffer partial, count; /* of attention that is split over keys */
 };
 
@@ -72,6 +77,10 @@ bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, con
 /* Products of few rows of x, on the weights as they are. All weights have one type. */
 void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
                int64_t n);
+/* Operations whose output is multiplied next write it a second time, as bf16: where to, or NULL
+ * where products of n tokens will not want it; and after the launch, that it is there. */
+__nv_bfloat16 *cuda_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
+void cuda_set_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
 /* n values as bf16. */
 void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n);
 /* A matrix of weights as bf16. */
@@ -122,6 +131,7 @@ static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
 template <typename... Parameters, typename... Arguments>
 static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
                         int threads, size_t shared, Arguments... arguments) {
+    b->twin_of = NULL;
     if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     /* The runtime's current device is a thread's; a backend may change threads between calls. */
     if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
@@ -201,6 +211,14 @@ static __device__ __forceinline__ void cuda_begin() {
 
 static __device__ __forceinline__ int64_t cuda_index() {
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+/* Puts four values into a twin. */
+static __device__ __forceinline__ void cuda_put_twin(__nv_bfloat16 *twin, int64_t i, float4 v) {
+    __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v.x, v.y), __floats2bfloat162_rn(v.z, v.w)};
+    uint2 bits;
+    memcpy(&bits, pairs, sizeof bits);
+    *(uint2 *)(twin + i) = bits;
 }
 
 static __device__ __forceinline__ float cuda_warp_sum(float x) {

@@ -13,9 +13,7 @@ static __global__ void to_bf16(__nv_bfloat16 *out, const float *x, int64_t n) {
     cuda_begin();
     int64_t i = cuda_index() * 4;
     if (i + 4 <= n) {
-        float4 v = *(const float4 *)(x + i);
-        ((__nv_bfloat162 *)(out + i))[0] = __floats2bfloat162_rn(v.x, v.y);
-        ((__nv_bfloat162 *)(out + i))[1] = __floats2bfloat162_rn(v.z, v.w);
+        cuda_put_twin(out, i, *(const float4 *)(x + i));
     } else {
         for (; i < n; i++) out[i] = __float2bfloat16_rn(x[i]);
     }
@@ -165,7 +163,8 @@ static __global__ void rmsnorm(float *out, const float *x, const float *weight, 
 
 /* The same for rows that fit the registers of a block, in pieces of 16 bytes. */
 static __global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm_kept(float4 *out, const float4 *x, const float4 *weight, float eps, int pieces) {
+    rmsnorm_kept(float4 *out, __nv_bfloat16 *twin, const float4 *x, const float4 *weight, float eps,
+                 int pieces) {
     cuda_begin();
     const float4 *row = x + (int64_t)blockIdx.x * pieces;
     float4 kept[NORM_KEPT];
@@ -183,8 +182,10 @@ static __global__ void __launch_bounds__(NORM_THREADS)
         int at = i * NORM_THREADS + (int)threadIdx.x;
         if (at >= pieces) break;
         float4 w = weight[at], v = kept[i];
-        out[(int64_t)blockIdx.x * pieces + at] =
-            make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        int64_t to = (int64_t)blockIdx.x * pieces + at;
+        v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        out[to] = v;
+        if (twin) cuda_put_twin(twin, to * 4, v);
     }
 }
 
@@ -194,25 +195,42 @@ void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64
     int64_t cols = x->cols;
     const float *from = (const float *)x->data + x_row * cols;
     if (cols % 4 == 0 && cols <= 4 * NORM_KEPT * NORM_THREADS) {
+        __nv_bfloat16 *twin = cuda_twin(b, out, n);
         cuda_launch(b, "rmsnorm", rmsnorm_kept, cuda_blocks(n, 1), NORM_THREADS, 0,
-                    (float4 *)out->data, (const float4 *)from, (const float4 *)weight->data, eps,
-                    (int)(cols / 4));
+                    (float4 *)out->data, twin, (const float4 *)from, (const float4 *)weight->data,
+                    eps, (int)(cols / 4));
+        if (twin) cuda_set_twin(b, out, n);
     } else {
         cuda_launch(b, "rmsnorm", rmsnorm, cuda_blocks(n, 1), NORM_THREADS, 0, (float *)out->data,
                     from, (const float *)weight->data, eps, cols);
     }
 }
 
-static __global__ void swiglu(float *gate, const float *up, int64_t n) {
-    cuda_begin();
-    int64_t i = cuda_index();
-    if (i < n) gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+static __device__ __forceinline__ float gated(float gate, float up) {
+    return gate / (1 + expf(-gate)) * up;
 }
 
-void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+/* Threads take four values each where the number allows it. */
+static __global__ void swiglu(float *gate, __nv_bfloat16 *twin, const float *up, int64_t n) {
+    cuda_begin();
+    int64_t i = cuda_index() * 4;
+    if (i + 4 <= n) {
+        float4 g = *(float4 *)(gate + i), u = *(const float4 *)(up + i);
+        g = make_float4(gated(g.x, u.x), gated(g.y, u.y), gated(g.z, u.z), gated(g.w, u.w));
+        *(float4 *)(gate + i) = g;
+        if (twin) cuda_put_twin(twin, i, g);
+    } else {
+        for (; i < n; i++) gate[i] = gated(gate[i], up[i]);
+    }
+}
+
+void cuda_swiglu(cca_backend *base, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    cuda_backend *b = cuda_of(base);
     int64_t values = n * up->cols;
-    cuda_launch(cuda_of(b), "swiglu", swiglu, cuda_blocks(values, THREADS), THREADS, 0,
-                (float *)gate->data, (const float *)up->data, values);
+    __nv_bfloat16 *twin = cuda_twin(b, gate, n);
+    cuda_launch(b, "swiglu", swiglu, cuda_blocks(values, THREADS * 4), THREADS, 0,
+                (float *)gate->data, twin, (const float *)up->data, values);
+    if (twin) cuda_set_twin(b, gate, n);
 }
 
 /* ---- RoPE ---------------------------------------------------------------------------- */

@@ -232,6 +232,34 @@ static void products(void **state) {
     }
 }
 
+/* Norms leave their output in the form that a product wants; what changes it later counts. */
+static void products_of_norms(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    double inv_freq[32];
+    for (int k = 0; k < 32; k++) inv_freq[k] = pow(10000, -k / 32.0);
+    cca_rope turn = {inv_freq, 32, 1, true};
+    for (int later = 0; later < 2; later++) {
+        pair x = random_pair(20, 128, 3), norm = random_pair(1, 128, 2), h = poisoned(20, 128);
+        pair w = random_weights(CCA_BF16, 48, 128, 1), out = poisoned(20, 48);
+        pair angles = poisoned(20, 64);
+        cca_backend *both[] = {plain, gpu};
+        for (int i = 0; i < 2; i++) {
+            cca_matrix *to = i ? &h.device : &h.host, *y = i ? &out.device : &out.host;
+            cca_matrix *a = i ? &angles.device : &angles.host;
+            cca_product p = {y, i ? &w.device : &w.host, NULL, false};
+            cca_angles(both[i], a, &turn, 7, 20);
+            cca_rmsnorm(both[i], to, i ? &x.device : &x.host, 0, i ? &norm.device : &norm.host,
+                        1e-5f, 20);
+            if (later) cca_rotate(both[i], to, a, &turn, 20);
+            cca_matmul(both[i], &p, 1, to, 20);
+        }
+        compare(&out, 4e-3, later ? "rotated norm" : "norm");
+        free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&w), free_pair(&out);
+        free_pair(&angles);
+    }
+}
+
 /* ---- the cache ----------------------------------------------------------------------- */
 
 /* Random rows of a cache in host memory, and a copy on the device. */
@@ -532,6 +560,7 @@ int main(void) {
         cmocka_unit_test(norms_and_gates),
         cmocka_unit_test(rope),
         cmocka_unit_test(products),
+        cmocka_unit_test(products_of_norms),
         cmocka_unit_test(storing_and_moving),
         cmocka_unit_test(pooling),
         cmocka_unit_test(attention_in_bf16),
