@@ -81,12 +81,25 @@ static void cuda_upload(cca_backend *base, void *out, const void *host, size_t b
     cuda_check(b, cudaStreamSynchronize(b->stream), "upload");
 }
 
+/* Host memory that the device writes to directly, for what is not too long; else NULL. */
+static void *pinned(cuda_backend *b, size_t bytes) {
+    enum { MOST = 1 << 20 };
+    if (bytes <= b->pinned.bytes) return b->pinned.data;
+    if (bytes > MOST) return NULL;
+    cudaFreeHost(b->pinned.data);
+    b->pinned = cuda_buffer{};
+    if (cudaMallocHost(&b->pinned.data, bytes) == cudaSuccess) b->pinned.bytes = bytes;
+    cudaGetLastError();
+    return b->pinned.data;
+}
+
 static void cuda_download(cca_backend *base, void *host, const void *data, size_t bytes) {
     cuda_backend *b = cuda_of(base);
     if (!enter(b)) return;
-    cuda_check(b, cudaMemcpyAsync(host, data, bytes, cudaMemcpyDeviceToHost, b->stream),
-               "download");
+    void *near = pinned(b, bytes), *to = near ? near : host;
+    cuda_check(b, cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, b->stream), "download");
     cuda_check(b, cudaStreamSynchronize(b->stream), "download");
+    if (near) memcpy(host, near, bytes);
 }
 
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,
@@ -109,6 +122,7 @@ static void cuda_destroy(cca_backend *base) {
     cudaSetDevice(b->device);
     cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->partial, &b->count};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
+    cudaFreeHost(b->pinned.data);
     cuda_blas_free(b->blas);
     free(b->freq_host);
     if (b->stream) cudaStreamDestroy(b->stream);

@@ -44,6 +44,7 @@ struct cuda_backend {
     int device, n_sm, capability; /* 90: compute capability 9.0 */
     cudaStream_t stream;
     cuda_blas *blas;
+    cuda_buffer pinned;    /* in host memory: what goes back to the host */
     cuda_buffer ids, freq; /* what comes from the host with a call */
     double *freq_host;     /* what freq holds */
     size_t freq_bytes;

@@ -30,7 +30,7 @@ static void finish(void) {
 typedef void (*operation)(const void *context);
 
 static double measure(operation run, const void *context, int times, double *spread) {
-    double seconds[REPEATS];
+    double seconds[REPEATS] = {0};
     for (int i = -3; i < REPEATS; i++) {
         double start = now();
         for (int k = 0; k < times; k++) run(context);
