@@ -472,7 +472,14 @@ static void the_cache_in_pieces(void **state) {
     (void)state;
     if (!gpu) skip();
     enum { LENGTH = 500, HEADS = 4, KV = 2, HD = 64 };
-    cca_cache_shape shape = {1, HEADS, KV, HD, LENGTH, LENGTH, CCA_BF16, CCA_BF16, false};
+    cca_cache_shape shape = {.n_layers = 1,
+                             .n_heads = HEADS,
+                             .n_kv_heads = KV,
+                             .head_dim = HD,
+                             .ctx_size = LENGTH,
+                             .chunk_size = LENGTH,
+                             .k_type = CCA_BF16,
+                             .v_type = CCA_BF16};
     static const int64_t chunks[] = {LENGTH, 1, 7, 64, 130};
     pair q = random_pair(LENGTH, HEADS * HD, 2), k = random_pair(LENGTH, KV * HD, 2);
     pair v = random_pair(LENGTH, KV * HD, 2);
