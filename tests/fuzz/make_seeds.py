@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent / "seeds"
@@ -313,6 +314,30 @@ def text_seeds():
             write("args", f"{i}-{command}", bytes([command]) + line.encode())
 
 
+def session(*segments, facts=b"model=00112233\ngroup_size=4\n"):
+    out = b"CCASESS\x01" + struct.pack("<II", len(facts), zlib.crc32(facts)) + facts
+    for kind, first, n, data in segments:
+        header = struct.pack("<4sIqqQI", b"CSEG", kind, first, n, len(data), zlib.crc32(data))
+        out += bytes(-len(out) % 64) + (header + struct.pack("<I", zlib.crc32(header))).ljust(64, b"\0") + data
+    return out
+
+
+def session_seeds():
+    """Of the cache that fuzz_session.c has: a row of cores takes 32 bytes, one of the window 16."""
+    tokens, rows, window = 1, 2, 3
+
+    def segment(kind, first, n, bytes_each):
+        return kind, first, n, bytes(i % 251 for i in range(n * bytes_each))
+
+    first = [segment(tokens, 0, 9, 4), segment(rows, 0, 2, 32), segment(window, 0, 9, 16)]
+    second = [segment(tokens, 9, 21, 4), segment(rows, 2, 5, 32), segment(window, 18, 12, 16)]
+    write("session", "one", session(*first))
+    write("session", "two", session(*first, *second))
+    write("session", "torn", session(*first, *second)[:-40])
+    write("session", "dropped", session(*first[:2], (0, *first[2][1:]), *second))
+    write("session", "empty", session())
+
+
 gguf_seeds()
 sentencepiece_seeds()
 hf_seeds()
@@ -320,3 +345,4 @@ tokenizer_seeds()
 llama2c_seeds()
 chat_seeds()
 text_seeds()
+session_seeds()

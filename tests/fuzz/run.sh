@@ -12,7 +12,7 @@ mkdir -p "$corpus/logs" "$corpus/findings"
 max_len() { # target
     case $1 in
     input) echo 16384 ;;
-    args | bpe | sentencepiece) echo 8192 ;;
+    args | bpe | sentencepiece | session) echo 8192 ;;
     *) echo 65536 ;;
     esac
 }
