@@ -285,11 +285,16 @@ static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_
     cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
     bf16_attend t;
     bf16_begin(&t, args, head, n_heads, row, n, scratch);
+    int64_t begin[CCA_TILE_Q], end[CCA_TILE_Q], far[CCA_TILE_Q];
+    for (int64_t i = 0; i < n_rows; i++) {
+        begin[i] = cca_rule_raw_begin(rule, pos + i % n);
+        end[i] = pos + i % n + 1;
+        far[i] = cca_rule_far(rule, pos + i % n);
+    }
     for (int64_t c = span.raw_begin, n_k; c < span.raw_end; c += n_k) {
         n_k = cca_min(cca_min(CCA_TILE_K, span.raw_end - c), cca_rows_run(&keys->raw, c));
         for (int64_t i = 0; i < n_rows; i++) {
-            int64_t at = pos + i % n;
-            t.seen[i] = bits_between(cca_rule_raw_begin(rule, at) - c, cca_min(at + 1 - c, n_k));
+            t.seen[i] = bits_between(begin[i] - c, cca_min(end[i] - c, n_k));
         }
         bf16_add(&t, &keys->raw, cca_rows_at(&keys->raw, c), n_k, 0, n_rows);
     }
@@ -298,7 +303,7 @@ static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_
     for (int64_t c = 0, n_k; c < span.far_end; c += n_k) {
         n_k = cca_min(CCA_TILE_K, span.far_end - c);
         for (int64_t i = 0; i < n_rows; i++) {
-            t.seen[i] = bits_between(0, cca_min(cca_rule_far(rule, pos + i % n) - c, n_k));
+            t.seen[i] = bits_between(0, cca_min(far[i] - c, n_k));
         }
         for (int64_t i = 0; i < n_rows; i += shared) bf16_add(&t, &keys->far, c, n_k, i, shared);
     }
