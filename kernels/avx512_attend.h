@@ -283,7 +283,7 @@ static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_
     const cca_rule *rule = &keys->rule;
     int64_t pos = args->pos + row, n_rows = n_heads * n;
     cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
-    bf16_attend t;
+    bf16_attend t = {0};
     bf16_begin(&t, args, head, n_heads, row, n, scratch);
     int64_t begin[CCA_TILE_Q], end[CCA_TILE_Q], far[CCA_TILE_Q];
     for (int64_t i = 0; i < n_rows; i++) {
