@@ -94,6 +94,10 @@ static void bf16_multiply(float *out, int64_t ld_out, const char *x, size_t x_st
         bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, TOKENS, panel, n_w,
                   n_words, add);
     }
+    for (; i + 4 <= n_x; i += 4) {
+        bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 4, panel, n_w,
+                  n_words, add);
+    }
     for (; i < n_x; i++) {
         bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 1, panel, n_w,
                   n_words, add);
