@@ -109,8 +109,6 @@ expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/lo
 expect 0 'full attention' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 --attn full
 check 'gives none' bash -c '! grep -q warning "$0"' "$work/err"
 expect 2 's no multiple of g' generate -m "$stories" -p x -g 7 -w 32
-expect 2 'q8_0 cache' generate -m "$stories" -p x -ctk q8_0
-stderr_has 'needs a head of 32' 'q8_0 needs a head_dim divisible by 32, not 8'
 expect 2 'an unknown attention' generate -m "$stories" -p x --attn cca2
 expect 2 'an unknown device' generate -m "$stories" -p x --device tpu
 

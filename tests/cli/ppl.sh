@@ -61,6 +61,8 @@ stderr_has 'gives both numbers' 'has 5000 tokens, the model was trained for 4096
 expect 4 'a window beyond the trained length' ppl "${f32[@]}" --ids "$work/long" --mode chunk -c 5000
 expect 0 'the default for a long text' ppl "${f32[@]}" --ids "$work/long" --json
 stdout_has 'is mode stride' '"mode": "stride", "window": 4096, "stride": 2048'
+expect 2 'a q8_0 cache' ppl -m "$random" --ids "$work/ids" -ctk q8_0
+stderr_has 'needs a head of 32' 'q8_0 needs a head_dim divisible by 32, not 8'
 expect 2 'a stride that leaves gaps' ppl "${f32[@]}" --ids "$work/ids" --mode stride -c 100 --stride 100
 expect 2 'nothing to score' ppl "${f32[@]}" --ids "$work/ids" --mode chunk -c 100 --score-from 100
 expect 2 'ids and text' ppl "${f32[@]}" --ids "$work/ids" -p x
