@@ -56,7 +56,8 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu cuda-check demo test asan valgrind valgrind-tests lib install uninstall fuzz fuzz-programs sweep format lint deps help clean
+.PHONY: all cpu cuda-check demo quality quality-full test asan valgrind valgrind-tests lib install uninstall
+.PHONY: fuzz fuzz-programs sweep format lint deps help clean
 all: $(BIN)
 
 cpu:

@@ -1,10 +1,10 @@
 # Compares answers with the facts of a document.
 #
-#     awk -v where=2/0 -f answers.awk doc.tsv answers.jsonl
+#     awk -v where=2/0 -v spent=9.8 -f answers.awk doc.tsv answers.jsonl
 #
 # doc.tsv is document.awk's, answers.jsonl what `cca ask --jsonl` wrote about its questions. Prints a
 # line with the tokens that the first question prefilled, with the document's, the seconds that took,
-# and `where` (cores and threads); then a line a fact: depth, 1 if the answer is right to the letter and else 0, answer, what was given.
+# `where` (cores and threads) and the processor time `spent` on everything; then a line a fact: depth, 1 if the answer is right to the letter and else 0, answer, what was given.
 
 function field(name,    text) {
     if (!match($0, "\"" name "\": ")) return ""
@@ -32,6 +32,6 @@ NR == FNR {
 }
 /"event": "answer"/ {
     given = answer()
-    if (++n == 1) print field("prefilled") "\t" field("prefill_s") "\t" where
+    if (++n == 1) print field("prefilled") "\t" field("prefill_s") "\t" where "\t" spent
     printf "%d\t%d\t%s\t%s\n", depth[n], given == right[n], right[n], given
 }

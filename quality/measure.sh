@@ -41,6 +41,13 @@ perplexity() { # windows
     awk -v window="$length" -f "$here/bands.awk" "$scratch/nll" >"$scratch/result"
 }
 
+# Processor time of all commands so far, in seconds: other than the time by the clock it hardly depends
+# on what else the machine does.
+processor_time() {
+    times >"$scratch/times"
+    awk -F'[ms ]' 'NR == 2 { print $1 * 60 + $2 }' "$scratch/times"
+}
+
 # Makes a document of so many bytes and counts its tokens.
 make_document() { # number, facts a depth, bytes
     awk -v bytes="$3" -v seed=$((length + $1)) -v set="$what" -v per="$2" -v out="$scratch/doc" \
@@ -51,7 +58,7 @@ make_document() { # number, facts a depth, bytes
 # Documents leave room for a question and its answer. Their bytes are adjusted until they nearly fill
 # it; where no sentence ends at the right place, the longest that fits is taken.
 facts() { # number, facts a depth
-    local room=$((length - 64)) bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens i
+    local room=$((length - 64)) bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens spent i
     for i in 1 2 3 4 5 6 7 8 9 10; do
         make_document "$1" "$2" $bytes
         [ "$tokens" -le $room ] && [ "$tokens" -gt $best ] && best=$tokens best_bytes=$bytes
@@ -60,10 +67,13 @@ facts() { # number, facts a depth
     done
     [ $best -gt 0 ] || { echo "$0: no document of $length tokens" >&2; exit 1; }
     [ $bytes -eq $best_bytes ] || make_document "$1" "$2" $best_bytes
+    processor_time >"$scratch/before"
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl -- \
             >"$scratch/answers"
-    awk -v where="$(nproc)/${THREADS:-0}" -f "$here/answers.awk" "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
+    processor_time >"$scratch/after"
+    spent=$(paste "$scratch/before" "$scratch/after" | awk '{ print $2 - $1 }')
+    awk -v where="$(nproc)/${THREADS:-0}" -v spent="$spent" -f "$here/answers.awk" "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
 }
 
 case $test in

@@ -75,7 +75,7 @@ other() { # model, attention
         facts "$1" "$2" 8192 known 1 20 1
         ;;
     full)
-        ppl "$1" "$2" 32768 2
+        ppl "$1" "$2" 32768 1
         facts "$1" "$2" 32768 known 1 2 5
         ppl "$1" "$2" 131072 1
         facts "$1" "$2" 131072 known 1 1 5

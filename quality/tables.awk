@@ -7,7 +7,7 @@
 # length, item; then for
 #     ppl      window, first position of the band, one behind its last, tokens, nats
 #     facts    depth, 1 or 0, the right answer, the given one
-#     speed    tokens, seconds, where
+#     speed    tokens, seconds, where, processor time
 #     cache    (attention g:s or full) bytes of keys and values at 131,072 tokens
 #     model    its attention in the place of `attention`, fingerprint, the label to compare with
 #
@@ -47,8 +47,8 @@ $3 == "facts" {
     right_at[run, $4, set, $6] += $7
 }
 $3 == "speed" {
-    speed[run, $4, $5] = $6 / $7
     place[run, $4, $5] = $8
+    spent[run, $4, $5] = $9
 }
 $3 == "cache" { cache[$2] = $6 }
 $3 == "model" {
@@ -196,20 +196,20 @@ function bytes(n) {
     return n ? sprintf("%.1f MB", n / 1e6) : ""
 }
 
-function table_ablation(    i, n, list, names, part, key, base, where, cells) {
+function table_ablation(    i, n, list, names, part, key, base, where, time, cells) {
     base = "main" SUBSEP "cca"
     where = place[base, 32768, "known-1"]
-    n = split("perplexity at 8,192|facts at 32,768|prefill at 32,768|cache at 131,072", names, "|")
+    n = split("perplexity at 8,192|facts at 32,768|processor time at 32,768|cache at 131,072", names, "|")
     head("g, s", names, n)
     n = split("2:256 4:256 8:256 16:256 32:256 64:256 16:64 16:128 16:512 16:1024 full", list, " ")
     for (i = 1; i <= n; i++) {
         key = "main" SUBSEP (list[i] == "full" ? "full" : list[i] == "16:256" ? "cca" : "cca:" list[i])
         cells[1] = list[i] == "16:256" ? "0" : compare(key SUBSEP 8192, base SUBSEP 8192, 0, 8192)
         cells[2] = share(key SUBSEP 32768, "known-1")
+        time = spent[key, 32768, "known-1"]
         cells[3] = ""
-        if (where != "" && place[key, 32768, "known-1"] == where)
-            cells[3] = sprintf("%.2f", speed[key, 32768, "known-1"] / speed[base, 32768, "known-1"]) \
-                (list[i] == "16:256" ? sprintf(" (%.0f tokens/s)", speed[key, 32768, "known-1"]) : "")
+        if (time && place[key, 32768, "known-1"] == where)
+            cells[3] = sprintf("%.2f", time / spent[base, 32768, "known-1"]) (list[i] == "16:256" ? sprintf(" (%.1f s)", time) : "")
         cells[4] = bytes(cache[list[i]])
         split(list[i], part, ":")
         row(list[i] == "full" ? "full attention" : part[1] ", " part[2], cells, 4)

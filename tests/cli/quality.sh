@@ -68,8 +68,8 @@ cat >"$work/answers" <<'END'
 {"question": "What?", "text": "48214", "stop_reason": "stop", "tokens": {"prompt": 9, "prefilled": 14, "generated": 1}, "timing": {"load_s": 0.1, "prefill_s": 0.1}, "event": "answer"}
 {"schema": "cca.ask.1", "event": "end"}
 END
-check 'answers' test "$(awk -v where=2/0 -f quality/answers.awk "$work/doc.tsv" "$work/answers" | tr '\t\n' ',;')" = \
-    '2014,0.5,2/0;0,1,Ann "A" Lee,Ann "A" Lee;50,0,48213,48214;'
+check 'answers' test "$(awk -v where=2/0 -v spent=1.5 -f quality/answers.awk "$work/doc.tsv" "$work/answers" | tr '\t\n' ',;')" = \
+    '2014,0.5,2/0,1.5;0,1,Ann "A" Lee,Ann "A" Lee;50,0,48213,48214;'
 
 # Full attention costs 0.1 nats a token more in one window and 0.3 in the other: +0.2 ± 0.1 nats.
 for i in 0 1; do
@@ -78,6 +78,9 @@ for i in 0 1; do
     printf 'main\tcca\tppl\t8192\tbook\t%d\t2048\t4096\t2048\t%f\n' $i 4096
     printf 'main\tcca\tfacts\t8192\tknown-1\t%d\t%d\tx\tx\n' $((i * 50)) $i
 done >"$work/measured"
+for run in cca:6 full:9 cca:8:256:4.5; do
+    printf 'main\t%s\tspeed\t32768\tknown-1\t32000\t20\t2/0\t%s\n' "${run%:*}" "${run##*:}"
+done >>"$work/measured"
 table() { awk -v table="$1" -v length_="${2:-0}" -f quality/tables.awk "$work/measured"; }
 table lengths >"$work/out"
 stdout_has 'perplexity at 2,048' '^\| CCA \| 33\.12 \|'
@@ -88,7 +91,12 @@ stdout_has 'by position' '^\| 0 – 255 \| 33\.12 \| \+22\.1 ± 12\.2 % \|$'
 stdout_has 'where one run has nothing' '^\| 2,048 – 4,095 \| 7\.39 \| \|$'
 table facts >"$work/out"
 stdout_has 'planted facts' '^\| CCA \| \| 50\.0 % of 2 \|'
+table ablation >"$work/out"
+stdout_has 'processor time' '^\| 16, 256 \| 0 \| \| 1\.00 \(6\.0 s\) \| \|$'
+stdout_has 'of other settings' '^\| 8, 256 \| \| \| 0\.75 \| \|$'
+stdout_has 'and of full attention' '^\| full attention \| .* \| 1\.50 \| \|$'
 check 'a heat map' test "$(table depths | awk -f quality/heatmap.awk | grep -c 'fill="#f5edd6"\|fill="#1d4e88"')" = 2
 
 expect_skip=$(OUT="$work/quality" BOOKS="$work/none.tar.xz" quality/run.sh quick model.gguf)
 check 'no books, no measurement' test "$?:${expect_skip%%:*}" = 0:SKIPPED
+check 'make quality runs it, though a folder has that name' test "$(make -n quality | grep -c '^quality/run.sh quick')" = 1
