@@ -236,6 +236,8 @@ static void open_device(cuda_backend *b) {
     cuda_check(b, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, b->device),
                "device");
     b->capability = major * 10 + minor;
+    b->forms.wgmma = b->forms.wgmma && b->capability == 90;
+    b->forms.early = b->forms.early && b->capability >= 90;
     if (b->base.status == CCA_OK && major < 8) {
         cca_backend_fail(&b->base, CCA_RUNTIME,
                          "cuda:%d: compute capability %d.%d; at least 8.0 is needed", b->device,
@@ -245,8 +247,9 @@ static void open_device(cuda_backend *b) {
     if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);
 }
 
-extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
-                                       const cca_backend_options *options, cca_error *err) {
+extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
+                                            const cca_backend_options *options,
+                                            const cca_cuda_forms *forms, cca_error *err) {
     static const cca_ops cuda_ops = make_ops();
     *out = NULL;
     cca_status status = find_device(device, err);
@@ -256,6 +259,7 @@ extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
     b->base.ops = &cuda_ops;
     b->base.stop = options->stop;
     b->device = device;
+    b->forms = *forms;
     open_device(b);
     if (b->base.status != CCA_OK) {
         status = cca_fail(err, b->base.status, "%s", b->base.error.text);
@@ -264,4 +268,10 @@ extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
     }
     *out = &b->base;
     return CCA_OK;
+}
+
+extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
+                                       const cca_backend_options *options, cca_error *err) {
+    const cca_cuda_forms checked = {};
+    return cca_backend_cuda_with(out, device, options, &checked, err);
 }

@@ -385,7 +385,7 @@ bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, co
                       int64_t pos, int64_t n) {
     tile_maps maps;
     bool far = cca_rule_far(&keys->rule, pos + n - 1) > 0;
-    if (b->capability != 90 || !tile_suits(keys, pos, n)) return false;
+    if (!b->forms.wgmma || !tile_suits(keys, pos, n)) return false;
     if (!cuda_check(b, cudaSetDevice(b->device), "attention")) return true;
     if (!make_maps(&maps, keys, far)) return false;
     int64_t hd = keys->raw.head_dim;

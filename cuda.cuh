@@ -23,7 +23,7 @@
 #include <string.h>
 
 extern "C" {
-#include "backend.h"
+#include "backend_cuda.h"
 }
 
 enum {
@@ -42,6 +42,7 @@ struct cuda_blas; /* cuda_blas.cu */
 struct cuda_backend {
     cca_backend base;
     int device, n_sm, capability; /* 90: compute capability 9.0 */
+    cca_cuda_forms forms;         /* those that this GPU can do */
     cudaStream_t stream;
     cuda_blas *blas;
     cuda_buffer pinned;    /* in host memory: what goes back to the host */
@@ -127,8 +128,8 @@ static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
     return (unsigned)((n + in_a_block - 1) / in_a_block);
 }
 
-/* On Hopper a kernel is put in place while the one before it still runs; it waits for that one's
- * results in cuda_begin. */
+/* With forms.early a kernel is put in place while the one before it still runs; it waits for that
+ * one's results in cuda_begin. */
 template <typename... Parameters, typename... Arguments>
 static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
                         int threads, size_t shared, Arguments... arguments) {
@@ -145,7 +146,7 @@ static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parame
     config.dynamicSmemBytes = shared;
     config.stream = b->stream;
     config.attrs = &early;
-    config.numAttrs = b->capability >= 90 ? 1 : 0;
+    config.numAttrs = b->forms.early ? 1 : 0;
     cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
 }
 

@@ -99,7 +99,10 @@ sanitize() {
     done
 }
 
-ops() { try 'operations' "$BIN/bench_cuda"; }
+ops() {
+    try 'operations' "$BIN/bench_cuda"
+    try 'operations in the forms for Hopper' "$BIN/bench_cuda" hopper
+}
 
 bench() {
     local type depth=${DEPTH:-0,32768,131072}

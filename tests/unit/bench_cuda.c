@@ -1,6 +1,7 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
- * each between two waits. tests/gpu.sh builds and runs it; it asserts nothing. */
-#include "backend.h"
+ * each between two waits. tests/gpu.sh builds and runs it; with the argument
+ * "hopper" it uses the forms for Hopper. It asserts nothing. */
+#include "backend_cuda.h"
 #include "tests/unit/test.h"
 
 enum { REPEATS = 20 };
@@ -219,9 +220,12 @@ static void time_small_ops(int64_t n) {
     free_rows(&o.keys.raw), free_rows(&o.keys.far);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     cca_error err;
-    if (cca_backend_cuda(&gpu, 0, &(cca_backend_options){0}, &err) != CCA_OK) {
+    bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
+    cca_cuda_forms forms = {.wgmma = hopper, .early = hopper};
+    cca_backend_options options = {0};
+    if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
         printf("%s\n", err.text);
         return 1;
     }

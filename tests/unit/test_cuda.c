@@ -1,12 +1,14 @@
 /* Each operation of the CUDA backend against the CPU's, on fresh random values and poisoned
  * outputs. What is exact is compared with the plain kernels, whose sums are in double; what rounds
- * to 16 bits, with the CPU's fastest ones. Distances are ‖a - b‖ / ‖b‖. Skipped
- * where there is no device. */
+ * to 16 bits, with the CPU's fastest ones. Distances are ‖a - b‖ / ‖b‖. All of it twice, the second
+ * time with the forms for Hopper. Skipped where there is no device. */
 #include "backend_cpu.h"
+#include "backend_cuda.h"
 #include "cca.h"
 #include "tests/unit/test.h"
 
 static cca_backend *gpu, *plain, *cpu; /* of the group */
+static cca_cuda_forms forms;
 static uint64_t seed = 1;
 
 static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
@@ -15,7 +17,7 @@ static int open_backends(void **state) {
     (void)state;
     cca_error err;
     cca_backend_options options = {0};
-    if (cca_backend_cuda(&gpu, 0, &options, &err) != CCA_OK) {
+    if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
         printf("SKIP cuda: %s\n", err.text);
         return 0;
     }
@@ -29,6 +31,7 @@ static int close_backends(void **state) {
     cca_backend_close(gpu);
     cca_backend_close(plain);
     cca_backend_close(cpu);
+    gpu = plain = cpu = NULL;
     return 0;
 }
 
@@ -576,5 +579,7 @@ int main(void) {
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(failures_stick),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
+    forms = (cca_cuda_forms){.wgmma = true, .early = true};
+    return failed + cmocka_run_group_tests(tests, open_backends, close_backends);
 }
