@@ -236,7 +236,8 @@ static cca_status run(const void *options, cca_error *err) {
         output_json(&l.out,
                     json_pack("{s:s, s:o}", "schema", "cca.session.1", "sessions", l.records));
     cca_error close_error;
-    cca_status closed = output_close(&l.out, true, &close_error);
+    /* What a damaged file or a missing one leaves of the answer is all there is to say. */
+    cca_status closed = output_close(&l.out, status != CCA_NO_MEMORY, &close_error);
     if (status || !closed) return status;
     *err = close_error;
     return closed;

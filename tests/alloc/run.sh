@@ -8,6 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/out"
 export ASAN_OPTIONS=exitcode=77:detect_leaks=1
+export XDG_CACHE_HOME=$work/cache
 unset CCA_MODEL
 
 seeds=tests/fuzz/seeds
@@ -92,6 +93,14 @@ try_failure 2 generate -m "$model" -p hello -n 2 --no-such-option
 try_failure 7 export "$model" -q -o "$work/none/m.gguf"
 try_failure 3 info "$work/text"
 try_failure 4 generate -m "$model" -f "$work/text" -c 4
+ask=(ask -m "$model" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2 -t 1 -q)
+try "${ask[@]}" --session "$work/out/s.ccas" --checkpoint-every 8
+"$CCA" "${ask[@]}" --session "$work/s.ccas" >"$work/answer" || bad=1
+try "${ask[@]}" --session "$work/s.ccas"
+try session ls "$work/s.ccas" --json
+try session show "$work/s.ccas"
+try session verify "$work/s.ccas" -o "$work/out/report"
+try completion bash
 try help generate
 try help
 try version

@@ -115,7 +115,12 @@ static void complain(long k, const char *what, int status, const char *log) {
     printf("allocation %ld: %s (exit status %d)\n%s\n", k, what, status, text);
 }
 
-/* Empties the folder; how many files there were. */
+static bool is_session(const char *name) {
+    size_t n = strlen(name);
+    return n > 5 && strcmp(name + n - 5, ".ccas") == 0;
+}
+
+/* Empties the folder; how many files there were, without sessions: they are whole at any time. */
 static int empty(const char *folder) {
     char path[4096];
     int n = 0;
@@ -125,7 +130,7 @@ static int empty(const char *folder) {
         if (e->d_name[0] == '.' && (!e->d_name[1] || !strcmp(e->d_name, ".."))) continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         unlink(path);
-        n++;
+        n += !is_session(e->d_name);
     }
     closedir(dir);
     return n;
