@@ -275,13 +275,10 @@ cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {
 }
 
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {
-    const cca_rule *rule = &cache->policy.rule;
-    int64_t far =
-        cca_min(cache->n_far, rule->far == CCA_FAR_CORES ? n_tokens / rule->group_size : n_tokens);
-    size_t far_bytes = 0, window_bytes = 0;
-    int64_t layers = cache->shape.n_layers;
-    both_bytes(&far_bytes, cache, layers, far_heads(cache), far);
-    both_bytes(&window_bytes, cache, layers, cache->shape.n_kv_heads,
-               cca_min(n_tokens, cache->n_window));
-    return far_bytes + window_bytes;
+    size_t layer = 0;
+    for (int part = CCA_PART_KEPT; part <= CCA_PART_WINDOW; part++) {
+        int64_t n = cca_cache_part_rows(cache, (cca_part)part, n_tokens);
+        layer += cca_cache_part_bytes(cache, (cca_part)part, n);
+    }
+    return layer * (size_t)cache->shape.n_layers;
 }

@@ -165,11 +165,13 @@ cca_session_options cca_session_defaults(void) {
     return (cca_session_options){.attn = "cca", .k_type = "bf16", .v_type = "bf16"};
 }
 
+/* By cca_attn; sinks are given with their number. */
+static const char *const attn_names[] = {"cca", "full", "mean", "max", "window", "sinks"};
+
 static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, cca_error *err) {
-    static const char *const names[] = {"cca", "full", "mean", "max", "window"};
     *n_sinks = 0;
-    for (int i = 0; i < 5; i++) {
-        if (strcmp(text, names[i]) != 0) continue;
+    for (int i = 0; i < CCA_ATTN_SINKS; i++) {
+        if (strcmp(text, attn_names[i]) != 0) continue;
         *out = (cca_attn)i;
         return CCA_OK;
     }
@@ -362,20 +364,19 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
 /* ---- stored sessions ------------------------------------------------------------------ */
 
 char *cca_session_facts(const cca_session *s) {
-    static const char *const attn[] = {"cca", "full", "mean", "max", "window", "sinks"};
     const cca_engine_facts *f = &s->engine->facts;
     const cca_policy *p = &s->options.policy;
     bool full = p->attn == CCA_ATTN_FULL;
     char model[CCA_GGUF_FINGERPRINT + 1], *text = NULL;
     cca_gguf_fingerprint(model, s->engine->file);
-    int n =
-        asprintf(&text,
-                 "model=%s\nlayers=%" PRId64 "\nheads=%" PRId64 "\nkv_heads=%" PRId64
-                 "\nhead_dim=%" PRId64 "\nrope=%s\nattention=%s\ngroup_size=%" PRId64
-                 "\nwindow_size=%" PRId64 "\nsinks=%" PRId64 "\ncache_type_k=%s\ncache_type_v=%s\n",
-                 model, f->n_layers, f->n_heads, f->n_kv_heads, f->head_dim, f->rope, attn[p->attn],
-                 full ? 0 : p->rule.group_size, full ? 0 : p->rule.window_size, p->rule.n_sinks,
-                 cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type));
+    int n = asprintf(
+        &text,
+        "model=%s\nlayers=%" PRId64 "\nheads=%" PRId64 "\nkv_heads=%" PRId64 "\nhead_dim=%" PRId64
+        "\nrope=%s\nattention=%s\ngroup_size=%" PRId64 "\nwindow_size=%" PRId64 "\nsinks=%" PRId64
+        "\ncache_type_k=%s\ncache_type_v=%s\n",
+        model, f->n_layers, f->n_heads, f->n_kv_heads, f->head_dim, f->rope, attn_names[p->attn],
+        full ? 0 : p->rule.group_size, full ? 0 : p->rule.window_size, p->rule.n_sinks,
+        cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type));
     return n < 0 ? NULL : text;
 }
 
