@@ -46,6 +46,18 @@ expect 0 'a limit of all files' ask -m "$model" -f "$work/other" -n 4 --kv-limit
 check 'leaves the one in use' test "$(find "$work/cache" -name '*.ccas' | wc -l)" = 1
 rm -rf "$work/cache"
 
+# An end that differs is gone back behind.
+cca "${ask[@]}" "$question"
+end=$("$CCA" tokenize -m "$model" -f "$work/text" --count)
+sed -i 's/of importance is said/of importance was sung/' "$work/text"
+expect 0 'a document with another end' "${ask[@]}" --json "$question"
+tokens_are 'goes back by 16 tokens' "$((end - 16))" '[3-9][0-9]'
+text_of >"$work/second"
+cca "${ask[@]}" --json --no-kv "$question"
+text_of >"$work/first"
+check 'with the same answer' cmp "$work/first" "$work/second"
+rm -rf "$work/cache"
+
 # Killed at any moment, the next run goes on and comes to the same answer.
 "${CCA}" "${ask[@]}" --json --no-kv "$question" >"$work/out" 2>/dev/null
 text_of >"$work/first"
