@@ -9,6 +9,8 @@ typedef struct layout {
     const char *name;
     const char *system_open, *system_close; /* the latter opens the user's turn, too */
     const char *user_open, *question, *user_close;
+    const char *answer_close; /* the end of the model's turn before a further one of the user's */
+    bool eos, bos;      /* and then EOS, then BOS where the tokenizer wants one; see close_answer */
     const char *marker; /* a token without which the template means nothing; or NULL */
     const char *end;    /* the token that ends a turn, where that is not just EOS; or NULL */
     const char *stop;   /* text that ends an answer; or NULL */
@@ -19,25 +21,32 @@ static const layout layouts[] = {
                          .system_open = "[INST] <<SYS>>\n",
                          .system_close = "\n<</SYS>>\n\n",
                          .user_open = "[INST] ",
-                         .user_close = " [/INST]"},
+                         .user_close = " [/INST]",
+                         .answer_close = " ",
+                         .eos = true,
+                         .bos = true},
     [CCA_CHAT_LLAMA3] = {.name = "llama3",
                          .system_open = "<|start_header_id|>system<|end_header_id|>\n\n",
                          .system_close = "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
                          .user_open = "<|start_header_id|>user<|end_header_id|>\n\n",
                          .user_close =
                              "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+                         .answer_close = "<|eot_id|>",
                          .marker = "<|start_header_id|>",
                          .end = "<|eot_id|>"},
     [CCA_CHAT_MISTRAL] = {.name = "mistral",
                           .system_open = "[INST] ",
                           .system_close = "\n\n",
                           .user_open = "[INST] ",
-                          .user_close = " [/INST]"},
+                          .user_close = " [/INST]",
+                          .answer_close = "",
+                          .eos = true},
     [CCA_CHAT_CHATML] = {.name = "chatml",
                          .system_open = "<|im_start|>system\n",
                          .system_close = "<|im_end|>\n<|im_start|>user\n",
                          .user_open = "<|im_start|>user\n",
                          .user_close = "<|im_end|>\n<|im_start|>assistant\n",
+                         .answer_close = "<|im_end|>\n",
                          .marker = "<|im_start|>",
                          .end = "<|im_end|>"},
     [CCA_CHAT_ZEPHYR] = {.name = "zephyr",
@@ -45,6 +54,7 @@ static const layout layouts[] = {
                          .system_close = "</s>\n<|user|>\n",
                          .user_open = "<|user|>\n",
                          .user_close = "</s>\n<|assistant|>\n",
+                         .answer_close = "</s>\n",
                          .marker = "</s>",
                          .end = "</s>"},
     [CCA_CHAT_PLAIN] = {.name = "plain",
@@ -53,6 +63,7 @@ static const layout layouts[] = {
                         .user_open = "",
                         .question = "Question: ",
                         .user_close = "\nAnswer:",
+                        .answer_close = "\n\n",
                         .stop = "\n"},
 };
 enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
@@ -167,9 +178,25 @@ static const char *between(const cca_prompt *p, cca_slot next) {
     case CCA_SLOT_DOCUMENT:
         return next == CCA_SLOT_DOCUMENT ? "" : next == CCA_SLOT_QUESTION ? "\n\n" : NULL;
     case CCA_SLOT_QUESTION: return next == CCA_SLOT_ANSWER ? l->user_close : NULL;
-    case CCA_SLOT_ANSWER: break;
+    case CCA_SLOT_ANSWER: return user ? l->user_open : NULL;
     }
     return NULL;
+}
+
+/* Ends the model's turn. Llama 2 and Mistral saw each exchange as a text of its own, so that the
+ * next one begins as the first did, with the dummy prefix. */
+static cca_status close_answer(cca_prompt *p, cca_error *err) {
+    const layout *l = &layouts[p->chat];
+    const cca_tokenizer_facts *facts = cca_tokenizer_info(p->tok);
+    cca_status status =
+        encode(p, l->answer_close, strlen(l->answer_close), CCA_ENCODE_SPECIAL, err);
+    if (status || !l->eos) return status;
+    bool bos = l->bos && facts->add_bos && facts->bos >= 0;
+    if ((facts->eos >= 0 && !cca_tokens_push(p->out, facts->eos, 0)) ||
+        (bos && !cca_tokens_push(p->out, facts->bos, 0)))
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt");
+    p->begin = p->out->n;
+    return CCA_OK;
 }
 
 cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
@@ -177,6 +204,8 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool
     char scaffold[MAX_SCAFFOLD] = "";
     const char *parts[2] = {between(p, slot)};
     if (!parts[0]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
+    cca_status status = p->slot == CCA_SLOT_ANSWER ? close_answer(p, err) : CCA_OK;
+    if (status != CCA_OK) return status;
     if (slot == CCA_SLOT_QUESTION) parts[1] = layouts[p->chat].question;
     size_t size = 0;
     for (int i = 0; i < 2 && parts[i]; i++)
@@ -184,7 +213,7 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool
     bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
     size -= space;
     *lead = space ? " " : "";
-    cca_status status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
+    status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
     *start = p->out->n == p->begin;
     if (status == CCA_OK) p->slot = slot;
     return status;

@@ -9,6 +9,9 @@
  *     cca_prompt_text(&p, CCA_SLOT_DOCUMENT, document, size, &err); // any number
  *     cca_prompt_text(&p, CCA_SLOT_QUESTION, "Who signed it?", 14, &err);
  *     cca_prompt_end(&p, &err); // the model's turn to write
+ *     ... push the ids of its answer, without the token that ended it ...
+ *     cca_prompt_text(&p, CCA_SLOT_QUESTION, "When?", 5, &err); // a further turn, and so on
+ *     cca_prompt_end(&p, &err);
  *
  * Scaffold and texts are encoded apart: control tokens of the scaffold are control tokens, the same
  * characters in a text stay text. A space that ends a scaffold belongs to the word behind it, so
@@ -63,7 +66,7 @@ typedef struct cca_prompt {
     cca_chat chat;
     const cca_tokenizer *tok;
     cca_tokens *out;
-    size_t begin;  /* tokens before the prompt: BOS */
+    size_t begin;  /* tokens before the prompt, or before its last exchange: BOS */
     cca_slot slot; /* opened last */
 } cca_prompt;
 
@@ -73,14 +76,15 @@ cca_status cca_prompt_begin(cca_prompt *p, cca_chat chat, const cca_tokenizer *t
                             cca_error *err);
 
 /* Appends the scaffold up to a text that the caller will encode: with *lead ("" or " ") in front
- * of it, and CCA_ENCODE_START where *start. Slots come in their order; only documents repeat
- * (else CCA_USAGE). */
+ * of it, and CCA_ENCODE_START where *start. Slots come in their order; only documents repeat, and
+ * behind an answer, which the caller has appended, documents or a question may follow again, for
+ * which the model's turn is closed (else CCA_USAGE). */
 cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
                            cca_error *err);
 /* Opens the slot and appends a text as plain text. */
 cca_status cca_prompt_text(cca_prompt *p, cca_slot slot, const char *text, size_t size,
                            cca_error *err);
-/* Appends the scaffold behind the question. */
+/* Appends the scaffold behind the question; the answer comes next. */
 cca_status cca_prompt_end(cca_prompt *p, cca_error *err);
 
 #endif

@@ -39,27 +39,48 @@ static void finish(cca_prompt *p) {
     if (cca_prompt_end(p, &err) != CCA_OK) fail_msg("%s", err.text);
 }
 
-/* One line of chat.ids; line is cut up. transformers' templates of ChatML and Zephyr write no BOS,
- * which is not the template's business here: the tokenizer says whether a text starts with one. */
+/* Appends a text of a golden file in its slot. An answer begins with the space that the templates
+ * of Llama 2 and Mistral put there. */
+static void add_escaped(cca_prompt *p, cca_slot slot, const char *field) {
+    bytes text = unescape(field, strlen(field));
+    cca_error err;
+    if (slot != CCA_SLOT_ANSWER) {
+        assert_int_equal(cca_prompt_text(p, slot, text.p, text.size, &err), CCA_OK);
+    } else {
+        bool led = p->chat == CCA_CHAT_LLAMA2 || p->chat == CCA_CHAT_MISTRAL;
+        char answer[256];
+        int size =
+            snprintf(answer, sizeof answer, "%s%.*s", led ? " " : "", (int)text.size, text.p);
+        assert_int_equal(cca_tokenizer_encode(p->out, p->tok, answer, (size_t)size, 0, &err),
+                         CCA_OK);
+    }
+    free(text.p);
+}
+
+/* One line: template, system text, user's and model's texts in turn, ids; line is cut up.
+ * transformers' templates of ChatML and Zephyr write no BOS, which is not the template's business
+ * here: the tokenizer says whether a text starts with one. */
 static void check_conversation(const cca_tokenizer *tok, char *line) {
-    char *fields[4];
-    for (int i = 0; i < 4; i++) {
-        fields[i] = line;
+    char *fields[6] = {0};
+    int n_fields = 0;
+    while (*line && n_fields < 6) {
+        fields[n_fields++] = line;
         line += strcspn(line, "\t");
         if (*line) *line++ = 0;
     }
-    bytes system = unescape(fields[1], strlen(fields[1]));
-    bytes user = unescape(fields[2], strlen(fields[2]));
+    if (n_fields < 4) fail_msg("a line of %d fields", n_fields);
+    const char *ids = fields[--n_fields];
     cca_tokens tokens = {0};
-    cca_error err;
-    if (strtol(fields[3], NULL, 10) == cca_tokenizer_info(tok)->bos)
+    if (strtol(ids, NULL, 10) == cca_tokenizer_info(tok)->bos)
         assert_true(cca_tokens_push(&tokens, cca_tokenizer_info(tok)->bos, 0));
     cca_prompt p = begin(fields[0], tok, &tokens);
-    if (strcmp(fields[1], "-") != 0)
-        assert_int_equal(cca_prompt_text(&p, CCA_SLOT_SYSTEM, system.p, system.size, &err), CCA_OK);
-    assert_int_equal(cca_prompt_text(&p, CCA_SLOT_QUESTION, user.p, user.size, &err), CCA_OK);
-    finish(&p);
-    const char *at = fields[3];
+    if (strcmp(fields[1], "-") != 0) add_escaped(&p, CCA_SLOT_SYSTEM, fields[1]);
+    for (int i = 2; i < n_fields; i += 2) {
+        if (i > 2) add_escaped(&p, CCA_SLOT_ANSWER, fields[i - 1]);
+        add_escaped(&p, CCA_SLOT_QUESTION, fields[i]);
+        finish(&p);
+    }
+    const char *at = ids;
     size_t n = 0;
     for (char *end; *at; at = end, n++) {
         long want = strtol(at, &end, 10);
@@ -70,7 +91,6 @@ static void check_conversation(const cca_tokenizer *tok, char *line) {
     }
     assert_int_equal(n, tokens.n);
     cca_tokens_free(&tokens);
-    free(system.p), free(user.p);
 }
 
 static void check_conversations(const cca_tokenizer *tok, const char *path, int n_expected) {
@@ -90,11 +110,12 @@ static void ids_are_those_of_transformers(void **state) {
     (void)state;
     cca_tokenizer *tok = open_tokenizer();
     check_conversations(tok, CHAT "chat.ids", 30);
+    check_conversations(tok, CHAT "turns.ids", 15);
     cca_tokenizer_close(tok);
 }
 
 /* There transformers encodes scaffold and text as one, which must not matter. */
-static void check_byte_level(const char *tokenizer, const char *ids) {
+static void check_byte_level(const char *tokenizer, const char *ids, const char *turns) {
     char path[] = "/tmp/test_chat_XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
@@ -113,6 +134,7 @@ static void check_byte_level(const char *tokenizer, const char *ids) {
         cca_tokenizer_open(&tok, file, &err))
         fail_msg("%s", err.text);
     check_conversations(tok, ids, 6);
+    check_conversations(tok, turns, 3);
     cca_tokenizer_close(tok);
     cca_gguf_close(file);
     assert_int_equal(unlink(path), 0);
@@ -120,9 +142,11 @@ static void check_byte_level(const char *tokenizer, const char *ids) {
 
 static void ids_of_bytes_are_those_of_transformers(void **state) {
     (void)state;
-    check_byte_level(CHAT "llama3.json", CHAT "llama3.ids");
-    check_byte_level("tests/golden/models/hf-text-qwen2/tokenizer.json", CHAT "qwen2.ids");
-    check_byte_level("tests/golden/models/hf-text-smollm/tokenizer.json", CHAT "smollm.ids");
+    check_byte_level(CHAT "llama3.json", CHAT "llama3.ids", CHAT "llama3-turns.ids");
+    check_byte_level("tests/golden/models/hf-text-qwen2/tokenizer.json", CHAT "qwen2.ids",
+                     CHAT "qwen2-turns.ids");
+    check_byte_level("tests/golden/models/hf-text-smollm/tokenizer.json", CHAT "smollm.ids",
+                     CHAT "smollm-turns.ids");
 }
 
 /* The text of the tokens behind BOS, control tokens written out; to be freed. */
@@ -205,8 +229,12 @@ static void the_plain_template_is_as_specified(void **state) {
     assert_true(cca_tokens_push(&got, cca_tokenizer_info(tok)->bos, 0));
     p = begin("plain", tok, &got);
     add(&p, CCA_SLOT_QUESTION, "Why?");
+    finish(&p); /* and a further turn */
+    assert_int_equal(cca_tokenizer_encode(&got, tok, " So.", 4, 0, &err), CCA_OK);
+    add(&p, CCA_SLOT_QUESTION, "How?");
+    finish(&p);
     char *text = text_of(tok, &got);
-    assert_string_equal(text, " Question: Why?");
+    assert_string_equal(text, " Question: Why?\nAnswer: So.\n\nQuestion: How?\nAnswer:");
     free(text);
     assert_string_equal(cca_chat_stop(CCA_CHAT_PLAIN), "\n");
     assert_null(cca_chat_stop(CCA_CHAT_LLAMA3));

@@ -7,11 +7,12 @@
 Trains a small SentencePiece model that has the control tokens of all templates (chat.model.gz) and
 writes the ids that transformers' apply_chat_template gives for conversations (chat.ids), a line
 each: template, system text or "-", user text (both with \\n and \\\\ escaped), ids; separated by
-tabs. The Jinja templates below say what those of the model families say for one turn; in
-chat.jinja each stands with its family's name in front, separated by NUL.
+tabs. The Jinja templates below say what those of the model families say; in chat.jinja each stands
+with its family's name in front, separated by NUL. Conversations of two exchanges are in turns.ids:
+template, system text, question, answer, question, ids.
 
 The same for the byte-level tokenizers of ../models/hf-text-*, with the template of their family
-(llama3.ids, qwen2.ids, smollm.ids); llama3.json is that of hf-text-llama3 with the two tokens that it
+(llama3.ids, qwen2.ids, smollm.ids, and *-turns.ids); llama3.json is that of hf-text-llama3 with the two tokens that it
 lacks. Then transformers encodes scaffold and text as one.
 """
 
@@ -98,6 +99,11 @@ CONVERSATIONS = [
     ("Réponds en français.", "Où est l'été? 日本語 \\ {}"),
     (None, "[an aside] (and 3 + 4)"),
 ]
+TURNS = [
+    (None, "Hello", "Good day.", "Who wrote the letter?"),
+    ("Answer in one word.", "When?", "In 1667.", "First line\nsecond line"),
+    (None, "What?", "[an aside] x ", "And why, then?"),
+]
 
 
 def train():
@@ -137,30 +143,38 @@ def escape(text):
     return "-" if text is None else text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def conversations(tokenizer, name):
-    for system, user in CONVERSATIONS:
+def conversations(tokenizer, name, all_texts):
+    for system, *texts in all_texts:
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": user})
+        for i, text in enumerate(texts):
+            messages.append({"role": ("user", "assistant")[i % 2], "content": text})
         ids = tokenizer.apply_chat_template(
             messages, chat_template=TEMPLATES[name], add_generation_prompt=True, return_dict=False
         )
-        yield ids, "\t".join([name, escape(system), escape(user), " ".join(map(str, ids))])
+        yield ids, "\t".join([name, escape(system), *map(escape, texts), " ".join(map(str, ids))])
+
+
+def write(path, lines):
+    (HERE / path).write_text("".join(line + "\n" for line in lines), newline="\n")
 
 
 def main():
     model = train()
     (HERE / "chat.model.gz").write_bytes(gzip.compress(model, 9, mtime=0))
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-    lines = []
+    lines, turns = [], []
     for name in TEMPLATES:
         tokenizer = open_tokenizer(model, legacy=name in ("llama2", "mistral"))
-        for ids, line in conversations(tokenizer, name):
-            assert max(ids) < pieces.vocab_size(), "tokens that the model does not have"
-            lines.append(line)
-    (HERE / "chat.ids").write_text("\n".join(lines) + "\n", newline="\n")
+        for texts, out in ((CONVERSATIONS, lines), (TURNS, turns)):
+            for ids, line in conversations(tokenizer, name, texts):
+                assert max(ids) < pieces.vocab_size(), "tokens that the model does not have"
+                out.append(line)
+    write("chat.ids", lines)
+    write("turns.ids", turns)
     for kind, name in (("llama3", "llama3"), ("qwen2", "chatml"), ("smollm", "chatml")):
-        text = "".join(line + "\n" for _, line in conversations(open_byte_level(kind), name))
-        (HERE / f"{kind}.ids").write_text(text, newline="\n")
+        tokenizer = open_byte_level(kind)
+        write(f"{kind}.ids", [line for _, line in conversations(tokenizer, name, CONVERSATIONS)])
+        write(f"{kind}-turns.ids", [line for _, line in conversations(tokenizer, name, TURNS)])
     jinja = "".join(f"{name}\0{template}\0" for name, template in TEMPLATES.items())
     (HERE / "chat.jinja").write_text(jinja, newline="\n")
     print(f"{len(model)} bytes, {len(lines)} conversations")
