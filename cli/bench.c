@@ -6,9 +6,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { MOST_SIZES = 64, MOST_ATTN = 8 };
+enum { MOST_ATTN = 8 };
 
 typedef struct bench_options {
     model_options model;
@@ -34,7 +33,8 @@ static const arg_option own_args[] = {
     {"attn", .kind = ARG_TEXT, .value = "KIND,...", CONTEXT(attn), .initial = "cca",
      .help = "cca, full, mean, max, window, sinks:N; several one after the other"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", OWN(clock), .initial = "wall",
-     .choices = "wall|cpu", .help = "cpu: the process's time on all processors, for busy machines"},
+     .choices = MEASURE_CLOCKS,
+     .help = "cpu: the process's time on all processors, for busy machines"},
     {"no-peaks", .kind = ARG_FLAG, OWN(no_peaks),
      .help = "do not measure the machine's peaks, so tell no shares of them"},
     {0},
@@ -76,11 +76,6 @@ static const arg_group groups[] = {
     {0},
 };
 
-typedef struct size_list {
-    int64_t sizes[MOST_SIZES];
-    int n;
-} size_list;
-
 typedef struct bench_run {
     const bench_options *o;
     term term;
@@ -99,32 +94,6 @@ typedef struct bench_run {
 
 /* ---- lists --------------------------------------------------------------------------- */
 
-static int compare_sizes(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* "512,2048", put into order. */
-static cca_status parse_sizes(size_list *out, const char *option, const char *text,
-                              cca_error *err) {
-    for (const char *at = text;; at++) {
-        char number[24];
-        size_t size = strcspn(at, ",");
-        snprintf(number, sizeof number, "%.*s", (int)cca_min((int64_t)size, 23), at);
-        int64_t *next = &out->sizes[out->n];
-        if (out->n == MOST_SIZES || size >= sizeof number || !args_int(next, number) || *next < 0 ||
-            *next > INT32_MAX / 4)
-            return cca_fail(err, CCA_USAGE,
-                            "--%s %s: up to %d numbers of tokens, separated by commas, expected",
-                            option, text, MOST_SIZES);
-        out->n++;
-        at += size;
-        if (*at == '\0') break;
-    }
-    qsort(out->sizes, (size_t)out->n, sizeof *out->sizes, compare_sizes);
-    return CCA_OK;
-}
-
 static cca_status parse_attns(bench_run *r, cca_error *err) {
     char *rest = NULL;
     r->attn_text = strdup(r->o->context.attn);
@@ -139,21 +108,16 @@ static cca_status parse_attns(bench_run *r, cca_error *err) {
     return cca_fail(err, CCA_USAGE, "--attn: a kind of attention expected");
 }
 
-static int64_t largest(const size_list *l) {
-    return l->sizes[l->n - 1];
-}
-
 static int64_t n_positions(const bench_run *r) {
-    return cca_max(largest(&r->depths) + cca_max(largest(&r->prompts), largest(&r->predicts)), 1);
+    return cca_max(size_list_largest(&r->depths) +
+                       cca_max(size_list_largest(&r->prompts), size_list_largest(&r->predicts)),
+                   1);
 }
 
 /* ---- measuring ------------------------------------------------------------------------ */
 
 static double seconds_of(const bench_run *r) {
-    struct timespec now;
-    bool cpu = strcmp(r->o->clock, "cpu") == 0;
-    clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return measure_seconds(measure_clock_of(r->o->clock));
 }
 
 static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t depth, double *seconds,
@@ -168,7 +132,7 @@ static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t dept
     }
     cca_work work = cca_session_work(r->session, depth, n, test == BENCH_DECODE ? n : 1);
     bench_row row = {.test = test, .n = n, .depth = depth, .attn = r->attn};
-    row.tok_s = bench_stats_of(seconds, n_seconds, n);
+    row.tok_s = measure_stats_of(seconds, n_seconds, n);
     row.kv_bytes = cca_session_cache_bytes(r->session);
     double median = (double)n / row.tok_s.median;
     row.operations = (work.products + work.attention) / median;
@@ -264,9 +228,9 @@ static cca_status bench_attn(bench_run *r, cca_error *err) {
 
 static cca_status prepare(bench_run *r, cca_error *err) {
     const bench_options *o = r->o;
-    cca_status status = parse_sizes(&r->prompts, "n-prompt", o->prompts, err);
-    if (!status) status = parse_sizes(&r->predicts, "n-gen", o->predicts, err);
-    if (!status) status = parse_sizes(&r->depths, "depth", o->depths, err);
+    cca_status status = size_list_parse(&r->prompts, "n-prompt", o->prompts, err);
+    if (!status) status = size_list_parse(&r->predicts, "n-gen", o->predicts, err);
+    if (!status) status = size_list_parse(&r->depths, "depth", o->depths, err);
     if (!status) status = parse_attns(r, err);
     if (!status) status = cli_engine_open(&r->engine, &o->model, &r->term, err);
     if (status) return status;
@@ -293,7 +257,7 @@ static int64_t total_tokens(const bench_run *r) {
     int64_t a_depth = 0;
     for (int i = 0; i < r->prompts.n; i++) a_depth += r->prompts.sizes[i];
     for (int i = 0; i < r->predicts.n; i++) a_depth += r->predicts.sizes[i];
-    return r->n_attns * (largest(&r->depths) + cca_min(n_positions(r), 32) +
+    return r->n_attns * (size_list_largest(&r->depths) + cca_min(n_positions(r), 32) +
                          r->depths.n * r->o->repetitions * a_depth);
 }
 

@@ -1,24 +1,15 @@
 /* What cca bench measured, and its reports.
  *
- *     bench_stats s = bench_stats_of(seconds, n, tokens);
  *     bench_report_print(&out, &report, BENCH_MD); */
 #ifndef CCA_CLI_BENCH_H
 #define CCA_CLI_BENCH_H
 
 #include "cli/cli.h"
+#include "cli/measure.h"
 #include "peaks.h"
 
 typedef enum bench_test { BENCH_PREFILL, BENCH_DECODE, BENCH_WALK } bench_test;
 typedef enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON } bench_format;
-
-/* Tokens a second over the repetitions; sd is the sample's standard deviation, 0 for one. */
-typedef struct bench_stats {
-    int64_t n;
-    double median, mean, sd;
-} bench_stats;
-
-/* Of n ≥ 1 times for the same number of tokens. Sorts seconds. */
-bench_stats bench_stats_of(double *seconds, int64_t n, int64_t tokens);
 
 /* One line: n tokens behind depth others. A walk is all tokens up to the next depth, from the
  * first on, as one prefill in pieces takes them. */
@@ -26,7 +17,7 @@ typedef struct bench_row {
     bench_test test;
     int64_t n, depth;
     const char *attn;
-    bench_stats tok_s;
+    measure_stats tok_s;
     uint64_t kv_bytes;        /* cache in use at the end */
     double operations, bytes; /* a second, at the median */
     double share;             /* of what the peaks would allow; 0: not known */

@@ -1,30 +1,7 @@
 #include "cli/bench.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-bench_stats bench_stats_of(double *seconds, int64_t n, int64_t tokens) {
-    bench_stats s = {.n = n};
-    double squares = 0, middle;
-    qsort(seconds, (size_t)n, sizeof *seconds, compare_doubles);
-    middle = n % 2 != 0 ? seconds[n / 2] : (seconds[n / 2 - 1] + seconds[n / 2]) / 2;
-    s.median = (double)tokens / fmax(middle, 1e-9);
-    for (int64_t i = 0; i < n; i++) s.mean += (double)tokens / fmax(seconds[i], 1e-9);
-    s.mean /= (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        double off = (double)tokens / fmax(seconds[i], 1e-9) - s.mean;
-        squares += off * off;
-    }
-    if (n > 1) s.sd = sqrt(squares / (double)(n - 1));
-    return s;
-}
 
 /* Where a variant has no such instruction it computes in f32. */
 static double peak_or_f32(const cca_peaks *p, double peak) {
