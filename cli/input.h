@@ -62,4 +62,7 @@ cca_status input_read_file(text_buffer *out, const char *path, cca_error *err);
 cca_status input_parse_ids(cca_tokens *out, const text_buffer *text, const char *name,
                            int64_t vocab_size, cca_error *err);
 
+/* A hash of the pieces of a tokenizer, for signatures. */
+uint64_t input_hash_tokenizer(const cca_tokenizer *tok);
+
 #endif

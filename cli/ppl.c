@@ -1,15 +1,13 @@
 /* cca ppl: perplexity of a text. */
 #include "cli/cli.h"
 #include "cli/input.h"
+#include "cli/ppl_pass.h"
 #include "cli/ppl_report.h"
-#include "workers.h"
 
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { TILE_ROWS = 32 };
 
 typedef struct ppl_options {
     model_options model;
@@ -63,33 +61,10 @@ typedef struct ppl_run {
     uint64_t text_bytes;      /* that they stand for; 0 with --ids */
     ppl_report report;
     cca_session *session;
-    ppl_window window; /* under way */
-    int64_t evaluated; /* positions of the windows before it */
-    int32_t *ids;      /* its tokens, [totals.largest] */
-    cca_workers *workers;
-    float *logits; /* [TILE_ROWS][vocab_size] */
+    ppl_pass pass;
 } ppl_run;
 
 /* ---- the text ---- */
-
-/* FNV-1a: names a text in the signature, protects nothing. */
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *p = bytes;
-    for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
-static const uint64_t hash_start = UINT64_C(0xcbf29ce484222325);
-
-static uint64_t hash_tokenizer(const cca_tokenizer *tok) {
-    uint64_t hash = hash_start;
-    int32_t n = cca_tokenizer_info(tok)->vocab_size;
-    for (int32_t id = 0; id < n; id++) {
-        const char *piece = cca_tokenizer_piece(tok, id);
-        hash = hash_bytes(hash, piece, strlen(piece) + 1);
-    }
-    return hash;
-}
 
 static bool is_llamacpp(const ppl_run *r) {
     return strcmp(r->o->mode, "llama.cpp") == 0;
@@ -132,10 +107,9 @@ static cca_status make_tokens(ppl_run *r, cca_error *err) {
     cca_status status = r->o->ids ? read_ids(r, err) : read_text(r, &text, err);
     if (!status) {
         keep_first(r, r->o->n_tokens);
-        r->report.tokenizer_hash = r->tok ? hash_tokenizer(r->tok) : 0;
-        r->report.text_hash =
-            r->o->ids ? hash_bytes(hash_start, r->tokens.ids, r->tokens.n * sizeof(int32_t))
-                      : hash_bytes(hash_start, text.text.bytes, r->text_bytes);
+        r->report.tokenizer_hash = r->tok ? input_hash_tokenizer(r->tok) : 0;
+        r->report.text_hash = r->o->ids ? text_hash(r->tokens.ids, r->tokens.n * sizeof(int32_t))
+                                        : text_hash(text.text.bytes, r->text_bytes);
     }
     input_free(&text);
     return status;
@@ -144,9 +118,7 @@ static cca_status make_tokens(ppl_run *r, cca_error *err) {
 /* ---- the windows ---- */
 
 static ppl_bos choose_bos(const ppl_run *r) {
-    const cca_tokenizer_facts *facts = r->tok ? cca_tokenizer_info(r->tok) : NULL;
-    bool wanted = facts && facts->add_bos && facts->bos >= 0;
-    if (r->o->ids || is_llamacpp(r) || !wanted) return PPL_BOS_NONE;
+    if (r->o->ids || is_llamacpp(r) || !ppl_wants_bos(r->tok)) return PPL_BOS_NONE;
     if (r->o->bos[0] == 'e') return PPL_BOS_EVERY;
     return r->o->bos[0] == 'f' ? PPL_BOS_FIRST : PPL_BOS_NONE;
 }
@@ -217,102 +189,24 @@ static cca_status make_layout(ppl_run *r, cca_error *err) {
     return check_fit(r, err);
 }
 
-/* ---- scoring ---- */
+/* ---- the windows, one by one ---- */
 
-static uint64_t bytes_of(const ppl_run *r, int64_t token) {
-    if (r->o->ids) return 0;
-    uint64_t next = token + 1 < (int64_t)r->tokens.n ? r->tokens.offsets[token + 1] : r->text_bytes;
-    return next - r->tokens.offsets[token];
-}
-
-typedef struct nats_job {
-    const float *logits;
-    int64_t vocab_size;
-    const int32_t *ids;
-    double nats[TILE_ROWS];
-} nats_job;
-
-static void score_row(void *context, int64_t row, int thread) {
-    nats_job *job = context;
-    (void)thread;
-    job->nats[row] = ppl_nats(job->logits + row * job->vocab_size, job->vocab_size, job->ids[row]);
-}
-
-/* Row k of logits tells about the token after position pos + k. */
-static void score_rows(ppl_run *r, const float *logits, int64_t pos, int64_t n) {
-    nats_job job = {.logits = logits,
-                    .vocab_size = cca_engine_info(r->engine)->vocab_size,
-                    .ids = r->ids + pos + 1};
-    cca_workers_run(r->workers, n, score_row, &job);
-    for (int64_t k = 0; k < n; k++) {
-        int64_t token = r->window.begin + pos + k + 1 - r->window.bos;
-        ppl_stats_add(&r->report.stats, pos + k + 1, job.nats[k], bytes_of(r, token));
-        if (r->o->nll_out)
-            output_printf(&r->nll_out, "%" PRIu64 " %" PRId32 " %.9g\n", r->tokens.offsets[token],
-                          r->tokens.ids[token], job.nats[k]);
-    }
-}
-
-/* Rows of the chunk at pos: those before a scored token, or all where they are to be written. */
-static cca_status score_tile(ppl_run *r, cca_session *session, int64_t pos, int64_t row, int64_t n,
-                             cca_error *err) {
-    int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
-    int64_t first_scored = r->window.score - r->window.begin + r->window.bos - 1;
-    int64_t last = ppl_window_size(&r->window) - 1; /* predicts nothing that is there */
-    int64_t from = cca_max(pos + row, first_scored);
-    int64_t to = cca_min(pos + row + n, last);
-    int64_t made_from = r->o->logits_out ? pos + row : from;
-    int64_t made_to = r->o->logits_out ? pos + row + n : to;
-    if (made_from >= made_to) return CCA_OK;
-    cca_status status =
-        cca_session_chunk_logits(session, made_from - pos, made_to - made_from, r->logits, err);
-    if (status) return status;
-    if (r->o->logits_out) {
-        size_t bytes = (size_t)(made_to - made_from) * (size_t)vocab_size * sizeof(float);
-        output_write(&r->logits_out, r->logits, bytes);
-    }
-    if (from < to) score_rows(r, r->logits + (from - made_from) * vocab_size, from, to - from);
-    return CCA_OK;
-}
-
-static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
-                              cca_error *err) {
+/* In mode llama.cpp: the estimate so far. */
+static cca_status print_estimate(void *user, int64_t index, cca_error *err) {
     ppl_run *r = user;
-    cca_status status = CCA_OK;
-    for (int64_t row = 0; row < n && !status; row += TILE_ROWS)
-        status = score_tile(r, session, pos, row, cca_min(TILE_ROWS, n - row), err);
-    if (!status && r->o->nll_out) status = output_flush(&r->nll_out, err);
-    if (!status && r->o->logits_out) status = output_flush(&r->logits_out, err);
-    term_progress(&r->term, r->evaluated + pos + n, cca_session_cache_bytes(session));
-    return status;
-}
-
-static void window_ids(ppl_run *r) {
-    const cca_tokenizer_facts *facts = r->tok ? cca_tokenizer_info(r->tok) : NULL;
-    const ppl_window *w = &r->window;
-    memcpy(r->ids + w->bos, r->tokens.ids + w->begin, (size_t)(w->end - w->begin) * sizeof *r->ids);
-    if (facts && (w->bos || r->report.replaced_bos)) r->ids[0] = facts->bos;
+    output_printf(&r->out, "[%lld]%.4f,", (long long)index + 1, ppl_perplexity(&r->pass.stats.all));
+    return output_flush(&r->out, err);
 }
 
 static cca_status run_windows(ppl_run *r, cca_error *err) {
-    cca_eval_options options = {.on_chunk = score_chunk, .user = r};
     bool estimates = is_llamacpp(r) && !r->o->output.json;
-    cca_status status = CCA_OK;
     double start = term_seconds();
     term_start(&r->term, "ppl", TERM_TOKENS, r->report.totals.positions);
-    for (int64_t i = 0; !status && ppl_window_at(&r->window, &r->report.layout, i); i++) {
-        int64_t n = ppl_window_size(&r->window);
-        window_ids(r);
-        cca_session_reset(r->session);
-        status = cca_session_eval(r->session, r->ids, n, &options, err);
-        r->evaluated += n;
-        if (status || !estimates) continue;
-        output_printf(&r->out, "[%lld]%.4f,", (long long)i + 1,
-                      ppl_perplexity(&r->report.stats.all));
-        status = output_flush(&r->out, err);
-    }
+    cca_status status =
+        ppl_pass_run(&r->pass, r->session, estimates ? print_estimate : NULL, r, err);
     term_done(&r->term);
     r->report.eval_s = term_seconds() - start;
+    r->report.stats = r->pass.stats;
     const ppl_sums *all = &r->report.stats.all;
     if (status == CCA_INTERRUPTED && all->n > 0)
         cca_fail(err, status,
@@ -356,14 +250,17 @@ static cca_status close_outputs(ppl_run *r, cca_status status, cca_error *err) {
 }
 
 static cca_status run_session(ppl_run *r, cca_error *err) {
-    size_t floats = (size_t)cca_engine_info(r->engine)->vocab_size * TILE_ROWS;
     cli_tell_attention(&r->term, &r->o->context, r->engine, r->report.totals.largest);
-    r->ids = calloc((size_t)r->report.totals.largest, sizeof *r->ids);
-    r->logits = calloc(floats, sizeof *r->logits);
-    r->workers = cca_workers_new(cca_engine_info(r->engine)->n_threads);
-    if (!r->ids || !r->logits || !r->workers)
-        return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
-    cca_status status = open_outputs(r, err);
+    r->pass = (ppl_pass){.engine = r->engine,
+                         .tokens = &r->tokens,
+                         .text_bytes = r->o->ids ? 0 : r->text_bytes,
+                         .layout = r->report.layout,
+                         .replace_first = r->report.replaced_bos,
+                         .nll_out = r->o->nll_out ? &r->nll_out : NULL,
+                         .logits_out = r->o->logits_out ? &r->logits_out : NULL,
+                         .term = &r->term};
+    cca_status status = ppl_pass_open(&r->pass, err);
+    if (!status) status = open_outputs(r, err);
     if (!status) status = run_windows(r, err);
     if (!status && r->o->output.json)
         output_json(&r->out, ppl_report_json(&r->report, r->term.warnings));
@@ -388,9 +285,7 @@ static cca_status run(const void *options, cca_error *err) {
         status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
                                   r.report.totals.largest, false, err);
     if (!status && r.session) status = run_session(&r, err);
-    free(r.ids);
-    free(r.logits);
-    cca_workers_free(r.workers);
+    ppl_pass_close(&r.pass);
     cca_session_free(r.session);
     cca_tokens_free(&r.tokens);
     cca_engine_close(r.engine);
