@@ -10,7 +10,7 @@ typedef struct layout {
     const char *system_open, *system_close; /* the latter opens the user's turn, too */
     const char *user_open, *question, *user_close;
     const char *answer_close; /* the end of the model's turn before a further one of the user's */
-    bool eos, bos;      /* and then EOS, then BOS where the tokenizer wants one; see close_answer */
+    bool eos, bos;      /* and then EOS, then BOS where the tokenizer wants one; see end_exchange */
     const char *marker; /* a token without which the template means nothing; or NULL */
     const char *end;    /* the token that ends a turn, where that is not just EOS; or NULL */
     const char *stop;   /* text that ends an answer; or NULL */
@@ -183,32 +183,33 @@ static const char *between(const cca_prompt *p, cca_slot next) {
     return NULL;
 }
 
-/* Ends the model's turn. Llama 2 and Mistral saw each exchange as a text of its own, so that the
- * next one begins as the first did, with the dummy prefix. */
-static cca_status close_answer(cca_prompt *p, cca_error *err) {
+/* Ends the model's turn where each exchange was a text of its own in training, as those of Llama 2
+ * and Mistral were: the next one begins as the first did, with the dummy prefix. */
+static cca_status end_exchange(cca_prompt *p, cca_error *err) {
     const layout *l = &layouts[p->chat];
     const cca_tokenizer_facts *facts = cca_tokenizer_info(p->tok);
     cca_status status =
         encode(p, l->answer_close, strlen(l->answer_close), CCA_ENCODE_SPECIAL, err);
-    if (status || !l->eos) return status;
     bool bos = l->bos && facts->add_bos && facts->bos >= 0;
-    if ((facts->eos >= 0 && !cca_tokens_push(p->out, facts->eos, 0)) ||
-        (bos && !cca_tokens_push(p->out, facts->bos, 0)))
-        return cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt");
+    if (!status && ((facts->eos >= 0 && !cca_tokens_push(p->out, facts->eos, 0)) ||
+                    (bos && !cca_tokens_push(p->out, facts->bos, 0))))
+        status = cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt");
     p->begin = p->out->n;
-    return CCA_OK;
+    return status;
 }
 
 cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
                            cca_error *err) {
     char scaffold[MAX_SCAFFOLD] = "";
-    const char *parts[2] = {between(p, slot)};
-    if (!parts[0]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
-    cca_status status = p->slot == CCA_SLOT_ANSWER ? close_answer(p, err) : CCA_OK;
+    const layout *l = &layouts[p->chat];
+    bool further = p->slot == CCA_SLOT_ANSWER;
+    const char *parts[3] = {further && !l->eos ? l->answer_close : "", between(p, slot)};
+    if (!parts[1]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
+    cca_status status = further && l->eos ? end_exchange(p, err) : CCA_OK;
     if (status != CCA_OK) return status;
-    if (slot == CCA_SLOT_QUESTION) parts[1] = layouts[p->chat].question;
+    if (slot == CCA_SLOT_QUESTION) parts[2] = l->question;
     size_t size = 0;
-    for (int i = 0; i < 2 && parts[i]; i++)
+    for (int i = 0; i < 3 && parts[i]; i++)
         for (const char *c = parts[i]; *c && size < sizeof scaffold; c++) scaffold[size++] = *c;
     bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
     size -= space;
