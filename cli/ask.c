@@ -1,44 +1,28 @@
 /* cca ask: many questions over documents that are read once. */
-#include "cli/cli.h"
-#include "cli/decode.h"
-#include "cli/input.h"
+#include "cli/ask.h"
+
 #include "cli/signals.h"
-#include "cli/stored.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-typedef struct ask_options {
-    model_options model;
-    input_options input;
-    chat_options chat;
-    context_options context;
-    sampling_options sampling;
-    output_options output;
-    term_options term;
-    arg_list questions, stops;
-    int64_t max_answer;
-    stored_options stored;
-    bool jsonl;
-} ask_options;
-
 static const arg_option own_args[] = {
-    {"question", .kind = ARG_OPERAND, .value = "QUESTION", .at = offsetof(ask_options, questions),
-     .max = 1 << 20, .help = "each is asked about the same documents"},
-    {"max-answer", "n", .alias = "predict", .kind = ARG_INT, .value = "N",
-     .at = offsetof(ask_options, max_answer), .initial = "256", .min = -1, .max = INT32_MAX,
-     .help = "tokens of an answer; -1: until an end token or the trained length"},
+    {"follow-up", .kind = ARG_FLAG, .at = offsetof(ask_options, follow_up),
+     .help = "each further question goes on from the one before and its answer"},
     {"stop", .kind = ARG_LIST, .value = "TEXT", .at = offsetof(ask_options, stops),
      .help = "end an answer before this text; may be repeated"},
+    {"quotes", .kind = ARG_FLAG, .at = offsetof(ask_options, quotes),
+     .help = "tell where in the documents what an answer has in quotation marks stands"},
     {"jsonl", .kind = ARG_FLAG, .at = offsetof(ask_options, jsonl),
      .help = "a line {\"event\": \"answer\"} for each question, then the record"},
     {0},
 };
 
 static const arg_group groups[] = {
-    {"Questions", own_args, 0},
+    {"Questions", question_args, offsetof(ask_options, questions)},
+    {"Answers", own_args, 0},
     {"Documents", input_args, offsetof(ask_options, input)},
     {"Sessions", stored_args, offsetof(ask_options, stored)},
     {"Chat", chat_args, offsetof(ask_options, chat)},
@@ -50,242 +34,210 @@ static const arg_group groups[] = {
     {0},
 };
 
-typedef struct asking {
-    const ask_options *o;
-    term term;
-    output out;
-    cca_engine *engine;
-    const cca_tokenizer *tok;
-    cca_tokens tokens;    /* of the documents, and behind them of one question */
-    cca_prompt documents; /* the prompt where the documents end */
-    int64_t *ends;        /* tokens up to the end of each document */
-    size_t n_documents;
-    cca_session *session;
-    stored stored;
-    decoder decoder;
-    cli_plan plan;
-    json_t *answers; /* the records, for --json */
-    double load_s;
-} asking;
+/* ---- how long it gets ---- */
 
-/* ---- documents and questions ---- */
+/* Where questions may come that nobody knows yet, there is room for so many tokens of them. */
+enum { UNKNOWN_ROOM = 8192 };
 
-/* Appends the tokens of one document. */
-static cca_status encode_document(asking *a, const arg_item *piece, cca_error *err) {
-    arg_item item = *piece;
-    input_options one = a->o->input;
-    input_text text = {0};
-    const char *lead;
-    bool start;
-    one.pieces = (arg_list){&item, 1, 1};
-    cca_status status = cca_prompt_open(&a->documents, CCA_SLOT_DOCUMENT, &lead, &start, err);
-    if (!status) status = input_read_behind(&text, lead, &one, err);
-    unsigned flags = (one.special ? INPUT_SPECIAL : 0) | (start ? 0 : INPUT_LATER);
-    if (!status) status = input_encode(&a->tokens, a->tok, &text, flags, err);
-    a->ends[a->n_documents++] = (int64_t)a->tokens.n;
-    input_free(&text);
-    return status;
+/* Tokens of an answer; -1: as many as there is room for. */
+static int64_t answer_bound(const asking *a, int64_t most) {
+    const context_options *context = &a->o->context;
+    if (most >= 0 || !context->beyond_trained || context->ctx_size > 0) return most;
+    return cca_engine_info(a->engine)->trained_length;
 }
 
-/* BOS, the template's opening and the documents, each encoded on its own. */
-static cca_status encode_documents(asking *a, cca_error *err) {
-    static const arg_item from_stdin = {'f', "-"};
-    const arg_item *items = a->o->input.pieces.items;
-    size_t n = a->o->input.pieces.n, n_stdin = 0;
-    if (n == 0) {
-        if (isatty(STDIN_FILENO))
-            return cca_fail(err, CCA_USAGE, "no documents: give -f FILE or standard input");
-        items = &from_stdin;
-        n = 1;
-    }
-    for (size_t i = 0; i < n; i++)
-        n_stdin += items[i].tag == 'f' && strcmp(items[i].text, "-") == 0;
-    if (n_stdin > 1) return cca_fail(err, CCA_USAGE, "standard input can be read only once");
-    a->ends = calloc(n, sizeof *a->ends);
-    if (!a->ends) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
-    cca_status status = input_encode(&a->tokens, a->tok, &(input_text){0}, INPUT_BOS, err);
-    if (!status) status = cli_chat_begin(&a->documents, &a->o->chat, a->engine, &a->tokens, err);
-    for (size_t i = 0; i < n && !status; i++) status = encode_document(a, &items[i], err);
-    return status;
+/* Puts a question behind what stands before it, in place of another one. */
+static cca_status encode_question(asking *a, const question *q, cca_prompt *p, cca_error *err) {
+    *p = a->prompt;
+    a->docs.tokens.n = a->base;
+    cca_status status = cca_prompt_text(p, CCA_SLOT_QUESTION, q->text, q->size, err);
+    return status ? status : cca_prompt_end(p, err);
 }
 
-static size_t n_document_tokens(const asking *a) {
-    return (size_t)a->ends[a->n_documents - 1];
-}
-
-/* Puts question i behind the documents, in place of another one. */
-static cca_status encode_question(asking *a, size_t i, cca_error *err) {
-    const char *text = a->o->questions.items[i].text;
-    cca_prompt p = a->documents;
-    a->tokens.n = n_document_tokens(a);
-    cca_status status = cca_prompt_text(&p, CCA_SLOT_QUESTION, text, strlen(text), err);
-    return status ? status : cca_prompt_end(&p, err);
-}
-
-/* Tokens of the documents and the longest question. */
-static cca_status measure_prompts(asking *a, int64_t *longest, cca_error *err) {
+/* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
+ * questions together. INT64_MAX: as many as there are. */
+static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_error *err) {
+    cca_prompt start = a->prompt;
+    int64_t answers = 0;
+    bool endless = false;
     cca_status status = CCA_OK;
-    *longest = 0;
-    for (size_t i = 0; i < a->o->questions.n && !status; i++) {
-        const char *text = a->o->questions.items[i].text;
-        size_t valid = utf8_valid(text, strlen(text));
-        if (text[valid])
-            return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu",
-                            i + 1, valid);
-        status = encode_question(a, i, err);
-        *longest = cca_max(*longest, (int64_t)a->tokens.n);
+    *longest = *positions = (int64_t)a->base;
+    for (size_t i = 0; i < a->questions.n && !status; i++) {
+        const question *q = &a->questions.items[i];
+        cca_prompt p;
+        status = encode_question(a, q, &p, err);
+        int64_t n = (int64_t)a->docs.tokens.n, most = answer_bound(a, q->most);
+        answers = a->o->follow_up ? answers + most : most;
+        *longest = cca_max(*longest, n);
+        *positions = cca_max(*positions, n + answers);
+        endless |= most < 0;
+        if (!a->o->follow_up) continue;
+        a->prompt = p;
+        a->base = a->docs.tokens.n;
     }
+    a->prompt = start;
+    a->base = a->docs.tokens.n = (size_t)documents_n_tokens(&a->docs);
+    int64_t most = answer_bound(a, a->o->questions.most);
+    if (a->questions.live) {
+        *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
+        endless |= most < 0;
+    }
+    if (endless) *positions = INT64_MAX;
     if (status) return status;
-    return cli_check_length("the prompt (documents and longest question)", *longest, &a->o->context,
-                            a->engine, err);
+    const char *what = a->o->follow_up ? "the prompt (documents and all questions)"
+                                       : "the prompt (documents and longest question)";
+    return cli_check_length(what, *longest, &a->o->context, a->engine, err);
+}
+
+static bool many(const asking *a) {
+    return a->questions.n > 1 || a->questions.live;
+}
+
+/* ---- prefill ---- */
+
+static cca_status interrupted(asking *a, const char *what, int64_t n, cca_error *err) {
+    return stored_interrupted(&a->stored, what, n, err);
+}
+
+/* Brings the documents, or what is missing of them in their session. */
+static cca_status prefill_documents(asking *a, cca_error *err) {
+    int64_t n = documents_n_tokens(&a->docs);
+    double started = term_seconds();
+    cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->docs.tokens.ids,
+                                    n, n, &a->term, err);
+    term_start(&a->term, "prefill", TERM_TOKENS, n);
+    term_skip(&a->term, a->stored.reused);
+    if (!status)
+        status = stored_prefill(&a->stored, a->docs.tokens.ids, a->docs.ends, a->docs.n, err);
+    if (!status && many(a)) status = cca_session_mark(a->session, err);
+    term_done(&a->term);
+    a->documents_s = term_seconds() - started;
+    return status == CCA_INTERRUPTED ? interrupted(a, "prefill of the documents", n, err) : status;
+}
+
+/* Brings the question, from where the last answer ended, or from where the documents end. */
+static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err) {
+    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &a->term};
+    const cca_tokens *tokens = &a->docs.tokens;
+    bool rewind = a->astray || cca_session_pos(a->session) > (int64_t)a->base;
+    cca_status status = rewind ? cca_session_rewind(a->session, err) : CCA_OK;
+    int64_t pos = cca_session_pos(a->session), n = (int64_t)tokens->n;
+    *n_reused = a->n_asked > 1 ? pos : a->stored.reused;
+    a->astray = true;
+    term_start(&a->term, "prefill", TERM_TOKENS, n);
+    term_skip(&a->term, pos);
+    if (!status) status = cca_session_eval(a->session, tokens->ids + pos, n - pos, &options, err);
+    term_done(&a->term);
+    a->astray = status != CCA_OK;
+    if (status != CCA_INTERRUPTED) return status;
+    char what[64];
+    snprintf(what, sizeof what, "prefill of question %zu", a->n_asked);
+    return interrupted(a, what, n, err);
 }
 
 /* ---- one question ---- */
 
-static cca_status eval_up_to(asking *a, size_t n, cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &a->term};
-    int64_t pos = cca_session_pos(a->session);
-    return cca_session_eval(a->session, a->tokens.ids + pos, (int64_t)n - pos, &options, err);
-}
-
-/* The first question brings the documents, or what is missing of them in their session. */
-static cca_status prefill_documents(asking *a, cca_error *err) {
-    cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->tokens.ids,
-                                    (int64_t)a->tokens.n, &a->term, err);
-    term_start(&a->term, "prefill", TERM_TOKENS, (int64_t)a->tokens.n);
-    term_skip(&a->term, a->stored.reused);
-    if (!status) status = stored_prefill(&a->stored, a->tokens.ids, a->ends, a->n_documents, err);
-    if (!status && a->o->questions.n > 1) status = cca_session_mark(a->session, err);
+/* Puts the answer behind its question, as tokens: those that were taken, and the text again of one
+ * that a stop text cuts in two. The session may have seen more. */
+static cca_status keep_answer(asking *a, const cca_prompt *p, const answer *text, cca_error *err) {
+    const decoder *d = &a->decoder;
+    size_t skipped = text->skipped, size = text->text.size + skipped, n = d->ids.n,
+           whole = d->n_bytes;
+    while (n > 0 && whole > size) whole = d->ids.offsets[--n];
+    cca_tokens *tokens = &a->docs.tokens;
+    for (size_t i = 0; i < n; i++) {
+        if (!cca_tokens_push(tokens, d->ids.ids[i], 0))
+            return cca_fail(err, CCA_NO_MEMORY, "no memory for the conversation");
+    }
+    a->astray = cca_session_pos(a->session) > (int64_t)tokens->n;
+    size_t from = whole > skipped ? whole - skipped : 0;
+    cca_status status = cca_tokenizer_encode(tokens, a->tok, text->text.bytes + from,
+                                             text->text.size - from, 0, err);
+    a->prompt = *p;
+    a->base = tokens->n;
     return status;
 }
 
-/* The other questions start from where the documents end. */
-static cca_status prefill(asking *a, size_t question, cca_error *err) {
+static cca_status add_stops(asking *a, const question *q, cca_error *err) {
     cca_status status = CCA_OK;
-    if (question == 0) {
-        status = prefill_documents(a, err);
-    } else {
-        status = cca_session_rewind(a->session, err);
-        term_start(&a->term, "prefill", TERM_TOKENS, (int64_t)a->tokens.n);
-        term_skip(&a->term, (int64_t)n_document_tokens(a));
-    }
-    if (!status) status = eval_up_to(a, a->tokens.n, err);
-    term_done(&a->term);
-    if (status != CCA_INTERRUPTED) return status;
-    char what[64];
-    snprintf(what, sizeof what, "prefill of question %zu", question + 1);
-    return stored_interrupted(&a->stored, what, (int64_t)a->tokens.n, err);
+    decoder_cut_stops(&a->decoder, a->n_stops);
+    for (size_t i = 0; i < json_array_size(q->stops) && !status; i++)
+        status = decoder_add_stop(&a->decoder, json_string_value(json_array_get(q->stops, i)), err);
+    return status;
 }
 
-static bool is_space(char c) {
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+/* At a terminal the answer is written as it comes. */
+static bool at_terminal(const asking *a) {
+    return a->questions.prompts && !a->o->jsonl && !a->o->output.json && !a->o->output.file &&
+           isatty(STDOUT_FILENO) == 1;
 }
 
-/* The answer as one line. */
-static void write_line(output *out, const text_buffer *text) {
-    size_t from = 0, end = text->size;
-    while (from < end && is_space(text->bytes[from])) from++;
-    while (end > from && is_space(text->bytes[end - 1])) end--;
-    for (; from < end; from++) {
-        bool breaks = text->bytes[from] == '\n' || text->bytes[from] == '\r';
-        output_write(out, breaks ? " " : text->bytes + from, 1);
-    }
-    output_write(out, "\n", 1);
-}
-
-static json_t *answer_record(const asking *a, size_t question, const text_buffer *text,
-                             int64_t n_prefilled, double prefill_s) {
-    const decoder *d = &a->decoder;
-    json_t *tokens = json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
-                               (json_int_t)(d->n_prompt - n_prefilled), "prefilled",
-                               (json_int_t)n_prefilled, "generated", (json_int_t)d->n_generated);
-    json_t *record =
-        json_pack("{s:s, s:o, s:s, s:o, s:o}", "question", a->o->questions.items[question].text,
-                  "text", output_string(text->bytes, text->size), "stop_reason", d->stop_reason,
-                  "tokens", tokens, "timing", decoder_timing_json(d, a->load_s, prefill_s));
-    if (record && a->o->jsonl) json_object_set_new(record, "event", json_string("answer"));
-    return record;
-}
-
-static double per_second(int64_t n, double seconds) {
-    return seconds > 0 ? (double)n / seconds : 0;
-}
-
-static cca_status report(asking *a, size_t question, const text_buffer *text, int64_t n_prefilled,
-                         double prefill_s, cca_error *err) {
-    const decoder *d = &a->decoder;
-    if (a->o->jsonl || a->o->output.json) {
-        json_t *record = answer_record(a, question, text, n_prefilled, prefill_s);
-        if (a->o->jsonl)
-            output_json(&a->out, record);
-        else if (json_array_append_new(a->answers, record) != 0)
-            return cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
-    } else {
-        write_line(&a->out, text);
-    }
-    term_note(&a->term,
-              "question %zu: prompt %lld tokens (%lld reused, %lld prefilled), %.4g tok/s; "
-              "generated %lld tokens, %.4g tok/s; first token after %.3g s",
-              question + 1, (long long)d->n_prompt, (long long)(d->n_prompt - n_prefilled),
-              (long long)n_prefilled, per_second(n_prefilled, prefill_s), (long long)d->n_generated,
-              per_second(d->n_decoded, d->decode_s), d->ttft_s);
-    return output_flush(&a->out, err);
-}
-
-static cca_status ask_one(asking *a, size_t question, cca_error *err) {
+static cca_status answer_question(asking *a, const question *q, const cca_prompt *p, answer *text,
+                                  cca_error *err) {
     decoder *d = &a->decoder;
-    answer text = {0};
-    cca_status status = encode_question(a, question, err);
-    if (!status) status = decoder_start(d, a->session, &a->tokens, err);
-    d->started = term_seconds();
-    if (!status) status = prefill(a, question, err);
-    double prefill_s = term_seconds() - d->started;
+    exchange e = {.question = q, .text = &text->text};
+    cca_status status = prefill_question(a, &e.n_reused, err);
+    e.prefill_s = term_seconds() - d->started;
     if (status) return status;
-    int64_t n_reused = question > 0 ? (int64_t)n_document_tokens(a) : a->stored.reused;
-    answer_begin(&text, &a->out,
-                 &(answer_options){.format = ANSWER_JSON, /* kept, not yet written */
+    answer_begin(text, &a->out,
+                 &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
                                    .stops = d->stops,
                                    .n_stops = d->n_stops,
                                    .strip_space = true});
-    status = decoder_run(d, &text, err);
-    if (!status) status = report(a, question, &text.text, d->n_prompt - n_reused, prefill_s, err);
-    answer_free(&text);
+    status = decoder_run(d, text, err);
+    if (!status) status = ask_report(a, &e, at_terminal(a), err);
+    if (!status && a->o->follow_up) status = keep_answer(a, p, text, err);
     if (!status && strcmp(d->stop_reason, "interrupted") == 0)
         return cca_fail(err, CCA_INTERRUPTED, "interrupted in answer %zu; the text so far is kept",
-                        question + 1);
+                        a->n_asked);
+    return status;
+}
+
+static cca_status ask_one(asking *a, const question *q, cca_error *err) {
+    decoder *d = &a->decoder;
+    answer text = {0};
+    cca_prompt p;
+    a->n_asked++;
+    d->most = answer_bound(a, q->most);
+    cca_status status = encode_question(a, q, &p, err);
+    if (!status && (int64_t)a->docs.tokens.n > d->limit)
+        status =
+            cca_fail(err, CCA_NO_FIT,
+                     "question %zu: with it the prompt has %zu tokens; there is room for %lld, "
+                     "which -c changes",
+                     a->n_asked, a->docs.tokens.n, (long long)d->limit);
+    if (!status) status = add_stops(a, q, err);
+    if (!status) status = decoder_start(d, a->session, &a->docs.tokens, err);
+    d->started = term_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
+    if (!status) status = answer_question(a, q, &p, &text, err);
+    answer_free(&text);
     return status;
 }
 
 /* ---- the run ---- */
 
-static void write_record(asking *a) {
-    json_t *all = json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
-                            "chat_template", cca_chat_name(a->documents.chat), "document_tokens",
-                            (json_int_t)n_document_tokens(a), "answers", a->answers, "memory",
-                            cli_plan_json(&a->plan), "attention",
-                            cli_attention_json(&a->o->context, a->engine), "seed",
-                            (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);
-    if (all && a->o->jsonl) {
-        json_object_set_new(all, "event", json_string("end"));
-        json_object_del(all, "answers");
-    }
-    output_json(&a->out, all);
+/* At a terminal what is wrong with one question does not keep anybody from the next one. */
+static cca_status go_on(asking *a, const question *q, cca_status status, cca_error *err) {
+    bool harmless = status == CCA_INTERRUPTED || status == CCA_NO_FIT || status == CCA_BAD_TEXT;
+    bool typed = a->questions.prompts && (!q || q == &a->questions.now);
+    if (!status || !typed || !harmless) return status;
+    term_note(&a->term, "%s", err->text);
+    signals_forget();
+    return CCA_OK;
 }
 
 static cca_status ask_all(asking *a, cca_error *err) {
-    char peak[TERM_SIZE_TEXT];
     cca_status status = output_open(&a->out, a->o->output.file, err);
-    size_t asked = 0;
-    while (!status && asked < a->o->questions.n) {
-        status = ask_one(a, asked, err);
-        asked += !status;
+    if (!status) status = prefill_documents(a, err);
+    while (!status) {
+        const question *q;
+        status = questions_next(&a->questions, &q, err);
+        if (!status && !q) break;
+        bool asked = !status;
+        if (asked) status = ask_one(a, q, err);
+        if (asked || status == CCA_BAD_TEXT) status = go_on(a, q, status, err);
     }
-    if (!status && (a->o->jsonl || a->o->output.json)) write_record(a);
-    if (!status) {
-        status = output_flush(&a->out, err);
-        term_note(&a->term, "%zu documents, %zu tokens, read once; peak memory %s", a->n_documents,
-                  n_document_tokens(a), term_size(peak, term_peak_memory()));
-    }
+    if (!status) status = ask_finish(a, err);
     bool keep = !status || (status == CCA_INTERRUPTED && !a->o->output.json);
     cca_error close_error;
     cca_status closed = output_close(&a->out, keep, &close_error);
@@ -295,9 +247,10 @@ static cca_status ask_all(asking *a, cca_error *err) {
 }
 
 static cca_status open_decoder(asking *a, cca_error *err) {
-    cca_chat chat = a->documents.chat;
+    cca_chat chat = a->prompt.chat;
     const char *stop = cca_chat_stop(chat);
     cca_status status = stop ? decoder_add_stop(&a->decoder, stop, err) : CCA_OK;
+    a->n_stops = a->decoder.n_stops;
     if (status) return status;
     return decoder_open(&a->decoder, &a->o->sampling, false, cca_chat_end_token(chat, a->tok),
                         a->engine, err);
@@ -305,22 +258,31 @@ static cca_status open_decoder(asking *a, cca_error *err) {
 
 static cca_status ask(asking *a, cca_error *err) {
     const context_options *context = &a->o->context;
-    int64_t longest = 0;
-    cca_status status = encode_documents(a, err);
-    if (!status) status = measure_prompts(a, &longest, err);
+    int64_t longest = 0, positions = 0;
+    cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
+    if (status) return status;
+    a->prompt = a->docs.prompt;
+    a->base = a->docs.tokens.n;
+    status = measure(a, &longest, &positions, err);
     if (!status) status = open_decoder(a, err);
     if (status) return status;
-    int64_t limit = cli_position_limit(context, a->engine), most = a->o->max_answer;
-    if (most < 0 && context->beyond_trained && context->ctx_size == 0)
-        most = cca_engine_info(a->engine)->trained_length;
-    if (most >= 0) limit = cca_min(limit, longest + most);
-    a->decoder.most = most;
-    a->decoder.limit = limit;
-    status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output, limit,
-                              CLI_STORED | (a->o->questions.n > 1 ? CLI_MARK : 0), err);
+    a->decoder.limit = cca_min(cli_position_limit(context, a->engine), positions);
+    status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output,
+                              a->decoder.limit, CLI_STORED | (many(a) ? CLI_MARK : 0), err);
     if (status || !a->session) return status;
     cli_tell_attention(&a->term, context, a->engine, longest);
     return ask_all(a, err);
+}
+
+/* Documents and questions cannot both come from there. */
+static cca_status check_stdin(const asking *a, cca_error *err) {
+    const arg_list *pieces = &a->o->input.pieces;
+    bool taken = pieces->n == 0;
+    for (size_t i = 0; i < pieces->n; i++)
+        taken |= pieces->items[i].tag == 'f' && strcmp(pieces->items[i].text, "-") == 0;
+    if (!a->questions.live || !taken) return CCA_OK;
+    return cca_fail(err, CCA_USAGE,
+                    "standard input has the questions: give the documents with -f FILE");
 }
 
 static cca_status open_model(asking *a, cca_error *err) {
@@ -336,19 +298,18 @@ static void free_all(asking *a) {
     decoder_close(&a->decoder);
     stored_close(&a->stored);
     cca_session_free(a->session);
-    cca_tokens_free(&a->tokens);
-    free(a->ends);
+    questions_close(&a->questions);
+    documents_free(&a->docs);
     cca_engine_close(a->engine);
     term_close(&a->term);
 }
 
 static cca_status run(const void *options, cca_error *err) {
     asking a = {.o = options, .answers = json_array()};
-    cca_status status = CCA_OK;
     term_open(&a.term, &a.o->term);
-    if (a.o->questions.n == 0)
-        status = cca_fail(err, CCA_USAGE, "no question: give at least one behind the options");
+    cca_status status = questions_open(&a.questions, &a.o->questions, err);
     if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+    if (!status) status = check_stdin(&a, err);
     if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->input.escape, err);
     if (!status) status = open_model(&a, err);
     if (!status) status = ask(&a, err);

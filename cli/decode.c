@@ -30,6 +30,10 @@ cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err) {
     return push_stop(d, text, false, err);
 }
 
+void decoder_cut_stops(decoder *d, size_t n) {
+    while (d->n_stops > n) text_free(&d->stops[--d->n_stops]);
+}
+
 static bool is_end(const decoder *d, int32_t id) {
     return id == d->chat_end || cca_tokenizer_is_end(d->tok, id);
 }
@@ -69,8 +73,9 @@ cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignor
 }
 
 void decoder_close(decoder *d) {
-    for (size_t i = 0; i < d->n_stops; i++) text_free(&d->stops[i]);
+    decoder_cut_stops(d, 0);
     free(d->stops);
+    cca_tokens_free(&d->ids);
     free(d->end_ids);
     cca_sampler_free(d->sampler);
     *d = (decoder){0};
@@ -84,6 +89,7 @@ cca_status decoder_start(decoder *d, cca_session *session, const cca_tokens *pro
     d->stop_reason = NULL;
     d->n_prompt = (int64_t)prompt->n;
     d->n_generated = d->n_decoded = 0;
+    d->ids.n = d->n_bytes = 0;
     d->ttft_s = d->decode_s = 0;
     cca_status status = cca_sampler_new(&d->sampler, &d->options, (int32_t)d->vocab_size, err);
     for (size_t i = 0; i < prompt->n && !status; i++)
@@ -115,6 +121,9 @@ static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) 
     size_t size;
     const char *bytes = cca_tokenizer_bytes(&size, d->tok, id, false);
     cca_sampler_accept(d->sampler, id);
+    if (!cca_tokens_push(&d->ids, id, d->n_bytes))
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    d->n_bytes += size;
     if (d->n_generated++ == 0) d->ttft_s = term_seconds() - d->started;
     return answer_add(a, bytes, size, err);
 }

@@ -33,14 +33,17 @@ typedef struct decoder {
     /* What came of the last run. */
     const char *stop_reason; /* "end", "length", "stop", "context", "interrupted" */
     int64_t n_prompt, n_generated, n_decoded;
+    cca_tokens ids; /* taken, perhaps beyond a stop text; offsets count in their bytes */
+    size_t n_bytes; /* of them */
     double started; /* the clock at the start of prefill */
     double ttft_s, decode_s;
 } decoder;
 
 /* Takes over the --stop texts; CCA_USAGE for an empty one. */
 cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err);
-/* Adds one. */
+/* Adds one, and drops all but the first n. */
 cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err);
+void decoder_cut_stops(decoder *d, size_t n);
 /* Settles the seed (options.seed) and the end tokens. */
 cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
                         int32_t chat_end, const cca_engine *engine, cca_error *err);

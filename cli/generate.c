@@ -166,8 +166,8 @@ static cca_status open_model(generation *g, cca_error *err) {
 static cca_status prefill(generation *g, cca_error *err) {
     int64_t n = (int64_t)g->prompt.n;
     g->decoder.started = term_seconds();
-    cca_status status =
-        stored_open(&g->stored, &g->o->stored, false, g->session, g->prompt.ids, n, &g->term, err);
+    cca_status status = stored_open(&g->stored, &g->o->stored, false, g->session, g->prompt.ids, n,
+                                    n - 1, &g->term, err);
     term_start(&g->term, "prefill", TERM_TOKENS, n);
     term_skip(&g->term, g->stored.reused);
     if (!status) status = stored_prefill(&g->stored, g->prompt.ids, &n, 1, err);

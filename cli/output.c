@@ -198,6 +198,7 @@ static size_t may_stop(const answer *a) {
 cca_status answer_add(answer *a, const char *bytes, size_t size, cca_error *err) {
     if (size == 0 || a->stopped) return CCA_OK;
     size_t skip = a->options.strip_space && !a->begun && bytes[0] == ' ';
+    if (!a->begun) a->skipped = skip;
     a->begun = true;
     if (!text_append(&a->held, bytes + skip, size - skip))
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");

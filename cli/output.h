@@ -68,6 +68,7 @@ typedef struct answer {
     answer_options options;
     text_buffer held; /* not yet written: the start of a stop text or of a character */
     text_buffer text; /* written so far */
+    size_t skipped;   /* bytes of the space that strip_space dropped */
     bool begun, stopped;
 } answer;
 

@@ -30,6 +30,10 @@ const volatile sig_atomic_t *signals_stop(void) {
     return &stop_signal;
 }
 
+void signals_forget(void) {
+    stop_signal = 0;
+}
+
 bool signals_status_asked(void) {
     sigset_t usr1;
     sigemptyset(&usr1);

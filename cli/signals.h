@@ -13,6 +13,9 @@ void signals_install(void);
 /* 0, or the number of the signal that asked to stop; the address is what the engine polls. */
 const volatile sig_atomic_t *signals_stop(void);
 
+/* Whoever goes on after an interruption forgets it. */
+void signals_forget(void);
+
 /* Whether SIGUSR1 came since the last call. */
 bool signals_status_asked(void);
 

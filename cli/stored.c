@@ -62,16 +62,22 @@ static bool list_files(glob_t *out, const char *folder, const char *prefix) {
     return result == 0;
 }
 
-static int64_t agreement(const cca_store *store, const int32_t *ids, int64_t n) {
+/* What stored_open is given: the ids, and how many of them may come from a file. */
+typedef struct wanted {
+    const int32_t *ids;
+    int64_t n, most;
+} wanted;
+
+static int64_t agreement(const cca_store *store, const wanted *w) {
     int64_t n_own, i = 0;
     const int32_t *own = cca_store_tokens(store, &n_own);
-    while (i < n && i < n_own && own[i] == ids[i]) i++;
+    while (i < w->n && i < n_own && own[i] == w->ids[i]) i++;
     return i;
 }
 
-/* The last checkpoint that the ids share and that leaves one to evaluate; false: there is none. */
-static bool find_point(size_t *out, const cca_store *store, const int32_t *ids, int64_t n) {
-    int64_t shared = cca_min(agreement(store, ids, n), n - 1);
+/* The last checkpoint that is of use; false: there is none. */
+static bool find_point(size_t *out, const cca_store *store, const wanted *w) {
+    int64_t shared = cca_min(agreement(store, w), w->most);
     size_t i = cca_store_n_points(store);
     while (i > 0 && cca_store_point_at(store, i - 1).pos > shared) i--;
     *out = i - 1;
@@ -79,14 +85,14 @@ static bool find_point(size_t *out, const cca_store *store, const int32_t *ids, 
 }
 
 /* The file of the folder whose checkpoint is furthest in the ids; NULL where none has any. */
-static char *best_file(const glob_t *files, const int32_t *ids, int64_t n) {
+static char *best_file(const glob_t *files, const wanted *w) {
     int64_t furthest = 0;
     char *best = NULL;
     for (size_t i = 0; i < files->gl_pathc; i++) {
         cca_store *store;
         size_t point;
         if (cca_store_open(&store, files->gl_pathv[i], false, NULL)) continue;
-        if (find_point(&point, store, ids, n) && cca_store_point_at(store, point).pos > furthest) {
+        if (find_point(&point, store, w) && cca_store_point_at(store, point).pos > furthest) {
             furthest = cca_store_point_at(store, point).pos;
             best = files->gl_pathv[i];
         }
@@ -97,7 +103,7 @@ static char *best_file(const glob_t *files, const int32_t *ids, int64_t n) {
 
 /* A path in the cache folder: that of the file that helps most, else a new one. Names begin with a
  * hash of what states belong to, and go on with one of the ids. */
-static char *cache_path(const char *facts, const int32_t *ids, int64_t n) {
+static char *cache_path(const char *facts, const wanted *w) {
     char *folder = stored_folder(), *path = NULL, prefix[16];
     glob_t files;
     if (!folder || !make_folder(folder)) {
@@ -105,9 +111,9 @@ static char *cache_path(const char *facts, const int32_t *ids, int64_t n) {
         return NULL;
     }
     snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
-    if (list_files(&files, folder, prefix)) path = best_file(&files, ids, n);
+    if (list_files(&files, folder, prefix)) path = best_file(&files, w);
     globfree(&files);
-    unsigned long of_ids = crc32_z(0, (const void *)ids, (size_t)n * sizeof *ids);
+    unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
     if (!path && asprintf(&path, "%s/%s%08lx.ccas", folder, prefix, of_ids) < 0) path = NULL;
     free(folder);
     return path;
@@ -190,7 +196,17 @@ static cca_status branch_off(stored *st, size_t point, bool found, cca_error *er
     return status;
 }
 
-static cca_status take_up(stored *st, const int32_t *ids, int64_t n, cca_error *err) {
+/* A file that goes on in another way than the prompt cannot be appended to. Where all but a few
+ * tokens of the prompt came from it, or a named one holds all of the prompt, it stays as it is. */
+static cca_status part_ways(stored *st, const wanted *w, size_t point, bool found, cca_error *err) {
+    bool whole = st->named && agreement(st->store, w) == w->n;
+    if (st->reused < w->n - SEAM && !whole) return branch_off(st, point, found, err);
+    cca_store_close(st->store);
+    st->store = NULL;
+    return CCA_OK;
+}
+
+static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
     cca_status status = cca_store_open(&st->store, st->path, true, err);
     if (!status) status = cca_session_check_facts(st->session, st->store, err);
     if (status) return status;
@@ -199,13 +215,13 @@ static cca_status take_up(stored *st, const int32_t *ids, int64_t n, cca_error *
                   (unsigned long long)cca_store_torn_bytes(st->store));
     size_t point;
     int64_t n_own;
-    bool found = find_point(&point, st->store, ids, n);
+    bool found = find_point(&point, st->store, w);
     if (found) status = cca_session_load(st->session, st->store, point, err);
     if (status) return status;
     st->reused = cca_session_pos(st->session);
     cca_store_tokens(st->store, &n_own);
-    bool differs = agreement(st->store, ids, n) < cca_min(n, n_own);
-    return differs ? branch_off(st, point, found, err) : CCA_OK;
+    bool differs = agreement(st->store, w) < n_own;
+    return differs ? part_ways(st, w, point, found, err) : CCA_OK;
 }
 
 /* A damaged file of the cache is worth nothing. */
@@ -220,8 +236,9 @@ static cca_status start_anew(stored *st, cca_error *err) {
 }
 
 cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
-                       cca_session *session, const int32_t *ids, int64_t n, term *t,
+                       cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
                        cca_error *err) {
+    const wanted w = {ids, n, most};
     *out = (stored){.options = options, .session = session, .term = t};
     out->seams = use_cache || options->file;
     if (options->off || (!options->file && !use_cache)) return CCA_OK;
@@ -230,13 +247,13 @@ cca_status stored_open(stored *out, const stored_options *options, bool use_cach
         out->path = strdup(options->file);
     } else {
         char *facts = cca_session_facts(session);
-        if (facts) out->path = cache_path(facts, ids, n);
+        if (facts) out->path = cache_path(facts, &w);
         free(facts);
     }
     if (!out->path)
         return out->named ? cca_fail(err, CCA_NO_MEMORY, "no memory for a session's name") : CCA_OK;
     bool exists = access(out->path, F_OK) == 0;
-    cca_status status = exists ? take_up(out, ids, n, err) : create(out, &out->store, err);
+    cca_status status = exists ? take_up(out, &w, err) : create(out, &out->store, err);
     if (status == CCA_BAD_MODEL && !out->named) status = start_anew(out, err);
     if (status) status = trouble(out, status, err);
     if (!status && out->reused > 0)
@@ -257,19 +274,19 @@ static int64_t next_cut(const stored *st, int64_t pos, const int64_t *ends, size
     return cut;
 }
 
-static bool is_end(int64_t pos, const int64_t *ends, size_t n_ends) {
+static bool is_seam(int64_t pos, const int64_t *ends, size_t n_ends) {
     for (size_t i = 0; i < n_ends; i++) {
-        if (ends[i] == pos) return true;
+        if (ends[i] - SEAM == pos) return true;
     }
     return false;
 }
 
-/* Windows are large: the last two stay, those at ends, and those at powers of two. */
+/* Windows are large: the last two stay, those shortly before ends, and those at powers of two. */
 static cca_status thin_out(stored *st, const int64_t *ends, size_t n_ends, cca_error *err) {
     cca_status status = CCA_OK;
     for (size_t i = cca_store_n_points(st->store); i-- > 0 && !status;) {
         int64_t pos = cca_store_point_at(st->store, i).pos;
-        if (i + 2 >= cca_store_n_points(st->store) || is_end(pos, ends, n_ends)) continue;
+        if (i + 2 >= cca_store_n_points(st->store) || is_seam(pos, ends, n_ends)) continue;
         if ((pos & (pos - 1)) != 0) status = cca_store_drop(st->store, i, err);
     }
     return status;
@@ -304,7 +321,7 @@ cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca
 }
 
 void stored_close(stored *st) {
-    bool kept = st->store && !st->named;
+    bool kept = st->path && !st->named;
     cca_store_close(st->store);
     if (kept) {
         (void)utimensat(AT_FDCWD, st->path, NULL, 0); /* used now */

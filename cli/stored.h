@@ -2,7 +2,7 @@
  * grows, and taken up by the next run whose prompt begins the same.
  *
  *     stored st;
- *     stored_open(&st, &options, use_cache, session, ids, n, &term, &err);
+ *     stored_open(&st, &options, use_cache, session, ids, n, n - 1, &term, &err);
  *     stored_prefill(&st, ids, ends, n_ends, &err);      // st.reused of them were there
  *     stored_close(&st);
  *
@@ -34,16 +34,19 @@ typedef struct stored {
 } stored;
 
 /* Finds the file, named or, with use_cache, the one in the cache folder that agrees longest with
- * the n ids, and loads the last state before their end that they share. A named file of another
+ * the n ids, and loads the last state that they share, of at most `most` tokens: n where more ids
+ * will follow, else n - 1, since logits come of evaluating one. A named file of another
  * model or other settings, or damaged, is CCA_BAD_MODEL; one that another process writes is
  * CCA_RUNTIME. */
 cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
-                       cca_session *session, const int32_t *ids, int64_t n, term *t,
+                       cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
                        cca_error *err);
 
 /* Evaluates the ids behind the session's position and keeps checkpoints: one every
  * --checkpoint-every tokens, and at the ends: n_ends positions, ascending, worth coming back to, of
- * which the last is all. After CCA_INTERRUPTED the file has the last checkpoint. */
+ * which the last is all. Of the others a checkpoint shortly before stays, from where one that has
+ * grown goes on even if its last tokens have become others. After CCA_INTERRUPTED the file has the
+ * last checkpoint. */
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
                           cca_error *err);
 

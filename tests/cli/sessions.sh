@@ -85,7 +85,7 @@ kill -INT $pid 2>/dev/null
 wait $pid
 code=$?
 if [ $code -eq 130 ]; then
-    stderr_has 'an interrupt says what is kept' 'interrupted in prefill of question 1, after [0-9]+ of [0-9]+ tokens; [1-9][0-9]* of them are kept in .*: the same command goes on from there'
+    stderr_has 'an interrupt says what is kept' 'interrupted in prefill of the documents, after [0-9]+ of [0-9]+ tokens; [1-9][0-9]* of them are kept in .*: the same command goes on from there'
     cca "${ask[@]}" --json "$question"
     tokens_are 'which the same command takes up' '[1-9]*' '[1-9]*'
     text_of >"$work/second"

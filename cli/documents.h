@@ -1,0 +1,57 @@
+/* The documents of a run: their text, their tokens, and where both stand.
+ *
+ *     documents d;
+ *     documents_read(&d, &input, &chat, engine, &err);   // BOS, the template's opening, documents
+ *     ... d.tokens.ids, up to d.ends[d.n - 1]; d.prompt goes on from there ...
+ *     place p = documents_place(&d, 0, 17, 40);          // bytes 17 … 39 of the first
+ *     documents_free(&d);
+ *
+ * Bytes and lines count in a document's text as it was read: decompressed, and with
+ * --invalid-utf8 replace after the replacement. */
+#ifndef CCA_CLI_DOCUMENTS_H
+#define CCA_CLI_DOCUMENTS_H
+
+#include "cli/cli.h"
+#include "cli/input.h"
+
+typedef struct document {
+    const char *name; /* path, "standard input" or "--prompt" */
+    text_buffer text;
+    size_t lead;         /* bytes that the template put before it, which tokens' offsets count */
+    int64_t first, last; /* its tokens: first … last - 1 */
+} document;
+
+typedef struct documents {
+    document *items;
+    size_t n;
+    int64_t *ends;     /* tokens up to the end of each */
+    cca_tokens tokens; /* the caller may append, and cut back to ends[n - 1] */
+    cca_prompt prompt; /* where the documents end */
+} documents;
+
+/* Reads and encodes the pieces, or standard input where there is none and it is no terminal, each
+ * on its own. The statuses of input_read and cca_prompt_open. On failure documents_free is still
+ * due. */
+cca_status documents_read(documents *out, const input_options *input, const chat_options *chat,
+                          const cca_engine *engine, cca_error *err);
+void documents_free(documents *d);
+
+/* Tokens up to the end of the last document. */
+int64_t documents_n_tokens(const documents *d);
+
+/* Bytes begin … end - 1 of a document, and the lines (from 1) of the first and the last of them. */
+typedef struct place {
+    const document *of;
+    size_t begin, end;
+    size_t first_line, last_line;
+} place;
+
+place documents_place(const documents *d, size_t index, size_t begin, size_t end);
+
+/* {"file", "line", "last_line", "begin", "end"} */
+json_t *place_json(const place *p);
+/* "report.txt, line 3, bytes 17-40" or "…, lines 3-4, …" in a buffer of the caller. */
+enum { PLACE_TEXT = 512 };
+const char *place_text(char out[PLACE_TEXT], const place *p);
+
+#endif
