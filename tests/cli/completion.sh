@@ -31,7 +31,7 @@ for shell in zsh fish; do
         check "$shell: $command" grep -q "$command" "$work/$shell"
     done
     if command -v $shell >/dev/null; then
-        check "$shell reads it" $shell --no-execute "$work/$shell"
+        check "$shell reads it" $shell -n "$work/$shell"
     else
         skip "$shell reads it" "no $shell here"
     fi
