@@ -135,22 +135,35 @@ void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const i
     if (ready(b, "embed", fit)) b->ops->embed(b, out, table, ids, n);
 }
 
-void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
-                 const cca_matrix *weight, float eps, int64_t n) {
-    bool fit = holds(out, n, x->cols) && x_row >= 0 && holds(x, x_row + n, x->cols) &&
-               holds(weight, 1, x->cols);
-    if (ready(b, "rmsnorm", fit)) b->ops->rmsnorm(b, out, x, x_row, weight, eps, n);
+static bool norm_fits(const cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                      const cca_matrix *weight, int64_t n) {
+    return holds(out, n, x->cols) && x_row >= 0 && holds(x, x_row + n, x->cols) &&
+           holds(weight, 1, x->cols);
 }
 
-void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
-                int64_t n) {
+void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                 const cca_matrix *weight, float eps, int64_t n) {
+    if (ready(b, "rmsnorm", norm_fits(out, x, x_row, weight, n))) {
+        b->ops->rmsnorm(b, out, x, x_row, weight, eps, n);
+    }
+}
+
+static bool products_fit(const cca_product *products, int n_products, const cca_matrix *x,
+                         int64_t n) {
     bool fit = holds(x, n, x->cols);
     for (int i = 0; fit && i < n_products; i++) {
         const cca_product *p = &products[i];
         fit = holds(p->out, n, p->weight->rows) && p->weight->cols == x->cols &&
               (!p->bias || holds(p->bias, 1, p->out->cols));
     }
-    if (ready(b, "matmul", fit)) b->ops->matmul(b, products, n_products, x, n);
+    return fit;
+}
+
+void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+                int64_t n) {
+    if (ready(b, "matmul", products_fit(products, n_products, x, n))) {
+        b->ops->matmul(b, products, n_products, x, n);
+    }
 }
 
 void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
@@ -159,11 +172,14 @@ void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t p
     }
 }
 
+static bool turns(const cca_matrix *x, const cca_matrix *angles, const cca_rope *rope, int64_t n) {
+    return holds(angles, n, 2 * rope->half) && holds(x, n, x->cols) &&
+           x->cols % (2 * rope->half) == 0;
+}
+
 void cca_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
                 int64_t n) {
-    bool fit =
-        holds(angles, n, 2 * rope->half) && holds(x, n, x->cols) && x->cols % (2 * rope->half) == 0;
-    if (ready(b, "rotate", fit)) b->ops->rotate(b, x, angles, rope, n);
+    if (ready(b, "rotate", turns(x, angles, rope, n))) b->ops->rotate(b, x, angles, rope, n);
 }
 
 void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
@@ -171,11 +187,64 @@ void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t 
     if (ready(b, "swiglu", fit)) b->ops->swiglu(b, gate, up, n);
 }
 
+void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                     const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                     int64_t n) {
+    if (!b->ops->norm_matmul) {
+        cca_rmsnorm(b, h, x, x_row, weight, eps, n);
+        cca_matmul(b, products, n_products, h, n);
+    } else if (ready(b, "norm and product",
+                     norm_fits(h, x, x_row, weight, n) &&
+                         products_fit(products, n_products, h, n))) {
+        b->ops->norm_matmul(b, products, n_products, h, x, x_row, weight, eps, n);
+    }
+}
+
+/* Whether a weight takes rows like x to rows like out. */
+static bool leads(const cca_matrix *weight, const cca_matrix *x, const cca_matrix *out) {
+    return weight->cols == x->cols && weight->rows == out->cols;
+}
+
+void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n) {
+    if (!b->ops->feed_forward) {
+        const cca_product gate_up[] = {{.out = f->gated, .weight = f->gate},
+                                       {.out = f->upped, .weight = f->up}};
+        const cca_product down = {.out = x, .weight = f->down, .accumulate = true};
+        cca_norm_matmul(b, gate_up, 2, f->h, x, 0, f->norm, f->eps, n);
+        cca_swiglu(b, f->gated, f->upped, n);
+        cca_matmul(b, &down, 1, f->gated, n);
+        return;
+    }
+    bool fit = norm_fits(f->h, x, 0, f->norm, n) && holds(f->gated, n, f->upped->cols) &&
+               holds(f->upped, n, f->gated->cols) && leads(f->gate, f->h, f->gated) &&
+               leads(f->up, f->h, f->upped) && leads(f->down, f->gated, x);
+    if (ready(b, "feed forward", fit)) b->ops->feed_forward(b, x, f, n);
+}
+
+static bool rows_take(const cca_rows *rows, const cca_matrix *k, const cca_matrix *v, int64_t pos,
+                      int64_t n) {
+    int64_t width = rows->heads * rows->head_dim;
+    return holds(k, n, width) && holds(v, n, width) && n <= rows->capacity && pos >= rows->base;
+}
+
 void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                     int64_t pos, int64_t n) {
-    int64_t width = rows->heads * rows->head_dim;
-    bool fit = holds(k, n, width) && holds(v, n, width) && n <= rows->capacity && pos >= rows->base;
-    if (ready(b, "store", fit)) b->ops->store(b, rows, k, v, pos, n);
+    if (ready(b, "store", rows_take(rows, k, v, pos, n))) b->ops->store(b, rows, k, v, pos, n);
+}
+
+void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                      const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
+    if (!b->ops->rotate_store) {
+        cca_rotate(b, q, turn->angles, turn->rope, n);
+        cca_rotate(b, k, turn->angles, turn->rope, n);
+        cca_rows_store(b, rows, k, v, pos, n);
+        return;
+    }
+    bool fit = turns(q, turn->angles, turn->rope, n) && turns(k, turn->angles, turn->rope, n) &&
+               2 * turn->rope->half == rows->head_dim && rows_take(rows, k, v, pos, n);
+    if (ready(b, "rotate and store", fit)) {
+        b->ops->rotate_store(b, rows, q, k, v, turn, pos, n);
+    }
 }
 
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {

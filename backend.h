@@ -40,6 +40,12 @@ typedef struct cca_matrix {
     bool owned; /* false: the data belongs to somebody else (a mapped file) */
 } cca_matrix;
 
+/* How a chunk's rows are rotated: angles as cca_angles makes them, and what they were made from. */
+typedef struct cca_turn {
+    const cca_matrix *angles;
+    const cca_rope *rope;
+} cca_turn;
+
 /* out = x · weightᵀ + bias, or added to what out holds. weight is (out->cols, x->cols). */
 typedef struct cca_product {
     cca_matrix *out;
@@ -48,8 +54,15 @@ typedef struct cca_product {
     bool accumulate;
 } cca_product;
 
+/* The feed-forward part of a layer: its weights, and room for what it computes on the way. */
+typedef struct cca_ffn {
+    const cca_matrix *norm, *gate, *up, *down;
+    float eps;
+    cca_matrix *h, *gated, *upped; /* (n, dim), (n, hidden_dim) twice; undefined afterwards */
+} cca_ffn;
+
 /* The table of operations; see the wrappers below for what each does. The wrappers have
- * checked all shapes before. */
+ * checked all shapes before. The last three may be NULL: they are then composed of the others. */
 typedef struct cca_ops {
     const char *name;   /* "cpu", "cuda" */
     int64_t chunk_size; /* tokens at a time that suit the device in prefill */
@@ -80,6 +93,12 @@ typedef struct cca_ops {
                  int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                    int64_t pos, int64_t n);
+    void (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                        const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                        int64_t n);
+    void (*feed_forward)(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
+    void (*rotate_store)(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                         const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
 } cca_ops;
 
 /* The part that each backend's own struct begins with. */
@@ -141,6 +160,13 @@ void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x
 /* Several products of the same n rows of x. */
 void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
                 int64_t n);
+/* Products of the norm of n rows of x from x_row on (cca_rmsnorm, then cca_matmul); h is room for
+ * it, (n, dim), undefined afterwards. */
+void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                     const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                     int64_t n);
+/* x += (silu(y · gateᵀ) * (y · upᵀ)) · downᵀ, y the norm of x, for the first n rows. */
+void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
 /* out[i] = cos, sin of positions pos + i: (n, head_dim), pairs side by side. */
 void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
 /* Rotates each head of x in place by the angles of its row. */
@@ -151,6 +177,10 @@ void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t 
 /* Rounds n rows of keys and values to the cache type and puts them in as positions pos …. */
 void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                     int64_t pos, int64_t n);
+/* Rotates q in place, and stores k, rotated, and v as cca_rows_store does; k is undefined
+ * afterwards. */
+void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                      const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
 /* Copies positions pos … pos + n - 1 from one set of rows to another. */
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
 /* Copies positions pos … pos + n - 1 to host memory and back: k and v are [heads][n][head_dim] in

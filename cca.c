@@ -167,8 +167,8 @@ static cca_rows layer_rows(const cca_cache *c, void *k, void *v, int64_t layer, 
                       .base = base};
 }
 
-void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, const cca_matrix *q,
-                      const cca_matrix *k, const cca_matrix *v, int64_t pos, int64_t n) {
+void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
+                      const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
     cca_backend *b = c->backend;
     const cca_rule *rule = &c->policy.rule;
     int64_t kv_heads = c->shape.n_kv_heads;
@@ -183,7 +183,11 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, const cca_ma
         raw = layer_rows(c, c->scratch_k, c->scratch_v, 0, kv_heads, c->n_scratch, pos - kept);
         cca_rows_move(b, &raw, &window, pos - kept, kept);
     }
-    cca_rows_store(b, &raw, k, v, pos, n);
+    if (turn) {
+        cca_rotate_store(b, &raw, q, k, v, turn, pos, n);
+    } else {
+        cca_rows_store(b, &raw, k, v, pos, n);
+    }
 
     cca_keys keys = {.raw = raw, .far = far, .rule = *rule};
     if (c->n_far > 0 && rule->far == CCA_FAR_CORES) {

@@ -7,7 +7,7 @@
  *     cca_policy_make(&policy, CCA_ATTN_CCA, 16, 1024, 0, &err);
  *     cca_cache *cache;
  *     cca_cache_new(&cache, backend, &shape, &policy, &err);
- *     cca_cache_attend(cache, layer, &out, &q, &k, &v, pos, n);    // for each layer
+ *     cca_cache_attend(cache, layer, &out, &q, &k, &v, &turn, pos, n);    // for each layer
  *     cca_cache_free(cache);
  *
  * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim] and a window of raw
@@ -69,10 +69,12 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 void cca_cache_free(cca_cache *cache);
 
 /* One layer's attention of n tokens at positions pos … pos + n - 1, which must follow what is
- * stored: stores k and v, pools the groups that became complete, attends. q, out: (n, n_heads *
- * head_dim); k, v: (n, n_kv_heads * head_dim); q and k rotated. n ≤ chunk_size. */
-void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, const cca_matrix *q,
-                      const cca_matrix *k, const cca_matrix *v, int64_t pos, int64_t n);
+ * stored: rotates q in place and k, stores k and v, pools the groups that became complete, attends.
+ * q, out: (n, n_heads * head_dim); k, v: (n, n_kv_heads * head_dim). k is undefined afterwards.
+ * turn NULL: q and k are rotated already, and stay. n ≤ chunk_size. */
+void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, cca_matrix *q,
+                      cca_matrix *k, const cca_matrix *v, const cca_turn *turn, int64_t pos,
+                      int64_t n);
 
 /* Keeps what storing more than the n_tokens stored now would lose: the ring's raw rows. Cores,
  * sinks and an append-only window need no copy. One mark at a time; CCA_USAGE in a cache without

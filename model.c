@@ -410,32 +410,29 @@ static void attention(cca_state *s, int64_t layer, int64_t n, int64_t pos) {
     const layer_weights *w = &s->model->layers[layer];
     bool bias = s->model->config.has_bias;
     cca_backend *b = s->backend;
-    cca_rmsnorm(b, &s->h, &s->x, 0, &w->attn_norm, s->model->config.norm_eps, n);
+    const cca_turn turn = {&s->angles, &s->rope};
     const cca_product qkv[] = {
         {.out = &s->q, .weight = &w->q, .bias = bias ? &w->q_bias : NULL},
         {.out = &s->k, .weight = &w->k, .bias = bias ? &w->k_bias : NULL},
         {.out = &s->v, .weight = &w->v, .bias = bias ? &w->v_bias : NULL},
     };
-    cca_matmul(b, qkv, 3, &s->h, n);
-    cca_rotate(b, &s->q, &s->angles, &s->rope, n);
-    cca_rotate(b, &s->k, &s->angles, &s->rope, n);
-    cca_cache_attend(s->cache, layer, &s->attended, &s->q, &s->k, &s->v, pos, n);
+    cca_norm_matmul(b, qkv, 3, &s->h, &s->x, 0, &w->attn_norm, s->model->config.norm_eps, n);
+    cca_cache_attend(s->cache, layer, &s->attended, &s->q, &s->k, &s->v, &turn, pos, n);
     cca_matmul(b, &(cca_product){.out = &s->x, .weight = &w->o, .accumulate = true}, 1,
                &s->attended, n);
 }
 
 static void feed_forward(cca_state *s, int64_t layer, int64_t n) {
     const layer_weights *w = &s->model->layers[layer];
-    cca_backend *b = s->backend;
-    cca_rmsnorm(b, &s->h, &s->x, 0, &w->ffn_norm, s->model->config.norm_eps, n);
-    const cca_product gate_up[] = {
-        {.out = &s->gate, .weight = &w->gate},
-        {.out = &s->up, .weight = &w->up},
-    };
-    cca_matmul(b, gate_up, 2, &s->h, n);
-    cca_swiglu(b, &s->gate, &s->up, n);
-    cca_matmul(b, &(cca_product){.out = &s->x, .weight = &w->down, .accumulate = true}, 1, &s->gate,
-               n);
+    const cca_ffn ffn = {.norm = &w->ffn_norm,
+                         .gate = &w->gate,
+                         .up = &w->up,
+                         .down = &w->down,
+                         .eps = s->model->config.norm_eps,
+                         .h = &s->h,
+                         .gated = &s->gate,
+                         .upped = &s->up};
+    cca_feed_forward(s->backend, &s->x, &ffn, n);
 }
 
 cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_t pos,
@@ -462,9 +459,9 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
     }
     for (int64_t end = row + n, some; row < end; row += some) {
         some = cca_min(LOGIT_ROWS, end - row);
-        cca_rmsnorm(s->backend, &s->h, &s->x, row, &m->output_norm, m->config.norm_eps, some);
         const cca_matrix *head = m->config.tied ? &m->embedding : &m->output;
-        cca_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->h, some);
+        cca_norm_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->h,
+                        &s->x, row, &m->output_norm, m->config.norm_eps, some);
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }

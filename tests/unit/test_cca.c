@@ -120,8 +120,8 @@ static void attend_by_cache(float *out, const sequence *seq, const setup *t) {
         cca_matrix k = borrow(seq->k + pos * KV_HEADS * HD, n, KV_HEADS * HD);
         cca_matrix v = borrow(seq->v + pos * KV_HEADS * HD, n, KV_HEADS * HD);
         cca_matrix to = borrow(out + pos * HEADS * HD, n, HEADS * HD);
-        cca_cache_attend(cache, 0, &to, &q, &k, &v, pos, n);
-        cca_cache_attend(cache, 1, &to, &q, &k, &v, pos, n);
+        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, pos, n);
+        cca_cache_attend(cache, 1, &to, &q, &k, &v, NULL, pos, n);
     }
     assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
     cca_cache_free(cache);

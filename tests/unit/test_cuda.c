@@ -504,7 +504,7 @@ static void the_cache_in_pieces(void **state) {
                     part[i].data = (float *)part[i].data + pos * part[i].cols;
                     part[i].rows = n;
                 }
-                cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], pos, n);
+                cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], NULL, pos, n);
             }
             char what[64];
             snprintf(what, sizeof what, "attention kind %d in chunks of %d", kind, (int)chunk);
