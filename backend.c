@@ -190,14 +190,13 @@ void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t 
 void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                      const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                      int64_t n) {
-    if (!b->ops->norm_matmul) {
-        cca_rmsnorm(b, h, x, x_row, weight, eps, n);
-        cca_matmul(b, products, n_products, h, n);
-    } else if (ready(b, "norm and product",
-                     norm_fits(h, x, x_row, weight, n) &&
-                         products_fit(products, n_products, h, n))) {
-        b->ops->norm_matmul(b, products, n_products, h, x, x_row, weight, eps, n);
-    }
+    bool fit = norm_fits(h, x, x_row, weight, n) && products_fit(products, n_products, h, n);
+    if (!ready(b, "norm and product", fit)) return;
+    bool (*fused)(cca_backend *, const cca_product *, int, cca_matrix *, const cca_matrix *,
+                  int64_t, const cca_matrix *, float, int64_t) = b->ops->norm_matmul;
+    if (fused && fused(b, products, n_products, h, x, x_row, weight, eps, n)) return;
+    cca_rmsnorm(b, h, x, x_row, weight, eps, n);
+    cca_matmul(b, products, n_products, h, n);
 }
 
 /* Whether a weight takes rows like x to rows like out. */
@@ -206,19 +205,17 @@ static bool leads(const cca_matrix *weight, const cca_matrix *x, const cca_matri
 }
 
 void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n) {
-    if (!b->ops->feed_forward) {
-        const cca_product gate_up[] = {{.out = f->gated, .weight = f->gate},
-                                       {.out = f->upped, .weight = f->up}};
-        const cca_product down = {.out = x, .weight = f->down, .accumulate = true};
-        cca_norm_matmul(b, gate_up, 2, f->h, x, 0, f->norm, f->eps, n);
-        cca_swiglu(b, f->gated, f->upped, n);
-        cca_matmul(b, &down, 1, f->gated, n);
-        return;
-    }
     bool fit = norm_fits(f->h, x, 0, f->norm, n) && holds(f->gated, n, f->upped->cols) &&
                holds(f->upped, n, f->gated->cols) && leads(f->gate, f->h, f->gated) &&
                leads(f->up, f->h, f->upped) && leads(f->down, f->gated, x);
-    if (ready(b, "feed forward", fit)) b->ops->feed_forward(b, x, f, n);
+    if (!ready(b, "feed forward", fit)) return;
+    if (b->ops->feed_forward && b->ops->feed_forward(b, x, f, n)) return;
+    const cca_product gate_up[] = {{.out = f->gated, .weight = f->gate},
+                                   {.out = f->upped, .weight = f->up}};
+    const cca_product down = {.out = x, .weight = f->down, .accumulate = true};
+    cca_norm_matmul(b, gate_up, 2, f->h, x, 0, f->norm, f->eps, n);
+    cca_swiglu(b, f->gated, f->upped, n);
+    cca_matmul(b, &down, 1, f->gated, n);
 }
 
 static bool rows_take(const cca_rows *rows, const cca_matrix *k, const cca_matrix *v, int64_t pos,
@@ -234,17 +231,13 @@ void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const c
 
 void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
-    if (!b->ops->rotate_store) {
-        cca_rotate(b, q, turn->angles, turn->rope, n);
-        cca_rotate(b, k, turn->angles, turn->rope, n);
-        cca_rows_store(b, rows, k, v, pos, n);
-        return;
-    }
     bool fit = turns(q, turn->angles, turn->rope, n) && turns(k, turn->angles, turn->rope, n) &&
                2 * turn->rope->half == rows->head_dim && rows_take(rows, k, v, pos, n);
-    if (ready(b, "rotate and store", fit)) {
-        b->ops->rotate_store(b, rows, q, k, v, turn, pos, n);
-    }
+    if (!ready(b, "rotate and store", fit)) return;
+    if (b->ops->rotate_store && b->ops->rotate_store(b, rows, q, k, v, turn, pos, n)) return;
+    cca_rotate(b, q, turn->angles, turn->rope, n);
+    cca_rotate(b, k, turn->angles, turn->rope, n);
+    cca_rows_store(b, rows, k, v, pos, n);
 }
 
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {

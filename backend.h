@@ -62,7 +62,8 @@ typedef struct cca_ffn {
 } cca_ffn;
 
 /* The table of operations; see the wrappers below for what each does. The wrappers have
- * checked all shapes before. The last three may be NULL: they are then composed of the others. */
+ * checked all shapes before. The last three may be NULL, or do nothing and say false where operands
+ * do not suit them: they are then composed of the others. */
 typedef struct cca_ops {
     const char *name;   /* "cpu", "cuda" */
     int64_t chunk_size; /* tokens at a time that suit the device in prefill */
@@ -93,11 +94,11 @@ typedef struct cca_ops {
                  int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                    int64_t pos, int64_t n);
-    void (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+    bool (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                         const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                         int64_t n);
-    void (*feed_forward)(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
-    void (*rotate_store)(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+    bool (*feed_forward)(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
+    bool (*rotate_store)(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
                          const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
 } cca_ops;
 

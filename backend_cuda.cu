@@ -149,25 +149,32 @@ static void *as_bf16(cuda_backend *b, const cca_matrix *x, int64_t n) {
     return x16;
 }
 
-/* Through cuBLASLt, in bf16 but for f32 weights, which stay exact. x16: x in bf16. */
-static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
-                     int64_t n) {
+bool cuda_product16(cuda_backend *b, const cca_product *p, const void *x16, bool out16, int64_t n) {
     const cca_matrix *weight = p->weight;
     const void *w = weight->data;
-    bool bf16 = weight->type != CCA_F32;
-    if (bf16 && weight->type != CCA_BF16) {
+    if (weight->type != CCA_BF16) {
         void *form = cuda_grow(b, &b->w, (size_t)(weight->rows * weight->cols) * 2);
-        if (!form) return;
+        if (!form) return true; /* failed, and said so */
         cuda_weights_to_bf16(b, form, weight);
         w = form;
     }
-    if (!cuda_blas_product(b, p, w, bf16 ? x16 : x->data, bf16, n)) cuda_gemv(b, p, 1, x, n);
+    return cuda_blas_product(b, p, w, x16, true, out16, n);
+}
+
+/* Through cuBLASLt, in bf16 but for f32 weights, which stay exact. x16: x in bf16. */
+static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
+                     int64_t n) {
+    bool done = p->weight->type == CCA_F32
+                    ? cuda_blas_product(b, p, p->weight->data, x->data, false, false, n)
+                    : cuda_product16(b, p, x16, false, n);
+    if (!done) cuda_gemv(b, p, 1, x, n);
 }
 
 static void cuda_matmul(cca_backend *base, const cca_product *products, int n_products,
                         const cca_matrix *x, int64_t n) {
     cuda_backend *b = cuda_of(base);
     if (n == 0 || !enter(b)) return;
+    if (n == 1 && cuda_stream(b, products, n_products, false, (const float *)x->data, NULL)) return;
     if (n <= CUDA_FEW) {
         for (int first = 0, next; first < n_products; first = next) {
             cca_dtype type = products[first].weight->type;
@@ -209,6 +216,9 @@ static cca_ops make_ops() {
     ops.move = cuda_move;
     ops.pool = cuda_pool;
     ops.attend = cuda_attend;
+    ops.norm_matmul = cuda_norm_matmul;
+    ops.feed_forward = cuda_feed_forward;
+    ops.rotate_store = cuda_rotate_store;
     return ops;
 }
 
@@ -238,6 +248,7 @@ static void open_device(cuda_backend *b) {
     b->capability = major * 10 + minor;
     b->forms.wgmma = b->forms.wgmma && b->capability == 90;
     b->forms.early = b->forms.early && b->capability >= 90;
+    b->forms.stream = b->forms.stream && b->capability >= 90;
     if (b->base.status == CCA_OK && major < 8) {
         cca_backend_fail(&b->base, CCA_RUNTIME,
                          "cuda:%d: compute capability %d.%d; at least 8.0 is needed", b->device,
@@ -272,6 +283,6 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
 
 extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
                                        const cca_backend_options *options, cca_error *err) {
-    const cca_cuda_forms checked = {};
-    return cca_backend_cuda_with(out, device, options, &checked, err);
+    const cca_cuda_forms all = {true, true, true, true};
+    return cca_backend_cuda_with(out, device, options, &all, err);
 }

@@ -7,10 +7,13 @@
 
 #include "backend.h"
 
-/* Forms for Hopper that are off until they were checked and timed on one. */
+/* Which of the faster forms may run; cca_backend_cuda allows all. Without them the plainer ones do
+ * the same, which tests compare. */
 typedef struct cca_cuda_forms {
-    bool wgmma; /* attention of cca_cuda_sm90.cu */
-    bool early; /* kernels are put in place while the one before still runs */
+    bool wgmma;  /* attention of cca_cuda_sm90.cu, on Hopper */
+    bool early;  /* kernels are put in place while the one before still runs, on Hopper and newer */
+    bool stream; /* products of cuda_stream.cu, on Hopper and newer */
+    bool fused;  /* operations of cuda_layers.cu, pooling of cca_cuda_pool.cu */
 } cca_cuda_forms;
 
 /* cca_backend_cuda with these. */

@@ -121,6 +121,7 @@ void cuda_pool(cca_backend *base, cca_keys *keys, const cca_matrix *q, cca_pooli
                int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
     int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
+    if (cuda_pool_halves(b, keys, q, pooling, pos, first, count)) return;
     auto kernel = pool<1>;
     switch (parts_of(b, keys->far.head_dim)) {
     case 0: return;

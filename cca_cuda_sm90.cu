@@ -6,6 +6,7 @@
  * registers. The scores of a tile are computed while the weights of the tile before meet their
  * values (Shah et al., arXiv:2407.08608). */
 #include "cca_cuda_tile.cuh"
+#include "cuda_copy.cuh"
 
 #include <cudaTypedefs.h>
 
@@ -34,51 +35,18 @@ struct control {
     plan p;
 };
 
-/* ---- barriers and copies ------------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-static __device__ __forceinline__ void barrier_init(uint64_t *b, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void barrier_arrive(uint64_t *b) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
-}
-
-static __device__ __forceinline__ void barrier_expect(uint64_t *b, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)),
-                 "r"(bytes)
-                 : "memory");
-}
-
-/* Waits for the end of a phase: 0 the first time, then 1, then 0 again. */
-static __device__ __forceinline__ void barrier_wait(uint64_t *b, int phase) {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra over;\n"
-                 "bra again;\n"
-                 "over:\n"
-                 "}" ::"r"(shared_address(b)),
-                 "r"(phase)
-                 : "memory");
-}
+/* ---- copies -------------------------------------------------------------------------- */
 
 /* Copies BN rows from row on, in panels of 64 values. */
 template <int HD>
 static __device__ __forceinline__ void copy_rows(char *to, const CUtensorMap *map, int row,
                                                  uint64_t *full) {
-    barrier_expect(full, BN * HD * 2);
+    cuda_barrier_expect(full, BN * HD * 2);
 #pragma unroll
     for (int i = 0; i < HD / PANEL; i++) {
         asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                     "[%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(to + i * PANEL_BYTES)),
-                     "l"(map), "r"(i * PANEL), "r"(row), "r"(shared_address(full))
+                     "[%0], [%1, {%2, %3}], [%4];" ::"r"(cuda_shared(to + i * PANEL_BYTES)),
+                     "l"(map), "r"(i * PANEL), "r"(row), "r"(cuda_shared(full))
                      : "memory");
     }
 }
@@ -251,18 +219,18 @@ static __device__ __forceinline__ void consume(const tile_args &a, control *c, u
     int n_tiles = c->p.n_tiles[0] + c->p.n_tiles[1];
     walk<HD> w;
     read_queries<HD, is_bf16>(w, a, first + row, head);
-    barrier_wait(&c->k_full[0], 0);
+    cuda_barrier_wait(&c->k_full[0], 0);
     product_begin();
     score<HD, is_bf16>(w, k);
     product_wait<0>();
     settle<N_TILES>(w.s);
-    if (lane == 0) barrier_arrive(&c->k_empty[0]);
+    if (lane == 0) cuda_barrier_arrive(&c->k_empty[0]);
     weigh<HD>(w, &c->p, 0, row + lane / 4);
     pack_weights<HD, is_bf16>(w);
     for (int t = 1; t < n_tiles; t++) {
         int stage = t % STAGES, before = (t - 1) % STAGES;
-        barrier_wait(&c->k_full[stage], t / STAGES % 2);
-        barrier_wait(&c->v_full[before], (t - 1) / STAGES % 2);
+        cuda_barrier_wait(&c->k_full[stage], t / STAGES % 2);
+        cuda_barrier_wait(&c->v_full[before], (t - 1) / STAGES % 2);
         settle<N_TILES>(w.s);
         settle<HD / 8>(w.out);
         product_begin();
@@ -270,16 +238,16 @@ static __device__ __forceinline__ void consume(const tile_args &a, control *c, u
         add_values<HD, is_bf16>(w, v + (uint32_t)(before * TILE));
         product_wait<1>();
         settle<N_TILES>(w.s);
-        if (lane == 0) barrier_arrive(&c->k_empty[stage]);
+        if (lane == 0) cuda_barrier_arrive(&c->k_empty[stage]);
         weigh<HD>(w, &c->p, t, row + lane / 4);
         product_wait<0>();
         settle<HD / 8>(w.out);
-        if (lane == 0) barrier_arrive(&c->v_empty[before]);
+        if (lane == 0) cuda_barrier_arrive(&c->v_empty[before]);
         shrink_out<HD>(w);
         pack_weights<HD, is_bf16>(w);
     }
     int last = (n_tiles - 1) % STAGES;
-    barrier_wait(&c->v_full[last], (n_tiles - 1) / STAGES % 2);
+    cuda_barrier_wait(&c->v_full[last], (n_tiles - 1) / STAGES % 2);
     settle<HD / 8>(w.out);
     product_begin();
     add_values<HD, is_bf16>(w, v + (uint32_t)(last * TILE));
@@ -298,9 +266,9 @@ static __device__ __forceinline__ void produce(const tile_maps &maps, control *c
         int stage = t % STAGES, phase = (t / STAGES + 1) % 2;
         int column, far = tile_column<BN>(&c->p, t, &column);
         int row = (int)(c->p.first_row[far] + column);
-        if (t >= STAGES) barrier_wait(&c->k_empty[stage], phase);
+        if (t >= STAGES) cuda_barrier_wait(&c->k_empty[stage], phase);
         copy_rows<HD>(k + stage * TILE, &maps.k[far], row, &c->k_full[stage]);
-        if (t >= STAGES) barrier_wait(&c->v_empty[stage], phase);
+        if (t >= STAGES) cuda_barrier_wait(&c->v_empty[stage], phase);
         copy_rows<HD>(v + stage * TILE, &maps.v[far], row, &c->v_full[stage]);
     }
 }
@@ -316,12 +284,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
     tile_make_plan<BN>(&c->p, a, first, head, (int)threadIdx.x, THREADS);
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(&c->k_full[i], 1);
-            barrier_init(&c->v_full[i], 1);
-            barrier_init(&c->k_empty[i], CONSUMERS * GROUP / CUDA_WARP);
-            barrier_init(&c->v_empty[i], CONSUMERS * GROUP / CUDA_WARP);
+            cuda_barrier_init(&c->k_full[i], 1);
+            cuda_barrier_init(&c->v_full[i], 1);
+            cuda_barrier_init(&c->k_empty[i], CONSUMERS * GROUP / CUDA_WARP);
+            cuda_barrier_init(&c->v_empty[i], CONSUMERS * GROUP / CUDA_WARP);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        cuda_barriers_ready();
     }
     __syncthreads();
     if (threadIdx.x < GROUP) {
@@ -329,7 +297,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         if (threadIdx.x == 0) produce<HD>(maps, c, k, v);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        consume<HD, is_bf16>(a, c, shared_address(k), shared_address(v), first, head);
+        consume<HD, is_bf16>(a, c, cuda_shared(k), cuda_shared(v), first, head);
     }
 }
 

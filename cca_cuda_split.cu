@@ -22,24 +22,6 @@ struct split_args {
     int64_t n_heads, pos;
 };
 
-/* Eight values of 16 bytes. */
-template <bool is_bf16> static __device__ __forceinline__ void widen(float out[8], uint4 bits) {
-    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (is_bf16) {
-            out[2 * i] = __uint_as_float(words[i] << 16);
-            out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-        } else {
-            __half2 pair;
-            memcpy(&pair, &words[i], sizeof pair);
-            float2 both = __half22float2(pair);
-            out[2 * i] = both.x;
-            out[2 * i + 1] = both.y;
-        }
-    }
-}
-
 /* A softmax-weighted sum of values; scores are in units of log 2. */
 struct part {
     float largest = -INFINITY, total = 0, sum[8] = {};
@@ -108,7 +90,7 @@ static __device__ __forceinline__ part attend_keys(const split_args &a, const ke
         read_keys<HD>(k, v, a, l, i, step, end);
 #pragma unroll
         for (int u = 0; u < AHEAD; u++) {
-            widen<is_bf16>(x, k[u]);
+            cuda_eight<is_bf16>(x, k[u]);
             float sum = 0;
 #pragma unroll
             for (int d = 0; d < 8; d++) sum += q[d] * x[d];
@@ -126,7 +108,7 @@ static __device__ __forceinline__ part attend_keys(const split_args &a, const ke
 #pragma unroll
         for (int u = 0; u < AHEAD; u++) {
             float weight = exp2f(score[u] - now);
-            widen<is_bf16>(x, v[u]);
+            cuda_eight<is_bf16>(x, v[u]);
             p.total += weight;
 #pragma unroll
             for (int d = 0; d < 8; d++) p.sum[d] += weight * x[d];

@@ -72,13 +72,25 @@ void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes);
 /* cuBLASLt, looked for when a backend is made; NULL after a failure. */
 cuda_blas *cuda_blas_new(cuda_backend *b);
 void cuda_blas_free(cuda_blas *blas);
-/* One product with all operands f32 or x and w bf16; w (rows, cols), x (n, cols), out (n, rows).
- * False where the library has no algorithm for the shape: nothing is done then. */
+/* One product with x and w bf16 or f32, out f32 or (out16) bf16; w (rows, cols), x (n, cols), out
+ * (n, rows). False where the library has no algorithm for the shape: nothing is done then. */
 bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, const void *x,
-                       bool bf16, int64_t n);
+                       bool bf16, bool out16, int64_t n);
+/* The same with x16, bf16, and weights of any type but f32. */
+bool cuda_product16(cuda_backend *b, const cca_product *p, const void *x16, bool out16, int64_t n);
 /* Products of few rows of x, on the weights as they are. All weights have one type. */
 void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
                int64_t n);
+/* What x is normalised with before a product. */
+struct cuda_norm {
+    const float *weight;
+    float eps;
+};
+/* Products of one row of x, perhaps of its norm, on Hopper. gated: of two products, silu(first) *
+ * second goes to the first's output. False where shapes, types or the GPU do not suit: nothing is
+ * done then. */
+bool cuda_stream(cuda_backend *b, const cca_product *products, int n_products, bool gated,
+                 const float *x, const cuda_norm *norm);
 /* Operations whose output is multiplied next write it a second time, as bf16: where to, or NULL
  * where products of n tokens will not want it; and after the launch, that it is there. */
 __nv_bfloat16 *cuda_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
@@ -90,15 +102,27 @@ void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *w);
 /* Lays quantised weights out as cuda_weights describes. */
 void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape);
 
-/* ---- the operations of the table that are kernels (cuda_rows.cu, cca_cuda.cu) --------------- */
+/* ---- the operations of the table that are kernels (cuda_rows.cu, cuda_rope.cu, cuda_layers.cu,
+ * cca_cuda.cu) ------------------------------------------------------------------------------- */
 
 void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
                 int64_t n);
+/* The norm of n rows of x as bf16 alone, in the backend's buffer; NULL where rows are too long. */
+void *cuda_rmsnorm16(cuda_backend *b, const cca_matrix *x, int64_t x_row, const cca_matrix *weight,
+                     float eps, int64_t n);
+/* gate = silu(gate) * up, all bf16. */
+void cuda_swiglu16(cuda_backend *b, void *gate, const void *up, int64_t n_values);
 void cuda_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                   const cca_matrix *weight, float eps, int64_t n);
 void cuda_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
 void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
                  int64_t n);
+bool cuda_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                      const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                      int64_t n);
+bool cuda_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
+bool cuda_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                       const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
 void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
 void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                 int64_t pos, int64_t n);
@@ -107,6 +131,10 @@ void cuda_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling 
                int64_t pos, int64_t n);
 void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                  int64_t pos, int64_t n);
+
+/* Pooling of the fast shapes (cca_cuda_pool.cu); false where others do it. */
+bool cuda_pool_halves(cuda_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+                      int64_t pos, int64_t first, int64_t count);
 
 /* ---- forms of attention --------------------------------------------------------------------- */
 
@@ -213,6 +241,62 @@ static __device__ __forceinline__ void cuda_begin() {
 
 static __device__ __forceinline__ int64_t cuda_index() {
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+/* Two bf16 or f16 values as floats. */
+template <bool is_bf16> static __device__ __forceinline__ float2 cuda_two(uint32_t pair) {
+    if (is_bf16) return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & ~0xffffu));
+    __half2 h;
+    memcpy(&h, &pair, sizeof h);
+    return __half22float2(h);
+}
+
+/* Eight bf16 or f16 values of 16 bytes as floats, and back, rounded. */
+template <bool is_bf16>
+static __device__ __forceinline__ void cuda_eight(float out[8], uint4 bits) {
+    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 both = cuda_two<is_bf16>(words[i]);
+        out[2 * i] = both.x;
+        out[2 * i + 1] = both.y;
+    }
+}
+
+template <bool is_bf16> static __device__ __forceinline__ uint4 cuda_round_eight(const float *x) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (is_bf16) {
+            __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+            memcpy(&words[i], &pair, sizeof pair);
+        } else {
+            __half2 pair = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
+            memcpy(&words[i], &pair, sizeof pair);
+        }
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/* silu(gate) * up. */
+static __device__ __forceinline__ float cuda_gated(float gate, float up) {
+    return gate / (1 + expf(-gate)) * up;
+}
+
+/* sum + products of 16 pairs of bytes. */
+static __device__ __forceinline__ int cuda_dot_bytes(uint4 a, uint4 b, int sum) {
+    sum = __dp4a((int)a.x, (int)b.x, sum);
+    sum = __dp4a((int)a.y, (int)b.y, sum);
+    sum = __dp4a((int)a.z, (int)b.z, sum);
+    return __dp4a((int)a.w, (int)b.w, sum);
+}
+
+static __device__ __forceinline__ uint4 cuda_low_nibbles(uint4 w) {
+    return make_uint4(w.x & 0x0f0f0f0f, w.y & 0x0f0f0f0f, w.z & 0x0f0f0f0f, w.w & 0x0f0f0f0f);
+}
+
+static __device__ __forceinline__ uint4 cuda_high_nibbles(uint4 w) {
+    return cuda_low_nibbles(make_uint4(w.x >> 4, w.y >> 4, w.z >> 4, w.w >> 4));
 }
 
 /* Puts four values into a twin. */

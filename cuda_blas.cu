@@ -16,7 +16,7 @@ enum {
  * that the same shape gives the same bits. */
 struct blas_plan {
     int64_t rows, cols, n;
-    bool bf16, bias, accumulate;
+    bool bf16, out16, bias, accumulate;
     cublasLtMatmulAlgo_t algo;
 };
 
@@ -114,6 +114,7 @@ static void end_call(const cuda_blas *l, blas_call *c) {
 
 static bool begin_call(const cuda_blas *l, blas_call *c, const blas_plan *p, const float *bias) {
     cudaDataType_t type = p->bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    cudaDataType_t out_type = p->out16 ? CUDA_R_16BF : CUDA_R_32F;
     uint64_t rows = (uint64_t)p->rows, cols = (uint64_t)p->cols, n = (uint64_t)p->n;
     cublasOperation_t transposed = CUBLAS_OP_T;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
@@ -121,7 +122,7 @@ static bool begin_call(const cuda_blas *l, blas_call *c, const blas_plan *p, con
     bool good = l->desc_create(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
                 l->layout_create(&c->w, type, cols, rows, p->cols) == CUBLAS_STATUS_SUCCESS &&
                 l->layout_create(&c->x, type, cols, n, p->cols) == CUBLAS_STATUS_SUCCESS &&
-                l->layout_create(&c->out, CUDA_R_32F, rows, n, p->rows) == CUBLAS_STATUS_SUCCESS &&
+                l->layout_create(&c->out, out_type, rows, n, p->rows) == CUBLAS_STATUS_SUCCESS &&
                 l->desc_set(c->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed) ==
                     CUBLAS_STATUS_SUCCESS;
     if (good && bias) {
@@ -135,7 +136,7 @@ static bool begin_call(const cuda_blas *l, blas_call *c, const blas_plan *p, con
 
 static bool same_shape(const blas_plan *a, const blas_plan *b) {
     return a->rows == b->rows && a->cols == b->cols && a->n == b->n && a->bf16 == b->bf16 &&
-           a->bias == b->bias && a->accumulate == b->accumulate;
+           a->out16 == b->out16 && a->bias == b->bias && a->accumulate == b->accumulate;
 }
 
 /* The algorithm for a shape: one used before, or the heuristic's first. */
@@ -164,7 +165,7 @@ static bool choose(cuda_blas *l, blas_plan *p, const blas_call *c) {
 }
 
 bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, const void *x,
-                       bool bf16, int64_t n) {
+                       bool bf16, bool out16, int64_t n) {
     cuda_blas *l = b->blas;
     const float *bias = p->bias ? (const float *)p->bias->data : NULL;
     blas_plan plan = {};
@@ -172,6 +173,7 @@ bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, con
     plan.cols = p->weight->cols;
     plan.n = n;
     plan.bf16 = bf16;
+    plan.out16 = out16;
     plan.bias = bias != NULL;
     plan.accumulate = p->accumulate;
     void *workspace = cuda_grow(b, &l->workspace, WORKSPACE);

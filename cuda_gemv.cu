@@ -41,35 +41,12 @@ static __device__ __forceinline__ uint4 stream16(const void *p) {
     return v;
 }
 
-/* Two bf16 or f16 values as floats. */
-template <bool is_bf16> static __device__ __forceinline__ float2 two(uint32_t pair) {
-    if (is_bf16) return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & ~0xffffu));
-    __half2 h;
-    memcpy(&h, &pair, sizeof h);
-    return __half22float2(h);
-}
-
 template <bool is_bf16>
 static __device__ __forceinline__ float dot_halves(uint4 w, float4 a, float4 b, float sum) {
-    float2 p = two<is_bf16>(w.x), q = two<is_bf16>(w.y), r = two<is_bf16>(w.z),
-           s = two<is_bf16>(w.w);
+    float2 p = cuda_two<is_bf16>(w.x), q = cuda_two<is_bf16>(w.y), r = cuda_two<is_bf16>(w.z),
+           s = cuda_two<is_bf16>(w.w);
     sum += p.x * a.x + p.y * a.y + q.x * a.z + q.y * a.w;
     return sum + (r.x * b.x + r.y * b.y + s.x * b.z + s.y * b.w);
-}
-
-static __device__ __forceinline__ int dot_bytes(uint4 a, uint4 b, int sum) {
-    sum = __dp4a((int)a.x, (int)b.x, sum);
-    sum = __dp4a((int)a.y, (int)b.y, sum);
-    sum = __dp4a((int)a.z, (int)b.z, sum);
-    return __dp4a((int)a.w, (int)b.w, sum);
-}
-
-static __device__ __forceinline__ uint4 low_nibbles(uint4 w) {
-    return make_uint4(w.x & 0x0f0f0f0f, w.y & 0x0f0f0f0f, w.z & 0x0f0f0f0f, w.w & 0x0f0f0f0f);
-}
-
-static __device__ __forceinline__ uint4 high_nibbles(uint4 w) {
-    return low_nibbles(make_uint4(w.x >> 4, w.y >> 4, w.z >> 4, w.w >> 4));
 }
 
 /* Adds a lane's part of rows row … row + ROWS - 1 of w, times row y of x. */
@@ -111,7 +88,7 @@ dot_rows(float *sums, const gemv_args &a, const cuda_weights &w, const int64_t *
             for (int r = 0; r < ROWS; r++) {
                 uint4 bits = stream16((const int8_t *)w.q + rows[r] * a.cols + c);
                 float dw = __half2float(w.scale[rows[r] * blocks + c / CCA_QUANT_BLOCK]);
-                sums[r] += dw * dx * (float)dot_bytes(bits, v, 0);
+                sums[r] += dw * dx * (float)cuda_dot_bytes(bits, v, 0);
             }
         }
     } else {
@@ -122,7 +99,8 @@ dot_rows(float *sums, const gemv_args &a, const cuda_weights &w, const int64_t *
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 uint4 bits = stream16((const uint4 *)w.q + rows[r] * blocks + i);
-                int dot = dot_bytes(high_nibbles(bits), u, dot_bytes(low_nibbles(bits), v, 0));
+                int dot = cuda_dot_bytes(cuda_high_nibbles(bits), u,
+                                         cuda_dot_bytes(cuda_low_nibbles(bits), v, 0));
                 float dw = __half2float(w.scale[rows[r] * blocks + i]);
                 sums[r] += dw * dx.d * (float)(dot - 8 * dx.sum);
             }

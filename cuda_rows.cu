@@ -184,9 +184,26 @@ static __global__ void __launch_bounds__(NORM_THREADS)
         float4 w = weight[at], v = kept[i];
         int64_t to = (int64_t)blockIdx.x * pieces + at;
         v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
-        out[to] = v;
+        if (out) out[to] = v;
         if (twin) cuda_put_twin(twin, to * 4, v);
     }
+}
+
+/* Whether rows of x fit rmsnorm_kept. */
+static bool norm_keeps(int64_t cols) {
+    return cols % 4 == 0 && cols <= 4 * NORM_KEPT * NORM_THREADS;
+}
+
+void *cuda_rmsnorm16(cuda_backend *b, const cca_matrix *x, int64_t x_row, const cca_matrix *weight,
+                     float eps, int64_t n) {
+    const float *from = (const float *)x->data + x_row * x->cols;
+    if (!norm_keeps(x->cols)) return NULL;
+    void *out = cuda_grow(b, &b->x, (size_t)(n * x->cols) * sizeof(__nv_bfloat16));
+    if (!out) return NULL;
+    cuda_launch(b, "rmsnorm", rmsnorm_kept, cuda_blocks(n, 1), NORM_THREADS, 0, (float4 *)NULL,
+                (__nv_bfloat16 *)out, (const float4 *)from, (const float4 *)weight->data, eps,
+                (int)(x->cols / 4));
+    return out;
 }
 
 void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64_t x_row,
@@ -194,7 +211,7 @@ void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64
     cuda_backend *b = cuda_of(base);
     int64_t cols = x->cols;
     const float *from = (const float *)x->data + x_row * cols;
-    if (cols % 4 == 0 && cols <= 4 * NORM_KEPT * NORM_THREADS) {
+    if (norm_keeps(cols)) {
         __nv_bfloat16 *twin = cuda_twin(b, out, n);
         cuda_launch(b, "rmsnorm", rmsnorm_kept, cuda_blocks(n, 1), NORM_THREADS, 0,
                     (float4 *)out->data, twin, (const float4 *)from, (const float4 *)weight->data,
@@ -206,21 +223,18 @@ void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64
     }
 }
 
-static __device__ __forceinline__ float gated(float gate, float up) {
-    return gate / (1 + expf(-gate)) * up;
-}
-
 /* Threads take four values each where the number allows it. */
 static __global__ void swiglu(float *gate, __nv_bfloat16 *twin, const float *up, int64_t n) {
     cuda_begin();
     int64_t i = cuda_index() * 4;
     if (i + 4 <= n) {
         float4 g = *(float4 *)(gate + i), u = *(const float4 *)(up + i);
-        g = make_float4(gated(g.x, u.x), gated(g.y, u.y), gated(g.z, u.z), gated(g.w, u.w));
+        g = make_float4(cuda_gated(g.x, u.x), cuda_gated(g.y, u.y), cuda_gated(g.z, u.z),
+                        cuda_gated(g.w, u.w));
         *(float4 *)(gate + i) = g;
         if (twin) cuda_put_twin(twin, i, g);
     } else {
-        for (; i < n; i++) gate[i] = gated(gate[i], up[i]);
+        for (; i < n; i++) gate[i] = cuda_gated(gate[i], up[i]);
     }
 }
 
@@ -233,69 +247,25 @@ void cuda_swiglu(cca_backend *base, cca_matrix *gate, const cca_matrix *up, int6
     if (twin) cuda_set_twin(b, gate, n);
 }
 
-/* ---- RoPE ---------------------------------------------------------------------------- */
-
-static __global__ void angles(float2 *out, const double *inv_freq, float scale, int64_t pos,
-                              int64_t half, int64_t n) {
+/* Eight values a thread. */
+static __global__ void swiglu16(uint4 *gate, const uint4 *up, int64_t n) {
     cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
-    double sine, cosine;
-    sincos((double)(pos + i / half) * inv_freq[i % half], &sine, &cosine);
-    out[i] = make_float2((float)(cosine * scale), (float)(sine * scale));
-}
-
-/* The frequencies in the device's memory: one model's are the same in each call. */
-static const double *push_frequencies(cuda_backend *b, const cca_rope *rope) {
-    size_t bytes = (size_t)rope->half * sizeof *rope->inv_freq;
-    if (b->freq_bytes == bytes && memcmp(b->freq_host, rope->inv_freq, bytes) == 0) {
-        return (const double *)b->freq.data;
+    uint4 g = gate[i], u = up[i];
+    uint32_t *words[2] = {&g.x, &u.x};
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        float2 a = cuda_two<true>(words[0][k]), c = cuda_two<true>(words[1][k]);
+        __nv_bfloat162 pair = __floats2bfloat162_rn(cuda_gated(a.x, c.x), cuda_gated(a.y, c.y));
+        memcpy(&words[0][k], &pair, sizeof pair);
     }
-    double *copy = (double *)realloc(b->freq_host, bytes);
-    if (!copy) {
-        cca_backend_fail(&b->base, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
-        return NULL;
-    }
-    b->freq_host = copy;
-    b->freq_bytes = 0;
-    void *freq = cuda_grow(b, &b->freq, bytes);
-    if (!freq) return NULL;
-    memcpy(b->freq_host, rope->inv_freq, bytes);
-    cuda_push(b, freq, rope->inv_freq, bytes);
-    b->freq_bytes = bytes;
-    return (const double *)freq;
+    gate[i] = g;
 }
 
-void cuda_angles(cca_backend *base, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
-    cuda_backend *b = cuda_of(base);
-    const double *freq = push_frequencies(b, rope);
-    if (!freq) return;
-    cuda_launch(b, "angles", angles, cuda_blocks(n * rope->half, THREADS), THREADS, 0,
-                (float2 *)out->data, freq, rope->scale, pos, rope->half, n * rope->half);
-}
-
-/* Grid: rows, blocks of a row's pairs; one thread a pair. */
-static __global__ void rotate(float *x, const float2 *turn, int pairs, int half_dim,
-                              bool interleaved) {
-    cuda_begin();
-    int pair = (int)(blockIdx.y * blockDim.x + threadIdx.x);
-    if (pair >= pairs) return;
-    int head = pair / half_dim, k = pair - head * half_dim;
-    float *a = x + (int64_t)blockIdx.x * 2 * pairs + head * 2 * half_dim;
-    a += interleaved ? 2 * k : k;
-    float *b = a + (interleaved ? 1 : half_dim);
-    float2 t = turn[(int64_t)blockIdx.x * half_dim + k];
-    float first = *a, second = *b;
-    *a = first * t.x - second * t.y;
-    *b = second * t.x + first * t.y;
-}
-
-void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *turn, const cca_rope *rope,
-                 int64_t n) {
-    int64_t pairs = x->cols / 2;
-    cuda_launch(cuda_of(b), "rotate", rotate, dim3((unsigned)n, cuda_blocks(pairs, THREADS)),
-                THREADS, 0, (float *)x->data, (const float2 *)turn->data, (int)pairs,
-                (int)rope->half, rope->interleaved);
+void cuda_swiglu16(cuda_backend *b, void *gate, const void *up, int64_t n_values) {
+    cuda_launch(b, "swiglu", swiglu16, cuda_blocks(n_values / 8, THREADS), THREADS, 0,
+                (uint4 *)gate, (const uint4 *)up, n_values / 8);
 }
 
 /* ---- rows of a cache ----------------------------------------------------------------- */

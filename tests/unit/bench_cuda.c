@@ -157,6 +157,46 @@ static void time_product(cca_dtype type, int64_t rows, int64_t cols, int64_t n) 
     for (int i = 0; i < COPIES; i++) cca_matrix_free(gpu, &p.w[i]);
 }
 
+/* The feed-forward part of a 7B layer; two layers in turn, more than the cache holds. */
+typedef struct ffn_case {
+    cca_matrix x;
+    cca_ffn ffn[2];
+    int64_t n;
+} ffn_case;
+
+static void run_ffn(const void *context) {
+    const ffn_case *c = context;
+    static int turn;
+    cca_matrix x = c->x;
+    cca_feed_forward(gpu, &x, &c->ffn[turn++ % 2], c->n);
+}
+
+static void time_ffn(cca_dtype type, int64_t n) {
+    enum { DIM = 4096, HIDDEN = 11008, N_MATRICES = 4 };
+    ffn_case c = {.n = n, .x = random_matrix(CCA_F32, n, DIM)};
+    cca_matrix w[2][N_MATRICES], h = random_matrix(CCA_F32, n, DIM);
+    cca_matrix gated = random_matrix(CCA_F32, n, HIDDEN), upped = random_matrix(CCA_F32, n, HIDDEN);
+    for (int i = 0; i < 2; i++) {
+        w[i][0] = random_matrix(CCA_F32, 1, DIM);
+        w[i][1] = random_matrix(type, HIDDEN, DIM);
+        w[i][2] = random_matrix(type, HIDDEN, DIM);
+        w[i][3] = random_matrix(type, DIM, HIDDEN);
+        c.ffn[i] = (cca_ffn){&w[i][0], &w[i][1], &w[i][2], &w[i][3], 1e-5f, &h, &gated, &upped};
+    }
+    size_t bytes = 0;
+    cca_matrix_bytes(&bytes, type, 3 * HIDDEN, DIM);
+    double spread, seconds = measure(run_ffn, &c, n == 1 ? 60 : 2, &spread);
+    printf(
+        "feed forward %-5s x %lld: %9.4f ms, %6.1f TFLOP/s, weights %5.2f TB/s, spread %.1f %%\n",
+        cca_dtype_name(type), (long long)n, seconds * 1e3,
+        6.0 * DIM * HIDDEN * (double)n / seconds / 1e12, (double)bytes / seconds / 1e12,
+        spread * 100);
+    cca_matrix_free(gpu, &c.x), cca_matrix_free(gpu, &h);
+    cca_matrix_free(gpu, &gated), cca_matrix_free(gpu, &upped);
+    for (int i = 0; i < 2 * N_MATRICES; i++)
+        cca_matrix_free(gpu, &w[i / N_MATRICES][i % N_MATRICES]);
+}
+
 /* ---- what lies between --------------------------------------------------------------- */
 
 typedef struct small_ops {
@@ -223,7 +263,7 @@ static void time_small_ops(int64_t n) {
 int main(int argc, char **argv) {
     cca_error err;
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
-    cca_cuda_forms forms = {.wgmma = hopper, .early = hopper};
+    cca_cuda_forms forms = {hopper, hopper, hopper, hopper};
     cca_backend_options options = {0};
     if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
         printf("%s\n", err.text);
@@ -235,6 +275,8 @@ int main(int argc, char **argv) {
         time_product(types[t], 22016, 4096, 1);
         time_product(types[t], 4096, 11008, 1);
         time_product(types[t], 11008, 4096, 8192);
+        time_ffn(types[t], 1);
+        time_ffn(types[t], 8192);
     }
     time_small_ops(1);
     time_small_ops(8192);

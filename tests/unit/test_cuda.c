@@ -263,6 +263,76 @@ static void products_of_norms(void **state) {
     }
 }
 
+/* ---- what a layer consists of ---------------------------------------------------------- */
+
+/* Bound of a product whose x was rounded to 8 bits, to bf16, or not at all. */
+static double product_bound(cca_dtype type, int64_t n) {
+    if (type == CCA_F32) return 1e-5;
+    if (n > 4) return 4e-3;
+    return cca_dtype_block(type) > 1 ? 8e-3 : 1e-5;
+}
+
+/* Norms and the products of them, two of them with a bias, of widths that fill pieces of rows or do
+ * not. */
+static void products_behind_norms(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const int64_t counts[] = {1, 3, 20}, widths[] = {96, 768, 4352};
+    for (int i = 0; i < 45; i++) {
+        cca_dtype type = types[i % 5];
+        int64_t n = counts[i / 5 % 3], cols = widths[i / 15];
+        char what[64];
+        snprintf(what, sizeof what, "%s, %d rows, %d wide", cca_dtype_name(type), (int)n,
+                 (int)cols);
+        pair x = random_pair(n + 2, cols, 3), norm = random_pair(1, cols, 2), h = poisoned(n, cols);
+        pair w[3], out[3], bias = random_pair(1, 48, 9);
+        cca_product on_cpu[3], on_gpu[3];
+        static const int64_t rows[] = {48, 2064, 48};
+        for (int p = 0; p < 3; p++) {
+            w[p] = random_weights(type, rows[p], cols, 1);
+            out[p] = poisoned(n, rows[p]);
+            on_cpu[p] = (cca_product){&out[p].host, &w[p].host, p == 1 ? NULL : &bias.host, false};
+            on_gpu[p] =
+                (cca_product){&out[p].device, &w[p].device, p == 1 ? NULL : &bias.device, false};
+        }
+        cca_norm_matmul(plain, on_cpu, 3, &h.host, &x.host, 2, &norm.host, 1e-5f, n);
+        cca_norm_matmul(gpu, on_gpu, 3, &h.device, &x.device, 2, &norm.device, 1e-5f, n);
+        for (int p = 0; p < 3; p++) {
+            compare(&out[p], product_bound(type, n), what);
+            free_pair(&w[p]), free_pair(&out[p]);
+        }
+        free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&bias);
+    }
+}
+
+static void feeding_forward(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const int64_t counts[] = {1, 3, 20},
+                         shapes[][2] = {{96, 160}, {512, 1280}, {2304, 4352}};
+    for (int i = 0; i < 45; i++) {
+        cca_dtype type = types[i % 5];
+        int64_t n = counts[i / 5 % 3], dim = shapes[i / 15][0], hidden = shapes[i / 15][1];
+        char what[64];
+        snprintf(what, sizeof what, "%s, %d rows, %d to %d", cca_dtype_name(type), (int)n, (int)dim,
+                 (int)hidden);
+        float size = 1 / sqrtf((float)dim);
+        pair x = random_pair(n, dim, 0.1f), norm = random_pair(1, dim, 2), h = poisoned(n, dim);
+        pair gate = random_weights(type, hidden, dim, size), gated = poisoned(n, hidden);
+        pair up = random_weights(type, hidden, dim, size), upped = poisoned(n, hidden);
+        pair down = random_weights(type, dim, hidden, 1);
+        cca_ffn host = {&norm.host, &gate.host, &up.host,    &down.host,
+                        1e-5f,      &h.host,    &gated.host, &upped.host};
+        cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device,
+                          1e-5f,        &h.device,    &gated.device, &upped.device};
+        cca_feed_forward(plain, &x.host, &host, n);
+        cca_feed_forward(gpu, &x.device, &device, n);
+        compare(&x, 2 * product_bound(type, n), what);
+        free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&gate), free_pair(&up);
+        free_pair(&down), free_pair(&gated), free_pair(&upped);
+    }
+}
+
 /* ---- the cache ----------------------------------------------------------------------- */
 
 /* Random rows of a cache in host memory, and a copy on the device. */
@@ -350,6 +420,32 @@ static void storing_and_moving(void **state) {
             }
             free_rows(&ring), free_rows(&line), free_pair(&k), free_pair(&v);
         }
+    }
+}
+
+/* Queries and keys are rotated on the way into the cache. */
+static void rotating_and_storing(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const int64_t dims[] = {20, 64, 128}, counts[] = {1, 17};
+    for (int i = 0; i < 48; i++) {
+        int64_t hd = dims[i / 4 % 3], n = counts[i / 12 % 2];
+        cca_dtype k_type = types[i % 3], v_type = types[(i + i / 24) % 3];
+        double inv_freq[64];
+        for (int k = 0; k < 64; k++) inv_freq[k] = pow(10000, -2.0 * k / (double)hd);
+        cca_rope rope = {inv_freq, hd / 2, 1.25f, i / 2 % 2};
+        pair angles = poisoned(n, hd), q = random_pair(n, 6 * hd, 2);
+        pair k = random_pair(n, 3 * hd, 4), v = random_pair(n, 3 * hd, 4);
+        row_pair ring = random_rows(k_type, v_type, 3, 24, hd, 0);
+        cca_turn host = {&angles.host, &rope}, device = {&angles.device, &rope};
+        cca_angles(plain, &angles.host, &rope, 91, n);
+        cca_angles(gpu, &angles.device, &rope, 91, n);
+        cca_rotate_store(plain, &ring.host, &q.host, &k.host, &v.host, &host, 91, n);
+        cca_rotate_store(gpu, &ring.device, &q.device, &k.device, &v.device, &device, 91, n);
+        compare(&q, 1e-6, "rotated queries");
+        compare_rows(&ring, true, 1e-3, "rotated keys"); /* a rounding may go the other way */
+        compare_rows(&ring, false, 0, "values");
+        free_pair(&angles), free_pair(&q), free_pair(&k), free_pair(&v), free_rows(&ring);
     }
 }
 
@@ -571,7 +667,10 @@ int main(void) {
         cmocka_unit_test(rope),
         cmocka_unit_test(products),
         cmocka_unit_test(products_of_norms),
+        cmocka_unit_test(products_behind_norms),
+        cmocka_unit_test(feeding_forward),
         cmocka_unit_test(storing_and_moving),
+        cmocka_unit_test(rotating_and_storing),
         cmocka_unit_test(pooling),
         cmocka_unit_test(attention_in_bf16),
         cmocka_unit_test(attention_of_other_kinds),
@@ -580,6 +679,6 @@ int main(void) {
         cmocka_unit_test(failures_stick),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
-    forms = (cca_cuda_forms){.wgmma = true, .early = true};
+    forms = (cca_cuda_forms){.wgmma = true, .early = true, .stream = true, .fused = true};
     return failed + cmocka_run_group_tests(tests, open_backends, close_backends);
 }
