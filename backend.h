@@ -30,6 +30,8 @@ typedef struct cca_backend cca_backend;
 typedef struct cca_backend_options {
     int n_threads;                     /* 0: one a physical core */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero stops the work soon */
+    bool fp8; /* products of many rows in 8-bit floats: faster, less exact; CCA_RUNTIME where the
+                 device has none */
 } cca_backend_options;
 
 /* rows × cols values of a type, in the backend's memory. */

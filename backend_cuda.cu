@@ -120,7 +120,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
     cudaSetDevice(b->device);
-    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->partial, &b->count};
+    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->x8, &b->w8, &b->partial, &b->count};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cudaFreeHost(b->pinned.data);
     cuda_blas_free(b->blas);
@@ -149,25 +149,33 @@ static void *as_bf16(cuda_backend *b, const cca_matrix *x, int64_t n) {
     return x16;
 }
 
-bool cuda_product16(cuda_backend *b, const cca_product *p, const void *x16, bool out16, int64_t n) {
-    const cca_matrix *weight = p->weight;
-    const void *w = weight->data;
-    if (weight->type != CCA_BF16) {
-        void *form = cuda_grow(b, &b->w, (size_t)(weight->rows * weight->cols) * 2);
-        if (!form) return true; /* failed, and said so */
-        cuda_weights_to_bf16(b, form, weight);
-        w = form;
+/* Weights in the type of x. */
+static cuda_operand weights_as(cuda_backend *b, const cca_matrix *w, cudaDataType_t type) {
+    cuda_operand out = {w->data, type, NULL};
+    if (type != CUDA_R_32F && w->type != CCA_BF16) {
+        void *form = cuda_grow(b, &b->w, (size_t)(w->rows * w->cols) * sizeof(__nv_bfloat16));
+        if (form) cuda_weights_to_bf16(b, form, w);
+        out.data = form;
     }
-    return cuda_blas_product(b, p, w, x16, true, out16, n);
+    if (type == CUDA_R_8F_E4M3 && out.data) {
+        out = cuda_bytes_of(b, &b->w8, out.data, w->rows, w->cols);
+    }
+    return out;
 }
 
-/* Through cuBLASLt, in bf16 but for f32 weights, which stay exact. x16: x in bf16. */
+bool cuda_product(cuda_backend *b, const cca_product *p, const cuda_operand *x, bool out16,
+                  int64_t n) {
+    cuda_operand w = weights_as(b, p->weight, x->type);
+    return cuda_blas_product(b, p, &w, x, out16, n);
+}
+
+/* Through cuBLASLt, in bf16 or bytes but for f32 weights, which stay exact. x16: x in bf16. */
 static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
                      int64_t n) {
-    bool done = p->weight->type == CCA_F32
-                    ? cuda_blas_product(b, p, p->weight->data, x->data, false, false, n)
-                    : cuda_product16(b, p, x16, false, n);
-    if (!done) cuda_gemv(b, p, 1, x, n);
+    cuda_operand operand = {x16, CUDA_R_16BF, NULL};
+    if (p->weight->type == CCA_F32) operand = cuda_operand{x->data, CUDA_R_32F, NULL};
+    if (cuda_bytes_suit(b, p)) operand = cuda_bytes_of(b, &b->x8, x16, n, x->cols);
+    if (!cuda_product(b, p, &operand, false, n)) cuda_gemv(b, p, 1, x, n);
 }
 
 static void cuda_matmul(cca_backend *base, const cca_product *products, int n_products,
@@ -254,7 +262,13 @@ static void open_device(cuda_backend *b) {
                          "cuda:%d: compute capability %d.%d; at least 8.0 is needed", b->device,
                          major, minor);
     }
+    if (b->base.status == CCA_OK && b->fp8 && b->capability < 89) {
+        cca_backend_fail(&b->base, CCA_RUNTIME,
+                         "cuda:%d: compute capability %d.%d; products in 8-bit floats need 8.9",
+                         b->device, major, minor);
+    }
     cuda_check(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "stream");
+    cuda_stream_prepare(b);
     if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);
 }
 
@@ -269,6 +283,7 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
     if (!b) return cca_fail(err, CCA_NO_MEMORY, "no memory for the CUDA backend");
     b->base.ops = &cuda_ops;
     b->base.stop = options->stop;
+    b->fp8 = options->fp8;
     b->device = device;
     b->forms = *forms;
     open_device(b);
@@ -283,6 +298,6 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
 
 extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
                                        const cca_backend_options *options, cca_error *err) {
-    const cca_cuda_forms all = {true, true, true, true};
+    const cca_cuda_forms all = {true, true, true, true, false};
     return cca_backend_cuda_with(out, device, options, &all, err);
 }

@@ -77,41 +77,53 @@ static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const split
     }
 }
 
-/* One group of HD / 8 lanes goes over keys begin, begin + step, … below end. */
+/* Adds AHEAD keys i, i + step, …; those from end on count nothing. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void add_keys(part &p, const float *q, const uint4 *k,
+                                                const uint4 *v, int i, int step, int end) {
+    float score[AHEAD], now = p.largest, x[8];
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+        cuda_eight<is_bf16>(x, k[u]);
+        float sum = 0;
+#pragma unroll
+        for (int d = 0; d < 8; d++) sum += q[d] * x[d];
+#pragma unroll
+        for (int lane = HD / 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+        score[u] = i + u * step < end ? sum : -INFINITY;
+        now = fmaxf(now, score[u]);
+    }
+    if (now == -INFINITY) return;
+    float shrink = exp2f(p.largest - now);
+    p.largest = now;
+    p.total *= shrink;
+#pragma unroll
+    for (int d = 0; d < 8; d++) p.sum[d] *= shrink;
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+        float weight = exp2f(score[u] - now);
+        cuda_eight<is_bf16>(x, v[u]);
+        p.total += weight;
+#pragma unroll
+        for (int d = 0; d < 8; d++) p.sum[d] += weight * x[d];
+    }
+}
+
+/* One group of HD / 8 lanes goes over keys begin, begin + step, … below end; the next ones are
+ * under way while some are added. */
 template <int HD, bool is_bf16>
 static __device__ __forceinline__ part attend_keys(const split_args &a, const key_list &l,
                                                    const float *q, int begin, int step, int end) {
     part p;
+    uint4 k[2][AHEAD], v[2][AHEAD];
     int rounds = (end - begin + AHEAD * step - 1) / (AHEAD * step);
     rounds = __reduce_max_sync(~0u, rounds); /* shuffles need all lanes */
-    for (int round = 0, i = begin; round < rounds; round++, i += AHEAD * step) {
-        uint4 k[AHEAD], v[AHEAD];
-        float score[AHEAD], now = p.largest, x[8];
-        read_keys<HD>(k, v, a, l, i, step, end);
+    read_keys<HD>(k[0], v[0], a, l, begin, step, end);
+    for (int round = 0, i = begin; round < rounds; round += 2) {
 #pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
-            cuda_eight<is_bf16>(x, k[u]);
-            float sum = 0;
-#pragma unroll
-            for (int d = 0; d < 8; d++) sum += q[d] * x[d];
-#pragma unroll
-            for (int lane = HD / 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
-            score[u] = i + u * step < end ? sum : -INFINITY;
-            now = fmaxf(now, score[u]);
-        }
-        if (now == -INFINITY) continue;
-        float shrink = exp2f(p.largest - now);
-        p.largest = now;
-        p.total *= shrink;
-#pragma unroll
-        for (int d = 0; d < 8; d++) p.sum[d] *= shrink;
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
-            float weight = exp2f(score[u] - now);
-            cuda_eight<is_bf16>(x, v[u]);
-            p.total += weight;
-#pragma unroll
-            for (int d = 0; d < 8; d++) p.sum[d] += weight * x[d];
+        for (int half = 0; half < 2; half++, i += AHEAD * step) {
+            read_keys<HD>(k[1 - half], v[1 - half], a, l, i + AHEAD * step, step, end);
+            add_keys<HD, is_bf16>(p, q, k[half], v[half], i, step, end);
         }
     }
     return p;

@@ -16,6 +16,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <library_types.h>
 
 #include <csignal>
 #include <cstdint>
@@ -49,6 +50,8 @@ struct cuda_backend {
     cuda_buffer ids, freq; /* what comes from the host with a call */
     double *freq_host;     /* what freq holds */
     size_t freq_bytes;
+    bool fp8;            /* products of many rows in bytes */
+    cuda_buffer x8, w8;  /* operands in bytes */
     cuda_buffer x, w;    /* operands of a product in the form it wants */
     const void *twin_of; /* whose first twin_n values x holds as bf16, until the next launch */
     int64_t twin_n;
@@ -58,6 +61,14 @@ struct cuda_backend {
 static inline cuda_backend *cuda_of(cca_backend *b) {
     return (cuda_backend *)b;
 }
+
+/* An operand of a product of many rows: rows of f32, bf16, or 8-bit floats, these with a scale for
+ * each row. data is NULL after a failure. */
+struct cuda_operand {
+    const void *data;
+    cudaDataType_t type;
+    const float *scale;
+};
 
 /* Records a failure of the runtime in what the backend was doing; true if there is none. */
 bool cuda_check(cuda_backend *b, cudaError_t error, const char *what);
@@ -72,15 +83,26 @@ void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes);
 /* cuBLASLt, looked for when a backend is made; NULL after a failure. */
 cuda_blas *cuda_blas_new(cuda_backend *b);
 void cuda_blas_free(cuda_blas *blas);
-/* One product with x and w bf16 or f32, out f32 or (out16) bf16; w (rows, cols), x (n, cols), out
- * (n, rows). False where the library has no algorithm for the shape: nothing is done then. */
-bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, const void *x,
-                       bool bf16, bool out16, int64_t n);
-/* The same with x16, bf16, and weights of any type but f32. */
-bool cuda_product16(cuda_backend *b, const cca_product *p, const void *x16, bool out16, int64_t n);
+/* One product, out f32 or (out16) bf16; w (rows, cols), x (n, cols), of one type, out (n, rows).
+ * False where the library has no algorithm for the shape: nothing is done then. */
+bool cuda_blas_product(cuda_backend *b, const cca_product *p, const cuda_operand *w,
+                       const cuda_operand *x, bool out16, int64_t n);
+/* The same with the product's weights, converted to the type of x. */
+bool cuda_product(cuda_backend *b, const cca_product *p, const cuda_operand *x, bool out16,
+                  int64_t n);
 /* Products of few rows of x, on the weights as they are. All weights have one type. */
 void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
                int64_t n);
+/* Whether a product of many rows runs in 8-bit floats (cuda_fp8.cu). */
+bool cuda_bytes_suit(const cuda_backend *b, const cca_product *p);
+/* Rows in 8-bit floats: of n bf16 rows, into a buffer; of silu(gate) * up, both bf16; of the norm
+ * of n rows of x. */
+cuda_operand cuda_bytes_of(cuda_backend *b, cuda_buffer *buffer, const void *x16, int64_t n,
+                           int64_t cols);
+cuda_operand cuda_bytes_of_gated(cuda_backend *b, const void *gate, const void *up, int64_t n,
+                                 int64_t cols);
+cuda_operand cuda_bytes_of_norm(cuda_backend *b, const cca_matrix *x, int64_t x_row,
+                                const cca_matrix *weight, float eps, int64_t n);
 /* What x is normalised with before a product. */
 struct cuda_norm {
     const float *weight;
@@ -89,6 +111,7 @@ struct cuda_norm {
 /* Products of one row of x, perhaps of its norm, on Hopper. gated: of two products, silu(first) *
  * second goes to the first's output. False where shapes, types or the GPU do not suit: nothing is
  * done then. */
+void cuda_stream_prepare(cuda_backend *b); /* once, before the first */
 bool cuda_stream(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                  const float *x, const cuda_norm *norm);
 /* Operations whose output is multiplied next write it a second time, as bf16: where to, or NULL
@@ -174,7 +197,8 @@ static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parame
     config.dynamicSmemBytes = shared;
     config.stream = b->stream;
     config.attrs = &early;
-    config.numAttrs = b->forms.early ? 1 : 0;
+    config.numAttrs =
+        b->forms.early && !(b->forms.late && what[0] == 'p' && what[1] == 'r') ? 1 : 0;
     cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
 }
 

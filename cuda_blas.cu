@@ -16,7 +16,8 @@ enum {
  * that the same shape gives the same bits. */
 struct blas_plan {
     int64_t rows, cols, n;
-    bool bf16, out16, bias, accumulate;
+    cudaDataType_t type; /* of weights and x */
+    bool out16, bias, accumulate;
     cublasLtMatmulAlgo_t algo;
 };
 
@@ -112,30 +113,42 @@ static void end_call(const cuda_blas *l, blas_call *c) {
     if (c->out) l->layout_destroy(c->out);
 }
 
-static bool begin_call(const cuda_blas *l, blas_call *c, const blas_plan *p, const float *bias) {
-    cudaDataType_t type = p->bf16 ? CUDA_R_16BF : CUDA_R_32F;
+static bool set(const cuda_blas *l, blas_call *c, cublasLtMatmulDescAttributes_t attribute,
+                const void *value, size_t bytes) {
+    return l->desc_set(c->desc, attribute, value, bytes) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool set_bias(const cuda_blas *l, blas_call *c, const float *bias) {
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    return set(l, c, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
+           set(l, c, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+}
+
+/* A scale for each row of weights and of x. */
+static bool set_scales(const cuda_blas *l, blas_call *c, const float *w, const float *x) {
+    int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    int8_t fast = 1;
+    return set(l, c, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode) &&
+           set(l, c, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode) &&
+           set(l, c, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof w) &&
+           set(l, c, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof x) &&
+           set(l, c, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast);
+}
+
+static bool begin_call(const cuda_blas *l, blas_call *c, const blas_plan *p) {
     cudaDataType_t out_type = p->out16 ? CUDA_R_16BF : CUDA_R_32F;
     uint64_t rows = (uint64_t)p->rows, cols = (uint64_t)p->cols, n = (uint64_t)p->n;
     cublasOperation_t transposed = CUBLAS_OP_T;
-    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     *c = blas_call{};
-    bool good = l->desc_create(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-                l->layout_create(&c->w, type, cols, rows, p->cols) == CUBLAS_STATUS_SUCCESS &&
-                l->layout_create(&c->x, type, cols, n, p->cols) == CUBLAS_STATUS_SUCCESS &&
-                l->layout_create(&c->out, out_type, rows, n, p->rows) == CUBLAS_STATUS_SUCCESS &&
-                l->desc_set(c->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed) ==
-                    CUBLAS_STATUS_SUCCESS;
-    if (good && bias) {
-        good = l->desc_set(c->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) ==
-                   CUBLAS_STATUS_SUCCESS &&
-               l->desc_set(c->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias) ==
-                   CUBLAS_STATUS_SUCCESS;
-    }
-    return good;
+    return l->desc_create(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+           l->layout_create(&c->w, p->type, cols, rows, p->cols) == CUBLAS_STATUS_SUCCESS &&
+           l->layout_create(&c->x, p->type, cols, n, p->cols) == CUBLAS_STATUS_SUCCESS &&
+           l->layout_create(&c->out, out_type, rows, n, p->rows) == CUBLAS_STATUS_SUCCESS &&
+           set(l, c, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
 }
 
 static bool same_shape(const blas_plan *a, const blas_plan *b) {
-    return a->rows == b->rows && a->cols == b->cols && a->n == b->n && a->bf16 == b->bf16 &&
+    return a->rows == b->rows && a->cols == b->cols && a->n == b->n && a->type == b->type &&
            a->out16 == b->out16 && a->bias == b->bias && a->accumulate == b->accumulate;
 }
 
@@ -164,27 +177,28 @@ static bool choose(cuda_blas *l, blas_plan *p, const blas_call *c) {
     return true;
 }
 
-bool cuda_blas_product(cuda_backend *b, const cca_product *p, const void *w, const void *x,
-                       bool bf16, bool out16, int64_t n) {
+bool cuda_blas_product(cuda_backend *b, const cca_product *p, const cuda_operand *w,
+                       const cuda_operand *x, bool out16, int64_t n) {
     cuda_blas *l = b->blas;
-    const float *bias = p->bias ? (const float *)p->bias->data : NULL;
     blas_plan plan = {};
     plan.rows = p->weight->rows;
     plan.cols = p->weight->cols;
     plan.n = n;
-    plan.bf16 = bf16;
+    plan.type = x->type;
     plan.out16 = out16;
-    plan.bias = bias != NULL;
+    plan.bias = p->bias != NULL;
     plan.accumulate = p->accumulate;
     void *workspace = cuda_grow(b, &l->workspace, WORKSPACE);
-    if (!workspace) return true; /* failed, and said so */
+    if (!workspace || !w->data || !x->data) return true; /* failed, and said so */
     blas_call c;
-    bool good = begin_call(l, &c, &plan, bias) && choose(l, &plan, &c);
+    bool good = begin_call(l, &c, &plan) &&
+                (!p->bias || set_bias(l, &c, (const float *)p->bias->data)) &&
+                (!x->scale || set_scales(l, &c, w->scale, x->scale)) && choose(l, &plan, &c);
     if (good) {
         float one = 1, add = p->accumulate ? 1.0f : 0.0f;
         cublasStatus_t status =
-            l->matmul(l->handle, c.desc, &one, w, c.w, x, c.x, &add, p->out->data, c.out,
-                      p->out->data, c.out, &plan.algo, workspace, WORKSPACE, b->stream);
+            l->matmul(l->handle, c.desc, &one, w->data, c.w, x->data, c.x, &add, p->out->data,
+                      c.out, p->out->data, c.out, &plan.algo, workspace, WORKSPACE, b->stream);
         if (status != CUBLAS_STATUS_SUCCESS) {
             cca_backend_fail(&b->base, CCA_RUNTIME, "cuda:%d: product: cuBLASLt status %d",
                              b->device, (int)status);

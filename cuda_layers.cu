@@ -12,13 +12,23 @@ static bool suits_halves(const cca_product *products, int n_products) {
     return true;
 }
 
-static void multiply(cuda_backend *b, const cca_product *p, const void *x16, bool out16,
+static void multiply(cuda_backend *b, const cca_product *p, const cuda_operand *x, bool out16,
                      int64_t n) {
-    if (cuda_product16(b, p, x16, out16, n)) return;
+    if (cuda_product(b, p, x, out16, n)) return;
     cca_backend_fail(&b->base, CCA_RUNTIME,
                      "cuda:%d: cuBLASLt has no product of (%lld, %lld) weights and %lld rows",
                      b->device, (long long)p->weight->rows, (long long)p->weight->cols,
                      (long long)n);
+}
+
+/* The norm of n rows of x as these products want it; data NULL where rows are too long. */
+static cuda_operand norm_of(cuda_backend *b, const cca_product *products, int n_products,
+                            const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                            int64_t n) {
+    bool bytes = true;
+    for (int i = 0; i < n_products; i++) bytes = bytes && cuda_bytes_suit(b, &products[i]);
+    if (bytes) return cuda_bytes_of_norm(b, x, x_row, weight, eps, n);
+    return cuda_operand{cuda_rmsnorm16(b, x, x_row, weight, eps, n), CUDA_R_16BF, NULL};
 }
 
 bool cuda_norm_matmul(cca_backend *base, const cca_product *products, int n_products, cca_matrix *h,
@@ -33,9 +43,9 @@ bool cuda_norm_matmul(cca_backend *base, const cca_product *products, int n_prod
         return cuda_stream(b, products, n_products, false, row, &norm);
     }
     if (n <= CUDA_FEW || !suits_halves(products, n_products)) return false;
-    void *x16 = cuda_rmsnorm16(b, x, x_row, weight, eps, n);
-    if (!x16) return false;
-    for (int i = 0; i < n_products; i++) multiply(b, &products[i], x16, false, n);
+    cuda_operand h16 = norm_of(b, products, n_products, x, x_row, weight, eps, n);
+    if (!h16.data) return false;
+    for (int i = 0; i < n_products; i++) multiply(b, &products[i], &h16, false, n);
     return true;
 }
 
@@ -51,10 +61,15 @@ bool cuda_feed_forward(cca_backend *base, cca_matrix *x, const cca_ffn *f, int64
         return true;
     }
     if (n <= CUDA_FEW || !suits_halves(in, 2) || !suits_halves(&down, 1)) return false;
-    void *x16 = cuda_rmsnorm16(b, x, 0, f->norm, f->eps, n);
-    if (!x16) return false;
-    for (int i = 0; i < 2; i++) multiply(b, &in[i], x16, true, n);
-    cuda_swiglu16(b, f->gated->data, f->upped->data, n * f->gated->cols);
-    multiply(b, &down, f->gated->data, false, n);
+    cuda_operand h = norm_of(b, in, 2, x, 0, f->norm, f->eps, n);
+    if (!h.data) return false;
+    for (int i = 0; i < 2; i++) multiply(b, &in[i], &h, true, n);
+    cuda_operand gated = {f->gated->data, CUDA_R_16BF, NULL};
+    if (cuda_bytes_suit(b, &down)) {
+        gated = cuda_bytes_of_gated(b, f->gated->data, f->upped->data, n, f->gated->cols);
+    } else {
+        cuda_swiglu16(b, f->gated->data, f->upped->data, n * f->gated->cols);
+    }
+    multiply(b, &down, &gated, false, n);
     return true;
 }

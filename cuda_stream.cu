@@ -12,11 +12,13 @@ enum {
     MOST = 3, /* products in a launch */
     WARPS = 8,
     THREADS = WARPS * CUDA_WARP,
-    STAGES = 4,       /* pieces of a row that a warp has under way */
-    PIECE = 2048,     /* bytes of values in a stage */
-    MOST_SCALE = 256, /* bytes of scales that go with them */
-    MOST_SHARED = 227 << 10,
-    FIXED_SHARED = 1 << 10, /* barriers and sums, and what the system keeps */
+    MOST_STAGES = 8, /* pieces of a row that a warp has under way */
+    LEAST_STAGES = 2,
+    KEPT = 8,               /* pieces of four values that a thread keeps of a row of x */
+    PIECE = 2048,           /* bytes of values in a stage */
+    MOST_SCALE = 256,       /* bytes of scales that go with them */
+    SHARED = 227 << 10,     /* of a multiprocessor, and the most of a block */
+    FIXED_SHARED = 2 << 10, /* barriers and sums, and what the system keeps */
 };
 
 struct stream_product {
@@ -29,8 +31,9 @@ struct stream_product {
 struct stream_args {
     stream_product products[MOST];
     int n_products;
-    bool gated;            /* two products, and out of the first is silu(first) * second */
-    int cols, n_units;     /* rows of all products; pairs of rows where gated */
+    bool gated;        /* two products, and out of the first is silu(first) * second */
+    int cols, n_units; /* rows of all products; pairs of rows where gated */
+    int stages;
     const float *x, *norm; /* norm: weights of the norm, or NULL */
     float eps;
 };
@@ -115,12 +118,12 @@ struct place {
     int item, piece, stage, phase;
 };
 
-static __device__ __forceinline__ void advance(place *p, int n_pieces) {
+static __device__ __forceinline__ void advance(place *p, int n_pieces, int n_stages) {
     if (++p->piece == n_pieces) {
         p->piece = 0;
         p->item++;
     }
-    if (++p->stage == STAGES) {
+    if (++p->stage == n_stages) {
         p->stage = 0;
         p->phase ^= 1;
     }
@@ -198,21 +201,37 @@ static __device__ __forceinline__ float dot_piece(const char *stage, const x_for
 
 /* ---- x ------------------------------------------------------------------------------- */
 
-/* What x is multiplied with by the norm: 1 / its root mean square. */
-static __device__ float norm_scale(const stream_args &a) {
+/* Rows of x in rounds of this many pieces; those of a norm have one round. */
+enum { ROUND = KEPT * THREADS };
+
+static __device__ __forceinline__ void read_pieces(float4 v[KEPT], const float *from, int first,
+                                                   int n) {
+#pragma unroll
+    for (int k = 0; k < KEPT; k++) {
+        int i = first + k * THREADS + (int)threadIdx.x;
+        v[k] = from && i < n ? ((const float4 *)from)[i] : make_float4(0, 0, 0, 0);
+    }
+}
+
+/* v times its norm's weights w, over the root mean square of all threads' v. */
+static __device__ __forceinline__ void normalise(float4 v[KEPT], const float4 w[KEPT],
+                                                 const stream_args &a) {
     __shared__ float sums[WARPS];
     float sum = 0;
-    for (int i = (int)threadIdx.x; i < a.cols / 4; i += THREADS) {
-        float4 v = ((const float4 *)a.x)[i];
-        sum = dot4(v, v, sum);
-    }
+#pragma unroll
+    for (int k = 0; k < KEPT; k++) sum = dot4(v[k], v[k], sum);
     sum = cuda_warp_sum(sum);
     if (threadIdx.x % CUDA_WARP == 0) sums[threadIdx.x / CUDA_WARP] = sum;
     __syncthreads();
     sum = 0;
 #pragma unroll
     for (int i = 0; i < WARPS; i++) sum += sums[i];
-    return 1 / sqrtf(sum / (float)a.cols + a.eps);
+    float scale = 1 / sqrtf(sum / (float)a.cols + a.eps);
+#pragma unroll
+    for (int k = 0; k < KEPT; k++) {
+        v[k] = make_float4(v[k].x * scale * w[k].x, v[k].y * scale * w[k].y,
+                           v[k].z * scale * w[k].z, v[k].w * scale * w[k].w);
+    }
 }
 
 /* Four values, i being their place counted in fours; eight lanes have a block of 32. */
@@ -245,109 +264,137 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, float4 v) {
     }
 }
 
+/* weights: of the norm, read before. */
 template <cca_dtype type>
-static __device__ __forceinline__ void make_x(const x_form &x, const stream_args &a) {
-    float scale = a.norm ? norm_scale(a) : 1;
+static __device__ __forceinline__ void make_x(const x_form &x, const stream_args &a,
+                                              const float4 weights[KEPT]) {
     int n = a.cols / 4;
-    for (int first = 0; first < n; first += THREADS) {
-        int i = first + (int)threadIdx.x;
-        float4 v = i < n ? ((const float4 *)a.x)[i] : make_float4(0, 0, 0, 0);
-        if (a.norm && i < n) {
-            float4 w = ((const float4 *)a.norm)[i];
-            v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z,
-                            v.w * scale * w.w);
+    for (int first = 0; first < n; first += ROUND) {
+        float4 v[KEPT];
+        read_pieces(v, a.x, first, n);
+        if (a.norm) normalise(v, weights, a);
+#pragma unroll
+        for (int k = 0; k < KEPT; k++) {
+            int i = first + k * THREADS + (int)threadIdx.x;
+            if (i < n) put_x<type>(x, i, v[k]); /* whole warps, where values are quantised */
         }
-        if (i < n) put_x<type>(x, i, v); /* whole warps, where values are quantised */
     }
     __syncthreads();
 }
 
 /* ---- the kernel ---------------------------------------------------------------------- */
 
-static __device__ __forceinline__ void put_out(const stream_product &p, int row, float sum) {
-    if (p.bias) sum += p.bias[row];
-    p.out[row] = p.accumulate ? p.out[row] + sum : sum;
+/* What a row's sum is added to. */
+static __device__ __forceinline__ float start_of(const stream_product &p, int row) {
+    return (p.bias ? p.bias[row] : 0) + (p.accumulate ? p.out[row] : 0);
+}
+
+/* One row of weights times x, as the copies of its pieces come; starts copies ahead. */
+template <cca_dtype type>
+static __device__ __forceinline__ float multiply_row(const stream_args &a, const x_form &x,
+                                                     char *stages, uint64_t *full, place *here,
+                                                     place *next, int n_items) {
+    int width = (int)row_bytes<type>(a.cols), n_pieces = (width + PIECE - 1) / PIECE;
+    float sum = 0;
+    for (int piece = 0; piece < n_pieces; piece++) {
+        int left = width - piece * PIECE;
+        cuda_barrier_wait(full + here->stage, here->phase);
+        sum = dot_piece<type>(stages + here->stage * stage_bytes<type>(), x, piece,
+                              (left < PIECE ? left : PIECE) / 16, sum);
+        __syncwarp();
+        if (threadIdx.x % CUDA_WARP == 0 && next->item < n_items) {
+            fetch<type>(a, *next, stages, full);
+            advance(next, n_pieces, a.stages);
+        }
+        advance(here, n_pieces, a.stages);
+    }
+    return cuda_warp_sum(sum);
 }
 
 template <cca_dtype type>
 static __global__ void __launch_bounds__(THREADS) stream(const __grid_constant__ stream_args a) {
     extern __shared__ __align__(128) char memory[];
-    __shared__ uint64_t barriers[WARPS][STAGES];
+    __shared__ uint64_t barriers[WARPS][MOST_STAGES];
     int warp = (int)(threadIdx.x / CUDA_WARP), lane = (int)(threadIdx.x % CUDA_WARP);
-    char *stages = memory + warp * STAGES * stage_bytes<type>();
+    char *stages = memory + warp * a.stages * stage_bytes<type>();
     uint64_t *full = barriers[warp];
-    x_form x = place_x<type>(memory + WARPS * STAGES * stage_bytes<type>(), a.cols);
-    int width = (int)row_bytes<type>(a.cols), n_pieces = (width + PIECE - 1) / PIECE;
+    x_form x = place_x<type>(memory + WARPS * a.stages * stage_bytes<type>(), a.cols);
     int n_items = count_items(a);
+    int n_pieces = ((int)row_bytes<type>(a.cols) + PIECE - 1) / PIECE;
     place next = {0, 0, 0, 0}, here = {0, 0, 0, 0};
     if (lane == 0) {
-        for (int i = 0; i < STAGES; i++) cuda_barrier_init(full + i, 1);
+        for (int i = 0; i < a.stages; i++) cuda_barrier_init(full + i, 1);
         cuda_barriers_ready();
-        for (int i = 0; i < STAGES && next.item < n_items; i++) {
+        for (int i = 0; i < a.stages && next.item < n_items; i++) {
             fetch<type>(a, next, stages, full);
-            advance(&next, n_pieces);
+            advance(&next, n_pieces, a.stages);
         }
     }
+    float4 weights[KEPT];
+    read_pieces(weights, a.norm, 0, a.cols / 4);
     cuda_begin();
-    make_x<type>(x, a);
+    make_x<type>(x, a, weights);
     float gate = 0;
-    while (here.item < n_items) {
-        float sum = 0;
-        int item = here.item;
-        for (int piece = 0; piece < n_pieces; piece++) {
-            int left = width - piece * PIECE;
-            cuda_barrier_wait(full + here.stage, here.phase);
-            sum = dot_piece<type>(stages + here.stage * stage_bytes<type>(), x, piece,
-                                  (left < PIECE ? left : PIECE) / 16, sum);
-            __syncwarp();
-            if (lane == 0 && next.item < n_items) {
-                fetch<type>(a, next, stages, full);
-                advance(&next, n_pieces);
-            }
-            advance(&here, n_pieces);
-        }
-        sum = cuda_warp_sum(sum);
+    for (int item = 0; item < n_items; item++) {
         stream_row r = find_row(a, item);
+        const stream_product &p = a.products[r.product];
+        float start = lane == 0 && !a.gated ? start_of(p, r.row) : 0;
+        float sum = multiply_row<type>(a, x, stages, full, &here, &next, n_items);
         if (a.gated && r.product == 0) {
             gate = sum;
-        } else if (a.gated) {
-            if (lane == 0) a.products[0].out[r.row] = cuda_gated(gate, sum);
         } else if (lane == 0) {
-            put_out(a.products[r.product], r.row, sum);
+            if (a.gated) {
+                a.products[0].out[r.row] = cuda_gated(gate, sum);
+            } else {
+                p.out[r.row] = start + sum;
+            }
         }
     }
 }
 
 /* ---- launching ----------------------------------------------------------------------- */
 
-template <cca_dtype type> static void launch(cuda_backend *b, const stream_args &a, size_t shared) {
-    cuda_check(b, cudaSetDevice(b->device), "product");
+template <cca_dtype type> static void allow(cuda_backend *b) {
     cuda_check(b,
                cudaFuncSetAttribute(stream<type>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    (int)shared),
+                                    SHARED - FIXED_SHARED),
                "product");
-    cuda_launch(b, "product", stream<type>, (unsigned)b->n_sm, THREADS, shared, a);
 }
 
-/* Shared memory of a block; 0 where rows of a type do not suit: they come in aligned pieces. */
-static size_t shared_bytes(cca_dtype type, int64_t cols) {
+void cuda_stream_prepare(cuda_backend *b) {
+    if (!b->forms.stream) return;
+    allow<CCA_F32>(b);
+    allow<CCA_F16>(b);
+    allow<CCA_BF16>(b);
+    allow<CCA_Q8_0>(b);
+    allow<CCA_Q4_0>(b);
+}
+
+/* How many stages a warp gets, and a block's shared memory; false where rows of a type do not suit:
+ * they come in aligned pieces. A block takes more than half of a multiprocessor's shared memory, so
+ * that no two share one while others have none. */
+static bool plan_shared(int *stages, size_t *bytes, cca_dtype type, int64_t cols) {
     bool quantised = type == CCA_Q8_0 || type == CCA_Q4_0;
-    if (cols % (quantised ? 256 : 8) != 0 || cols > MOST_SHARED) return 0;
-    int stages = WARPS * STAGES, x = x_bytes<CCA_F32>((int)cols), bytes = PIECE;
+    if (cols % (quantised ? 256 : 8) != 0 || cols > SHARED) return false;
+    int x = x_bytes<CCA_F32>((int)cols), stage = PIECE;
     if (quantised) {
         x = x_bytes<CCA_Q8_0>((int)cols);
-        bytes += type == CCA_Q8_0 ? scale_bytes<CCA_Q8_0>() : scale_bytes<CCA_Q4_0>();
+        stage += type == CCA_Q8_0 ? scale_bytes<CCA_Q8_0>() : scale_bytes<CCA_Q4_0>();
     }
-    int all = stages * bytes + x;
-    return all + FIXED_SHARED <= MOST_SHARED ? (size_t)all : 0;
+    int room = SHARED - FIXED_SHARED - x;
+    if (room < WARPS * stage * LEAST_STAGES) return false;
+    *stages = (int)cca_min(MOST_STAGES, room / (WARPS * stage));
+    *bytes = (size_t)cca_max(*stages * WARPS * stage + x, SHARED / 2);
+    return true;
 }
 
 /* Products of one type. */
 static void launch_some(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                         const float *x, const cuda_norm *norm) {
     const cca_matrix *w = products[0].weight;
-    size_t shared = shared_bytes(w->type, w->cols);
+    size_t shared = 0;
     stream_args a = {};
+    if (!plan_shared(&a.stages, &shared, w->type, w->cols)) return;
     a.n_products = n_products;
     a.gated = gated;
     a.cols = (int)w->cols;
@@ -363,21 +410,27 @@ static void launch_some(cuda_backend *b, const cca_product *products, int n_prod
                                        (float *)p->out->data, p->accumulate};
         if (!gated || i == 0) a.n_units += (int)p->weight->rows;
     }
+    void (*kernel)(stream_args) = stream<CCA_F32>;
     switch (w->type) {
-    case CCA_F32: launch<CCA_F32>(b, a, shared); break;
-    case CCA_F16: launch<CCA_F16>(b, a, shared); break;
-    case CCA_BF16: launch<CCA_BF16>(b, a, shared); break;
-    case CCA_Q8_0: launch<CCA_Q8_0>(b, a, shared); break;
-    case CCA_Q4_0: launch<CCA_Q4_0>(b, a, shared); break;
+    case CCA_F32: break;
+    case CCA_F16: kernel = stream<CCA_F16>; break;
+    case CCA_BF16: kernel = stream<CCA_BF16>; break;
+    case CCA_Q8_0: kernel = stream<CCA_Q8_0>; break;
+    case CCA_Q4_0: kernel = stream<CCA_Q4_0>; break;
     }
+    cuda_launch(b, "product", kernel, (unsigned)b->n_sm, THREADS, shared, a);
 }
 
 bool cuda_stream(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                  const float *x, const cuda_norm *norm) {
-    if (!b->forms.stream) return false;
+    if (!b->forms.stream || (norm && products[0].weight->cols > 4 * ROUND)) return false;
+    int stages;
+    size_t shared;
     for (int i = 0; i < n_products; i++) {
         const cca_matrix *w = products[i].weight;
-        if (w->rows > INT32_MAX / 4 || shared_bytes(w->type, w->cols) == 0) return false;
+        if (w->rows > INT32_MAX / 4 || !plan_shared(&stages, &shared, w->type, w->cols)) {
+            return false;
+        }
         if (gated && w->type != products[0].weight->type) return false;
     }
     for (int first = 0, next; first < n_products; first = next) {

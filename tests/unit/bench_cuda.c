@@ -1,7 +1,9 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
  * each between two waits. tests/gpu.sh builds and runs it; with the argument
- * "hopper" it uses the forms for Hopper. It asserts nothing. */
+ * "hopper" it uses the forms for Hopper; with `model FILE` it times decode of a model with each set
+ * of forms. It asserts nothing. */
 #include "backend_cuda.h"
+#include "model.h"
 #include "tests/unit/test.h"
 
 enum { REPEATS = 20 };
@@ -260,10 +262,86 @@ static void time_small_ops(int64_t n) {
     free_rows(&o.keys.raw), free_rows(&o.keys.far);
 }
 
+/* ---- a whole model ------------------------------------------------------------------- */
+
+/* Decode of one token, without logits, of a model file: what each form brings. */
+static double submitted;
+static cca_status (*true_sync)(cca_backend *b, cca_error *err);
+
+static cca_status timed_sync(cca_backend *b, cca_error *err) {
+    submitted = now();
+    return true_sync(b, err);
+}
+
+static void time_decode(const char *path, const cca_cuda_forms *forms, const char *name,
+                        int64_t pos) {
+    enum { TOKENS = 40, CONTEXT = 256 };
+    cca_error err;
+    cca_backend_options options = {0};
+    cca_gguf *file = NULL;
+    cca_model *model = NULL;
+    cca_state *state = NULL;
+    cca_state_options o = {.ctx_size = pos + CONTEXT, .chunk_size = 16};
+    o.k_type = o.v_type = CCA_BF16;
+    if (cca_backend_cuda_with(&gpu, 0, &options, forms, &err) != CCA_OK ||
+        cca_gguf_open(&file, path, &err) != CCA_OK ||
+        cca_model_open(&model, file, gpu, &err) != CCA_OK ||
+        cca_policy_make(&o.policy, CCA_ATTN_CCA, 16, 1024, 0, &err) != CCA_OK ||
+        cca_state_new(&state, model, gpu, &o, &err) != CCA_OK) {
+        printf("%s\n", err.text);
+        exit(1);
+    }
+    double seconds[TOKENS], submits[TOKENS];
+    cca_ops ops = *gpu->ops;
+    const cca_ops *kept = gpu->ops;
+    true_sync = ops.sync;
+    ops.sync = timed_sync;
+    gpu->ops = &ops;
+    for (int i = 0; i < TOKENS; i++) {
+        double start = now();
+        if (cca_model_forward(state, &(int32_t){7}, 1, pos + i, &err) != CCA_OK) {
+            printf("%s\n", err.text);
+            exit(1);
+        }
+        seconds[i] = now() - start;
+        submits[i] = submitted - start;
+    }
+    gpu->ops = kept;
+    qsort(submits, TOKENS, sizeof *submits, by_size);
+    qsort(seconds, TOKENS, sizeof *seconds, by_size);
+    printf("decode at %lld, %-22s: %7.3f ms (%.3f to %.3f), submitted after %.3f\n",
+           (long long)pos, name, seconds[TOKENS / 2] * 1e3, seconds[0] * 1e3,
+           seconds[TOKENS - 1] * 1e3, submits[TOKENS / 2] * 1e3);
+    cca_state_free(state);
+    cca_model_close(model);
+    cca_gguf_close(file);
+    cca_backend_close(gpu);
+}
+
+static void time_model(const char *path) {
+    static const struct {
+        const char *name;
+        cca_cuda_forms forms;
+    } list[] = {{"plain", {false, false, false, false, false}},
+                {"early", {false, true, false, false, false}},
+                {"early, stream", {false, true, true, false, false}},
+                {"stream, fused", {false, false, true, true, false}},
+                {"early, stream, fused", {false, true, true, true, false}},
+                {"late", {false, true, true, true, true}}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        time_decode(path, &list[i].forms, list[i].name, 20);
+    }
+    for (int i = 4; i < 6; i++) time_decode(path, &list[i].forms, list[i].name, 131000);
+}
+
 int main(int argc, char **argv) {
     cca_error err;
+    if (argc > 2 && strcmp(argv[1], "model") == 0) {
+        time_model(argv[2]);
+        return 0;
+    }
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
-    cca_cuda_forms forms = {hopper, hopper, hopper, hopper};
+    cca_cuda_forms forms = {hopper, hopper, hopper, hopper, false};
     cca_backend_options options = {0};
     if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
         printf("%s\n", err.text);

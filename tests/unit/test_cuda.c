@@ -9,6 +9,7 @@
 
 static cca_backend *gpu, *plain, *cpu; /* of the group */
 static cca_cuda_forms forms;
+static bool fp8;
 static uint64_t seed = 1;
 
 static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
@@ -16,8 +17,8 @@ static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0
 static int open_backends(void **state) {
     (void)state;
     cca_error err;
-    cca_backend_options options = {0};
-    if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
+    cca_backend_options options = {0}, on_gpu = {.fp8 = fp8};
+    if (cca_backend_cuda_with(&gpu, 0, &on_gpu, &forms, &err) != CCA_OK) {
         printf("SKIP cuda: %s\n", err.text);
         return 0;
     }
@@ -265,10 +266,11 @@ static void products_of_norms(void **state) {
 
 /* ---- what a layer consists of ---------------------------------------------------------- */
 
-/* Bound of a product whose x was rounded to 8 bits, to bf16, or not at all. */
+/* Bound of a product whose operands were rounded to 8-bit floats, x to 8 bits, to bf16, or nothing.
+ */
 static double product_bound(cca_dtype type, int64_t n) {
     if (type == CCA_F32) return 1e-5;
-    if (n > 4) return 4e-3;
+    if (n > 4) return fp8 ? 4e-2 : 4e-3;
     return cca_dtype_block(type) > 1 ? 8e-3 : 1e-5;
 }
 
@@ -680,5 +682,11 @@ int main(void) {
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
     forms = (cca_cuda_forms){.wgmma = true, .early = true, .stream = true, .fused = true};
-    return failed + cmocka_run_group_tests(tests, open_backends, close_backends);
+    failed += cmocka_run_group_tests(tests, open_backends, close_backends);
+    const struct CMUnitTest in_bytes[] = {
+        cmocka_unit_test(products_behind_norms),
+        cmocka_unit_test(feeding_forward),
+    };
+    fp8 = true;
+    return failed + cmocka_run_group_tests(in_bytes, open_backends, close_backends);
 }
