@@ -474,6 +474,9 @@ cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *op
         return cca_fail(err, CCA_USAGE, "threads: %d is outside 1 … %d", options->n_threads,
                         MAX_THREADS);
     }
+    if (options->fp8) {
+        return cca_fail(err, CCA_RUNTIME, "the CPU has no products in 8-bit floats");
+    }
     cpu_backend *b = calloc(1, sizeof *b);
     if (!b) return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend");
     b->base.ops = &cpu_ops;

@@ -14,7 +14,6 @@ typedef struct cca_cuda_forms {
     bool early;  /* kernels are put in place while the one before still runs, on Hopper and newer */
     bool stream; /* products of cuda_stream.cu, on Hopper and newer */
     bool fused;  /* operations of cuda_layers.cu, pooling of cca_cuda_pool.cu */
-    bool late;
 } cca_cuda_forms;
 
 /* cca_backend_cuda with these. */

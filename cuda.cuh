@@ -197,8 +197,7 @@ static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parame
     config.dynamicSmemBytes = shared;
     config.stream = b->stream;
     config.attrs = &early;
-    config.numAttrs =
-        b->forms.early && !(b->forms.late && what[0] == 'p' && what[1] == 'r') ? 1 : 0;
+    config.numAttrs = b->forms.early ? 1 : 0;
     cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
 }
 

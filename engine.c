@@ -17,6 +17,7 @@ struct cca_engine {
     cca_model *model;
     cca_tokenizer *tokenizer;
     cca_engine_facts facts;
+    bool fp8;
     char *path, *name, *device;
     char rope[160];
 };
@@ -106,7 +107,8 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
 
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
                              cca_error *err) {
-    cca_backend_options backend = {.n_threads = options->n_threads};
+    cca_backend_options backend = {.n_threads = options->n_threads, .fp8 = options->fp8};
+    e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
     if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
     if (status == CCA_OK) status = cca_model_open(&e->model, e->file, e->backend, err);
@@ -252,7 +254,8 @@ static cca_status check_room(cca_session *s, const cca_session_options *options,
 
 static cca_status make_session(cca_session *s, const cca_session_options *options, cca_error *err) {
     cca_engine *e = s->engine;
-    cca_backend_options backend = {.n_threads = e->facts.n_threads, .stop = options->stop};
+    cca_backend_options backend = {
+        .n_threads = e->facts.n_threads, .stop = options->stop, .fp8 = e->fp8};
     cca_status status = resolve(&s->options, e, options, err);
     if (status == CCA_OK) status = cca_backend_open(&s->backend, e->device, &backend, err);
     if (status == CCA_OK) status = check_room(s, options, err);
@@ -373,10 +376,11 @@ char *cca_session_facts(const cca_session *s) {
         &text,
         "model=%s\nlayers=%" PRId64 "\nheads=%" PRId64 "\nkv_heads=%" PRId64 "\nhead_dim=%" PRId64
         "\nrope=%s\nattention=%s\ngroup_size=%" PRId64 "\nwindow_size=%" PRId64 "\nsinks=%" PRId64
-        "\ncache_type_k=%s\ncache_type_v=%s\n",
+        "\ncache_type_k=%s\ncache_type_v=%s\nprecision=%s\n",
         model, f->n_layers, f->n_heads, f->n_kv_heads, f->head_dim, f->rope, attn_names[p->attn],
         full ? 0 : p->rule.group_size, full ? 0 : p->rule.window_size, p->rule.n_sinks,
-        cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type));
+        cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type),
+        s->engine->fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }
 

@@ -30,6 +30,7 @@ typedef struct cca_session cca_session;
 typedef struct cca_engine_options {
     const char *device; /* NULL or "auto", "cpu", "cuda", "cuda:N" */
     int n_threads;      /* 0: one a physical core */
+    bool fp8;           /* products of prefill in 8-bit floats, where the device has them */
 } cca_engine_options;
 
 /* Facts of a loaded model. */
@@ -48,7 +49,8 @@ typedef struct cca_engine_facts {
     int n_threads;
 } cca_engine_facts;
 
-/* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads). */
+/* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads), CCA_RUNTIME (no such
+ * device, no 8-bit floats there). */
 cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_options *options,
                            cca_error *err);
 void cca_engine_close(cca_engine *engine);

@@ -39,6 +39,7 @@ typedef struct model_options {
     const char *model; /* NULL: $CCA_MODEL, else the one that ships with the program */
     int64_t threads;   /* 0: physical cores */
     const char *device;
+    bool fp8; /* products of prefill in 8-bit floats */
 } model_options;
 
 typedef struct context_options {

@@ -16,6 +16,8 @@ const arg_option model_args[] = {
      .initial = "0", .max = 4096, .help = "threads; 0: one a physical core"},
     {"device", .kind = ARG_TEXT, .value = "NAME", .at = offsetof(model_options, device),
      .initial = "auto", .help = "auto, cpu, cuda or cuda:N"},
+    {"fp8", .kind = ARG_FLAG, .at = offsetof(model_options, fp8),
+     .help = "products of prefill in 8-bit floats, on GPUs that have them: faster, less exact"},
     {0},
 };
 
@@ -170,7 +172,8 @@ static void describe_engine(const cca_engine *engine, term *t) {
 cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
                            cca_error *err) {
     char *path;
-    cca_engine_options engine = {.device = options->device, .n_threads = (int)options->threads};
+    cca_engine_options engine = {
+        .device = options->device, .n_threads = (int)options->threads, .fp8 = options->fp8};
     *out = NULL;
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
