@@ -32,7 +32,8 @@ struct cca_state {
     cca_backend *backend;
     cca_cache *cache;
     cca_rope rope;
-    int64_t chunk_size, n_rows; /* rows of x that hold the last forward's tokens */
+    int64_t n_rows; /* rows of x that hold the last forward's tokens */
+    void *buffers;  /* memory of the matrices */
     cca_matrix x, h, q, k, v, attended, gate, up, angles, logits;
 };
 
@@ -286,31 +287,57 @@ uint64_t cca_model_n_params(const cca_model *model) {
 
 /* ---- a state ------------------------------------------------------------------------ */
 
+/* Where a buffer lies. Attention and the feed-forward part are never at work together, so theirs
+ * lie in the same memory. */
+typedef enum buffer_place { PLACE_OWN, PLACE_ATTENTION, PLACE_FFN, N_PLACES } buffer_place;
+
 /* The activations of a chunk: every buffer's width, so that measuring and allocating agree. */
 typedef struct buffer_shape {
     cca_matrix *matrix;
     int64_t rows, cols;
+    buffer_place place;
+    size_t at; /* bytes before it in its place */
 } buffer_shape;
 
-enum { N_BUFFERS = 10 };
+enum { N_BUFFERS = 10, BUFFER_ALIGNMENT = 256 };
 
-static void list_buffers(buffer_shape *list, cca_state *s, const cca_config *c,
+/* Lists the buffers and lays them out; bytes[] of each place. False where no memory is large
+ * enough. */
+static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const cca_config *c,
                          int64_t chunk_size) {
     int64_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
     int64_t n_norm = cca_max(chunk_size, LOGIT_ROWS);
     const buffer_shape all[N_BUFFERS] = {
-        {&s->x, chunk_size, c->dim},
-        {&s->h, n_norm, c->dim},
-        {&s->q, chunk_size, q_dim},
-        {&s->k, chunk_size, kv_dim},
-        {&s->v, chunk_size, kv_dim},
-        {&s->attended, chunk_size, q_dim},
-        {&s->gate, chunk_size, c->hidden_dim},
-        {&s->up, chunk_size, c->hidden_dim},
-        {&s->angles, chunk_size, c->head_dim},
-        {&s->logits, LOGIT_ROWS, c->vocab_size},
+        {&s->x, chunk_size, c->dim, PLACE_OWN, 0},
+        {&s->h, n_norm, c->dim, PLACE_OWN, 0},
+        {&s->q, chunk_size, q_dim, PLACE_ATTENTION, 0},
+        {&s->k, chunk_size, kv_dim, PLACE_ATTENTION, 0},
+        {&s->v, chunk_size, kv_dim, PLACE_ATTENTION, 0},
+        {&s->attended, chunk_size, q_dim, PLACE_ATTENTION, 0},
+        {&s->gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
+        {&s->up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
+        {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
+        {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
     memcpy(list, all, sizeof all);
+    memset(bytes, 0, N_PLACES * sizeof *bytes);
+    for (int i = 0; i < N_BUFFERS; i++) {
+        size_t *place = &bytes[list[i].place], size;
+        list[i].at = *place;
+        if (!cca_matrix_bytes(&size, CCA_F32, list[i].rows, list[i].cols) ||
+            !cca_add(&size, size, BUFFER_ALIGNMENT - 1) ||
+            !cca_add(place, *place, size / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* All buffers are cut from one piece of memory. */
+static bool total_bytes(size_t *out, const size_t *bytes) {
+    size_t shared = bytes[PLACE_FFN];
+    if (bytes[PLACE_ATTENTION] > shared) shared = bytes[PLACE_ATTENTION];
+    return cca_add(out, bytes[PLACE_OWN], shared);
 }
 
 static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options *o) {
@@ -330,21 +357,17 @@ cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
                              const cca_state_options *options, cca_error *err) {
     cca_state unused;
     buffer_shape list[N_BUFFERS];
+    size_t bytes[N_PLACES];
     cca_cache_shape shape = cache_shape(config, options);
     if (options->ctx_size < 1 || options->chunk_size < 1) {
         return cca_fail(err, CCA_USAGE,
                         "context size %lld and chunk size %lld: both must be at least 1",
                         (long long)options->ctx_size, (long long)options->chunk_size);
     }
-    out->activations = 0;
-    list_buffers(list, &unused, config, options->chunk_size);
-    for (int i = 0; i < N_BUFFERS; i++) {
-        size_t bytes;
-        if (!cca_matrix_bytes(&bytes, CCA_F32, list[i].rows, list[i].cols) ||
-            !cca_add(&out->activations, out->activations, bytes)) {
-            return cca_fail(err, CCA_NO_MEMORY, "chunks of %lld tokens are larger than any memory",
-                            (long long)options->chunk_size);
-        }
+    if (!list_buffers(list, bytes, &unused, config, options->chunk_size) ||
+        !total_bytes(&out->activations, bytes)) {
+        return cca_fail(err, CCA_NO_MEMORY, "chunks of %lld tokens are larger than any memory",
+                        (long long)options->chunk_size);
     }
     return cca_cache_measure(&out->cache, &shape, &options->policy, err);
 }
@@ -359,15 +382,20 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     s->model = model;
     s->backend = backend;
-    s->chunk_size = options->chunk_size;
     s->rope = (cca_rope){.inv_freq = model->inv_freq,
                          .half = model->config.head_dim / 2,
                          .scale = model->rope_scale,
                          .interleaved = model->config.arch == CCA_ARCH_LLAMA};
     buffer_shape list[N_BUFFERS];
-    list_buffers(list, s, &model->config, options->chunk_size);
-    for (int i = 0; i < N_BUFFERS; i++) {
-        cca_matrix_alloc(backend, list[i].matrix, CCA_F32, list[i].rows, list[i].cols);
+    size_t bytes[N_PLACES];
+    list_buffers(list, bytes, s, &model->config, options->chunk_size);
+    s->buffers = cca_backend_alloc(backend, size.activations);
+    for (int i = 0; s->buffers && i < N_BUFFERS; i++) {
+        size_t at = list[i].at + (list[i].place == PLACE_OWN ? 0 : bytes[PLACE_OWN]);
+        *list[i].matrix = (cca_matrix){.data = (char *)s->buffers + at,
+                                       .type = CCA_F32,
+                                       .rows = list[i].rows,
+                                       .cols = list[i].cols};
     }
     cca_cache_shape shape = cache_shape(&model->config, options);
     status = cca_backend_sync(backend, err);
@@ -384,9 +412,7 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
 
 void cca_state_free(cca_state *state) {
     if (!state) return;
-    buffer_shape list[N_BUFFERS];
-    list_buffers(list, state, &state->model->config, state->chunk_size);
-    for (int i = 0; i < N_BUFFERS; i++) cca_matrix_free(state->backend, list[i].matrix);
+    cca_backend_release(state->backend, state->buffers);
     cca_cache_free(state->cache);
     free(state);
 }
