@@ -3,8 +3,10 @@
 #include "backend.h"
 #include "backend_cpu.h"
 #include "cca.h"
+#include "memory.h"
 #include "model.h"
 #include "saved.h"
+#include "speed.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,7 +15,8 @@
 
 struct cca_engine {
     cca_gguf *file;
-    cca_backend *backend; /* holds the weights; sessions have one of their own */
+    cca_backend *backend;  /* holds the weights; sessions have one of their own */
+    cca_backend *borrower; /* of a plan: takes the weights in place of a device; else NULL */
     cca_model *model;
     cca_tokenizer *tokenizer;
     cca_engine_facts facts;
@@ -34,6 +37,10 @@ struct cca_session {
 };
 
 /* ---- engine ------------------------------------------------------------------------- */
+
+static bool is_cpu(const cca_engine *e) {
+    return strcmp(cca_backend_name(e->backend), "cpu") == 0;
+}
 
 /* The type that holds most bytes of the weights. */
 static const char *main_type(const cca_gguf *file) {
@@ -110,8 +117,11 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     cca_backend_options backend = {.n_threads = options->n_threads, .fp8 = options->fp8};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
+    if (status == CCA_OK && options->plan_only && !is_cpu(e))
+        status = cca_backend_cpu(&e->borrower, &backend, err);
     if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
-    if (status == CCA_OK) status = cca_model_open(&e->model, e->file, e->backend, err);
+    cca_backend *holder = e->borrower ? e->borrower : e->backend;
+    if (status == CCA_OK) status = cca_model_open(&e->model, e->file, holder, err);
     if (status == CCA_OK) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
     if (status == CCA_OK) status = check_vocabulary(e, err);
     if (status == CCA_OK) status = gather_facts(e, path, options->n_threads, err);
@@ -143,6 +153,7 @@ void cca_engine_close(cca_engine *engine) {
     cca_model_close(engine->model);
     cca_gguf_close(engine->file);
     cca_backend_close(engine->backend);
+    cca_backend_close(engine->borrower);
     free(engine->path);
     free(engine->name);
     free(engine->device);
@@ -237,6 +248,39 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     return CCA_OK;
 }
 
+uint64_t cca_engine_room(const cca_engine *engine) {
+    uint64_t weights = engine->facts.weight_bytes;
+    uint64_t room = is_cpu(engine) ? cca_memory_available("") : cca_backend_room(engine->backend);
+    if (!is_cpu(engine) && !engine->borrower) return room;
+    return room - (weights < room ? weights : room);
+}
+
+cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
+                               const cca_session_options *options, int n, int64_t n_tokens,
+                               cca_error *err) {
+    cca_backend_options backend = {.n_threads = engine->facts.n_threads, .stop = options[0].stop};
+    const cca_config *config = cca_model_config(engine->model);
+    cca_backend *b = NULL;
+    cca_speed *speed = NULL;
+    cca_state_options o;
+    cca_status status = resolve(&o, engine, &options[0], err);
+    if (status == CCA_OK) status = cca_backend_open(&b, engine->device, &backend, err);
+    if (status == CCA_OK) {
+        status = cca_speed_new(&speed, b, is_cpu(engine) ? backend.n_threads : 0, engine->file,
+                               config, o.chunk_size, err);
+    }
+    for (int i = 0; i < n && status == CCA_OK; i++) {
+        status = resolve(&o, engine, &options[i], err);
+        if (status == CCA_OK) status = cca_speed_attention(speed, &o, n_tokens, err);
+        if (status != CCA_OK) break;
+        out[i].prefill_s = cca_speed_prefill(speed, n_tokens);
+        out[i].token_s = cca_speed_decode(speed, n_tokens);
+    }
+    cca_speed_free(speed);
+    cca_backend_close(b);
+    return status;
+}
+
 /* ---- session ------------------------------------------------------------------------ */
 
 /* Refuses what the device has no room for before anything is allocated. */
@@ -244,11 +288,11 @@ static cca_status check_room(cca_session *s, const cca_session_options *options,
     cca_session_size size;
     cca_status status = cca_session_measure(&size, s->engine, options, err);
     if (status != CCA_OK) return status;
-    size_t room = cca_backend_room(s->backend);
+    uint64_t room = cca_engine_room(s->engine);
     if (size.total <= room) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY,
                     "a session for %" PRId64 " positions takes %" PRIu64
-                    " bytes; the device has %zu free",
+                    " bytes; beside the weights %" PRIu64 " are free",
                     s->options.ctx_size, size.total, room);
 }
 
@@ -257,6 +301,8 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     cca_backend_options backend = {
         .n_threads = e->facts.n_threads, .stop = options->stop, .fp8 = e->fp8};
     cca_status status = resolve(&s->options, e, options, err);
+    if (status == CCA_OK && e->borrower)
+        status = cca_fail(err, CCA_USAGE, "%s was opened for planning only", e->path);
     if (status == CCA_OK) status = cca_backend_open(&s->backend, e->device, &backend, err);
     if (status == CCA_OK) status = check_room(s, options, err);
     if (status == CCA_OK) {

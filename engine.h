@@ -31,6 +31,7 @@ typedef struct cca_engine_options {
     const char *device; /* NULL or "auto", "cpu", "cuda", "cuda:N" */
     int n_threads;      /* 0: one a physical core */
     bool fp8;           /* products of prefill in 8-bit floats, where the device has them */
+    bool plan_only;     /* a device gets no weights: for facts, measure and forecast */
 } cca_engine_options;
 
 /* Facts of a loaded model. */
@@ -83,7 +84,25 @@ typedef struct cca_session_size {
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err);
 
-/* The engine must outlive the session. CCA_USAGE, CCA_NO_MEMORY. */
+/* Bytes that sessions can still take: what the device has free; on the CPU what the machine has
+ * available, less all weights, which are mapped and come into memory as they are used. */
+uint64_t cca_engine_room(const cca_engine *engine);
+
+/* What a run would take on the engine's device, in seconds: prefill of n_tokens with the logits of
+ * the last one, and the token behind them. */
+typedef struct cca_forecast {
+    double prefill_s, token_s;
+} cca_forecast;
+
+/* Forecasts a run of n_tokens ≥ 1 for each of n options, which differ in nothing but attention:
+ * times the operations of a layer on random data, for about a second and in about 200 MB; reads no
+ * weights. CCA_USAGE, CCA_NO_MEMORY, CCA_INTERRUPTED. */
+cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
+                               const cca_session_options *options, int n, int64_t n_tokens,
+                               cca_error *err);
+
+/* The engine must outlive the session. CCA_USAGE, also for an engine that only plans;
+ * CCA_NO_MEMORY, also beyond cca_engine_room. */
 cca_status cca_session_new(cca_session **out, cca_engine *engine,
                            const cca_session_options *options, cca_error *err);
 void cca_session_free(cca_session *session);

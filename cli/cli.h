@@ -20,8 +20,8 @@ typedef struct cli_command {
     cca_status (*run)(const void *options, cca_error *err);
 } cli_command;
 
-extern const cli_command cli_generate, cli_ask, cli_ppl, cli_bench, cli_export, cli_info,
-    cli_session, cli_completion, cli_tokenize, cli_help, cli_version;
+extern const cli_command cli_generate, cli_ask, cli_ppl, cli_plan_command, cli_bench, cli_export,
+    cli_info, cli_session, cli_completion, cli_tokenize, cli_help, cli_version;
 
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
@@ -82,6 +82,9 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err);
 
 /* Opens the model that the options name; tells about it in detail. */
 cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t, cca_error *err);
+/* The same without loading weights onto a device. */
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
+                                   cca_error *err);
 
 /* The tokenizer, or CCA_BAD_MODEL where the model has none. */
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err);
@@ -112,25 +115,48 @@ void cli_tell_attention(term *t, const context_options *options, const cca_engin
 cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cca_engine *engine,
                           cca_tokens *tokens, cca_error *err);
 
-/* What a run takes. */
+/* ---- memory ---- */
+
+/* What a run takes, in bytes. program: what the process has once the text is read, before weights
+ * and session: code, tokenizer, text. */
 typedef struct cli_plan {
     int64_t ctx_size;
-    uint64_t weights;
+    uint64_t weights, program, total;
     cca_session_size session;
-    uint64_t total;
 } cli_plan;
 
 enum { CLI_MARK = 1, CLI_STORED = 2 }; /* sessions that can be marked, and stored */
 
+/* The options of a session of ctx_size positions. */
+cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,
+                                        unsigned flags);
+
+/* The one function that sizes runs. CCA_USAGE for what cannot be, CCA_NO_MEMORY beyond any
+ * memory. */
+cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
+                         int64_t ctx_size, unsigned flags, cca_error *err);
+
+/* The most that a plan's total may be: --mem-limit, else what the machine or device has. */
+uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
+                       const context_options *context);
+
+/* CCA_NO_MEMORY, with the numbers, where the total is more. */
+cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
+                          const context_options *context, cca_error *err);
+
+/* The most positions, from least to most, for which there is memory; least where there is none. */
+int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
+                       int64_t most, unsigned flags);
+
 /* Plans and opens a session of ctx_size positions. With --dry-run the plan is printed instead, and
- * *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY also where the plan is over
- * --mem-limit. */
+ * *out is NULL. CCA_USAGE for what cannot be, CCA_NO_MEMORY where there is not enough for the
+ * plan: nothing has been loaded then. */
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
                             int64_t ctx_size, unsigned flags, cca_error *err);
 
-/* {"weights", "cores", "window", "mark", "activations", "total", "peak"} in bytes; peak is what the
- * process had at most so far. */
+/* {"weights", "cores", "window", "mark", "activations", "program", "total"} in bytes, and "peak",
+ * what the process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 
 /* A chunk callback for evaluations that only show progress; user is the term. */

@@ -1,8 +1,6 @@
 /* Options and steps that several commands share. */
 #include "cli/cli.h"
 
-#include "cli/signals.h"
-
 #include <glob.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -169,11 +167,13 @@ static void describe_engine(const cca_engine *engine, term *t) {
     term_detail(t, "device %s (%s), %d threads", f->device, f->kernels, f->n_threads);
 }
 
-cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
-                           cca_error *err) {
+static cca_status open_engine(cca_engine **out, const model_options *options, bool plan_only,
+                              term *t, cca_error *err) {
     char *path;
-    cca_engine_options engine = {
-        .device = options->device, .n_threads = (int)options->threads, .fp8 = options->fp8};
+    cca_engine_options engine = {.device = options->device,
+                                 .n_threads = (int)options->threads,
+                                 .fp8 = options->fp8,
+                                 .plan_only = plan_only};
     *out = NULL;
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
@@ -181,6 +181,16 @@ cca_status cli_engine_open(cca_engine **out, const model_options *options, term 
     if (!status) describe_engine(*out, t);
     free(path);
     return status;
+}
+
+cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
+                           cca_error *err) {
+    return open_engine(out, options, false, t, err);
+}
+
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
+                                   cca_error *err) {
+    return open_engine(out, options, true, t, err);
 }
 
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err) {
@@ -284,90 +294,4 @@ cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cc
         return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
                         utf8_valid(options->system, size));
     return cca_prompt_text(out, CCA_SLOT_SYSTEM, options->system, size, err);
-}
-
-/* ---- memory ---- */
-
-json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weights,
-                     "cores", (json_int_t)plan->session.cores, "window",
-                     (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark,
-                     "activations", (json_int_t)plan->session.activations, "total",
-                     (json_int_t)plan->total, "peak", (json_int_t)term_peak_memory());
-}
-
-static void print_table(output *out, const cli_plan *plan) {
-    const struct {
-        const char *name;
-        uint64_t bytes;
-    } rows[] = {
-        {"weights", plan->weights},
-        {"cores", plan->session.cores},
-        {"window", plan->session.window},
-        {"mark", plan->session.mark},
-        {"activations", plan->session.activations},
-        {"total", plan->total},
-    };
-    output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char size[TERM_SIZE_TEXT];
-        output_printf(out, "%-12s %16llu bytes %9s\n", rows[i].name,
-                      (unsigned long long)rows[i].bytes, term_size(size, rows[i].bytes));
-    }
-}
-
-static cca_status print_plan(const cli_plan *plan, const output_options *options, cca_error *err) {
-    output out;
-    cca_status status = output_open(&out, options->file, err);
-    if (status) return status;
-    if (options->json)
-        output_json(&out, json_pack("{s:s, s:I, s:o}", "schema", "cca.plan.1", "positions",
-                                    (json_int_t)plan->ctx_size, "memory", cli_plan_json(plan)));
-    else
-        print_table(&out, plan);
-    return output_close(&out, true, err);
-}
-
-/* ---- the session ---- */
-
-static cca_session_options session_options(const context_options *options, int64_t ctx_size) {
-    cca_session_options o = cca_session_defaults();
-    o.ctx_size = ctx_size;
-    o.attn = options->attn;
-    o.group_size = options->group_size;
-    o.window_size = options->window_size;
-    o.k_type = options->k_type;
-    o.v_type = options->v_type;
-    o.chunk_size = options->chunk_size;
-    o.stop = signals_stop();
-    return o;
-}
-
-static cca_status check_memory(const cli_plan *plan, uint64_t limit, cca_error *err) {
-    char total[TERM_SIZE_TEXT], most[TERM_SIZE_TEXT];
-    if (limit == 0 || plan->total <= limit) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY,
-                    "%lld positions take %s (%llu bytes), --mem-limit allows %s (%llu bytes)",
-                    (long long)plan->ctx_size, term_size(total, plan->total),
-                    (unsigned long long)plan->total, term_size(most, limit),
-                    (unsigned long long)limit);
-}
-
-cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
-                            const context_options *context, const output_options *target,
-                            int64_t ctx_size, unsigned flags, cca_error *err) {
-    cca_session_options options = session_options(context, ctx_size);
-    *out = NULL;
-    *plan = (cli_plan){.ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes};
-    options.mark = flags & CLI_MARK;
-    options.stored = flags & CLI_STORED;
-    cca_status status = cca_session_measure(&plan->session, engine, &options, err);
-    plan->total = plan->weights + plan->session.total;
-    if (!status && context->dry_run) status = print_plan(plan, target, err);
-    if (!status) status = check_memory(plan, context->mem_limit, err);
-    if (status || context->dry_run) return status;
-    status = cca_session_new(out, engine, &options, err);
-    if (status != CCA_NO_MEMORY) return status;
-    return cca_fail(err, status, "no memory for %lld positions, %llu bytes; -c and -n bound them",
-                    (long long)ctx_size, (unsigned long long)plan->session.total);
 }

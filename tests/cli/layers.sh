@@ -7,14 +7,15 @@ set -u
 level() { # of a file
     case $1 in
     base.*) echo 0 ;;
-    dtype.* | cca_rule.h | workers.* | mapping.* | store.*) echo 1 ;;
+    dtype.* | cca_rule.h | workers.* | mapping.* | memory.* | store.*) echo 1 ;;
     cca_keys.h | gguf*.* | sampler.*) echo 2 ;;
     kernels/* | tokenizer*.* | spm*.* | bpe*.* | config.*) echo 3 ;;
     chat.* | backend*.* | nocuda.c | *.cu | *.cuh | peaks.*) echo 4 ;;
     cca.*) echo 5 ;;
     saved.* | model.* | export/*) echo 6 ;;
-    engine.*) echo 7 ;;
-    cli/* | run.c) echo 8 ;;
+    speed.*) echo 7 ;;
+    engine.*) echo 8 ;;
+    cli/* | run.c) echo 9 ;;
     *) echo "unknown file: $1" >&2; echo 99 ;;
     esac
 }
@@ -29,7 +30,7 @@ for file in *.[ch] *.cc *.cu *.cuh cli/*.[ch] export/*.[ch] kernels/*.[ch]; do
             bad=1
         fi
         case $own:$header in
-        8:backend* | 8:cca.h | 8:cca_keys.h | 8:model.h | 8:kernels/*)
+        9:backend* | 9:cca.h | 9:cca_keys.h | 9:model.h | 9:speed.h | 9:kernels/*)
             echo "$file includes $header: the command line knows no matrices"
             bad=1 ;;
         [0123]:tokenizer.h | [45]:gguf.h | 4:config.h)

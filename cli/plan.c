@@ -1,0 +1,301 @@
+/* cca plan: memory and time of a run, before anything is loaded. */
+#include "cli/cli.h"
+#include "cli/input.h"
+
+#include <stddef.h>
+#include <string.h>
+
+typedef struct plan_options {
+    model_options model;
+    input_options input;
+    context_options context;
+    output_options output;
+    term_options term;
+    int64_t n_predict;
+} plan_options;
+
+static const arg_option own_args[] = {
+    {"predict", "n", .alias = "n-predict", .kind = ARG_INT, .value = "N",
+     .at = offsetof(plan_options, n_predict), .initial = "0", .max = INT32_MAX,
+     .help = "tokens of an answer to have room for behind the text"},
+    {0},
+};
+
+static const arg_group groups[] = {
+    {"Text", input_args, offsetof(plan_options, input)},
+    {"Plan", own_args, 0},
+    {"Model", model_args, offsetof(plan_options, model)},
+    {"Context", context_args, offsetof(plan_options, context)},
+    {"Output", output_args, offsetof(plan_options, output)},
+    {"Messages", term_args, offsetof(plan_options, term)},
+    {0},
+};
+
+/* One kind of attention. */
+typedef struct column {
+    context_options context;
+    cli_plan plan;
+    uint64_t most;
+    bool fits;
+    int64_t largest; /* positions that fit; 0: not even one */
+    cca_forecast forecast;
+} column;
+
+enum { MOST_COLUMNS = 2 };
+
+typedef struct planning {
+    const plan_options *o;
+    term term;
+    cca_engine *engine;
+    int64_t n_prompt, n_positions;
+    column columns[MOST_COLUMNS]; /* what --attn says, then full attention */
+    int n;
+    double measured_s; /* what measuring the speed took; 0: not measured */
+} planning;
+
+/* ---- the plan ------------------------------------------------------------------------- */
+
+/* Tokens of the text, or without one as many as -c says, else the trained length. */
+static cca_status count_positions(planning *p, cca_error *err) {
+    const plan_options *o = p->o;
+    cca_tokens tokens = {0};
+    input_text text = {0};
+    const cca_tokenizer *tok;
+    p->n_prompt =
+        o->context.ctx_size ? o->context.ctx_size : cca_engine_info(p->engine)->trained_length;
+    p->n_positions = p->n_prompt;
+    if (o->input.pieces.n == 0) return CCA_OK;
+    cca_status status = cli_tokenizer(&tok, p->engine, err);
+    if (!status) status = input_read(&text, &o->input, err);
+    unsigned flags = INPUT_BOS | (o->input.special ? INPUT_SPECIAL : 0);
+    if (!status) status = input_encode(&tokens, tok, &text, flags, err);
+    p->n_prompt = cca_max((int64_t)tokens.n, 1);
+    p->n_positions =
+        cca_min(p->n_prompt + o->n_predict, cli_position_limit(&o->context, p->engine));
+    if (!status) status = cli_check_length("the text", p->n_prompt, &o->context, p->engine, err);
+    cca_tokens_free(&tokens);
+    input_free(&text);
+    return status;
+}
+
+static cca_status fill_column(planning *p, column *c, cca_error *err) {
+    enum { MOST_POSITIONS = INT32_MAX };
+    cli_plan one;
+    cca_status status = cli_plan_make(&c->plan, p->engine, &c->context, p->n_positions, 0, err);
+    if (!status) status = cli_plan_make(&one, p->engine, &c->context, 1, 0, err);
+    if (status) return status;
+    c->most = cli_plan_most(&c->plan, p->engine, &c->context);
+    c->fits = c->plan.total <= c->most;
+    c->largest =
+        one.total > c->most ? 0 : cli_affordable(p->engine, &c->context, 1, MOST_POSITIONS, 0);
+    return CCA_OK;
+}
+
+static cca_status fill_columns(planning *p, cca_error *err) {
+    const context_options *context = &p->o->context;
+    cca_status status = CCA_OK;
+    p->columns[p->n++].context = *context;
+    if (strcmp(context->attn, "full") != 0) {
+        p->columns[p->n] = p->columns[0];
+        p->columns[p->n++].context.attn = "full";
+    }
+    for (int i = 0; i < p->n && !status; i++) status = fill_column(p, &p->columns[i], err);
+    return status;
+}
+
+/* Memory is planned before this: measuring takes some itself. */
+static cca_status forecast(planning *p, cca_error *err) {
+    cca_session_options options[MOST_COLUMNS];
+    cca_forecast forecasts[MOST_COLUMNS];
+    if (p->o->context.dry_run) return CCA_OK;
+    double begin = term_seconds();
+    for (int i = 0; i < p->n; i++)
+        options[i] = cli_session_options(&p->columns[i].context, p->n_positions, 0);
+    cca_status status = cca_engine_forecast(forecasts, p->engine, options, p->n, p->n_prompt, err);
+    if (status) return status;
+    for (int i = 0; i < p->n; i++) p->columns[i].forecast = forecasts[i];
+    p->measured_s = term_seconds() - begin;
+    return CCA_OK;
+}
+
+/* ---- text ----------------------------------------------------------------------------- */
+
+enum { LABEL = 18, CELL = 20, CELL_TEXT = 64 };
+
+static void print_row(output *out, const planning *p, const char *label,
+                      void (*cell)(char text[CELL_TEXT], const planning *p, const column *c)) {
+    output_printf(out, "%-*s", LABEL, label);
+    for (int i = 0; i < p->n; i++) {
+        char text[CELL_TEXT];
+        cell(text, p, &p->columns[i]);
+        output_printf(out, "%*s", CELL, text);
+    }
+    output_printf(out, "\n");
+}
+
+static void attention_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    long long g = cli_group_size(&c->context, p->engine),
+              s = cli_window_size(&c->context, p->engine);
+    if (g > 0)
+        snprintf(text, CELL_TEXT, "%s %lld/%lld", c->context.attn, g, s);
+    else
+        snprintf(text, CELL_TEXT, "%s", c->context.attn);
+}
+
+static void size_cell(char text[CELL_TEXT], uint64_t bytes) {
+    char size[TERM_SIZE_TEXT];
+    snprintf(text, CELL_TEXT, "%s", term_size(size, bytes));
+}
+
+#define SIZE_CELL(name, field)                                                                     \
+    static void name(char text[CELL_TEXT], const planning *p, const column *c) {                   \
+        (void)p;                                                                                   \
+        size_cell(text, c->plan.field);                                                            \
+    }
+SIZE_CELL(weights_cell, weights)
+SIZE_CELL(cores_cell, session.cores)
+SIZE_CELL(window_cell, session.window)
+SIZE_CELL(activations_cell, session.activations)
+SIZE_CELL(program_cell, program)
+SIZE_CELL(total_cell, total)
+
+static void fits_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    snprintf(text, CELL_TEXT, "%s", c->fits ? "yes" : "no");
+}
+
+static void largest_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    snprintf(text, CELL_TEXT, "%lld", (long long)c->largest);
+}
+
+static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    double s = c->forecast.prefill_s;
+    (void)p;
+    if (s < 120)
+        snprintf(text, CELL_TEXT, "%.3g s", s);
+    else if (s < 7200)
+        snprintf(text, CELL_TEXT, "%.3g min", s / 60);
+    else
+        snprintf(text, CELL_TEXT, "%.3g h", s / 3600);
+}
+
+static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    snprintf(text, CELL_TEXT, "%.4g tok/s", (double)p->n_prompt / c->forecast.prefill_s);
+}
+
+static void token_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    snprintf(text, CELL_TEXT, "%.3g ms", 1e3 * c->forecast.token_s);
+}
+
+static void print_text(output *out, const planning *p) {
+    const cca_engine_facts *f = cca_engine_info(p->engine);
+    const column *first = &p->columns[0];
+    char size[TERM_SIZE_TEXT];
+    output_printf(out, "%-*s%s, %llu parameters, %s\n", LABEL, "model", f->path,
+                  (unsigned long long)f->n_params, f->weight_type);
+    output_printf(out, "%-*s%lld, of which prefill %lld (trained length %lld)\n", LABEL,
+                  "positions", (long long)p->n_positions, (long long)p->n_prompt,
+                  (long long)f->trained_length);
+    output_printf(out, "%-*s%s (%s), %d threads\n", LABEL, "device", f->device, f->kernels,
+                  f->n_threads);
+    output_printf(out, "%-*s%s%s\n\n", LABEL, "memory", term_size(size, first->most),
+                  first->context.mem_limit ? " by --mem-limit" : " available");
+    print_row(out, p, "attention", attention_cell);
+    print_row(out, p, "weights", weights_cell);
+    print_row(out, p, "cores", cores_cell);
+    print_row(out, p, "window", window_cell);
+    print_row(out, p, "activations", activations_cell);
+    print_row(out, p, "program", program_cell);
+    print_row(out, p, "total", total_cell);
+    print_row(out, p, "fits", fits_cell);
+    print_row(out, p, "largest context", largest_cell);
+    if (p->measured_s == 0) return;
+    print_row(out, p, "prefill", prefill_cell);
+    print_row(out, p, "", prefill_speed_cell);
+    print_row(out, p, "token behind it", token_cell);
+    output_printf(out, "\nTimes are from speeds measured on this machine just now, in %.2g s.\n",
+                  p->measured_s);
+}
+
+/* ---- JSON ----------------------------------------------------------------------------- */
+
+static json_t *column_json(const planning *p, const column *c) {
+    json_t *timing = json_null();
+    if (p->measured_s > 0)
+        timing = json_pack("{s:f, s:f}", "prefill_s", c->forecast.prefill_s, "token_s",
+                           c->forecast.token_s);
+    return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o}", "attention",
+                     cli_attention_json(&c->context, p->engine), "memory", cli_plan_json(&c->plan),
+                     "allowed", c->most > INT64_MAX ? INT64_MAX : (json_int_t)c->most, "fits",
+                     (int)c->fits, "largest_context", (json_int_t)c->largest, "timing", timing);
+}
+
+static json_t *record(const planning *p) {
+    const cca_engine_facts *f = cca_engine_info(p->engine);
+    json_t *plans = json_array();
+    for (int i = 0; i < p->n; i++) json_array_append_new(plans, column_json(p, &p->columns[i]));
+    json_t *model =
+        json_pack("{s:o, s:I, s:s, s:I}", "file", output_string(f->path, strlen(f->path)),
+                  "parameters", (json_int_t)f->n_params, "weight_type", f->weight_type,
+                  "weight_bytes", (json_int_t)f->weight_bytes);
+    return json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:o, s:O}", "schema",
+                     "cca.plan.1", "model", model, "device", f->device, "kernels", f->kernels,
+                     "threads", f->n_threads, "trained_length", (json_int_t)f->trained_length,
+                     "positions", (json_int_t)p->n_positions, "prefill", (json_int_t)p->n_prompt,
+                     "measured_s", p->measured_s, "plans", plans, "warnings", p->term.warnings);
+}
+
+/* ---- the run -------------------------------------------------------------------------- */
+
+static cca_status report(planning *p, cca_error *err) {
+    output out;
+    cca_status status = output_open(&out, p->o->output.file, err);
+    if (status) return status;
+    if (p->o->output.json)
+        output_json(&out, record(p));
+    else
+        print_text(&out, p);
+    return output_close(&out, true, err);
+}
+
+static cca_status plan(planning *p, cca_error *err) {
+    const plan_options *o = p->o;
+    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &p->term, err);
+    if (!status) status = count_positions(p, err);
+    if (status) return status;
+    long long trained = cca_engine_info(p->engine)->trained_length;
+    if (p->n_positions > trained)
+        term_warn(&p->term, "%lld positions are more than the %lld that the model was trained for",
+                  (long long)p->n_positions, trained);
+    status = fill_columns(p, err);
+    if (!status) status = forecast(p, err);
+    if (!status) status = report(p, err);
+    if (status) return status;
+    return cli_plan_check(&p->columns[0].plan, p->engine, &p->columns[0].context, err);
+}
+
+static cca_status run(const void *options, cca_error *err) {
+    planning p = {.o = options};
+    term_open(&p.term, &p.o->term);
+    cca_status status = plan(&p, err);
+    term_close(&p.term);
+    cca_engine_close(p.engine);
+    return status;
+}
+
+const cli_command cli_plan_command = {
+    .name = "plan",
+    .summary = "memory and time of a run, before anything is loaded",
+    .usage = "-m MODEL [-c N | -f FILE] [options]",
+    .notes =
+        "Reads the head of the model file and counts the tokens of the text, or takes -c N "
+        "positions, else the trained length. Tells the memory that a run takes, whether it is "
+        "there (exit 5 where it is not), the largest context that fits, and what prefill and the "
+        "token behind it would take: the operations of a layer are timed for about a second. "
+        "What --attn says stands beside full attention. --dry-run measures no speed.",
+    .groups = groups,
+    .options_size = sizeof(plan_options),
+    .run = run,
+};

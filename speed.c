@@ -1,0 +1,491 @@
+#include "speed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* The products of a layer, in the order of the forward pass. */
+enum { PART_Q, PART_K, PART_V, PART_O, PART_GATE, PART_UP, PART_DOWN, N_PARTS };
+
+/* Those of one input, which the forward pass makes together. */
+enum { N_CALLS = 4 };
+static const struct {
+    int first, n;
+    bool accumulate;
+} calls[N_CALLS] = {
+    {PART_Q, 3, false}, {PART_O, 1, true}, {PART_GATE, 2, false}, {PART_DOWN, 1, true}};
+
+enum {
+    LEAST_ROWS = 64, /* of a matrix that is timed in part */
+    MOST_SAMPLES = 64,
+    LEAST_SAMPLES = 5,
+    MOST_COPIES = 512,
+    MOST_POINTS = 3,
+    QUERY_TILE = 128, /* queries that go through the keys together */
+};
+
+static const double SAMPLE_SECONDS = 0.06;   /* of each measurement */
+static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
+static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
+static const size_t CACHE_BYTES = 32 << 20;  /* of keys and values */
+
+/* What attention of one layer takes for a number of keys seen. */
+typedef struct point {
+    double keys, seconds;
+} point;
+
+typedef struct curve {
+    point points[MOST_POINTS];
+    int n;
+} curve;
+
+struct cca_speed {
+    cca_backend *backend;
+    const cca_config *config;
+    int n_threads; /* of a CPU, else 0 */
+    int64_t chunk_size;
+    int64_t rows[N_PARTS], cols[N_PARTS];
+    cca_dtype types[N_PARTS];
+    double layer_bytes, head_bytes; /* of a layer's matrices, and of the output's */
+    double chunk_s;                 /* of a chunk, all layers, without attention */
+    double token_s;                 /* of one token, with its logits */
+    double head_s;                  /* of the logits alone */
+    cca_rule rule;
+    curve prefill, decode; /* a chunk's attention, a token's; of one layer */
+};
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median time of step 0, 1, … of some work; the first one warms up and does not count. */
+static double median_time(cca_backend *b, void (*step)(void *work, int i), void *work) {
+    double samples[MOST_SAMPLES], total = 0;
+    int n = 0;
+    step(work, 0);
+    (void)cca_backend_sync(b, NULL);
+    while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < SAMPLE_SECONDS)) {
+        double begin = seconds();
+        step(work, n + 1);
+        if (cca_backend_sync(b, NULL) != CCA_OK) break;
+        samples[n] = seconds() - begin;
+        total += samples[n++];
+    }
+    if (n == 0) return 0;
+    qsort(samples, (size_t)n, sizeof *samples, compare);
+    return samples[n / 2];
+}
+
+static float uniform(uint64_t *state) {
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)((double)(*state >> 11) * 0x1p-52 - 1);
+}
+
+/* rows ≥ 1 times the same row of random values of a type; the caller frees it. */
+static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
+    size_t row_bytes = 0, bytes = 0;
+    uint64_t state = 1;
+    if (!cca_matrix_bytes(&bytes, type, rows, cols)) return NULL;
+    cca_dtype_row_bytes(&row_bytes, type, cols);
+    float *row = malloc((size_t)cols * sizeof *row + 1);
+    char *out = malloc(bytes + 1);
+    if (row && out) {
+        for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
+        cca_dtype_encode(out, type, row, cols);
+        for (int64_t r = 1; r < rows; r++) memcpy(out + (size_t)r * row_bytes, out, row_bytes);
+    } else {
+        free(out);
+        out = NULL;
+    }
+    free(row);
+    return out;
+}
+
+/* A matrix of activations with random values. */
+static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t cols) {
+    cca_matrix_alloc(b, out, CCA_F32, rows, cols);
+    float *values = random_rows(CCA_F32, rows, cols);
+    if (!values) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+    if (values)
+        cca_backend_upload(b, out->data, values, (size_t)rows * (size_t)cols * sizeof *values);
+    free(values);
+}
+
+/* ---- the shapes ------------------------------------------------------------------------ */
+
+/* Types are those of the layer in the middle: the first and the last ones may be finer. */
+static cca_status read_shapes(cca_speed *s, const cca_gguf *file, cca_error *err) {
+    static const char *const names[N_PARTS] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                               "ffn_gate", "ffn_up", "ffn_down"};
+    const cca_config *c = s->config;
+    for (int p = 0; p < N_PARTS; p++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)(c->n_layers / 2), names[p]);
+        const cca_gguf_tensor *t = cca_gguf_find(file, name);
+        if (!t || t->n_dims != 2 || !cca_dtype_known(t->type))
+            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
+                            cca_gguf_name(file), name);
+        s->cols[p] = t->dims[0];
+        s->rows[p] = t->dims[1];
+        s->types[p] = (cca_dtype)t->type;
+        s->layer_bytes += (double)t->bytes;
+    }
+    const cca_gguf_tensor *head =
+        cca_gguf_find(file, c->tied ? "token_embd.weight" : "output.weight");
+    if (head) s->head_bytes = (double)head->bytes;
+    return CCA_OK;
+}
+
+/* ---- products -------------------------------------------------------------------------- */
+
+/* Copies of a layer's matrices, each with a share of the rows. */
+typedef struct layer_copies {
+    cca_speed *s;
+    int64_t n_tokens;
+    int n;
+    double bytes;        /* of a copy */
+    cca_matrix *weights; /* [n][N_PARTS] */
+    void *host[N_PARTS];
+    cca_matrix out[N_PARTS], x[N_CALLS];
+} layer_copies;
+
+static int64_t rows_of(const cca_speed *s, int part, double share) {
+    int64_t rows = (int64_t)(share * (double)s->rows[part]);
+    return cca_min(s->rows[part], cca_max(rows / LEAST_ROWS * LEAST_ROWS, LEAST_ROWS));
+}
+
+static void free_copies(layer_copies *l) {
+    cca_backend *b = l->s->backend;
+    for (int i = 0; l->weights && i < l->n * N_PARTS; i++) cca_matrix_free(b, &l->weights[i]);
+    for (int p = 0; p < N_PARTS; p++) cca_matrix_free(b, &l->out[p]);
+    for (int c = 0; c < N_CALLS; c++) cca_matrix_free(b, &l->x[c]);
+    for (int p = 0; p < N_PARTS; p++) free(l->host[p]);
+    free(l->weights);
+}
+
+/* As many copies as the model has layers, at most total bytes. On a CPU a copy is a place in one
+ * block of host memory. */
+static void make_copies(layer_copies *l, cca_speed *s, double share, double total) {
+    cca_backend *b = s->backend;
+    size_t bytes[N_PARTS];
+    *l = (layer_copies){.s = s};
+    for (int p = 0; p < N_PARTS; p++) {
+        cca_matrix_bytes(&bytes[p], s->types[p], rows_of(s, p, share), s->cols[p]);
+        l->bytes += (double)bytes[p];
+    }
+    double n = cca_max(1, (int64_t)(total / l->bytes)), most = (double)s->config->n_layers;
+    if (share < 1) most *= s->layer_bytes / l->bytes;
+    l->n = (int)cca_min((int64_t)(n < most ? n : most), MOST_COPIES);
+    l->weights = calloc((size_t)l->n * N_PARTS, sizeof *l->weights);
+    if (!l->weights) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+    for (int p = 0; l->weights && p < N_PARTS; p++) {
+        int64_t rows = rows_of(s, p, share);
+        l->host[p] = random_rows(s->types[p], rows * l->n, s->cols[p]);
+        if (!l->host[p]) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+        for (int i = 0; l->host[p] && i < l->n; i++)
+            cca_matrix_load(b, &l->weights[i * N_PARTS + p], s->types[p], rows, s->cols[p],
+                            (char *)l->host[p] + (size_t)i * bytes[p]);
+        cca_matrix_alloc(b, &l->out[p], CCA_F32, s->chunk_size, rows);
+    }
+    for (int c = 0; c < N_CALLS; c++)
+        random_matrix(b, &l->x[c], s->chunk_size, s->cols[calls[c].first]);
+}
+
+static void multiply_layer(void *work, int i) {
+    layer_copies *l = work;
+    cca_matrix *weights = l->weights + i % l->n * N_PARTS;
+    for (int c = 0; c < N_CALLS; c++) {
+        cca_product products[3];
+        for (int k = 0; k < calls[c].n; k++) {
+            int p = calls[c].first + k;
+            products[k] = (cca_product){
+                .out = &l->out[p], .weight = &weights[p], .accumulate = calls[c].accumulate};
+        }
+        cca_matmul(l->s->backend, products, calls[c].n, &l->x[c], l->n_tokens);
+    }
+}
+
+/* Seconds of a copy's products of a chunk, and of one token. */
+static cca_status time_copies(cca_speed *s, double share, double *chunk, double *token,
+                              double *bytes, cca_error *err) {
+    layer_copies l;
+    make_copies(&l, s, share, (double)WEIGHT_BYTES);
+    cca_status status = cca_backend_sync(s->backend, err);
+    if (!status) {
+        l.n_tokens = 1;
+        *token = median_time(s->backend, multiply_layer, &l);
+        l.n_tokens = s->chunk_size;
+        *chunk = median_time(s->backend, multiply_layer, &l);
+        *bytes = l.bytes;
+        status = cca_backend_sync(s->backend, err);
+    }
+    free_copies(&l);
+    return status;
+}
+
+/* What does not grow with the rows (the inputs' conversion, the calls) is told apart by timing few
+ * rows and more. */
+static cca_status time_products(cca_speed *s, double *chunk, double *token, cca_error *err) {
+    double share = 1, bytes, few_bytes, few_chunk, few_token;
+    if (s->n_threads > 0 && s->layer_bytes > (double)LAYER_BYTES)
+        share = (double)LAYER_BYTES / s->layer_bytes;
+    cca_status status = time_copies(s, share, chunk, token, &bytes, err);
+    if (status || share == 1) return status;
+    status = time_copies(s, share / 4, &few_chunk, &few_token, &few_bytes, err);
+    if (bytes <= few_bytes) return status;
+    double more = (s->layer_bytes - bytes) / (bytes - few_bytes);
+    *chunk += more * (*chunk - few_chunk);
+    *token += more * (*token - few_token);
+    return status;
+}
+
+/* ---- the other operations --------------------------------------------------------------- */
+
+typedef struct rest_work {
+    cca_speed *s;
+    int64_t n_tokens;
+    cca_matrix x, h, norm, q, k, gate, up, angles;
+    double *inv_freq;
+    cca_rope rope;
+} rest_work;
+
+static void rest_of_layer(void *work, int i) {
+    rest_work *r = work;
+    cca_backend *b = r->s->backend;
+    (void)i;
+    for (int twice = 0; twice < 2; twice++)
+        cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens);
+    cca_rotate(b, &r->q, &r->angles, &r->rope, r->n_tokens);
+    cca_rotate(b, &r->k, &r->angles, &r->rope, r->n_tokens);
+    cca_swiglu(b, &r->gate, &r->up, r->n_tokens);
+}
+
+static void rest_of_chunk(void *work, int i) {
+    rest_work *r = work;
+    cca_backend *b = r->s->backend;
+    cca_angles(b, &r->angles, &r->rope, i, r->n_tokens);
+    cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens); /* as long as the embedding */
+}
+
+static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
+    r->n_tokens = n;
+    *chunk = median_time(r->s->backend, rest_of_chunk, r);
+    *layer = median_time(r->s->backend, rest_of_layer, r);
+}
+
+/* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds. */
+static cca_status add_rest(cca_speed *s, cca_error *err) {
+    const cca_config *c = s->config;
+    cca_backend *b = s->backend;
+    int64_t n = s->chunk_size, half = c->head_dim / 2;
+    double layer, chunk, layers = (double)c->n_layers;
+    rest_work r = {.s = s, .inv_freq = calloc((size_t)half + 1, sizeof(double))};
+    if (!r.inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    for (int64_t i = 0; i < half; i++) r.inv_freq[i] = 1 / (double)(i + 1);
+    r.rope = (cca_rope){r.inv_freq, half, 1, c->arch == CCA_ARCH_LLAMA};
+    cca_matrix *const matrices[] = {&r.x, &r.h, &r.norm, &r.q, &r.k, &r.gate, &r.up, &r.angles};
+    const int64_t cols[] = {c->dim,          c->dim,        c->dim,        s->rows[PART_Q],
+                            s->rows[PART_K], c->hidden_dim, c->hidden_dim, c->head_dim};
+    enum { N_MATRICES = sizeof matrices / sizeof *matrices };
+    for (int i = 0; i < N_MATRICES; i++)
+        random_matrix(b, matrices[i], matrices[i] == &r.norm ? 1 : n, cols[i]);
+    cca_status status = cca_backend_sync(b, err);
+    if (!status) {
+        time_rest(&r, &layer, &chunk, n);
+        s->chunk_s += layers * layer + chunk;
+        time_rest(&r, &layer, &chunk, 1);
+        s->token_s += layers * layer + chunk;
+        status = cca_backend_sync(b, err);
+    }
+    for (int i = 0; i < N_MATRICES; i++) cca_matrix_free(b, matrices[i]);
+    free(r.inv_freq);
+    return status;
+}
+
+cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, const cca_gguf *file,
+                         const cca_config *config, int64_t chunk_size, cca_error *err) {
+    double chunk = 0, token = 0, layers = (double)config->n_layers;
+    *out = NULL;
+    cca_speed *s = calloc(1, sizeof *s);
+    if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    s->backend = backend;
+    s->config = config;
+    s->n_threads = n_threads;
+    s->chunk_size = chunk_size;
+    cca_status status = read_shapes(s, file, err);
+    if (!status) status = time_products(s, &chunk, &token, err);
+    if (!status) {
+        s->chunk_s = layers * chunk;
+        s->head_s = s->head_bytes / s->layer_bytes * token;
+        s->token_s = layers * token + s->head_s;
+        status = add_rest(s, err);
+    }
+    if (status) {
+        cca_speed_free(s);
+        return status;
+    }
+    *out = s;
+    return CCA_OK;
+}
+
+void cca_speed_free(cca_speed *speed) {
+    free(speed);
+}
+
+/* ---- attention -------------------------------------------------------------------------- */
+
+/* Keys that one head's queries pos … pos + n - 1 go through, in tiles. */
+static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
+    double keys = 0;
+    for (int64_t i = pos; i < pos + n; i += QUERY_TILE) {
+        cca_tile t = cca_rule_tile(rule, i, cca_min(i + QUERY_TILE, pos + n) - 1);
+        keys += (double)(t.raw_end - t.raw_begin + t.far_end);
+    }
+    return keys;
+}
+
+typedef struct attend_work {
+    cca_speed *s;
+    cca_cache *cache;
+    int64_t pos, n;
+    cca_matrix q, k, v, out;
+} attend_work;
+
+static void attend(void *work, int i) {
+    attend_work *a = work;
+    (void)i;
+    cca_cache_attend(a->cache, 0, &a->out, &a->q, &a->k, &a->v, NULL, a->pos, a->n);
+}
+
+/* Random rows everywhere, so that memory is read as in a run. */
+static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error *err) {
+    int64_t end = shape->ctx_size, hd = shape->head_dim;
+    for (int p = CCA_PART_KEPT; p <= CCA_PART_WINDOW; p++) {
+        cca_part part = (cca_part)p;
+        int64_t n = cca_cache_part_rows(cache, part, end);
+        if (n == 0) continue;
+        size_t k_row = 0, v_row = 0, bytes = cca_cache_part_bytes(cache, part, n);
+        cca_dtype_row_bytes(&k_row, shape->k_type, hd);
+        cca_dtype_row_bytes(&v_row, shape->v_type, hd);
+        int64_t rows = (int64_t)(bytes / (k_row + v_row)); /* of all heads */
+        char *k = random_rows(shape->k_type, rows, hd), *v = random_rows(shape->v_type, rows, hd);
+        char *both = malloc(bytes + 1);
+        if (k && v && both) {
+            memcpy(both, k, (size_t)rows * k_row);
+            memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
+            cca_cache_put(cache, part, 0, part == CCA_PART_WINDOW ? end - n : 0, n, both);
+        }
+        bool done = k && v && both;
+        free(k);
+        free(v);
+        free(both);
+        if (!done) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    }
+    return cca_cache_sync(cache, err);
+}
+
+/* One layer; on a CPU with a few heads, but not fewer than there are threads. The deepest run
+ * that stays within CACHE_BYTES, up to n_tokens. */
+static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_state_options *o,
+                            int64_t n_tokens, cca_error *err) {
+    const cca_config *c = s->config;
+    int64_t kv_heads = s->n_threads ? cca_min(c->n_kv_heads, s->n_threads) : c->n_kv_heads;
+    *out = (cca_cache_shape){.n_layers = 1,
+                             .n_heads = kv_heads * (c->n_heads / c->n_kv_heads),
+                             .n_kv_heads = kv_heads,
+                             .head_dim = c->head_dim,
+                             .chunk_size = s->chunk_size,
+                             .k_type = o->k_type,
+                             .v_type = o->v_type};
+    for (out->ctx_size = cca_max(n_tokens, 2 * s->chunk_size);; out->ctx_size /= 2) {
+        cca_cache_size size;
+        cca_status status = cca_cache_measure(&size, out, &o->policy, err);
+        if (status) return status;
+        if (size.cores + size.window <= CACHE_BYTES || out->ctx_size < 8 * s->chunk_size)
+            return CCA_OK;
+    }
+}
+
+static void add_point(curve *c, double keys, double time) {
+    if (c->n > 0 && keys <= c->points[c->n - 1].keys) return;
+    c->points[c->n++] = (point){keys, time};
+}
+
+/* At the start, where the window has just filled (half way without one), and at the end. */
+static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_error *err) {
+    cca_speed *s = a->s;
+    int64_t last = shape->ctx_size - s->chunk_size, full = cca_rule_ring(&s->rule) + s->chunk_size;
+    const int64_t depths[MOST_POINTS] = {0, full < last ? full : last / 2, last};
+    double heads = (double)s->config->n_kv_heads / (double)shape->n_kv_heads;
+    int64_t rounds = (s->config->n_kv_heads + shape->n_kv_heads - 1) / shape->n_kv_heads;
+    for (int i = 0; i < MOST_POINTS; i++) {
+        a->pos = depths[i] / s->chunk_size * s->chunk_size;
+        a->n = s->chunk_size;
+        double chunk = median_time(s->backend, attend, a);
+        add_point(&s->prefill, keys_of(&s->rule, a->pos, a->n), heads * chunk);
+        a->n = 1;
+        double token = median_time(s->backend, attend, a);
+        add_point(&s->decode, keys_of(&s->rule, a->pos, a->n), (double)rounds * token);
+    }
+    return cca_cache_sync(a->cache, err);
+}
+
+cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t n_tokens,
+                               cca_error *err) {
+    cca_cache_shape shape;
+    attend_work a = {.s = s};
+    cca_backend *b = s->backend;
+    s->rule = o->policy.rule;
+    s->prefill.n = s->decode.n = 0;
+    cca_status status = shape_for(&shape, s, o, n_tokens, err);
+    if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
+    if (!status) status = fill(a.cache, &shape, err);
+    if (!status) {
+        int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
+        random_matrix(b, &a.q, s->chunk_size, q_dim);
+        random_matrix(b, &a.k, s->chunk_size, kv_dim);
+        random_matrix(b, &a.v, s->chunk_size, kv_dim);
+        cca_matrix_alloc(b, &a.out, CCA_F32, s->chunk_size, q_dim);
+        status = cca_backend_sync(b, err);
+    }
+    if (!status) status = time_depths(&a, &shape, err);
+    cca_matrix *const all[] = {&a.q, &a.k, &a.v, &a.out};
+    for (int i = 0; i < 4; i++) cca_matrix_free(b, all[i]);
+    cca_cache_free(a.cache);
+    return status;
+}
+
+/* ---- sums -------------------------------------------------------------------------------- */
+
+/* Straight lines between the points and behind the last one. */
+static double seconds_at(const curve *c, double keys) {
+    if (c->n == 0) return 0;
+    if (c->n == 1) return c->points[0].seconds * keys / c->points[0].keys;
+    int i = 1;
+    while (i + 1 < c->n && keys > c->points[i].keys) i++;
+    const point *a = &c->points[i - 1], *b = &c->points[i];
+    double slope = fmax((b->seconds - a->seconds) / (b->keys - a->keys), 0);
+    return fmax(b->seconds + (keys - b->keys) * slope, 0);
+}
+
+double cca_speed_prefill(const cca_speed *s, int64_t n) {
+    double layers = (double)s->config->n_layers, total = s->head_s;
+    for (int64_t pos = 0, some; pos < n; pos += some) {
+        some = cca_min(s->chunk_size, n - pos);
+        total += s->chunk_s * (double)some / (double)s->chunk_size;
+        total += layers * seconds_at(&s->prefill, keys_of(&s->rule, pos, some));
+    }
+    return total;
+}
+
+double cca_speed_decode(const cca_speed *s, int64_t pos) {
+    double layers = (double)s->config->n_layers;
+    return s->token_s + layers * seconds_at(&s->decode, keys_of(&s->rule, pos, 1));
+}
