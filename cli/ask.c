@@ -266,9 +266,13 @@ static cca_status ask(asking *a, cca_error *err) {
     status = measure(a, &longest, &positions, err);
     if (!status) status = open_decoder(a, err);
     if (status) return status;
-    a->decoder.limit = cca_min(cli_position_limit(context, a->engine), positions);
+    unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0);
+    int64_t limit = cli_position_limit(context, a->engine);
+    if (positions == INT64_MAX)
+        limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
+    a->decoder.limit = cca_min(limit, positions);
     status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output,
-                              a->decoder.limit, CLI_STORED | (many(a) ? CLI_MARK : 0), err);
+                              a->decoder.limit, flags, err);
     if (status || !a->session) return status;
     cli_tell_attention(&a->term, context, a->engine, longest);
     return ask_all(a, err);

@@ -141,14 +141,20 @@ static cca_status make_prompt(generation *g, cca_error *err) {
     return cli_check_length("the prompt", (int64_t)g->prompt.n, &g->o->context, g->engine, err);
 }
 
+static unsigned session_flags(const generation *g) {
+    return g->o->stored.file ? CLI_STORED : 0;
+}
+
 /* Positions that the run can come to use. Where nothing but an end token bounds the answer, the
- * trained length does. */
+ * trained length does, and memory. */
 static int64_t positions_needed(const generation *g) {
     const context_options *c = &g->o->context;
-    int64_t more = g->o->n_predict;
-    if (more < 0 && c->beyond_trained && c->ctx_size == 0)
-        more = cca_engine_info(g->engine)->trained_length;
-    return more < 0 ? g->limit : cca_min(g->limit, (int64_t)g->prompt.n + more);
+    int64_t more = g->o->n_predict, n = (int64_t)g->prompt.n;
+    if (more >= 0) return cca_min(g->limit, n + more);
+    int64_t most = g->limit;
+    if (c->beyond_trained && c->ctx_size == 0)
+        most = cca_min(most, n + cca_engine_info(g->engine)->trained_length);
+    return cli_affordable(g->engine, c, cca_min(n + 1, most), most, session_flags(g));
 }
 
 /* ---- preparation ---- */
@@ -280,7 +286,7 @@ static cca_status generate(generation *g, cca_error *err) {
     status = open_decoder(g, err);
     if (!status)
         status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
-                                  n_positions, g->o->stored.file ? CLI_STORED : 0, err);
+                                  n_positions, session_flags(g), err);
     if (status || !g->session) return status;
     status = decoder_start(&g->decoder, g->session, &g->prompt, err);
     return status ? status : run_session(g, err);
