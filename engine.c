@@ -112,6 +112,19 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
                     cca_gguf_name(e->file), tokens, rows);
 }
 
+/* A device that has no room for the weights is not begun to be filled. */
+static cca_status check_weights(const cca_engine *e, cca_error *err) {
+    uint64_t bytes = 0;
+    if (is_cpu(e) || e->borrower) return CCA_OK;
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(e->file); i++)
+        bytes += cca_gguf_tensor_at(e->file, i)->bytes;
+    uint64_t room = cca_backend_room(e->backend);
+    if (bytes <= room) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "%s: the weights take %" PRIu64 " bytes; the device has %" PRIu64 " free",
+                    cca_gguf_name(e->file), bytes, room);
+}
+
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
                              cca_error *err) {
     cca_backend_options backend = {.n_threads = options->n_threads, .fp8 = options->fp8};
@@ -120,6 +133,7 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     if (status == CCA_OK && options->plan_only && !is_cpu(e))
         status = cca_backend_cpu(&e->borrower, &backend, err);
     if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
+    if (status == CCA_OK) status = check_weights(e, err);
     cca_backend *holder = e->borrower ? e->borrower : e->backend;
     if (status == CCA_OK) status = cca_model_open(&e->model, e->file, holder, err);
     if (status == CCA_OK) status = cca_tokenizer_open(&e->tokenizer, e->file, err);

@@ -20,18 +20,23 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     return o;
 }
 
-cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
-                         int64_t ctx_size, unsigned flags, cca_error *err) {
+static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine *engine,
+                              const context_options *context, int64_t ctx_size, unsigned flags,
+                              cca_error *err) {
     cca_session_options options = cli_session_options(context, ctx_size, flags);
-    *out = (cli_plan){.ctx_size = ctx_size,
-                      .weights = cca_engine_info(engine)->weight_bytes,
-                      .program = cca_memory_resident()};
+    *out = (cli_plan){
+        .ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes, .program = program};
     cca_status status = cca_session_measure(&out->session, engine, &options, err);
     uint64_t beside = out->weights + out->program;
     if (!status && __builtin_add_overflow(beside, out->session.total, &out->total))
         return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",
                         (long long)ctx_size);
     return status;
+}
+
+cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
+                         int64_t ctx_size, unsigned flags, cca_error *err) {
+    return plan_beside(out, cca_memory_resident(), engine, context, ctx_size, flags, err);
 }
 
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
@@ -48,25 +53,26 @@ cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
     char total[TERM_SIZE_TEXT], weights[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
     uint64_t most = cli_plan_most(plan, engine, context);
     if (plan->total <= most) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY,
-                    "%lld positions take %s (%llu bytes), the weights %s of it; %s %s (%llu "
-                    "bytes)%s",
-                    (long long)plan->ctx_size, term_size(total, plan->total),
-                    (unsigned long long)plan->total, term_size(weights, plan->weights),
-                    context->mem_limit ? "--mem-limit allows" : "there are", term_size(room, most),
-                    (unsigned long long)most,
-                    context->mem_limit ? "" : "; -c and -n bound them, --mem-limit SIZE insists");
+    return cca_fail(
+        err, CCA_NO_MEMORY,
+        "%lld positions take %s (%llu bytes), %s %s (%llu bytes); the weights are %s "
+        "of it, -c and -n bound the rest%s",
+        (long long)plan->ctx_size, term_size(total, plan->total), (unsigned long long)plan->total,
+        context->mem_limit ? "--mem-limit allows" : "the machine has", term_size(room, most),
+        (unsigned long long)most, term_size(weights, plan->weights),
+        context->mem_limit ? "" : "; --mem-limit SIZE takes another bound");
 }
 
 int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
                        int64_t most, unsigned flags) {
     cli_plan plan;
     cca_error ignored;
-    if (cli_plan_make(&plan, engine, context, least, flags, &ignored)) return least;
+    if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
     uint64_t limit = cli_plan_most(&plan, engine, context);
     while (least < most) {
         int64_t middle = least + (most - least + 1) / 2;
-        cca_status status = cli_plan_make(&plan, engine, context, middle, flags, &ignored);
+        cca_status status =
+            plan_beside(&plan, plan.program, engine, context, middle, flags, &ignored);
         if (!status && plan.total <= limit)
             least = middle;
         else

@@ -80,14 +80,11 @@ static cca_status count_positions(planning *p, cca_error *err) {
 
 static cca_status fill_column(planning *p, column *c, cca_error *err) {
     enum { MOST_POSITIONS = INT32_MAX };
-    cli_plan one;
     cca_status status = cli_plan_make(&c->plan, p->engine, &c->context, p->n_positions, 0, err);
-    if (!status) status = cli_plan_make(&one, p->engine, &c->context, 1, 0, err);
     if (status) return status;
     c->most = cli_plan_most(&c->plan, p->engine, &c->context);
     c->fits = c->plan.total <= c->most;
-    c->largest =
-        one.total > c->most ? 0 : cli_affordable(p->engine, &c->context, 1, MOST_POSITIONS, 0);
+    c->largest = cli_affordable(p->engine, &c->context, 0, MOST_POSITIONS, 0);
     return CCA_OK;
 }
 

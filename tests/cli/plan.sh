@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# cca plan: memory by the shapes, what fits, the same check before a run; never how long anything
+# takes.
+set -u
+. tests/cli/lib.sh
+
+value() { # jq filter, of what the last cca wrote
+    jq -r "$1" "$work/out"
+}
+
+# Full attention: 2 layers * 2 heads * 8 values * 2 bytes * 2 (keys and values) = 128 bytes a token. CCA:
+# cores of 2 layers * 4 heads * 32 bytes = 256 bytes for each 4 tokens, and a ring of 20 tokens.
+make_random 32,2,4,2,64,128 -c 4096 || { fail 'export --random'; exit; }
+few=(plan -m "$random" -g 4 -w 16 -t 1)
+expect 0 'a plan' "${few[@]}" -c 1000 --json
+check 'cores and window' test "$(value '.plans[0].memory | "\(.cores) \(.window)"')" = "$((250 * 256)) $((20 * 128))"
+check 'full attention beside it' test "$(value '.plans[1] | "\(.attention.kind) \(.memory.cores) \(.memory.window)"')" = \
+    "full 0 $((1000 * 128))"
+check 'the weights' test "$(value '.plans[0].memory.weights')" = "$(value .model.weight_bytes)"
+check 'a total' test "$(value '.plans[] | .memory | .weights + .cores + .window + .mark + .activations + .program == .total' | uniq)" = true
+check 'both fit' test "$(value '[.fits] + [.plans[].fits] | join(" ")')" = ' true true'
+check 'speeds are measured' test "$(value '.measured_s > 0 and ([.plans[].timing | .prefill_s > 0 and .token_s > 0] | all)')" = true
+check 'the trained length' test "$(value .trained_length)" = 4096
+
+# What a limit leaves beside weights and program, a token at a time.
+expect 0 'a limit' "${few[@]}" -c 1000 --mem-limit 64M --json --dry-run
+for i in 0 1; do
+    got=$(value ".plans[$i].largest_context")
+    want=$(value "(.plans[$i] | .allowed - .memory.total + .memory.cores + .memory.window) | floor")
+    [ $i = 0 ] && want=$(((want - 2560) / 256 * 4 + 3)) || want=$((want / 128))
+    # The system counts the pages of the program in lots of 32.
+    check "the largest context, $i" test $((got - want)) -le 4096 -a $((want - got)) -le 4096
+done
+check 'no speeds on a dry run' test "$(value '.measured_s, .plans[0].timing, .plans[1].timing' | tr '\n' ' ')" = '0 null null '
+expect 5 'more than the limit' "${few[@]}" -c 1000 --mem-limit 200K --json --dry-run
+check 'is told in full' test "$(value '.plans[0] | "\(.fits) \(.largest_context)"')" = 'false 0'
+stderr_has 'with the numbers' '1000 positions take .* \([0-9]+ bytes\), --mem-limit allows 205 kB \(204800 bytes\); the weights are'
+expect 5 'more than the machine has' plan -m "$random" -c 2147483647 --attn full --dry-run
+stderr_has 'and how much that is' 'take 275 GB .*the machine has '
+
+make_stories
+expect 5 'the same for a run' generate -m "$stories" -p x --attn full -n 2000000000 --beyond-trained
+stderr_has 'before it begins' '2000000[0-9]+ positions take [0-9.]+ TB .*the machine has '
+expect 0 'a text' plan -m "$stories" -p 'Once upon a time' --dry-run -n 7 --json
+n=$("$CCA" tokenize -m "$stories" -p 'Once upon a time' --count)
+check 'its tokens and the answer' test "$(value '"\(.prefill) \(.positions)"')" = "$n $((n + 7))"
+expect 4 'a text that is too long' plan -m "$stories" -p 'Once upon a time' -c 3
+stderr_has 'with both numbers' 'the text has [0-9]+ tokens, --ctx-size allows 3'
+expect 0 'text' plan -m "$stories" -c 64 --attn full
+check 'has one column for full attention alone' test "$(grep -c '^attention  *full$' "$work/out")" = 1
+stdout_has 'and times' '^prefill +[0-9.]+ s$'
+stderr_empty 'and no warning'
+expect 0 'beyond the trained length' plan -m "$stories" -c 1000 --dry-run
+stderr_has 'a warning' 'warning: 1000 positions are more than the 512'
+expect 2 'settings that cannot be' plan -m "$stories" -g 7 -w 16
+expect 3 'no model' plan -m "$work/none.gguf"
+expect 3 'text without a tokenizer' plan -m "$random" -p x
+
+# An answer without a bound ends where memory does.
+expect 0 'a dry run' generate -p 'Once upon' --dry-run --json
+total=$(value .memory.total)
+expect 0 'an answer without a bound' generate -p 'Once upon' --dry-run --json --mem-limit $((total - 50000000))
+check 'ends where memory does' test "$(value '.positions < 131072')" = true
+check 'and not before' test "$(value .memory.total)" -gt $((total - 51000000))
