@@ -21,7 +21,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_generate, cli_ask, cli_ppl, cli_plan_command, cli_bench, cli_export,
-    cli_info, cli_session, cli_completion, cli_tokenize, cli_help, cli_version;
+    cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize, cli_help, cli_version;
 
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
