@@ -65,8 +65,9 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The median time of step 0, 1, … of some work; the first one warms up and does not count. */
-static double median_time(cca_backend *b, void (*step)(void *work, int i), void *work) {
+/* The time of step 0, 1, … of some work, which another process may hold up: the lower quartile. The
+ * first step warms up and does not count. */
+static double time_of(cca_backend *b, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0;
     int n = 0;
     step(work, 0);
@@ -80,7 +81,7 @@ static double median_time(cca_backend *b, void (*step)(void *work, int i), void 
     }
     if (n == 0) return 0;
     qsort(samples, (size_t)n, sizeof *samples, compare);
-    return samples[n / 2];
+    return samples[n / 4];
 }
 
 static float uniform(uint64_t *state) {
@@ -220,9 +221,9 @@ static cca_status time_copies(cca_speed *s, double share, double *chunk, double 
     cca_status status = cca_backend_sync(s->backend, err);
     if (!status) {
         l.n_tokens = 1;
-        *token = median_time(s->backend, multiply_layer, &l);
+        *token = time_of(s->backend, multiply_layer, &l);
         l.n_tokens = s->chunk_size;
-        *chunk = median_time(s->backend, multiply_layer, &l);
+        *chunk = time_of(s->backend, multiply_layer, &l);
         *bytes = l.bytes;
         status = cca_backend_sync(s->backend, err);
     }
@@ -276,8 +277,8 @@ static void rest_of_chunk(void *work, int i) {
 
 static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
     r->n_tokens = n;
-    *chunk = median_time(r->s->backend, rest_of_chunk, r);
-    *layer = median_time(r->s->backend, rest_of_layer, r);
+    *chunk = time_of(r->s->backend, rest_of_chunk, r);
+    *layer = time_of(r->s->backend, rest_of_layer, r);
 }
 
 /* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds. */
@@ -428,10 +429,10 @@ static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_
     for (int i = 0; i < MOST_POINTS; i++) {
         a->pos = depths[i] / s->chunk_size * s->chunk_size;
         a->n = s->chunk_size;
-        double chunk = median_time(s->backend, attend, a);
+        double chunk = time_of(s->backend, attend, a);
         add_point(&s->prefill, keys_of(&s->rule, a->pos, a->n), heads * chunk);
         a->n = 1;
-        double token = median_time(s->backend, attend, a);
+        double token = time_of(s->backend, attend, a);
         add_point(&s->decode, keys_of(&s->rule, a->pos, a->n), (double)rounds * token);
     }
     return cca_cache_sync(a->cache, err);
