@@ -20,6 +20,7 @@ need zlib1g-dev pkg-config --exists zlib
 need libpcre2-dev pkg-config --exists libpcre2-8
 need libutf8proc-dev pkg-config --exists libutf8proc
 need libcmocka-dev pkg-config --exists cmocka
+need jq command -v jq
 
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "Missing Debian packages: ${missing[*]}"

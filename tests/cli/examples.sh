@@ -3,6 +3,7 @@
 # Names of files are those of stand-ins, and long runs are shortened, by the tables below.
 set -u
 . tests/cli/lib.sh
+command -v jq >/dev/null || { skip "examples" "no jq here"; exit; }
 
 model=$(ls "$PWD"/models/*.gguf | head -1)
 golden=$PWD/tests/golden

@@ -3,6 +3,7 @@
 # takes.
 set -u
 . tests/cli/lib.sh
+command -v jq >/dev/null || { skip "cca plan" "no jq here"; exit; }
 
 value() { # jq filter, of what the last cca wrote
     jq -r "$1" "$work/out"

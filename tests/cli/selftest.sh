@@ -2,6 +2,7 @@
 # cca selftest: a line a check, the record, and exit 8 where a model gives no numbers.
 set -u
 . tests/cli/lib.sh
+command -v jq >/dev/null || { skip "cca selftest" "no jq here"; exit; }
 
 make_random 64,2,4,2,96,120 --type bf16 || { fail 'export --random'; exit; }
 expect 0 'a selftest' selftest -m "$random" -t 2
