@@ -103,6 +103,9 @@ try "${ask[@]}" --session "$work/s.ccas"
 try session ls "$work/s.ccas" --json
 try session show "$work/s.ccas"
 try session verify "$work/s.ccas" -o "$work/out/report"
+try plan -m "$model" -f "$work/text" -t 1 -g 4 -w 8 --dry-run --json
+try_failure 5 plan -m "$model" -c 500 -t 1 --dry-run --mem-limit 10K -q
+try selftest -m "$model" -t 1 --device cpu --json -q
 try completion bash
 try help generate
 try help
