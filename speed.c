@@ -21,13 +21,14 @@ enum {
     LEAST_SAMPLES = 5,
     MOST_COPIES = 512,
     MOST_POINTS = 3,
-    QUERY_TILE = 128, /* queries that go through the keys together */
+    DEVICE_STEPS = 16, /* in a sample */
+    QUERY_TILE = 128,  /* queries that go through the keys together */
 };
 
 static const double SAMPLE_SECONDS = 0.06;   /* of each measurement */
 static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
 static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
-static const size_t CACHE_BYTES = 32 << 20;  /* of keys and values */
+static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 1 << 30; /* of keys and values */
 
 /* What attention of one layer takes for a number of keys seen. */
 typedef struct point {
@@ -52,6 +53,8 @@ struct cca_speed {
     double head_s;                  /* of the logits alone */
     cca_rule rule;
     curve prefill, decode; /* a chunk's attention, a token's; of one layer */
+    cca_status status;     /* the first failure of what was timed */
+    cca_error error;
 };
 
 static double seconds(void) {
@@ -65,23 +68,34 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The time of step 0, 1, … of some work, which another process may hold up: the lower quartile. The
- * first step warms up and does not count. */
-static double time_of(cca_backend *b, void (*step)(void *work, int i), void *work) {
+/* Some steps of some work, and the wait for them: operations of a device overlap. */
+static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), void *work, int n) {
+    int n_steps = s->n_threads ? 1 : DEVICE_STEPS;
+    for (int i = 0; i < n_steps; i++) step(work, n * n_steps + i);
+    if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
+    return s->status;
+}
+
+/* Seconds of step 0, 1, … of some work. Another process may hold it up, so that the lower quartile
+ * counts; the first sample warms up. 0 after a failure, which sticks. */
+static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0;
     int n = 0;
-    step(work, 0);
-    (void)cca_backend_sync(b, NULL);
+    if (take_sample(s, step, work, 0)) return 0;
     while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < SAMPLE_SECONDS)) {
         double begin = seconds();
-        step(work, n + 1);
-        if (cca_backend_sync(b, NULL) != CCA_OK) break;
+        if (take_sample(s, step, work, n + 1)) return 0;
         samples[n] = seconds() - begin;
         total += samples[n++];
     }
-    if (n == 0) return 0;
     qsort(samples, (size_t)n, sizeof *samples, compare);
-    return samples[n / 4];
+    return samples[n / 4] / (s->n_threads ? 1 : DEVICE_STEPS);
+}
+
+/* The failure of what was timed, or of what else the backend was to do. */
+static cca_status outcome(cca_speed *s, cca_error *err) {
+    if (s->status) return cca_fail(err, s->status, "%s", s->error.text);
+    return cca_backend_sync(s->backend, err);
 }
 
 static float uniform(uint64_t *state) {
@@ -221,11 +235,11 @@ static cca_status time_copies(cca_speed *s, double share, double *chunk, double 
     cca_status status = cca_backend_sync(s->backend, err);
     if (!status) {
         l.n_tokens = 1;
-        *token = time_of(s->backend, multiply_layer, &l);
+        *token = time_of(s, multiply_layer, &l);
         l.n_tokens = s->chunk_size;
-        *chunk = time_of(s->backend, multiply_layer, &l);
+        *chunk = time_of(s, multiply_layer, &l);
         *bytes = l.bytes;
-        status = cca_backend_sync(s->backend, err);
+        status = outcome(s, err);
     }
     free_copies(&l);
     return status;
@@ -277,8 +291,8 @@ static void rest_of_chunk(void *work, int i) {
 
 static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
     r->n_tokens = n;
-    *chunk = time_of(r->s->backend, rest_of_chunk, r);
-    *layer = time_of(r->s->backend, rest_of_layer, r);
+    *chunk = time_of(r->s, rest_of_chunk, r);
+    *layer = time_of(r->s, rest_of_layer, r);
 }
 
 /* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds. */
@@ -303,7 +317,7 @@ static cca_status add_rest(cca_speed *s, cca_error *err) {
         s->chunk_s += layers * layer + chunk;
         time_rest(&r, &layer, &chunk, 1);
         s->token_s += layers * layer + chunk;
-        status = cca_backend_sync(b, err);
+        status = outcome(s, err);
     }
     for (int i = 0; i < N_MATRICES; i++) cca_matrix_free(b, matrices[i]);
     free(r.inv_freq);
@@ -393,7 +407,7 @@ static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error
 }
 
 /* One layer; on a CPU with a few heads, but not fewer than there are threads. The deepest run
- * that stays within CACHE_BYTES, up to n_tokens. */
+ * that stays within so many bytes, up to n_tokens. */
 static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_state_options *o,
                             int64_t n_tokens, cca_error *err) {
     const cca_config *c = s->config;
@@ -405,12 +419,12 @@ static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_
                              .chunk_size = s->chunk_size,
                              .k_type = o->k_type,
                              .v_type = o->v_type};
+    size_t most = s->n_threads ? CACHE_BYTES : DEVICE_CACHE_BYTES;
     for (out->ctx_size = cca_max(n_tokens, 2 * s->chunk_size);; out->ctx_size /= 2) {
         cca_cache_size size;
         cca_status status = cca_cache_measure(&size, out, &o->policy, err);
         if (status) return status;
-        if (size.cores + size.window <= CACHE_BYTES || out->ctx_size < 8 * s->chunk_size)
-            return CCA_OK;
+        if (size.cores + size.window <= most || out->ctx_size < 8 * s->chunk_size) return CCA_OK;
     }
 }
 
@@ -429,13 +443,13 @@ static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_
     for (int i = 0; i < MOST_POINTS; i++) {
         a->pos = depths[i] / s->chunk_size * s->chunk_size;
         a->n = s->chunk_size;
-        double chunk = time_of(s->backend, attend, a);
+        double chunk = time_of(s, attend, a);
         add_point(&s->prefill, keys_of(&s->rule, a->pos, a->n), heads * chunk);
         a->n = 1;
-        double token = time_of(s->backend, attend, a);
+        double token = time_of(s, attend, a);
         add_point(&s->decode, keys_of(&s->rule, a->pos, a->n), (double)rounds * token);
     }
-    return cca_cache_sync(a->cache, err);
+    return outcome(s, err);
 }
 
 cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t n_tokens,
