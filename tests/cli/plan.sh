@@ -58,8 +58,9 @@ expect 3 'no model' plan -m "$work/none.gguf"
 expect 3 'text without a tokenizer' plan -m "$random" -p x
 
 # An answer without a bound ends where memory does.
-expect 0 'a dry run' generate -p 'Once upon' --dry-run --json
+ship=$(ls models/*.gguf | head -1)
+expect 0 'a dry run' generate -m "$ship" -p 'Once upon' --dry-run --json
 total=$(value .memory.total)
-expect 0 'an answer without a bound' generate -p 'Once upon' --dry-run --json --mem-limit $((total - 50000000))
+expect 0 'an answer without a bound' generate -m "$ship" -p 'Once upon' --dry-run --json --mem-limit $((total - 50000000))
 check 'ends where memory does' test "$(value '.positions < 131072')" = true
 check 'and not before' test "$(value .memory.total)" -gt $((total - 51000000))
