@@ -63,12 +63,16 @@ cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
         context->mem_limit ? "" : "; --mem-limit SIZE takes another bound");
 }
 
+/* Bytes that a process may grow by between two looks at it. */
+enum { SLACK = 2 << 20 };
+
 int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
                        int64_t most, unsigned flags) {
     cli_plan plan;
     cca_error ignored;
     if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
     uint64_t limit = cli_plan_most(&plan, engine, context);
+    limit -= limit < SLACK ? limit : SLACK;
     while (least < most) {
         int64_t middle = least + (most - least + 1) / 2;
         cca_status status =
