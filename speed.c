@@ -254,7 +254,7 @@ static cca_status time_products(cca_speed *s, double *chunk, double *token, cca_
     cca_status status = time_copies(s, share, chunk, token, &bytes, err);
     if (status || share == 1) return status;
     status = time_copies(s, share / 4, &few_chunk, &few_token, &few_bytes, err);
-    if (bytes <= few_bytes) return status;
+    if (status || bytes <= few_bytes) return status;
     double more = (s->layer_bytes - bytes) / (bytes - few_bytes);
     *chunk += more * (*chunk - few_chunk);
     *token += more * (*token - few_token);

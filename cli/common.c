@@ -42,7 +42,7 @@ const arg_option context_args[] = {
      .at = offsetof(context_options, v_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
      .help = "type of cached values"},
     {"mem-limit", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(context_options, mem_limit),
-     .help = "refuse a run that takes more memory (512M, 8G), else one that takes more than there is"},
+     .help = "refuse a run that takes more (512M, 8G); else more than there is"},
     {"dry-run", .kind = ARG_FLAG, .at = offsetof(context_options, dry_run),
      .help = "print the memory that the run would take, and stop"},
     {0},

@@ -55,7 +55,8 @@ static void version_2(void **state) {
     put(&f, "/sys/fs/cgroup/user/me/memory.max", "1000000\n");
     put(&f, "/sys/fs/cgroup/user/me/memory.current", "700000\n");
     assert_int_equal(cca_memory_available(f.root), 300000);
-    put(&f, "/sys/fs/cgroup/user/me/memory.stat", "anon 5\nactive_file 20000\ninactive_file 30000\n");
+    put(&f, "/sys/fs/cgroup/user/me/memory.stat",
+        "anon 5\nactive_file 20000\ninactive_file 30000\n");
     assert_int_equal(cca_memory_available(f.root), 350000);
     put(&f, "/sys/fs/cgroup/user/memory.max", "900000\n");
     put(&f, "/sys/fs/cgroup/user/memory.current", "800000\n");
