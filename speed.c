@@ -28,6 +28,7 @@ enum {
 static const double SAMPLE_SECONDS = 0.06;   /* of each measurement */
 static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
 static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
+static const size_t HEADS_BYTES = 8 << 20; /* of keys and values that are timed, where there are */
 static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 1 << 30; /* of keys and values */
 
 /* What attention of one layer takes for a number of keys seen. */
@@ -369,14 +370,13 @@ static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
 typedef struct attend_work {
     cca_speed *s;
     cca_cache *cache;
-    int64_t pos, n;
+    int64_t n_layers, pos, n;
     cca_matrix q, k, v, out;
 } attend_work;
 
 static void attend(void *work, int i) {
     attend_work *a = work;
-    (void)i;
-    cca_cache_attend(a->cache, 0, &a->out, &a->q, &a->k, &a->v, NULL, a->pos, a->n);
+    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, NULL, a->pos, a->n);
 }
 
 /* Random rows everywhere, so that memory is read as in a run. */
@@ -395,7 +395,8 @@ static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error
         if (k && v && both) {
             memcpy(both, k, (size_t)rows * k_row);
             memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
-            cca_cache_put(cache, part, 0, part == CCA_PART_WINDOW ? end - n : 0, n, both);
+            for (int64_t l = 0; l < shape->n_layers; l++)
+                cca_cache_put(cache, part, l, part == CCA_PART_WINDOW ? end - n : 0, n, both);
         }
         bool done = k && v && both;
         free(k);
@@ -406,26 +407,39 @@ static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error
     return cca_cache_sync(cache, err);
 }
 
-/* One layer; on a CPU with a few heads, but not fewer than there are threads. The deepest run
- * that stays within so many bytes, up to n_tokens. */
+/* The deepest run, up to n_tokens, of which a layer stays within so many bytes. On a CPU with some
+ * of the heads: as many as there are threads, and so many that their keys do not stay in a core's
+ * cache from one tile of queries to the next. Then as many layers as stay within twice the bytes,
+ * since a token reads each of them but once. */
 static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_state_options *o,
                             int64_t n_tokens, cca_error *err) {
     const cca_config *c = s->config;
-    int64_t kv_heads = s->n_threads ? cca_min(c->n_kv_heads, s->n_threads) : c->n_kv_heads;
+    size_t most = s->n_threads ? CACHE_BYTES : DEVICE_CACHE_BYTES, layer;
+    int64_t heads = s->n_threads ? cca_min(c->n_kv_heads, s->n_threads) : c->n_kv_heads;
     *out = (cca_cache_shape){.n_layers = 1,
-                             .n_heads = kv_heads * (c->n_heads / c->n_kv_heads),
-                             .n_kv_heads = kv_heads,
                              .head_dim = c->head_dim,
+                             .ctx_size = cca_max(n_tokens, 2 * s->chunk_size),
                              .chunk_size = s->chunk_size,
                              .k_type = o->k_type,
                              .v_type = o->v_type};
-    size_t most = s->n_threads ? CACHE_BYTES : DEVICE_CACHE_BYTES;
-    for (out->ctx_size = cca_max(n_tokens, 2 * s->chunk_size);; out->ctx_size /= 2) {
+    for (;;) {
         cca_cache_size size;
+        out->n_kv_heads = heads;
+        out->n_heads = heads * (c->n_heads / c->n_kv_heads);
         cca_status status = cca_cache_measure(&size, out, &o->policy, err);
         if (status) return status;
-        if (size.cores + size.window <= most || out->ctx_size < 8 * s->chunk_size) return CCA_OK;
+        layer = size.cores + size.window + 1;
+        if (layer > most && out->ctx_size >= 8 * s->chunk_size) {
+            out->ctx_size /= 2;
+        } else if (layer < HEADS_BYTES && heads < c->n_kv_heads) {
+            heads = cca_min(2 * heads, c->n_kv_heads);
+        } else {
+            break;
+        }
     }
+    int64_t layers = c->n_layers * (c->n_kv_heads / heads);
+    out->n_layers = cca_max(cca_min(layers, 2 * (int64_t)(most / layer)), 1);
+    return CCA_OK;
 }
 
 static void add_point(curve *c, double keys, double time) {
@@ -470,6 +484,7 @@ cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t
         cca_matrix_alloc(b, &a.out, CCA_F32, s->chunk_size, q_dim);
         status = cca_backend_sync(b, err);
     }
+    a.n_layers = shape.n_layers;
     if (!status) status = time_depths(&a, &shape, err);
     cca_matrix *const all[] = {&a.q, &a.k, &a.v, &a.out};
     for (int i = 0; i < 4; i++) cca_matrix_free(b, all[i]);

@@ -9,7 +9,7 @@
  *     cca_speed_free(speed);
  *
  * Products are timed on some rows of each matrix where all of them would take long; attention on
- * a few heads, at a few depths, between which the number of keys seen decides. What is read from
+ * some of the heads, at a few depths, between which the number of keys seen decides. What is read from
  * disk, and the memory that a system hands out page by page, is not in it. */
 #ifndef CCA_SPEED_H
 #define CCA_SPEED_H
