@@ -34,14 +34,13 @@ cca_status cli_unknown(const char *name, cca_error *err) {
 }
 
 void cli_print_overview(FILE *to) {
-    fprintf(to, "cca %s: Llama models with CCA-Attention on long texts\n\n", CCA_VERSION);
-    fprintf(to, "usage: cca COMMAND [options]\n\n");
+    fprintf(to, "cca %s: Llama models with CCA-Attention on long texts\n", CCA_VERSION);
+    fprintf(to, "usage: cca COMMAND [options], for example\n"
+                "  cca generate -m model.gguf -p 'Once upon a time' -n 64\n"
+                "  cca ask -m model.gguf -f report.txt 'Who signed it?' 'What does it cost?'\n\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("\nFor example:\n"
-          "  cca generate -m model.gguf -p 'Once upon a time' -n 64\n"
-          "  cca ask -m model.gguf -f report.txt 'Who signed it?' 'What does it cost?'\n"
-          "\n\"cca help COMMAND\" tells its options. Answers go to standard output, all else to\n"
+    fputs("\n\"cca help COMMAND\" tells its options. Answers go to standard output, all else to\n"
           "standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 model file, 4 length,\n"
           "5 memory, 6 no UTF-8, 7 output, 8 check failed, 130 interrupted, 141 pipe closed\n",
           to);

@@ -47,7 +47,7 @@ check 'a closed standard output is exit 7' bash -c '"$0" version >&- 2>/dev/null
 sed 's/\\-/-/g; s/\\f[BIR]//g' man/cca.1 >"$work/man"
 missing='' no_page=''
 cca -h
-commands=$(sed -n '/^usage/,/^For/s/^  \([a-z]*\)  .*/\1/p' "$work/out")
+commands=$(sed -n '/^usage/,$s/^  \([a-z]*\)  .*/\1/p' "$work/out")
 check 'the overview lists the commands' grep -q 'generate.*export.*version' <<<"${commands//$'\n'/ }"
 for command in $commands; do
     cca help "$command"
