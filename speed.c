@@ -25,7 +25,8 @@ enum {
     QUERY_TILE = 128,  /* queries that go through the keys together */
 };
 
-static const double SAMPLE_SECONDS = 0.06;   /* of each measurement */
+static const double WARM_SECONDS = 0.2;    /* until the system has given threads their processors */
+static const double SAMPLE_SECONDS = 0.06; /* of each measurement */
 static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
 static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
 static const size_t HEADS_BYTES = 8 << 20; /* of keys and values that are timed, where there are */
@@ -54,6 +55,7 @@ struct cca_speed {
     double head_s;                  /* of the logits alone */
     cca_rule rule;
     curve prefill, decode; /* a chunk's attention, a token's; of one layer */
+    bool warm;             /* threads and clocks have begun to run */
     cca_status status;     /* the first failure of what was timed */
     cca_error error;
 };
@@ -82,6 +84,8 @@ static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), voi
 static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0;
     int n = 0;
+    for (double begin = seconds(); !s->warm; s->warm = seconds() - begin > WARM_SECONDS)
+        if (take_sample(s, step, work, 0)) return 0;
     if (take_sample(s, step, work, 0)) return 0;
     while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < SAMPLE_SECONDS)) {
         double begin = seconds();
