@@ -9,8 +9,8 @@
  *     cca_speed_free(speed);
  *
  * Products are timed on some rows of each matrix where all of them would take long; attention on
- * some of the heads, at a few depths, between which the number of keys seen decides. What is read from
- * disk, and the memory that a system hands out page by page, is not in it. */
+ * some of the heads, at a few depths, between which the number of keys seen decides. What is read
+ * from disk, and the memory that a system hands out page by page, is not in it. */
 #ifndef CCA_SPEED_H
 #define CCA_SPEED_H
 
