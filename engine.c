@@ -128,10 +128,11 @@ static cca_status check_weights(const cca_engine *e, cca_error *err) {
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
                              cca_error *err) {
     cca_backend_options backend = {.n_threads = options->n_threads, .fp8 = options->fp8};
+    cca_backend_options borrower = {.n_threads = 1};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
     if (status == CCA_OK && options->plan_only && !is_cpu(e))
-        status = cca_backend_cpu(&e->borrower, &backend, err);
+        status = cca_backend_cpu(&e->borrower, &borrower, err);
     if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
     if (status == CCA_OK) status = check_weights(e, err);
     cca_backend *holder = e->borrower ? e->borrower : e->backend;
@@ -272,7 +273,8 @@ uint64_t cca_engine_room(const cca_engine *engine) {
 cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
                                const cca_session_options *options, int n, int64_t n_tokens,
                                cca_error *err) {
-    cca_backend_options backend = {.n_threads = engine->facts.n_threads, .stop = options[0].stop};
+    cca_backend_options backend = {
+        .n_threads = engine->facts.n_threads, .stop = options[0].stop, .fp8 = engine->fp8};
     const cca_config *config = cca_model_config(engine->model);
     cca_backend *b = NULL;
     cca_speed *speed = NULL;

@@ -90,6 +90,8 @@ static cca_status selftest(testing *t, term *messages, cca_error *err) {
                                     .device = t->o->model.device,
                                     .n_threads = (int)t->o->model.threads,
                                     .stop = signals_stop()};
+    if (!status && t->o->model.fp8)
+        status = cca_fail(err, CCA_USAGE, "--fp8: the selftest has no bounds for 8-bit floats");
     if (!status) status = output_open(&t->out, t->o->output.file, err);
     if (!status) {
         status = cca_selftest(&options, show, t, err);

@@ -34,4 +34,5 @@ check 'parses' test "$(jq '[.failed > 0, (.checks | map(select(.status == "faile
 expect 3 'no model' selftest -m "$work/none.gguf"
 expect 2 'an unknown device' selftest -m "$random" --device tpu
 stdout_empty 'before any check'
+expect 2 '8-bit floats' selftest -m "$random" --fp8
 expect 2 'too many threads' selftest -m "$random" -t 4000
