@@ -409,21 +409,27 @@ static cca_status read_original(source *src) {
     return status;
 }
 
-/* Files made from a tokenizer.json call the unknown piece a control token, as llama.cpp's
- * converter does; then it is the one that the key names, or the first. */
+/* One piece is the unknown one, to SentencePiece. Files made from a tokenizer.json call it a
+ * control token, as llama.cpp's converter does, and an earlier converter called padding unknown,
+ * too. Then it is the one that the key names, or the first; the others stand in no text, like
+ * control tokens. */
 static cca_status settle_unknown(source *src) {
     cca_spm_model *model = &src->model;
-    const uint32_t first = 0;
-    uint32_t unknown = 0;
-    for (size_t i = 0; i < model->n_pieces; i++) {
-        if (model->pieces[i].type == CCA_SPM_UNKNOWN) return CCA_OK;
-    }
+    size_t first = 0, n = model->n_pieces;
+    while (first < n && model->pieces[first].type != CCA_SPM_UNKNOWN) first++;
+    cca_spm_type among = first < n ? CCA_SPM_UNKNOWN : CCA_SPM_CONTROL;
+    const uint32_t usual = first < n ? (uint32_t)first : 0;
+    uint32_t unknown;
     cca_status status =
-        cca_gguf_u32(&unknown, src->file, "tokenizer.ggml.unknown_token_id", &first, src->err);
-    if (status == CCA_OK && unknown < model->n_pieces &&
-        model->pieces[unknown].type == CCA_SPM_CONTROL)
+        cca_gguf_u32(&unknown, src->file, "tokenizer.ggml.unknown_token_id", &usual, src->err);
+    if (status != CCA_OK) return status;
+    if (unknown >= n || model->pieces[unknown].type != among) unknown = usual;
+    for (size_t i = first; i < n; i++) {
+        if (model->pieces[i].type == CCA_SPM_UNKNOWN) model->pieces[i].type = CCA_SPM_CONTROL;
+    }
+    if (unknown < n && model->pieces[unknown].type == CCA_SPM_CONTROL)
         model->pieces[unknown].type = CCA_SPM_UNKNOWN;
-    return status;
+    return CCA_OK;
 }
 
 /* A model made of the file's lists. */

@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
     vocabulary deepseek = {"qwen2", "deepseek-r1-qwen", "deepseek-r1-qwen"}; /* the same tokens */
     vocabulary starcoder = {"starcoder", "starcoder", "smollm"};             /* the same pattern */
     vocabulary refact = {"refact", "refact", "smollm"};
-    vocabulary pieces = {"llama-spm", "llama-spm", NULL};
+    vocabulary pieces = {"llama-spm", "llama-spm", NULL}, padded = {"phi-3", "phi-3", NULL};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_vocabulary, &llama),
         cmocka_unit_test_prestate(test_vocabulary, &qwen),
@@ -142,6 +142,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_prestate(test_vocabulary, &starcoder),
         cmocka_unit_test_prestate(test_vocabulary, &refact),
         cmocka_unit_test_prestate(test_vocabulary, &pieces),
+        cmocka_unit_test_prestate(test_vocabulary, &padded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

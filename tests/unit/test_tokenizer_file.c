@@ -270,6 +270,35 @@ static void test_padding(void **state) {
     free(file.p);
 }
 
+/* Padding that a converter called unknown: the unknown piece is the first, or the one named. */
+static void test_several_unknown(void **state) {
+    const golden *g = *state;
+    bytes file = read_needed(GOLDEN "llama-like.model.gz");
+    for (int named = 0; named < 2; named++) {
+        cca_spm_model model = read_model(file);
+        const size_t n = model.n_pieces;
+        const char *const padding[] = {"[PAD640]", "[PAD641]"};
+        for (int i = 0; i < 2; i++) {
+            cca_spm_piece piece = {{padding[i], 8}, -10000, CCA_SPM_UNKNOWN};
+            assert_true(cca_spm_model_push(&model, piece));
+        }
+        gguf_maker m;
+        start_gguf(&m);
+        put_text(&m, "tokenizer.ggml.model", "llama");
+        put_lists(&m, &model, n + 2, n + 2, n + 2);
+        if (named) put_u32(&m, "tokenizer.ggml.unknown_token_id", (uint32_t)n + 1);
+        cca_tokenizer *tok = finish(&m);
+        assert_int_equal(cca_tokenizer_info(tok)->unk, named ? n + 1 : 0);
+        check_bytes(tok, (int32_t)n, false, "");
+        check_bytes(tok, (int32_t)n + 1, false, named ? " \xe2\x81\x87 " : "");
+        check_pieces(tok, "[PAD640]", CCA_ENCODE_SPECIAL, "[PAD640]@0");
+        if (!named) check_ids(g, tok, "llama-like");
+        cca_tokenizer_close(tok);
+        cca_spm_model_free(&model);
+    }
+    free(file.p);
+}
+
 static void test_without_tokenizer(void **state) {
     (void)state;
     gguf_maker m;
@@ -341,7 +370,7 @@ int main(void) {
         cmocka_unit_test(test_rebuilt),       cmocka_unit_test(test_rebuilt_llama2),
         cmocka_unit_test(test_llama2c),       cmocka_unit_test(test_original),
         cmocka_unit_test(test_padding),       cmocka_unit_test(test_without_tokenizer),
-        cmocka_unit_test(test_refused_files),
+        cmocka_unit_test(test_refused_files), cmocka_unit_test(test_several_unknown),
     };
     return cmocka_run_group_tests(tests, read_golden, free_golden);
 }
