@@ -55,6 +55,19 @@ $(head -5 "$work/err")"
     fi
 }
 
+# Waits for a command to succeed; fails where the process is gone before, or after two minutes.
+wait_until() { # process, command
+    local pid=$1
+    shift
+    for _ in $(seq 6000); do
+        "$@" >/dev/null 2>&1 && return 0
+        kill -0 "$pid" 2>/dev/null || return 1
+        grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null && return 1
+        sleep 0.02
+    done
+    return 1
+}
+
 # What the last cca wrote.
 stdout_is() { # name, text (without the newlines at its end)
     if [ "$(cat "$work/out")" = "$2" ]; then pass "$1"; else fail "$1" "$(cat "$work/out")"; fi

@@ -61,26 +61,31 @@ rm -rf "$work/cache"
 # Killed at any moment, the next run goes on and comes to the same answer.
 "${CCA}" "${ask[@]}" --json --no-kv "$question" >"$work/out" 2>/dev/null
 text_of >"$work/first"
-kills=0
-for i in 1 2 3 4 5; do
+has_kept() { # bytes
+    test -n "$(find "$work/cache" -name '*.ccas' -size "+$1c")"
+}
+for i in 0 1 2 3 4; do
     rm -rf "$work/cache"
     "$CCA" "${ask[@]}" --json "$question" >/dev/null 2>&1 &
     pid=$!
-    sleep "0.$((i * 197 % 700 + 200))"
-    kill -9 $pid 2>/dev/null && kills=$((kills + 1))
+    if [ $i -eq 0 ]; then
+        sleep 0.3 # before or amid the first checkpoint
+    else
+        wait_until $pid has_kept $((i * 5000000))
+        sleep "0.0$((i * 7 % 10))"
+    fi
+    kill -9 $pid
     wait $pid 2>/dev/null
+    code=$?
+    [ $i -eq 1 ] && check 'killed at work' test $code = 137
     cca "${ask[@]}" --json "$question"
     text_of >"$work/second"
     check "killed, $i: the same answer" cmp "$work/first" "$work/second"
 done
-check 'some were killed at work' test $kills -gt 0
 rm -rf "$work/cache"
 "$CCA" "${ask[@]}" "$question" >/dev/null 2>"$work/err" &
 pid=$!
-for i in $(seq 200); do
-    ls "$work"/cache/cca/*.ccas >/dev/null 2>&1 && break
-    sleep 0.05
-done
+wait_until $pid has_kept 0
 kill -INT $pid 2>/dev/null
 wait $pid
 code=$?
@@ -151,12 +156,18 @@ if [ "$(id -u)" != 0 ]; then
     expect 7 'a read-only folder' "${more[@]}" --session "$work/closed/new.ccas"
     chmod 755 "$work/closed"
 fi
-"$CCA" "${ask[@]}" --session "$s" "$question" >/dev/null 2>&1 &
+
+# A writer that waits for the reader of its answer, with the session open: the pipe is full.
+mkfifo "$work/full"
+exec 3<>"$work/full"
+dd if=/dev/zero of="$work/full" bs=4096 oflag=nonblock 2>/dev/null
+"$CCA" "${ask[@]}" --session "$s" "$question" >"$work/full" 2>"$work/note" &
 pid=$!
-sleep 0.6
+check 'a writer has answered' wait_until $pid grep -q '^question 1: ' "$work/note"
 cca "${more[@]}" --session "$s"
-kill -9 $pid 2>/dev/null
+kill -9 $pid
 wait $pid 2>/dev/null
+exec 3>&-
 check 'two writers at once: exit 1' test "$code" = 1
 stderr_has 'and says why' 'another process is writing this session'
 

@@ -5,16 +5,15 @@ set -u
 make_stories
 yes 'Once upon a time there was a long text.' | head -c 4000000 >"$work/long"
 
-# Asks for status lines until one comes; false after 20 s or when the process is gone. The
-# process must have blocked SIGUSR1 (bit 9) first, or it would die of it.
-wait_for_status() { # pattern, file, process
-    for _ in $(seq 200); do
-        grep -q "$1" "$2" && return 0
-        kill -0 "$3" 2>/dev/null || return 1
-        grep -q '^SigBlk:.*[2367abef]..$' "/proc/$3/status" && kill -USR1 "$3"
-        sleep 0.1
-    done
+# Asks for status lines until one comes; false when the process is gone. The process must have
+# blocked SIGUSR1 (bit 9) first, or it would die of it.
+asked_for_status() { # pattern, file, process
+    grep -q "$1" "$2" && return 0
+    grep -q '^SigBlk:.*[2367abef]..$' "/proc/$3/status" && kill -USR1 "$3"
     return 1
+}
+wait_for_status() {
+    wait_until "$3" asked_for_status "$@"
 }
 
 for signal in INT TERM; do
@@ -37,10 +36,10 @@ done
 "$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' --temp 0 \
     -o "$work/answer" 2>"$work/err" &
 pid=$!
-for _ in $(seq 200); do # until some of it stands in the file beside
-    [ -n "$(find "$work" -name 'answer.*' -size +0)" ] && break
-    sleep 0.1
-done
+has_begun() { # some of it stands in the file beside
+    test -n "$(find "$work" -name 'answer.*' -size +0)"
+}
+wait_until "$pid" has_begun
 kill -INT "$pid"
 wait "$pid"
 code=$?
@@ -57,7 +56,8 @@ code=$?
 check 'an interrupt of ppl is exit 130' test "$code" = 130
 check 'and leaves no file' test ! -e "$work/nll"
 
-"$CCA" generate -m "$stories" -n 500 --ignore-eos -p '' -q 2>"$work/err" | head -c 1 >/dev/null
+"$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' -q 2>"$work/err" |
+    head -c 1 >/dev/null
 code=${PIPESTATUS[0]}
 check 'a closed pipe is exit 141' test "$code" = 141
 stderr_empty 'without a message'
