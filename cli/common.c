@@ -123,33 +123,40 @@ const arg_option output_args[] = {
 
 /* ---- the model ---- */
 
-/* The first model file that stands where the program's own would. */
-static char *shipped_model(void) {
+/* The first model file that stands where the program's own would; NULL where there is none. */
+static cca_status shipped_model(char **out, cca_error *err) {
     static const char *const places[] = {"models", "../share/cca"};
     char self[4096];
     ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (size <= 0) return NULL;
+    *out = NULL;
+    if (size <= 0) return CCA_OK;
     self[size] = '\0';
     *strrchr(self, '/') = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        char *pattern = NULL;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !*out; i++) {
+        char *pattern;
         glob_t found = {0};
-        char *path = NULL;
-        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0) return NULL;
-        if (glob(pattern, 0, NULL, &found) == 0) path = strdup(found.gl_pathv[0]);
+        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0)
+            return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+        int result = glob(pattern, 0, NULL, &found);
+        if (result == 0) *out = strdup(found.gl_pathv[0]);
         globfree(&found);
         free(pattern);
-        if (path) return path;
+        if (result == GLOB_NOSPACE || (result == 0 && !*out))
+            return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
     }
-    return NULL;
+    return CCA_OK;
 }
 
 cca_status cli_model_path(char **out, const char *given, cca_error *err) {
     const char *from_environment = getenv("CCA_MODEL");
     if (!given && from_environment && *from_environment) given = from_environment;
-    *out = given ? strdup(given) : shipped_model();
-    if (*out) return CCA_OK;
-    if (given) return cca_fail(err, CCA_NO_MEMORY, "no memory");
+    cca_status status = CCA_OK;
+    if (given)
+        *out = strdup(given);
+    else
+        status = shipped_model(out, err);
+    if (status || *out) return status;
+    if (given) return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
     return cca_fail(err, CCA_BAD_MODEL,
                     "no model: give -m FILE or set CCA_MODEL; \"cca help export\" tells how to "
                     "make a model file");

@@ -3,7 +3,6 @@
 #include "cli/stored.h"
 
 #include <errno.h>
-#include <glob.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,24 +54,34 @@ static uint64_t disk_bytes(const char *path) {
     return stat(path, &s) == 0 ? (uint64_t)s.st_blocks * 512 : 0;
 }
 
+static json_t *complete_or_null(json_t *value, bool complete) {
+    if (!complete) json_decref(value);
+    return complete ? value : NULL;
+}
+
 static json_t *points_json(const cca_store *store) {
     json_t *points = json_array();
-    for (size_t i = 0; i < cca_store_n_points(store); i++)
-        json_array_append_new(points, json_integer(cca_store_point_at(store, i).pos));
-    return points;
+    bool complete = true;
+    for (size_t i = 0; i < cca_store_n_points(store); i++) {
+        json_t *pos = json_integer(cca_store_point_at(store, i).pos);
+        complete = json_array_append_new(points, pos) == 0 && complete;
+    }
+    return complete_or_null(points, complete);
 }
 
 /* {"model": …, "group_size": …}, all as text. */
 static json_t *facts_json(const char *facts) {
     json_t *all = json_object();
+    bool complete = true;
     while (*facts) {
         size_t line = strcspn(facts, "\n"), name = strcspn(facts, "=");
-        if (name < line)
-            json_object_setn_new(all, facts, name,
-                                 output_string(facts + name + 1, line - name - 1));
+        if (name < line) {
+            json_t *value = output_string(facts + name + 1, line - name - 1);
+            complete = json_object_setn_new(all, facts, name, value) == 0 && complete;
+        }
         facts += line + (facts[line] == '\n');
     }
-    return all;
+    return complete_or_null(all, complete);
 }
 
 static json_t *record(const cca_store *store) {
@@ -182,14 +191,12 @@ static cca_status on_files(listing *l, char *const *paths, size_t n, file_action
 }
 
 static cca_status on_folder(listing *l, file_action action, cca_error *err) {
-    char *folder = stored_folder(), *pattern = NULL;
+    char *folder;
     glob_t found = {0};
-    cca_status status = CCA_OK;
-    if (folder && asprintf(&pattern, "%s/*.ccas", folder) >= 0 &&
-        glob(pattern, 0, NULL, &found) == 0)
-        status = on_files(l, found.gl_pathv, found.gl_pathc, action, err);
+    cca_status status = stored_folder(&folder, err);
+    if (!status) status = stored_list(&found, folder, "", err);
+    if (!status) status = on_files(l, found.gl_pathv, found.gl_pathc, action, err);
     globfree(&found);
-    free(pattern);
     free(folder);
     return status;
 }

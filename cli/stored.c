@@ -31,15 +31,23 @@ const arg_option stored_args[] = {
 
 /* ---- the cache folder ------------------------------------------------------------------ */
 
-char *stored_folder(void) {
+static cca_status no_memory(cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for the names of sessions");
+}
+
+cca_status stored_folder(char **out, cca_error *err) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *path = NULL;
-    int n = -1;
+    int n;
+    *out = NULL;
     if (cache && *cache == '/')
-        n = asprintf(&path, "%s/cca", cache);
+        n = asprintf(out, "%s/cca", cache);
     else if (home && *home)
-        n = asprintf(&path, "%s/.cache/cca", home);
-    return n < 0 ? NULL : path;
+        n = asprintf(out, "%s/.cache/cca", home);
+    else
+        return cca_fail(err, CCA_USAGE, "neither XDG_CACHE_HOME nor HOME says where sessions are");
+    if (n >= 0) return CCA_OK;
+    *out = NULL;
+    return no_memory(err);
 }
 
 /* Makes the folder and those above it. */
@@ -52,14 +60,13 @@ static bool make_folder(char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }
 
-/* The session files of the cache folder whose name begins so. */
-static bool list_files(glob_t *out, const char *folder, const char *prefix) {
+cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err) {
     char *pattern;
     *out = (glob_t){0};
-    if (asprintf(&pattern, "%s/%s*.ccas", folder, prefix) < 0) return false;
+    if (asprintf(&pattern, "%s/%s*.ccas", folder, prefix) < 0) return no_memory(err);
     int result = glob(pattern, 0, NULL, out);
     free(pattern);
-    return result == 0;
+    return result == GLOB_NOSPACE ? no_memory(err) : CCA_OK;
 }
 
 /* What stored_open is given: the ids, and how many of them may come from a file. */
@@ -85,9 +92,9 @@ static bool find_point(size_t *out, const cca_store *store, const wanted *w) {
 }
 
 /* The file of the folder whose checkpoint is furthest in the ids; NULL where none has any. */
-static char *best_file(const glob_t *files, const wanted *w) {
+static const char *best_file(const glob_t *files, const wanted *w) {
     int64_t furthest = 0;
-    char *best = NULL;
+    const char *best = NULL;
     for (size_t i = 0; i < files->gl_pathc; i++) {
         cca_store *store;
         size_t point;
@@ -98,36 +105,47 @@ static char *best_file(const glob_t *files, const wanted *w) {
         }
         cca_store_close(store);
     }
-    return best ? strdup(best) : NULL;
+    return best;
 }
 
-/* A path in the cache folder: that of the file that helps most, else a new one. Names begin with a
- * hash of what states belong to, and go on with one of the ids. */
-static char *cache_path(const char *facts, const wanted *w) {
-    char *folder = stored_folder(), *path = NULL, prefix[16];
+/* A path in the folder: that of the file that helps most, else a new one. Names begin with a hash
+ * of what states belong to, and go on with one of the ids. */
+static cca_status choose_path(char **out, const char *folder, const char *facts, const wanted *w,
+                              cca_error *err) {
+    char prefix[16];
     glob_t files;
-    if (!folder || !make_folder(folder)) {
-        free(folder);
-        return NULL;
-    }
     snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
-    if (list_files(&files, folder, prefix)) path = best_file(&files, w);
-    globfree(&files);
+    cca_status status = stored_list(&files, folder, prefix, err);
+    const char *best = status ? NULL : best_file(&files, w);
     unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
-    if (!path && asprintf(&path, "%s/%s%08lx.ccas", folder, prefix, of_ids) < 0) path = NULL;
+    int size =
+        best ? asprintf(out, "%s", best) : asprintf(out, "%s/%s%08lx.ccas", folder, prefix, of_ids);
+    globfree(&files);
+    if (size >= 0) return status;
+    *out = NULL;
+    return no_memory(err);
+}
+
+static cca_status cache_path(char **out, const cca_session *session, const wanted *w,
+                             cca_error *err) {
+    char *folder, *facts = NULL;
+    cca_status status = stored_folder(&folder, err);
+    if (!status && !make_folder(folder))
+        status = cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot make this folder: %s", folder,
+                          strerror(errno));
+    if (!status && !(facts = cca_session_facts(session))) status = no_memory(err);
+    if (!status) status = choose_path(out, folder, facts, w, err);
+    free(facts);
     free(folder);
-    return path;
+    return status;
 }
 
 /* Removes files used longest ago until the rest is within the limit. */
 static void evict(const stored *st) {
-    char *folder = stored_folder();
-    glob_t files;
-    if (!folder || !list_files(&files, folder, "")) {
-        free(folder);
-        return;
-    }
-    for (;;) {
+    char *folder;
+    glob_t files = {0};
+    bool listed = !stored_folder(&folder, NULL) && !stored_list(&files, folder, "", NULL);
+    while (listed) {
         uint64_t total = 0;
         const char *oldest = NULL;
         struct timespec when = {0};
@@ -243,15 +261,11 @@ cca_status stored_open(stored *out, const stored_options *options, bool use_cach
     out->seams = use_cache || options->file;
     if (options->off || (!options->file && !use_cache)) return CCA_OK;
     out->named = options->file != NULL;
-    if (out->named) {
-        out->path = strdup(options->file);
-    } else {
-        char *facts = cca_session_facts(session);
-        if (facts) out->path = cache_path(facts, &w);
-        free(facts);
+    if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
+    if (!out->named) {
+        cca_status status = cache_path(&out->path, session, &w, err);
+        if (status) return trouble(out, status, err);
     }
-    if (!out->path)
-        return out->named ? cca_fail(err, CCA_NO_MEMORY, "no memory for a session's name") : CCA_OK;
     bool exists = access(out->path, F_OK) == 0;
     cca_status status = exists ? take_up(out, &w, err) : create(out, &out->store, err);
     if (status == CCA_BAD_MODEL && !out->named) status = start_anew(out, err);

@@ -13,6 +13,8 @@
 
 #include "cli/cli.h"
 
+#include <glob.h>
+
 typedef struct stored_options {
     const char *file;         /* --session; NULL: none named */
     int64_t checkpoint_every; /* tokens */
@@ -55,8 +57,11 @@ cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca
 
 void stored_close(stored *st);
 
-/* The folder of the cache, whether or not it is there; the caller frees it. NULL where neither
- * XDG_CACHE_HOME nor HOME says where, and without memory. */
-char *stored_folder(void);
+/* The folder of the cache, whether or not it is there; the caller frees it. CCA_USAGE where neither
+ * XDG_CACHE_HOME nor HOME says where. */
+cca_status stored_folder(char **out, cca_error *err);
+
+/* The session files of a folder whose names begin so, none where it is not there; for globfree. */
+cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err);
 
 #endif

@@ -51,6 +51,11 @@ bad=0
 try() {
     "$sweep" "$work/out" 0 "$@" || bad=1
 }
+try_with() { # file that each run finds in the folder, command
+    local file=$1
+    shift
+    "$sweep" -c "$file" "$work/out" 0 "$@" || bad=1
+}
 try_failure() { # exit status, command
     "$sweep" "$work/out" "$@" || bad=1
 }
@@ -106,7 +111,14 @@ try session verify "$work/s.ccas" -o "$work/out/report"
 try plan -m "$model" -f "$work/text" -t 1 -g 4 -w 8 --dry-run --json
 try_failure 5 plan -m "$model" -c 500 -t 1 --dry-run --mem-limit 10K -q
 try selftest -m "$model" -t 1 --device cpu --json -q
+try session ls --json
+try session show "$work/s.ccas" --json
+try session verify --all
+try session ls
+try_with "$work/s.ccas" session rm "$work/out/s.ccas"
 try completion bash
+try completion zsh
+try completion fish -o "$work/out/script"
 try help generate
 try help
 try version

@@ -1,10 +1,11 @@
 /* Runs a command of cca again and again; in run k its k-th allocation fails:
  *
- *     sweep FOLDER 0 generate -m model.gguf -p hello
+ *     sweep [-v] [-c FILE] FOLDER 0 generate -m model.gguf -p hello
  *
- * The number is the exit status of the undisturbed run. Each run must either end as that does (the
- * allocation was not needed), or exit with 5 (no memory), say so, and leave no file in FOLDER,
- * which is emptied. A leak or an invalid access is found by
+ * The number is the exit status of the undisturbed run; -c copies a file into FOLDER before each
+ * run; -v shows where those allocations are made whose failure changes nothing. Each run must
+ * either end as that does (the allocation was not needed), or exit with 5 (no memory), say so, and
+ * leave no file in FOLDER, which is emptied. A leak or an invalid access is found by
  * AddressSanitizer, with which this program is built. The linker leads the allocations of our own
  * code here (--wrap); those of libraries are theirs. */
 #include "base.h"
@@ -12,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sanitizer/common_interface_defs.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,9 +31,11 @@ int cca_main(int argc, char **argv); /* run.c's main */
 
 static atomic_long *n_allocations; /* shared with the parent; NULL: nothing is counted */
 static long failing;
+static bool verbose;
 
 static bool fails(void) {
     if (!n_allocations || atomic_fetch_add(n_allocations, 1) + 1 != failing) return false;
+    if (verbose) __sanitizer_print_stack_trace();
     errno = ENOMEM;
     return true;
 }
@@ -104,15 +108,18 @@ void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t of
 
 static long failures;
 
-static void complain(long k, const char *what, int status, const char *log) {
-    char text[2000] = "";
-    if (failures++ >= MAX_SHOWN) return;
+static void show(long k, const char *what, int status, const char *log) {
+    char text[4000] = "";
     FILE *file = fopen(log, "r");
     if (file) {
         text[fread(text, 1, sizeof text - 1, file)] = '\0';
         fclose(file);
     }
     printf("allocation %ld: %s (exit status %d)\n%s\n", k, what, status, text);
+}
+
+static void complain(long k, const char *what, int status, const char *log) {
+    if (failures++ < MAX_SHOWN) show(k, what, status, log);
 }
 
 static bool is_session(const char *name) {
@@ -134,6 +141,20 @@ static int empty(const char *folder) {
     }
     closedir(dir);
     return n;
+}
+
+/* Copies a file into the folder, under its own name. */
+static bool place(const char *file, const char *folder) {
+    char path[4096], bytes[4096];
+    const char *slash = strrchr(file, '/');
+    snprintf(path, sizeof path, "%s/%s", folder, slash ? slash + 1 : file);
+    FILE *from = fopen(file, "rb"), *to = fopen(path, "wb");
+    bool done = from && to;
+    for (size_t n; done && (n = fread(bytes, 1, sizeof bytes, from)) > 0;)
+        done = fwrite(bytes, 1, n, to) == n;
+    if (from) fclose(from);
+    if (to && fclose(to) != 0) done = false;
+    return done;
 }
 
 static void run_child(int argc, char **argv, const char *log) {
@@ -163,6 +184,14 @@ static bool said_something(const char *log) {
 
 int main(int argc, char **argv) {
     char log[] = "/tmp/cca_sweep_XXXXXX";
+    const char *needed = NULL;
+    for (int option; (option = getopt(argc, argv, "+vc:")) != -1;) {
+        if (option == 'v') verbose = true;
+        if (option == 'c') needed = optarg;
+        if (option == '?') return 2;
+    }
+    argc -= optind - 1;
+    argv += optind - 1;
     if (argc < 4) return 2;
     int fd = mkstemp(log);
     void *shared = __real_mmap(NULL, sizeof *n_allocations, PROT_READ | PROT_WRITE,
@@ -175,6 +204,7 @@ int main(int argc, char **argv) {
     argv[2] = argv[0];
     long k = 0, survived = 0;
     for (bool reached = true; reached; k++) {
+        if (needed && !place(needed, folder)) return 2;
         int status = run(k, argc - 2, argv + 2, log);
         int files = empty(folder);
         reached = k == 0 || atomic_load(n_allocations) >= k;
@@ -185,6 +215,7 @@ int main(int argc, char **argv) {
             if (files != 0) complain(k, "files were left", status, log);
         } else if (status == usual) {
             survived++;
+            if (verbose) show(k, "not needed", status, log);
         } else {
             complain(k, "neither the usual end nor \"no memory\"", status, log);
         }
