@@ -57,7 +57,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo quality quality-full test asan valgrind valgrind-tests lib install uninstall
-.PHONY: fuzz fuzz-programs sweep format lint deps help clean
+.PHONY: fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
 all: $(BIN)
 
 cpu:
@@ -173,9 +173,19 @@ fuzz-programs:
 	$(MAKE) $(FUZZ) $(FUZZ_X)
 
 .SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o)
-build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/tests/fuzz/fuzz.o build/fuzz/libcli.a \
-    build/fuzz/libcca.a
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/tests/fuzz/fuzz.o \
+    build/fuzz/tests/fuzz/libfuzzer.o build/fuzz/libcli.a build/fuzz/libcca.a
 	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LDLIBS)
+
+# What each input of the corpora takes of memory, without sanitizers; see tests/fuzz/memory.sh.
+MEMORY_X := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
+fuzz-memory: $(MEMORY_X)
+	tests/fuzz/memory.sh $(MEMORY_X)
+
+.SECONDARY: $(MEMORY_X:$(BUILD)/memory_%=$(BUILD)/tests/fuzz/fuzz_%.o)
+$(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/fuzz/memory.o \
+    $(BUILD)/libcli.a $(BUILD)/libcca.a
+	$(CXX) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 # Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.
 SWEEP := build/sweep/tests/alloc/sweep
@@ -245,6 +255,7 @@ help:
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
 	@echo 'make valgrind    the unit tests under valgrind'
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
+	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'

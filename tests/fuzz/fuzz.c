@@ -2,44 +2,11 @@
 
 #include "cli/text.h"
 
-#include <sanitizer/allocator_interface.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-static atomic_llong live, limit = INT64_MAX;
-
-static void on_malloc(const volatile void *address, size_t size) {
-    (void)address;
-    if (atomic_fetch_add(&live, (long long)size) + (long long)size <= atomic_load(&limit)) return;
-    atomic_store(&limit, INT64_MAX);
-    fuzz_check(false, "more memory than ten times the input plus 64 MB");
-}
-
-static void on_free(const volatile void *address) {
-    if (address)
-        atomic_fetch_sub(&live, (long long)__sanitizer_get_allocated_size((const void *)address));
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    (void)argc;
-    (void)argv;
-    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
-    return 0;
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    atomic_store(&limit, atomic_load(&live) + 10 * (long long)size + (64LL << 20));
-    fuzz_one(data, size);
-    atomic_store(&limit, INT64_MAX);
-    return 0;
-}
 
 const char *fuzz_file(const uint8_t *data, size_t size) {
     static char path[32];
@@ -68,6 +35,10 @@ bool fuzz_part(const uint8_t **part, size_t *part_size, const uint8_t **data, si
 
 size_t fuzz_utf8(const uint8_t *data, size_t size) {
     return utf8_valid((const char *)data, size);
+}
+
+size_t fuzz_memory(size_t size) {
+    return 10 * size + ((size_t)64 << 20);
 }
 
 void fuzz_check(bool condition, const char *what) {

@@ -2,8 +2,9 @@
  *
  *     void fuzz_one(const uint8_t *data, size_t size) { ... }
  *
- * fuzz.c calls it for each input and sees to it that no input takes more memory than ten times
- * its size plus 64 MB, and that all of it is given back. */
+ * libfuzzer.c calls it for each input that libFuzzer invents; memory.c calls it once for each file
+ * that it is given, in a process of its own. Both see to it that no input takes more memory than
+ * fuzz_memory. */
 #ifndef CCA_FUZZ_H
 #define CCA_FUZZ_H
 
@@ -23,6 +24,9 @@ bool fuzz_part(const uint8_t **part, size_t *part_size, const uint8_t **data, si
 
 /* How many of the bytes are UTF-8, from the start. */
 size_t fuzz_utf8(const uint8_t *data, size_t size);
+
+/* The most memory that an input of so many bytes may take: ten times as many and 64 MB. */
+size_t fuzz_memory(size_t size);
 
 /* A failure that the sanitizers cannot see. */
 void fuzz_check(bool condition, const char *what);
