@@ -191,6 +191,10 @@ expect 0 'all of the cache' session verify --all
 flip $((size - 400))
 expect 8 'a damaged file' session verify "$s"
 stderr_has 'is told' 'damaged at byte [0-9]+'
+XDG_CACHE_HOME='' HOME='' expect 2 'no folder' session ls
+stderr_has 'is told' 'neither XDG_CACHE_HOME nor HOME'
+XDG_CACHE_HOME=/dev/null expect 0 'a folder that cannot be made' ask -m "$model" -p Text -n 1 Who
+stderr_has 'is a warning' '^warning: /dev/null/cca: cannot make .*; this run keeps no session$'
 expect 2 'rm without a name' session rm
 expect 2 'an unknown action' session drop "$s"
 expect 3 'rm of a file of another kind' session rm "$model"
