@@ -7,9 +7,9 @@
  *     o.ctx_size = 131072;
  *     cca_session *session;
  *     cca_session_new(&session, engine, &o, &err);
- *     cca_session_eval(session, ids, n, NULL, &err);      // prefill, in chunks
- *     const float *logits = cca_session_logits(session);  // of the last token
- *     cca_session_eval(session, &next, 1, NULL, &err);    // decode
+ *     cca_session_eval(session, ids, n, NULL, &err);           // prefill, in chunks
+ *     const float *logits = cca_session_logits(session, &err); // of the last token
+ *     cca_session_eval(session, &next, 1, NULL, &err);         // decode
  *     cca_session_free(session);
  *     cca_engine_close(engine);
  *

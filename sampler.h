@@ -5,7 +5,7 @@
  *     cca_sampler *s;
  *     cca_sampler_new(&s, &o, vocab_size, &err);
  *     cca_sampler_accept(s, prompt[i]);                    // the penalties' history
- *     int32_t next = cca_sampler_next(s, logits);
+ *     int32_t next = cca_sampler_next(s, logits, NULL, 0); // NULL: none is banned
  *     cca_sampler_accept(s, next);
  *     cca_sampler_free(s);
  *

@@ -3,7 +3,8 @@
  *     cca_tokenizer *tok;
  *     cca_tokenizer_open(&tok, file, &err);               // NULL where the file has none
  *     cca_tokens tokens = {0};
- *     if (cca_tokenizer_info(tok)->add_bos) cca_tokens_push(&tokens, info->bos, 0);
+ *     const cca_tokenizer_facts *info = cca_tokenizer_info(tok);
+ *     if (info->add_bos) cca_tokens_push(&tokens, info->bos, 0);
  *     cca_tokenizer_encode(&tokens, tok, text, size, CCA_ENCODE_START, &err);
  *     ...
  *     cca_tokens_free(&tokens);

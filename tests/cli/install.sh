@@ -46,6 +46,30 @@ example libcca.so $(flags --cflags --libs)
 check 'it uses the shared library' grep -q 'libcca\.so\.' <(objdump -p "$work/complete")
 example libcca.a $(flags --cflags) "$root$prefix/lib/libcca.a" $(flags --static --libs | sed 's/-lcca\b//')
 
+# What the comments of the headers show is a program, too, with a shorter context.
+example_of() { # header, parameters of its function
+    printf 'static void use_%s(%s) {\n' "$1" "$2"
+    sed -n 's/^ \*     //p' "$1.h" | sed 's/^\.\.\..*//; s/ \.\.\..*/ exit(1);/; s/"model.gguf"/model/; s/131072/64/
+        /cca_session_free/i puts(logits[0] < 100 && logits[639] < 100 ? "finite" : "not finite");'
+    printf '}\n'
+}
+{
+    printf '#include <cca/chat.h>\n#include <cca/engine.h>\n#include <cca/gguf.h>\n'
+    printf '#include <cca/sampler.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
+    example_of engine 'const char *model, int32_t *ids, int64_t n, int32_t next'
+    example_of gguf 'const char *model'
+    example_of tokenizer 'const cca_gguf *file, const char *text, size_t size, cca_error err'
+    example_of sampler 'int64_t vocab_size, const int32_t *prompt, int i, const float *logits, cca_error err'
+    example_of chat 'const cca_gguf *file, const cca_tokenizer *tok, const char *document, size_t size, cca_error err'
+    example_of store 'const int32_t *ids, cca_error err'
+    printf 'int main(int argc, char **argv) {\nint32_t ids[] = {5, 6, 7};\n'
+    printf 'if (argc == 2) use_engine(argv[1], ids, 3, 8);\nreturn argc != 2;\n}\n'
+} >"$work/header.c"
+read -ra all <<<"$(flags --cflags --libs)"
+check 'the examples of the headers build' gcc -std=c17 -Wall -Wextra -Werror -Wno-unused "$work/header.c" \
+    "${all[@]}" -o "$work/header"
+check "and engine.h's runs" test "$(LD_LIBRARY_PATH=$root$prefix/lib "$work/header" "$random")" = finite
+
 check 'make uninstall' make_quietly uninstall
 check 'nothing remains' test -z "$(find "$root" ! -type d)"
 check 'nor a folder of its own' test -z "$(find "$root" -type d -name cca -path '*/include/*')"

@@ -8,6 +8,7 @@ gzip -dc tests/golden/tokenizer/blanks.model.gz >"$work/tokenizer.model"
 make_random 32,2,4,2,64,640 --tokenizer "$work/tokenizer.model"
 printf 'A text of several words, and more of them.' >"$work/text"
 
+"$CCA" generate -m "$random" -f "$work/text" -n 1 -q --session "$work/s.ccas" >"$work/out"
 commands=(
     "generate -m $random -f $work/text -n 4 --temp 0"
     "generate -m $random -f $work/text -n 4 --temp 0 --json"
@@ -23,6 +24,12 @@ commands=(
     "info $random --keys --tensors"
     "tokenize -m $random -f $work/text"
     "tokenize -m $random -f $work/text --json"
+    "tokenize -m $random -p words --count"
+    "info $random --check"
+    "bench -m $random -p 4 -n 0 -r 1 -t 1 --no-peaks -q"
+    "session show $work/s.ccas"
+    "session verify $work/s.ccas --json"
+    "completion bash"
     "help generate"
     "version"
 )
@@ -55,6 +62,10 @@ files=(
     "ppl -m $random -f $work/text --logits-out"
     "info $random -o"
     "tokenize -m $random -f $work/text -o"
+    "bench -m $random -p 4 -n 0 -r 1 -t 1 --no-peaks -q -o"
+    "bench -m $random -p 4 -n 0 -r 1 -t 1 --no-peaks -q --svg"
+    "session show $work/s.ccas -o"
+    "completion bash -o"
     "export --random 32,1,4,2,64,96 -o"
 )
 mkdir "$work/closed"
