@@ -166,25 +166,26 @@ valgrind-tests: $(TEST_X)
 FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g'
 FUZZ   += EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
+FUZZ_BASE := tests/fuzz/fuzz.o tests/fuzz/libfuzzer.o
 fuzz: fuzz-programs
 	tests/fuzz/run.sh $(FUZZ_X)
 
 fuzz-programs:
 	$(MAKE) $(FUZZ) $(FUZZ_X)
 
-.SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o)
-build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/tests/fuzz/fuzz.o \
-    build/fuzz/tests/fuzz/libfuzzer.o build/fuzz/libcli.a build/fuzz/libcca.a
+.SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o) $(FUZZ_BASE:%=build/fuzz/%)
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_BASE:%=build/fuzz/%) build/fuzz/libcli.a \
+    build/fuzz/libcca.a
 	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 # What each input of the corpora takes of memory, without sanitizers; see tests/fuzz/memory.sh.
-MEMORY_X := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
+MEMORY_X    := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
+MEMORY_BASE := $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/fuzz/memory.o
 fuzz-memory: $(MEMORY_X)
 	tests/fuzz/memory.sh $(MEMORY_X)
 
-.SECONDARY: $(MEMORY_X:$(BUILD)/memory_%=$(BUILD)/tests/fuzz/fuzz_%.o)
-$(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/fuzz/memory.o \
-    $(BUILD)/libcli.a $(BUILD)/libcca.a
+.SECONDARY: $(MEMORY_X:$(BUILD)/memory_%=$(BUILD)/tests/fuzz/fuzz_%.o) $(MEMORY_BASE)
+$(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(MEMORY_BASE) $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CXX) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
 
 # Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.

@@ -54,21 +54,31 @@ static cca_tokenizer *make_tokenizer(void) {
     return tok;
 }
 
-static void build(cca_chat chat, const cca_tokenizer *tok, const uint8_t *data, size_t size) {
+/* A turn of the parts, the model's turn of one token, and the question once more. */
+static cca_status put_turns(cca_prompt *p, const uint8_t **parts, const size_t *sizes,
+                            cca_error *err) {
     static const cca_slot slots[] = {CCA_SLOT_SYSTEM, CCA_SLOT_DOCUMENT, CCA_SLOT_QUESTION};
+    cca_status status = CCA_OK;
+    for (int i = 0; i < 3 && status == CCA_OK; i++)
+        if (sizes[i] > 0)
+            status = cca_prompt_text(p, slots[i], (const char *)parts[i], sizes[i], err);
+    if (status == CCA_OK) status = cca_prompt_end(p, err);
+    if (status != CCA_OK || !cca_tokens_push(p->out, 0, 0)) return status;
+    status = cca_prompt_text(p, CCA_SLOT_QUESTION, (const char *)parts[2], sizes[2], err);
+    return status == CCA_OK ? cca_prompt_end(p, err) : status;
+}
+
+static void build(cca_chat chat, const cca_tokenizer *tok, const uint8_t *data, size_t size) {
     cca_error err;
     cca_tokens tokens = {0};
     cca_prompt p;
     cca_chat found;
-    const uint8_t *part;
-    size_t part_size;
+    const uint8_t *parts[3] = {data, data, data};
+    size_t sizes[3] = {0};
+    for (int i = 0; i < 3 && fuzz_part(&parts[i], &sizes[i], &data, &size); i++)
+        sizes[i] = fuzz_utf8(parts[i], sizes[i]);
     cca_status status = cca_prompt_begin(&p, chat, tok, &tokens, &err);
-    for (int i = 0; i < 3 && fuzz_part(&part, &part_size, &data, &size); i++) {
-        part_size = fuzz_utf8(part, part_size);
-        if (status == CCA_OK && part_size > 0)
-            status = cca_prompt_text(&p, slots[i], (const char *)part, part_size, &err);
-    }
-    if (status == CCA_OK) (void)cca_prompt_end(&p, &err);
+    if (status == CCA_OK) (void)put_turns(&p, parts, sizes, &err);
     for (size_t i = 0; i < tokens.n; i++)
         fuzz_check(tokens.ids[i] >= 0 && tokens.ids[i] < cca_tokenizer_info(tok)->vocab_size,
                    "an id outside the vocabulary");
