@@ -157,13 +157,13 @@ if [ "$(id -u)" != 0 ]; then
     chmod 755 "$work/closed"
 fi
 
-# A writer that waits for the reader of its answer, with the session open: the pipe is full.
-mkfifo "$work/full"
-exec 3<>"$work/full"
-dd if=/dev/zero of="$work/full" bs=4096 oflag=nonblock 2>/dev/null
-"$CCA" "${ask[@]}" --session "$s" "$question" >"$work/full" 2>"$work/note" &
+# A writer that has answered and waits for another question, with the session open.
+mkfifo "$work/questions"
+exec 3<>"$work/questions"
+echo "$question" >&3
+"$CCA" "${ask[@]}" --session "$s" -i <&3 >"$work/answer" 2>/dev/null &
 pid=$!
-check 'a writer has answered' wait_until $pid grep -q '^question 1: ' "$work/note"
+check 'a writer has answered' wait_until $pid grep -q . "$work/answer"
 cca "${more[@]}" --session "$s"
 kill -9 $pid
 wait $pid 2>/dev/null
