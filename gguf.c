@@ -318,6 +318,9 @@ static void place_tensors(reader *r, size_t alignment) {
     if (r->status != CCA_OK) return;
     size_t start = r->at;
     if (start % alignment != 0) start += alignment - start % alignment;
+    file->entries_end = r->at;
+    file->data_start = start;
+    file->alignment = alignment;
     for (uint64_t i = 0; i < file->n_tensors && r->status == CCA_OK; i++) {
         cca_gguf_tensor *t = &file->tensors[i];
         size_t offset, end;
@@ -373,6 +376,7 @@ static cca_status parse(cca_gguf *file, cca_error *err) {
     uint32_t alignment = DEFAULT_ALIGNMENT;
     take_header(&r, &n_tensors, &n_keys);
     take_keys(&r, n_keys);
+    file->keys_end = r.at;
     check_alignment(&r, &alignment);
     take_tensors(&r, n_tensors);
     place_tensors(&r, alignment);

@@ -116,6 +116,14 @@ cca_status cca_gguf_arr(cca_gguf_array *out, const cca_gguf *file, const char *k
 /* Element i of an array of numbers or bools, converted; strings and i ≥ n give 0. */
 double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i);
 
+/* Where the parts of a file lie: its keys end and the tensors' entries begin, those end, and,
+ * behind padding, the tensors' data begins (perhaps behind the end of a file that has none). */
+typedef struct cca_gguf_layout {
+    const uint8_t *bytes; /* size of them, borrowed */
+    size_t size, keys_end, entries_end, data_start, alignment;
+} cca_gguf_layout;
+cca_gguf_layout cca_gguf_layout_of(const cca_gguf *file);
+
 /* Sixteen hexadecimal digits that are equal where two files compute the same: the key
  * cca.fingerprint, else a hash of the header and of the ends of each tensor. */
 enum { CCA_GGUF_FINGERPRINT = 16 };

@@ -25,6 +25,7 @@ struct cca_gguf {
     size_t size;
     char *name;
     cca_mapping mapping; /* data, where the file was opened by its path */
+    size_t keys_end, entries_end, data_start, alignment;
     uint64_t n_keys, n_tensors;
     cca_gguf_key *keys;
     cca_gguf_tensor *tensors;

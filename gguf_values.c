@@ -216,6 +216,15 @@ double cca_gguf_array_number(const cca_gguf_array *array, uint64_t i) {
     return read_number(array->type, bytes + i * cca_gguf_value_bytes(array->type)).real;
 }
 
+cca_gguf_layout cca_gguf_layout_of(const cca_gguf *file) {
+    return (cca_gguf_layout){.bytes = file->data,
+                             .size = file->size,
+                             .keys_end = file->keys_end,
+                             .entries_end = file->entries_end,
+                             .data_start = file->data_start,
+                             .alignment = file->alignment};
+}
+
 void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
     enum { SAMPLE = 4096 };
     cca_gguf_string known = {"", 0}, none = known;

@@ -1,15 +1,12 @@
 #include "export/gguf_write.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
+#include "export/whole_file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { GGUF_VERSION = 3, ALIGNMENT = 32, FINGERPRINT_DIGITS = 16, MAX_TEMPORARIES = 100 };
+enum { GGUF_VERSION = 3, ALIGNMENT = 32, FINGERPRINT_DIGITS = 16 };
 
 static const uint64_t fnv_start = UINT64_C(0xcbf29ce484222325);
 static const uint64_t fnv_prime = UINT64_C(0x100000001b3);
@@ -22,8 +19,7 @@ typedef struct buffer {
 } buffer;
 
 struct cca_gguf_writer {
-    char *path, *temporary;
-    int fd; /* -1: no temporary file */
+    cca_whole_file file;
     uint64_t n_keys, n_tensors;
     buffer keys, infos;
     buffer names;                    /* of the keys, each with its NUL */
@@ -206,63 +202,21 @@ void cca_gguf_put_tensor(cca_gguf_writer *w, const char *name, int n_dims, const
 /* --- the file ------------------------------------------------------------------------ */
 
 static cca_status no_memory(const cca_gguf_writer *w, cca_error *err) {
-    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the keys of the file", w->path);
-}
-
-static cca_status bad_output(const cca_gguf_writer *w, const char *what, cca_error *err) {
-    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", w->path, what, strerror(errno));
-}
-
-/* Where path exists, its name without symbolic links; else a copy. */
-static cca_status resolve(cca_gguf_writer *w, const char *path, cca_error *err) {
-    struct stat st;
-    bool exists = stat(path, &st) == 0;
-    if (exists && S_ISDIR(st.st_mode)) {
-        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is a folder", path);
-    }
-    if (exists && !S_ISREG(st.st_mode)) {
-        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is not a regular file", path);
-    }
-    w->path = exists ? realpath(path, NULL) : strdup(path);
-    if (!w->path) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its name", path);
-    return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the keys of the file", w->file.path);
 }
 
 cca_status cca_gguf_writer_new(cca_gguf_writer **out, const char *path, cca_error *err) {
     *out = NULL;
     cca_gguf_writer *w = calloc(1, sizeof *w);
     if (!w) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to write it", path);
-    w->fd = -1;
     w->hash = fnv_start;
-    cca_status status = resolve(w, path, err);
+    cca_status status = cca_whole_open(&w->file, path, err);
     if (status == CCA_OK) {
         *out = w;
     } else {
         cca_gguf_writer_free(w);
     }
     return status;
-}
-
-/* A new file beside the output, so that a rename can put it into its place. */
-static cca_status open_temporary(cca_gguf_writer *w, cca_error *err) {
-    size_t size = strlen(w->path) + 64;
-    w->temporary = malloc(size);
-    if (!w->temporary) return no_memory(w, err);
-    for (int i = 0; i < MAX_TEMPORARIES && w->fd < 0; i++) {
-        snprintf(w->temporary, size, "%s.%ld-%d.tmp", w->path, (long)getpid(), i);
-        w->fd = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd < 0 && errno != EEXIST) break;
-    }
-    return w->fd < 0 ? bad_output(w, "create a temporary file beside it", err) : CCA_OK;
-}
-
-/* Takes the space at once, where the file system can: a full disk shows now, not in an hour. */
-static cca_status take_space(cca_gguf_writer *w, cca_error *err) {
-    off_t total = (off_t)(w->data_start + w->data_bytes);
-    if (fallocate(w->fd, 0, 0, total) != 0 && (errno == ENOSPC || errno == EFBIG)) {
-        return bad_output(w, "take the space", err);
-    }
-    return ftruncate(w->fd, total) == 0 ? CCA_OK : bad_output(w, "set the size", err);
 }
 
 cca_status cca_gguf_writer_begin(cca_gguf_writer *w, cca_error *err) {
@@ -276,30 +230,14 @@ cca_status cca_gguf_writer_begin(cca_gguf_writer *w, cca_error *err) {
         return no_memory(w, err);
 
     w->data_start = align(4 + 4 + 8 + 8 + w->keys.size + w->infos.size);
-    cca_status status = open_temporary(w, err);
-    return status == CCA_OK ? take_space(w, err) : status;
-}
-
-static cca_status write_at(cca_gguf_writer *w, uint64_t offset, const void *data, size_t n,
-                           cca_error *err) {
-    const uint8_t *bytes = data;
-    while (n > 0) {
-        ssize_t written = pwrite(w->fd, bytes, n, (off_t)offset);
-        if (written < 0 && errno == EINTR) continue;
-        if (written == 0) errno = ENOSPC;
-        if (written <= 0) return bad_output(w, "write", err);
-        bytes += written;
-        offset += (uint64_t)written;
-        n -= (size_t)written;
-    }
-    return CCA_OK;
+    return cca_whole_begin(&w->file, w->data_start + w->data_bytes, err);
 }
 
 cca_status cca_gguf_writer_write(cca_gguf_writer *w, uint64_t index, uint64_t at, const void *data,
                                  size_t n, cca_error *err) {
     uint64_t offset;
     memcpy(&offset, w->offsets.data + index * sizeof offset, sizeof offset);
-    return write_at(w, w->data_start + offset + at, data, n, err);
+    return cca_whole_write(&w->file, w->data_start + offset + at, data, n, err);
 }
 
 cca_status cca_gguf_writer_finish(cca_gguf_writer *w, const uint32_t *crcs, cca_error *err) {
@@ -319,51 +257,25 @@ cca_status cca_gguf_writer_finish(cca_gguf_writer *w, const uint32_t *crcs, cca_
     append(&header, w->keys.data, w->keys.size);
     append(&header, w->infos.data, w->infos.size);
     cca_status status = header.failed ? no_memory(w, err) : CCA_OK;
-    if (status == CCA_OK) status = write_at(w, 0, header.data, header.size, err);
+    if (status == CCA_OK) status = cca_whole_write(&w->file, 0, header.data, header.size, err);
     free(header.data);
-    if (status == CCA_OK && fsync(w->fd) != 0) status = bad_output(w, "sync", err);
-    return status;
+    return status == CCA_OK ? cca_whole_sync(&w->file, err) : status;
 }
 
 const char *cca_gguf_writer_temporary(const cca_gguf_writer *w) {
-    return w->temporary;
-}
-
-/* Makes the rename last through a crash. File systems that cannot do this are no failure. */
-static void sync_folder(const cca_gguf_writer *w) {
-    char *copy = strdup(w->path);
-    if (!copy) return;
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    free(copy);
+    return w->file.temporary;
 }
 
 cca_status cca_gguf_writer_commit(cca_gguf_writer *w, cca_error *err) {
-    int fd = w->fd;
-    w->fd = -1;
-    if (close(fd) != 0 || rename(w->temporary, w->path) != 0) {
-        cca_status status = bad_output(w, "give the finished file its name", err);
-        unlink(w->temporary);
-        return status;
-    }
-    sync_folder(w);
-    return CCA_OK;
+    return cca_whole_commit(&w->file, err);
 }
 
 void cca_gguf_writer_free(cca_gguf_writer *w) {
     if (!w) return;
-    if (w->fd >= 0) {
-        close(w->fd);
-        unlink(w->temporary);
-    }
+    cca_whole_close(&w->file);
     free(w->keys.data);
     free(w->names.data);
     free(w->infos.data);
     free(w->offsets.data);
-    free(w->temporary);
-    free(w->path);
     free(w);
 }

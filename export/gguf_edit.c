@@ -1,0 +1,187 @@
+#include "export/gguf_edit.h"
+
+#include "export/whole_file.h"
+#include "gguf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { N_SIZES = 2, SECTOR = 512, N_KEYS_AT = 16 };
+
+/* One of the two keys: where its value stands in the file, or 0 where it is not there. */
+typedef struct place {
+    const char *key;
+    uint64_t value;
+    size_t at, bytes;
+} place;
+
+static cca_status bad_output(const char *path, const char *what, cca_error *err) {
+    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+cca_status cca_gguf_check_writable(const char *path, cca_error *err) {
+    struct stat st;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return bad_output(path, "open it for writing", err);
+    bool found = fstat(fd, &st) == 0;
+    close(fd);
+    if (!found || !S_ISREG(st.st_mode))
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is not a regular file", path);
+    if ((st.st_mode & 0222) == 0)
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: the file is read-only", path);
+    return CCA_OK;
+}
+
+/* The largest number of an integer type; 0 for other types. */
+static uint64_t largest_of(cca_gguf_type type) {
+    switch (type) {
+    case CCA_GGUF_U8: return UINT8_MAX;
+    case CCA_GGUF_I8: return INT8_MAX;
+    case CCA_GGUF_U16: return UINT16_MAX;
+    case CCA_GGUF_I16: return INT16_MAX;
+    case CCA_GGUF_U32: return UINT32_MAX;
+    case CCA_GGUF_I32: return INT32_MAX;
+    case CCA_GGUF_U64:
+    case CCA_GGUF_I64: return INT64_MAX;
+    default: return 0;
+    }
+}
+
+static cca_status find_place(place *p, const cca_gguf *file, cca_error *err) {
+    const uint8_t *bytes = cca_gguf_layout_of(file).bytes;
+    for (uint64_t i = 0; i < cca_gguf_n_keys(file); i++) {
+        cca_gguf_type type;
+        if (strcmp(cca_gguf_key_at(file, i, &type), p->key) != 0) continue;
+        if (largest_of(type) < p->value)
+            return cca_fail(err, CCA_BAD_MODEL, "%s: key '%s' has a type that cannot hold %llu",
+                            cca_gguf_name(file), p->key, (unsigned long long)p->value);
+        p->at = (size_t)((const uint8_t *)cca_gguf_number_at(file, i) - bytes);
+        p->bytes = cca_gguf_value_bytes(type);
+    }
+    return CCA_OK;
+}
+
+static bool in_one_sector(const place p[N_SIZES]) {
+    size_t first = cca_min((int64_t)p[0].at, (int64_t)p[1].at);
+    size_t last = cca_max((int64_t)(p[0].at + p[0].bytes), (int64_t)(p[1].at + p[1].bytes)) - 1;
+    return p[0].at > 0 && p[1].at > 0 && first / SECTOR == last / SECTOR;
+}
+
+/* ---- in place ---- */
+
+/* The sector with both numbers changed, in one write. */
+static cca_status write_sector(const char *path, const cca_gguf *file, const place p[N_SIZES],
+                               cca_error *err) {
+    cca_gguf_layout l = cca_gguf_layout_of(file);
+    uint8_t sector[SECTOR];
+    size_t start = p[0].at / SECTOR * SECTOR;
+    size_t size = (size_t)cca_min(SECTOR, (int64_t)(l.size - start));
+    memcpy(sector, l.bytes + start, size);
+    for (int i = 0; i < N_SIZES; i++) memcpy(sector + p[i].at - start, &p[i].value, p[i].bytes);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return bad_output(path, "open it for writing", err);
+    ssize_t written = pwrite(fd, sector, size, (off_t)start);
+    bool synced = written == (ssize_t)size && fsync(fd) == 0;
+    cca_status status = synced ? CCA_OK : bad_output(path, "write", err);
+    close(fd);
+    return status;
+}
+
+/* ---- anew ---- */
+
+/* Appends a key with a number of type u32. */
+static size_t put_key(uint8_t *out, const char *key, uint64_t value) {
+    uint64_t length = strlen(key);
+    uint32_t type = CCA_GGUF_U32, number = (uint32_t)value;
+    memcpy(out, &length, sizeof length);
+    memcpy(out + 8, key, length);
+    memcpy(out + 8 + length, &type, sizeof type);
+    memcpy(out + 12 + length, &number, sizeof number);
+    return 16 + length;
+}
+
+/* Everything before the tensors' data; the caller frees it. */
+static uint8_t *new_header(size_t *size, const cca_gguf *file, const place p[N_SIZES]) {
+    enum { MOST_ADDED = 128 };
+    cca_gguf_layout l = cca_gguf_layout_of(file);
+    uint8_t *header = calloc(1, l.entries_end + MOST_ADDED + l.alignment);
+    if (!header) return NULL;
+    uint64_t n_keys = cca_gguf_n_keys(file);
+    size_t n = l.keys_end;
+    memcpy(header, l.bytes, n);
+    for (int i = 0; i < N_SIZES; i++) {
+        if (p[i].at > 0) {
+            memcpy(header + p[i].at, &p[i].value, p[i].bytes);
+        } else {
+            n += put_key(header + n, p[i].key, p[i].value);
+            n_keys++;
+        }
+    }
+    memcpy(header + N_KEYS_AT, &n_keys, sizeof n_keys);
+    memcpy(header + n, l.bytes + l.keys_end, l.entries_end - l.keys_end);
+    n += l.entries_end - l.keys_end;
+    *size = (n + l.alignment - 1) / l.alignment * l.alignment;
+    return header;
+}
+
+/* Reads the new file: a parser sees it as it should be. */
+static cca_status check_new(const char *path, const place p[N_SIZES], cca_error *err) {
+    cca_gguf *file;
+    cca_status status = cca_gguf_open(&file, path, err);
+    for (int i = 0; i < N_SIZES && !status; i++) {
+        uint64_t value = 0;
+        status = cca_gguf_u64(&value, file, p[i].key, NULL, err);
+        if (!status && value != p[i].value)
+            status =
+                cca_fail(err, CCA_BAD_OUTPUT, "%s: '%s' is not what was written", path, p[i].key);
+    }
+    cca_gguf_close(file);
+    return status;
+}
+
+static cca_status write_anew(const char *path, const cca_gguf *file, const place p[N_SIZES],
+                             cca_error *err) {
+    cca_gguf_layout l = cca_gguf_layout_of(file);
+    size_t header_size = 0, data_size = l.size > l.data_start ? l.size - l.data_start : 0;
+    cca_whole_file f;
+    struct stat st;
+    uint8_t *header = new_header(&header_size, file, p);
+    if (!header) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its keys", path);
+    cca_status status = cca_whole_open(&f, path, err);
+    if (!status) status = cca_whole_begin(&f, header_size + data_size, err);
+    if (!status && (stat(path, &st) != 0 || fchmod(f.fd, st.st_mode & 07777) != 0))
+        status = bad_output(path, "keep its permissions", err);
+    if (!status) status = cca_whole_write(&f, 0, header, header_size, err);
+    if (!status)
+        status = cca_whole_write(&f, header_size, l.bytes + l.size - data_size, data_size, err);
+    if (!status) status = cca_whole_sync(&f, err);
+    if (!status) status = check_new(f.temporary, p, err);
+    if (!status) status = cca_whole_commit(&f, err);
+    cca_whole_close(&f);
+    free(header);
+    return status;
+}
+
+cca_status cca_gguf_set_sizes(const char *path, int64_t group_size, int64_t window_size,
+                              cca_error *err) {
+    cca_gguf *file;
+    place p[N_SIZES] = {{.key = "cca.group_size", .value = (uint64_t)group_size},
+                        {.key = "cca.window_size", .value = (uint64_t)window_size}};
+    if (group_size < 1 || window_size < group_size || window_size % group_size != 0 ||
+        window_size > INT32_MAX)
+        return cca_fail(err, CCA_USAGE, "a window of %lld tokens is no multiple of groups of %lld",
+                        (long long)window_size, (long long)group_size);
+    cca_status status = cca_gguf_open(&file, path, err);
+    if (status) return status;
+    status = cca_gguf_check_writable(path, err);
+    for (int i = 0; i < N_SIZES && !status; i++) status = find_place(&p[i], file, err);
+    if (!status)
+        status =
+            in_one_sector(p) ? write_sector(path, file, p, err) : write_anew(path, file, p, err);
+    cca_gguf_close(file);
+    return status;
+}
