@@ -46,12 +46,6 @@ static const arg_option setting_args[] = {
     {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N", CONTEXT(window_size),
      .initial = "0", .max = INT32_MAX,
      .help = "tokens seen one by one, a multiple of the group size; 0: the model's"},
-    {"ubatch-size", "ub", .kind = ARG_INT, .value = "N", CONTEXT(chunk_size), .initial = "0",
-     .max = 1 << 20, .help = "tokens a prefill chunk; 0: 512, on a GPU 8192"},
-    {"cache-type-k", "ctk", .kind = ARG_CHOICE, .value = "TYPE", CONTEXT(k_type), .initial = "bf16",
-     .choices = "f32|f16|bf16|q8_0", .help = "type of cached keys"},
-    {"cache-type-v", "ctv", .kind = ARG_CHOICE, .value = "TYPE", CONTEXT(v_type), .initial = "bf16",
-     .choices = "f32|f16|bf16|q8_0", .help = "type of cached values"},
     {"mem-limit", .kind = ARG_SIZE, .value = "SIZE", CONTEXT(mem_limit),
      .help = "refuse a run that takes more memory (512M, 8G)"},
     {0},
@@ -71,6 +65,7 @@ static const arg_group groups[] = {
     {"Measurements", own_args, 0},
     {"Model", model_args, offsetof(bench_options, model)},
     {"Settings", setting_args, 0},
+    {"Cache", cache_args, offsetof(bench_options, context)},
     {"Report", report_args, 0},
     {"Messages", term_args, offsetof(bench_options, term)},
     {0},
@@ -158,13 +153,8 @@ static cca_status show_chunk(void *user, cca_session *session, int64_t pos, int6
  * decode, as generating does). */
 static cca_status evaluate(bench_run *r, int64_t n, bool one_by_one, cca_error *err) {
     cca_eval_options options = {.on_chunk = show_chunk, .user = r};
-    int64_t pos = cca_session_pos(r->session), step = one_by_one ? 1 : n;
-    cca_status status = CCA_OK;
-    for (int64_t done = 0; !status && done < n; done += step) {
-        status = cca_session_eval(r->session, r->ids + pos + done, step, &options, err);
-        if (!status && !cca_session_logits(r->session, err)) status = CCA_RUNTIME;
-    }
-    return status;
+    const int32_t *ids = r->ids + cca_session_pos(r->session);
+    return measure_eval(r->session, ids, n, one_by_one, &options, err);
 }
 
 /* One row: as many times as asked for, each from the mark at this depth. */

@@ -71,9 +71,10 @@ typedef struct output_options {
     const char *file; /* NULL: standard output */
 } output_options;
 
-/* greedy_args are sampling_args with another default: temperature 0. */
-extern const arg_option model_args[], context_args[], sampling_args[], greedy_args[], chat_args[],
-    output_args[];
+/* cache_args are some of context_args, for commands with other sizes; greedy_args are sampling_args
+ * with another default: temperature 0. */
+extern const arg_option model_args[], context_args[], cache_args[], sampling_args[], greedy_args[],
+    chat_args[], output_args[];
 
 /* ---- steps ---- */
 

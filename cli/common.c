@@ -19,6 +19,30 @@ const arg_option model_args[] = {
     {0},
 };
 
+/* Entries that two tables have. */
+#define CACHE_ARGS                                                                                 \
+    {"ubatch-size",                                                                                \
+     "ub",                                                                                         \
+     .kind = ARG_INT,                                                                              \
+     .value = "N",                                                                                 \
+     .at = offsetof(context_options, chunk_size),                                                  \
+     .initial = "0",                                                                               \
+     .max = 1 << 20,                                                                               \
+     .help = "tokens a prefill chunk; 0: 512, on a GPU 8192"},                                     \
+        {"cache-type-k",                                                                           \
+         "ctk",                                                                                    \
+         .kind = ARG_CHOICE,                                                                       \
+         .value = "TYPE",                                                                          \
+         .at = offsetof(context_options, k_type),                                                  \
+         .initial = "bf16",                                                                        \
+         .choices = "f32|f16|bf16|q8_0",                                                           \
+         .help = "type of cached keys"},                                                           \
+    {                                                                                              \
+        "cache-type-v", "ctv", .kind = ARG_CHOICE, .value = "TYPE",                                \
+                               .at = offsetof(context_options, v_type), .initial = "bf16",         \
+                               .choices = "f32|f16|bf16|q8_0", .help = "type of cached values"     \
+    }
+
 const arg_option context_args[] = {
     {"ctx-size", "c", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, ctx_size),
      .initial = "0", .max = INT32_MAX,
@@ -32,21 +56,15 @@ const arg_option context_args[] = {
     {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N",
      .at = offsetof(context_options, window_size), .initial = "0", .max = INT32_MAX,
      .help = "tokens seen one by one, a multiple of the group size; 0: the model's"},
-    {"ubatch-size", "ub", .kind = ARG_INT, .value = "N",
-     .at = offsetof(context_options, chunk_size), .initial = "0", .max = 1 << 20,
-     .help = "tokens a prefill chunk; 0: 512, on a GPU 8192"},
-    {"cache-type-k", "ctk", .kind = ARG_CHOICE, .value = "TYPE",
-     .at = offsetof(context_options, k_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
-     .help = "type of cached keys"},
-    {"cache-type-v", "ctv", .kind = ARG_CHOICE, .value = "TYPE",
-     .at = offsetof(context_options, v_type), .initial = "bf16", .choices = "f32|f16|bf16|q8_0",
-     .help = "type of cached values"},
+    CACHE_ARGS,
     {"mem-limit", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(context_options, mem_limit),
      .help = "refuse a run that takes more (512M, 8G); else more than there is"},
     {"dry-run", .kind = ARG_FLAG, .at = offsetof(context_options, dry_run),
      .help = "print the memory that the run would take, and stop"},
     {0},
 };
+
+const arg_option cache_args[] = {CACHE_ARGS, {0}};
 
 /* The table of sampling, with a default temperature. */
 #define SAMPLING_ARGS(TEMPERATURE)                                                                 \

@@ -46,6 +46,17 @@ double measure_seconds(measure_clock clock) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, bool one_by_one,
+                        const cca_eval_options *options, cca_error *err) {
+    int64_t step = one_by_one ? 1 : n;
+    cca_status status = CCA_OK;
+    for (int64_t done = 0; !status && done < n; done += step) {
+        status = cca_session_eval(session, ids + done, step, options, err);
+        if (!status && !cca_session_logits(session, err)) status = CCA_RUNTIME;
+    }
+    return status;
+}
+
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

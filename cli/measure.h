@@ -8,7 +8,7 @@
 #ifndef CCA_CLI_MEASURE_H
 #define CCA_CLI_MEASURE_H
 
-#include "base.h"
+#include "engine.h"
 
 enum { SIZE_LIST_MOST = 64 };
 
@@ -31,6 +31,11 @@ typedef enum measure_clock { MEASURE_WALL, MEASURE_CPU } measure_clock;
 /* Of one of MEASURE_CLOCKS. */
 measure_clock measure_clock_of(const char *name);
 double measure_seconds(measure_clock clock);
+
+/* Evaluates n ids, together or one by one, and makes the last one's logits (each one's where they
+ * go one by one, as generating does). */
+cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, bool one_by_one,
+                        const cca_eval_options *options, cca_error *err);
 
 /* Tokens a second over the repetitions; sd is the sample's standard deviation, 0 for one. */
 typedef struct measure_stats {
