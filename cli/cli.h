@@ -20,8 +20,9 @@ typedef struct cli_command {
     cca_status (*run)(const void *options, cca_error *err);
 } cli_command;
 
-extern const cli_command cli_generate, cli_ask, cli_ppl, cli_plan_command, cli_bench, cli_export,
-    cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize, cli_help, cli_version;
+extern const cli_command cli_generate, cli_ask, cli_ppl, cli_plan_command, cli_bench, cli_tune,
+    cli_export, cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize, cli_help,
+    cli_version;
 
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
