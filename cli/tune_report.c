@@ -37,13 +37,17 @@ void tune_report_md(output *out, const tune_report *r) {
     const tune_task *t = r->task;
     output_printf(out,
                   "%s: %.1f M parameters, %s, %s (%s), %d threads\n\n"
-                  "Perplexity of %" PRId64 " tokens in windows of %" PRId64
-                  "; increase over %s; speeds of %zu tokens of prefill and of %d decoded behind "
-                  "them%s; cache at %" PRId64 " tokens.\n\n",
+                  "Perplexity: %" PRId64 " tokens in windows of %" PRId64 "; increase over %s.\n",
                   *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type,
                   f->device, f->kernels, f->n_threads, t->layout.n_tokens, t->layout.window,
-                  r->limits->against_full ? "full attention" : "the best", t->n_document,
-                  TUNE_DECODED, t->n_facts > 0 ? ", among them the facts" : "", r->cache_at);
+                  r->limits->against_full ? "full attention" : "the best");
+    if (t->n_facts > 0)
+        output_printf(out, "Facts: %d in a document of %zu tokens.\n", t->n_facts, t->n_document);
+    output_printf(out,
+                  "Speeds (%s time): prefill of %zu tokens, decode of %d behind them.\n"
+                  "Cache: at %" PRId64 " tokens, %s/%s.\n\n",
+                  t->settings->clock, t->n_document, TUNE_DECODED, r->cache_at,
+                  t->settings->context.k_type, t->settings->context.v_type);
     output_printf(out, "| g | s | perplexity | increase | facts | cache MB | prefill tok/s "
                        "| decode tok/s | |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
     for (size_t i = 0; i < r->n; i++) md_row(out, r, &r->points[i]);
