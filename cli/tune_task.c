@@ -48,6 +48,12 @@ static size_t bytes_of(const tune_task *t, int64_t n) {
     return n < (int64_t)t->text.n ? t->text.offsets[n] : t->text_bytes;
 }
 
+static cca_status begin_chat(tune_task *t, const cca_engine *engine, cca_error *err) {
+    cca_error why;
+    cca_status status = cli_chat_begin(&t->prompt, &t->settings->chat, engine, &t->document, &why);
+    return status ? cca_fail(err, status, "%s; or --no-facts", why.text) : CCA_OK;
+}
+
 /* The template's opening, and the document with so many tokens of the text. */
 static cca_status encode_document(tune_task *t, const cca_engine *engine, const input_text *text,
                                   int64_t n, bool special, cca_error *err) {
@@ -59,7 +65,7 @@ static cca_status encode_document(tune_task *t, const cca_engine *engine, const 
     t->document.n = 0;
     cca_status status = input_encode(&t->document, tok, &(input_text){0}, INPUT_BOS, err);
     if (!status && t->n_facts > 0) {
-        status = cli_chat_begin(&t->prompt, &t->settings->chat, engine, &t->document, err);
+        status = begin_chat(t, engine, err);
         if (!status) status = cca_prompt_open(&t->prompt, CCA_SLOT_DOCUMENT, &lead, &start, err);
     }
     if (!status && !text_append(&planted.text, lead, strlen(lead))) status = no_memory(err);
