@@ -70,6 +70,10 @@ try export $seeds/llama2c/v0-untied -t 1 -o "$work/out/m.gguf" -q
 try bench -m "$model" -t 1 -p 8 -n 2 -d 0,40 -g 4 -w 8 -r 2 --attn cca,full --no-peaks -q \
     --svg "$work/out/b.svg" -o "$work/out/b.md"
 try bench -m "$model" -t 2 -p 4 -n 0 -r 1 --format json -q -o "$work/out/b.json"
+try tune -m "$model" -f "$work/ids" -g 4 -w 8,9 -c 16 --tokens 40 --length 120 --facts 1 --chat-template plain \
+    -t 1 -q --no-full --no-state --svg "$work/out/t.svg" -o "$work/out/t.md"
+try tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q --min-tps 1e-9 \
+    --state "$work/state" --format json
 try info "$model" --keys --tensors --check
 try info "$model" --json
 try tokenize -m "$model" -f "$work/text.gz" --pieces -p more
