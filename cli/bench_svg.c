@@ -49,7 +49,7 @@ static void draw_axes(output *out, const bench_report *r, const axes *a) {
         last = depth;
         svg_text(out, x_of(a, depth), BOTTOM + 20, "middle", NULL, "%" PRId64, depth);
     }
-    svg_text(out, (LEFT + RIGHT) / 2, BOTTOM + 42, "middle", NULL, "tokens before");
+    svg_text(out, (LEFT + RIGHT) / 2.0, BOTTOM + 42, "middle", NULL, "tokens before");
     svg_text(out, LEFT - 50, TOP - 16, "start", NULL, "tokens a second");
 }
 

@@ -52,7 +52,9 @@ static void draw_row(output *out, const svg_scale *y, double value, int left, in
 
 void svg_rows(output *out, const svg_scale *y, double step, int left, int right) {
     if (y->is_log) {
-        for (double v = y->low; v <= y->high * 1.001; v *= 10) draw_row(out, y, v, left, right);
+        int last = (int)lround(log10(y->high));
+        for (int e = (int)lround(log10(y->low)); e <= last; e++)
+            draw_row(out, y, pow(10, e), left, right);
     } else {
         int n = (int)lround((y->high - y->low) / step);
         for (int i = 0; i <= n; i++) draw_row(out, y, y->low + i * step, left, right);

@@ -65,7 +65,7 @@ tune_point *tune_choose(tune_point *points, size_t n, const tune_limits *l);
 
 /* ---- facts ---- */
 
-enum { TUNE_MOST_FACTS = 256, TUNE_FACT_TEXT = 96, TUNE_CODE_TEXT = 6 };
+enum { TUNE_MOST_FACTS = 256, TUNE_FACT_TEXT = 96, TUNE_CODE_TEXT = 8 };
 
 typedef struct tune_fact {
     char statement[TUNE_FACT_TEXT], question[TUNE_FACT_TEXT], code[TUNE_CODE_TEXT];

@@ -40,13 +40,14 @@ static panel make_panel(const tune_report *r, measure what, int top) {
     return p;
 }
 
-/* Sizes of 1, 2, 5, 10 … that lie within the scale. */
+/* Sizes of 1, 2, 5, 10 … bytes that lie within the scale. */
 static void draw_sizes(output *out, const svg_scale *x, double bottom) {
-    static const double steps[] = {2, 2.5, 2};
-    double size = pow(10, floor(log10(x->low)));
-    for (int i = 0; size <= x->high; size *= steps[i++ % 3]) {
+    static const int digits[] = {1, 2, 5};
+    int last = 3 * (int)floor(log10(x->high)) + 2;
+    for (int i = 3 * (int)floor(log10(fmax(x->low, 1))); i <= last; i++) {
         char text[TERM_SIZE_TEXT];
-        if (size >= x->low)
+        double size = digits[i % 3] * pow(10, i / 3);
+        if (size >= x->low && size <= x->high)
             svg_text(out, svg_place(x, size), bottom + 20, "middle", NULL, "%s",
                      term_size(text, (uint64_t)(size + 0.5)));
     }

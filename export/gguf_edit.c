@@ -98,7 +98,7 @@ static size_t put_key(uint8_t *out, const char *key, uint64_t value) {
     uint64_t length = strlen(key);
     uint32_t type = CCA_GGUF_U32, number = (uint32_t)value;
     memcpy(out, &length, sizeof length);
-    memcpy(out + 8, key, length);
+    for (uint64_t i = 0; i < length; i++) out[8 + i] = (uint8_t)key[i];
     memcpy(out + 8 + length, &type, sizeof type);
     memcpy(out + 12 + length, &number, sizeof number);
     return 16 + length;
