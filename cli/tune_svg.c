@@ -46,7 +46,7 @@ static void draw_sizes(output *out, const svg_scale *x, double bottom) {
     int last = 3 * (int)floor(log10(x->high)) + 2;
     for (int i = 3 * (int)floor(log10(fmax(x->low, 1))); i <= last; i++) {
         char text[TERM_SIZE_TEXT];
-        double size = digits[i % 3] * pow(10, i / 3);
+        double size = digits[i % 3] * pow(10, floor(i / 3.0));
         if (size >= x->low && size <= x->high)
             svg_text(out, svg_place(x, size), bottom + 20, "middle", NULL, "%s",
                      term_size(text, (uint64_t)(size + 0.5)));
