@@ -53,8 +53,10 @@ typedef struct arg_option {
     size_t at;           /* where the value goes, in the table's struct */
     const char *initial; /* the default as text; NULL: zero, empty, none */
     const char *choices; /* ARG_CHOICE: "auto|on|off" */
-    double min, max;     /* ARG_INT (exact up to 2^53), ARG_REAL, ARG_OPERAND */
-    char tag;            /* ARG_LIST */
+    const char
+        *suggest;    /* "cuda|cpu": what completion offers where other values are allowed, too */
+    double min, max; /* ARG_INT (exact up to 2^53), ARG_REAL, ARG_OPERAND */
+    char tag;        /* ARG_LIST */
     const char *help;
 } arg_option;
 

@@ -31,6 +31,7 @@ static const arg_option own_args[] = {
     {"repetitions", "r", .kind = ARG_INT, .value = "N", OWN(repetitions), .initial = "5", .min = 1,
      .max = 1000, .help = "of each measurement"},
     {"attn", .kind = ARG_TEXT, .value = "KIND,...", CONTEXT(attn), .initial = "cca",
+     .suggest = CLI_ATTN_NAMES,
      .help = "cca, full, mean, max, window, sinks:N; several one after the other"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", OWN(clock), .initial = "wall",
      .choices = MEASURE_CLOCKS,

@@ -54,6 +54,9 @@ typedef struct context_options {
     bool dry_run;
 } context_options;
 
+/* Kinds of attention to offer; sinks:N with another N is one, too. */
+#define CLI_ATTN_NAMES "cca|full|mean|max|window|sinks:4"
+
 typedef struct sampling_options {
     int64_t seed; /* -1: a new one each time */
     double temperature, top_p, min_p, repeat_penalty;

@@ -34,6 +34,16 @@ static void each_option(output *out, const cli_command *command, option_writer w
     }
 }
 
+/* NULL where a command has none. */
+static const arg_option *operand_of(const cli_command *command) {
+    for (const arg_group *g = command->groups; g && g->title; g++) {
+        for (const arg_option *o = g->options; o->name; o++) {
+            if (o->kind == ARG_OPERAND) return o;
+        }
+    }
+    return NULL;
+}
+
 typedef void (*command_writer)(output *out, const cli_command *command);
 
 static void each_command(output *out, command_writer write) {
@@ -50,15 +60,46 @@ static void write_escaped(output *out, const char *text, const char *special) {
     }
 }
 
-/* "a|b|c" with other separators. */
-static void write_choices(output *out, const char *choices) {
-    for (; *choices; choices++) output_write(out, *choices == '|' ? " " : choices, 1);
+/* ---- values ---------------------------------------------------------------------------- */
+
+static void command_name(output *out, const cli_command *command) {
+    output_printf(out, "%s ", command->name);
+}
+
+/* "a|b|c" that a value may be or is likely to be; NULL: anything. */
+static const char *words_of(const arg_option *o) {
+    if (o->kind == ARG_CHOICE) return o->choices;
+    if (o->suggest) return o->suggest;
+    return o->value && strchr(o->value, '|') ? o->value : NULL;
+}
+
+static bool is_command(const arg_option *o) {
+    return o->value && strcmp(o->value, "COMMAND") == 0;
+}
+
+/* An operand that may stand again behind its words is a file there. */
+static bool is_file(const arg_option *o) {
+    if (o->kind == ARG_FLAG) return false;
+    if (o->kind == ARG_OPERAND && words_of(o)) return o->max > 1;
+    return strstr(o->value, "FILE") || strcmp(o->value, "IN") == 0;
+}
+
+/* With other separators. */
+static void write_words(output *out, const arg_option *o, const char *special) {
+    const char *words = words_of(o);
+    if (is_command(o)) each_command(out, command_name);
+    for (; words && *words; words++) {
+        char one[2] = {*words == '|' ? ' ' : *words, '\0'};
+        write_escaped(out, one, special);
+    }
 }
 
 /* ---- bash ------------------------------------------------------------------------------ */
 
-static void bash_name(output *out, const cli_command *command) {
-    output_printf(out, "%s ", command->name);
+static void bash_value(output *out, const arg_option *o) {
+    output_printf(out, "words=\"");
+    write_words(out, o, "");
+    output_printf(out, "\"%s", is_file(o) ? " files=1" : "");
 }
 
 static void bash_choices(output *out, const cli_command *command, const arg_option *o) {
@@ -66,9 +107,9 @@ static void bash_choices(output *out, const cli_command *command, const arg_opti
     output_printf(out, "    %s:--%s", command->name, o->name);
     if (o->brief) output_printf(out, " | %s:-%s", command->name, o->brief);
     if (o->alias) output_printf(out, " | %s:--%s", command->name, o->alias);
-    output_printf(out, ") words=\"");
-    if (o->kind == ARG_CHOICE) write_choices(out, o->choices);
-    output_printf(out, "\" value=1 ;;\n");
+    output_printf(out, ") value=1 ");
+    bash_value(out, o);
+    output_printf(out, " ;;\n");
 }
 
 static void bash_values(output *out, const cli_command *command) {
@@ -82,31 +123,46 @@ static void bash_option(output *out, const cli_command *command, const arg_optio
 }
 
 static void bash_options(output *out, const cli_command *command) {
-    output_printf(out, "    %s) words=\"--help ", command->name);
+    output_printf(out, "    %s:-*) words=\"--help ", command->name);
     each_option(out, command, bash_option);
     output_printf(out, "\" ;;\n");
+    const arg_option *operand = operand_of(command);
+    if (!operand) return;
+    output_printf(out, "    %s:*) ", command->name);
+    bash_value(out, operand);
+    output_printf(out, " ;;\n");
 }
 
+/* "--option=value" comes as three words. */
 static void write_bash(output *out) {
     output_printf(out, "# Completion of cca for bash: source it, or put it into\n"
                        "# ~/.local/share/bash-completion/completions/cca\n"
                        "_cca() {\n"
-                       "    local words= value= cur=${COMP_WORDS[COMP_CWORD]}\n"
-                       "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+                       "    local words= value= files= at=$COMP_CWORD\n"
+                       "    local cur=${COMP_WORDS[at]} prev=${COMP_WORDS[at - 1]}\n"
+                       "    [ \"$cur\" != = ] || cur=\n"
+                       "    [ \"$prev\" != = ] || prev=${COMP_WORDS[at - 2]}\n"
+                       "    COMPREPLY=()\n"
+                       "    if [ \"$at\" -eq 1 ]; then\n"
                        "        COMPREPLY=($(compgen -W \"");
-    each_command(out, bash_name);
+    each_command(out, command_name);
     output_printf(out, "\" -- \"$cur\"))\n"
                        "        return\n"
                        "    fi\n"
-                       "    case ${COMP_WORDS[1]}:${COMP_WORDS[COMP_CWORD - 1]} in\n");
+                       "    case ${COMP_WORDS[1]}:$prev in\n");
     each_command(out, bash_values);
     output_printf(out, "    esac\n"
-                       "    [ -n \"$value\" ] || [[ $cur != -* ]] || case ${COMP_WORDS[1]} in\n");
+                       "    [ -n \"$value\" ] || case ${COMP_WORDS[1]}:$cur in\n");
     each_command(out, bash_options);
     output_printf(out, "    esac\n"
                        "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+                       "    if [ -n \"$files\" ] && [ ${#COMPREPLY[@]} -eq 0 ]; then\n"
+                       "        compopt -o filenames 2>/dev/null\n"
+                       "        local IFS=$'\\n'\n"
+                       "        COMPREPLY=($(compgen -f -- \"$cur\"))\n"
+                       "    fi\n"
                        "}\n"
-                       "complete -o default -F _cca cca\n");
+                       "complete -F _cca cca\n");
 }
 
 /* ---- zsh ------------------------------------------------------------------------------- */
@@ -130,33 +186,45 @@ static void zsh_name(output *out, const cli_command *command) {
     output_printf(out, "'\n");
 }
 
+/* ":message:what completes it" */
+static void zsh_value(output *out, const arg_option *o) {
+    output_printf(out, ":");
+    write_quoted(out, o->value, zsh_special);
+    output_printf(out, ":");
+    if (words_of(o) || is_command(o)) {
+        output_printf(out, "(");
+        write_words(out, o, ":");
+        output_printf(out, ")");
+    } else if (is_file(o)) {
+        output_printf(out, "_files");
+    }
+}
+
 static void zsh_spelling(output *out, const arg_option *o, const char *dashes, const char *name) {
     output_printf(out, " \\\n            '*%s%s[", dashes, name);
     write_quoted(out, o->help, zsh_special);
     output_printf(out, "]");
-    if (o->kind != ARG_FLAG) {
-        output_printf(out, ":");
-        write_quoted(out, o->value, zsh_special);
-        output_printf(out, ":");
-        if (o->kind == ARG_CHOICE) {
-            output_printf(out, "(");
-            write_choices(out, o->choices);
-            output_printf(out, ")");
-        } else if (strstr(o->value, "FILE")) {
-            output_printf(out, "_files");
-        }
-    }
+    if (o->kind != ARG_FLAG) zsh_value(out, o);
     output_printf(out, "'");
 }
 
 static void zsh_option(output *out, const cli_command *command, const arg_option *o) {
     (void)command;
     zsh_spelling(out, o, "--", o->name);
+    if (o->alias) zsh_spelling(out, o, "--", o->alias);
     if (o->brief) zsh_spelling(out, o, "-", o->brief);
 }
 
 static void zsh_options(output *out, const cli_command *command) {
-    output_printf(out, "    %s)\n        _arguments '*:file:_files'", command->name);
+    const arg_option *operand = operand_of(command);
+    output_printf(out, "    %s)\n        _arguments '--help[the options of the command]'",
+                  command->name);
+    if (operand) {
+        output_printf(out, operand->max > 1 && !words_of(operand) ? " '*" : " '1");
+        zsh_value(out, operand);
+        output_printf(out, "'");
+        if (words_of(operand) && is_file(operand)) output_printf(out, " '*:FILE:_files'");
+    }
     each_option(out, command, zsh_option);
     output_printf(out, "\n        ;;\n");
 }
@@ -185,34 +253,50 @@ static void write_zsh(output *out) {
 /* ---- fish ------------------------------------------------------------------------------ */
 
 static void fish_name(output *out, const cli_command *command) {
-    output_printf(out, "complete -c cca -n __fish_use_subcommand -f -a %s -d '", command->name);
+    output_printf(out, "complete -c cca -n __fish_use_subcommand -a %s -d '", command->name);
     write_escaped(out, command->summary, "'\\");
     output_printf(out, "'\n");
+}
+
+/* What completes a value: words, files (-F lifts the -f of the whole command), or nothing. */
+static void fish_value(output *out, const arg_option *o) {
+    if (words_of(o) || is_command(o)) {
+        output_printf(out, " -a '");
+        write_words(out, o, "");
+        output_printf(out, "'");
+    }
+    bool needed = o->kind != ARG_OPERAND;
+    if (is_file(o))
+        output_printf(out, needed ? " -r -F" : " -F");
+    else
+        output_printf(out, needed ? " -x" : " -f");
 }
 
 static void fish_option(output *out, const cli_command *command, const arg_option *o) {
     output_printf(out, "complete -c cca -n '__fish_seen_subcommand_from %s' -l %s", command->name,
                   o->name);
+    if (o->alias) output_printf(out, " -l %s", o->alias);
     if (o->brief) output_printf(out, " -%c %s", o->brief[1] ? 'o' : 's', o->brief);
-    if (o->kind == ARG_CHOICE) {
-        output_printf(out, " -x -a '");
-        write_choices(out, o->choices);
-        output_printf(out, "'");
-    } else if (o->kind != ARG_FLAG) {
-        output_printf(out, strstr(o->value, "FILE") ? " -r" : " -x");
-    }
+    if (o->kind != ARG_FLAG) fish_value(out, o);
     output_printf(out, " -d '");
     write_escaped(out, o->help, "'\\");
     output_printf(out, "'\n");
 }
 
 static void fish_options(output *out, const cli_command *command) {
+    const arg_option *operand = operand_of(command);
+    if (operand && (words_of(operand) || is_command(operand) || is_file(operand))) {
+        output_printf(out, "complete -c cca -n '__fish_seen_subcommand_from %s'", command->name);
+        fish_value(out, operand);
+        output_printf(out, "\n");
+    }
     each_option(out, command, fish_option);
 }
 
 static void write_fish(output *out) {
-    output_printf(
-        out, "# Completion of cca for fish: put it into ~/.config/fish/completions/cca.fish\n");
+    output_printf(out,
+                  "# Completion of cca for fish: put it into ~/.config/fish/completions/cca.fish\n"
+                  "complete -c cca -f\n");
     each_command(out, fish_name);
     each_command(out, fish_options);
 }

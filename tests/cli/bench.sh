@@ -22,6 +22,8 @@ kv() { # attn, test, n, depth
 check 'cache of full attention' test "$(kv full prefill 24 40) $(kv full decode 3 0)" = "$((64 * 128)) $((3 * 128))"
 check 'cache of cores and window' test "$(kv cca prefill 24 40) $(kv cca walk 40 0)" = \
     "$((16 * 256 + 20 * 128)) $((10 * 256 + 20 * 128))"
+check 'what is measured at a depth is taken back' test "$(kv full decode 3 40) $(kv full walk 40 0)" = \
+    "$((43 * 128)) $((40 * 128))"
 
 # A token's products: 2 layers * 32 * (2 * (4 + 2) * 8 + 3 * 64) multiply-adds, logits 32 * 128; its
 # attention at position 0: 2 layers * 4 heads * 8 values * 4 operations.
@@ -40,6 +42,21 @@ r = json.load(open(sys.argv[1]))
 assert r["schema"] == "cca.bench.1" and r["peaks"] is None and r["window_size"] == 16
 assert [(x["test"], x["n"], x["share"]) for x in r["rows"]] == [("decode", 2, None)]
 assert all(x["tok_s"] > 0 and x["bytes_s"] > 0 for x in r["rows"])' "$work/b.json"; fi
+expect 0 'one walk to all depths' bench "${few[@]}" -p 0 -n 2 -d 80,0,40,40 -r 3 --attn full --format csv
+check 'of which each is told once' test "$(awk -F, '$2 == "walk" { print $3 "," $5 "," $9 }' "$work/out" | tr '\n' ' ')" = \
+    "40,1,$((40 * 128)) 80,1,$((80 * 128)) "
+
+# Of a decode the share is that of the rate of reading; with weights and cache of f32 that of a prefill
+# is operations over the f32 peak.
+expect 0 'shares' bench -m "$random" -t 1 -r 1 -p 64 -n 2 -ctk f32 -ctv f32 --format json
+cp "$work/out" "$work/b.json"
+if command -v python3 >/dev/null; then check 'are what the rates are of the peaks' python3 -c '
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert r["peaks"]["f32"] > 0 and r["peaks"]["read"] > 0
+for x in r["rows"]:
+    want = x["bytes_s"] / r["peaks"]["read"] if x["test"] == "decode" else x["operations_s"] / r["peaks"]["f32"]
+    assert x["test"] == "walk" or abs(x["share"] / want - 1) < 1e-6, x' "$work/b.json"; fi
 expect 0 'peaks' bench -m "$random" -t 2 -r 1 -p 4 -n 1 --attn full
 stdout_has 'are told' '^Peaks on 2 threads: f32 [0-9]+ GFLOP/s'
 stdout_has 'and shares of them' '\| decode \| 1 \| 0 \|.* % \|$'

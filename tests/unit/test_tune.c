@@ -240,6 +240,32 @@ static void test_state(void **state) {
     unlink(path);
 }
 
+/* ---- speeds ---- */
+
+static void test_stats(void **state) {
+    double three[] = {4, 1, 2}, two[] = {1, 4}, one[] = {2};
+    (void)state;
+    measure_stats s = measure_stats_of(three, 3, 8); /* 2, 8 and 4 tokens a second */
+    assert_true(s.median == 4 && s.n == 3);
+    test_below(fabs(s.mean - 14.0 / 3), 1e-12, "mean");
+    test_below(fabs(s.sd - sqrt(28.0 / 3)), 1e-12, "standard deviation of the sample");
+    assert_true(measure_stats_of(two, 2, 5).median == 2); /* of the time between the two */
+    assert_true(measure_stats_of(one, 1, 5).sd == 0);
+}
+
+static void test_lists(void **state) {
+    size_list l = {0};
+    cca_error err;
+    (void)state;
+    assert_int_equal(size_list_parse(&l, "depth", "512,0,64", &err), CCA_OK);
+    assert_int_equal(l.n, 3);
+    assert_true(l.sizes[0] == 0 && l.sizes[1] == 64 && size_list_largest(&l) == 512);
+    const char *const bad[] = {"", "1,", "x", "-1", "1;2", "99999999999", "1 "};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(size_list_parse(&(size_list){0}, "depth", bad[i], &err), CCA_USAGE);
+    assert_non_null(strstr(err.text, "--depth 1 :"));
+}
+
 /* ---- pictures ---- */
 
 static void expect_round(double low, double high, double step, double to_low, double to_high) {
@@ -268,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_facts),    cmocka_unit_test(test_right),
         cmocka_unit_test(test_planting), cmocka_unit_test(test_planting_bad_bytes),
         cmocka_unit_test(test_state),    cmocka_unit_test(test_scales),
+        cmocka_unit_test(test_stats),    cmocka_unit_test(test_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
