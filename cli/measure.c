@@ -1,6 +1,7 @@
 #include "cli/measure.h"
 
 #include "cli/args.h"
+#include "cli/signals.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,7 +53,8 @@ cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, boo
     cca_status status = CCA_OK;
     for (int64_t done = 0; !status && done < n; done += step) {
         status = cca_session_eval(session, ids + done, step, options, err);
-        if (!status && !cca_session_logits(session, err)) status = CCA_RUNTIME;
+        if (!status && !cca_session_logits(session, err))
+            status = *signals_stop() ? CCA_INTERRUPTED : CCA_RUNTIME;
     }
     return status;
 }
