@@ -294,6 +294,7 @@ static cca_status finish(tune_run *r, cca_error *err) {
 static cca_status check_options(tune_run *r, cca_error *err) {
     const tune_options *o = r->o;
     r->settings = o->settings;
+    r->settings.fp8 = o->model.fp8;
     if (o->no_facts) r->settings.n_facts = 0;
     r->limits = (tune_limits){.against_full = strcmp(o->against, "full") == 0,
                               .memory = o->settings.context.mem_limit,

@@ -94,6 +94,7 @@ typedef struct tune_settings {
     int64_t cache_at;        /* positions that cache and memory are told for; 0: the document's */
     int64_t n_facts;
     const char *clock;
+    bool fp8; /* that of the engine */
 } tune_settings;
 
 enum { TUNE_DECODED = 32, TUNE_MOST_ANSWER = 32 };

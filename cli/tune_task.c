@@ -150,13 +150,13 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
     if (asprintf(&t->signature,
                  "model=%s text=%016" PRIx64 " W=%" PRId64 " tokens=%" PRId64
                  " bos=%s document=%zu facts=%d template=%s system=%08" PRIx64
-                 " kv=%s/%s ub=%" PRId64 " device=%s kernels=%s threads=%d clock=%s",
+                 " kv=%s/%s ub=%" PRId64 " device=%s kernels=%s threads=%d fp8=%d clock=%s",
                  model, t->text_hash, t->layout.window, t->layout.n_tokens,
                  t->layout.bos == PPL_BOS_EVERY ? "every" : "none", t->n_document, t->n_facts,
                  t->n_facts > 0 ? cca_chat_name(t->prompt.chat) : "none",
                  s->chat.system ? text_hash(s->chat.system, strlen(s->chat.system)) : 0,
                  s->context.k_type, s->context.v_type, s->context.chunk_size, f->device, f->kernels,
-                 f->n_threads, s->clock) >= 0)
+                 f->n_threads, s->fp8, s->clock) >= 0)
         return CCA_OK;
     t->signature = NULL;
     return no_memory(err);

@@ -37,7 +37,7 @@ completes 'and its files' 'models/README.md' cca session show models/R
 completes 'shells' 'zsh' cca completion z
 completes 'commands to explain' 'export' cca help ex
 missing=
-for command in $("$CCA" -h | sed -n '/^usage/,/^For/s/^  \([a-z]*\)  .*/\1/p'); do
+for command in $("$CCA" -h | sed -n '/^usage/,$s/^  \([a-z]*\)  .*/\1/p'); do
     for option in $("$CCA" help "$command" | grep -oE '^  (-[a-z]+, )?--[a-z0-9-]+' | grep -oE -- '-+[a-z0-9-]+'); do
         for script in bash; do grep -q -- "$command:.*) words=.*$option " "$work/$script" || missing="$missing $command:$option"; done
     done

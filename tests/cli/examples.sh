@@ -22,7 +22,9 @@ reason() {
 
 # What is shortened: the same options with smaller numbers.
 shorten() {
-    sed -e 's/-d 0,8192,32768/-d 0,64,600/' -e 's/-n 200\b/-n 20/'
+    sed -e 's/-d 0,8192,32768/-d 0,64,600/' -e 's/-n 200\b/-n 20/' \
+        -e 's/-g 2,4,8,16,32,64/-g 8,16/; s/-w 64,128,256,512,1024/-w 64,128/; s/--min-facts 95/--min-facts 1/' \
+        -e 's/^cca tune /&--facts 2 -g 8 -w 64 /'
 }
 
 # The template of TinyLlama-1.1B-Chat's family, in a folder's tokenizer_config.json.

@@ -73,6 +73,8 @@ record cca.ask.1 "$place" "${ask[@]}" --json --quotes -Q "$work/questions"
 record cca.ppl.1 '' ppl -m "$random" --ids "$work/ids" --json
 record cca.plan.1 '' plan -m "$random" -c 64 --json
 record cca.bench.1 '' bench -m "$random" -p 4 -n 2 -r 1 --format json
+record cca.tune.1 '' tune -f "$work/ids" -g 4 -w 16 -c 64 --facts 2 --chat-template plain --min-tps 1e-9 --no-state \
+    --format json
 record cca.selftest.1 '' selftest -m "$random" --json
 record cca.info.1 '' info "$stories" --json --keys --tensors
 record cca.info.1 'keys tensors' info "$stories" --json
