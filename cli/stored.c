@@ -60,6 +60,16 @@ static bool make_folder(char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }
 
+cca_status stored_make_folder(char **out, cca_error *err) {
+    cca_status status = stored_folder(out, err);
+    if (status || make_folder(*out)) return status;
+    status =
+        cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot make this folder: %s", *out, strerror(errno));
+    free(*out);
+    *out = NULL;
+    return status;
+}
+
 cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err) {
     char *pattern;
     *out = (glob_t){0};
@@ -129,10 +139,7 @@ static cca_status choose_path(char **out, const char *folder, const char *facts,
 static cca_status cache_path(char **out, const cca_session *session, const wanted *w,
                              cca_error *err) {
     char *folder, *facts = NULL;
-    cca_status status = stored_folder(&folder, err);
-    if (!status && !make_folder(folder))
-        status = cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot make this folder: %s", folder,
-                          strerror(errno));
+    cca_status status = stored_make_folder(&folder, err);
     if (!status && !(facts = cca_session_facts(session))) status = no_memory(err);
     if (!status) status = choose_path(out, folder, facts, w, err);
     free(facts);

@@ -60,6 +60,8 @@ void stored_close(stored *st);
 /* The folder of the cache, whether or not it is there; the caller frees it. CCA_USAGE where neither
  * XDG_CACHE_HOME nor HOME says where. */
 cca_status stored_folder(char **out, cca_error *err);
+/* The same, and makes it where it is not there: CCA_BAD_OUTPUT. */
+cca_status stored_make_folder(char **out, cca_error *err);
 
 /* The session files of a folder whose names begin so, none where it is not there; for globfree. */
 cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err);

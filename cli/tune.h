@@ -22,7 +22,7 @@ typedef struct tune_point {
     bool over_limit;       /* takes more memory than --mem-limit: not measured */
     bool measured, reused; /* reused: in an earlier run */
     uint64_t cache_bytes;  /* keys and values at the stated length */
-    uint64_t memory_bytes; /* all that a run of that length takes */
+    uint64_t memory_bytes; /* weights, cache and activations of a run of that length */
     int64_t n_scored;
     double perplexity, standard_error;
     int64_t n_facts, n_right;

@@ -31,7 +31,7 @@ cca_status tune_plan(tune_point *p, const tune_task *t, const cca_engine *engine
     cca_status status =
         cli_plan_make(&plan, engine, &context, at > 0 ? at : (int64_t)t->n_document, 0, err);
     p->cache_bytes = plan.session.cores + plan.session.window;
-    p->memory_bytes = plan.total;
+    p->memory_bytes = plan.weights + plan.session.total; /* not what this program takes now */
     return status;
 }
 

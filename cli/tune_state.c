@@ -10,12 +10,16 @@
 
 static const char schema[] = "cca.tune.state.1";
 
-static char *default_path(const char *signature) {
-    char *folder = stored_make_folder(), *path = NULL;
+static cca_status default_path(char **out, const char *signature, cca_error *err) {
+    char *folder;
     uint64_t name = text_hash(signature, strlen(signature));
-    if (folder && asprintf(&path, "%s/tune-%016" PRIx64 ".json", folder, name) < 0) path = NULL;
+    cca_status status = stored_make_folder(&folder, err);
+    if (!status && asprintf(out, "%s/tune-%016" PRIx64 ".json", folder, name) < 0) {
+        *out = NULL;
+        status = cca_fail(err, CCA_NO_MEMORY, "no memory for the state");
+    }
     free(folder);
-    return path;
+    return status;
 }
 
 /* Names the first word in which two signatures differ. */
@@ -55,15 +59,17 @@ static cca_status read_state(tune_state *s, cca_error *err) {
 cca_status tune_state_open(tune_state *s, const char *file, const char *signature, term *t,
                            cca_error *err) {
     *s = (tune_state){.signature = signature, .named = file != NULL, .points = json_array()};
-    s->path = file ? strdup(file) : default_path(signature);
+    if (file) s->path = strdup(file);
     if (!s->points || (file && !s->path))
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the state");
-    if (!s->path) {
-        term_warn(t, "no folder for a state file: an interrupted run starts anew; --state FILE");
+    cca_status status = file ? CCA_OK : default_path(&s->path, signature, err);
+    if (status == CCA_NO_MEMORY) return status;
+    if (status) {
+        term_warn(t, "%s; an interrupted run will start anew", err->text);
         return CCA_OK;
     }
     if (access(s->path, F_OK) != 0) return CCA_OK;
-    cca_status status = read_state(s, err);
+    status = read_state(s, err);
     if (status != CCA_BAD_MODEL || s->named) return status;
     term_warn(t, "%s; it is made anew", err->text);
     return CCA_OK;
