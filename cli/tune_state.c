@@ -64,7 +64,7 @@ cca_status tune_state_open(tune_state *s, const char *file, const char *signatur
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the state");
     cca_status status = file ? CCA_OK : default_path(&s->path, signature, err);
     if (status == CCA_NO_MEMORY) return status;
-    if (status) {
+    if (status || !s->path) {
         term_warn(t, "%s; an interrupted run will start anew", err->text);
         return CCA_OK;
     }
