@@ -1,5 +1,7 @@
 #include "backend.h"
 
+#include "kernels/kernels.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -310,4 +312,64 @@ void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca
                (q->cols / keys->raw.head_dim) % keys->raw.heads == 0 &&
                (far == 0 || far <= keys->far.capacity);
     if (ready(b, "attend", fit)) b->ops->attend(b, out, keys, q, pos, n);
+}
+
+/* The keys that a position sees, in host memory: far rows from 0, raw ones from raw_begin on. */
+static cca_status copy_keys(cca_backend *b, cca_keys *out, const cca_keys *keys, int64_t pos) {
+    int64_t first = cca_rule_raw_begin(&keys->rule, pos);
+    int64_t counts[] = {cca_rule_far(&keys->rule, pos), pos + 1 - first}, firsts[] = {0, first};
+    const cca_rows *from[] = {&keys->far, &keys->raw};
+    cca_rows *to[] = {&out->far, &out->raw};
+    *out = *keys;
+    out->far.k = out->far.v = out->raw.k = out->raw.v = NULL;
+    for (int i = 0; i < 2; i++) {
+        size_t k_bytes, v_bytes;
+        int64_t rows = from[i]->heads * counts[i];
+        to[i]->capacity = cca_max(counts[i], 1);
+        to[i]->base = firsts[i];
+        if (!cca_matrix_bytes(&k_bytes, from[i]->k_type, rows, from[i]->head_dim) ||
+            !cca_matrix_bytes(&v_bytes, from[i]->v_type, rows, from[i]->head_dim))
+            return CCA_NO_MEMORY;
+        to[i]->k = malloc(k_bytes + 1);
+        to[i]->v = malloc(v_bytes + 1);
+        if (!to[i]->k || !to[i]->v) return CCA_NO_MEMORY;
+        cca_rows_get(b, to[i]->k, to[i]->v, from[i], firsts[i], counts[i]);
+    }
+    return CCA_OK;
+}
+
+/* For a device that has no operation of its own. */
+static void mass_on_host(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                         const cca_matrix *q, int64_t row, int64_t pos) {
+    const cca_kernels *k = cca_kernels_best();
+    cca_keys copy;
+    cca_status status = copy_keys(b, &copy, keys, pos);
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
+    size_t n_scratch = ((size_t)cca_mass_scratch(keys, pos) + 15) / 16 * 16;
+    float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
+    if (queries) cca_matrix_download(b, queries, q, row + 1);
+    if (status != CCA_OK || !queries || !scratch) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
+    } else if (cca_backend_sync(b, NULL) == CCA_OK) {
+        const cca_attend_args args = {&copy, queries + row * q->cols, NULL, n_heads, pos};
+        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, h, scratch);
+    }
+    free(copy.far.k), free(copy.far.v), free(copy.raw.k), free(copy.raw.v);
+    free(queries), free(scratch);
+}
+
+void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                     const cca_matrix *q, int64_t row, int64_t pos) {
+    int64_t far = cca_rule_far(&keys->rule, pos), hd = keys->raw.head_dim;
+    bool groups = keys->rule.far == CCA_FAR_CORES && far > 0;
+    bool fit = row >= 0 && holds(q, row + 1, q->cols) && q->cols % hd == 0 &&
+               (q->cols / hd) % keys->raw.heads == 0 && (far == 0 || far <= keys->far.capacity) &&
+               pos / mass->unit < mass->n_slots &&
+               (!groups || mass->unit % keys->rule.group_size == 0);
+    if (!ready(b, "attend_mass", fit)) return;
+    if (b->ops->mass)
+        b->ops->mass(b, mass, keys, q, row, pos);
+    else
+        mass_on_host(b, mass, keys, q, row, pos);
 }

@@ -96,6 +96,9 @@ typedef struct cca_ops {
                  int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                    int64_t pos, int64_t n);
+    /* May be missing: then the keys are copied to host memory, which is slow. */
+    void (*mass)(cca_backend *b, const cca_mass *mass, const cca_keys *keys, const cca_matrix *q,
+                 int64_t row, int64_t pos);
     bool (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                         const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                         int64_t n);
@@ -200,5 +203,9 @@ void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling p
  * softmax, scale 1/sqrt(head_dim). Paper, eqs. 3 and 4. */
 void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                 int64_t pos, int64_t n);
+/* Adds to the sums what that softmax gives each key that the query in one row of q, at position
+ * pos, sees: 1 for each head. Done when the call returns. */
+void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                     const cca_matrix *q, int64_t row, int64_t pos);
 
 #endif

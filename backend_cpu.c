@@ -419,6 +419,26 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, co
     cca_workers_run(cpu->workers, n_heads / j.n_heads * n_tiles, run_attend_piece, &j);
 }
 
+typedef struct mass_job {
+    cpu_backend *b;
+    const cca_mass *mass;
+    cca_attend_args args;
+} mass_job;
+
+static void run_mass_piece(void *context, int64_t piece, int thread) {
+    const mass_job *j = context;
+    cca_mass_add(j->mass, j->b->kernels, &j->args, piece, scratch_of(j->b, thread));
+}
+
+static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                     const cca_matrix *q, int64_t row, int64_t pos) {
+    cpu_backend *cpu = cpu_of(b);
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    mass_job j = {cpu, mass, {keys, row_of(q, row), NULL, n_heads, pos}};
+    if (!reserve(cpu, (size_t)cca_mass_scratch(keys, pos) * sizeof(float))) return;
+    cca_workers_run(cpu->workers, n_heads, run_mass_piece, &j);
+}
+
 static const cca_ops cpu_ops = {
     .name = "cpu",
     .chunk_size = 512,
@@ -440,6 +460,7 @@ static const cca_ops cpu_ops = {
     .move = cpu_move,
     .pool = cpu_pool,
     .attend = cpu_attend,
+    .mass = cpu_mass,
 };
 
 /* The first of a core's hardware threads, from sysfs; the CPU itself where that is unknown. */

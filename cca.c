@@ -10,6 +10,7 @@ struct cca_cache {
     int64_t n_far;               /* cores or sinks a layer can hold */
     int64_t n_window, n_scratch; /* raw rows */
     int64_t n_mark;              /* raw rows that a mark keeps */
+    cca_mass watched;            /* sums NULL: nobody watches */
     void *far_k, *far_v, *window_k, *window_v, *scratch_k, *scratch_v, *mark_k, *mark_v;
 };
 
@@ -196,6 +197,11 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     if (c->n_far > 0 && rule->far == CCA_FAR_SINKS && pos < c->n_far) {
         cca_rows_move(b, &far, &raw, pos, cca_min(n, c->n_far - pos));
     }
+    if (c->watched.sums) {
+        cca_mass mass = c->watched;
+        mass.sums += layer * c->shape.n_heads * mass.n_slots;
+        cca_attend_mass(b, &mass, &keys, q, n - 1, pos + n - 1);
+    }
     cca_attend(b, out, &keys, q, pos, n);
 
     if (side_by_side) {
@@ -203,6 +209,14 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         int64_t from = cca_max(pos, pos + n - keep);
         cca_rows_move(b, &window, &raw, from, pos + n - from);
     }
+}
+
+void cca_cache_watch(cca_cache *cache, const cca_mass *mass) {
+    cache->watched = mass ? *mass : (cca_mass){0};
+}
+
+int64_t cca_cache_unit(const cca_policy *policy) {
+    return policy->rule.far == CCA_FAR_CORES ? policy->rule.group_size : CCA_DEFAULT_GROUP;
 }
 
 /* Copies the raw rows of n_tokens between window and mark, layer by layer. */

@@ -76,6 +76,12 @@ void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, cca_matr
                       cca_matrix *k, const cca_matrix *v, const cca_turn *turn, int64_t pos,
                       int64_t n);
 
+/* From now on cca_cache_attend adds to the sums what the last of its tokens attends to, in each
+ * layer: sums is [n_layers][n_heads][n_slots] (borrowed), unit cca_cache_unit's. NULL ends it. */
+void cca_cache_watch(cca_cache *cache, const cca_mass *mass);
+/* Positions that a sum can tell apart: a group, or 16 where tokens are not grouped. */
+int64_t cca_cache_unit(const cca_policy *policy);
+
 /* Keeps what storing more than the n_tokens stored now would lose: the ring's raw rows. Cores,
  * sinks and an append-only window need no copy. One mark at a time; CCA_USAGE in a cache without
  * room for it. */

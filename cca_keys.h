@@ -36,6 +36,13 @@ typedef struct cca_keys {
 
 typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
 
+/* Sums of attention, in host memory: [heads][n_slots], where slot i stands for positions i * unit …
+ * i * unit + unit - 1. A group lies in one slot. */
+typedef struct cca_mass {
+    float *sums;
+    int64_t n_slots, unit;
+} cca_mass;
+
 /* The row of a position, and the number of rows from there to where a ring wraps. */
 CCA_RULE int64_t cca_rows_at(const cca_rows *rows, int64_t pos) {
     return (pos - rows->base) % rows->capacity;

@@ -34,6 +34,9 @@ struct cca_session {
     int64_t marked;   /* position of the mark; -1: none */
     int64_t last_row; /* of the last token, in the state's last chunk; -1 before the first */
     float *logits;    /* [vocab_size] */
+    cca_mass mass;    /* of attention watched; sums NULL: never */
+    int64_t n_watched;
+    bool watching;
 };
 
 /* ---- engine ------------------------------------------------------------------------- */
@@ -350,6 +353,7 @@ void cca_session_free(cca_session *session) {
     cca_state_free(session->state);
     cca_backend_close(session->backend);
     free(session->logits);
+    free(session->mass.sums);
     free(session);
 }
 
@@ -377,9 +381,12 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
     int64_t chunk = s->options.chunk_size;
     for (int64_t done = 0, some; status == CCA_OK && done < n; done += some) {
         some = cca_min(n - done, chunk - s->pos % chunk);
+        bool watch = s->watching && done + some == n;
         s->last_row = -1;
+        cca_cache_watch(cca_state_cache(s->state), watch ? &s->mass : NULL);
         status = cca_model_forward(s->state, ids + done, some, s->pos, err);
         if (status != CCA_OK) break;
+        s->n_watched += watch;
         s->pos += some;
         s->last_row = some - 1;
         if (options && options->on_chunk) {
@@ -424,6 +431,50 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
     cca_status status = cca_state_rewind(s->state, s->marked, err);
     if (status == CCA_OK) s->pos = s->marked;
     return status;
+}
+
+/* ---- attention watched ---------------------------------------------------------------- */
+
+cca_status cca_session_watch(cca_session *s, cca_error *err) {
+    const cca_config *c = cca_model_config(s->engine->model);
+    int64_t unit = cca_cache_unit(&s->options.policy), n_slots = s->options.ctx_size / unit + 1;
+    size_t n = 0;
+    if (!cca_mul(&n, (size_t)(c->n_layers * c->n_heads), (size_t)n_slots)) n = 0;
+    if (!s->mass.sums && n > 0) s->mass.sums = malloc(n * sizeof *s->mass.sums);
+    if (!s->mass.sums) return cca_fail(err, CCA_NO_MEMORY, "no memory to watch attention");
+    memset(s->mass.sums, 0, n * sizeof *s->mass.sums);
+    s->mass.n_slots = n_slots;
+    s->mass.unit = unit;
+    s->n_watched = 0;
+    s->watching = true;
+    return CCA_OK;
+}
+
+void cca_session_unwatch(cca_session *session) {
+    session->watching = false;
+}
+
+cca_attention cca_session_attention(const cca_session *session) {
+    const cca_config *c = cca_model_config(session->engine->model);
+    return (cca_attention){session->mass.sums,    c->n_layers,        c->n_heads,
+                           session->mass.n_slots, session->mass.unit, session->n_watched};
+}
+
+void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end) {
+    int64_t first = cca_max(1, (begin + a->unit - 1) / a->unit);
+    int64_t last = cca_min(a->n_slots, end / a->unit);
+    double total = 0;
+    memset(out, 0, (size_t)a->n_slots * sizeof *out);
+    if (!a->sums || a->n_tokens == 0) return;
+    for (int64_t head = 0; head < a->n_layers * a->n_heads; head++) {
+        const float *sums = a->sums + head * a->n_slots;
+        for (int64_t i = first; i < last; i++) {
+            double mean = sums[i] / (double)a->n_tokens;
+            out[i] += mean * mean;
+        }
+    }
+    for (int64_t i = first; i < last; i++) total += out[i];
+    for (int64_t i = first; i < last && total > 0; i++) out[i] /= total;
 }
 
 /* ---- stored sessions ------------------------------------------------------------------ */

@@ -146,6 +146,32 @@ cca_status cca_session_mark(cca_session *session, cca_error *err);
  * CCA_USAGE without a mark. After a failure the session can be rewound again or reset. */
 cca_status cca_session_rewind(cca_session *session, cca_error *err);
 
+/* Where attention goes, while somebody watches: sums [n_layers][n_heads][n_slots], each of the
+ * probabilities that the tokens watched gave the keys of positions i * unit … i * unit + unit - 1
+ * (core tokens and raw ones in their one softmax). Those of a layer and a head add up to n_tokens.
+ */
+typedef struct cca_attention {
+    const float *sums;
+    int64_t n_layers, n_heads, n_slots, unit;
+    int64_t n_tokens;
+} cca_attention;
+
+/* Begins to watch, from zero: the last token of each eval from now on is added. Costs about another
+ * pass over the keys of that token, on a device without an operation for it much more.
+ * CCA_NO_MEMORY. */
+cca_status cca_session_watch(cca_session *session, cca_error *err);
+/* Ends that. The sums stay; an interrupted eval may be in them in part. */
+void cca_session_unwatch(cca_session *session);
+/* Owned by the session; sums is NULL before the first cca_session_watch. */
+cca_attention cca_session_attention(const cca_session *session);
+
+/* How much of the attention the slots that lie in positions begin … end - 1 got: out [n_slots] adds
+ * up to 1, or is 0 where nothing was seen. A head counts a slot with the square of its mean
+ * probability there, so that heads which look at one place outweigh those that look everywhere.
+ * What attracts attention whatever it says is left out: the first slot, with BOS, and slots that
+ * lie only partly in the range. */
+void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end);
+
 /* What a stored state of this session belongs to: lines "name=value\n" for cca_store_create; NULL
  * without memory. The caller frees it. */
 char *cca_session_facts(const cca_session *session);

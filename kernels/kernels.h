@@ -89,6 +89,11 @@ typedef struct cca_kernels {
     double (*spin)(float *sink, cca_peak kind, int64_t turns);
 } cca_kernels;
 
+/* Adds to the sums of a head what the softmax of attention gives each key that one query sees, at
+ * position args->pos in row 0 of args->q. scratch: 64-byte aligned, cca_mass_scratch floats. */
+void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_args *args,
+                  int64_t head, float *scratch);
+
 /* Floats of scratch memory. */
 static inline int64_t cca_attend_scratch(int64_t head_dim) {
     int64_t width = (head_dim + 31) / 32 * 32;
@@ -97,6 +102,15 @@ static inline int64_t cca_attend_scratch(int64_t head_dim) {
 
 static inline int64_t cca_pool_scratch(int64_t group_size, int64_t head_dim) {
     return group_size + 3 * head_dim + 64;
+}
+
+static inline int64_t cca_mass_query(int64_t head_dim) { /* in any form */
+    return 2 * ((head_dim + 31) / 32 * 32) + 64;
+}
+
+static inline int64_t cca_mass_scratch(const cca_keys *keys, int64_t pos) {
+    return cca_mass_query(keys->raw.head_dim) + cca_rule_far(&keys->rule, pos) + pos + 1 -
+           cca_rule_raw_begin(&keys->rule, pos);
 }
 
 /* Rotates n_heads heads of a row in place; angles: cos and sin of each pair. Not worth a

@@ -88,6 +88,29 @@ static void attend_by_definition(float *out, const sequence *s, cca_attn attn, i
     }
 }
 
+/* What the same softmaxes give each position, summed over some queries: a core's part goes to the
+ * slot of its group. out is [HEADS][n_slots]. */
+static void mass_by_definition(double *out, int n_slots, int unit, const sequence *s, cca_attn attn,
+                               int g, int w, int sinks, const int *queries, int n_queries) {
+    memset(out, 0, sizeof *out * (size_t)(HEADS * n_slots));
+    for (int h = 0; h < HEADS; h++) {
+        for (int x = 0; x < n_queries; x++) {
+            int i = queries[x] + 1, n = 0, j = attn != CCA_ATTN_FULL && i >= w ? (i - w) / g : 0;
+            int at[LENGTH];
+            double p[LENGTH], total = 0;
+            const float *q = &s->q[(queries[x] * HEADS + h) * HD];
+            core list[LENGTH];
+            for (int t = 0; attn == CCA_ATTN_CCA && t < j; t++)
+                at[n] = t * g, list[n++] = pool_group(s, attn, h, t, g);
+            for (int y = 0; attn == CCA_ATTN_SINKS && y < sinks && y < j * g; y++)
+                at[n] = y, list[n++] = raw_token(s, h, y);
+            for (int y = j * g; y < i; y++) at[n] = y, list[n++] = raw_token(s, h, y);
+            for (int k = 0; k < n; k++) total += p[k] = exp(score(q, list[k].k));
+            for (int k = 0; k < n; k++) out[h * n_slots + at[k] / unit] += p[k] / total;
+        }
+    }
+}
+
 /* ---- the cache ----------------------------------------------------------------------- */
 
 typedef struct setup {
@@ -130,6 +153,43 @@ static void attend_by_cache(float *out, const sequence *seq, const setup *t) {
 
 enum { N = LENGTH * HEADS * HD };
 
+/* Watches the last token of each call from position 90 on, in two layers with the same input.
+ * hidden: the backend is made to have no operation for it. */
+static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence *seq,
+                          const setup *t, bool hidden) {
+    cca_error err;
+    cca_backend *b;
+    cca_cache *cache;
+    cca_policy policy;
+    cca_cache_shape shape = {2,        HEADS,   KV_HEADS, HD,    LENGTH,
+                             t->chunk, t->type, t->type,  false, false};
+    static float out[N];
+    int n_queries = 0;
+    assert_int_equal(cca_policy_make(&policy, t->attn, t->g, t->s, t->sinks, &err), CCA_OK);
+    assert_int_equal(cca_backend_cpu(&b, &(cca_backend_options){.n_threads = 2}, &err), CCA_OK);
+    cca_ops ops = *b->ops;
+    if (hidden) ops.mass = NULL;
+    b->ops = &ops;
+    assert_int_equal(cca_cache_new(&cache, b, &shape, &policy, &err), CCA_OK);
+    cca_mass mass = {sums, n_slots, cca_cache_unit(&policy)};
+    for (int pos = 0, n; pos < LENGTH; pos += n) {
+        n = pos < 100 ? (int)cca_min(t->chunk, 100 - pos) : 1;
+        cca_matrix q = borrow(seq->q + pos * HEADS * HD, n, HEADS * HD);
+        cca_matrix k = borrow(seq->k + pos * KV_HEADS * HD, n, KV_HEADS * HD);
+        cca_matrix v = borrow(seq->v + pos * KV_HEADS * HD, n, KV_HEADS * HD);
+        cca_matrix to = borrow(out + pos * HEADS * HD, n, HEADS * HD);
+        bool watched = pos + n > 90;
+        cca_cache_watch(cache, watched ? &mass : NULL);
+        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, pos, n);
+        cca_cache_attend(cache, 1, &to, &q, &k, &v, NULL, pos, n);
+        if (watched) queries[n_queries++] = pos + n - 1;
+    }
+    assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
+    cca_cache_free(cache);
+    cca_backend_close(b);
+    return n_queries;
+}
+
 static void every_cut_equals_the_definition(void **state) {
     (void)state;
     sequence seq = random_sequence(1);
@@ -152,6 +212,68 @@ static void every_cut_equals_the_definition(void **state) {
                 test_below(test_distance(got, want, N), 1e-6, what);
             }
         }
+    }
+}
+
+static void attention_watched_is_that_of_the_definition(void **state) {
+    (void)state;
+    enum { SLOTS = LENGTH }; /* enough for any unit */
+    sequence seq = random_sequence(5);
+    static const struct {
+        setup t;
+        int unit;
+    } all[] = {
+        {{CCA_ATTN_CCA, 4, 16, 0, 64, 2, CCA_F32, 0}, 4},
+        {{CCA_ATTN_CCA, 5, 20, 0, 7, 2, CCA_F32, 0}, 5},
+        {{CCA_ATTN_CCA, 16, 160, 0, 31, 2, CCA_F32, 0}, 16}, /* all raw */
+        {{CCA_ATTN_FULL, 1, 1, 0, 64, 2, CCA_F32, 0}, 16},
+        {{CCA_ATTN_WINDOW, 4, 16, 0, 64, 2, CCA_F32, 0}, 16},
+        {{CCA_ATTN_SINKS, 4, 16, 6, 64, 2, CCA_F32, 0}, 16},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        for (int hidden = 0; hidden < 2; hidden++) {
+            static float got[2 * HEADS * SLOTS], want[HEADS * SLOTS];
+            static double sums[HEADS * SLOTS];
+            int queries[LENGTH];
+            memset(got, 0, sizeof got);
+            int n = watch_by_cache(got, queries, SLOTS, &seq, &all[i].t, hidden);
+            assert_true(n > 50); /* the chunk that ends the prefill, and each token behind */
+            mass_by_definition(sums, SLOTS, all[i].unit, &seq, all[i].t.attn, all[i].t.g,
+                               all[i].t.s, all[i].t.sinks, queries, n);
+            for (int h = 0; h < HEADS; h++) {
+                double total = 0;
+                for (int k = 0; k < SLOTS; k++) total += got[h * SLOTS + k];
+                test_below(fabs(total - n), 1e-4, "probabilities add up to 1");
+            }
+            for (int k = 0; k < HEADS * SLOTS; k++) want[k] = (float)sums[k];
+            test_below(test_distance(got, want, HEADS * SLOTS), 1e-6, "attention watched");
+            assert_memory_equal(got, got + HEADS * SLOTS,
+                                sizeof want); /* the layers have their own */
+        }
+    }
+}
+
+/* With keys rounded by the cache, and queries by its products. */
+static void attention_over_rounded_keys_is_watched(void **state) {
+    (void)state;
+    enum { SLOTS = 10 };
+    static const struct {
+        cca_dtype type;
+        double bound;
+    } all[] = {{CCA_F16, 1e-4}, {CCA_BF16, 3e-3}, {CCA_Q8_0, 4e-3}};
+    for (int i = 0; i < 3; i++) {
+        sequence exact = random_sequence(6), rounded = exact;
+        static uint16_t half[LENGTH * KV_HEADS * HD];
+        cca_dtype_encode(half, all[i].type, rounded.k, LENGTH * KV_HEADS * HD);
+        cca_dtype_decode(rounded.k, all[i].type, half, LENGTH * KV_HEADS * HD);
+        float got[2 * HEADS * SLOTS] = {0}, want[HEADS * SLOTS];
+        double sums[HEADS * SLOTS];
+        int queries[LENGTH];
+        setup t = {CCA_ATTN_FULL, 1, 1, 0, 64, 2, all[i].type, 0};
+        int n = watch_by_cache(got, queries, SLOTS, &exact, &t, false);
+        mass_by_definition(sums, SLOTS, 16, &rounded, CCA_ATTN_FULL, 1, 1, 0, queries, n);
+        for (int k = 0; k < HEADS * SLOTS; k++) want[k] = (float)sums[k];
+        test_below(test_distance(got, want, HEADS * SLOTS), all[i].bound, "rounded keys");
     }
 }
 
@@ -270,6 +392,8 @@ static void failures_stick(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_equals_the_definition),
+        cmocka_unit_test(attention_watched_is_that_of_the_definition),
+        cmocka_unit_test(attention_over_rounded_keys_is_watched),
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(caches_round_before_use),
         cmocka_unit_test(threads_do_not_change_a_bit),
