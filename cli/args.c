@@ -237,7 +237,11 @@ static cca_status set_option(void *out, const arg_group *groups, int argc, char 
     found_option found = find_option(out, groups, arg, size);
     if (!found.option) return unknown_option(groups, arg, size, err);
     const char *value = equals ? equals + 1 : NULL;
-    if (found.option->kind == ARG_FLAG) {
+    int64_t number;
+    bool bare = found.option->bare && !value;
+    if (bare && !(*i + 1 < argc && args_int(&number, argv[*i + 1]))) {
+        value = found.option->bare;
+    } else if (found.option->kind == ARG_FLAG) {
         if (value) return cca_fail(err, CCA_USAGE, "%.*s takes no value", (int)size, arg);
         value = "";
     } else if (!value) {
@@ -310,7 +314,9 @@ static int print_words(FILE *to, const char *text, int column) {
 static void option_head(char *out, size_t size, const arg_option *o) {
     const char *value = o->value ? o->value : "";
     const char *space = o->value ? " " : "";
-    if (o->kind == ARG_OPERAND)
+    if (o->bare)
+        snprintf(out, size, "  --%s [%s]", o->name, value);
+    else if (o->kind == ARG_OPERAND)
         snprintf(out, size, "  %s", value);
     else if (o->brief)
         snprintf(out, size, "  -%s, --%s%s%s", o->brief, o->name, space, value);

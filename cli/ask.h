@@ -18,6 +18,7 @@ typedef struct ask_options {
     question_options questions;
     stored_options stored;
     arg_list stops;
+    int64_t n_sources;
     bool follow_up, jsonl, quotes;
 } ask_options;
 
@@ -38,6 +39,7 @@ typedef struct asking {
     cca_prompt prompt; /* where the next question goes, */
     size_t base;       /* and the tokens before it */
     bool astray;       /* the session is not where some of these tokens end */
+    int64_t n_sources; /* passages to tell of each answer */
     size_t n_stops;    /* those that end any answer */
     double load_s, documents_s;
 } asking;

@@ -2,6 +2,7 @@
 #include "cli/ask.h"
 
 #include "cli/quotes.h"
+#include "cli/sources.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,13 @@ static void write_line(output *out, const text_buffer *text) {
     output_write(out, "\n", 1);
 }
 
-static json_t *answer_record(const asking *a, const exchange *e, const quotes *q) {
+/* What was found out about an answer. */
+typedef struct findings {
+    quotes quotes;
+    sources sources;
+} findings;
+
+static json_t *answer_record(const asking *a, const exchange *e, const findings *f) {
     const decoder *d = &a->decoder;
     json_t *tokens =
         json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
@@ -35,7 +42,9 @@ static json_t *answer_record(const asking *a, const exchange *e, const quotes *q
                   "tokens", tokens, "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
     if (record && a->o->quotes)
-        json_object_set_new(record, "quotes", quotes_json(q, e->text->bytes));
+        json_object_set_new(record, "quotes", quotes_json(&f->quotes, e->text->bytes));
+    if (record && a->n_sources > 0)
+        json_object_set_new(record, "sources", sources_json(&f->sources));
     if (record && a->o->jsonl) json_object_set_new(record, "event", json_string("answer"));
     return record;
 }
@@ -55,23 +64,51 @@ static void tell(asking *a, const exchange *e) {
               per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 
-/* A line each. */
-static void tell_quotes(asking *a, const exchange *e, const quotes *q) {
-    for (size_t i = 0; i < q->n; i++) {
-        char where[PLACE_TEXT] = "not found in the documents";
-        const quote *item = &q->items[i];
-        if (item->found) place_text(where, &item->at);
-        char *text = strndup(e->text->bytes + item->begin, item->end - item->begin);
-        for (char *c = text; c && *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
-        term_note(&a->term, "quote \"%s\": %s", text ? text : "", where);
-        free(text);
-    }
+/* A text on a line, in quotation marks, cut where it is long; the caller frees it. */
+static char *quoted(const char *text, size_t size) {
+    enum { LONGEST = 160 };
+    bool cut = size > LONGEST;
+    size_t shown = cut ? utf8_valid(text, LONGEST) : size;
+    char *line;
+    if (asprintf(&line, "\"%.*s%s\"", (int)shown, text, cut ? " \u2026" : "") < 0) return NULL;
+    for (char *c = line; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
+    return line;
 }
 
-static cca_status write_answer(asking *a, const exchange *e, const quotes *q, bool written,
+static cca_status tell_findings(asking *a, const exchange *e, const findings *f, cca_error *err) {
+    char where[PLACE_TEXT];
+    for (size_t i = 0; i < f->quotes.n; i++) {
+        const quote *q = &f->quotes.items[i];
+        char *text = quoted(e->text->bytes + q->begin, q->end - q->begin);
+        if (!text) return cca_fail(err, CCA_NO_MEMORY, "no memory for a quotation");
+        term_note(&a->term, "quote %s: %s", text,
+                  q->found ? place_text(where, &q->at) : "not found in the documents");
+        free(text);
+    }
+    for (size_t i = 0; i < f->sources.n; i++) {
+        const passage *p = &f->sources.items[i];
+        char *text = quoted(p->at.of->text.bytes + p->at.begin, p->at.end - p->at.begin);
+        if (!text) return cca_fail(err, CCA_NO_MEMORY, "no memory for a source");
+        term_note(&a->term, "source %zu: %s, %.0f %%: %s", i + 1, place_text(where, &p->at),
+                  100 * p->share, text);
+        free(text);
+    }
+    return CCA_OK;
+}
+
+static cca_status find(findings *f, asking *a, const exchange *e, cca_error *err) {
+    cca_status status = CCA_OK;
+    if (a->o->quotes)
+        status = quotes_check(&f->quotes, e->text->bytes, e->text->size, &a->docs, err);
+    if (!status && a->n_sources > 0)
+        status = sources_find(&f->sources, a->session, &a->docs, a->n_sources, err);
+    return status;
+}
+
+static cca_status write_answer(asking *a, const exchange *e, const findings *f, bool written,
                                cca_error *err) {
     if (a->o->jsonl || a->o->output.json) {
-        json_t *record = answer_record(a, e, q);
+        json_t *record = answer_record(a, e, f);
         if (a->o->jsonl)
             output_json(&a->out, record);
         else if (json_array_append_new(a->answers, record) != 0)
@@ -85,13 +122,13 @@ static cca_status write_answer(asking *a, const exchange *e, const quotes *q, bo
 }
 
 cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err) {
-    quotes q = {0};
-    cca_status status = CCA_OK;
-    if (a->o->quotes) status = quotes_check(&q, e->text->bytes, e->text->size, &a->docs, err);
-    if (!status) status = write_answer(a, e, &q, written, err);
-    tell_quotes(a, e, &q);
+    findings f = {0};
+    cca_status status = find(&f, a, e, err);
+    if (!status) status = write_answer(a, e, &f, written, err);
+    if (!status) status = tell_findings(a, e, &f, err);
     tell(a, e);
-    quotes_free(&q);
+    quotes_free(&f.quotes);
+    sources_free(&f.sources);
     return status;
 }
 

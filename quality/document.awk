@@ -5,7 +5,7 @@
 # writes doc.txt, about `bytes` long: paragraphs of the books from a random one on, and at each depth
 # of 0, 10, … 100 % `per` facts of the set, each a paragraph of its own at the nearest paragraph end.
 # doc.tsv gets a line a fact, in the order of the text: depth, where it begins in per cent of the
-# text, question, answer. The same arguments give the same files with any awk (under LC_ALL=C).
+# text, question, answer, and the bytes begin … end - 1 where its statement stands. The same arguments give the same files with any awk (under LC_ALL=C).
 
 # Park and Miller's generator; its products are exact in a double.
 function below(n) {
@@ -112,11 +112,13 @@ END {
         for (i = 1; i <= facts[at]; i++) {
             line[++lines] = depth_of[at, i] "\t" written "\t" about[at, i]
             put(statement[at, i])
+            behind[lines] = written - 2
         }
     }
     for (i = 1; i <= lines; i++) {
         split(line[i], part, "\t")
-        printf "%d\t%.1f\t%s\t%s\n", part[1], 100 * part[2] / written, part[3], part[4] >(out ".tsv")
+        printf "%d\t%.1f\t%s\t%s\t%d\t%d\n", part[1], 100 * part[2] / written, part[3], part[4], part[2],
+            behind[i] >(out ".tsv")
     }
 }
 

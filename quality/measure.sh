@@ -69,7 +69,7 @@ facts() { # number, facts a depth
     [ $bytes -eq $best_bytes ] || make_document "$1" "$2" $best_bytes
     processor_time >"$scratch/before"
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
-        xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl -- \
+        xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl --sources 0 -- \
             >"$scratch/answers"
     processor_time >"$scratch/after"
     spent=$(paste "$scratch/before" "$scratch/after" | awk '{ print $2 - $1 }')

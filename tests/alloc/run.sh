@@ -93,7 +93,7 @@ try generate -m "$model" -e -p 'a\nb' --stop '\n' --attn sinks:2 -g 4 -w 8 -ctk 
 try generate -m "$model" -p hello --dry-run
 try ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain -g 4 -w 8 -n 2 -t 1 --jsonl --stop x
 printf '%s\n' '"When?"' '{"question": "Why?", "id": 1, "max_answer": 1, "stop": "b"}' >"$work/q.jsonl"
-try ask -m "$model" -f "$work/text" -Q "$work/q.jsonl" --follow-up --quotes --chat-template mistral -n 24 --temp 2 \
+try ask -m "$model" -f "$work/text" -Q "$work/q.jsonl" --follow-up --quotes --sources 2 --chat-template mistral -n 24 --temp 2 \
     --seed 3 -t 1 --jsonl -q --no-kv
 try tokenize -m "$model" --decode -p '1 2 3' --json
 try tokenize -m "$model" -p 'A text.' --count -o "$work/out/n"

@@ -12,7 +12,6 @@ head -c 3000 docs/MODEL.md >"$work/begin"
 tail -c 3000 docs/MODEL.md | iconv -c -t ASCII >"$work/end"
 { iconv -c -t ASCII "$work/begin"; printf '\n%s\n\n' "$fact"; cat "$work/end"; } >"$work/text"
 ask=(ask -m "$model" -f "$work/text")
-line=$(grep -n "$fact" "$work/text" | cut -d: -f1)
 at=$(grep -ob "$fact" "$work/text" | cut -d: -f1)
 
 field() { # name, number of the answer: numbers of --json or --jsonl
@@ -100,7 +99,7 @@ expect 4 'a question that does not fit' "${ask[@]}" -i -c 3000 <"$work/lines"
 stderr_has 'with the numbers' 'question 1: with it the prompt has [0-9]+ tokens; there is room for [0-9]+'
 if command -v script >/dev/null; then
     { printf '%s\n' "$question"; sleep 1.5; printf '%05000d\n' 0; sleep 0.5; printf '%s\n' "$question"; sleep 0.7; printf '\004'; } |
-        script -qec "'$CCA' ask -m '$model' -f '$work/text' -i -c 3000 --color off --progress none" /dev/null >"$work/out"
+        script -qec "'$CCA' ask -m '$model' -f '$work/text' -i -c 3000 --color off --progress none --sources 0" /dev/null >"$work/out"
     check 'a terminal: exit 0' test "${PIPESTATUS[1]}" = 0
     check 'has a prompt for each question, and one for its end' test "$(grep -o '> ' "$work/out" | wc -l)" -ge 4
     check 'and the answers' test "$(grep -o '48213' "$work/out" | wc -l)" = 2
@@ -178,6 +177,34 @@ check '--quotes finds some, and some not' test $found -gt 0 -a $missing -gt 0
 check 'where they are' test $wrong = 0
 expect 0 'without --quotes' "${ask[@]}" -n 4 --json 'Who?'
 check 'nothing is looked up' test "$(grep -c quotes "$work/out")" = 0
+
+# The passages that an answer attended to.
+answers() { # the record, up to a document's own braces
+    grep -o '"sources": \[.*' "$work/out"
+}
+expect 0 'sources' "${ask[@]}" "$question"
+check 'are three with a model that was trained for it' test "$(grep -c '^source [123]: ' "$work/err")" = 3
+stderr_has 'the first of which has the fact' \
+    "^source 1: $work/text, lines? [0-9-]+, bytes [0-9]+-[0-9]+, [0-9]+ %: \".*48213"
+read -r begin end <<<"$(sed -nE 's/^source 1: .*, bytes ([0-9]+)-([0-9]+), .*/\1 \2/p' "$work/err")"
+check 'in these bytes' test "$begin" -lt $((at + ${#fact})) -a "$end" -gt "$at"
+expect 0 'a number of them' "${ask[@]}" --sources 1 "$question" --jsonl
+check 'is how many there are' test "$(answers | grep -o '"share": ' | wc -l)" = 1
+text=$(answers | sed -E 's/.*"text": "(.*)"\}\].*/\1/')
+read -r begin end <<<"$(answers | sed -E 's/.*"begin": ([0-9]+), "end": ([0-9]+).*/\1 \2/')"
+check 'with the text of these bytes' test "$(printf '%b' "$text")" = "$(tail -c +$((begin + 1)) "$work/text" | head -c $((end - begin)))"
+expect 0 'none' "${ask[@]}" --sources=0 "$question"
+check 'where none are wanted' test "$(grep -c '^source' "$work/err")" = 0
+expect 0 'an option without its number' "${ask[@]}" --attn full --sources "$question"
+check 'is three, and the question stays one' test "$(grep -c '^source ' "$work/err")" = 3
+cca "${ask[@]}" --attn full "$question"
+check 'unless asked for, not with full attention' test "$(grep -c '^source ' "$work/err")" = 0
+expect 0 'of several documents' ask -m "$model" -f "$work/begin" -f "$work/text" -f "$work/end" "$question"
+stderr_has 'the right one' "^source 1: $work/text, .*48213"
+expect 0 'behind a system text' ask -m "$model" -sys "$(cat "$work/begin")" -f "$work/text" "$question"
+stderr_has 'which is no source' "^source 1: $work/text, .*48213"
+check 'at all' test "$(grep -c "^source [123]: $work/text" "$work/err")" = 3
+expect 2 'a number that is none' "${ask[@]}" --sources=x "$question"
 
 # A document in the middle that grows.
 rm -rf "$work/cache"

@@ -5,7 +5,7 @@
 
 typedef struct test_options {
     bool flag;
-    int64_t count;
+    int64_t count, top;
     double real;
     uint64_t size;
     const char *text, *choice;
@@ -17,6 +17,8 @@ static const arg_option options[] = {
     {"count", "n", .alias = "number", .kind = ARG_INT, .value = "N",
      .at = offsetof(test_options, count), .initial = "-1", .min = -1, .max = 1000,
      .help = "a number"},
+    {"top", .kind = ARG_INT, .value = "N", .at = offsetof(test_options, top), .initial = "0",
+     .bare = "3", .max = 9, .help = "a number that may be left out"},
     {"real", .kind = ARG_REAL, .value = "X", .at = offsetof(test_options, real), .initial = "0.5",
      .max = 1, .help = "a fraction"},
     {"size", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(test_options, size),
@@ -136,6 +138,27 @@ static void test_operands(void **state) {
     refuse("a b c", "unexpected argument c");
 }
 
+static void test_bare_options(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        int64_t top;
+        size_t n_operands;
+    } all[] = {{"", 0, 0},          {"--top", 3, 0},    {"--top 5", 5, 0}, {"--top=7 a", 7, 1},
+               {"--top a b", 3, 2}, {"--top -x", 3, 0}, {"a --top", 3, 1}, {"--top 5 5", 5, 1}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        test_options o;
+        char line[64];
+        snprintf(line, sizeof line, "%s", all[i].line);
+        accept(&o, line);
+        assert_int_equal(o.top, all[i].top);
+        assert_int_equal(o.operands.n, all[i].n_operands);
+        args_free(&o, groups);
+    }
+    refuse("--top=x", "--top x: a whole number expected");
+    refuse("--top 10", "outside");
+}
+
 static void test_refusals(void **state) {
     (void)state;
     refuse("-n 3x", "--count 3x");
@@ -209,6 +232,7 @@ int main(void) {
         cmocka_unit_test(test_spellings),
         cmocka_unit_test(test_lists_keep_the_order),
         cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_bare_options),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_unknown_options_name_the_nearest),
         cmocka_unit_test(test_help_stops_the_parse),
