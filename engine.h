@@ -50,8 +50,8 @@ typedef struct cca_engine_facts {
     int n_threads;
 } cca_engine_facts;
 
-/* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads), CCA_RUNTIME (no such
- * device, no 8-bit floats there). */
+/* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads), CCA_RUNTIME (no
+ * such device, no 8-bit floats there). */
 cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_options *options,
                            cca_error *err);
 void cca_engine_close(cca_engine *engine);

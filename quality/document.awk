@@ -5,7 +5,8 @@
 # writes doc.txt, about `bytes` long: paragraphs of the books from a random one on, and at each depth
 # of 0, 10, … 100 % `per` facts of the set, each a paragraph of its own at the nearest paragraph end.
 # doc.tsv gets a line a fact, in the order of the text: depth, where it begins in per cent of the
-# text, question, answer, and the bytes begin … end - 1 where its statement stands. The same arguments give the same files with any awk (under LC_ALL=C).
+# text, question, answer, and the bytes begin … end - 1 where its statement stands. The same arguments
+# give the same files with any awk (under LC_ALL=C).
 
 # Park and Miller's generator; its products are exact in a double.
 function below(n) {
