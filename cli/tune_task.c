@@ -81,8 +81,9 @@ static cca_status encode_document(tune_task *t, const cca_engine *engine, const 
 /* As many tokens of the text as fill the length together with the facts. */
 static cca_status make_document(tune_task *t, const cca_engine *engine, const input_text *text,
                                 int64_t length, bool special, cca_error *err) {
-    int64_t n = cca_min((int64_t)t->text.n, length), over;
+    int64_t n = cca_min((int64_t)t->text.n, length), taken, over;
     do {
+        taken = n;
         cca_status status = encode_document(t, engine, text, n, special, err);
         if (status) return status;
         over = (int64_t)t->n_document - length;
@@ -91,7 +92,7 @@ static cca_status make_document(tune_task *t, const cca_engine *engine, const in
     if (over > 0)
         return cca_fail(err, CCA_NO_FIT, "%d facts leave no room for text in %lld tokens",
                         t->n_facts, (long long)length);
-    if (t->settings->length > 0 && n > (int64_t)t->text.n)
+    if (t->settings->length > 0 && taken == (int64_t)t->text.n && over < 0)
         return cca_fail(err, CCA_NO_FIT,
                         "the text makes a document of %zu tokens, --length wants %lld",
                         t->n_document, (long long)length);
@@ -125,7 +126,7 @@ static cca_status fit_document(tune_task *t, const cca_engine *engine, const inp
     int64_t limit = cli_position_limit(
         &(context_options){.beyond_trained = t->settings->context.beyond_trained}, engine);
     int64_t length = t->settings->length, question = 0;
-    if (length == 0) length = cca_min(DEFAULT_LENGTH, limit - ROOM);
+    if (length == 0) length = cca_max(cca_min(DEFAULT_LENGTH, limit - ROOM), 1);
     cca_status status = make_document(t, engine, text, length, special, err);
     if (!status) status = longest_question(t, &question, err);
     if (status) return status;

@@ -187,6 +187,8 @@ expect 4 'a document longer than the text' tune "${few[@]}" -q --length 100000
 stderr_has 'has both numbers' 'makes a document of [0-9]+ tokens, --length wants 100000'
 expect 4 'too many facts for the document' tune "${few[@]}" -q --length 200 --facts 30
 expect 4 'windows beyond the trained length' tune -m "$random" -f "$work/text" -c 5000 --no-facts -q
+"$CCA" export "$random" -c 100 -q -o "$work/short.gguf"
+expect 4 'a trained length without room for facts' tune -m "$work/short.gguf" -f "$work/text" --chat-template plain -q
 expect 7 'a table that cannot be written' tune "${small[@]}" --state "$work/state" -o "$work/none/t"
 cp "$work/t.json" "$work/kept"
 expect 7 'a picture that cannot be written' tune "${small[@]}" --state "$work/state" -o "$work/t.json" --svg "$work/none/t.svg"
