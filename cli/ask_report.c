@@ -42,10 +42,9 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
                   "tokens", tokens, "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
     if (record && a->o->quotes)
-        json_object_set_new(record, "quotes", quotes_json(&f->quotes, e->text->bytes));
-    if (record && a->n_sources > 0)
-        json_object_set_new(record, "sources", sources_json(&f->sources));
-    if (record && a->o->jsonl) json_object_set_new(record, "event", json_string("answer"));
+        output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
+    if (record && a->n_sources > 0) output_put(&record, "sources", sources_json(&f->sources));
+    if (record && a->o->jsonl) output_put(&record, "event", json_string("answer"));
     return record;
 }
 

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,18 +159,23 @@ static bool is_real(cca_gguf_type type) {
     return type == CCA_GGUF_F32 || type == CCA_GGUF_F64;
 }
 
+/* JSON has no word for the others. */
+static json_t *real_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 static json_t *json_element(const cca_gguf_array *a, uint64_t i) {
     double number = cca_gguf_array_number(a, i);
     if (a->strings) return output_string(a->strings[i].bytes, a->strings[i].size);
     if (a->type == CCA_GGUF_BOOL) return json_boolean(number != 0);
-    if (is_real(a->type) || !(number < 0x1p63)) return json_real(number);
+    if (is_real(a->type) || !(number < 0x1p63)) return real_or_null(number);
     return json_integer((json_int_t)number);
 }
 
 /* The first elements of an array. */
 static json_t *json_elements(const cca_gguf_array *a, uint64_t most) {
     json_t *list = json_array();
-    for (uint64_t i = 0; i < a->n && i < most; i++) json_array_append_new(list, json_element(a, i));
+    for (uint64_t i = 0; i < a->n && i < most; i++) output_add(&list, json_element(a, i));
     return list;
 }
 
@@ -193,18 +199,21 @@ static json_t *json_key(const cca_gguf *file, const char *key, cca_gguf_type typ
     if (type == CCA_GGUF_BOOL && cca_gguf_bool(&flag, file, key, NULL, NULL) == CCA_OK)
         return json_boolean(flag);
     if (is_real(type) && cca_gguf_f32(&real, file, key, NULL, NULL) == CCA_OK)
-        return json_real((double)real);
+        return real_or_null((double)real);
     return json_integer_key(file, key);
 }
 
 /* What a line of the listing shows of a value. */
 static void print_value(output *out, json_t *value, bool is_cut) {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-    size_t size = text ? strlen(text) : 0;
+    if (!text) {
+        output_json(out, NULL); /* no memory */
+        return;
+    }
+    size_t size = strlen(text);
     size_t shown = size < SHOWN_BYTES ? size : SHOWN_BYTES;
     while (shown < size && ((uint8_t)text[shown] & 0xc0) == 0x80) shown--; /* whole characters */
-    output_printf(out, "%.*s%s\n", (int)shown, text ? text : "",
-                  is_cut || shown < size ? " …" : "");
+    output_printf(out, "%.*s%s\n", (int)shown, text, is_cut || shown < size ? " …" : "");
     free(text);
 }
 
@@ -284,7 +293,9 @@ static json_t *json_keys(const info *f) {
     for (uint64_t i = 0; i < cca_gguf_n_keys(f->file); i++) {
         cca_gguf_type type;
         const char *key = cca_gguf_key_at(f->file, i, &type);
-        json_object_set_new(keys, key, json_key(f->file, key, type, UINT64_MAX));
+        json_t *clean = output_string(key, strlen(key));
+        output_put(&keys, json_string_value(clean), json_key(f->file, key, type, UINT64_MAX));
+        json_decref(clean);
     }
     return keys;
 }
@@ -294,12 +305,11 @@ static json_t *json_tensors(const info *f) {
     for (uint64_t i = 0; i < cca_gguf_n_tensors(f->file); i++) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(f->file, i);
         json_t *dims = json_array();
-        for (uint32_t d = 0; d < t->n_dims; d++)
-            json_array_append_new(dims, json_integer(t->dims[d]));
-        json_array_append_new(tensors,
-                              json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", t->name, "type",
-                                        cca_gguf_type_name(t->type), "dims", dims, "offset",
-                                        (json_int_t)t->offset, "bytes", (json_int_t)t->bytes));
+        for (uint32_t d = 0; d < t->n_dims; d++) output_add(&dims, json_integer(t->dims[d]));
+        output_add(&tensors, json_pack("{s:o, s:s, s:o, s:I, s:I}", "name",
+                                       output_string(t->name, strlen(t->name)), "type",
+                                       cca_gguf_type_name(t->type), "dims", dims, "offset",
+                                       (json_int_t)t->offset, "bytes", (json_int_t)t->bytes));
     }
     return tensors;
 }
@@ -334,11 +344,14 @@ static json_t *record(const info *f) {
             (json_int_t)c->seq_len, "trained_length", (json_int_t)c->trained_length, "rope",
             f->rope, "group_size", size_or_null(c->group_size), "window_size",
             size_or_null(c->window_size), "tuned", (int)c->tuned, "tokenizer", json_tokenizer(f));
-        json_object_update(all, rest);
+        if (json_object_update(all, rest) != 0) {
+            json_decref(all);
+            all = NULL;
+        }
         json_decref(rest);
     }
-    if (f->o->keys) json_object_set_new(all, "keys", json_keys(f));
-    if (f->o->tensors) json_object_set_new(all, "tensors", json_tensors(f));
+    if (f->o->keys) output_put(&all, "keys", json_keys(f));
+    if (f->o->tensors) output_put(&all, "tensors", json_tensors(f));
     return all;
 }
 

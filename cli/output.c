@@ -143,6 +143,18 @@ cca_status output_close(output *out, bool keep, cca_error *err) {
     return status;
 }
 
+void output_put(json_t **object, const char *key, json_t *value) {
+    if (json_object_set_new(*object, key, value) == 0) return;
+    json_decref(*object);
+    *object = NULL;
+}
+
+void output_add(json_t **array, json_t *value) {
+    if (json_array_append_new(*array, value) == 0) return;
+    json_decref(*array);
+    *array = NULL;
+}
+
 json_t *output_string(const char *bytes, size_t size) {
     text_buffer clean = {0};
     json_t *value = NULL;

@@ -47,6 +47,10 @@ cca_status output_flush(output *out, cca_error *err);
  * failures are forgotten. */
 cca_status output_close(output *out, bool keep, cca_error *err);
 
+/* Build a record: where memory ends it is given back and NULL from then on, which output_json
+ * reports. Values are taken over; of NULL nothing comes. */
+void output_put(json_t **object, const char *key, json_t *value);
+void output_add(json_t **array, json_t *value);
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL without memory. */
 json_t *output_string(const char *bytes, size_t size);
 

@@ -155,15 +155,9 @@ json_t *quotes_json(const quotes *q, const char *text) {
     for (size_t i = 0; i < q->n && all; i++) {
         const quote *item = &q->items[i];
         json_t *one = item->found ? place_json(&item->at) : json_object();
-        if (one) {
-            json_object_set_new(one, "text",
-                                output_string(text + item->begin, item->end - item->begin));
-            json_object_set_new(one, "found", json_boolean(item->found));
-        }
-        if (json_array_append_new(all, one) != 0) {
-            json_decref(all);
-            all = NULL;
-        }
+        output_put(&one, "text", output_string(text + item->begin, item->end - item->begin));
+        output_put(&one, "found", json_boolean(item->found));
+        output_add(&all, one);
     }
     return all;
 }

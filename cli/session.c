@@ -54,34 +54,27 @@ static uint64_t disk_bytes(const char *path) {
     return stat(path, &s) == 0 ? (uint64_t)s.st_blocks * 512 : 0;
 }
 
-static json_t *complete_or_null(json_t *value, bool complete) {
-    if (!complete) json_decref(value);
-    return complete ? value : NULL;
-}
-
 static json_t *points_json(const cca_store *store) {
     json_t *points = json_array();
-    bool complete = true;
-    for (size_t i = 0; i < cca_store_n_points(store); i++) {
-        json_t *pos = json_integer(cca_store_point_at(store, i).pos);
-        complete = json_array_append_new(points, pos) == 0 && complete;
-    }
-    return complete_or_null(points, complete);
+    for (size_t i = 0; i < cca_store_n_points(store); i++)
+        output_add(&points, json_integer(cca_store_point_at(store, i).pos));
+    return points;
 }
 
 /* {"model": …, "group_size": …}, all as text. */
 static json_t *facts_json(const char *facts) {
     json_t *all = json_object();
-    bool complete = true;
     while (*facts) {
         size_t line = strcspn(facts, "\n"), name = strcspn(facts, "=");
         if (name < line) {
-            json_t *value = output_string(facts + name + 1, line - name - 1);
-            complete = json_object_setn_new(all, facts, name, value) == 0 && complete;
+            json_t *key = output_string(facts, name);
+            output_put(&all, json_string_value(key),
+                       output_string(facts + name + 1, line - name - 1));
+            json_decref(key);
         }
         facts += line + (facts[line] == '\n');
     }
-    return complete_or_null(all, complete);
+    return all;
 }
 
 static json_t *record(const cca_store *store) {

@@ -102,20 +102,23 @@ static bool find_point(size_t *out, const cca_store *store, const wanted *w) {
 }
 
 /* The file of the folder whose checkpoint is furthest in the ids; NULL where none has any. */
-static const char *best_file(const glob_t *files, const wanted *w) {
+static cca_status best_file(const char **out, const glob_t *files, const wanted *w,
+                            cca_error *err) {
     int64_t furthest = 0;
-    const char *best = NULL;
+    *out = NULL;
     for (size_t i = 0; i < files->gl_pathc; i++) {
         cca_store *store;
         size_t point;
-        if (cca_store_open(&store, files->gl_pathv[i], false, NULL)) continue;
+        cca_status status = cca_store_open(&store, files->gl_pathv[i], false, err);
+        if (status == CCA_NO_MEMORY) return status;
+        if (status) continue;
         if (find_point(&point, store, w) && cca_store_point_at(store, point).pos > furthest) {
             furthest = cca_store_point_at(store, point).pos;
-            best = files->gl_pathv[i];
+            *out = files->gl_pathv[i];
         }
         cca_store_close(store);
     }
-    return best;
+    return CCA_OK;
 }
 
 /* A path in the folder: that of the file that helps most, else a new one. Names begin with a hash
@@ -126,7 +129,8 @@ static cca_status choose_path(char **out, const char *folder, const char *facts,
     glob_t files;
     snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
     cca_status status = stored_list(&files, folder, prefix, err);
-    const char *best = status ? NULL : best_file(&files, w);
+    const char *best = NULL;
+    if (!status) status = best_file(&best, &files, w, err);
     unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
     int size =
         best ? asprintf(out, "%s", best) : asprintf(out, "%s/%s%08lx.ccas", folder, prefix, of_ids);

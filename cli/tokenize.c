@@ -88,8 +88,7 @@ static cca_status check(const tokenizing *t, cca_error *err) {
 
 static json_t *record(const tokenizing *t) {
     json_t *ids = json_array();
-    for (size_t i = 0; i < t->tokens.n; i++)
-        json_array_append_new(ids, json_integer(t->tokens.ids[i]));
+    for (size_t i = 0; i < t->tokens.n; i++) output_add(&ids, json_integer(t->tokens.ids[i]));
     json_t *all = json_pack("{s:s, s:I, s:o}", "schema", "cca.tokenize.1", "count",
                             (json_int_t)t->tokens.n, "ids", ids);
     if (!all) return NULL;
@@ -97,14 +96,13 @@ static json_t *record(const tokenizing *t) {
         json_t *pieces = json_array(), *offsets = json_array();
         for (size_t i = 0; i < t->tokens.n; i++) {
             const char *piece = cca_tokenizer_piece(t->tok, t->tokens.ids[i]);
-            json_array_append_new(pieces, output_string(piece, strlen(piece)));
-            json_array_append_new(offsets, json_integer((json_int_t)t->tokens.offsets[i]));
+            output_add(&pieces, output_string(piece, strlen(piece)));
+            output_add(&offsets, json_integer((json_int_t)t->tokens.offsets[i]));
         }
-        json_object_set_new(all, "pieces", pieces);
-        json_object_set_new(all, "offsets", offsets);
+        output_put(&all, "pieces", pieces);
+        output_put(&all, "offsets", offsets);
     }
-    if (t->o->decode)
-        json_object_set_new(all, "text", output_string(t->decoded.bytes, t->decoded.size));
+    if (t->o->decode) output_put(&all, "text", output_string(t->decoded.bytes, t->decoded.size));
     return all;
 }
 

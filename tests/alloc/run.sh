@@ -75,8 +75,9 @@ try tune -m "$model" -f "$work/ids" -g 4 -w 8,9 -c 16 --tokens 40 --length 120 -
 try tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q --min-tps 1e-9 \
     --state "$work/state" --format json
 try info "$model" --keys --tensors --check
-try info "$model" --json
+try info "$model" --json --keys --tensors
 try tokenize -m "$model" -f "$work/text.gz" --pieces -p more
+try tokenize -m "$model" -f "$work/text" --pieces --json
 try tokenize -m "$model" -f "$work/text" --check --invalid-utf8 bytes
 try generate -m "$model" -f "$work/text.gz" -n 3 --seed 1 -t 2 --repeat-penalty 1.1 -q
 try generate -m "$model" -p hello -n 2 --temp 0 -t 1 --json --stop xyz -o "$work/out/answer"
@@ -95,6 +96,11 @@ try ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain -g 4 -w
 printf '%s\n' '"When?"' '{"question": "Why?", "id": 1, "max_answer": 1, "stop": "b"}' >"$work/q.jsonl"
 try ask -m "$model" -f "$work/text" -Q "$work/q.jsonl" --follow-up --quotes --sources 2 --chat-template mistral -n 24 --temp 2 \
     --seed 3 -t 1 --jsonl -q --no-kv
+printf '"Who?"\n{"question": "When?", "id": 7, "max_answer": 1, "stop": ["x"]}\n' >"$work/questions"
+try ask -m "$model" -f "$work/text" -f "$work/text.gz" -Q "$work/questions" --quotes --chat-template plain \
+    -n 2 -t 1 --json --no-kv -q
+try ask -m "$model" -f "$work/text" 'Who?' 'When?' --follow-up --chat-template plain -n 2 -t 1 --no-kv -q
+try ask -m "$model" -f "$work/text" -i --chat-template plain -n 2 -t 1 --no-kv <"$work/text"
 try tokenize -m "$model" --decode -p '1 2 3' --json
 try tokenize -m "$model" -p 'A text.' --count -o "$work/out/n"
 try export tests/golden/kquants/tiny.gguf -t 1 --chat-template plain -o "$work/out/m.gguf" -q
