@@ -94,15 +94,10 @@ json_t *sources_json(const sources *s) {
     for (size_t i = 0; i < s->n && all; i++) {
         const place *at = &s->items[i].at;
         json_t *one = place_json(at);
-        if (one) {
-            json_object_set_new(one, "share", json_real(s->items[i].share));
-            json_object_set_new(one, "text",
-                                output_string(at->of->text.bytes + at->begin, at->end - at->begin));
-        }
-        if (json_array_append_new(all, one) != 0) {
-            json_decref(all);
-            all = NULL;
-        }
+        output_put(&one, "share", json_real(s->items[i].share));
+        output_put(&one, "text",
+                   output_string(at->of->text.bytes + at->begin, at->end - at->begin));
+        output_add(&all, one);
     }
     return all;
 }
