@@ -32,19 +32,22 @@ const arg_option stored_args[] = {
 /* ---- the cache folder ------------------------------------------------------------------ */
 
 static cca_status no_memory(cca_error *err) {
-    return cca_fail(err, CCA_NO_MEMORY, "no memory for the names of sessions");
+    cca_fail(err, CCA_NO_MEMORY, "no memory for the names of sessions");
+    return CCA_NO_MEMORY;
 }
 
 cca_status stored_folder(char **out, cca_error *err) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n;
     *out = NULL;
-    if (cache && *cache == '/')
+    if (cache && *cache == '/') {
         n = asprintf(out, "%s/cca", cache);
-    else if (home && *home)
+    } else if (home && *home) {
         n = asprintf(out, "%s/.cache/cca", home);
-    else
-        return cca_fail(err, CCA_USAGE, "neither XDG_CACHE_HOME nor HOME says where sessions are");
+    } else {
+        cca_fail(err, CCA_USAGE, "neither XDG_CACHE_HOME nor HOME says where sessions are");
+        return CCA_USAGE;
+    }
     if (n >= 0) return CCA_OK;
     *out = NULL;
     return no_memory(err);

@@ -54,7 +54,7 @@ int main(void) {
                     (double)peak / (1 << 20), status);
             bad++;
         }
-        if (of_limit > share) strcpy(worst, path);
+        if (of_limit > share) snprintf(worst, sizeof worst, "%s", path);
         if (of_limit > share) share = of_limit;
         if (peak > highest) highest = peak;
         n++;
