@@ -14,14 +14,16 @@ endif
 OPT    ?= -O3 -g
 EXTRA  ?=
 PKGS   := sentencepiece jansson zlib libpcre2-8 libutf8proc
+CLI_PKGS := libedit
 ARCH   := $(shell uname -m)
 
 DEFINES  := -D_GNU_SOURCE -DCCA_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wvla
-CPPFLAGS += -I. $(DEFINES) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CPPFLAGS += -I. $(DEFINES) $(shell pkg-config --cflags $(PKGS) $(CLI_PKGS) 2>/dev/null)
 CFLAGS   += -std=c17 $(OPT) -pthread -ffp-contract=fast $(WARN) -Wstrict-prototypes $(EXTRA)
 CXXFLAGS += -std=c++17 $(OPT) $(WARN) $(EXTRA)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
+CLI_LIBS := $(shell pkg-config --libs $(CLI_PKGS) 2>/dev/null)
 
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
@@ -70,7 +72,7 @@ $(shell mkdir -p build && echo $(BUILD) >$(FROM))
 endif
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(FROM)
-	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(LDLIBS)
+	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -114,7 +116,7 @@ cuda-check:
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
-	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
+	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(CLI_LIBS) $(LDLIBS)
 
 test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
@@ -176,7 +178,7 @@ fuzz-programs:
 .SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o) $(FUZZ_BASE:%=build/fuzz/%)
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_BASE:%=build/fuzz/%) build/fuzz/libcli.a \
     build/fuzz/libcca.a
-	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LDLIBS)
+	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # What each input of the corpora takes of memory, without sanitizers; see tests/fuzz/memory.sh.
 MEMORY_X    := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
@@ -201,7 +203,7 @@ $(BUILD)/tests/alloc/run.o: run.c
 	$(CC) $(CPPFLAGS) -Dmain=cca_main $(CFLAGS) -c -o $@ $<
 
 $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
-	$(CXX) -pthread $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+	$(CXX) -pthread $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
 

@@ -477,6 +477,50 @@ void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, in
     for (int64_t i = first; i < last && total > 0; i++) out[i] /= total;
 }
 
+/* ---- snapshots ------------------------------------------------------------------------ */
+
+struct cca_snapshot {
+    int64_t pos;
+    size_t bytes;
+    char window[];
+};
+
+cca_status cca_session_snapshot(cca_snapshot **out, cca_session *s, cca_error *err) {
+    const cca_cache *cache = cca_state_cache(s->state);
+    size_t bytes = cca_saved_window_bytes(cache, s->pos);
+    cca_snapshot *copy = malloc(sizeof *copy + bytes);
+    *out = NULL;
+    if (!copy) return cca_fail(err, CCA_NO_MEMORY, "no memory for a copy of %zu bytes", bytes);
+    copy->pos = s->pos;
+    copy->bytes = bytes;
+    cca_status status = cca_saved_window_get(copy->window, cache, s->pos, err);
+    if (status == CCA_OK)
+        *out = copy;
+    else
+        free(copy);
+    return status;
+}
+
+void cca_snapshot_free(cca_snapshot *snapshot) {
+    free(snapshot);
+}
+
+int64_t cca_snapshot_pos(const cca_snapshot *snapshot) {
+    return snapshot->pos;
+}
+
+uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot) {
+    return snapshot->bytes;
+}
+
+cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca_error *err) {
+    s->last_row = s->marked = -1;
+    cca_status status =
+        cca_saved_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
+    if (status == CCA_OK) s->pos = snapshot->pos;
+    return status;
+}
+
 /* ---- stored sessions ------------------------------------------------------------------ */
 
 char *cca_session_facts(const cca_session *s) {

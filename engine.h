@@ -121,7 +121,7 @@ typedef struct cca_eval_options {
  * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
  * vocabulary (nothing done). CCA_INTERRUPTED: the position is the start of the chunk that was
  * under way, but the window has already moved on in some layers, so that the session can only be
- * reset, or rewound to its mark. */
+ * reset, or go back to its mark or a snapshot. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 
@@ -171,6 +171,17 @@ cca_attention cca_session_attention(const cca_session *session);
  * What attracts attention whatever it says is left out: the first slot, with BOS, and slots that
  * lie only partly in the range. */
 void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end);
+
+/* A copy of a session's state at its position, in host memory; any number of them, each as large as
+ * the window's rows (cores are never lost). Its owner frees it. */
+typedef struct cca_snapshot cca_snapshot;
+cca_status cca_session_snapshot(cca_snapshot **out, cca_session *session, cca_error *err);
+void cca_snapshot_free(cca_snapshot *snapshot);
+int64_t cca_snapshot_pos(const cca_snapshot *snapshot);
+uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot);
+/* Back to a snapshot of this session, also after an interrupted eval, as long as the tokens before
+ * it are those that it was taken with; as cca_session_rewind does to the mark, which is gone. */
+cca_status cca_session_restore(cca_session *session, const cca_snapshot *snapshot, cca_error *err);
 
 /* What a stored state of this session belongs to: lines "name=value\n" for cca_store_create; NULL
  * without memory. The caller frees it. */

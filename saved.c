@@ -105,3 +105,32 @@ cca_status cca_saved_load(cca_cache *cache, cca_store *store, size_t point, cca_
     }
     return status ? status : load_rows(cache, store, p.n_segments - 1, CCA_PART_WINDOW, err);
 }
+
+/* ---- windows in memory ------------------------------------------------------------------ */
+
+static size_t window_layer_bytes(const cca_cache *cache, int64_t pos) {
+    int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
+    return cca_cache_part_bytes(cache, CCA_PART_WINDOW, n);
+}
+
+size_t cca_saved_window_bytes(const cca_cache *cache, int64_t pos) {
+    return window_layer_bytes(cache, pos) * (size_t)cca_cache_n_layers(cache);
+}
+
+cca_status cca_saved_window_get(void *out, const cca_cache *cache, int64_t pos, cca_error *err) {
+    int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
+    size_t bytes = window_layer_bytes(cache, pos);
+    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)
+        cca_cache_get(cache, CCA_PART_WINDOW, layer, pos - n, n,
+                      (char *)out + (size_t)layer * bytes);
+    return cca_cache_sync(cache, err);
+}
+
+cca_status cca_saved_window_put(cca_cache *cache, const void *in, int64_t pos, cca_error *err) {
+    int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
+    size_t bytes = window_layer_bytes(cache, pos);
+    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)
+        cca_cache_put(cache, CCA_PART_WINDOW, layer, pos - n, n,
+                      (const char *)in + (size_t)layer * bytes);
+    return cca_cache_sync(cache, err);
+}

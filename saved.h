@@ -21,4 +21,11 @@ cca_status cca_saved_append(cca_store *store, const cca_cache *cache, const int3
  * CCA_BAD_MODEL where the file is damaged or of another shape; the state is undefined then. */
 cca_status cca_saved_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err);
 
+/* The rows of the window behind pos tokens, all layers, in host memory: what storing more tokens
+ * loses of a state. Put back, they make the state at pos again while the kept rows before it are
+ * still those of the same tokens. */
+size_t cca_saved_window_bytes(const cca_cache *cache, int64_t pos);
+cca_status cca_saved_window_get(void *out, const cca_cache *cache, int64_t pos, cca_error *err);
+cca_status cca_saved_window_put(cca_cache *cache, const void *in, int64_t pos, cca_error *err);
+
 #endif

@@ -138,7 +138,7 @@ static cca_status grow_tokens(cca_store *s, const segment_header *h, cca_error *
 }
 
 static bool header_makes_sense(const cca_store *s, const segment_header *h) {
-    if (h->kind > CCA_STORE_WINDOW || h->first < 0 || h->n < 0) return false;
+    if (h->kind > CCA_STORE_NOTE || h->first < 0 || h->n < 0) return false;
     if (h->first > INT64_MAX / 8 || h->n > INT64_MAX / 8) return false;
     if (h->kind != CCA_STORE_TOKENS) return true;
     return h->first == s->n_tokens && h->n > 0 && h->bytes == (uint64_t)h->n * sizeof *s->tokens;
@@ -510,6 +510,20 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
     }
     free(buffer);
     return status ? failed(store, status) : CCA_OK;
+}
+
+cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
+    roll_back(store);
+    if (n_segments >= store->n_segments) return CCA_OK;
+    if (!lock(store->fd, F_WRLCK, LOCK_READERS))
+        return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
+                        store->path);
+    store->n_committed = n_segments;
+    roll_back(store);
+    store->file_bytes = store->end;
+    cca_status status = sync_data(store, err);
+    (void)lock(store->fd, F_UNLCK, LOCK_READERS);
+    return status;
 }
 
 cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {

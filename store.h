@@ -30,6 +30,7 @@ typedef enum cca_store_kind {
     CCA_STORE_TOKENS,  /* int32 ids of positions first … first + n - 1 */
     CCA_STORE_ROWS,    /* append-only rows first … first + n - 1 of all layers */
     CCA_STORE_WINDOW,  /* the other rows at position first + n, n of them */
+    CCA_STORE_NOTE,    /* bytes that the program has a meaning for; first and n are, too */
 } cca_store_kind;
 
 /* A checkpoint. */
@@ -89,6 +90,10 @@ void cca_store_cancel(cca_store *store);
 /* Copies what a checkpoint of another file is made of; not yet committed. Windows of earlier
  * checkpoints come along. */
 cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err);
+
+/* Drops all segments behind the first n_segments, which end with a window; CCA_RUNTIME while
+ * somebody reads the file, which then stays as it is. */
+cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err);
 
 /* Gives the space of a checkpoint's window back; nothing happens while somebody reads the file. */
 cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err);

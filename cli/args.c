@@ -273,6 +273,25 @@ cca_status args_parse(void *out, const arg_group *groups, int argc, char **argv,
     return status;
 }
 
+cca_status args_set(void *out, const arg_group *groups, const char *name, const char *value,
+                    cca_error *err) {
+    char arg[64];
+    int size = snprintf(arg, sizeof arg, "--%s", name);
+    found_option found = {0};
+    if (size < (int)sizeof arg) found = find_option(out, groups, arg, (size_t)size);
+    if (found.option) return set_value(found.base, found.option, value, err);
+    return unknown_option(groups, arg, strlen(arg), err);
+}
+
+const char *args_value(char buffer[ARGS_VALUE_TEXT], const void *out, const arg_option *option) {
+    const void *at = (const char *)out + option->at;
+    buffer[0] = '\0';
+    if (option->kind == ARG_INT)
+        snprintf(buffer, ARGS_VALUE_TEXT, "%lld", (long long)*(const int64_t *)at);
+    if (option->kind == ARG_REAL) snprintf(buffer, ARGS_VALUE_TEXT, "%.6g", *(const double *)at);
+    return buffer;
+}
+
 void args_free(void *out, const arg_group *groups) {
     for (const arg_group *g = groups; g->options; g++) {
         for (const arg_option *o = g->options; o->name; o++) {

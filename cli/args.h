@@ -74,6 +74,13 @@ typedef struct arg_group {
 cca_status args_parse(void *out, const arg_group *groups, int argc, char **argv, bool *help,
                       cca_error *err);
 
+/* Sets one option by its long name, without dashes. CCA_USAGE names the nearest one. */
+cca_status args_set(void *out, const arg_group *groups, const char *name, const char *value,
+                    cca_error *err);
+/* The number that an option has in out, as args_set would take it, in a buffer of the caller. */
+enum { ARGS_VALUE_TEXT = 32 };
+const char *args_value(char buffer[ARGS_VALUE_TEXT], const void *out, const arg_option *option);
+
 /* Frees the lists. */
 void args_free(void *out, const arg_group *groups);
 

@@ -20,9 +20,9 @@ typedef struct cli_command {
     cca_status (*run)(const void *options, cca_error *err);
 } cli_command;
 
-extern const cli_command cli_generate, cli_ask, cli_ppl, cli_plan_command, cli_bench, cli_tune,
-    cli_export, cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize, cli_help,
-    cli_version;
+extern const cli_command cli_generate, cli_ask, cli_chat, cli_ppl, cli_plan_command, cli_bench,
+    cli_tune, cli_export, cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize,
+    cli_help, cli_version;
 
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
@@ -126,11 +126,14 @@ cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cc
  * and session: code, tokenizer, text. */
 typedef struct cli_plan {
     int64_t ctx_size;
+    int64_t n_copies; /* 0 without CLI_COPIES */
     uint64_t weights, program, total;
     cca_session_size session;
 } cli_plan;
 
-enum { CLI_MARK = 1, CLI_STORED = 2 }; /* sessions that can be marked, and stored */
+/* Sessions that can be marked, and stored; and of which copies will be kept (cca_session_snapshot):
+ * the plan's mark is then for as many as fit CLI_COPIES_BYTES, but for 2 at least. */
+enum { CLI_MARK = 1, CLI_STORED = 2, CLI_COPIES = 4, CLI_COPIES_BYTES = 256 << 20 };
 
 /* The options of a session of ctx_size positions. */
 cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,

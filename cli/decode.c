@@ -48,12 +48,7 @@ static cca_status list_end_ids(decoder *d, cca_error *err) {
     return CCA_OK;
 }
 
-cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
-                        int32_t chat_end, const cca_engine *engine, cca_error *err) {
-    d->tok = cca_engine_tokenizer(engine);
-    d->vocab_size = cca_engine_info(engine)->vocab_size;
-    d->ignore_eos = ignore_eos;
-    d->chat_end = chat_end;
+cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_error *err) {
     d->options = (cca_sampler_options){
         .temperature = (float)sampling->temperature,
         .top_k = (int32_t)sampling->top_k,
@@ -69,7 +64,17 @@ cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignor
             return cca_fail(err, CCA_RUNTIME, "--seed -1: the system gives no random numbers");
         d->options.seed = random;
     }
-    return ignore_eos ? list_end_ids(d, err) : CCA_OK;
+    return CCA_OK;
+}
+
+cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
+                        int32_t chat_end, const cca_engine *engine, cca_error *err) {
+    d->tok = cca_engine_tokenizer(engine);
+    d->vocab_size = cca_engine_info(engine)->vocab_size;
+    d->ignore_eos = ignore_eos;
+    d->chat_end = chat_end;
+    cca_status status = decoder_sampling(d, sampling, err);
+    return status || !ignore_eos ? status : list_end_ids(d, err);
 }
 
 void decoder_close(decoder *d) {

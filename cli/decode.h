@@ -44,7 +44,9 @@ cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_err
 /* Adds one, and drops all but the first n. */
 cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err);
 void decoder_cut_stops(decoder *d, size_t n);
-/* Settles the seed (options.seed) and the end tokens. */
+/* Settles options, the seed too. */
+cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_error *err);
+/* Settles the options and the end tokens. */
 cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
                         int32_t chat_end, const cca_engine *engine, cca_error *err);
 void decoder_close(decoder *d);

@@ -8,9 +8,9 @@
 enum { PAGE_WIDTH = 80 };
 
 static const cli_command *const commands[] = {
-    &cli_generate, &cli_ask,        &cli_ppl,     &cli_plan_command, &cli_bench,
-    &cli_tune,     &cli_info,       &cli_session, &cli_tokenize,     &cli_export,
-    &cli_selftest, &cli_completion, &cli_help,    &cli_version,
+    &cli_generate, &cli_ask,      &cli_chat,       &cli_ppl,     &cli_plan_command,
+    &cli_bench,    &cli_tune,     &cli_info,       &cli_session, &cli_tokenize,
+    &cli_export,   &cli_selftest, &cli_completion, &cli_help,    &cli_version,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -151,7 +151,7 @@ static bool push_bad(input_text *text, size_t at) {
     return true;
 }
 
-static cca_status note_bad_bytes(input_text *text, cca_error *err) {
+cca_status input_note_bad(input_text *text, cca_error *err) {
     const text_buffer *t = &text->text;
     for (size_t at = utf8_valid(t->bytes, t->size); at < t->size;) {
         size_t length;
@@ -168,7 +168,7 @@ static cca_status check_utf8(input_text *text, const char *how, cca_error *err) 
     size_t valid = utf8_valid(text->text.bytes, text->text.size);
     if (valid == text->text.size) return CCA_OK;
     if (strcmp(how, "error") == 0) return invalid_utf8(text, valid, err);
-    if (strcmp(how, "bytes") == 0) return note_bad_bytes(text, err);
+    if (strcmp(how, "bytes") == 0) return input_note_bad(text, err);
     text_buffer clean = {0};
     if (!utf8_append_clean(&clean, text->text.bytes, text->text.size)) {
         text_free(&clean);

@@ -43,6 +43,8 @@ cca_status input_read(input_text *out, const input_options *options, cca_error *
 cca_status input_read_behind(input_text *out, const char *lead, const input_options *options,
                              cca_error *err);
 void input_free(input_text *text);
+/* Lists the bytes of the text that are no UTF-8 in bad, as --invalid-utf8 bytes does. */
+cca_status input_note_bad(input_text *text, cca_error *err);
 
 enum {
     INPUT_BOS = 1,     /* begin with BOS where the tokenizer wants one: the one place that does */

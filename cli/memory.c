@@ -20,13 +20,24 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     return o;
 }
 
+/* Of one copy, which was measured, to all. */
+static void plan_copies(cli_plan *plan) {
+    enum { MOST = 64 };
+    int64_t one = (int64_t)plan->session.mark;
+    plan->n_copies = one > 0 ? cca_max(2, cca_min(MOST, CLI_COPIES_BYTES / one)) : MOST;
+    plan->session.mark *= (uint64_t)plan->n_copies;
+    plan->session.total += plan->session.mark - (uint64_t)one;
+}
+
 static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine *engine,
                               const context_options *context, int64_t ctx_size, unsigned flags,
                               cca_error *err) {
     cca_session_options options = cli_session_options(context, ctx_size, flags);
     *out = (cli_plan){
         .ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes, .program = program};
+    if (flags & CLI_COPIES) options.mark = true;
     cca_status status = cca_session_measure(&out->session, engine, &options, err);
+    if (!status && (flags & CLI_COPIES)) plan_copies(out);
     uint64_t beside = out->weights + out->program;
     if (!status && __builtin_add_overflow(beside, out->session.total, &out->total))
         return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",

@@ -31,7 +31,17 @@ const volatile sig_atomic_t *signals_stop(void) {
 }
 
 void signals_forget(void) {
-    stop_signal = 0;
+    if (stop_signal == SIGINT) stop_signal = 0;
+}
+
+static void on_interrupt(int number) {
+    if (!stop_signal) stop_signal = number;
+}
+
+void signals_outlive(void) {
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
 }
 
 bool signals_status_asked(void) {

@@ -13,8 +13,10 @@ void signals_install(void);
 /* 0, or the number of the signal that asked to stop; the address is what the engine polls. */
 const volatile sig_atomic_t *signals_stop(void);
 
-/* Whoever goes on after an interruption forgets it. */
+/* Whoever goes on after an interruption forgets it; a SIGTERM is not forgotten. */
 void signals_forget(void);
+/* From now on no number of SIGINTs ends the process: each stops the work under way, no more. */
+void signals_outlive(void);
 
 /* Whether SIGUSR1 came since the last call. */
 bool signals_status_asked(void);

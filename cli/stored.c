@@ -1,5 +1,7 @@
 #include "cli/stored.h"
 
+#include "cli/folder.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -37,35 +39,12 @@ static cca_status no_memory(cca_error *err) {
 }
 
 cca_status stored_folder(char **out, cca_error *err) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int n;
-    *out = NULL;
-    if (cache && *cache == '/') {
-        n = asprintf(out, "%s/cca", cache);
-    } else if (home && *home) {
-        n = asprintf(out, "%s/.cache/cca", home);
-    } else {
-        cca_fail(err, CCA_USAGE, "neither XDG_CACHE_HOME nor HOME says where sessions are");
-        return CCA_USAGE;
-    }
-    if (n >= 0) return CCA_OK;
-    *out = NULL;
-    return no_memory(err);
-}
-
-/* Makes the folder and those above it. */
-static bool make_folder(char *path) {
-    for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        (void)mkdir(path, 0700);
-        *slash = '/';
-    }
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    return folder_of(out, "XDG_CACHE_HOME", ".cache", "sessions", err);
 }
 
 cca_status stored_make_folder(char **out, cca_error *err) {
     cca_status status = stored_folder(out, err);
-    if (status || make_folder(*out)) return status;
+    if (status || folder_make(*out)) return status;
     status =
         cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot make this folder: %s", *out, strerror(errno));
     free(*out);

@@ -69,9 +69,17 @@ void term_close(term *t) {
     t->warnings = NULL;
 }
 
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* In a terminal that has become narrower the bar takes several rows by now. */
 static void erase_bar(term *t) {
-    if (t->drawn) fputs("\r\033[K", stderr);
-    t->drawn = false;
+    int rows = t->drawn > 0 ? (t->drawn - 1) / terminal_width() : 0;
+    if (rows > 0) fprintf(stderr, "\r\033[%dA\033[J", rows);
+    if (t->drawn > 0 && rows == 0) fputs("\r\033[K", stderr);
+    t->drawn = 0;
 }
 
 void term_note(term *t, const char *format, ...) {
@@ -107,6 +115,20 @@ void term_warn(term *t, const char *format, ...) {
             text);
 }
 
+void term_say(term *t, const char *format, ...) {
+    erase_bar(t);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void term_error(term *t, const char *text) {
+    erase_bar(t);
+    fprintf(stderr, "%serror:%s %s\n", t->color ? "\033[31m" : "", t->color ? "\033[0m" : "", text);
+}
+
 static void describe(const term *t, char out[LINE_TEXT], double now) {
     char done[TERM_SIZE_TEXT], total[TERM_SIZE_TEXT], speed_text[TERM_SIZE_TEXT];
     double elapsed = now - t->started;
@@ -124,20 +146,17 @@ static void describe(const term *t, char out[LINE_TEXT], double now) {
                  term_size(done, t->cache_bytes));
 }
 
-static int terminal_width(void) {
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
 /* The bar is one column shorter than the terminal: a full line would wrap. */
 static void show(term *t, double now) {
     char text[LINE_TEXT];
     describe(t, text, now);
-    if (t->style == TERM_BAR)
-        fprintf(stderr, "\r%.*s\033[K", terminal_width() - 1, text);
-    else
+    if (t->style == TERM_BAR) {
+        int width = terminal_width();
+        if (t->drawn >= width) erase_bar(t);
+        t->drawn = fprintf(stderr, "\r%.*s\033[K", width - 1, text) - 4; /* what moves nothing */
+    } else {
         fprintf(stderr, "%s\n", text);
-    t->drawn = t->style == TERM_BAR;
+    }
     t->shown = now;
 }
 

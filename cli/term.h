@@ -31,7 +31,7 @@ typedef enum term_unit { TERM_TOKENS, TERM_BYTES } term_unit;
 typedef struct term {
     term_style style;
     bool color, quiet, verbose;
-    bool drawn;       /* a bar stands on the terminal's last line */
+    int drawn;        /* columns of the bar on the terminal's last line; 0: there is none */
     json_t *warnings; /* array of strings, for the record of --json */
     const char *what; /* the work under way; NULL: none */
     term_unit unit;
@@ -48,6 +48,10 @@ void term_note(term *t, const char *format, ...) __attribute__((format(printf, 2
 void term_detail(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Said unless --quiet, and kept for the record. */
 void term_warn(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Said with --quiet, too: what was asked for, and what went wrong where the program goes on. */
+void term_say(term *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void term_error(term *t, const char *text);
 
 /* Progress of work on total tokens or bytes; cache_bytes is shown with tokens. Also prints the
  * status line that SIGUSR1 asks for. */

@@ -19,8 +19,10 @@ need libjansson-dev pkg-config --exists jansson
 need zlib1g-dev pkg-config --exists zlib
 need libpcre2-dev pkg-config --exists libpcre2-8
 need libutf8proc-dev pkg-config --exists libutf8proc
+need libedit-dev pkg-config --exists libedit
 need libcmocka-dev pkg-config --exists cmocka
 need jq command -v jq
+need tmux command -v tmux
 
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "Missing Debian packages: ${missing[*]}"

@@ -115,6 +115,12 @@ ask=(ask -m "$model" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2
 try "${ask[@]}" --session "$work/out/s.ccas" --checkpoint-every 8
 "$CCA" "${ask[@]}" --session "$work/s.ccas" >"$work/answer" || bad=1
 try "${ask[@]}" --session "$work/s.ccas"
+printf '%s\n' "/read $work/text" 'Who?' 'one\' 'two' /regen /undo "/save $work/out/c.ccas" '"""When?"""' \
+    "/load $work/out/c.ccas" '/system Be brief.' '/set temp 0.5' /stats /set >"$work/chat"
+chat=(chat -m "$model" --chat-template llama2 -g 4 -w 8 -n 2 -t 1 -q)
+try "${chat[@]}" -s 1 -f "$work/text.gz" <"$work/chat"
+"$CCA" "${chat[@]}" -f "$work/text" --session "$work/c.ccas" <"$work/chat" >"$work/answer" 2>&1 || bad=1
+try "${chat[@]}" -s 1 --session "$work/c.ccas" <"$work/text"
 try session ls "$work/s.ccas" --json
 try session show "$work/s.ccas"
 try session verify "$work/s.ccas" -o "$work/out/report"

@@ -13,7 +13,7 @@ check '-h fits a screen of 24 lines' test "$(wc -l <"$work/out")" -le 24
 check '-h fits 80 columns' test "$(wc -L <"$work/out")" -le 80
 stderr_empty '-h writes to standard output'
 
-for command in generate ask ppl bench tune info tokenize export help; do
+for command in generate ask chat ppl bench tune info tokenize export help; do
     expect 0 "help $command" help "$command"
     stdout_has "help $command names it" "^cca $command: "
     check "help $command fits 80 columns" test "$(wc -L <"$work/out")" -le 80

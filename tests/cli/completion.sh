@@ -49,7 +49,7 @@ stderr_has 'names those there are' 'bash, zsh or fish'
 
 for shell in zsh fish; do
     expect 0 "a script for $shell" completion $shell -o "$work/$shell"
-    for command in generate ask tune session; do
+    for command in generate ask chat tune session; do
         check "$shell: $command" grep -q "$command" "$work/$shell"
     done
     if command -v $shell >/dev/null; then

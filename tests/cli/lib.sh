@@ -8,7 +8,7 @@
 CCA=${CCA:-./cca}
 unset CCA_MODEL NO_COLOR
 work=$(mktemp -d)
-export XDG_CACHE_HOME=$work/cache
+export XDG_CACHE_HOME=$work/cache XDG_STATE_HOME=$work/state
 any_failed=0
 finish() {
     local status=$?

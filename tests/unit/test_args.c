@@ -225,6 +225,29 @@ static void test_sizes(void **state) {
     assert_false(args_size(&size, "9999999999G"));
 }
 
+static void test_single_options(void **state) {
+    (void)state;
+    test_options o = {0};
+    cca_error err = {""};
+    char value[ARGS_VALUE_TEXT];
+    assert_int_equal(args_set(&o, groups, "count", "12", &err), CCA_OK);
+    assert_int_equal(args_set(&o, groups, "real", "0.25", &err), CCA_OK);
+    assert_int_equal(o.count, 12);
+    assert_string_equal(args_value(value, &o, &options[1]), "12");
+    assert_string_equal(args_value(value, &o, &options[3]), "0.25");
+    assert_int_equal(args_set(&o, groups, "number", "7", &err), CCA_OK);
+    assert_int_equal(args_set(&o, groups, "count", "7x", &err), CCA_USAGE);
+    assert_int_equal(args_set(&o, groups, "real", "2", &err), CCA_USAGE);
+    assert_int_equal(o.count, 7);
+    assert_true(o.real == 0.25);
+    assert_int_equal(args_set(&o, groups, "cout", "1", &err), CCA_USAGE);
+    assert_non_null(strstr(err.text, "--cout; the nearest one is --count"));
+    char longest[200];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(args_set(&o, groups, longest, "1", &err), CCA_USAGE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
@@ -237,6 +260,7 @@ int main(void) {
         cmocka_unit_test(test_unknown_options_name_the_nearest),
         cmocka_unit_test(test_help_stops_the_parse),
         cmocka_unit_test(test_help_fits_80_columns),
+        cmocka_unit_test(test_single_options),
         cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -242,6 +242,37 @@ static void the_plain_template_is_as_specified(void **state) {
     cca_tokenizer_close(tok);
 }
 
+/* A later turn may begin with a document, too. */
+static void turns_have_documents(void **state) {
+    (void)state;
+    static const char *const want[][2] = {
+        {"plain", " Question: Who?\nAnswer: She.\n\nA text.\n\nQuestion: When?\nAnswer:"},
+        {"chatml", "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n She.<|im_end|>\n"
+                   "<|im_start|>user\nA text.\n\nWhen?<|im_end|>\n<|im_start|>assistant\n"},
+        {"llama2", " [INST] Who? [/INST] She. </s><s> [INST] A text.\n\nWhen? [/INST]"},
+        {"mistral", " [INST] Who? [/INST] She.</s> [INST] A text.\n\nWhen? [/INST]"},
+    };
+    cca_tokenizer *tok = open_tokenizer();
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        cca_tokens tokens = {0};
+        cca_error err;
+        assert_true(cca_tokens_push(&tokens, cca_tokenizer_info(tok)->bos, 0));
+        cca_prompt p = begin(want[i][0], tok, &tokens);
+        add(&p, CCA_SLOT_QUESTION, "Who?");
+        finish(&p);
+        assert_int_equal(cca_tokenizer_encode(&tokens, tok, " She.", 5, 0, &err), CCA_OK);
+        assert_int_equal(cca_prompt_text(&p, CCA_SLOT_SYSTEM, "x", 1, &err), CCA_USAGE);
+        add(&p, CCA_SLOT_DOCUMENT, "A text.");
+        add(&p, CCA_SLOT_QUESTION, "When?");
+        finish(&p);
+        char *text = text_of(tok, &tokens);
+        assert_string_equal(text, want[i][1]);
+        free(text);
+        cca_tokens_free(&tokens);
+    }
+    cca_tokenizer_close(tok);
+}
+
 static void control_tokens_in_a_text_stay_text(void **state) {
     (void)state;
     static const char *const names[] = {"llama2", "mistral", "llama3", "chatml", "zephyr", "plain"};
@@ -368,6 +399,7 @@ int main(void) {
         cmocka_unit_test(ids_of_bytes_are_those_of_transformers),
         cmocka_unit_test(documents_come_before_the_question),
         cmocka_unit_test(the_plain_template_is_as_specified),
+        cmocka_unit_test(turns_have_documents),
         cmocka_unit_test(control_tokens_in_a_text_stay_text),
         cmocka_unit_test(order_and_vocabulary_are_checked),
         cmocka_unit_test(templates_are_recognised),

@@ -96,6 +96,42 @@ static void test_same_bits(void **state) {
     }
 }
 
+/* Back to each of several snapshots, after other tokens: the bits of the first time. */
+static void test_snapshots(void **state) {
+    (void)state;
+    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5"};
+    for (size_t i = 0; i < 5; i++) {
+        cca_session *s = open_session(attns[i], "bf16", 0);
+        cca_snapshot *first, *second;
+        eval(s, FIRST);
+        assert_int_equal(cca_session_snapshot(&first, s, &err), CCA_OK);
+        eval(s, SECOND);
+        assert_int_equal(cca_session_snapshot(&second, s, &err), CCA_OK);
+        assert_int_equal(cca_snapshot_pos(second), SECOND);
+        assert_true((cca_snapshot_bytes(second) > 0) == (i != 1)); /* full: nothing is lost */
+        eval(s, END);
+        float *wanted = malloc(logits_bytes());
+        assert_non_null(wanted);
+        memcpy(wanted, cca_session_logits(s, &err), logits_bytes());
+        for (int back = 0; back < 3; back++) { /* second, first, first */
+            assert_int_equal(cca_session_restore(s, back == 0 ? second : first, &err), CCA_OK);
+            assert_int_equal(cca_session_pos(s), back == 0 ? SECOND : FIRST);
+            assert_null(cca_session_logits(s, &err));
+            if (back == 1) { /* others in between */
+                assert_int_equal(cca_session_eval(s, ids, END - FIRST, NULL, &err), CCA_OK);
+                continue;
+            }
+            eval(s, SECOND);
+            eval(s, END);
+            assert_memory_equal(cca_session_logits(s, &err), wanted, logits_bytes());
+        }
+        free(wanted);
+        cca_snapshot_free(first);
+        cca_snapshot_free(second);
+        cca_session_free(s);
+    }
+}
+
 /* A resumed session goes on with the file. */
 static void test_goes_on(void **state) {
     (void)state;
@@ -193,9 +229,8 @@ static int end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_goes_on),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_refused),
         cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -239,6 +239,40 @@ static void test_copy(void **state) {
     assert_int_equal(read_file(), 3);
 }
 
+/* What lies behind a checkpoint goes, but not while somebody reads it; a note is no checkpoint. */
+static void test_cut(void **state) {
+    (void)state;
+    cca_store *s, *reader;
+    int64_t n;
+    make_file(2);
+    assert_int_equal(cca_store_open(&s, path, true, &err), CCA_OK);
+    put(s, CCA_STORE_NOTE, 7, 0, 50);
+    put_point(s, 2);
+    assert_int_equal(cca_store_n_points(s), 3);
+    assert_int_equal(cca_store_point_at(s, 2).n_segments, 10);
+    assert_int_equal(cca_store_segment_at(s, 6).kind, CCA_STORE_NOTE);
+    assert_int_equal(read_segment(s, 6), CCA_OK);
+    put(s, CCA_STORE_NOTE, 8, 0, 50); /* not committed */
+    assert_int_equal(cca_store_open(&reader, path, false, &err), CCA_OK);
+    assert_int_equal(cca_store_cut(s, cca_store_point_at(s, 0).n_segments, &err), CCA_RUNTIME);
+    assert_non_null(strstr(err.text, "is reading this session"));
+    assert_int_equal(cca_store_n_segments(s), 10);
+    cca_store_close(reader);
+    uint64_t bytes = cca_store_point_at(s, 0).bytes;
+    assert_int_equal(cca_store_cut(s, cca_store_point_at(s, 0).n_segments, &err), CCA_OK);
+    assert_int_equal(read_file(), 1);
+    assert_int_equal(cca_store_bytes(s), bytes);
+    cca_store_tokens(s, &n);
+    assert_int_equal(n, STEP);
+    put_point(s, 1); /* and it goes on from there */
+    assert_int_equal(read_file(), 2);
+    assert_int_equal(cca_store_cut(s, 0, &err), CCA_OK);
+    assert_int_equal(read_file(), 0);
+    put_point(s, 0);
+    cca_store_close(s);
+    assert_int_equal(read_file(), 1);
+}
+
 static void test_refused(void **state) {
     (void)state;
     cca_store *s;
@@ -277,6 +311,7 @@ int main(void) {
         cmocka_unit_test(test_flipped),    cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_locks),      cmocka_unit_test(test_copy),
         cmocka_unit_test(test_refused),    cmocka_unit_test(test_first_commit),
+        cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
