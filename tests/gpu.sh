@@ -9,7 +9,7 @@
 # model     logits and greedy text against the CPU backend, chunk sizes, the same bits twice
 # sanitize  compute-sanitizer's tools over a short run
 # ops       times of single operations
-# bench     a 7B model of random weights: prefill and decode at depth, CCA and full attention
+# bench     models of 7B and 8B random weights: prefill and decode at depth, CCA and full attention
 # torch     PyTorch's attention and the GPU's ceilings, with the python3 in PATH
 set -u
 cd "$(dirname "$0")/.."
@@ -89,6 +89,8 @@ model() {
     done
     logits "$work/again" -m $ship --device cuda -ub 300
     try 'logits twice' cmp "$work/gpu" "$work/again"
+    logits "$work/gpu" -m $ship --device cuda -ub 300 --fp8
+    compare 'logits with --fp8' "$work/cpu" "$work/gpu" 2e-1
 }
 
 sanitize() {
@@ -104,17 +106,56 @@ ops() {
     try 'operations in the forms for Hopper' "$BIN/bench_cuda" hopper
 }
 
+# Rows of `cca bench` as the table at the end wants them: the time of a prefill, of a token.
+rows() { # what was measured
+    tee /dev/stderr | awk -F'|' -v what="$1" '
+        { gsub(/ /, "") }
+        $3 == "walk" { printf "%s, %s: prefill of %s tokens: %.3f s\n", what, $2, $4, $4 / $6 }
+        $3 == "decode" { printf "%s, %s: a token behind %s: %.2f ms (cache %.2f GB)\n", what, $2, $5,
+                         1000 / $6, $8 / 1000 }' >>"$work/table"
+}
+
+# The most memory of the GPU that anybody used while a command ran.
+peak() { # command
+    (while sleep 0.5; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits; done) \
+        >"$work/memory" &
+    local poll=$!
+    "$@"
+    kill $poll
+    wait $poll 2>/dev/null
+    echo "memory in use at most, with the driver's own: $(sort -n "$work/memory" | tail -n 1) MiB: $*" |
+        tee -a "$work/table"
+}
+
+measure() { # name, type, shape, options of bench
+    local name=$1 type=$2 shape=$3
+    shift 3
+    [ "$work/model-$type-$shape" -ef "$work/model" ] || {
+        rm -f "$work"/model*
+        try "$name $type of random weights" "$cca" export --random "$shape" --type "$type" \
+            -o "$work/model-$type-$shape" -q
+        ln -s "$work/model-$type-$shape" "$work/model"
+    }
+    timeout "$limit" "$cca" bench -m "$work/model" --device cuda -p 0 -r 3 --progress none "$@" |
+        rows "$name $type"
+}
+
+seven=4096,32,32,32,11008,32000
+eight=4096,32,32,8,14336,128256
+
 bench() {
-    local type depth=${DEPTH:-0,32768,131072}
-    for type in ${TYPES:-bf16 q8_0 q4_0}; do
-        try "7B $type of random weights" "$cca" export --random 4096,32,32,32,11008,32000 \
-            --type "$type" -o "$work/7b.gguf" -q
-        try "7B $type, CCA" "$cca" bench -m "$work/7b.gguf" --device cuda -p 0 -n 64 -d "$depth" \
-            -r 3 --attn cca -v --progress none
-        [ "$type" != bf16 ] || try '7B bf16, full attention' "$cca" bench -m "$work/7b.gguf" \
-            --device cuda -p 0 -n 32 -d "$depth" -r 2 --attn full --progress none
-        rm -f "$work/7b.gguf"
-    done
+    local depth=${DEPTH:-0,32768,131072}
+    : >"$work/table"
+    peak measure 7B bf16 $seven -n 64 -d "$depth" --attn cca
+    measure '7B, --fp8,' bf16 $seven -n 0 -d "$depth" --attn cca --fp8
+    measure 7B bf16 $seven -n 32 -d "${FULL_DEPTH:-0,32768,131072}" -r 2 --attn full
+    peak measure 7B bf16 $seven -n 16 -d 1048576 -r 1 --attn cca
+    measure 7B q8_0 $seven -n 64 -d "$depth" --attn cca
+    measure 7B q4_0 $seven -n 64 -d "$depth" --attn cca
+    measure 8B bf16 $eight -n 64 -d "$depth" --attn cca
+    rm -f "$work"/model*
+    say 'table'
+    cat "$work/table"
 }
 
 torch() { try 'PyTorch' python3 train/bench_attention.py ${LENGTHS:-32768 131072}; }
