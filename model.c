@@ -375,7 +375,7 @@ cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
 cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *backend,
                          const cca_state_options *options, cca_error *err) {
     *out = NULL;
-    cca_state_size size;
+    cca_state_size size = {0};
     cca_status status = cca_state_measure(&size, &model->config, options, err);
     if (status != CCA_OK) return status;
     cca_state *s = calloc(1, sizeof *s);

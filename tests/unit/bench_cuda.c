@@ -309,9 +309,9 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
     gpu->ops = kept;
     qsort(submits, TOKENS, sizeof *submits, by_size);
     qsort(seconds, TOKENS, sizeof *seconds, by_size);
-    printf("decode at %lld, %-22s: %7.3f ms (%.3f to %.3f), submitted after %.3f\n",
-           (long long)pos, name, seconds[TOKENS / 2] * 1e3, seconds[0] * 1e3,
-           seconds[TOKENS - 1] * 1e3, submits[TOKENS / 2] * 1e3);
+    printf("decode at %lld, %-22s: %7.3f ms (%.3f to %.3f), submitted after %.3f\n", (long long)pos,
+           name, seconds[TOKENS / 2] * 1e3, seconds[0] * 1e3, seconds[TOKENS - 1] * 1e3,
+           submits[TOKENS / 2] * 1e3);
     cca_state_free(state);
     cca_model_close(model);
     cca_gguf_close(file);
