@@ -93,11 +93,17 @@ model() {
     compare 'logits with --fp8' "$work/cpu" "$work/gpu" 2e-1
 }
 
+# 2000 tokens of two layers, a window and cores, many rows and one.
 sanitize() {
-    local tool
-    for tool in memcheck racecheck initcheck synccheck; do
-        try "compute-sanitizer $tool" compute-sanitizer --tool $tool --error-exitcode 9 \
-            "$cca" bench -m $ship --device cuda -p 600 -n 8 -d 600 -r 1 -q
+    local tool small=$work/small
+    "$cca" export --random 512,2,4,2,1024,1000 --type q8_0 -o "$small-q8_0" -q
+    "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
+    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        for type in q8_0 bf16; do
+            try "compute-sanitizer $tool, $type" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                "$cca" bench -m "$small-$type" --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20 \
+                -d 2000 -r 1 -q
+        done
     done
 }
 
