@@ -19,10 +19,10 @@ failed=0
 export LC_ALL=C.UTF-8
 
 say() { printf '\n== %s\n' "$*"; }
-try() { # name, command: tells how it went
+try() { # name, command or function: tells how it went
     local name=$1 start=$SECONDS
     shift
-    if timeout "$limit" "$@"; then
+    if if declare -F "$1" >/dev/null; then "$@"; else timeout "$limit" "$@"; fi; then
         echo "ok $name ($((SECONDS - start)) s)"
     else
         echo "FAIL $name: exit status $? ($((SECONDS - start)) s)"
@@ -93,6 +93,22 @@ model() {
     compare 'logits with --fp8' "$work/cpu" "$work/gpu" 2e-1
 }
 
+# Runs a sanitizer's tool. Races inside cuBLASLt's own kernels (nvjet) are told and not counted: left
+# out with --kernel-name-exclude, they make the tool itself fail.
+sanitized() { # tool, command
+    local tool=$1 status
+    shift
+    timeout "$limit" compute-sanitizer --tool "$tool" --error-exitcode 9 "$@" >"$work/sanitizer" 2>&1
+    status=$?
+    cat "$work/sanitizer"
+    [ $status != 9 ] || [ "$tool" != racecheck ] || {
+        grep -qE 'Internal Sanitizer Error|Race reported' "$work/sanitizer" &&
+            ! grep -A 1 -E 'Internal Sanitizer Error|Race reported' "$work/sanitizer" |
+                grep -vE '^--$|nvjet_' >/dev/null && status=0
+    }
+    return $status
+}
+
 # 2000 tokens of two layers, a window and cores, many rows and one.
 sanitize() {
     local tool small=$work/small
@@ -100,9 +116,8 @@ sanitize() {
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            try "compute-sanitizer $tool, $type" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                "$cca" bench -m "$small-$type" --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20 \
-                -d 2000 -r 1 -q
+            try "compute-sanitizer $tool, $type" sanitized "$tool" "$cca" bench -m "$small-$type" \
+                --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20 -d 2000 -r 1 -q
         done
     done
 }
