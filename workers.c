@@ -17,18 +17,23 @@ typedef struct helper {
     int index;
 } helper;
 
+/* A thread's share of the pieces, on a cache line of its own. */
+typedef struct share {
+    _Alignas(64) _Atomic int64_t next; /* piece */
+    int64_t end;
+} share;
+
 /* A job is open while its fields may be read. A helper first counts itself in, then looks
  * whether a job is open; the caller first closes the job, then waits until nobody is counted in,
  * and only then writes the next one's fields. All these are sequentially consistent. */
 struct cca_workers {
     int n_threads, n_helpers;
     helper *helpers;
+    share *shares; /* one a thread */
     bool started;
 
     cca_piece_fn fn;
     void *context;
-    int64_t n_pieces;
-    _Atomic int64_t next; /* piece */
     atomic_bool open;
     atomic_int inside; /* helpers counted in */
 
@@ -45,11 +50,15 @@ static inline void pause_briefly(void) {
 #endif
 }
 
+/* A thread's own share first, then what is left of the others'. */
 static void take_pieces(cca_workers *w, int thread) {
-    for (;;) {
-        int64_t piece = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
-        if (piece >= w->n_pieces) return;
-        w->fn(w->context, piece, thread);
+    for (int i = 0; i < w->n_threads; i++) {
+        share *s = &w->shares[(thread + i) % w->n_threads];
+        for (;;) {
+            int64_t piece = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (piece >= s->end) break;
+            w->fn(w->context, piece, thread);
+        }
     }
 }
 
@@ -111,7 +120,10 @@ cca_workers *cca_workers_new(int n_threads) {
     if (!w) return NULL;
     w->n_threads = n_threads;
     w->helpers = calloc((size_t)n_threads, sizeof *w->helpers);
-    if (!w->helpers) {
+    w->shares = aligned_alloc(_Alignof(share), (size_t)n_threads * sizeof *w->shares);
+    if (!w->helpers || !w->shares) {
+        free(w->shares);
+        free(w->helpers);
         free(w);
         return NULL;
     }
@@ -127,6 +139,7 @@ void cca_workers_free(cca_workers *w) {
     for (int i = 0; i < w->n_helpers; i++) pthread_join(w->helpers[i].thread, NULL);
     pthread_mutex_destroy(&w->mutex);
     pthread_cond_destroy(&w->wake);
+    free(w->shares);
     free(w->helpers);
     free(w);
 }
@@ -138,11 +151,14 @@ int cca_workers_count(const cca_workers *workers) {
 void cca_workers_run(cca_workers *w, int64_t n_pieces, cca_piece_fn fn, void *context) {
     w->fn = fn;
     w->context = context;
-    w->n_pieces = n_pieces;
-    atomic_store_explicit(&w->next, 0, memory_order_relaxed);
     if (n_pieces <= 1 || w->n_threads == 1) {
-        take_pieces(w, 0);
+        for (int64_t piece = 0; piece < n_pieces; piece++) fn(context, piece, 0);
         return;
+    }
+    for (int i = 0; i < w->n_threads; i++) {
+        share *s = &w->shares[i];
+        atomic_store_explicit(&s->next, n_pieces * i / w->n_threads, memory_order_relaxed);
+        s->end = n_pieces * (i + 1) / w->n_threads;
     }
     if (!w->started) start_helpers(w);
     atomic_store(&w->open, true);

@@ -12,6 +12,7 @@ enum {
     BLOCK = CCA_QUANT_BLOCK,
     WORDS = BLOCK / 4, /* 32-bit words of a block of bytes */
     BYTE_TOKENS = 6,   /* rows of x in a tile of byte products */
+    AHEAD = 8192,      /* bytes from where weights are read once to where they are prefetched */
 };
 
 /* ---- bf16 ---------------------------------------------------------------------------- */
@@ -104,38 +105,42 @@ static void bf16_multiply(float *out, int64_t ld_out, const char *x, size_t x_st
     }
 }
 
-INLINE __m512bh bf16_load(const void *p, int64_t n) {
-    return (__m512bh)_mm512_maskz_loadu_epi16(first_of(n), p);
-}
-
-static void bf16_dot(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                     const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    for (int64_t j = 0; j < n_w; j++) {
-        const uint16_t *row = (const uint16_t *)(w + (size_t)j * w_stride);
-        for (int64_t i = 0; i < n_x; i++) {
-            const uint16_t *values = (const uint16_t *)(x + (size_t)i * x_stride);
-            __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-            for (int64_t k = 0; k < n; k += 64) {
-                sum[0] = _mm512_dpbf16_ps(sum[0], bf16_load(values + k, n - k),
-                                          bf16_load(row + k, n - k));
-                if (k + 32 >= n) break;
-                sum[1] = _mm512_dpbf16_ps(sum[1], bf16_load(values + k + 32, n - k - 32),
-                                          bf16_load(row + k + 32, n - k - 32));
-            }
-            out[i * ld_out + j] += _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1]));
+INLINE __m512 bf16_dot_row(const char *x, const char *w, int64_t n) {
+    __m512 sum[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
+    for (; n >= 128; n -= 128, x += 256, w += 256) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            _mm_prefetch(w + 64 * i + AHEAD, _MM_HINT_T0);
+            sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)_mm512_loadu_si512(x + 64 * i),
+                                      (__m512bh)_mm512_loadu_si512(w + 64 * i));
         }
     }
+    for (; n > 0; n -= 32, x += 64, w += 64) {
+        sum[0] = _mm512_dpbf16_ps(sum[0], (__m512bh)_mm512_maskz_loadu_epi16(first_of(n), x),
+                                  (__m512bh)_mm512_maskz_loadu_epi16(first_of(n), w));
+    }
+    return _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
 }
 
 /* ---- bytes --------------------------------------------------------------------------- */
 
-/* 32 values of x: scale * q. The product instruction wants one side unsigned, so an offset is
- * added to the weights' bytes (byte_offset); sums start from what that adds too much. */
+/* Eight blocks of x: scale * q each. Blocks come in pairs whose words alternate, so that one
+ * vector holds both; behind an odd last block all is 0. The product instruction wants one side
+ * unsigned, so an offset is added to the weights' bytes (byte_offset); sums start from what that
+ * adds too much. */
+enum { X_PAIRS = 4 };
+
 typedef struct byte_x {
-    float scale;
-    int32_t start; /* minus the offset times the sum of q */
-    int8_t q[BLOCK];
+    int32_t words[X_PAIRS][WORDS][2];
+    float scale[X_PAIRS][2];
+    int32_t start[X_PAIRS][2]; /* minus the offset times the sum of q */
 } byte_x;
+
+INLINE size_t byte_x_bytes(int64_t n) {
+    return (size_t)((n / BLOCK + 2 * X_PAIRS - 1) / (2 * X_PAIRS)) * sizeof(byte_x);
+}
 
 /* 32 columns of a panel: scales, and unsigned byte quadruples of PAIR rows side by side. */
 typedef struct byte_panel {
@@ -147,18 +152,36 @@ INLINE int32_t byte_offset(cca_dtype type) {
     return type == CCA_Q8_0 ? 128 : 8;
 }
 
+/* A block's bytes, their scale and their sum. */
+INLINE __m256i byte_round(float *scale, int32_t *sum, const float *x) {
+    __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + WIDTH);
+    float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    __m512 inverse = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
+    __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+    __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+    *scale = largest / 127;
+    *sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+    return _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
+}
+
 static void byte_x_convert(byte_x *out, cca_dtype type, const float *x, int64_t n) {
-    for (int64_t b = 0; b < n / BLOCK; b++, x += BLOCK) {
-        __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + WIDTH);
-        float largest =
-            _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-        __m512 inverse = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
-        out[b].scale = largest / 127;
-        out[b].start = -byte_offset(type) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, c));
-        _mm_storeu_si128((__m128i *)out[b].q, _mm512_cvtepi32_epi8(a));
-        _mm_storeu_si128((__m128i *)(out[b].q + WIDTH), _mm512_cvtepi32_epi8(c));
+    const __m512i alternate =
+        _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (int64_t b = 0; b < n / BLOCK; b += 2) {
+        byte_x *to = out + b / (2 * X_PAIRS);
+        int64_t pair = b / 2 % X_PAIRS;
+        __m256i q[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (int h = 0; h < 2; h++) {
+            int32_t sum = 0;
+            to->scale[pair][h] = 0;
+            if (b + h < n / BLOCK) {
+                q[h] = byte_round(&to->scale[pair][h], &sum, x + (b + h) * BLOCK);
+            }
+            to->start[pair][h] = -byte_offset(type) * sum;
+        }
+        _mm512_storeu_si512(to->words[pair],
+                            _mm512_permutex2var_epi32(_mm512_castsi256_si512(q[0]), alternate,
+                                                      _mm512_castsi256_si512(q[1])));
     }
 }
 
@@ -225,10 +248,12 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
     for (int i = 0; i < n_x; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b++, panel++) {
         __m512i part[BYTE_TOKENS][2];
+        const char *at = x + (size_t)(b / (2 * X_PAIRS)) * sizeof(byte_x);
+        const int64_t pair = b / 2 % X_PAIRS, h = b % 2;
 #pragma GCC unroll 6
         for (int i = 0; i < n_x; i++) {
-            const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride) + b;
-            part[i][0] = part[i][1] = _mm512_set1_epi32(values->start);
+            const byte_x *values = (const byte_x *)(at + (size_t)i * x_stride);
+            part[i][0] = part[i][1] = _mm512_set1_epi32(values->start[pair][h]);
         }
 #pragma GCC unroll 8
         for (int k = 0; k < WORDS; k++) {
@@ -236,8 +261,8 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
             const __m512i high = _mm512_loadu_si512(panel->words[k] + WIDTH);
 #pragma GCC unroll 6
             for (int i = 0; i < n_x; i++) {
-                const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride) + b;
-                const __m512i word = word_of(values->q, k);
+                const byte_x *values = (const byte_x *)(at + (size_t)i * x_stride);
+                const __m512i word = _mm512_set1_epi32(values->words[pair][k][h]);
                 part[i][0] = _mm512_dpbusd_epi32(part[i][0], low, word);
                 part[i][1] = _mm512_dpbusd_epi32(part[i][1], high, word);
             }
@@ -246,8 +271,8 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
         const __m512 scale_high = _mm512_loadu_ps(panel->scale + WIDTH);
 #pragma GCC unroll 6
         for (int i = 0; i < n_x; i++) {
-            const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride) + b;
-            const __m512 scale = _mm512_set1_ps(values->scale);
+            const byte_x *values = (const byte_x *)(at + (size_t)i * x_stride);
+            const __m512 scale = _mm512_set1_ps(values->scale[pair][h]);
             sum[i][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][0]),
                                         _mm512_mul_ps(scale, scale_low), sum[i][0]);
             sum[i][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][1]),
@@ -271,53 +296,71 @@ static void byte_multiply(float *out, int64_t ld_out, const char *x, size_t x_st
     }
 }
 
-INLINE float sum_of_floats(__m256 v) {
-    __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+/* Two blocks of weights: the first 64 bytes (q8_0) or 32 (q4_0), and the four behind them. */
+typedef struct byte_pair {
+    __m512i low, high;
+} byte_pair;
+
+/* The second block is not there unless `both`: then it is 0. */
+INLINE byte_pair byte_read(cca_dtype type, const char *w, const bool both) {
+    const __m512i high = both ? word_of(w, type == CCA_Q8_0 ? 16 : 8) : _mm512_setzero_si512();
+    const __mmask64 block = (UINT64_C(1) << sizeof(cca_q8_0)) - 1;
+    if (type == CCA_Q8_0) {
+        return (byte_pair){both ? _mm512_loadu_si512(w) : _mm512_maskz_loadu_epi8(block, w), high};
+    }
+    const __m256i low = both ? _mm256_loadu_si256((const __m256i *)w)
+                             : _mm256_maskz_loadu_epi16((1u << sizeof(cca_q4_0) / 2) - 1, w);
+    return (byte_pair){_mm512_zextsi256_si512(low), high};
 }
 
-INLINE __m256 byte_dot_block(__m256 sum, const byte_x *x, cca_dtype type, const char *w,
-                             int64_t b) {
-    uint16_t half;
-    const __m256i q = byte_load(&half, type, w, b);
-    const __m256 scale = _mm256_cvtph_ps(_mm_set1_epi16((short)half));
-    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(x[b].start));
-    const __m256i values = _mm256_loadu_si256((const __m256i *)x[b].q);
-    const __m256 part = _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, q, values));
-    return _mm256_fmadd_ps(part, _mm256_mul_ps(scale, _mm256_set1_ps(x[b].scale)), sum);
+/* Their bytes plus the offset. Lanes alternate between the blocks, as x's do. */
+INLINE __m512i byte_values(cca_dtype type, byte_pair w) {
+    if (type == CCA_Q8_0) {
+        const __m512i order =
+            _mm512_set_epi16(33, 32, 16, 15, 31, 30, 14, 13, 29, 28, 12, 11, 27, 26, 10, 9, 25, 24,
+                             8, 7, 23, 22, 6, 5, 21, 20, 4, 3, 19, 18, 2, 1);
+        return _mm512_xor_si512(_mm512_permutex2var_epi16(w.low, order, w.high),
+                                _mm512_set1_epi8((char)128));
+    }
+    const __m512i order = _mm512_set_epi16(33, 32, 8, 7, 15, 14, 6, 5, 13, 12, 4, 3, 11, 10, 2, 1,
+                                           33, 32, 8, 7, 15, 14, 6, 5, 13, 12, 4, 3, 11, 10, 2, 1);
+    const __m512i halves = _mm512_set_epi64(4, 4, 4, 4, 0, 0, 0, 0);
+    return _mm512_and_si512(
+        _mm512_srlv_epi64(_mm512_permutex2var_epi16(w.low, order, w.high), halves),
+        _mm512_set1_epi8(15));
 }
 
-/* One row of weights after the other, as they lie in the file: memory likes one stream best. */
-INLINE void byte_dot_type(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                          cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    for (int64_t j = 0; j < n_w; j++) {
-        const char *row = w + (size_t)j * w_stride;
-        for (int64_t i = 0; i < n_x; i++) {
-            const byte_x *values = (const byte_x *)(x + (size_t)i * x_stride);
-            __m256 sum[4];
-            int64_t b = 0;
-            for (int k = 0; k < 4; k++) sum[k] = _mm256_setzero_ps();
-            for (; b + 4 <= n / BLOCK; b += 4) {
+/* sum += the blocks' products with x. */
+INLINE __m512 byte_dot_pair(__m512 sum, const byte_x *x, int64_t pair, cca_dtype type,
+                            byte_pair w) {
+    const __m512i second = _mm512_set1_epi32(type == CCA_Q8_0 ? 17 << 16 : 9 << 16);
+    const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(second, w.low));
+    double scales;
+    memcpy(&scales, x->scale[pair], sizeof scales);
+    const __m512 scale =
+        _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_castpd_ps(_mm512_set1_pd(scales)));
+    const __m512i start = _mm512_zextsi128_si512(_mm_loadl_epi64((const __m128i *)x->start[pair]));
+    const __m512i part =
+        _mm512_dpbusd_epi32(start, byte_values(type, w), _mm512_loadu_si512(x->words[pair]));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(part), scale, sum);
+}
+
+/* One row of weights times one of x. */
+INLINE __m512 byte_dot_row(const byte_x *x, cca_dtype type, const char *w, int64_t n_blocks) {
+    const size_t size = 2 * (type == CCA_Q8_0 ? sizeof(cca_q8_0) : sizeof(cca_q4_0));
+    __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (; n_blocks >= 2 * X_PAIRS; n_blocks -= 2 * X_PAIRS, x++) {
 #pragma GCC unroll 4
-                for (int k = 0; k < 4; k++) {
-                    sum[k] = byte_dot_block(sum[k], values, type, row, b + k);
-                }
-            }
-            for (; b < n / BLOCK; b++) sum[0] = byte_dot_block(sum[0], values, type, row, b);
-            sum[0] = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
-            out[i * ld_out + j] += sum_of_floats(sum[0]);
+        for (int k = 0; k < X_PAIRS; k++, w += size) {
+            _mm_prefetch(w + AHEAD, _MM_HINT_T0);
+            sum[k % 2] = byte_dot_pair(sum[k % 2], x, k, type, byte_read(type, w, true));
         }
     }
-}
-
-static void byte_dot(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    if (type == CCA_Q8_0) {
-        byte_dot_type(out, ld_out, x, x_stride, n_x, CCA_Q8_0, w, w_stride, n_w, n);
-    } else {
-        byte_dot_type(out, ld_out, x, x_stride, n_x, CCA_Q4_0, w, w_stride, n_w, n);
+    for (int k = 0; n_blocks > 0; k++, n_blocks -= 2, w += size) {
+        byte_pair some = n_blocks > 1 ? byte_read(type, w, true) : byte_read(type, w, false);
+        sum[0] = byte_dot_pair(sum[0], x, k, type, some);
     }
+    return _mm512_add_ps(sum[0], sum[1]);
 }
 
 #include "kernels/avx512_attend.h"
@@ -331,11 +374,41 @@ static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, i
     }
 }
 
+/* ---- few tokens ---------------------------------------------------------------------- */
+
+INLINE __m512 dot_row(cca_dtype type, const char *x, const char *w, int64_t n) {
+    if (type == CCA_BF16) return bf16_dot_row(x, w, n);
+    return byte_dot_row((const byte_x *)x, type, w, n / BLOCK);
+}
+
+/* One row of weights after the other, as they lie in the file: memory likes one stream best. Sums
+ * over the lanes are made for WIDTH rows together. */
+INLINE void dot_rows(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
+    for (int64_t j = 0; j < n_w; j += WIDTH, w += WIDTH * w_stride) {
+        int64_t some = cca_min(WIDTH, n_w - j);
+        for (int64_t i = 0; i < n_x; i++) {
+            vec sum[WIDTH] = {0};
+            for (int64_t r = 0; r < some; r++) {
+                sum[r] = (vec)dot_row(type, x + (size_t)i * x_stride, w + (size_t)r * w_stride, n);
+            }
+            transpose(sum);
+            for (int step = WIDTH / 2; step > 0; step /= 2) {
+#pragma GCC unroll 8
+                for (int r = 0; r < step; r++) sum[r] += sum[r + step];
+            }
+            float *to = out + i * ld_out + j;
+            __mmask16 mask = (__mmask16)first_of(some);
+            _mm512_mask_storeu_ps(to, mask, _mm512_maskz_loadu_ps(mask, to) + (__m512)sum[0]);
+        }
+    }
+}
+
 /* ---- by type ------------------------------------------------------------------------- */
 
 static size_t x_bytes(cca_dtype type, int64_t n) {
     if (type == CCA_BF16) return bf16_x_bytes(n);
-    if (type == CCA_Q8_0 || type == CCA_Q4_0) return (size_t)(n / BLOCK) * sizeof(byte_x);
+    if (type == CCA_Q8_0 || type == CCA_Q4_0) return byte_x_bytes(n);
     return f32_x_bytes(type, n);
 }
 
@@ -376,12 +449,11 @@ static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride,
 
 static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
-    if (type == CCA_BF16) {
-        bf16_dot(out, ld_out, x, x_stride, n_x, w, w_stride, n_w, n);
-    } else if (type == CCA_Q8_0 || type == CCA_Q4_0) {
-        byte_dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
-    } else {
-        f32_dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
+    switch (type) {
+    case CCA_BF16: dot_rows(out, ld_out, x, x_stride, n_x, CCA_BF16, w, w_stride, n_w, n); break;
+    case CCA_Q8_0: dot_rows(out, ld_out, x, x_stride, n_x, CCA_Q8_0, w, w_stride, n_w, n); break;
+    case CCA_Q4_0: dot_rows(out, ld_out, x, x_stride, n_x, CCA_Q4_0, w, w_stride, n_w, n); break;
+    default: f32_dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
     }
 }
 
