@@ -15,6 +15,18 @@ enum {
     AHEAD = 8192,      /* bytes from where weights are read once to where they are prefetched */
 };
 
+/* The sums over the lanes of each of WIDTH vectors. */
+INLINE vec sum_each(vec *v) {
+#pragma GCC unroll 4
+    for (int half = WIDTH / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) {
+            v[i] = zip_low(v[i], v[i + half]) + zip_high(v[i], v[i + half]);
+        }
+    }
+    return v[0];
+}
+
 /* ---- bf16 ---------------------------------------------------------------------------- */
 
 /* x and weights as pairs of bf16, each pair a 32-bit word; an odd last value is paired with 0. */
@@ -392,14 +404,10 @@ INLINE void dot_rows(float *out, int64_t ld_out, const char *x, size_t x_stride,
             for (int64_t r = 0; r < some; r++) {
                 sum[r] = (vec)dot_row(type, x + (size_t)i * x_stride, w + (size_t)r * w_stride, n);
             }
-            transpose(sum);
-            for (int step = WIDTH / 2; step > 0; step /= 2) {
-#pragma GCC unroll 8
-                for (int r = 0; r < step; r++) sum[r] += sum[r + step];
-            }
             float *to = out + i * ld_out + j;
             __mmask16 mask = (__mmask16)first_of(some);
-            _mm512_mask_storeu_ps(to, mask, _mm512_maskz_loadu_ps(mask, to) + (__m512)sum[0]);
+            _mm512_mask_storeu_ps(to, mask,
+                                  _mm512_maskz_loadu_ps(mask, to) + (__m512)sum_each(sum));
         }
     }
 }

@@ -10,6 +10,7 @@
 enum {
     ATTEND_ROWS = 6,                     /* queries in registers */
     ATTEND_VECTORS = CCA_TILE_K / WIDTH, /* of scores, for each of them */
+    FEW_ROWS = 8,                        /* up to which packing keys and values does not pay */
 };
 
 /* The state of one call's queries, in scratch memory. width is head_dim, rounded up to 32; what is
@@ -67,21 +68,21 @@ static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head
 }
 
 /* n_k rows as bf16: where they lie in the cache, or converted. */
-static const uint16_t *bf16_rows(const bf16_attend *t, int64_t *stride, cca_dtype type,
-                                 const char *rows, int64_t n_k) {
+static const uint16_t *bf16_rows(const bf16_attend *t, uint16_t *out, int64_t *stride,
+                                 cca_dtype type, const char *rows, int64_t n_k) {
     float values[CCA_QUANT_BLOCK];
     *stride = t->head_dim;
     if (type == CCA_BF16) return (const uint16_t *)rows;
     const cca_q8_0 *block = (const cca_q8_0 *)rows;
     *stride = t->width;
     for (int64_t i = 0; i < n_k; i++) {
-        uint16_t *to = t->rows + i * t->width;
+        uint16_t *to = out + i * t->width;
         for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, block++) {
             cca_decode_q8_0(values, block, 1);
             for (int k = 0; k < CCA_QUANT_BLOCK; k++) to[d + k] = cca_f32_to_bf16(values[k]);
         }
     }
-    return t->rows;
+    return out;
 }
 
 /* Here and for values: what is read is followed by prefetching the same place of the next tile. */
@@ -105,13 +106,20 @@ static void bf16_pack_keys(const bf16_attend *t, const uint16_t *rows, int64_t s
     }
 }
 
-/* Each word takes a value of one row and the value below it. */
+/* Words of a value of one row and the value below it, of the first 16 dims and of the others. */
+typedef struct pair_order {
+    __m512i low, high;
+} pair_order;
+
+INLINE pair_order pairs_of_rows(void) {
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
+                                         8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    return (pair_order){low, _mm512_add_epi16(low, _mm512_set1_epi16(16))};
+}
+
 static void bf16_pack_values(const bf16_attend *t, const uint16_t *rows, int64_t stride,
                              int64_t n_k) {
-    short order[32];
-    for (short i = 0; i < 16; i++) order[2 * i] = i, order[2 * i + 1] = (short)(32 + i);
-    const __m512i low = _mm512_loadu_si512(order);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    const pair_order order = pairs_of_rows();
     for (int64_t key = 0; key < n_k; key += 2) {
         const uint16_t *from = rows + key * stride;
         float *to = t->v + key / 2 * t->width;
@@ -121,8 +129,8 @@ static void bf16_pack_values(const bf16_attend *t, const uint16_t *rows, int64_t
             __m512i b = _mm512_maskz_loadu_epi16(both, from + stride + d);
             _mm_prefetch((const char *)(from + CCA_TILE_K * stride + d), _MM_HINT_T0);
             _mm_prefetch((const char *)(from + (CCA_TILE_K + 1) * stride + d), _MM_HINT_T0);
-            _mm512_storeu_si512(to + d, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_storeu_si512(to + d + WIDTH, _mm512_permutex2var_epi16(a, high, b));
+            _mm512_storeu_si512(to + d, _mm512_permutex2var_epi16(a, order.low, b));
+            _mm512_storeu_si512(to + d + WIDTH, _mm512_permutex2var_epi16(a, order.high, b));
         }
     }
 }
@@ -238,16 +246,99 @@ INLINE void bf16_add_rows(const bf16_attend *t, int64_t row, const int n_i, int6
     if (d < t->width) bf16_weigh(t, row, n_i, d, 2, n_k);
 }
 
+/* Values of a row from dim d on; what is beyond head_dim is 0. */
+INLINE __m512i bf16_dims(const bf16_attend *t, const uint16_t *row, int64_t d) {
+    if (d + 32 <= t->head_dim) return _mm512_loadu_si512(row + d);
+    return _mm512_maskz_loadu_epi16(first_of(t->head_dim - d), row + d);
+}
+
+/* Scores of one row with WIDTH keys from `key` on, as they lie. */
+INLINE __m512 bf16_score(const bf16_attend *t, int64_t row, const uint16_t *keys, int64_t stride,
+                         int64_t key, int64_t n_k) {
+    vec sum[WIDTH] = {0};
+    const uint16_t *q = t->q + row * t->width;
+    for (int64_t d = 0; d < t->head_dim; d += 32) {
+        const __m512bh pairs = (__m512bh)_mm512_loadu_si512(q + d);
+#pragma GCC unroll 16
+        for (int r = 0; r < WIDTH; r++) {
+            const uint16_t *from = keys + cca_min(key + r, n_k - 1) * stride;
+            sum[r] = (vec)_mm512_dpbf16_ps((__m512)sum[r], pairs, (__m512bh)bf16_dims(t, from, d));
+            _mm_prefetch((const char *)(from + CCA_TILE_K * stride + d), _MM_HINT_T0);
+        }
+    }
+    return (__m512)sum_each(sum);
+}
+
+/* out of one row += weights × values as they lie, 64 dims from d on; even and odd pairs of keys
+ * are summed up apart, so that fewer sums wait for themselves. */
+INLINE void bf16_weigh_lying(const bf16_attend *t, int64_t row, const uint16_t *values,
+                             int64_t stride, int64_t d, int64_t n_k) {
+    const pair_order order = pairs_of_rows();
+    __m512 sum[2][4];
+    float *out = t->out + row * t->width + d;
+    const int n_v = d + 32 < t->width ? 4 : 2;
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        sum[0][c] = c < n_v ? _mm512_loadu_ps(out + (int64_t)c * WIDTH) : _mm512_setzero_ps();
+        sum[1][c] = _mm512_setzero_ps();
+    }
+    for (int64_t key = 0; key < n_k; key += 4) {
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            const int64_t at = key + 2 * h;
+            const uint16_t *a = values + cca_min(at, n_k - 1) * stride;
+            const uint16_t *b = values + cca_min(at + 1, n_k - 1) * stride;
+            const __m512bh p = (__m512bh)word_of(t->p, at / 2);
+#pragma GCC unroll 2
+            for (int c = 0; c < n_v; c += 2) {
+                const __m512i x = bf16_dims(t, a, d + (int64_t)c * WIDTH);
+                const __m512i y = bf16_dims(t, b, d + (int64_t)c * WIDTH);
+                sum[h][c] = _mm512_dpbf16_ps(sum[h][c], p,
+                                             (__m512bh)_mm512_permutex2var_epi16(x, order.low, y));
+                sum[h][c + 1] = _mm512_dpbf16_ps(
+                    sum[h][c + 1], p, (__m512bh)_mm512_permutex2var_epi16(x, order.high, y));
+                _mm_prefetch((const char *)(a + CCA_TILE_K * stride + d + (int64_t)c * WIDTH),
+                             _MM_HINT_T0);
+                _mm_prefetch((const char *)(b + CCA_TILE_K * stride + d + (int64_t)c * WIDTH),
+                             _MM_HINT_T0);
+            }
+        }
+    }
+    for (int c = 0; c < n_v; c++) {
+        _mm512_storeu_ps(out + (int64_t)c * WIDTH, _mm512_add_ps(sum[0][c], sum[1][c]));
+    }
+}
+
+/* The tile of n_k keys for one row, from where they lie: packing pays for many rows only. */
+static void bf16_add_row(const bf16_attend *t, int64_t row, const uint16_t *keys,
+                         const uint16_t *values, const int64_t stride[2], int64_t n_k) {
+    __m512 s[ATTEND_VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < ATTEND_VECTORS; v++) {
+        s[v] = _mm512_setzero_ps();
+        if (v * WIDTH < n_k) s[v] = bf16_score(t, row, keys, stride[0], (int64_t)v * WIDTH, n_k);
+    }
+    bf16_softmax(t, row, 0, s);
+    for (int64_t d = 0; d < t->width; d += 64) {
+        bf16_weigh_lying(t, row, values, stride[1], d, n_k);
+    }
+}
+
 /* Takes n_k keys from row `at` of some rows for the call's rows first … first + n - 1. */
 static void bf16_add(bf16_attend *t, const cca_rows *rows, int64_t at, int64_t n_k, int64_t first,
                      int64_t n) {
-    int64_t stride, head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
-    const uint16_t *k =
-        bf16_rows(t, &stride, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at), n_k);
-    bf16_pack_keys(t, k, stride, n_k);
-    const uint16_t *v =
-        bf16_rows(t, &stride, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, at), n_k);
-    bf16_pack_values(t, v, stride, n_k);
+    int64_t stride[2], head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
+    const uint16_t *k = bf16_rows(t, t->rows, &stride[0], rows->k_type,
+                                  cca_row_at(rows->k, rows->k_type, rows, head, at), n_k);
+    const bool few = n <= FEW_ROWS;
+    if (!few) bf16_pack_keys(t, k, stride[0], n_k);
+    const uint16_t *v = bf16_rows(t, few ? (uint16_t *)t->v : t->rows, &stride[1], rows->v_type,
+                                  cca_row_at(rows->v, rows->v_type, rows, head, at), n_k);
+    if (!few) bf16_pack_values(t, v, stride[1], n_k);
+    for (int64_t i = first; few && i < first + n; i++) {
+        if (t->seen[i]) bf16_add_row(t, i, k, v, stride, n_k);
+    }
+    if (few) return;
     for (int64_t i = first, some; i < first + n; i += some) {
         uint64_t any = 0;
         some = first + n - i >= ATTEND_ROWS ? ATTEND_ROWS : 1;
