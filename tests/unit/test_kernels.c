@@ -91,9 +91,10 @@ static void round_x(const cca_kernels *k, const product_case *c) {
 static void products(void **state) {
     (void)state;
     uint64_t seed = 1;
-    static const int64_t shapes[][3] = {{1, 1, 32},    {1, 32, 64},   {5, 7, 96},  {6, 16, 32},
-                                        {13, 31, 160}, {24, 32, 512}, {67, 9, 32}, {11, 12, 33},
-                                        {3, 5, 1},     {12, 17, 172}, {7, 32, 300}};
+    static const int64_t shapes[][3] = {{1, 1, 32},    {1, 32, 64},   {5, 7, 96},   {6, 16, 32},
+                                        {13, 31, 160}, {24, 32, 512}, {67, 9, 32},  {11, 12, 33},
+                                        {3, 5, 1},     {12, 17, 172}, {7, 32, 300}, {2, 17, 288},
+                                        {1, 20, 736}, {5, 32, 544}};
     for (int i = 1; cca_kernels_at(i); i++) {
         for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
             for (int t = 0; t < 5; t++) {
@@ -210,6 +211,11 @@ static const attention_case cases[] = {
     {96, 2, 2, {8, 32, CCA_FAR_CORES, 0}, 700, 128, false, CCA_Q8_0, CCA_BF16},
     {36, 4, 2, {3, 9, CCA_FAR_CORES, 0}, 0, 131, false, CCA_BF16, CCA_BF16},
     {256, 1, 1, {2, 200, CCA_FAR_CORES, 0}, 300, 7, false, CCA_BF16, CCA_BF16},
+    {256, 1, 1, {2, 200, CCA_FAR_CORES, 0}, 300, 1, true, CCA_BF16, CCA_BF16},
+    {36, 4, 2, {3, 9, CCA_FAR_CORES, 0}, 210, 1, true, CCA_BF16, CCA_BF16},
+    {96, 2, 1, {8, 32, CCA_FAR_CORES, 0}, 701, 3, false, CCA_Q8_0, CCA_Q8_0},
+    {64, 8, 1, {16, 64, CCA_FAR_SINKS, 5}, 900, 1, true, CCA_Q8_0, CCA_BF16},
+    {160, 1, 1, {16, 64, CCA_FAR_CORES, 0}, 1000, 9, false, CCA_BF16, CCA_BF16},
 };
 
 typedef struct attention_data {
