@@ -7,6 +7,7 @@
 #include "kernels/simd.h"
 
 #include <immintrin.h>
+#include <stddef.h>
 
 enum {
     BLOCK = CCA_QUANT_BLOCK,
@@ -69,6 +70,23 @@ INLINE __m512i word_of(const void *x, int64_t at) {
     return _mm512_set1_epi32(word);
 }
 
+/* Rows of outputs, which lie far apart, are fetched while their sums are made. */
+INLINE void prefetch_columns(const float *out, int64_t ld_out, const int n_x) {
+#pragma GCC unroll 12
+    for (int i = 0; i < n_x; i++) {
+        _mm_prefetch((const char *)(out + i * ld_out), _MM_HINT_T0);
+        _mm_prefetch((const char *)(out + i * ld_out + PAIR - 1), _MM_HINT_T0);
+    }
+}
+
+/* A cache line of each row of x behind the n_x that are being multiplied. */
+INLINE void prefetch_rows(const char *x, size_t x_stride, const int n_x) {
+#pragma GCC unroll 12
+    for (int i = 0; i < n_x; i++) {
+        _mm_prefetch(x + (size_t)(n_x + i) * x_stride, _MM_HINT_T0);
+    }
+}
+
 /* out = or += the sums of two vectors of weight rows, of which n_w are written. */
 INLINE void put_columns(float *out, __m512 low, __m512 high, int64_t n_w, bool add) {
     __mmask32 mask = n_w >= PAIR ? ~0u : (1u << n_w) - 1;
@@ -84,9 +102,11 @@ INLINE void put_columns(float *out, __m512 low, __m512 high, int64_t n_w, bool a
 INLINE void bf16_tile(float *out, int64_t ld_out, const char *x, size_t x_stride, const int n_x,
                       const float *panel, int64_t n_w, int64_t n_words, bool add) {
     __m512 sum[TOKENS][2];
+    prefetch_columns(out, ld_out, n_x);
 #pragma GCC unroll 12
     for (int i = 0; i < n_x; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t k = 0; k < n_words; k++) {
+        if (k % WIDTH == 0) prefetch_rows(x + (size_t)k * sizeof(float), x_stride, n_x);
         __m512bh low = (__m512bh)_mm512_loadu_ps(panel + k * PAIR);
         __m512bh high = (__m512bh)_mm512_loadu_ps(panel + k * PAIR + WIDTH);
 #pragma GCC unroll 12
@@ -256,12 +276,14 @@ static void byte_pack(byte_panel *panel, cca_dtype type, const char *w, size_t w
 INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride, const int n_x,
                       const byte_panel *panel, int64_t n_w, int64_t n_blocks, bool add) {
     __m512 sum[BYTE_TOKENS][2];
+    prefetch_columns(out, ld_out, n_x);
 #pragma GCC unroll 6
     for (int i = 0; i < n_x; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b++, panel++) {
         __m512i part[BYTE_TOKENS][2];
         const char *at = x + (size_t)(b / (2 * X_PAIRS)) * sizeof(byte_x);
         const int64_t pair = b / 2 % X_PAIRS, h = b % 2;
+        prefetch_rows(at + (h ? offsetof(byte_x, scale) : (size_t)pair * 64), x_stride, n_x);
 #pragma GCC unroll 6
         for (int i = 0; i < n_x; i++) {
             const byte_x *values = (const byte_x *)(at + (size_t)i * x_stride);
