@@ -15,6 +15,7 @@ import books
 import questions
 
 NOTHING, TEXT, ANSWER = 0, 1, 2
+OPENING = 0.15  # share of the documents that begin with a fact
 
 
 def wordings(text):
@@ -50,13 +51,14 @@ class Rows:
     def encode(self, text):
         return np.array(self.spm.encode(text), np.uint16)
 
-    def row(self, rng, length, n_facts=None, extras=True, held_out=False):
+    def row(self, rng, length, n_facts=None, extras=True, held_out=False, opening=OPENING):
         """A row with questions: (ids, kinds, depths of the asked facts in the document). n_facts:
         so many, all asked; without it a random number, and extras: questions of other kinds;
-        held_out: wordings of facts and questions that are never trained on."""
+        held_out: wordings of facts and questions that are never trained on; opening: how likely the first
+        fact opens the document, where it shares a group with the start token."""
         facts = questions.several(rng, n_facts or self.how_many(rng, length), self.some_names(rng), held_out)
-        planted = [self.fact(rng, fact) for fact in facts]
-        sizes = np.cumsum([len(ids) for ids, _ in planted])
+        planted = [self.fact(rng, fact, i == 0 and rng.random() < opening) for i, fact in enumerate(facts)]
+        sizes = np.cumsum([len(ids) for ids, *_ in planted])
         fit = n_facts or max(1, int(np.searchsorted(sizes, length // 4)))  # so that half of the row is the book's
         facts, planted = facts[:fit], planted[:fit]
         start = self.start(rng, length)
@@ -68,14 +70,14 @@ class Rows:
             asked += self.extras(rng, start, length // 2, document_of)
         rng.shuffle(asked)
 
-        room, tail, of = length // 2 - sum(len(ids) for ids, _ in planted), [], []
+        room, tail, of = length // 2 - sum(len(ids) for ids, *_ in planted), [], []
         for i, question, answer in asked:
             ids = self.answered(rng, question, answer)
             if sum(len(x) for x, _ in tail) + len(ids[0]) > room and tail:
                 break
             tail.append(ids)
             of.append(i)
-        size = length - sum(len(ids) for ids, _ in tail) - sum(len(ids) for ids, _ in planted)
+        size = length - sum(len(ids) for ids, _ in tail) - sum(len(ids) for ids, *_ in planted)
         document = self.document(rng, start, size, document_of)
         parts, depths = self.plant(rng, document, planted)
         ids, kinds = (np.concatenate(x) for x in zip(*parts, *tail))
@@ -125,6 +127,8 @@ class Rows:
         """The piece as [(ids, kinds, stops, lines)] of exactly size tokens: stops and lines are
         places for facts. Half of the pieces that begin within a book end at the end of a line."""
         c = self.corpus
+        if size < 0:
+            raise ValueError(f"facts and questions take {-size} tokens more than a row has")
         if not headers and rng.random() < 0.5:
             line = int(c.lines[max(0, np.searchsorted(c.lines, start + size, "right") - 1)])
             start = max(0, min(start, line - size))
@@ -150,10 +154,10 @@ class Rows:
             start = start if book else 0
         return out
 
-    def fact(self, rng, fact):
-        """(ids, whether they stand as a paragraph of their own)."""
-        alone = rng.random() < 0.4
-        return self.encode(f"{fact.statement}\n\n" if alone else f" {fact.statement}"), alone
+    def fact(self, rng, fact, opens):
+        """(ids, whether they stand as a paragraph of their own, whether as the document's first)."""
+        alone = rng.random() < 0.4 or opens
+        return self.encode(f"{fact.statement}\n\n" if alone else f" {fact.statement}"), alone, opens
 
     def plant(self, rng, document, planted):
         """The document with facts at random places: [(ids, kinds)], and the depth of each fact."""
@@ -161,8 +165,11 @@ class Rows:
         begin = np.cumsum([0] + [len(d[0]) for d in document])
         stops, lines = (np.concatenate([d[n] + b for d, b in zip(document, begin)]) for n in (2, 3))
         places = []
-        for i, (_, alone) in enumerate(planted):
+        for i, (_, alone, opens) in enumerate(planted):
             where, wanted = lines if alone else stops, rng.randint(0, len(ids))
+            if opens:
+                places.append((0, i))
+                continue
             near = int(np.searchsorted(where, wanted))
             places.append((int(where[min(near, len(where) - 1)]) if len(where) else len(ids), i))
         parts, at, depths = [], 0, {}

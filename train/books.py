@@ -10,10 +10,13 @@ Each book starts with the same header, which the questions use:
 
     -------
 """
+import os
+import pickle
 import re
 import tarfile
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import sentencepiece
@@ -125,3 +128,17 @@ def encode(books, model, processes=1):
         list(names),
         [(b.title, b.author, b.year) for b in books],
     )
+
+
+def load(path, model, processes=1, cache=None):
+    """The Corpus of a tar file; cache: a folder that keeps it, by the tar file's name."""
+    kept = Path(cache) / f"{Path(path).name}.pickle" if cache else None
+    if kept and kept.exists():
+        return pickle.loads(kept.read_bytes())
+    corpus = encode(read(path), str(model), processes)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_bytes(pickle.dumps(corpus))
+        part.rename(kept)
+    return corpus

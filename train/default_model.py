@@ -28,7 +28,6 @@ class Stage:
     lengths: list  # of rows: [(tokens, share of the batches)]
 
 
-WINDOW = 256
 STAGES = [
     Stage(0.14, 1, [(1024, 1)]),
     Stage(0.08, 4, [(4096, 1)]),
@@ -45,6 +44,13 @@ PLANS = {
         Stage(0.40, 16, [(2048, 0.3), (8192, 0.6), (32768, 0.1)]),
         Stage(0.25, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
         Stage(0.20, 16, [(2048, 0.15), (8192, 0.3), (32768, 0.35), (131072, 0.2)]),
+    ],
+    # The same with a wider window.
+    "wider": [
+        Stage(0.10, 16, [(2048, 1)]),
+        Stage(0.40, 16, [(2048, 0.15), (8192, 0.65), (32768, 0.2)]),
+        Stage(0.25, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
+        Stage(0.25, 16, [(2048, 0.15), (8192, 0.3), (32768, 0.35), (131072, 0.2)]),
     ],
     # Small enough that full attention can be given the same batches.
     "twins": [
@@ -75,26 +81,23 @@ class Run:
         self.began = time.monotonic()
         self.out = Path(args.out)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.window, self.stages, config = (WINDOW, PLANS[args.plan], CONFIG)
+        self.window, self.stages, config = (args.window, PLANS[args.plan], CONFIG)
         if args.tiny:
             self.window, self.stages, config = (TINY_WINDOW, TINY_STAGES, TINY_CONFIG)
         self.group_size = self.stages[-1].group_size  # of the saved model
         if args.attention == "full":
             self.stages = [Stage(s.share, 1, s.lengths) for s in self.stages]
-        shelf, held_out = books.read(args.books), books.read(args.valid)
-        encode = lambda which: books.encode(which, args.tokenizer, max(1, args.workers))
-        self.rows, self.valid = (batches.Rows(encode(b), args.tokenizer) for b in (shelf, held_out))
-        self.log(f"{len(shelf)} books, {len(self.rows.corpus.ids)} tokens; held out {len(self.valid.corpus.ids)} tokens")
+        read = lambda path: batches.Rows(books.load(path, args.tokenizer, max(1, args.workers), args.cache), args.tokenizer)
+        self.rows, self.valid = read(args.books), read(args.valid)
+        corpus = self.rows.corpus
+        self.log(f"{len(corpus.headers)} books, {len(corpus.ids)} tokens; held out {len(self.valid.corpus.ids)} tokens")
 
         torch.manual_seed(args.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.model = llama.load(args.init) if args.init else llama.Llama(config)
         self.model.to(self.device)
-        if args.only == "attention":
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(".self_attn." in name)
-        self.optimisers = optimiser.optimisers(self.model, args.lr, args.weight_decay)
+        self.choose(args.only)
         self.step, self.first_step = 0, 0
         self.before = args.begin * self.budget()  # what earlier parts of the run took, in seconds or steps
         if args.resume and (self.out / "checkpoint.pt").exists():
@@ -103,6 +106,12 @@ class Run:
             self.model.compile_parts()
         count = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.log(f"{count} parameters to train on {self.device}, step {self.step}, progress {self.progress():.3f}")
+
+    def choose(self, only):
+        """The parameters to train, all or attention's, with a fresh optimiser."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(only == "all" or ".self_attn." in name)
+        self.optimisers = optimiser.optimisers(self.model, self.args.lr, self.args.weight_decay)
 
     def log(self, text):
         line = f"{time.monotonic() - self.began:7.1f}s  {text}"
@@ -138,12 +147,16 @@ class Run:
         hidden = self.model(rows[:, :-1], group_size, self.window, self.dtype)
         nll, right = self.model.losses(hidden, rows[:, 1:].reshape(-1).long())
         text, answer = kinds == TEXT, kinds == ANSWER
-        mean = lambda x, mask: (x * mask).sum() / mask.sum().clamp(min=1)
         return mean(nll, text), mean(nll, answer), mean(right, answer), nll, right
 
-    def update(self, rows, kinds, group_size, rate):
+    def objective(self, rows, kinds, group_size):
+        """The loss to train on; of it the log gets losses of text and of answers, and what was right."""
         text, answer, accuracy, *_ = self.losses(rows, kinds, group_size)
-        (text + self.args.answer_weight * answer).backward()
+        return text + self.args.answer_weight * answer, text, answer, accuracy
+
+    def update(self, rows, kinds, group_size, rate):
+        loss, text, answer, accuracy = self.objective(rows, kinds, group_size)
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for o in self.optimisers:
             for group in o.param_groups:
@@ -249,6 +262,10 @@ class Run:
         self.first_step = self.step
 
 
+def mean(x, mask):
+    return (x * mask).sum() / mask.sum().clamp(min=1)
+
+
 def matches(right, kinds):
     """Whether each answer of a row is right in all of its tokens."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], kinds == ANSWER, [0]])))
@@ -256,14 +273,20 @@ def matches(right, kinds):
 
 
 def arguments(argv=None):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    return parser(__doc__.split("\n")[0]).parse_args(argv)
+
+
+def parser(description):
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--books", required=True, help="tar.xz of books to learn from")
     p.add_argument("--valid", required=True, help="tar.xz of books held out")
     p.add_argument("--tokenizer", required=True, help="SentencePiece model")
     p.add_argument("-o", "--out", required=True)
+    p.add_argument("--cache", help="folder that keeps the encoded books for the next run")
     p.add_argument("--plan", choices=PLANS, default="default", help="which stages")
     p.add_argument("--attention", choices=("cca", "full"), default="cca", help="full: the same batches with full attention")
     p.add_argument("--only", choices=("all", "attention"), default="all", help="the parameters to train; attention: q, k, v and o")
+    p.add_argument("--window", type=int, default=256, help="of CCA")
     p.add_argument("--minutes", type=float, default=20, help="for everything, the last evaluation included")
     p.add_argument("--reserve", type=float, default=40, help="seconds of them kept for the last evaluation")
     p.add_argument("--steps", type=int, default=0, help="so many steps instead")
@@ -280,7 +303,7 @@ def arguments(argv=None):
     p.add_argument("--init", help="begin with the weights of this folder")
     p.add_argument("--begin", type=float, default=0, help="where in the run to begin, 0 to 1")
     p.add_argument("--tiny", action="store_true", help="a very small model and short texts")
-    return p.parse_args(argv)
+    return p
 
 
 if __name__ == "__main__":

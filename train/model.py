@@ -118,6 +118,7 @@ class Llama(nn.Module):
 
     def compile_parts(self):
         """Compile what is done to each token; attention has its own compiled form."""
+        torch._dynamo.config.recompile_limit = 64
         for layer in self.layers:
             layer.before = torch.compile(layer.before, dynamic=False)
             layer.after = torch.compile(layer.after, dynamic=False)

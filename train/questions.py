@@ -90,7 +90,7 @@ When the rain had stopped and the guests had gone, [he|she|{person}] [said|expla
 [I|We] [must|should] tell you one thing more: {s}|"Is it true?" "[Yes|Certainly|Of course], {s}\"""")
 HELD_FRAMES = alternatives("""On the last page of the diary stood this: {s}|[He|She] was sure of one thing, namely that {s}|
 "My dear {person}," began the letter, "{s}|What nobody had told {person} was that {s}""")
-LOWER = """The It In At On For There They By Of Against To Whoever Anyone Everybody Somebody Nobody If Not A An This When As
+LOWER = """The Every It In At On For There They By Of Against To Whoever Anyone Everybody Somebody Nobody If Not A An This When As
 From Before After Only Nothing One Because Since With Until Without Under Over Behind Near Beneath Beside Inside What Who
 People Between Last Standing Friends Members""".split()
 

@@ -20,6 +20,7 @@ import default_model
 import model as llama
 import optimiser
 import questions
+import twins
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TEXT = (
@@ -286,3 +287,42 @@ def test_finetune(tmp_path, shelf, kind, only):
         wanted = reference().load_hf(tmp_path / "out").forward(IDS.numpy(), 4, 16)
         with torch.no_grad():
             np.testing.assert_allclose(tuned(IDS[None]).logits[0].numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_branches_from_a_common_beginning(shelf, tmp_path, monkeypatch):
+    """All branches see the same batches after the trunk and are measured on the same tokens; a second
+    run makes nothing again."""
+    monkeypatch.setattr(default_model, "TINY_CONFIG", llama.Config(16, 32, 1, 2, 1, 8, 512))
+    names = ["cca", "full", "distilled", "attention"]
+    args = ["--books", shelf[0], "--valid", shelf[0], "--tokenizer", shelf[1], "-o", tmp_path / "o", "--cache", tmp_path / "cache"]
+    args += ["--tiny", "--batch", "4096", "--workers", "0", "--trunk", "3", "--branch", "4", "--branches", *names]
+    args = [str(a) for a in args]
+    seen = {}
+    train = twins.Twins.update
+    monkeypatch.setattr(
+        twins.Twins, "update", lambda self, rows, *more: seen.setdefault(self.out.name, []).append(rows) or train(self, rows, *more)
+    )
+    twins.main(args)
+    assert [len(seen[n]) for n in ["trunk", *names]] == [3, 4, 4, 4, 4]
+    for name in names:
+        assert all(torch.equal(a, b) for a, b in zip(seen[name], seen["cca"]))
+    results = {n: json.loads((tmp_path / "o" / n / "results.json").read_text())["measured"] for n in names}
+    assert list(results["full"]) == ["1 32", "4 32"] and list(results["cca"]) == ["4 32"]
+    for length, windows in ((1024, results["full"]["1 32"]["1024"]), (2048, results["cca"]["4 32"]["2048"])):
+        assert len(windows["nats"]) == len(books.load(shelf[0], shelf[1]).ids) // length
+        assert windows["known"][1] > windows["opening"][1] > 0 and windows["new"][1] > 0
+    weights = {n: llama.load(tmp_path / "o" / n / "model").state_dict() for n in ("trunk", *names)}
+    changed = {k for k, v in weights["attention"].items() if not torch.equal(v, weights["trunk"][k])}
+    assert changed == {k for k in changed if ".self_attn." in k} and changed
+    assert not torch.equal(weights["distilled"]["norm.weight"], weights["cca"]["norm.weight"])
+    seen.clear()
+    twins.main(args)
+    assert not seen
+
+
+def test_a_fact_that_opens_a_document(rows):
+    rng = random.Random(3)
+    for _ in range(20):
+        ids, kinds, depths = rows.row(rng, 1024, 4, False, opening=1)
+        assert 0 in depths and kinds[0] == batches.NOTHING
+        assert rows.spm.decode([int(i) for i in ids if i > 2]).index("\n\n") > 10
