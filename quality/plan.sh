@@ -5,7 +5,7 @@
 #
 # `quick` is what `make quality` measures, `full` what is beyond it. Further models are measured with
 # the attention that is theirs, and compared with the label AGAINST [main]. OUT/models keeps what the
-# labels mean, for tables.sh.
+# labels mean and OUT/settings what the ablation compares, for tables.sh.
 set -euo pipefail
 export LC_ALL=C
 level=$1 main=$2
@@ -23,6 +23,13 @@ fingerprint() {
         echo "$(basename "$book" .txt) $("$CCA" tokenize -m "$main" -f "$book" --count)"
     done >"$OUT/tokens.part" && mv "$OUT/tokens.part" "$OUT/tokens"
 }
+
+# The model's own group size and window, G:S, and those that the ablation compares with it.
+own=$("$CCA" info "$main" --json | sed 's/.*"group_size": \([0-9]*\).*"window_size": \([0-9]*\).*/\1:\2/')
+{
+    for g in 2 4 8 16 32 64; do echo "$g:${own#*:}"; done
+    for s in 64 128 256 512 1024 2048; do [ "$s" = "${own#*:}" ] || echo "${own%:*}:$s"; done
+} >"$OUT/settings"
 
 ppl() { # model, attention, length, most windows a book
     awk -v model="$1" -v attention="$2" -v length_="$3" -v most="$4" '{
@@ -47,25 +54,26 @@ quick() {
     ppl "$main" cca 32768 2
     facts "$main" cca 2048 new 1 10 1
     facts "$main" cca 8192 new 1 10 1
-    for a in cca:2:256 cca:4:256 cca:8:256 cca:32:256 cca:64:256 cca:16:64 cca:16:128 cca:16:512 cca:16:1024; do
-        ppl "$main" $a 8192 1
-        facts "$main" $a 32768 known 1 1 5
+    for a in $(grep -vxF "$own" "$OUT/settings"); do
+        ppl "$main" cca:$a 8192 1
+        facts "$main" cca:$a 32768 known 1 1 5
     done
+    facts "$main" cca 32768 new 1 2 5
+    for a in window sinks:4 mean max; do ppl "$main" $a 32768 2; done
 }
 
 full() {
-    for l in 131072 65536 32768; do
-        facts "$main" cca $l known 1 2 5
-        facts "$main" full $l known 1 1 5
-        facts "$main" window $l known 1 1 5
-    done
+    for l in 131072 65536; do facts "$main" cca $l known 1 2 5; done
     ppl "$main" cca 131072 1
-    for a in full window mean max sinks:4; do ppl "$main" $a 32768 2; done
-    for a in window mean max sinks:4 full; do ppl "$main" $a 131072 1; done
-    facts "$main" cca 32768 new 1 2 5
+    for l in 131072 65536; do facts "$main" full $l known 1 1 5; done
+    ppl "$main" full 32768 2
+    for a in window sinks:4 mean max full; do ppl "$main" $a 131072 1; done
+    facts "$main" cca 65536 new 1 1 5
     facts "$main" cca 131072 new 1 1 5
+    for l in 131072 65536 32768; do facts "$main" window $l known 1 1 5; done
     facts "$main" full 32768 known 2 4 5
     facts "$main" window 32768 known 2 4 5
+    for l in 131072 65536; do facts "$main" full $l known 2 2 5; done
 }
 
 other() { # model, attention

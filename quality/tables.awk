@@ -8,7 +8,7 @@
 #     ppl      window, first position of the band, one behind its last, tokens, nats
 #     facts    depth, 1 or 0, the right answer, the given one
 #     speed    tokens, seconds, where, processor time
-#     cache    (attention g:s or full) bytes of keys and values at 131,072 tokens
+#     cache    (attention g:s or full; as item the model's own g:s) bytes of keys and values at 131,072 tokens
 #     model    its attention in the place of `attention`, fingerprint, the label to compare with
 #
 # Perplexities of two runs are compared on the same windows: the mean over windows of the difference in
@@ -50,7 +50,11 @@ $3 == "speed" {
     place[run, $4, $5] = $8
     spent[run, $4, $5] = $9
 }
-$3 == "cache" { cache[$2] = $6 }
+$3 == "cache" {
+    cache[$2] = $6
+    setting[++settings] = $2
+    own_setting = $5
+}
 $3 == "model" {
     model[++models] = $1
     own[$1] = $2
@@ -196,23 +200,24 @@ function bytes(n) {
     return n ? sprintf("%.1f MB", n / 1e6) : ""
 }
 
-function table_ablation(    i, n, list, names, part, key, base, where, time, cells) {
+function table_ablation(    i, n, set, own_one, names, part, key, base, where, time, cells) {
     base = "main" SUBSEP "cca"
     where = place[base, 32768, "known-1"]
     n = split("perplexity at 8,192|facts at 32,768|processor time at 32,768|cache at 131,072", names, "|")
     head("g, s", names, n)
-    n = split("2:256 4:256 8:256 16:256 32:256 64:256 16:64 16:128 16:512 16:1024 full", list, " ")
-    for (i = 1; i <= n; i++) {
-        key = "main" SUBSEP (list[i] == "full" ? "full" : list[i] == "16:256" ? "cca" : "cca:" list[i])
-        cells[1] = list[i] == "16:256" ? "0" : compare(key SUBSEP 8192, base SUBSEP 8192, 0, 8192)
+    for (i = 1; i <= settings; i++) {
+        set = setting[i]
+        own_one = set == own_setting
+        key = "main" SUBSEP (set == "full" ? "full" : own_one ? "cca" : "cca:" set)
+        cells[1] = own_one ? "0" : compare(key SUBSEP 8192, base SUBSEP 8192, 0, 8192)
         cells[2] = share(key SUBSEP 32768, "known-1")
         time = spent[key, 32768, "known-1"]
         cells[3] = ""
         if (time && place[key, 32768, "known-1"] == where)
-            cells[3] = sprintf("%.2f", time / spent[base, 32768, "known-1"]) (list[i] == "16:256" ? sprintf(" (%.1f s)", time) : "")
-        cells[4] = bytes(cache[list[i]])
-        split(list[i], part, ":")
-        row(list[i] == "full" ? "full attention" : part[1] ", " part[2], cells, 4)
+            cells[3] = sprintf("%.2f", time / spent[base, 32768, "known-1"]) (own_one ? sprintf(" (%.1f s)", time) : "")
+        cells[4] = bytes(cache[set])
+        split(set, part, ":")
+        row(set == "full" ? "full attention" : part[1] ", " part[2], cells, 4)
     }
 }
 

@@ -14,7 +14,7 @@ model=$1
 
 # All measurements of the models in OUT/models, in the columns that tables.awk tells.
 collect() {
-    local label fingerprint attention against setting g s
+    local label fingerprint attention against own setting g s
     while IFS=$'\t' read -r label fingerprint attention against; do
         printf '%s\t%s\tmodel\t\t\t%s\t%s\n' "$label" "$attention" "$fingerprint" "$against"
         [ -d "$OUT/$fingerprint" ] || continue
@@ -23,10 +23,11 @@ collect() {
             { kind = test[1] == "facts" && FNR == 1 ? "speed" : test[1] }
             { print label "\t" part[2] "\t" kind "\t" test[2] "\t" part[4] "\t" $0 }')
     done <"$OUT/models"
-    for setting in 2:256 4:256 8:256 16:256 32:256 64:256 16:64 16:128 16:512 16:1024 full; do
+    own=$("$CCA" info "$model" --json | sed 's/.*"group_size": \([0-9]*\).*"window_size": \([0-9]*\).*/\1:\2/')
+    for setting in $(cat "$OUT/settings") full; do
         IFS=: read -r g s <<<"$setting"
         if [ "$setting" = full ]; then set -- --attn full; else set -- -g "$g" -w "$s"; fi
-        printf 'main\t%s\tcache\t131072\t\t' "$setting"
+        printf 'main\t%s\tcache\t131072\t%s\t' "$setting" "$own"
         "$CCA" generate -m "$model" "$@" -c 131072 -p x --dry-run --json |
             sed 's/.*"cores": \([0-9]*\), "window": \([0-9]*\).*/\1 \2/' | awk '{ print $1 + $2 }'
     done
