@@ -59,7 +59,8 @@ class Rows:
         facts = questions.several(rng, n_facts or self.how_many(rng, length), self.some_names(rng), held_out)
         planted = [self.fact(rng, fact, i == 0 and rng.random() < opening) for i, fact in enumerate(facts)]
         sizes = np.cumsum([len(ids) for ids, *_ in planted])
-        fit = n_facts or max(1, int(np.searchsorted(sizes, length // 4)))  # so that half of the row is the book's
+        # So that half of the row is the book's; where their number is given, as many as leave room to ask.
+        fit = max(1, int(np.searchsorted(sizes, length // 2 if n_facts else length // 4)))
         facts, planted = facts[:fit], planted[:fit]
         start = self.start(rng, length)
         asked = [(i, *found) for i, fact in enumerate(facts) if (found := questions.ask(rng, fact, facts))]
@@ -78,6 +79,8 @@ class Rows:
             tail.append(ids)
             of.append(i)
         size = length - sum(len(ids) for ids, _ in tail) - sum(len(ids) for ids, *_ in planted)
+        if size < 0:  # a short row whose only fact and question are long ones
+            return *self.plain(rng, length), []
         document = self.document(rng, start, size, document_of)
         parts, depths = self.plant(rng, document, planted)
         ids, kinds = (np.concatenate(x) for x in zip(*parts, *tail))
@@ -127,8 +130,6 @@ class Rows:
         """The piece as [(ids, kinds, stops, lines)] of exactly size tokens: stops and lines are
         places for facts. Half of the pieces that begin within a book end at the end of a line."""
         c = self.corpus
-        if size < 0:
-            raise ValueError(f"facts and questions take {-size} tokens more than a row has")
         if not headers and rng.random() < 0.5:
             line = int(c.lines[max(0, np.searchsorted(c.lines, start + size, "right") - 1)])
             start = max(0, min(start, line - size))

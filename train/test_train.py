@@ -147,8 +147,8 @@ def test_held_out_wordings_are_never_trained():
             assert not any(questions.fill(s, values, rng) in fact.statement for s in kind.held_statements if "[" not in s), fact
     for fact in questions.several(rng, 200, held_out=True):
         [(kind, values)] = fact.parts
-        shapes = kind.held_statements if id(kind) in trained else kind.statements
-        sought = {questions.within(questions.fill(s, values, random.Random(i))) for s in shapes for i in range(40)}
+        shapes = (id(kind) in trained and kind.held_statements) or kind.statements  # some kinds hold back questions only
+        sought = {questions.within(questions.fill(s, values, random.Random(i))) for s in shapes for i in range(400)}
         told = questions.within(fact.statement)
         assert any(s.rstrip(".") in told for s in sought), fact
         if found := questions.ask(rng, fact, [fact]):
@@ -293,9 +293,9 @@ def test_branches_from_a_common_beginning(shelf, tmp_path, monkeypatch):
     """All branches see the same batches after the trunk and are measured on the same tokens; a second
     run makes nothing again."""
     monkeypatch.setattr(default_model, "TINY_CONFIG", llama.Config(16, 32, 1, 2, 1, 8, 512))
-    names = ["cca", "full", "distilled", "attention"]
+    names = ["cca", "full", "distilled", "attention", "tuned"]
     args = ["--books", shelf[0], "--valid", shelf[0], "--tokenizer", shelf[1], "-o", tmp_path / "o", "--cache", tmp_path / "cache"]
-    args += ["--tiny", "--batch", "4096", "--workers", "0", "--trunk", "3", "--branch", "4", "--branches", *names]
+    args += ["--tiny", "--batch", "4096", "--workers", "0", "--trunk", "3", "--branch", "4", "--more", "2", "--branches", *names]
     args = [str(a) for a in args]
     seen = {}
     train = twins.Twins.update
@@ -303,8 +303,8 @@ def test_branches_from_a_common_beginning(shelf, tmp_path, monkeypatch):
         twins.Twins, "update", lambda self, rows, *more: seen.setdefault(self.out.name, []).append(rows) or train(self, rows, *more)
     )
     twins.main(args)
-    assert [len(seen[n]) for n in ["trunk", *names]] == [3, 4, 4, 4, 4]
-    for name in names:
+    assert [len(seen[n]) for n in ["trunk", *names]] == [3, 4, 4, 4, 4, 2]
+    for name in names[:-1]:
         assert all(torch.equal(a, b) for a, b in zip(seen[name], seen["cca"]))
     results = {n: json.loads((tmp_path / "o" / n / "results.json").read_text())["measured"] for n in names}
     assert list(results["full"]) == ["1 32", "4 32"] and list(results["cca"]) == ["4 32"]
@@ -321,8 +321,11 @@ def test_branches_from_a_common_beginning(shelf, tmp_path, monkeypatch):
 
 
 def test_a_fact_that_opens_a_document(rows):
-    rng = random.Random(3)
+    """Its question may find no room, or have two answers."""
+    rng, asked = random.Random(3), 0
     for _ in range(20):
         ids, kinds, depths = rows.row(rng, 1024, 4, False, opening=1)
-        assert 0 in depths and kinds[0] == batches.NOTHING
+        asked += 0 in depths
+        assert kinds[0] == batches.NOTHING
         assert rows.spm.decode([int(i) for i in ids if i > 2]).index("\n\n") > 10
+    assert asked >= 14

@@ -31,6 +31,7 @@ BRANCH = [
     Stage(0.15, 8, [(8192, 1)]),
     Stage(0.70, 16, [(2048, 0.15), (8192, 0.45), (32768, 0.4)]),
 ]
+MORE = [Stage(1.0, 16, BRANCH[-1].lengths)]
 TINY = [Stage(0.3, 2, [(256, 1)]), Stage(0.7, 4, [(256, 0.5), (512, 0.5)])]
 LENGTHS = {2048: 2, 8192: 4, 32768: 8, 131072: 8}  # measured ones, with the batches of questions for each
 TINY_LENGTHS = {1024: 1, 2048: 1}
@@ -45,6 +46,8 @@ class Branch:
     teacher: str = ""  # branch whose likelihoods are learned, too
     start: str = "trunk"
     times: float = 1  # so many times the steps of the others
+    rate: float = 1  # learning rate at the start, relative to the trunk's
+    answers: float = 1  # weight of answers in the loss; that of text is 1
     cost: float = 1  # seconds a step, about, relative to `cca`
 
 
@@ -56,12 +59,21 @@ BRANCHES = {
     "long": Branch(times=2.4, cost=2.4),
     "fine": Branch(largest=8, cost=1.1),
     "attention": Branch(only="attention", cost=0.9),
+    # What goes on from `full`: with full attention, and with CCA plugged in.
+    "more": Branch(largest=1, start="full", rate=0.3, answers=0.2, cost=2.2),
+    "tuned": Branch(start="full", rate=0.3, answers=0.2),
+    "taught": Branch(start="full", rate=0.3, answers=0.2, teacher="full", cost=1.7),
+    "wide": Branch(start="full", rate=0.3, answers=0.2, window=2048, cost=1.1),
+    "slim": Branch(start="full", rate=0.3, answers=0.2, window=256),
+    "asked": Branch(start="full", rate=0.3),
+    "attending": Branch(start="full", rate=0.3, answers=0.2, only="attention"),
 }
 
 
 class Twins(default_model.Run):
     def __init__(self, args):
         super().__init__(args)
+        self.lr = args.lr
         self.root, self.teacher, self.teachers, self.questions = self.out, None, {}, None
         self.compare = torch.compile(compare, dynamic=False) if self.device.type == "cuda" else compare
 
@@ -74,15 +86,16 @@ class Twins(default_model.Run):
         self.out.mkdir(exist_ok=True)
         self.window, self.group_size = branch.window, 16
         grown = min(branch.largest, 4 if args.tiny else 16)
-        stages = TINY if args.tiny else BRANCH
+        stages = TINY if args.tiny else BRANCH if branch.start == "trunk" else MORE
         self.stages = [Stage(s.share, min(s.group_size, grown), s.lengths) for s in stages] if branch.start else TRUNK
         if args.tiny:
             self.window, self.group_size = branch.window // 32, 4
             self.stages = self.stages if branch.start else [Stage(1, 1, [(256, 1)])]
         self.group_size = grown if grown > 1 else self.group_size
         args.attention = "cca" if grown > 1 else "full"
-        args.steps = round(args.branch * branch.times) if branch.start else args.trunk
-        args.decay = args.branch_decay if branch.start else 1e-9
+        args.steps = self.steps(branch)
+        args.decay = {"": 1e-9, "trunk": args.branch_decay}.get(branch.start, 1)
+        args.lr, args.answer_weight = self.lr * branch.rate, branch.answers
         self.choose(branch.only)
         own, first = self.out / "checkpoint.pt", self.root / branch.start / "checkpoint.pt"
         self.step = self.first_step = self.before = 0
@@ -98,6 +111,9 @@ class Twins(default_model.Run):
         self.teacher = self.teacher_of(branch.teacher) if branch.teacher else None
         self.log(f"{name}: {branch}, {args.steps} steps, progress {self.progress():.3f}")
         return branch
+
+    def steps(self, branch):
+        return round({"": self.args.trunk, "trunk": self.args.branch}.get(branch.start, self.args.more) * branch.times)
 
     def teacher_of(self, name):
         if name not in self.teachers:
@@ -202,8 +218,10 @@ class Twins(default_model.Run):
         if not self.args.until:
             return False
         known = self.root / "cca" / "results.json"
-        second = json.loads(known.read_text())["seconds"] if known.exists() else 0
-        return time.time() + second * branch.cost + 40 * (second > 0) > self.args.until
+        if not known.exists():
+            return time.time() > self.args.until
+        known = json.loads(known.read_text())
+        return time.time() + known["seconds"] / known["steps"] * self.steps(branch) * branch.cost + 30 > self.args.until
 
     def work(self):
         names = ["trunk", *self.args.branches]
@@ -287,6 +305,7 @@ def main(argv=None):
     p = default_model.parser(__doc__.split("\n")[0])
     p.add_argument("--trunk", type=int, default=3000, help="steps")
     p.add_argument("--branch", type=int, default=2000, help="steps of each branch")
+    p.add_argument("--more", type=int, default=500, help="steps of each branch that goes on from another")
     p.add_argument("--branches", nargs="*", choices=BRANCHES, default=list(BRANCHES), help="the order in which they are made")
     p.add_argument("--branch-decay", type=float, default=0.7, help="share of a branch in which the learning rate falls to zero")
     p.add_argument("--teacher-share", type=float, default=0.8, help="of the loss, where there is a teacher")
