@@ -81,6 +81,9 @@ done >"$work/measured"
 for run in cca:6 full:9 cca:8:256:4.5; do
     printf 'main\t%s\tspeed\t32768\tknown-1\t32000\t20\t2/0\t%s\n' "${run%:*}" "${run##*:}"
 done >>"$work/measured"
+for setting in 8:256 16:256 full; do # in the model's file: 16:256
+    printf 'main\t%s\tcache\t131072\t16:256\t5000000\n' $setting
+done >>"$work/measured"
 table() { awk -v table="$1" -v length_="${2:-0}" -f quality/tables.awk "$work/measured"; }
 table lengths >"$work/out"
 stdout_has 'perplexity at 2,048' '^\| CCA \| 33\.12 \|'
@@ -92,9 +95,9 @@ stdout_has 'where one run has nothing' '^\| 2,048 – 4,095 \| 7\.39 \| \|$'
 table facts >"$work/out"
 stdout_has 'planted facts' '^\| CCA \| \| 50\.0 % of 2 \|'
 table ablation >"$work/out"
-stdout_has 'processor time' '^\| 16, 256 \| 0 \| \| 1\.00 \(6\.0 s\) \| \|$'
-stdout_has 'of other settings' '^\| 8, 256 \| \| \| 0\.75 \| \|$'
-stdout_has 'and of full attention' '^\| full attention \| .* \| 1\.50 \| \|$'
+stdout_has 'processor time' '^\| 16, 256 \| 0 \| \| 1\.00 \(6\.0 s\) \| 5\.0 MB \|$'
+stdout_has 'of other settings' '^\| 8, 256 \| \| \| 0\.75 \| 5\.0 MB \|$'
+stdout_has 'and of full attention' '^\| full attention \| .* \| 1\.50 \| 5\.0 MB \|$'
 check 'a heat map' test "$(table depths | awk -f quality/heatmap.awk | grep -c 'fill="#f5edd6"\|fill="#1d4e88"')" = 2
 
 expect_skip=$(OUT="$work/quality" BOOKS="$work/none.tar.xz" quality/run.sh quick model.gguf)
