@@ -94,7 +94,7 @@ static void products(void **state) {
     static const int64_t shapes[][3] = {{1, 1, 32},    {1, 32, 64},   {5, 7, 96},   {6, 16, 32},
                                         {13, 31, 160}, {24, 32, 512}, {67, 9, 32},  {11, 12, 33},
                                         {3, 5, 1},     {12, 17, 172}, {7, 32, 300}, {2, 17, 288},
-                                        {1, 20, 736}, {5, 32, 544}};
+                                        {1, 20, 736},  {5, 32, 544}};
     for (int i = 1; cca_kernels_at(i); i++) {
         for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
             for (int t = 0; t < 5; t++) {
