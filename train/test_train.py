@@ -318,6 +318,15 @@ def test_branches_from_a_common_beginning(shelf, tmp_path, monkeypatch):
     seen.clear()
     twins.main(args)
     assert not seen
+    # Weights alone are enough to go on from, and no trunk is made for that.
+    more = [*args[: args.index("--branches")], "--given", f"full={tmp_path / 'o' / 'full' / 'model'}", "--branches", "more", "tuned", "schooled"]
+    more[more.index("-o") + 1] = str(tmp_path / "p")
+    twins.main(more)
+    assert sorted(f.parent.name for f in (tmp_path / "p").glob("*/results.json")) == ["full", "more", "schooled", "tuned"]
+    assert [len(rows) for rows in seen.values()] == [2, 2, 2]
+    assert all(torch.equal(a, b) for name in seen for a, b in zip(seen[name], seen["more"]))
+    given, moved = (llama.load(tmp_path / f / "model").state_dict()["norm.weight"] for f in ("o/full", "p/more"))
+    assert 0 < (given - moved).abs().max() < 0.01
 
 
 def test_a_fact_that_opens_a_document(rows):

@@ -5,10 +5,12 @@ The trunk learns to recall, with full attention on short rows. Each of BRANCHES 
 and optimiser, on the same batches for equally many steps; then all are measured on the same tokens of
 the held-out books. DIR/NAME/ gets log.txt, checkpoint.pt, model/ and results.json; what is there
 already is not made again, and an interrupted branch goes on. Several processes share a DIR, one on
-each GPU.
+each GPU. With --given full=FOLDER the weights of a branch come from elsewhere: what goes on from it then
+has a fresh optimiser, a rate that rises in its first tenth, and the batches from number 0.
 """
 import json
 import random
+import shutil
 import time
 import traceback
 from dataclasses import dataclass
@@ -64,6 +66,9 @@ BRANCHES = {
     "tuned": Branch(start="full", rate=0.3, answers=0.2),
     "taught": Branch(start="full", rate=0.3, answers=0.2, teacher="full", cost=1.7),
     "wide": Branch(start="full", rate=0.3, answers=0.2, window=2048, cost=1.1),
+    "broad": Branch(start="full", rate=0.3, answers=0.2, window=4096, cost=1.2),
+    "vast": Branch(start="full", rate=0.3, answers=0.2, window=8192, cost=1.4),
+    "schooled": Branch(start="full", rate=0.3, answers=0.2, window=4096, teacher="more", cost=2),
     "slim": Branch(start="full", rate=0.3, answers=0.2, window=256),
     "asked": Branch(start="full", rate=0.3),
     "attending": Branch(start="full", rate=0.3, answers=0.2, only="attention"),
@@ -75,12 +80,21 @@ class Twins(default_model.Run):
         super().__init__(args)
         self.lr = args.lr
         self.root, self.teacher, self.teachers, self.questions = self.out, None, {}, None
+        self.lengths = TINY_LENGTHS if args.tiny else {n: LENGTHS[n] for n in args.lengths}
+        for given in args.given:
+            self.take(*given.split("=", 1))
         self.compare = torch.compile(compare, dynamic=False) if self.device.type == "cuda" else compare
 
     # --- one branch ---
 
+    def take(self, name, folder):
+        """A Hugging Face folder as a branch that is done; it has no results of its own."""
+        if not self.done(name):
+            shutil.copytree(folder, self.root / name / "model", dirs_exist_ok=True)
+            (self.root / name / "results.json").write_text(json.dumps({"name": name, "measured": {}}))
+
     def begin(self, name):
-        """Weights and optimiser as an interrupted run left them, else as those of the trunk."""
+        """Weights and optimiser as an interrupted run left them, else those that the branch starts from."""
         args, branch = self.args, BRANCHES.get(name, Branch(largest=1, start=""))
         self.out = self.root / name
         self.out.mkdir(exist_ok=True)
@@ -97,12 +111,14 @@ class Twins(default_model.Run):
         args.decay = {"": 1e-9, "trunk": args.branch_decay}.get(branch.start, 1)
         args.lr, args.answer_weight = self.lr * branch.rate, branch.answers
         self.choose(branch.only)
-        own, first = self.out / "checkpoint.pt", self.root / branch.start / "checkpoint.pt"
+        own, first = self.out / "checkpoint.pt", self.root / branch.start
         self.step = self.first_step = self.before = 0
         if own.exists():
             self.restore()
+        elif branch.start and not (first / "checkpoint.pt").exists():  # it was given
+            self.model.load_state_dict(llama.load(first / "model").state_dict())
         elif branch.start:
-            state = torch.load(first, map_location=self.device)
+            state = torch.load(first / "checkpoint.pt", map_location=self.device)
             self.model.load_state_dict(state["model"])
             self.step = self.first_step = state["step"]
             if branch.only == "all":
@@ -175,10 +191,10 @@ class Twins(default_model.Run):
         """All lengths with a group size and window."""
         self.window, out = window, {}
         if self.questions is None:
-            tests = Questions(self.valid, self.args.batch, TINY_LENGTHS if self.args.tiny else LENGTHS)
+            tests = Questions(self.valid, self.args.batch, self.lengths)
             source = batches.loader(tests, self.args.workers)
             self.questions = [next(source) for _ in range(len(tests.items))]
-        for length in TINY_LENGTHS if self.args.tiny else LENGTHS:
+        for length in self.lengths:
             text, facts = self.perplexity(length, group_size), self.answers(length, group_size)
             out[length] = {**text, **facts}
             shares = " ".join(f"{made} {right}/{asked}" for made, (right, asked) in facts.items())
@@ -192,7 +208,7 @@ class Twins(default_model.Run):
         seconds = time.monotonic() - since
         settings = [(self.stages[-1].group_size, self.window)] if branch.start else []
         if branch.start and branch.largest == 1:  # and with CCA, untuned
-            settings.append((self.group_size, self.window))
+            settings += [(self.group_size, window) for window in self.args.untuned or [self.window]]
         measured = {f"{g} {w}": self.measure(g, w) for g, w in settings}
         result = {"name": name, "branch": vars(branch), "steps": self.args.steps, "seconds": seconds, "measured": measured}
         (self.out / "results.part").write_text(json.dumps(result))
@@ -217,14 +233,18 @@ class Twins(default_model.Run):
         """Whether its end would come behind the deadline, as far as is known."""
         if not self.args.until:
             return False
-        known = self.root / "cca" / "results.json"
-        if not known.exists():
-            return time.time() > self.args.until
-        known = json.loads(known.read_text())
-        return time.time() + known["seconds"] / known["steps"] * self.steps(branch) * branch.cost + 30 > self.args.until
+        step = 0  # seconds of one, of a branch that costs 1
+        for name in BRANCHES:
+            if (self.root / name / "results.json").exists():
+                known = json.loads((self.root / name / "results.json").read_text())
+                if known.get("seconds"):
+                    step = max(step, known["seconds"] / known["steps"] / BRANCHES[name].cost)
+        return time.time() + step * self.steps(branch) * branch.cost + 30 * (step > 0) > self.args.until
 
     def work(self):
-        names = ["trunk", *self.args.branches]
+        names = list(self.args.branches)
+        if any(BRANCHES[name].start == "trunk" for name in names):
+            names.insert(0, "trunk")
         skipped = set()
         while left := [n for n in names if not self.done(n) and n not in skipped]:
             for name in left:
@@ -307,6 +327,9 @@ def main(argv=None):
     p.add_argument("--branch", type=int, default=2000, help="steps of each branch")
     p.add_argument("--more", type=int, default=500, help="steps of each branch that goes on from another")
     p.add_argument("--branches", nargs="*", choices=BRANCHES, default=list(BRANCHES), help="the order in which they are made")
+    p.add_argument("--given", nargs="*", default=[], metavar="NAME=FOLDER", help="a branch or trunk that is done: its Hugging Face folder")
+    p.add_argument("--lengths", nargs="*", type=int, choices=LENGTHS, default=list(LENGTHS), help="that are measured")
+    p.add_argument("--untuned", nargs="*", type=int, help="windows with which full attention's weights are measured, too; else the branch's")
     p.add_argument("--branch-decay", type=float, default=0.7, help="share of a branch in which the learning rate falls to zero")
     p.add_argument("--teacher-share", type=float, default=0.8, help="of the loss, where there is a teacher")
     p.add_argument("--until", type=float, default=0, help="no branch is begun that would end behind it; seconds since 1970")
