@@ -42,6 +42,8 @@ stderr_has 'and how much that is' 'take 275 GB .*the machine has '
 make_stories
 expect 5 'the same for a run' generate -m "$stories" -p x --attn full -n 2000000000 --beyond-trained
 stderr_has 'before it begins' '2000000[0-9]+ positions take [0-9.]+ TB .*the machine has '
+expect 5 'and for questions' ask -m "$stories" -p x --chat-template plain --attn full -n 2000000000 --beyond-trained Who
+stderr_has 'before they are read' 'positions take [0-9.]+ TB .*the machine has '
 expect 0 'a text' plan -m "$stories" -p 'Once upon a time' --dry-run -n 7 --json
 n=$("$CCA" tokenize -m "$stories" -p 'Once upon a time' --count)
 check 'its tokens and the answer' test "$(value '"\(.prefill) \(.positions)"')" = "$n $((n + 7))"
