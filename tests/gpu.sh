@@ -4,12 +4,15 @@
 #     tests/gpu.sh                      # everything, with the programs that make builds
 #     tests/gpu.sh check model          # some sections
 #     BIN=folder tests/gpu.sh ops       # with cca, test_cuda, bench_cuda from a folder
+#     DEVICE=cpu tests/gpu.sh commands  # tries out what the sections commands and plan do
 #
 # check     each operation against the CPU (tests/unit/test_cuda.c)
 # model     logits and greedy text against the CPU backend, chunk sizes, the same bits twice
 # sanitize  compute-sanitizer's tools over a short run
 # ops       times of single operations
 # bench     models of 7B and 8B random weights: prefill and decode at depth, CCA and full attention
+# commands  selftest, stored sessions, an interrupted prefill, sources, chat, tune
+# plan      its forecasts of memory and prefill time against runs, for a 7B model of random weights
 # torch     PyTorch's attention and the GPU's ceilings, with the python3 in PATH
 set -u
 cd "$(dirname "$0")/.."
@@ -36,6 +39,7 @@ if [ -z "${BIN:-}" ]; then
     ln -sf "$PWD/cca" "$BIN/cca"
 fi
 cca=$BIN/cca
+device=${DEVICE:-cuda}
 ship=models/cca-books-15m.gguf
 
 check() { try 'each operation' "$BIN/test_cuda"; }
@@ -179,10 +183,217 @@ bench() {
     cat "$work/table"
 }
 
+# ---- commands ------------------------------------------------------------------------------
+
+poem=examples/paradise-lost.txt # 37,009 tokens, one line of which tells the code
+question='What is the secret code of the old lighthouse?'
+
+has() { # extended regular expression, file
+    grep -qE -- "$1" "$2" || { echo "no '$1' in:" && head -n 5 "$2" && false; }
+}
+
+selftest() { # with the CPU against the GPU among its checks
+    "$cca" selftest -m $ship --device "$device" >"$work/out" && tail -n 1 "$work/out" || return 1
+    [ "$device" = cpu ] || { grep 'against a GPU' "$work/out" && has '^ok .*against a GPU' "$work/out"; }
+}
+
+# Asks about the poem; the record is in $work/out, messages in $work/err, and in a file the answer with
+# the bits of what it attended to.
+ask() { # file, folder of sessions, device, options
+    local file=$1 folder=$2 on=$3
+    shift 3
+    XDG_CACHE_HOME=$folder "$cca" ask -m $ship --device "$on" -f $poem --json --sources --progress none \
+        "$@" "$question" >"$work/out" 2>"$work/err" || { tail -n 3 "$work/err" && return 1; }
+    grep -oE '"(text|share)": ("[^"]*"|[-0-9.e]+)' "$work/out" >"$file"
+}
+
+reuses() { # the arguments of ask: as it should, and says so
+    ask "$@" && has 'session .*: 37009 of 37009 tokens are there' "$work/err" &&
+        has '"prompt": 37034, "reused": 37009, "prefilled": 25,' "$work/out"
+}
+
+sources() { # the passage with the code comes first, and others far behind
+    ask "$work/sources" "$work/none" "$device" --no-kv && sed 's/.*"sources": //; s/}.*//' "$work/out" &&
+        has '"sources": \[\{"file": "examples/paradise-lost.txt", "line": 1294, .*"share": 0\.[5-9]' "$work/out"
+}
+
+# Sessions of the one device on the other: taken as they are; what is computed from them differs by
+# rounding, so that only the answer must be the same.
+across() { # from, to
+    local folder=$work/from-$1
+    ask "$work/one" "$folder" "$1" && reuses "$work/other" "$folder" "$2" && has '"text": "48213"' "$work/other"
+}
+
+slowly() { # device, folder of sessions, options: the poem twice, in so small chunks that it can be interrupted
+    local on=$1 folder=$2
+    shift 2
+    XDG_CACHE_HOME=$folder exec "$cca" ask -m $ship --device "$on" -f $poem -f $poem -ub 16 --checkpoint-every 4096 \
+        --json --sources --progress none "$@" "$question"
+}
+
+interrupted() { # a prefill goes on from its last checkpoint, and to the same bits
+    local folder=$work/interrupted status
+    (slowly "$device" "$folder" --no-kv) 2>"$work/err" | grep -oE '"(text|share)": [^,]*' >"$work/whole"
+    slowly "$device" "$folder" >"$work/out" 2>"$work/err" &
+    local pid=$!
+    until [ -n "$(find "$folder" -name '*.ccas' -size +4M 2>/dev/null)" ] || ! kill -0 $pid 2>/dev/null; do
+        sleep 0.02
+    done
+    kill -INT $pid
+    wait $pid
+    status=$?
+    [ $status = 130 ] && [ ! -s "$work/out" ] || { echo "exit status $status" && return 1; }
+    grep 'interrupted in prefill' "$work/err" || return 1
+    (slowly "$device" "$folder") 2>"$work/err" >"$work/out"
+    has '"reused": [1-9]' "$work/out" && grep -oE '"(text|share)": [^,]*' "$work/out" >"$work/resumed" &&
+        cmp "$work/whole" "$work/resumed"
+}
+
+talk() { # file, lines
+    local file=$1
+    shift
+    printf '%s\n' "/read $work/document" "$@" |
+        "$cca" chat -m $ship --device "$device" --temp 0 -n 24 -q >"$file" && has . "$file"
+}
+
+chat() {
+    head -c 8000 $poem >"$work/document"
+    talk "$work/talk" 'Who is it?' 'And where is he?' && [ "$(wc -l <"$work/talk")" = 2 ] &&
+        talk "$work/undone" 'Who is it?' 'Something else?' /undo 'And where is he?' "/save $work/talk.ccas" &&
+        talk "$work/loaded" "/load $work/talk.ccas" /undo 'And where is he?' &&
+        tail -n 1 "$work/talk" | cmp - <(tail -n 1 "$work/undone") &&
+        tail -n 1 "$work/talk" | cmp - "$work/loaded"
+}
+
+sweep() { # device: perplexity and facts of three settings
+    "$cca" tune -m $ship --device "$1" -f "$work/document" -g 4,16 -w 64 --tokens 1500 -c 512 --length 1200 \
+        --facts 4 --no-full --no-state --format csv -q | tee "$work/tune-$1" && [ "$(wc -l <"$work/tune-$1")" = 4 ]
+}
+
+tune() { # perplexities within 1 % of the CPU's
+    head -c 8000 $poem >"$work/document"
+    sweep cpu && sweep "$device" && awk -F, 'FNR == 1 { next } FNR == NR { cpu[FNR] = $4; next }
+        { d = $4 / cpu[FNR] - 1; if (d > 0.01 || d < -0.01 || !($11 > 0 && $12 > 0)) exit 1; n++ }
+        END { exit n != 3 }' "$work/tune-cpu" "$work/tune-$device"
+}
+
+commands() {
+    local other=cpu kept=$work/kept
+    [ "$device" = cpu ] || other=$device
+    try 'selftest' selftest
+    try 'sources' sources
+    try 'a question without a session' ask "$work/fresh" "$kept" "$device" --no-kv
+    try 'the first one with a session' ask "$work/first" "$kept" "$device"
+    try 'has the same bits' cmp "$work/fresh" "$work/first"
+    try 'the second one reads the question alone' reuses "$work/second" "$kept" "$device"
+    try 'to the same bits' cmp "$work/fresh" "$work/second"
+    try 'the session is whole' env XDG_CACHE_HOME="$kept" "$cca" session verify --all
+    try "a session of the CPU with $other" across cpu "$other"
+    try "a session of $other with the CPU" across "$other" cpu
+    try 'an interrupted prefill goes on' interrupted
+    try 'chat: two turns, /undo, /save, /load' chat
+    try 'tune' tune
+}
+
+# ---- plan ----------------------------------------------------------------------------------
+
+# Value N of a key in a record.
+value() { # key, N, file
+    grep -oE "\"$1\": [-0-9.e+]+" "$3" | sed -n "$2s/.*: //p"
+}
+
+used() { # bytes of the GPU's memory in use now, or with a file of MiB numbers at most
+    if [ $# = 0 ]; then nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits; else cat "$1"; fi |
+        sort -n | tail -n 1 | awk '{ printf "%.0f\n", $1 * 1048576 }'
+}
+
+# Runs a bench of one prefill; its record is in $work/bench. grown=BYTES: what it took of the GPU.
+watched() { # model, attention, tokens, repetitions
+    local before poll=
+    if [ "$device" != cpu ]; then
+        before=$(used)
+        nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 100 >"$work/memory" &
+        poll=$!
+    fi
+    timeout "$limit" "$cca" bench -m "$1" --device "$device" --attn "$2" -p "$3" -n 0 -d 0 -r "$4" --no-peaks \
+        --format json -q >"$work/bench"
+    local status=$?
+    grown=0
+    [ -z "$poll" ] || { kill $poll && wait $poll; grown=$(($(used "$work/memory") - before)); } 2>/dev/null
+    return $status
+}
+
+# What plan says of the device's memory: all but the program's own. bench keeps a copy of the window,
+# too, which full attention has no use for.
+planned() { # N of the record's plans
+    local total program window
+    total=$(value total "$1" "$work/plan")
+    program=$(value program "$1" "$work/plan")
+    window=$([ "$1" = 1 ] && value window 1 "$work/plan")
+    echo $((total - program + ${window:-0}))
+}
+
+# A line of the table: forecast, measured, their ratio, FAIL beyond the bounds.
+line() { # name, unit, forecast, measured, share, constant
+    printf '%s %s %s %s %s %s\n' "$@" | awk '{
+        gap = $4 > $3 ? $4 - $3 : $3 - $4
+        verdict = gap <= $5 * $4 + $6 ? "" : "FAIL"
+        printf "%-24s %-8s %12.4g %12.4g %8.3f %s\n", $1, $2, $3, $4, ($4 > 0 ? $3 / $4 : 0), verdict
+        exit verdict != "" }'
+}
+
+# One kind of attention at one length.
+forecast() { # name, model, attention, tokens, repetitions, N of the record's plans
+    local model=$2 attn=$3 tokens=$4 fits time status=0
+    fits=$(grep -oE '"fits": [a-z]+' "$work/plan" | sed -n "$6s/.*: //p")
+    [ "$fits" = true ] || { echo "$1,$attn,$tokens does not fit" >>"$work/table" && return 0; }
+    watched "$model" "$attn" "$tokens" "$5" || return 1
+    time=$(awk -v rate="$(value tok_s 1 "$work/bench")" -v n="$tokens" 'BEGIN { print n / rate }')
+    [ "$device" = cpu ] ||
+        line "$1,$attn,$tokens" bytes "$(planned "$6")" $((grown - context)) 0.03 16777216 >>"$work/table" || status=1
+    line "$1,$attn,$tokens" s "$(value prefill_s "$6" "$work/plan")" "$time" 0.15 0 >>"$work/table" || status=1
+    return $status
+}
+
+forecasts() { # name, model, kinds of attention
+    local tokens repetitions=5
+    for tokens in ${LENGTHS:-32768 131072}; do
+        try "plan of $1, $tokens tokens" "$cca" plan -m "$2" --device "$device" -c "$tokens" --json -q -o "$work/plan"
+        grep -oE '"measured_s": [0-9.]+' "$work/plan"
+        for attn in $3; do
+            try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $repetitions \
+                "$([ "$attn" = cca ] && echo 1 || echo 2)"
+        done
+        repetitions=3
+    done
+}
+
+# What every process has of the GPU: the growth by a small model, without what plan says of that.
+idle() {
+    context=0
+    [ "$device" = cpu ] && return 0
+    "$cca" plan -m $ship --device "$device" -c 8192 --dry-run --json -q -o "$work/plan" &&
+        watched $ship cca 8192 1 && context=$((grown - $(planned 1))) &&
+        echo "a process takes $((context >> 20)) MiB beside what plan tells"
+}
+
+plan() {
+    local type context grown
+    printf '%-24s %-8s %12s %12s %8s\n' run unit forecast measured ratio >"$work/table"
+    try 'memory of a process' idle
+    for type in bf16 q8_0; do
+        try "$type of random weights" "$cca" export --random "${SHAPE:-$seven}" --type $type -o "$work/model" -q
+        forecasts $type "$work/model" "$([ $type = bf16 ] && echo cca full || echo cca)"
+        rm -f "$work/model"
+    done
+    say 'table'
+    cat "$work/table"
+}
+
 torch() { try 'PyTorch' python3 train/bench_attention.py ${LENGTHS:-32768 131072}; }
 
-nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.total --format=csv
-for section in ${*:-check model sanitize ops bench torch}; do
+[ "$device" = cpu ] || nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.total --format=csv
+for section in ${*:-check model commands sanitize ops plan bench torch}; do
     say "$section"
     "$section"
 done
