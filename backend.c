@@ -78,6 +78,10 @@ size_t cca_backend_room(cca_backend *b) {
     return b->ops->room(b);
 }
 
+size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes) {
+    return b->ops->beside ? b->ops->beside(b, sizes) : 0;
+}
+
 void *cca_backend_alloc(cca_backend *b, size_t bytes) {
     return b->status == CCA_OK ? b->ops->alloc(b, bytes) : NULL;
 }

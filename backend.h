@@ -63,6 +63,13 @@ typedef struct cca_ffn {
     cca_matrix *h, *gated, *upped; /* (n, dim), (n, hidden_dim) twice; undefined afterwards */
 } cca_ffn;
 
+/* The layers of a model, by whose sizes a backend reckons what it keeps beside their operands. */
+typedef struct cca_layer_sizes {
+    int64_t n_tokens;        /* most of a chunk */
+    int64_t dim, hidden_dim; /* dim: of the stream or of all heads, whichever is wider */
+    cca_dtype type;          /* of most weights */
+} cca_layer_sizes;
+
 /* The table of operations; see the wrappers below for what each does. The wrappers have
  * checked all shapes before. The last three may be NULL, or do nothing and say false where operands
  * do not suit them: they are then composed of the others. */
@@ -71,6 +78,7 @@ typedef struct cca_ops {
     int64_t chunk_size; /* tokens at a time that suit the device in prefill */
     void (*destroy)(cca_backend *b);
     size_t (*room)(cca_backend *b);
+    size_t (*beside)(cca_backend *b, const cca_layer_sizes *sizes); /* may be NULL: nothing */
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
     /* May lay the values out in another way than the file; only operations read them. */
@@ -150,6 +158,9 @@ void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64
 
 /* Bytes that can still be allocated; SIZE_MAX where nobody knows. */
 size_t cca_backend_room(cca_backend *b);
+/* Bytes that it will keep for itself where layers of such sizes are computed: copies of operands in
+ * other types, room that a library wants. */
+size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes);
 /* Zeroed memory of the backend's own for caches; NULL after a failure. */
 void *cca_backend_alloc(cca_backend *b, size_t bytes);
 void cca_backend_release(cca_backend *b, void *data);

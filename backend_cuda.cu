@@ -34,6 +34,21 @@ static size_t cuda_room(cca_backend *base) {
     return cudaMemGetInfo(&room, &total) == cudaSuccess ? room : SIZE_MAX;
 }
 
+/* The buffers that grow with the products of a chunk: operands in the form they want. Logits of many
+ * tokens at a time, which only ppl wants, take the output's weights in 16 bits besides. */
+static size_t cuda_beside(cca_backend *base, const cca_layer_sizes *l) {
+    cuda_backend *b = cuda_of(base);
+    size_t n = (size_t)l->n_tokens, dim = (size_t)l->dim, hidden = (size_t)l->hidden_dim;
+    size_t widest = hidden > dim ? hidden : dim, two = sizeof(__nv_bfloat16);
+    bool whole = l->type == CCA_F32;
+    bool fused = b->forms.fused && !whole && dim % 16 == 0 && hidden % 16 == 0;
+    if (l->n_tokens <= CUDA_FEW) return 0;
+    size_t bytes = CUDA_WORKSPACE + n * (fused ? dim : widest) * two;
+    if (!whole && l->type != CCA_BF16) bytes += dim * widest * two;
+    if (b->fp8 && !whole) bytes += (n + dim) * widest;
+    return bytes;
+}
+
 static void *cuda_alloc(cca_backend *base, size_t bytes) {
     cuda_backend *b = cuda_of(base);
     b->twin_of = NULL;
@@ -65,6 +80,12 @@ void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     buffer->data = cuda_alloc(&b->base, bytes);
     if (buffer->data) buffer->bytes = bytes;
     return buffer->data;
+}
+
+/* Waits for what still uses it. */
+static void cuda_drop(cuda_buffer *buffer) {
+    cudaFree(buffer->data);
+    *buffer = cuda_buffer{};
 }
 
 /* From pageable memory the runtime has taken a copy when it returns. */
@@ -112,6 +133,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
     void *raw = split ? cuda_grow(b, &b->w, bytes) : data;
     if (raw) cuda_upload(base, raw, host, bytes);
     if (split) cuda_repack(b, data, raw, shape);
+    cuda_drop(&b->w); /* whoever loads computes with a backend of its own */
     if (base->status == CCA_OK) return data;
     cudaFree(data);
     return NULL;
@@ -208,6 +230,7 @@ static cca_ops make_ops() {
     ops.chunk_size = 8192; /* products are saturated from half of that on */
     ops.destroy = cuda_destroy;
     ops.room = cuda_room;
+    ops.beside = cuda_beside;
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
     ops.load = cuda_load;

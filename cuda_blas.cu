@@ -7,10 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    WORKSPACE = 32 << 20, /* what NVIDIA recommends for Hopper */
-    N_PLANS = 64,
-};
+enum { WORKSPACE = CUDA_WORKSPACE, N_PLANS = 64 };
 
 /* A shape of a product, and the algorithm chosen for it: always the first of the heuristic, so
  * that the same shape gives the same bits. */

@@ -243,6 +243,16 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                            o->window_size ? o->window_size : facts->window_size, n_sinks, err);
 }
 
+/* What the session's backend will keep for itself. */
+static size_t beside(const cca_engine *e, const cca_state_options *o) {
+    const cca_config *c = cca_model_config(e->model);
+    cca_layer_sizes sizes = {.n_tokens = o->chunk_size,
+                             .dim = cca_max(c->dim, c->n_heads * c->head_dim),
+                             .hidden_dim = c->hidden_dim};
+    cca_dtype_parse(&sizes.type, e->facts.weight_type);
+    return cca_backend_beside(e->backend, &sizes);
+}
+
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
@@ -255,7 +265,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->cores = size.cache.cores;
     out->window = size.cache.window;
     out->mark = size.cache.mark;
-    out->activations = size.cache.scratch + size.activations;
+    out->activations = size.cache.scratch + size.activations + beside(engine, &o);
     if (!cca_add(&out->total, out->cores, out->window) ||
         !cca_add(&out->total, out->total, out->mark) ||
         !cca_add(&out->total, out->total, out->activations)) {

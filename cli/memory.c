@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 
+#include <string.h>
+
 cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,
                                         unsigned flags) {
     cca_session_options o = cca_session_defaults();
@@ -47,7 +49,9 @@ static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine 
 
 cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
                          int64_t ctx_size, unsigned flags, cca_error *err) {
-    return plan_beside(out, cca_memory_resident(), engine, context, ctx_size, flags, err);
+    bool is_cpu = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
+    uint64_t program = is_cpu ? cca_memory_resident() : 0; /* a device has memory of its own */
+    return plan_beside(out, program, engine, context, ctx_size, flags, err);
 }
 
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
