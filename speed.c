@@ -21,16 +21,19 @@ enum {
     LEAST_SAMPLES = 5,
     MOST_COPIES = 512,
     MOST_POINTS = 3,
-    DEVICE_STEPS = 16, /* in a sample */
-    QUERY_TILE = 128,  /* queries that go through the keys together */
+    DEVICE_STEPS = 16,  /* in a sample, where they are short */
+    DISTINCT_ROWS = 64, /* of random values: how much power a device draws depends on them */
+    QUERY_TILE = 128,   /* queries that go through the keys together */
 };
 
 static const double WARM_SECONDS = 0.2;    /* until the system has given threads their processors */
 static const double SAMPLE_SECONDS = 0.06; /* of each measurement */
+static const double DEVICE_SECONDS = 0.2;  /* the same: its clocks go down under load */
+static const double SHORT_SECONDS = 0.005; /* a step of a device, beside which the wait counts */
 static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
 static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
 static const size_t HEADS_BYTES = 8 << 20; /* of keys and values that are timed, where there are */
-static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 1 << 30; /* of keys and values */
+static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 256 << 20; /* of keys and values */
 
 /* What attention of one layer takes for a number of keys seen. */
 typedef struct point {
@@ -47,6 +50,8 @@ struct cca_speed {
     const cca_config *config;
     int n_threads; /* of a CPU, else 0 */
     int64_t chunk_size;
+    double *inv_freq;
+    cca_rope rope;
     int64_t rows[N_PARTS], cols[N_PARTS];
     cca_dtype types[N_PARTS];
     double layer_bytes, head_bytes; /* of a layer's matrices, and of the output's */
@@ -72,29 +77,38 @@ static int compare(const void *a, const void *b) {
 }
 
 /* Some steps of some work, and the wait for them: operations of a device overlap. */
-static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), void *work, int n) {
-    int n_steps = s->n_threads ? 1 : DEVICE_STEPS;
-    for (int i = 0; i < n_steps; i++) step(work, n * n_steps + i);
+static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), void *work, int first,
+                              int n_steps, double *took) {
+    double begin = seconds();
+    for (int i = 0; i < n_steps; i++) step(work, first + i);
     if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
+    *took = seconds() - begin;
     return s->status;
 }
 
-/* Seconds of step 0, 1, … of some work. Another process may hold it up, so that the lower quartile
- * counts; the first sample warms up. 0 after a failure, which sticks. */
+/* What counts of n samples: on a CPU the lower quartile, since another process may hold it up; on a
+ * device the median of the later half, when its clocks have settled. */
+static double typical(const cca_speed *s, double *samples, int n) {
+    int from = s->n_threads ? 0 : n / 2;
+    qsort(samples + from, (size_t)(n - from), sizeof *samples, compare);
+    return samples[from + (n - from) / (s->n_threads ? 4 : 2)];
+}
+
+/* Seconds of step 0, 1, … of some work; the first samples warm up. 0 after a failure, which
+ * sticks. */
 static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work) {
-    double samples[MOST_SAMPLES], total = 0;
-    int n = 0;
+    double samples[MOST_SAMPLES], total = 0, took;
+    double enough = s->n_threads ? SAMPLE_SECONDS : DEVICE_SECONDS;
     for (double begin = seconds(); !s->warm; s->warm = seconds() - begin > WARM_SECONDS)
-        if (take_sample(s, step, work, 0)) return 0;
-    if (take_sample(s, step, work, 0)) return 0;
-    while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < SAMPLE_SECONDS)) {
-        double begin = seconds();
-        if (take_sample(s, step, work, n + 1)) return 0;
-        samples[n] = seconds() - begin;
+        if (take_sample(s, step, work, 0, 1, &took)) return 0;
+    for (int twice = 0; twice < 2; twice++)
+        if (take_sample(s, step, work, twice, 1, &took)) return 0;
+    int n = 0, n_steps = s->n_threads || took > SHORT_SECONDS ? 1 : DEVICE_STEPS;
+    while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < enough)) {
+        if (take_sample(s, step, work, 2 + n * n_steps, n_steps, &samples[n])) return 0;
         total += samples[n++];
     }
-    qsort(samples, (size_t)n, sizeof *samples, compare);
-    return samples[n / 4] / (s->n_threads ? 1 : DEVICE_STEPS);
+    return typical(s, samples, n) / n_steps;
 }
 
 /* The failure of what was timed, or of what else the backend was to do. */
@@ -108,7 +122,7 @@ static float uniform(uint64_t *state) {
     return (float)((double)(*state >> 11) * 0x1p-52 - 1);
 }
 
-/* rows ≥ 1 times the same row of random values of a type; the caller frees it. */
+/* rows ≥ 1 of random values of a type, the same ones over and over; the caller frees them. */
 static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
     size_t row_bytes = 0, bytes = 0;
     uint64_t state = 1;
@@ -117,9 +131,13 @@ static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
     float *row = malloc((size_t)cols * sizeof *row + 1);
     char *out = malloc(bytes + 1);
     if (row && out) {
-        for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
-        cca_dtype_encode(out, type, row, cols);
-        for (int64_t r = 1; r < rows; r++) memcpy(out + (size_t)r * row_bytes, out, row_bytes);
+        for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
+            for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
+            cca_dtype_encode(out + (size_t)r * row_bytes, type, row, cols);
+        }
+        size_t block = DISTINCT_ROWS * row_bytes;
+        for (size_t at = block; at < bytes; at += block)
+            memcpy(out + at, out, bytes - at < block ? bytes - at : block);
     } else {
         free(out);
         out = NULL;
@@ -173,10 +191,11 @@ typedef struct layer_copies {
     double bytes;        /* of a copy */
     cca_matrix *weights; /* [n][N_PARTS] */
     void *host[N_PARTS];
-    cca_matrix out[N_PARTS], x[N_CALLS];
+    cca_matrix out[N_PARTS], x[N_CALLS], norm;
 } layer_copies;
 
 static int64_t rows_of(const cca_speed *s, int part, double share) {
+    if (share == 1) return s->rows[part];
     int64_t rows = (int64_t)(share * (double)s->rows[part]);
     return cca_min(s->rows[part], cca_max(rows / LEAST_ROWS * LEAST_ROWS, LEAST_ROWS));
 }
@@ -186,6 +205,7 @@ static void free_copies(layer_copies *l) {
     for (int i = 0; l->weights && i < l->n * N_PARTS; i++) cca_matrix_free(b, &l->weights[i]);
     for (int p = 0; p < N_PARTS; p++) cca_matrix_free(b, &l->out[p]);
     for (int c = 0; c < N_CALLS; c++) cca_matrix_free(b, &l->x[c]);
+    cca_matrix_free(b, &l->norm);
     for (int p = 0; p < N_PARTS; p++) free(l->host[p]);
     free(l->weights);
 }
@@ -216,6 +236,7 @@ static void make_copies(layer_copies *l, cca_speed *s, double share, double tota
     }
     for (int c = 0; c < N_CALLS; c++)
         random_matrix(b, &l->x[c], s->chunk_size, s->cols[calls[c].first]);
+    random_matrix(b, &l->norm, 1, s->cols[PART_Q]);
 }
 
 static void multiply_layer(void *work, int i) {
@@ -232,17 +253,35 @@ static void multiply_layer(void *work, int i) {
     }
 }
 
+/* A layer of a device, with norms and activation: all but rotation and attention, in the operations
+ * of the forward pass, which the device may do as one. */
+static void whole_layer(void *work, int i) {
+    layer_copies *l = work;
+    cca_backend *b = l->s->backend;
+    cca_matrix *w = l->weights + i % l->n * N_PARTS, *x = &l->x[0], *h = &l->out[PART_O];
+    const cca_product qkv[] = {{.out = &l->out[PART_Q], .weight = &w[PART_Q]},
+                               {.out = &l->out[PART_K], .weight = &w[PART_K]},
+                               {.out = &l->out[PART_V], .weight = &w[PART_V]}};
+    const cca_product o = {.out = x, .weight = &w[PART_O], .accumulate = true};
+    const cca_ffn ffn = {&l->norm, &w[PART_GATE],      &w[PART_UP],     &w[PART_DOWN], 1e-5f,
+                         h,        &l->out[PART_GATE], &l->out[PART_UP]};
+    cca_norm_matmul(b, qkv, 3, h, x, 0, &l->norm, 1e-5f, l->n_tokens);
+    cca_matmul(b, &o, 1, &l->x[1], l->n_tokens);
+    cca_feed_forward(b, x, &ffn, l->n_tokens);
+}
+
 /* Seconds of a copy's products of a chunk, and of one token. */
 static cca_status time_copies(cca_speed *s, double share, double *chunk, double *token,
                               double *bytes, cca_error *err) {
     layer_copies l;
+    void (*step)(void *, int) = s->n_threads ? multiply_layer : whole_layer;
     make_copies(&l, s, share, (double)WEIGHT_BYTES);
     cca_status status = cca_backend_sync(s->backend, err);
     if (!status) {
         l.n_tokens = 1;
-        *token = time_of(s, multiply_layer, &l);
+        *token = time_of(s, step, &l);
         l.n_tokens = s->chunk_size;
-        *chunk = time_of(s, multiply_layer, &l);
+        *chunk = time_of(s, step, &l);
         *bytes = l.bytes;
         status = outcome(s, err);
     }
@@ -272,8 +311,6 @@ typedef struct rest_work {
     cca_speed *s;
     int64_t n_tokens;
     cca_matrix x, h, norm, q, k, gate, up, angles;
-    double *inv_freq;
-    cca_rope rope;
 } rest_work;
 
 static void rest_of_layer(void *work, int i) {
@@ -282,34 +319,32 @@ static void rest_of_layer(void *work, int i) {
     (void)i;
     for (int twice = 0; twice < 2; twice++)
         cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens);
-    cca_rotate(b, &r->q, &r->angles, &r->rope, r->n_tokens);
-    cca_rotate(b, &r->k, &r->angles, &r->rope, r->n_tokens);
+    cca_rotate(b, &r->q, &r->angles, &r->s->rope, r->n_tokens);
+    cca_rotate(b, &r->k, &r->angles, &r->s->rope, r->n_tokens);
     cca_swiglu(b, &r->gate, &r->up, r->n_tokens);
 }
 
 static void rest_of_chunk(void *work, int i) {
     rest_work *r = work;
     cca_backend *b = r->s->backend;
-    cca_angles(b, &r->angles, &r->rope, i, r->n_tokens);
+    cca_angles(b, &r->angles, &r->s->rope, i, r->n_tokens);
     cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens); /* as long as the embedding */
 }
 
 static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
     r->n_tokens = n;
     *chunk = time_of(r->s, rest_of_chunk, r);
-    *layer = time_of(r->s, rest_of_layer, r);
+    *layer = r->s->n_threads ? time_of(r->s, rest_of_layer, r) : 0;
 }
 
-/* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds. */
+/* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds; of a
+ * device only the last, since its layers are timed whole. */
 static cca_status add_rest(cca_speed *s, cca_error *err) {
     const cca_config *c = s->config;
     cca_backend *b = s->backend;
-    int64_t n = s->chunk_size, half = c->head_dim / 2;
+    int64_t n = s->chunk_size;
     double layer, chunk, layers = (double)c->n_layers;
-    rest_work r = {.s = s, .inv_freq = calloc((size_t)half + 1, sizeof(double))};
-    if (!r.inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
-    for (int64_t i = 0; i < half; i++) r.inv_freq[i] = 1 / (double)(i + 1);
-    r.rope = (cca_rope){r.inv_freq, half, 1, c->arch == CCA_ARCH_LLAMA};
+    rest_work r = {.s = s};
     cca_matrix *const matrices[] = {&r.x, &r.h, &r.norm, &r.q, &r.k, &r.gate, &r.up, &r.angles};
     const int64_t cols[] = {c->dim,          c->dim,        c->dim,        s->rows[PART_Q],
                             s->rows[PART_K], c->hidden_dim, c->hidden_dim, c->head_dim};
@@ -325,8 +360,16 @@ static cca_status add_rest(cca_speed *s, cca_error *err) {
         status = outcome(s, err);
     }
     for (int i = 0; i < N_MATRICES; i++) cca_matrix_free(b, matrices[i]);
-    free(r.inv_freq);
     return status;
+}
+
+static cca_status make_rope(cca_speed *s, cca_error *err) {
+    int64_t half = s->config->head_dim / 2;
+    s->inv_freq = calloc((size_t)half + 1, sizeof(double));
+    if (!s->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    for (int64_t i = 0; i < half; i++) s->inv_freq[i] = 1 / (double)(i + 1);
+    s->rope = (cca_rope){s->inv_freq, half, 1, s->config->arch == CCA_ARCH_LLAMA};
+    return CCA_OK;
 }
 
 cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, const cca_gguf *file,
@@ -340,6 +383,7 @@ cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, c
     s->n_threads = n_threads;
     s->chunk_size = chunk_size;
     cca_status status = read_shapes(s, file, err);
+    if (!status) status = make_rope(s, err);
     if (!status) status = time_products(s, &chunk, &token, err);
     if (!status) {
         s->chunk_s = layers * chunk;
@@ -356,6 +400,7 @@ cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, c
 }
 
 void cca_speed_free(cca_speed *speed) {
+    if (speed) free(speed->inv_freq);
     free(speed);
 }
 
@@ -375,12 +420,14 @@ typedef struct attend_work {
     cca_speed *s;
     cca_cache *cache;
     int64_t n_layers, pos, n;
-    cca_matrix q, k, v, out;
+    cca_matrix q, k, v, out, angles;
+    cca_turn turn; /* of a device: rotation is timed with attention */
 } attend_work;
 
 static void attend(void *work, int i) {
     attend_work *a = work;
-    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, NULL, a->pos, a->n);
+    const cca_turn *turn = a->s->n_threads ? NULL : &a->turn;
+    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, turn, a->pos, a->n);
 }
 
 /* Random rows everywhere, so that memory is read as in a run. */
@@ -486,12 +533,15 @@ cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t
         random_matrix(b, &a.k, s->chunk_size, kv_dim);
         random_matrix(b, &a.v, s->chunk_size, kv_dim);
         cca_matrix_alloc(b, &a.out, CCA_F32, s->chunk_size, q_dim);
+        cca_matrix_alloc(b, &a.angles, CCA_F32, s->chunk_size, shape.head_dim);
+        cca_angles(b, &a.angles, &s->rope, 0, s->chunk_size);
         status = cca_backend_sync(b, err);
     }
+    a.turn = (cca_turn){&a.angles, &s->rope};
     a.n_layers = shape.n_layers;
     if (!status) status = time_depths(&a, &shape, err);
-    cca_matrix *const all[] = {&a.q, &a.k, &a.v, &a.out};
-    for (int i = 0; i < 4; i++) cca_matrix_free(b, all[i]);
+    cca_matrix *const all[] = {&a.q, &a.k, &a.v, &a.out, &a.angles};
+    for (int i = 0; i < 5; i++) cca_matrix_free(b, all[i]);
     cca_cache_free(a.cache);
     return status;
 }

@@ -109,6 +109,11 @@ static cca_status forecast(planning *p, cca_error *err) {
     for (int i = 0; i < p->n; i++)
         options[i] = cli_session_options(&p->columns[i].context, p->n_positions, 0);
     cca_status status = cca_engine_forecast(forecasts, p->engine, options, p->n, p->n_prompt, err);
+    bool is_cpu = strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
+    if (status == CCA_NO_MEMORY && !is_cpu) { /* others fill the device */
+        term_warn(&p->term, "no times: %s", err->text);
+        return CCA_OK;
+    }
     if (status) return status;
     for (int i = 0; i < p->n; i++) p->columns[i].forecast = forecasts[i];
     p->measured_s = term_seconds() - begin;

@@ -101,6 +101,22 @@ static void parts_stand_for_all(void **state) {
     close_fixture(&f);
 }
 
+/* A device is timed in whole layers, with rotation in attention; here the CPU plays one. */
+static void whole_layers(void **state) {
+    (void)state;
+    fixture f;
+    cca_error err;
+    cca_speed *speed;
+    open_fixture(&f, &(cca_random_shape){64, 3, 4, 2, 96, 64, 5});
+    if (cca_speed_new(&speed, f.backend, 0, f.file, &f.config, CHUNK, &err) != CCA_OK)
+        fail_msg("%s", err.text);
+    time_attention(speed, CCA_ATTN_CCA, CCA_BF16, CHUNK);
+    double a = more(speed, MOST), token = cca_speed_decode(speed, MOST);
+    assert_true(isfinite(a) && a > 0 && isfinite(token) && token > 0);
+    cca_speed_free(speed);
+    close_fixture(&f);
+}
+
 static void engine_forecasts(void **state) {
     (void)state;
     fixture f;
@@ -129,6 +145,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums),
         cmocka_unit_test(parts_stand_for_all),
+        cmocka_unit_test(whole_layers),
         cmocka_unit_test(engine_forecasts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
