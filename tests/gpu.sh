@@ -312,7 +312,8 @@ watched() { # model, attention, tokens, repetitions
     local before poll=
     if [ "$device" != cpu ]; then
         before=$(used)
-        nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 100 >"$work/memory" &
+        (while sleep 0.2; do nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits; done) \
+            >"$work/memory" &
         poll=$!
     fi
     timeout "$limit" "$cca" bench -m "$1" --device "$device" --attn "$2" -p "$3" -n 0 -d 0 -r "$4" --no-peaks \
@@ -356,12 +357,14 @@ forecast() { # name, model, attention, tokens, repetitions, N of the record's pl
 }
 
 forecasts() { # name, model, kinds of attention
-    local tokens repetitions=5
+    local tokens attn times repetitions=5
     for tokens in ${LENGTHS:-32768 131072}; do
         try "plan of $1, $tokens tokens" "$cca" plan -m "$2" --device "$device" -c "$tokens" --json -q -o "$work/plan"
         grep -oE '"measured_s": [0-9.]+' "$work/plan"
         for attn in $3; do
-            try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $repetitions \
+            times=$repetitions
+            [ "$attn$tokens" = full131072 ] && times=1 # 10 s each
+            try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $times \
                 "$([ "$attn" = cca ] && echo 1 || echo 2)"
         done
         repetitions=3
@@ -373,7 +376,7 @@ idle() {
     context=0
     [ "$device" = cpu ] && return 0
     "$cca" plan -m $ship --device "$device" -c 8192 --dry-run --json -q -o "$work/plan" &&
-        watched $ship cca 8192 1 && context=$((grown - $(planned 1))) &&
+        watched $ship cca 8192 200 && context=$((grown - $(planned 1))) &&
         echo "a process takes $((context >> 20)) MiB beside what plan tells"
 }
 
