@@ -72,6 +72,11 @@ BRANCHES = {
     "slim": Branch(start="full", rate=0.3, answers=0.2, window=256),
     "asked": Branch(start="full", rate=0.3),
     "attending": Branch(start="full", rate=0.3, answers=0.2, only="attention"),
+    # The same without the answers' loss: the questions are there, but only text is learned.
+    "text": Branch(largest=1, start="full", rate=0.3, answers=0, cost=2.2),
+    "text1024": Branch(start="full", rate=0.3, answers=0),
+    "text2048": Branch(start="full", rate=0.3, answers=0, window=2048, cost=1.1),
+    "text4096": Branch(start="full", rate=0.3, answers=0, window=4096, cost=1.2),
 }
 
 
