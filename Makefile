@@ -103,7 +103,7 @@ $(BUILD)/%.o: %.cc Makefile
 
 # wgmma exists in sm_90a code only.
 $(BUILD)/%_sm90.o: GENCODE := arch=compute_90a,code=sm_90a
-$(BUILD)/cuda_stream.o: GENCODE := arch=compute_90,code=[sm_90,compute_90]
+$(BUILD)/cuda_token.o: GENCODE := arch=compute_90,code=[sm_90,compute_90]
 
 $(BUILD)/%.o: %.cu Makefile
 	@mkdir -p $(@D)

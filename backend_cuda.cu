@@ -20,6 +20,7 @@ static bool enter(cuda_backend *b) {
 
 static cca_status cuda_sync(cca_backend *base, cca_error *err) {
     cuda_backend *b = cuda_of(base);
+    cuda_token_run(b);
     cudaSetDevice(b->device);
     cudaError_t error = cudaStreamSynchronize(b->stream);
     if (error == cudaSuccess) return CCA_OK;
@@ -34,8 +35,8 @@ static size_t cuda_room(cca_backend *base) {
     return cudaMemGetInfo(&room, &total) == cudaSuccess ? room : SIZE_MAX;
 }
 
-/* The buffers that grow with the products of a chunk: operands in the form they want. Logits of many
- * tokens at a time, which only ppl wants, take the output's weights in 16 bits besides. */
+/* The buffers that grow with the products of a chunk: operands in the form they want. Logits of
+ * many tokens at a time, which only ppl wants, take the output's weights in 16 bits besides. */
 static size_t cuda_beside(cca_backend *base, const cca_layer_sizes *l) {
     cuda_backend *b = cuda_of(base);
     size_t n = (size_t)l->n_tokens, dim = (size_t)l->dim, hidden = (size_t)l->hidden_dim;
@@ -68,6 +69,7 @@ static void *cuda_alloc(cca_backend *base, size_t bytes) {
 
 /* Waits for what still uses the memory. */
 static void cuda_release(cca_backend *base, void *data) {
+    cuda_token_run(cuda_of(base));
     cudaSetDevice(cuda_of(base)->device);
     cudaFree(data);
 }
@@ -75,6 +77,7 @@ static void cuda_release(cca_backend *base, void *data) {
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     if (b->base.status != CCA_OK) return NULL;
     if (bytes <= buffer->bytes) return buffer->data;
+    cuda_token_run(b);
     cudaFree(buffer->data);
     buffer->bytes = 0;
     buffer->data = cuda_alloc(&b->base, bytes);
@@ -91,6 +94,7 @@ static void cuda_drop(cuda_buffer *buffer) {
 /* From pageable memory the runtime has taken a copy when it returns. */
 void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes) {
     b->twin_of = NULL;
+    cuda_token_run(b);
     if (!enter(b)) return;
     cuda_check(b, cudaMemcpyAsync(out, host, bytes, cudaMemcpyHostToDevice, b->stream), "upload");
 }
@@ -116,6 +120,7 @@ static void *pinned(cuda_backend *b, size_t bytes) {
 
 static void cuda_download(cca_backend *base, void *host, const void *data, size_t bytes) {
     cuda_backend *b = cuda_of(base);
+    cuda_token_run(b);
     if (!enter(b)) return;
     void *near = pinned(b, bytes), *to = near ? near : host;
     cuda_check(b, cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, b->stream), "download");
@@ -146,6 +151,7 @@ static void cuda_destroy(cca_backend *base) {
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cudaFreeHost(b->pinned.data);
     cuda_blas_free(b->blas);
+    cuda_token_free(b);
     free(b->freq_host);
     if (b->stream) cudaStreamDestroy(b->stream);
     free(b);
@@ -204,7 +210,8 @@ static void cuda_matmul(cca_backend *base, const cca_product *products, int n_pr
                         const cca_matrix *x, int64_t n) {
     cuda_backend *b = cuda_of(base);
     if (n == 0 || !enter(b)) return;
-    if (n == 1 && cuda_stream(b, products, n_products, false, (const float *)x->data, NULL)) return;
+    if (n == 1 && cuda_token_products(b, products, n_products, false, (const float *)x->data, NULL))
+        return;
     if (n <= CUDA_FEW) {
         for (int first = 0, next; first < n_products; first = next) {
             cca_dtype type = products[first].weight->type;
@@ -291,7 +298,7 @@ static void open_device(cuda_backend *b) {
                          b->device, major, minor);
     }
     cuda_check(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "stream");
-    cuda_stream_prepare(b);
+    cuda_token_prepare(b);
     if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);
 }
 

@@ -12,7 +12,7 @@
 typedef struct cca_cuda_forms {
     bool wgmma;  /* attention of cca_cuda_sm90.cu, on Hopper */
     bool early;  /* kernels are put in place while the one before still runs, on Hopper and newer */
-    bool stream; /* products of cuda_stream.cu, on Hopper and newer */
+    bool stream; /* the steps of a token in one kernel (cuda_token.cu), on Hopper and newer */
     bool fused;  /* operations of cuda_layers.cu, pooling of cca_cuda_pool.cu */
 } cca_cuda_forms;
 

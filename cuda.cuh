@@ -29,7 +29,7 @@ extern "C" {
 
 enum {
     CUDA_WARP = 32,
-    CUDA_FEW = 4, /* rows of x up to which products read weights as they are */
+    CUDA_FEW = 4,              /* rows of x up to which products read weights as they are */
     CUDA_WORKSPACE = 32 << 20, /* of cuBLASLt: what NVIDIA recommends for Hopper */
 };
 
@@ -39,7 +39,10 @@ struct cuda_buffer {
     size_t bytes;
 };
 
-struct cuda_blas; /* cuda_blas.cu */
+struct cuda_blas;  /* cuda_blas.cu */
+struct cuda_steps; /* cuda_token.cu */
+struct turn_args;  /* cuda_rope.cuh */
+struct split_args; /* cca_cuda_split.cuh */
 
 struct cuda_backend {
     cca_backend base;
@@ -47,6 +50,7 @@ struct cuda_backend {
     cca_cuda_forms forms;         /* those that this GPU can do */
     cudaStream_t stream;
     cuda_blas *blas;
+    cuda_steps *steps;     /* of a token, not yet carried out; NULL without forms.stream */
     cuda_buffer pinned;    /* in host memory: what goes back to the host */
     cuda_buffer ids, freq; /* what comes from the host with a call */
     double *freq_host;     /* what freq holds */
@@ -104,17 +108,6 @@ cuda_operand cuda_bytes_of_gated(cuda_backend *b, const void *gate, const void *
                                  int64_t cols);
 cuda_operand cuda_bytes_of_norm(cuda_backend *b, const cca_matrix *x, int64_t x_row,
                                 const cca_matrix *weight, float eps, int64_t n);
-/* What x is normalised with before a product. */
-struct cuda_norm {
-    const float *weight;
-    float eps;
-};
-/* Products of one row of x, perhaps of its norm, on Hopper. gated: of two products, silu(first) *
- * second goes to the first's output. False where shapes, types or the GPU do not suit: nothing is
- * done then. */
-void cuda_stream_prepare(cuda_backend *b); /* once, before the first */
-bool cuda_stream(cuda_backend *b, const cca_product *products, int n_products, bool gated,
-                 const float *x, const cuda_norm *norm);
 /* Operations whose output is multiplied next write it a second time, as bf16: where to, or NULL
  * where products of n tokens will not want it; and after the launch, that it is there. */
 __nv_bfloat16 *cuda_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
@@ -125,6 +118,26 @@ void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n);
 void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *w);
 /* Lays quantised weights out as cuda_weights describes. */
 void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape);
+
+/* ---- steps of a token, on Hopper and newer (cuda_token.cu) ---------------------------------- */
+
+void cuda_token_prepare(cuda_backend *b); /* once, before the first */
+void cuda_token_free(cuda_backend *b);
+/* Carries out what has been collected. Whatever uses the stream otherwise, or frees memory, calls
+ * it before. */
+void cuda_token_run(cuda_backend *b);
+
+/* What x is normalised with before a product. */
+struct cuda_norm {
+    const float *weight;
+    float eps;
+};
+/* These collect an operation on one row; false where shapes, types or the GPU do not suit. Products
+ * of x, or of its norm; gated: of two products, silu(first) * second goes to the first's output. */
+bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
+                         const float *x, const cuda_norm *norm);
+bool cuda_token_turn(cuda_backend *b, const turn_args *a);
+bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys);
 
 /* ---- the operations of the table that are kernels (cuda_rows.cu, cuda_rope.cu, cuda_layers.cu,
  * cca_cuda.cu) ------------------------------------------------------------------------------- */
@@ -186,6 +199,7 @@ template <typename... Parameters, typename... Arguments>
 static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
                         int threads, size_t shared, Arguments... arguments) {
     b->twin_of = NULL;
+    cuda_token_run(b);
     if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     /* The runtime's current device is a thread's; a backend may change threads between calls. */
     if (!cuda_check(b, cudaSetDevice(b->device), what)) return;

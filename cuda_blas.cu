@@ -177,6 +177,7 @@ static bool choose(cuda_blas *l, blas_plan *p, const blas_call *c) {
 bool cuda_blas_product(cuda_backend *b, const cca_product *p, const cuda_operand *w,
                        const cuda_operand *x, bool out16, int64_t n) {
     cuda_blas *l = b->blas;
+    cuda_token_run(b);
     blas_plan plan = {};
     plan.rows = p->weight->rows;
     plan.cols = p->weight->cols;

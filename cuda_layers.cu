@@ -1,5 +1,5 @@
 /* What a layer consists of, as one operation each: one row of x through the products of
- * cuda_stream.cu, many rows through cuBLASLt with activations that stay in bf16 between. Other
+ * cuda_token.cu, many rows through cuBLASLt with activations that stay in bf16 between. Other
  * numbers of rows and other types are left to the single operations. */
 #include "cuda.cuh"
 
@@ -40,7 +40,7 @@ bool cuda_norm_matmul(cca_backend *base, const cca_product *products, int n_prod
     if (n == 1) {
         const cuda_norm norm = {(const float *)weight->data, eps};
         const float *row = (const float *)x->data + x_row * x->cols;
-        return cuda_stream(b, products, n_products, false, row, &norm);
+        return cuda_token_products(b, products, n_products, false, row, &norm);
     }
     if (n <= CUDA_FEW || !suits_halves(products, n_products)) return false;
     cuda_operand h16 = norm_of(b, products, n_products, x, x_row, weight, eps, n);
@@ -56,7 +56,7 @@ bool cuda_feed_forward(cca_backend *base, cca_matrix *x, const cca_ffn *f, int64
     if (!b->forms.fused) return false;
     if (n == 1) {
         const cuda_norm norm = {(const float *)f->norm->data, f->eps};
-        if (!cuda_stream(b, in, 2, true, (const float *)x->data, &norm)) return false;
+        if (!cuda_token_products(b, in, 2, true, (const float *)x->data, &norm)) return false;
         base->ops->matmul(base, &down, 1, f->gated, 1);
         return true;
     }

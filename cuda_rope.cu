@@ -1,5 +1,5 @@
 /* Rotary position embedding: angles, rotation, and both with the storing of keys and values. */
-#include "cuda.cuh"
+#include "cuda_rope.cuh"
 
 #include <stdlib.h>
 
@@ -70,81 +70,11 @@ void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *turn, const cc
 
 /* ---- rotation and storing in one ------------------------------------------------------- */
 
-/* Eight values of a head: for queries and keys four pairs, of dims d … and, where pairs are not
- * interleaved, d + half …; for values, eight in a row. */
-struct octet {
-    float4 low, high;
-};
-
-static __device__ __forceinline__ float2 turned(float a, float b, float cosine, float sine) {
-    return make_float2(a * cosine - b * sine, b * cosine + a * sine);
-}
-
-/* Rotates four pairs; the angles of the first. */
-template <bool interleaved>
-static __device__ __forceinline__ octet rotate_octet(octet x, const float4 *turn) {
-    float4 first = turn[0], second = turn[1]; /* cos, sin, cos, sin */
-    float4 a = x.low, b = x.high;
-    if (interleaved) {
-        float2 p = turned(a.x, a.y, first.x, first.y), q = turned(a.z, a.w, first.z, first.w);
-        float2 r = turned(b.x, b.y, second.x, second.y), s = turned(b.z, b.w, second.z, second.w);
-        return octet{make_float4(p.x, p.y, q.x, q.y), make_float4(r.x, r.y, s.x, s.y)};
-    }
-    float2 p = turned(a.x, b.x, first.x, first.y), q = turned(a.y, b.y, first.z, first.w);
-    float2 r = turned(a.z, b.z, second.x, second.y), s = turned(a.w, b.w, second.z, second.w);
-    return octet{make_float4(p.x, q.x, r.x, s.x), make_float4(p.y, q.y, r.y, s.y)};
-}
-
-/* Four values rounded to a 16-bit type. */
-static __device__ __forceinline__ uint2 halves(float4 v, bool is_bf16) {
-    uint2 bits;
-    if (is_bf16) {
-        __nv_bfloat162 p[2] = {__floats2bfloat162_rn(v.x, v.y), __floats2bfloat162_rn(v.z, v.w)};
-        memcpy(&bits, p, sizeof bits);
-    } else {
-        __half2 p[2] = {__floats2half2_rn(v.x, v.y), __floats2half2_rn(v.z, v.w)};
-        memcpy(&bits, p, sizeof bits);
-    }
-    return bits;
-}
-
-struct turn_args {
-    cca_rows rows;
-    float *q;
-    const float *k, *v;
-    const float2 *angles;
-    int64_t pos;
-    int n_heads, kv_heads;
-};
-
-/* Grid: tokens, blocks of a token's octets: those of its queries, keys, values. */
-template <bool interleaved>
+/* Grid: tokens, blocks of a token's octets. */
 static __global__ void rotate_store(const __grid_constant__ turn_args a) {
     cuda_begin();
-    int hd = (int)a.rows.head_dim, of_head = hd / 8;
-    int i = (int)(blockIdx.y * blockDim.x + threadIdx.x), head = i / of_head, part = i % of_head;
-    if (head >= a.n_heads + 2 * a.kv_heads) return;
-    bool is_query = head < a.n_heads, is_value = head >= a.n_heads + a.kv_heads;
-    int d = is_value || interleaved ? part * 8 : part * 4,
-        up = is_value || interleaved ? 4 : hd / 2;
-    int own = is_query ? head : (head - a.n_heads) % a.kv_heads;
-    const float *from = is_query ? a.q : is_value ? a.v : a.k;
-    int64_t at = ((int64_t)blockIdx.x * (is_query ? a.n_heads : a.kv_heads) + own) * hd + d;
-    octet x = {*(const float4 *)(from + at), *(const float4 *)(from + at + up)};
-    if (!is_value) {
-        const float2 *turn = a.angles + (int64_t)blockIdx.x * (hd / 2) + part * 4;
-        x = rotate_octet<interleaved>(x, (const float4 *)turn);
-    }
-    if (is_query) {
-        *(float4 *)(a.q + at) = x.low;
-        *(float4 *)(a.q + at + up) = x.high;
-        return;
-    }
-    int64_t row = (int64_t)own * a.rows.capacity + cca_rows_at(&a.rows, a.pos + blockIdx.x);
-    uint16_t *to = (uint16_t *)(is_value ? a.rows.v : a.rows.k) + row * hd + d;
-    bool is_bf16 = (is_value ? a.rows.v_type : a.rows.k_type) == CCA_BF16;
-    *(uint2 *)to = halves(x.low, is_bf16);
-    *(uint2 *)(to + up) = halves(x.high, is_bf16);
+    int i = (int)(blockIdx.y * blockDim.x + threadIdx.x);
+    if (i < turn_octets(a)) turn_octet(a, blockIdx.x, i);
 }
 
 bool cuda_rotate_store(cca_backend *base, cca_rows *rows, cca_matrix *q, cca_matrix *k,
@@ -161,9 +91,10 @@ bool cuda_rotate_store(cca_backend *base, cca_rows *rows, cca_matrix *q, cca_mat
                    (const float2 *)turn->angles->data,
                    pos,
                    (int)n_heads,
-                   (int)rows->heads};
-    int64_t octets = (n_heads + 2 * rows->heads) * (hd / 8);
-    cuda_launch(b, "rotate", turn->rope->interleaved ? rotate_store<true> : rotate_store<false>,
-                dim3((unsigned)n, cuda_blocks(octets, THREADS)), THREADS, 0, a);
+                   (int)rows->heads,
+                   turn->rope->interleaved};
+    if (n == 1 && cuda_token_turn(b, &a)) return true;
+    cuda_launch(b, "rotate", rotate_store, dim3((unsigned)n, cuda_blocks(turn_octets(a), THREADS)),
+                THREADS, 0, a);
     return true;
 }

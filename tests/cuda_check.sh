@@ -12,7 +12,7 @@ bad=0
 targets() { # of a file: wgmma lives in sm_90a code only
     case $1 in
     *_sm90.cu) echo "arch=compute_90a,code=sm_90a" ;;
-    *_stream.cu) echo "arch=compute_90,code=[sm_90,compute_90]" ;;
+    *_token.cu) echo "arch=compute_90,code=[sm_90,compute_90]" ;;
     *) echo "$GENCODE" ;;
     esac
 }

@@ -568,6 +568,113 @@ static void attention_of_other_kinds(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_attention(&cases[i]);
 }
 
+/* ---- a token through layers ------------------------------------------------------------ */
+
+enum { WIDTH = 1024, HIDDEN = 2304, N_HEADS = 8, N_KV_HEADS = 4, HEAD_DIM = WIDTH / N_HEADS };
+
+/* Weights of a layer and its cache, and what is computed on the way. */
+typedef struct layer {
+    pair attn_norm, ffn_norm, q, k, v, o, gate, up, down;
+    row_pair raw, far;
+} layer;
+
+typedef struct token_rows {
+    pair x, h, q, k, v, attended, gated, upped, angles;
+} token_rows;
+
+static layer random_layer(cca_dtype type, const cca_rule *rule, int64_t pos) {
+    float size = 1 / sqrtf(WIDTH);
+    int64_t kv = N_KV_HEADS * HEAD_DIM;
+    return (layer){
+        .attn_norm = random_pair(1, WIDTH, 2),
+        .ffn_norm = random_pair(1, WIDTH, 2),
+        .q = random_weights(type, WIDTH, WIDTH, size),
+        .k = random_weights(type, kv, WIDTH, size),
+        .v = random_weights(type, kv, WIDTH, size),
+        .o = random_weights(type, WIDTH, WIDTH, size),
+        .gate = random_weights(type, HIDDEN, WIDTH, size),
+        .up = random_weights(type, HIDDEN, WIDTH, size),
+        .down = random_weights(type, WIDTH, HIDDEN, size),
+        .raw = random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_rule_ring(rule), HEAD_DIM, 0),
+        .far = random_rows(CCA_BF16, CCA_BF16, N_HEADS, cca_rule_far(rule, pos), HEAD_DIM, 0)};
+}
+
+static void free_layer(layer *l) {
+    pair *all[] = {&l->attn_norm, &l->ffn_norm, &l->q,  &l->k,   &l->v,
+                   &l->o,         &l->gate,     &l->up, &l->down};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free_pair(all[i]);
+    free_rows(&l->raw), free_rows(&l->far);
+}
+
+static cca_matrix *side(cca_backend *b, pair *p) {
+    return b == gpu ? &p->device : &p->host;
+}
+
+/* A layer as model.c and cca.c do it. */
+static void run_layer(cca_backend *b, layer *l, token_rows *t, const cca_rope *rope,
+                      const cca_rule *rule, int64_t pos) {
+    cca_product qkv[] = {{side(b, &t->q), side(b, &l->q), NULL, false},
+                         {side(b, &t->k), side(b, &l->k), NULL, false},
+                         {side(b, &t->v), side(b, &l->v), NULL, false}};
+    cca_product o = {side(b, &t->x), side(b, &l->o), NULL, true};
+    cca_turn turn = {side(b, &t->angles), rope};
+    cca_keys keys = {b == gpu ? l->raw.device : l->raw.host, b == gpu ? l->far.device : l->far.host,
+                     *rule};
+    cca_ffn f = {.norm = side(b, &l->ffn_norm),
+                 .gate = side(b, &l->gate),
+                 .up = side(b, &l->up),
+                 .down = side(b, &l->down),
+                 .eps = 1e-5f,
+                 .h = side(b, &t->h),
+                 .gated = side(b, &t->gated),
+                 .upped = side(b, &t->upped)};
+    cca_norm_matmul(b, qkv, 3, side(b, &t->h), side(b, &t->x), 0, side(b, &l->attn_norm), 1e-5f, 1);
+    cca_rotate_store(b, &keys.raw, side(b, &t->q), side(b, &t->k), side(b, &t->v), &turn, pos, 1);
+    cca_attend(b, side(b, &t->attended), &keys, side(b, &t->q), pos, 1);
+    cca_matmul(b, &o, 1, side(b, &t->attended), 1);
+    cca_feed_forward(b, side(b, &t->x), &f, 1);
+}
+
+/* Three layers of different weights with nothing that waits between them, tokens one behind the
+ * other: the steps of cuda_token.cu in one launch. */
+static void tokens_through_layers(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { LAYERS = 3, POS = 3000, TOKENS = 3 };
+    const cca_rule rule = {16, 256, CCA_FAR_CORES, 0};
+    double inv_freq[HEAD_DIM / 2];
+    for (int k = 0; k < HEAD_DIM / 2; k++) inv_freq[k] = pow(10000, -2.0 * k / HEAD_DIM);
+    const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true};
+    for (int i = 0; i < 5; i++) {
+        layer layers[LAYERS];
+        for (int l = 0; l < LAYERS; l++) layers[l] = random_layer(types[i], &rule, POS + TOKENS);
+        token_rows t = {random_pair(1, WIDTH, 1),
+                        poisoned(1, WIDTH),
+                        poisoned(1, WIDTH),
+                        poisoned(1, N_KV_HEADS * HEAD_DIM),
+                        poisoned(1, N_KV_HEADS * HEAD_DIM),
+                        poisoned(1, WIDTH),
+                        poisoned(1, HIDDEN),
+                        poisoned(1, HIDDEN),
+                        poisoned(1, HEAD_DIM)};
+        cca_backend *both[] = {plain, gpu};
+        for (int pos = POS; pos < POS + TOKENS; pos++) {
+            for (int b = 0; b < 2; b++) {
+                cca_angles(both[b], side(both[b], &t.angles), &rope, pos, 1);
+                for (int l = 0; l < LAYERS; l++) {
+                    run_layer(both[b], &layers[l], &t, &rope, &rule, pos);
+                }
+            }
+        }
+        bool quantised = cca_dtype_block(types[i]) > 1;
+        compare(&t.attended, quantised ? 3e-2 : 1e-3, "attention of the last layer");
+        compare(&t.x, quantised ? 3e-2 : 1e-3, cca_dtype_name(types[i]));
+        for (int l = 0; l < LAYERS; l++) free_layer(&layers[l]);
+        pair *all[] = {&t.x, &t.h, &t.q, &t.k, &t.v, &t.attended, &t.gated, &t.upped, &t.angles};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) free_pair(all[k]);
+    }
+}
+
 /* Token by token and in chunks, through the cache's rings, pooling on the way. */
 static void the_cache_in_pieces(void **state) {
     (void)state;
@@ -676,6 +783,7 @@ int main(void) {
         cmocka_unit_test(pooling),
         cmocka_unit_test(attention_in_bf16),
         cmocka_unit_test(attention_of_other_kinds),
+        cmocka_unit_test(tokens_through_layers),
         cmocka_unit_test(the_cache_in_pieces),
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(failures_stick),
