@@ -49,6 +49,17 @@ static double more(const cca_speed *speed, int64_t n) {
     return cca_speed_prefill(speed, n + MOST) - cca_speed_prefill(speed, n);
 }
 
+/* threads: 0 has layers timed as a device's. */
+static cca_speed *open_speed(fixture *f, const cca_random_shape *shape, int threads,
+                             int64_t chunk) {
+    cca_error err;
+    cca_speed *speed;
+    open_fixture(f, shape);
+    if (cca_speed_new(&speed, f->backend, threads, f->file, &f->config, chunk, &err) != CCA_OK)
+        fail_msg("%s", err.text);
+    return speed;
+}
+
 static bool near(double a, double b) {
     return fabs(a - b) <= 1e-6 * fmax(fabs(a), fabs(b));
 }
@@ -56,11 +67,7 @@ static bool near(double a, double b) {
 static void sums(void **state) {
     (void)state;
     fixture f;
-    cca_error err;
-    cca_speed *speed;
-    open_fixture(&f, &(cca_random_shape){128, 3, 4, 2, 256, 300, 5});
-    if (cca_speed_new(&speed, f.backend, 1, f.file, &f.config, CHUNK, &err) != CCA_OK)
-        fail_msg("%s", err.text);
+    cca_speed *speed = open_speed(&f, &(cca_random_shape){128, 3, 4, 2, 256, 300, 5}, 1, CHUNK);
 
     /* A window sees the same number of keys everywhere behind itself. */
     time_attention(speed, CCA_ATTN_WINDOW, CCA_BF16, CHUNK);
@@ -89,11 +96,7 @@ static void parts_stand_for_all(void **state) {
     (void)state;
     enum { FEW = 8 }; /* tokens a chunk */
     fixture f;
-    cca_error err;
-    cca_speed *speed;
-    open_fixture(&f, &(cca_random_shape){2048, 1, 16, 16, 6144, 64, 5});
-    if (cca_speed_new(&speed, f.backend, 1, f.file, &f.config, FEW, &err) != CCA_OK)
-        fail_msg("%s", err.text);
+    cca_speed *speed = open_speed(&f, &(cca_random_shape){2048, 1, 16, 16, 6144, 64, 5}, 1, FEW);
     time_attention(speed, CCA_ATTN_CCA, CCA_BF16, FEW);
     assert_true(isfinite(cca_speed_prefill(speed, MOST)) && cca_speed_prefill(speed, MOST) > 0);
     assert_true(isfinite(cca_speed_decode(speed, MOST)) && cca_speed_decode(speed, MOST) > 0);
@@ -105,11 +108,7 @@ static void parts_stand_for_all(void **state) {
 static void whole_layers(void **state) {
     (void)state;
     fixture f;
-    cca_error err;
-    cca_speed *speed;
-    open_fixture(&f, &(cca_random_shape){64, 3, 4, 2, 96, 64, 5});
-    if (cca_speed_new(&speed, f.backend, 0, f.file, &f.config, CHUNK, &err) != CCA_OK)
-        fail_msg("%s", err.text);
+    cca_speed *speed = open_speed(&f, &(cca_random_shape){64, 3, 4, 2, 96, 64, 5}, 0, CHUNK);
     time_attention(speed, CCA_ATTN_CCA, CCA_BF16, CHUNK);
     double a = more(speed, MOST), token = cca_speed_decode(speed, MOST);
     assert_true(isfinite(a) && a > 0 && isfinite(token) && token > 0);
