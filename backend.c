@@ -51,8 +51,12 @@ cca_status cca_backend_sync(cca_backend *b, cca_error *err) {
     cca_error device_error;
     cca_status status = b->ops->sync(b, &device_error);
     if (status != CCA_OK) cca_backend_fail(b, status, "%s", device_error.text);
+    return cca_backend_report(b, err);
+}
+
+cca_status cca_backend_report(cca_backend *b, cca_error *err) {
     if (b->status == CCA_OK) return CCA_OK;
-    status = cca_fail(err, b->status, "%s", b->error.text);
+    cca_status status = cca_fail(err, b->status, "%s", b->error.text);
     if (status == CCA_INTERRUPTED) b->status = CCA_OK;
     return status;
 }

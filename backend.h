@@ -143,6 +143,8 @@ int64_t cca_backend_chunk_size(const cca_backend *b);
 /* Waits for all operations and reports the first failure. An interruption (CCA_INTERRUPTED)
  * is cleared by reporting it, everything else sticks. */
 cca_status cca_backend_sync(cca_backend *b, cca_error *err);
+/* The same without waiting: reports the first failure so far. */
+cca_status cca_backend_report(cca_backend *b, cca_error *err);
 
 /* A zeroed matrix of the backend's own; on failure data is NULL and the failure sticks. */
 void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols);
@@ -153,7 +155,7 @@ void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t ro
 void cca_matrix_free(cca_backend *b, cca_matrix *m);
 /* Bytes of rows × cols values; false where that does not exist. */
 bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols);
-/* Copies the first n rows (f32) to host memory. */
+/* Copies the first n rows (f32) to host memory. Done when the call returns. */
 void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n);
 
 /* Bytes that can still be allocated; SIZE_MAX where nobody knows. */
@@ -211,7 +213,8 @@ void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, 
 void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
               int64_t n);
 /* out = attention of the rotated queries of positions pos … over raw and far rows in one
- * softmax, scale 1/sqrt(head_dim). Paper, eqs. 3 and 4. */
+ * softmax, scale 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where
+ * cca_rotate_store comes directly before, a backend may rotate on the way. */
 void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
                 int64_t pos, int64_t n);
 /* Adds to the sums what that softmax gives each key that the query in one row of q, at position

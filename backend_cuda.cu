@@ -23,6 +23,7 @@ static cca_status cuda_sync(cca_backend *base, cca_error *err) {
     cuda_token_run(b);
     cudaSetDevice(b->device);
     cudaError_t error = cudaStreamSynchronize(b->stream);
+    cuda_token_waited(b);
     if (error == cudaSuccess) return CCA_OK;
     return cca_fail(err, CCA_RUNTIME, "cuda:%d: %s", b->device, cudaGetErrorString(error));
 }
@@ -125,6 +126,7 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     void *near = pinned(b, bytes), *to = near ? near : host;
     cuda_check(b, cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, b->stream), "download");
     cuda_check(b, cudaStreamSynchronize(b->stream), "download");
+    cuda_token_waited(b);
     if (near) memcpy(host, near, bytes);
 }
 

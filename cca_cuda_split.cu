@@ -48,14 +48,17 @@ static __global__ void __launch_bounds__(THREADS) attend(const split_args a) {
     cuda_begin();
     enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
     int64_t head = blockIdx.y, pos = a.pos + blockIdx.z, row = blockIdx.z * a.n_heads + head;
-    key_list l = list_keys(a, head, pos);
+    key_list l = list_keys(a.keys, pos);
+    place_head(&l, a.keys, (int)head, sharers(a.keys.raw, a.n_heads),
+               sharers(a.keys.far, a.n_heads));
     int splits = a.splits, each = (l.n_keys + splits - 1) / splits;
     int begin = (int)blockIdx.x * each, end = begin + each < l.n_keys ? begin + each : l.n_keys;
     int group = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
     float q[8], unit = score_unit<HD>();
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = a.q[row * HD + lane * 8 + d] * unit;
-    part p = attend_keys<HD, is_bf16, AHEAD>(a, l, q, begin + group, GROUPS, end);
+    part p;
+    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + group, GROUPS, end);
     join_block<HD>(p);
     float *mine = a.partial + (row * splits + blockIdx.x) * WIDTH;
     if (threadIdx.x < LANES) {

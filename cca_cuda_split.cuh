@@ -2,8 +2,10 @@
  * and cuda_token.cu share. It is bound by memory: each row is read once, 16 bytes a lane, several
  * rows under way. For bf16 and f16 caches with head_dim 64 or 128; raw rows may be a ring.
  *
- *     key_list l = list_keys(a, head, pos);
- *     part p = attend_keys<128, true, 4>(a, l, q, begin + group, n_groups, end);
+ *     key_list l = list_keys(a.keys, pos);
+ *     place_head(&l, a.keys, head, sharers(a.keys.raw, n_heads), sharers(a.keys.far, n_heads));
+ *     part p;
+ *     attend_keys<128, true, 4>(p, a, l, q, begin + group, n_groups, end);
  *     join_lanes<128>(p); */
 #ifndef CCA_CUDA_SPLIT_CUH
 #define CCA_CUDA_SPLIT_CUH
@@ -43,18 +45,24 @@ struct key_list {
     int n_raw, n_keys, first_raw, capacity;
 };
 
-static __device__ key_list list_keys(const split_args &a, int64_t head, int64_t pos) {
-    const cca_rows &raw = a.keys.raw, &far = a.keys.far;
-    key_list l;
-    int64_t begin = cca_rule_raw_begin(&a.keys.rule, pos);
-    int64_t n_far = cca_rule_far(&a.keys.rule, pos);
-    l.raw_row = head / (a.n_heads / raw.heads) * raw.capacity;
-    l.far_row = n_far > 0 ? head / (a.n_heads / far.heads) * far.capacity : 0;
-    l.n_raw = (int)(pos + 1 - begin);
-    l.n_keys = l.n_raw + (int)n_far;
-    l.first_raw = (int)cca_rows_at(&raw, begin);
-    l.capacity = (int)raw.capacity;
-    return l;
+/* That of the first head. */
+static __host__ __device__ __forceinline__ key_list list_keys(const cca_keys &keys, int64_t pos) {
+    int64_t begin = cca_rule_raw_begin(&keys.rule, pos);
+    int64_t n_raw = pos + 1 - begin, n_far = cca_rule_far(&keys.rule, pos);
+    int64_t first = cca_rows_at(&keys.raw, begin);
+    return key_list{0, 0, (int)n_raw, (int)(n_raw + n_far), (int)first, (int)keys.raw.capacity};
+}
+
+/* How many of n query heads share a head of the rows; of rows that nobody sees, as if all. */
+static __host__ __device__ __forceinline__ int sharers(const cca_rows &rows, int64_t n_heads) {
+    return (int)(rows.heads > 0 ? n_heads / rows.heads : n_heads);
+}
+
+/* Turns the first head's list into that of a head. */
+static __device__ __forceinline__ void place_head(key_list *l, const cca_keys &keys, int head,
+                                                  int raw_sharers, int far_sharers) {
+    l->raw_row = head / raw_sharers * keys.raw.capacity;
+    l->far_row = head / far_sharers * keys.far.capacity;
 }
 
 /* Reads keys and values i, i + step, … of the list; what lies behind the end is read from key 0
@@ -107,12 +115,11 @@ static __device__ __forceinline__ void add_keys(part &p, const float *q, const u
     }
 }
 
-/* One group of HD / 8 lanes goes over keys begin, begin + step, … below end; the next AHEAD ones
- * are under way while some are added. */
+/* One group of HD / 8 lanes adds keys begin, begin + step, … below end; the next AHEAD ones are
+ * under way while some are added. */
 template <int HD, bool is_bf16, int AHEAD>
-static __device__ __forceinline__ part attend_keys(const split_args &a, const key_list &l,
+static __device__ __forceinline__ void attend_keys(part &p, const split_args &a, const key_list &l,
                                                    const float *q, int begin, int step, int end) {
-    part p;
     uint4 k[2][AHEAD], v[2][AHEAD];
     int rounds = (end - begin + AHEAD * step - 1) / (AHEAD * step);
     rounds = __reduce_max_sync(~0u, rounds); /* shuffles need all lanes */
@@ -124,7 +131,6 @@ static __device__ __forceinline__ part attend_keys(const split_args &a, const ke
             add_keys<HD, is_bf16, AHEAD>(p, q, k[half], v[half], i, step, end);
         }
     }
-    return p;
 }
 
 /* Turns a score into one in units of log 2. */

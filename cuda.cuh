@@ -126,6 +126,8 @@ void cuda_token_free(cuda_backend *b);
 /* Carries out what has been collected. Whatever uses the stream otherwise, or frees memory, calls
  * it before. */
 void cuda_token_run(cuda_backend *b);
+/* To be called when the stream was waited for. */
+void cuda_token_waited(cuda_backend *b);
 
 /* What x is normalised with before a product. */
 struct cuda_norm {
@@ -329,12 +331,25 @@ static __device__ __forceinline__ int cuda_dot_bytes(uint4 a, uint4 b, int sum) 
     return __dp4a((int)a.w, (int)b.w, sum);
 }
 
-static __device__ __forceinline__ uint4 cuda_low_nibbles(uint4 w) {
-    return make_uint4(w.x & 0x0f0f0f0f, w.y & 0x0f0f0f0f, w.z & 0x0f0f0f0f, w.w & 0x0f0f0f0f);
+/* sum + products of four unsigned and four signed bytes. */
+static __device__ __forceinline__ int cuda_dot_unsigned(uint32_t a, uint32_t b, int sum) {
+    int out;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
+    return out;
 }
 
-static __device__ __forceinline__ uint4 cuda_high_nibbles(uint4 w) {
-    return cuda_low_nibbles(make_uint4(w.x >> 4, w.y >> 4, w.z >> 4, w.w >> 4));
+/* Products of the 16 low nibbles of w with bytes, and of its high ones, which are taken where they
+ * stand: 16 times as much. */
+static __device__ __forceinline__ int cuda_dot_nibbles(uint4 w, uint4 low, uint4 high) {
+    const uint32_t words[4] = {w.x, w.y, w.z, w.w}, x[4] = {low.x, low.y, low.z, low.w};
+    const uint32_t y[4] = {high.x, high.y, high.z, high.w};
+    int of_low = 0, of_high = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        of_low = cuda_dot_unsigned(words[i] & 0x0f0f0f0f, x[i], of_low);
+        of_high = cuda_dot_unsigned(words[i] & 0xf0f0f0f0, y[i], of_high);
+    }
+    return of_low + (of_high >> 4);
 }
 
 /* Puts four values into a twin. */

@@ -51,6 +51,20 @@ static __device__ __forceinline__ void cuda_barrier_wait(uint64_t *b, int phase)
                  : "memory");
 }
 
+/* Whether a phase has ended. */
+static __device__ __forceinline__ bool cuda_barrier_test(uint64_t *b, int phase) {
+    unsigned done;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n"
+                 "}"
+                 : "=r"(done)
+                 : "r"(cuda_shared(b)), "r"(phase)
+                 : "memory");
+    return done != 0;
+}
+
 static __device__ __forceinline__ void cuda_bulk_copy(void *to, const void *from, int bytes,
                                                       uint64_t *full) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "

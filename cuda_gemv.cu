@@ -99,8 +99,7 @@ dot_rows(float *sums, const gemv_args &a, const cuda_weights &w, const int64_t *
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 uint4 bits = stream16((const uint4 *)w.q + rows[r] * blocks + i);
-                int dot = cuda_dot_bytes(cuda_high_nibbles(bits), u,
-                                         cuda_dot_bytes(cuda_low_nibbles(bits), v, 0));
+                int dot = cuda_dot_nibbles(bits, v, u);
                 float dw = __half2float(w.scale[rows[r] * blocks + i]);
                 sums[r] += dw * dx.d * (float)(dot - 8 * dx.sum);
             }

@@ -61,6 +61,35 @@ static __host__ __device__ __forceinline__ int turn_octets(const turn_args &a) {
     return (a.n_heads + 2 * a.kv_heads) * (int)(a.rows.head_dim / 8);
 }
 
+static __device__ __forceinline__ void read_eight(float x[8], const float *from) {
+    *(float4 *)x = __ldcg((const float4 *)from);
+    *(float4 *)(x + 4) = __ldcg((const float4 *)from + 1);
+}
+
+/* Eight values in a row of a head, the piece-th, rotated. */
+template <int HD>
+static __device__ __forceinline__ void
+rotate_eight(float x[8], const float *head, const float2 *angles, int piece, bool interleaved) {
+    enum { HALF = HD / 16 }; /* pieces of half a head */
+    read_eight(x, head + piece * 8);
+    if (interleaved) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float2 angle = angles[piece * 4 + i];
+            *(float2 *)(x + 2 * i) = turned(x[2 * i], x[2 * i + 1], angle.x, angle.y);
+        }
+        return;
+    }
+    __align__(16) float y[8];
+    float sign = piece < HALF ? 1 : -1;
+    read_eight(y, head + (piece ^ HALF) * 8);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        float2 angle = angles[piece % HALF * 8 + i];
+        x[i] = turned(x[i], y[i], angle.x, sign * angle.y).x;
+    }
+}
+
 static __device__ __forceinline__ void turn_octet(const turn_args &a, int64_t token, int i) {
     int hd = (int)a.rows.head_dim, of_head = hd / 8, head = i / of_head, part = i % of_head;
     bool is_query = head < a.n_heads, is_value = head >= a.n_heads + a.kv_heads;

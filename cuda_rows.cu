@@ -108,9 +108,16 @@ void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix 
 
 /* ---- embedding, norm, gate ----------------------------------------------------------- */
 
-static __global__ void embed(float *out, cuda_weights table, const int32_t *ids) {
+/* A few ids travel with the launch: a copy would take as long as the rest. */
+struct few_ids {
+    int32_t id[8];
+};
+
+/* ids: NULL for those in `few`. */
+static __global__ void embed(float *out, cuda_weights table, const int32_t *ids, few_ids few) {
     cuda_begin();
-    int64_t from = ids[blockIdx.x] * table.cols, to = blockIdx.x * table.cols;
+    int64_t id = ids ? ids[blockIdx.x] : few.id[blockIdx.x];
+    int64_t from = id * table.cols, to = blockIdx.x * table.cols;
     for (int64_t k = threadIdx.x; k < table.cols; k += blockDim.x) {
         out[to + k] = cuda_weight_at(table, from + k);
     }
@@ -120,11 +127,17 @@ void cuda_embed(cca_backend *base, cca_matrix *out, const cca_matrix *table, con
                 int64_t n) {
     cuda_backend *b = cuda_of(base);
     size_t bytes = (size_t)n * sizeof *ids;
-    int32_t *device_ids = (int32_t *)cuda_grow(b, &b->ids, bytes);
-    if (!device_ids) return;
-    cuda_push(b, device_ids, ids, bytes);
+    few_ids few = {};
+    int32_t *device_ids = NULL;
+    if (bytes <= sizeof few) {
+        memcpy(&few, ids, bytes);
+    } else {
+        device_ids = (int32_t *)cuda_grow(b, &b->ids, bytes);
+        if (!device_ids) return;
+        cuda_push(b, device_ids, ids, bytes);
+    }
     cuda_launch(b, "embed", embed, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
-                cuda_weights_of(table), (const int32_t *)device_ids);
+                cuda_weights_of(table), (const int32_t *)device_ids, few);
 }
 
 enum {

@@ -1,18 +1,19 @@
 /* Products of one row of x, as in decode, at the rate of the memory: weights flow through shared
  * memory, where the copy engine of Hopper puts them, several pieces of a row ahead of the warp that
- * uses them. Each warp walks over its rows of one product after the other and begins to copy those
- * of the next product as soon as it has used its last of this one.
+ * uses them. Each warp walks over its rows of one product after the other. One warp of the block
+ * does nothing but begin copies, each of its lanes for another warp: the engine takes no more than
+ * it can carry, and whoever computes must not stand in line there.
  *
  * Before a product's rows a block makes what all rows need: x, perhaps normalised, in shared
  * memory; for quantised weights in 8 bits with a scale for each 32 values, the same integers as on
  * the CPU.
  *
- *     weight_stream<CCA_BF16> s;
- *     stream_open(&s, weights, n_products, memory, barriers, n_stages);  // begins to copy
- *     float4 norm[KEPT];
+ *     stream_ring<CCA_BF16> ring = ring_of<CCA_BF16>(warp, memory, barriers, n_stages);
+ *     stream_feed(weights, n_products, ring, lane);        // the warp that copies
+ *     float4 norm[KEPT];                                   // the others:
  *     stream_read_norm(norm, step);
- *     ...                                                     // until x is there
- *     stream_multiply(&s, step, norm, x_memory); */
+ *     ...                                                  // until x is there
+ *     stream_multiply(&ring, step, norm, x_memory); */
 #ifndef CCA_CUDA_STREAM_CUH
 #define CCA_CUDA_STREAM_CUH
 
@@ -21,12 +22,14 @@
 
 enum {
     WARPS = TOKEN_WARPS,
-    THREADS = WARPS * CUDA_WARP,
-    MOST_STAGES = 12, /* pieces of a row that a warp has under way */
-    KEPT = 9,         /* pieces of four values that a thread keeps of a row of x */
-    TOGETHER = 3,     /* of them, put into shared memory at the same time */
-    PIECE = 2048,     /* bytes of values in a stage */
-    MOST_SCALE = 256, /* bytes of scales that go with them */
+    THREADS = WARPS * CUDA_WARP,       /* that compute */
+    ALL_THREADS = THREADS + CUDA_WARP, /* with the warp that copies */
+    MOST_STAGES = 12,                  /* pieces of a row that a warp has under way */
+    KEPT = 8,                          /* pieces of four values that a thread keeps of a row of x */
+    TOGETHER = 4,                      /* of them, put into shared memory at the same time */
+    PIECE = 2048,                      /* bytes of values in a stage */
+    MOST_SCALE = 256,                  /* bytes of scales that go with them */
+    PAUSE = 50,                        /* ns, between looks for stages to fill */
 };
 
 /* x in shared memory. 16-bit weights: f32, the first and the last four of each eight values apart,
@@ -70,11 +73,16 @@ template <cca_dtype type> static __device__ __forceinline__ x_form place_x(char 
     return x;
 }
 
+/* Waits for the block's warps that compute. */
+static __device__ __forceinline__ void sync_workers() {
+    asm volatile("bar.sync 1, %0;" ::"n"((int)THREADS) : "memory");
+}
+
 /* ---- a warp's rows ------------------------------------------------------------------- */
 
-/* Item i of a warp: a row of one of a step's products. */
+/* One of a warp's rows: of which of a step's products, and which unit of all that is. */
 struct stream_row {
-    int product, row;
+    int product, row, unit;
 };
 
 /* A block's warp among all: counted across blocks, so that blocks differ by a row at most. */
@@ -82,19 +90,34 @@ static __device__ __forceinline__ int among_all(int warp) {
     return warp * (int)gridDim.x + (int)blockIdx.x;
 }
 
-/* warp: among all. */
-static __device__ __forceinline__ stream_row find_row(const token_weights &w, int warp, int item) {
-    int step = (int)gridDim.x * WARPS;
-    if (w.gated) return stream_row{item % 2, warp + item / 2 * step};
-    stream_row r = {0, warp + item * step};
+/* From one unit of a warp to its next. */
+static __device__ __forceinline__ int unit_step() {
+    return (int)gridDim.x * WARPS;
+}
+
+static __device__ __forceinline__ stream_row find_row(const token_weights &w, int unit) {
+    stream_row r = {0, unit, unit};
+    if (w.gated || unit >= w.n_units) return r;
     while (r.row >= w.rows[r.product]) r.row -= w.rows[r.product++];
     return r;
 }
 
-static __device__ __forceinline__ int count_items(const token_weights &w, int warp) {
-    int step = (int)gridDim.x * WARPS;
-    int units = warp < w.n_units ? (w.n_units - warp - 1) / step + 1 : 0;
-    return w.gated ? 2 * units : units;
+/* The warp's next row; it has none where unit >= n_units. */
+static __device__ __forceinline__ void next_row(stream_row *r, const token_weights &w) {
+    int rows = w.rows[r->product], n_units = w.n_units; /* read at the same time */
+    bool gated = w.gated, second = gated && r->product == 0;
+    if (!second) {
+        r->unit += unit_step();
+        r->row += unit_step();
+    }
+    if (gated) {
+        r->product = second;
+        return;
+    }
+    while (r->row >= rows && r->unit < n_units) {
+        r->row -= rows;
+        rows = w.rows[++r->product];
+    }
 }
 
 /* Bytes of a row's values. */
@@ -107,78 +130,87 @@ template <cca_dtype type> static __host__ __device__ constexpr int row_bytes(int
 
 /* ---- copies ahead -------------------------------------------------------------------- */
 
-/* A stage of a warp's ring, and the parity of its barrier's phase. */
-struct stream_stage {
-    int at, phase;
+/* A warp's ring of stages, each with a barrier for its being full and one for its being empty, and
+ * a place in it with the parity of that stage's phase. */
+template <cca_dtype type> struct stream_ring {
+    char *memory;
+    uint64_t *full, *empty;
+    int n_stages, at, phase;
 };
 
-static __device__ __forceinline__ void next_stage(stream_stage *s, int n_stages) {
-    if (++s->at < n_stages) return;
-    s->at = 0;
-    s->phase ^= 1;
+template <cca_dtype type>
+static __device__ __forceinline__ stream_ring<type>
+ring_of(int warp, char *memory, uint64_t (*barriers)[2][MOST_STAGES], int n_stages) {
+    char *own = memory + warp * n_stages * stage_bytes<type>();
+    return stream_ring<type>{own, barriers[warp][0], barriers[warp][1], n_stages, 0, 0};
 }
 
-/* A warp's ring; its first lane starts the copies. */
-template <cca_dtype type> struct weight_stream {
+template <cca_dtype type> static __device__ __forceinline__ void next_stage(stream_ring<type> *r) {
+    if (++r->at < r->n_stages) return;
+    r->at = 0;
+    r->phase ^= 1;
+}
+
+/* What is copied next for a warp: `left` bytes of a row of a product; product n: nothing. */
+struct stream_source {
     const token_weights *weights; /* of n products, in shared memory */
-    char *memory;
-    uint64_t *full; /* a barrier for each stage */
-    int n, n_stages;
-    stream_stage here, ahead;
-    /* What is copied next: `left` bytes of the row of an item of a product; product n: nothing. */
-    int product, item, n_items, left;
+    int n, warp;                  /* among all */
+    int product, left;
+    stream_row row;
     const char *values, *scales;
 };
 
-template <cca_dtype type> static __device__ __forceinline__ void open_row(weight_stream<type> *s) {
-    int warp = among_all((int)threadIdx.x / CUDA_WARP);
-    while (s->item == s->n_items) {
+/* From a product's first row of the warp, or those of later products where it has none. */
+template <cca_dtype type> static __device__ __forceinline__ void open_row(stream_source *s) {
+    while (s->row.unit >= s->weights[s->product].n_units) {
         if (++s->product == s->n) return;
-        s->item = 0;
-        s->n_items = count_items(s->weights[s->product], warp);
+        s->row = find_row(s->weights[s->product], s->warp);
     }
     const token_weights &w = s->weights[s->product];
-    stream_row r = find_row(w, warp, s->item);
     s->left = row_bytes<type>(w.cols);
-    s->values = w.values[r.product] + (int64_t)r.row * s->left;
-    s->scales = w.scales[r.product] + (int64_t)r.row * (w.cols / CCA_QUANT_BLOCK) * 2;
+    s->values = w.values[s->row.product] + (int64_t)s->row.row * s->left;
+    s->scales = w.scales[s->row.product] + (int64_t)s->row.row * (w.cols / CCA_QUANT_BLOCK * 2);
 }
 
 /* Starts the copy of a piece. */
-template <cca_dtype type> static __device__ __forceinline__ void fetch(weight_stream<type> *s) {
+template <cca_dtype type>
+static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<type> *r) {
     int bytes = s->left < PIECE ? s->left : PIECE, scales = bytes * scale_bytes<type>() / PIECE;
-    char *to = s->memory + s->ahead.at * stage_bytes<type>();
-    uint64_t *full = s->full + s->ahead.at;
-    cuda_barrier_expect(full, bytes + scales);
-    cuda_bulk_copy(to, s->values, bytes, full);
-    if (is_quantised<type>()) cuda_bulk_copy(to + PIECE, s->scales, scales, full);
-    next_stage(&s->ahead, s->n_stages);
+    char *to = r->memory + r->at * stage_bytes<type>();
+    cuda_barrier_expect(r->full + r->at, bytes + scales);
+    cuda_bulk_copy(to, s->values, bytes, r->full + r->at);
+    if (is_quantised<type>()) cuda_bulk_copy(to + PIECE, s->scales, scales, r->full + r->at);
+    next_stage(r);
     s->values += bytes;
     s->scales += scales;
     s->left -= bytes;
     if (s->left > 0) return;
-    s->item++;
-    open_row(s);
+    next_row(&s->row, s->weights[s->product]);
+    open_row<type>(s);
 }
 
-/* weights: in shared memory; memory, barriers: of the block, for all warps. */
+/* Copies all weights of n products; carried out by one warp, each lane of which feeds a warp of the
+ * block, if there is one of that number, and has its ring. */
 template <cca_dtype type>
-static __device__ __forceinline__ void
-stream_open(weight_stream<type> *s, const token_weights *weights, int n, char *memory,
-            uint64_t (*barriers)[MOST_STAGES], int n_stages) {
-    int warp = (int)(threadIdx.x / CUDA_WARP);
-    *s = weight_stream<type>{};
-    s->weights = weights;
-    s->n = n;
-    s->product = -1;
-    s->memory = memory + warp * n_stages * stage_bytes<type>();
-    s->full = barriers[warp];
-    s->n_stages = n_stages;
-    if (threadIdx.x % CUDA_WARP != 0 || n == 0) return;
-    for (int i = 0; i < n_stages; i++) cuda_barrier_init(s->full + i, 1);
-    cuda_barriers_ready();
-    open_row(s);
-    for (int i = 0; i < n_stages && s->product < n; i++) fetch(s);
+static __device__ __forceinline__ void stream_feed(const token_weights *weights, int n,
+                                                   stream_ring<type> ring, int warp) {
+    stream_source s = {};
+    s.weights = weights;
+    s.n = n;
+    s.warp = among_all(warp);
+    if (n == 0) return;
+    if (warp < WARPS) {
+        s.row = find_row(weights[0], s.warp);
+        open_row<type>(&s);
+    } else {
+        s.product = n;
+    }
+    ring.phase = 1; /* a stage that was never full is empty */
+    while (__any_sync(~0u, s.product < n)) {
+        bool room = s.product < n && cuda_barrier_test(ring.empty + ring.at, ring.phase);
+        if (room) fetch<type>(&s, &ring);
+        if (!__any_sync(~0u, room)) __nanosleep(PAUSE);
+    }
 }
 
 /* ---- sums ---------------------------------------------------------------------------- */
@@ -212,8 +244,7 @@ static __device__ __forceinline__ float dot16(uint4 w, const __half *scale, cons
         int dot = cuda_dot_bytes(w, ((const uint4 *)x.q_low)[at], 0);
         return sum + __half2float(scale[k / 2]) * x.scale[at / 2].x * (float)dot;
     }
-    int dot = cuda_dot_bytes(cuda_low_nibbles(w), ((const uint4 *)x.q_low)[at], 0);
-    dot = cuda_dot_bytes(cuda_high_nibbles(w), ((const uint4 *)x.q_high)[at], dot);
+    int dot = cuda_dot_nibbles(w, ((const uint4 *)x.q_low)[at], ((const uint4 *)x.q_high)[at]);
     float2 d = x.scale[at];
     return sum + __half2float(scale[k]) * (d.x * (float)dot + d.y);
 }
@@ -269,16 +300,28 @@ static __device__ __forceinline__ void normalise(float4 v[KEPT], const float4 w[
     for (int k = 0; k < KEPT; k++) sum = dot4(v[k], v[k], sum);
     sum = cuda_warp_sum(sum);
     if (threadIdx.x % CUDA_WARP == 0) sums[threadIdx.x / CUDA_WARP] = sum;
-    __syncthreads();
+    sync_workers();
     sum = 0;
 #pragma unroll
     for (int i = 0; i < WARPS; i++) sum += sums[i];
-    float scale = 1 / sqrtf(sum / (float)a.weights.cols + a.eps);
+    float square = sum / (float)a.weights.cols + a.eps, scale = rsqrtf(square);
+    scale *= 1.5f - 0.5f * square * scale * scale; /* to the last bit or the next */
 #pragma unroll
     for (int k = 0; k < KEPT; k++) {
         v[k] = make_float4(v[k].x * scale * w[k].x, v[k].y * scale * w[k].y,
                            v[k].z * scale * w[k].z, v[k].w * scale * w[k].w);
     }
+}
+
+/* a / b to the last bit, as long as nothing over- or underflows. about: 1 / b, roughly. */
+static __device__ __forceinline__ float divide(float a, float b, float about) {
+    float quotient = a * about;
+    return fmaf(fmaf(-quotient, b, a), about, quotient);
+}
+
+/* Rounded to an integer of eight bits, which are the lowest of the result. */
+static __device__ __forceinline__ uint32_t round_byte(float x) {
+    return __float_as_uint(__fadd_rn(x, 12582912.0f)); /* 1.5 * 2^23: the last bit is worth 1 */
 }
 
 /* Four values, i being their place counted in fours, if that is below n; eight lanes have a block
@@ -295,19 +338,21 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
         for (int step = 4; step > 0; step /= 2) {
             largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
         }
-        float by = largest > 0 ? 127 / largest : 0, d = largest / 127;
-        char4 q = make_char4(
-            (signed char)__float2int_rn(v.x * by), (signed char)__float2int_rn(v.y * by),
-            (signed char)__float2int_rn(v.z * by), (signed char)__float2int_rn(v.w * by));
-        int sum = q.x + q.y + q.z + q.w;
+        bool tiny = largest < 1e-30f; /* as good as nothing, and no quotient of it would be right */
+        float by = tiny ? 0 : divide(127, largest, __fdividef(1, largest));
+        float d = tiny ? 0 : divide(largest, 127, 1 / 127.0f);
+        uint32_t low = __byte_perm(round_byte(v.x * by), round_byte(v.y * by), 0x0040);
+        uint32_t high = __byte_perm(round_byte(v.z * by), round_byte(v.w * by), 0x0040);
+        uint32_t q = __byte_perm(low, high, 0x5410);
+        int sum = __dp4a((int)q, 0x01010101, 0);
 #pragma unroll
         for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
         if (i >= n) return;
         int block = i / 8, part = i % 8;
         if (type == CCA_Q8_0) {
-            ((char4 *)x.q_low)[i] = q;
+            ((uint32_t *)x.q_low)[i] = q;
         } else {
-            ((char4 *)(part < 4 ? x.q_low : x.q_high))[block * 4 + part % 4] = q;
+            ((uint32_t *)(part < 4 ? x.q_low : x.q_high))[block * 4 + part % 4] = q;
         }
         if (part == 0) x.scale[block] = make_float2(d, -8 * d * (float)sum);
     }
@@ -330,60 +375,67 @@ static __device__ __forceinline__ void make_x(const x_form &x, const product_ste
             for (int j = 0; j < TOGETHER; j++) put_x<type>(x, i + j * THREADS, n, v[k + j]);
         }
     }
-    __syncthreads();
+    sync_workers();
 }
 
 /* ---- products ------------------------------------------------------------------------ */
 
-/* The warp's next row times x, as the copies of its pieces come; starts copies ahead. */
+/* The warp's next row times x, as the copies of its pieces come. */
 template <cca_dtype type>
-static __device__ __forceinline__ float multiply_row(weight_stream<type> *s, const x_form &x,
+static __device__ __forceinline__ float multiply_row(stream_ring<type> *r, const x_form &x,
                                                      int cols) {
     int n16 = row_bytes<type>(cols) / 16;
     float sum = 0;
     for (int at = 0; at < n16; at += PIECE / 16) {
         int left = n16 - at;
-        cuda_barrier_wait(s->full + s->here.at, s->here.phase);
-        sum = dot_piece<type>(s->memory + s->here.at * stage_bytes<type>(), x, at,
+        cuda_barrier_wait(r->full + r->at, r->phase);
+        sum = dot_piece<type>(r->memory + r->at * stage_bytes<type>(), x, at,
                               left < PIECE / 16 ? left : PIECE / 16, sum);
         __syncwarp();
-        if (threadIdx.x % CUDA_WARP == 0 && s->product < s->n) fetch(s);
-        next_stage(&s->here, s->n_stages);
+        if (threadIdx.x % CUDA_WARP == 0) cuda_barrier_arrive(r->empty + r->at);
+        next_stage(r);
     }
     return cuda_warp_sum(sum);
 }
 
-/* What the sums of a warp's items first, first + 1, … are added to, one a lane: all at once, and
- * before they are needed. */
-static __device__ __forceinline__ float read_starts(const product_step &a, int warp, int first,
-                                                    int n_items) {
-    int item = first + (int)(threadIdx.x % CUDA_WARP);
-    if (a.weights.gated || item >= n_items) return 0;
-    stream_row r = find_row(a.weights, warp, item);
+/* Where one of a warp's sums goes, or NULL, and what is added to it before. */
+struct stream_output {
+    float *to;
+    float start;
+};
+
+static __device__ __forceinline__ stream_output find_output(const product_step &a, int unit) {
+    if (unit >= a.weights.n_units) return stream_output{NULL, 0};
+    stream_row r = find_row(a.weights, unit);
     const token_output &o = a.outputs[r.product];
-    return (o.bias ? o.bias[r.row] : 0) + (o.accumulate ? __ldcg(o.out + r.row) : 0);
+    float *to = o.out + r.row;
+    return stream_output{to, (o.bias ? o.bias[r.row] : 0) + (o.accumulate ? __ldcg(to) : 0)};
 }
 
-/* A step's products; norm: weights of the norm, read before; memory: room for x. */
+/* A step's products; norm: weights of the norm, read before; memory: room for x. Of the warp's
+ * sums each lane keeps one of 32 and finishes it. */
 template <cca_dtype type>
-static __device__ __forceinline__ void stream_multiply(weight_stream<type> *s,
+static __device__ __forceinline__ void stream_multiply(stream_ring<type> *ring,
                                                        const product_step &a,
                                                        const float4 norm[KEPT], char *memory) {
-    int lane = (int)(threadIdx.x % CUDA_WARP), warp = among_all((int)threadIdx.x / CUDA_WARP);
-    int n_items = count_items(a.weights, warp), cols = a.weights.cols;
+    int lane = (int)(threadIdx.x % CUDA_WARP), unit = among_all((int)threadIdx.x / CUDA_WARP);
+    int cols = a.weights.cols, n_units = a.weights.n_units;
     bool gated = a.weights.gated;
-    float gate = 0, starts = read_starts(a, warp, 0, n_items);
+    stream_output own = find_output(a, unit + lane * unit_step());
     x_form x = place_x<type>(memory, cols);
     make_x<type>(x, a, norm);
-    for (int item = 0; item < n_items; item++) {
-        stream_row r = find_row(a.weights, warp, item);
-        if (item > 0 && item % CUDA_WARP == 0) starts = read_starts(a, warp, item, n_items);
-        float sum = multiply_row(s, x, cols) + __shfl_sync(~0u, starts, item % CUDA_WARP);
-        if (gated && r.product == 0) {
-            gate = sum;
-        } else if (lane == 0) {
-            a.outputs[gated ? 0 : r.product].out[r.row] = gated ? cuda_gated(gate, sum) : sum;
+    while (unit < n_units) {
+        float sum = 0, up = 0;
+        for (int i = 0; i < CUDA_WARP && unit < n_units; i++, unit += unit_step()) {
+            float first = multiply_row(ring, x, cols);
+            float second = gated ? multiply_row(ring, x, cols) : 0;
+            if (lane == i) {
+                sum = first;
+                up = second;
+            }
         }
+        if (own.to) *own.to = gated ? cuda_gated(sum, up) : sum + own.start;
+        own = find_output(a, unit + lane * unit_step());
     }
 }
 

@@ -3,7 +3,8 @@
  * operations on one row are collected as steps, until somebody wants their results or something
  * that is no step comes up, and one kernel carries them out. It has a block a multiprocessor; all
  * blocks wait for each other behind each step, and meanwhile the weights of the next products are
- * on their way (cuda_stream.cuh).
+ * on their way (cuda_stream.cuh). A few steps go ahead of the others, so that the GPU works while
+ * the rest is collected.
  *
  * The same steps give the same bits: what is added up, and in which order, does not depend on time.
  */
@@ -12,22 +13,33 @@
 #include <stdlib.h>
 
 enum {
-    NEAR = 6,               /* steps that travel with the launch */
+    NEAR = 8,               /* steps that travel with the launch */
+    FIRST = 6,              /* steps after which the device begins with a token, */
+    MANY = 40,              /* where the one before had so many */
+    MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
     AHEAD = 4,              /* keys a lane reads before it uses the first */
     LEAST_KEYS = 32,        /* of a warp */
     LEAST_STAGES = 2,       /* of a warp's ring */
     MOST_PRODUCTS = 512,    /* steps of products in a launch */
     SHARED = 227 << 10,     /* the most of a block */
-    FIXED_SHARED = 4 << 10, /* barriers, sums, a step */
+    FIXED_SHARED = 4 << 10, /* barriers, sums, steps */
+    STEP_WORDS = sizeof(token_step) / sizeof(int),
 };
+
+static_assert(sizeof(token_step) % sizeof(int) == 0 && (int)STEP_WORDS <= (int)THREADS,
+              "a thread a word");
 
 struct cuda_steps {
     token_step *list;
     int n, room, n_products;
+    int since, before;      /* since somebody waited, and in all the time before */
     cca_dtype type;         /* of the products */
     int cols;               /* of the widest */
-    unsigned arrived;       /* what `count` has come to */
+    unsigned arrived, done; /* what `count` has come to; steps */
+    cuda_buffer parts;      /* what blocks have of heads */
     cuda_buffer far, count; /* steps; arrivals at the ends of steps */
+    token_step *pinned;     /* the steps that are copied, */
+    int n_pinned;           /* so many since somebody waited */
 };
 
 struct token_args {
@@ -35,13 +47,14 @@ struct token_args {
     const token_step *far;                /* all of them, where they are more */
     int n, n_products, n_stages, x_bytes; /* x_bytes: room for x, and for parts of attention */
     unsigned *count, arrived;             /* arrived: the count at the start */
+    unsigned seal;                        /* of the first step: its number since the beginning */
 };
 
 /* ---- waiting for all blocks ---------------------------------------------------------- */
 
 /* The block has done a step. */
 static __device__ __forceinline__ void arrive(const token_args &a) {
-    __syncthreads();
+    sync_workers();
     if (threadIdx.x > 0) return;
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(a.count) : "memory");
 }
@@ -57,7 +70,7 @@ static __device__ __forceinline__ void wait_for(const token_args &a, int n) {
                          : "memory");
         } while ((int)(count - goal) < 0);
     }
-    __syncthreads();
+    sync_workers();
 }
 
 /* ---- attention ----------------------------------------------------------------------- */
@@ -68,80 +81,147 @@ template <int HD> struct joined {
     float largest = -INFINITY, total = 0, sum[OWN] = {};
 };
 
-/* Joins n parts: in shared memory, or in global memory and written by other blocks. */
-template <int HD, bool global>
+/* A value beside its seal, the number of the step it was made in, in eight bytes that are written
+ * and read as one: a reader looks again until the seal is right, and nobody needs a fence. */
+static __device__ __forceinline__ void put_sealed(uint64_t *to, float value, unsigned seal) {
+    uint64_t both = (uint64_t)seal << 32 | __float_as_uint(value);
+    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
+}
+
+/* False where the seal is another. */
+static __device__ __forceinline__ bool get_sealed(float *value, const uint64_t *from,
+                                                  unsigned seal) {
+    uint64_t both;
+    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(both) : "l"(from) : "memory");
+    *value = __uint_as_float((unsigned)both);
+    return (unsigned)(both >> 32) == seal;
+}
+
+/* Joins n parts in shared memory. */
+template <int HD>
 static __device__ __forceinline__ joined<HD> join_parts(const float *parts, int n) {
     enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
     int lane = (int)(threadIdx.x % CUDA_WARP);
-    auto read = [](const float *from) { return global ? __ldcg(from) : *from; };
     joined<HD> all;
     for (int i = lane; i < n; i += CUDA_WARP) {
-        all.largest = fmaxf(all.largest, read(parts + i * WIDTH + HD));
+        all.largest = fmaxf(all.largest, parts[i * WIDTH + HD]);
     }
     all.largest = cuda_warp_max(all.largest);
     if (all.largest == -INFINITY) return all;
 #pragma unroll 4
     for (int i = 0; i < n; i++) {
         const float *from = parts + i * WIDTH;
-        float weight = exp2f(read(from + HD) - all.largest);
-        all.total += weight * read(from + HD + 1);
+        float weight = exp2f(from[HD] - all.largest);
+        all.total += weight * from[HD + 1];
 #pragma unroll
-        for (int j = 0; j < OWN; j++) all.sum[j] += weight * read(from + j * CUDA_WARP + lane);
+        for (int j = 0; j < OWN; j++) all.sum[j] += weight * from[j * CUDA_WARP + lane];
     }
     return all;
 }
 
-/* True in the warp that is the last of n to come here; it sees what the others wrote before. */
-static __device__ __forceinline__ bool is_last(unsigned *count, int n) {
-    unsigned before = 0;
-    __threadfence();
-    __syncwarp();
-    if (threadIdx.x % CUDA_WARP == 0) before = atomicAdd(count, 1);
-    before = __shfl_sync(~0u, before, 0);
-    __threadfence();
-    return before == (unsigned)n - 1;
+/* Joins n parts, each of a block, as they come; some at a time. */
+template <int HD>
+static __device__ __forceinline__ joined<HD> join_sealed(const uint64_t *parts, int n,
+                                                         unsigned seal) {
+    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN, BATCH = 3 };
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    joined<HD> all;
+    for (int first = 0; first < n; first += BATCH) {
+        float x[BATCH][OWN + 2];
+        for (bool there = false; !there;) {
+            there = true;
+#pragma unroll
+            for (int i = 0; i < BATCH * (OWN + 2); i++) {
+                int part = i / (OWN + 2), j = i % (OWN + 2);
+                int row = first + part < n ? first + part : n - 1;
+                int at = row * WIDTH + (j < OWN ? j * CUDA_WARP + lane : HD + j - OWN);
+                there = get_sealed(&x[part][j], parts + at, seal) && there;
+            }
+        }
+#pragma unroll
+        for (int part = 0; part < BATCH; part++) {
+            float now = fmaxf(all.largest, x[part][OWN]);
+            if (first + part >= n || now == -INFINITY) continue;
+            float shrink = exp2f(all.largest - now), weight = exp2f(x[part][OWN] - now);
+            all.largest = now;
+            all.total = all.total * shrink + weight * x[part][OWN + 1];
+#pragma unroll
+            for (int j = 0; j < OWN; j++) {
+                all.sum[j] = all.sum[j] * shrink + weight * x[part][j];
+            }
+        }
+    }
+    return all;
 }
 
-/* What a block has of a head: parts in shared memory, of `first` among n blocks with this head. The
- * last block to finish puts the blocks' parts together, in their order. */
+/* What a block has of a head: parts in shared memory; it is `block` among n with this head. The
+ * first of them puts the blocks' parts together, in their order. */
 template <int HD>
-static __device__ __forceinline__ void join_head(const split_args &a, int head, const float *parts,
-                                                 int n_parts, int block, int n_blocks) {
+static __device__ __forceinline__ void join_head(const attend_step &s, unsigned seal, int head,
+                                                 const float *parts, int n_parts, int block,
+                                                 int n_blocks) {
     enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
     int lane = (int)(threadIdx.x % CUDA_WARP);
-    joined<HD> all = join_parts<HD, false>(parts, n_parts);
+    joined<HD> all = join_parts<HD>(parts, n_parts);
     if (n_blocks > 1) {
-        float *to = a.partial + (int64_t)head * a.splits * WIDTH;
-        float *mine = to + block * WIDTH;
+        uint64_t *to = s.parts + (int64_t)head * s.split.splits * WIDTH;
+        uint64_t *mine = to + block * WIDTH;
 #pragma unroll
-        for (int j = 0; j < OWN; j++) mine[j * CUDA_WARP + lane] = all.sum[j];
+        for (int j = 0; j < OWN; j++) put_sealed(mine + j * CUDA_WARP + lane, all.sum[j], seal);
         if (lane == 0) {
-            mine[HD] = all.largest;
-            mine[HD + 1] = all.total;
+            put_sealed(mine + HD, all.largest, seal);
+            put_sealed(mine + HD + 1, all.total, seal);
         }
-        if (!is_last(a.count + head, n_blocks)) return;
-        if (lane == 0) a.count[head] = 0;
-        all = join_parts<HD, true>(to, n_blocks);
+        if (block > 0) return;
+        all = join_sealed<HD>(to, n_blocks, seal);
     }
+    float *out = s.split.out + head * HD + lane;
 #pragma unroll
-    for (int j = 0; j < OWN; j++) a.out[head * HD + j * CUDA_WARP + lane] = all.sum[j] / all.total;
+    for (int j = 0; j < OWN; j++) out[j * CUDA_WARP] = all.sum[j] / all.total;
+}
+
+/* Adds the key of the query's own position, which is not stored yet; the first of the heads that
+ * share it stores it. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void add_own(part &p, const attend_step &s, int head,
+                                               const float *q) {
+    enum { LANES = HD / 8 };
+    const turn_args &a = s.turn;
+    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES, own = head / s.raw_sharers;
+    __align__(16) float x[8];
+    rotate_eight<HD>(x, a.k + own * HD, a.angles, piece, a.interleaved);
+    uint4 k = cuda_round_eight<is_bf16>(x);
+    read_eight(x, a.v + own * HD + piece * 8);
+    uint4 v = cuda_round_eight<is_bf16>(x);
+    if (head % s.raw_sharers == 0 && lane < LANES) {
+        int64_t row = own * a.rows.capacity + s.own_row;
+        ((uint4 *)a.rows.k)[row * LANES + piece] = k;
+        ((uint4 *)a.rows.v)[row * LANES + piece] = v;
+    }
+    add_keys<HD, is_bf16, 1>(p, q, &k, &v, lane / LANES, 1, 1);
 }
 
 /* A warp's part of the keys of its head, into shared memory. */
 template <int HD, bool is_bf16>
-static __device__ __forceinline__ void attend_part(const split_args &a, int head, int split,
+static __device__ __forceinline__ void attend_part(const attend_step &s, int head, int split,
                                                    float *to) {
     enum { LANES = HD / 8, GROUPS = CUDA_WARP / LANES };
-    key_list l = list_keys(a, head, a.pos);
-    int each = (l.n_keys + a.splits - 1) / a.splits, begin = split * each;
-    int end = begin + each < l.n_keys ? begin + each : l.n_keys;
+    const split_args &a = s.split;
+    key_list l = s.list;
+    place_head(&l, a.keys, head, s.raw_sharers, s.far_sharers);
     int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
-    float q[8];
-    *(float4 *)q = __ldcg((const float4 *)(a.q + head * HD + piece * 8));
-    *(float4 *)(q + 4) = __ldcg((const float4 *)(a.q + head * HD + piece * 8 + 4));
+    __align__(16) float q[8];
+    if (s.turns) {
+        rotate_eight<HD>(q, a.q + head * HD, s.turn.angles, piece, s.turn.interleaved);
+    } else {
+        read_eight(q, a.q + head * HD + piece * 8);
+    }
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] *= score_unit<HD>();
-    part p = attend_keys<HD, is_bf16, AHEAD>(a, l, q, begin + lane / LANES, GROUPS, end);
+    int begin = split * s.each, end = begin + s.each < l.n_keys ? begin + s.each : l.n_keys;
+    part p;
+    if (s.turns && split == a.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
+    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + lane / LANES, GROUPS, end);
     join_lanes<HD>(p);
     if (lane < LANES) {
 #pragma unroll
@@ -156,31 +236,33 @@ static __device__ __forceinline__ void attend_part(const split_args &a, int head
 /* Each warp has one of the splits of a head's keys; warps of a block come one behind the other, so
  * that a block has one head, or a few. */
 template <int HD, bool is_bf16>
-static __device__ __forceinline__ void attend_all(const split_args &a, float *parts) {
+static __device__ __forceinline__ void attend_all(const attend_step &s, unsigned seal,
+                                                  float *parts) {
     enum { WIDTH = joined<HD>::WIDTH };
+    const split_args &a = s.split;
     int warp = (int)(threadIdx.x / CUDA_WARP), first = (int)blockIdx.x * WARPS;
     int head = (first + warp) / a.splits, split = (first + warp) % a.splits;
-    if (head < a.n_heads) attend_part<HD, is_bf16>(a, head, split, parts + warp * WIDTH);
-    __syncthreads();
+    if (head < a.n_heads) attend_part<HD, is_bf16>(s, head, split, parts + warp * WIDTH);
+    sync_workers();
     if (head >= a.n_heads || (warp > 0 && split > 0)) return;
     int n = a.splits - split < WARPS - warp ? a.splits - split : WARPS - warp;
     int first_block = head * a.splits / WARPS, last_block = ((head + 1) * a.splits - 1) / WARPS;
-    join_head<HD>(a, head, parts + warp * WIDTH, n, (int)blockIdx.x - first_block,
+    join_head<HD>(s, seal, head, parts + warp * WIDTH, n, (int)blockIdx.x - first_block,
                   last_block - first_block + 1);
 }
 
-static __device__ __forceinline__ void attend_step(const split_args &a, float *parts) {
-    bool is_bf16 = a.keys.raw.k_type == CCA_BF16;
-    if (a.keys.raw.head_dim == 64) {
-        is_bf16 ? attend_all<64, true>(a, parts) : attend_all<64, false>(a, parts);
+static __device__ __forceinline__ void attend(const attend_step &s, unsigned seal, float *parts) {
+    bool is_bf16 = s.split.keys.raw.k_type == CCA_BF16;
+    if (s.split.keys.raw.head_dim == 64) {
+        is_bf16 ? attend_all<64, true>(s, seal, parts) : attend_all<64, false>(s, seal, parts);
     } else {
-        is_bf16 ? attend_all<128, true>(a, parts) : attend_all<128, false>(a, parts);
+        is_bf16 ? attend_all<128, true>(s, seal, parts) : attend_all<128, false>(s, seal, parts);
     }
 }
 
 /* ---- the kernel ---------------------------------------------------------------------- */
 
-static __device__ __forceinline__ void turn_step(const turn_args &a) {
+static __device__ __forceinline__ void turn(const turn_args &a) {
     int i = (int)(blockIdx.x * THREADS + threadIdx.x), n = turn_octets(a);
     for (; i < n; i += (int)gridDim.x * THREADS) turn_octet(a, 0, i);
 }
@@ -188,31 +270,28 @@ static __device__ __forceinline__ void turn_step(const turn_args &a) {
 /* The weights of all products, where the warps that copy ahead find them quickly. */
 static __device__ __forceinline__ void list_weights(token_weights *out, const token_step *steps,
                                                     int n) {
-    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
+    for (int i = (int)threadIdx.x; i < n; i += ALL_THREADS) {
         if (steps[i].kind == TOKEN_PRODUCT) out[steps[i].product.number] = steps[i].product.weights;
     }
 }
 
-template <cca_dtype type>
-static __global__ void __launch_bounds__(THREADS, 1) token(const __grid_constant__ token_args a) {
-    enum { WORDS = sizeof(token_step) / sizeof(int) };
-    static_assert(sizeof(token_step) % sizeof(int) == 0 && WORDS <= THREADS, "a thread a word");
-    extern __shared__ __align__(128) char memory[];
-    __shared__ uint64_t barriers[WARPS][MOST_STAGES];
-    __shared__ token_step both[2];
+/* A thread's word of the description of step i. */
+static __device__ __forceinline__ int read_word(const token_args &a, int i) {
     const token_step *steps = a.far ? a.far : a.near;
-    char *x = memory + WARPS * a.n_stages * stage_bytes<type>();
-    token_weights *weights = (token_weights *)(x + a.x_bytes);
-    bool copies = threadIdx.x < WORDS;
-    int word = copies ? ((const int *)steps)[threadIdx.x] : 0;
-    list_weights(weights, steps, a.n);
-    __syncthreads();
-    weight_stream<type> stream;
-    stream_open(&stream, weights, a.n_products, memory, barriers, a.n_stages);
+    return i < a.n && threadIdx.x < STEP_WORDS ? ((const int *)(steps + i))[threadIdx.x] : 0;
+}
+
+static __device__ __forceinline__ void put_word(token_step *both, int i, int word) {
+    if (threadIdx.x < STEP_WORDS) ((int *)(both + i % 2))[threadIdx.x] = word;
+}
+
+/* Carries out the steps. both: of descriptions, that of a step and of the next; the first one is
+ * there. */
+template <cca_dtype type>
+static __device__ __forceinline__ void work(const token_args &a, token_step *both,
+                                            stream_ring<type> ring, char *x) {
     for (int i = 0; i < a.n; i++) {
-        token_step &step = both[i % 2];
-        if (copies) ((int *)&step)[threadIdx.x] = word;
-        __syncthreads();
+        const token_step &step = both[i % 2];
         float4 norm[KEPT];
         if (step.kind == TOKEN_PRODUCT) stream_read_norm(norm, step.product);
         if (i == 0) {
@@ -220,13 +299,40 @@ static __global__ void __launch_bounds__(THREADS, 1) token(const __grid_constant
         } else {
             wait_for(a, i);
         }
-        if (copies && i + 1 < a.n) word = ((const int *)(steps + i + 1))[threadIdx.x];
+        int word = read_word(a, i + 1);
         switch (step.kind) {
-        case TOKEN_PRODUCT: stream_multiply(&stream, step.product, norm, x); break;
-        case TOKEN_TURN: turn_step(step.turn); break;
-        case TOKEN_ATTEND: attend_step(step.attend, (float *)x); break;
+        case TOKEN_PRODUCT: stream_multiply(&ring, step.product, norm, x); break;
+        case TOKEN_TURN: turn(step.turn); break;
+        case TOKEN_ATTEND: attend(step.attend, a.seal + (unsigned)i, (float *)x); break;
         }
-        if (i + 1 < a.n) arrive(a);
+        if (i + 1 == a.n) break;
+        put_word(both, i + 1, word);
+        arrive(a);
+    }
+}
+
+template <cca_dtype type>
+static __global__ void __launch_bounds__(ALL_THREADS, 1)
+    token(const __grid_constant__ token_args a) {
+    extern __shared__ __align__(128) char memory[];
+    __shared__ uint64_t barriers[WARPS][2][MOST_STAGES];
+    __shared__ token_step both[2];
+    char *x = memory + WARPS * a.n_stages * stage_bytes<type>();
+    token_weights *weights = (token_weights *)(x + a.x_bytes);
+    for (int i = (int)threadIdx.x; i < WARPS * 2 * MOST_STAGES; i += ALL_THREADS) {
+        cuda_barrier_init(&barriers[0][0][0] + i, 1);
+    }
+    cuda_barriers_ready();
+    put_word(both, 0, read_word(a, 0));
+    list_weights(weights, a.far ? a.far : a.near, a.n);
+    __syncthreads();
+    int warp = (int)threadIdx.x / CUDA_WARP;
+    int fed = warp < WARPS ? warp : (int)threadIdx.x % CUDA_WARP; /* by this lane */
+    stream_ring<type> ring = ring_of<type>(fed < WARPS ? fed : 0, memory, barriers, a.n_stages);
+    if (warp == WARPS) {
+        stream_feed(weights, a.n_products, ring, fed);
+    } else {
+        work(a, both, ring, x);
     }
 }
 
@@ -274,12 +380,19 @@ void cuda_token_prepare(cuda_backend *b) {
         return;
     }
     cuda_grow(b, &b->steps->count, sizeof(unsigned));
+    if (cudaMallocHost((void **)&b->steps->pinned, MOST_PINNED * sizeof(token_step)) !=
+        cudaSuccess) {
+        b->steps->pinned = NULL; /* slower */
+        cudaGetLastError();
+    }
 }
 
 void cuda_token_free(cuda_backend *b) {
     if (!b->steps) return;
     cudaFree(b->steps->far.data);
+    cudaFreeHost(b->steps->pinned);
     cudaFree(b->steps->count.data);
+    cudaFree(b->steps->parts.data);
     free(b->steps->list);
     free(b->steps);
 }
@@ -304,11 +417,11 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
     return true;
 }
 
-/* Several steps want all blocks at once; one alone may be put in place early, like other kernels.
- */
+/* Several steps want all blocks at once, and so does attention; another step alone may be put in
+ * place early, like other kernels. */
 static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t shared) {
     cudaLaunchAttribute attribute = {};
-    if (a->n > 1) {
+    if (a->n > 1 || a->near[0].kind == TOKEN_ATTEND) {
         attribute.id = cudaLaunchAttributeCooperative;
         attribute.val.cooperative = 1;
     } else {
@@ -317,7 +430,7 @@ static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t 
     }
     cudaLaunchConfig_t config = {};
     config.gridDim = (unsigned)b->n_sm;
-    config.blockDim = THREADS;
+    config.blockDim = ALL_THREADS;
     config.dynamicSmemBytes = shared;
     config.stream = b->stream;
     config.attrs = &attribute;
@@ -325,10 +438,27 @@ static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t 
     cuda_check(b, cudaLaunchKernelEx(&config, kernel_of(type), *a), "token");
 }
 
+/* The list on the device. */
+static const token_step *push_steps(cuda_backend *b, int n) {
+    cuda_steps *s = b->steps;
+    size_t bytes = (size_t)n * sizeof *s->list;
+    void *far = cuda_grow(b, &s->far, bytes);
+    if (!far) return NULL;
+    if (!s->pinned || n > MOST_PINNED - s->n_pinned) {
+        cuda_push(b, far, s->list, bytes);
+        return (const token_step *)far;
+    }
+    token_step *near = s->pinned + s->n_pinned;
+    s->n_pinned += n; /* being read until somebody waits */
+    memcpy((void *)near, s->list, bytes);
+    cuda_check(b, cudaMemcpyAsync(far, near, bytes, cudaMemcpyHostToDevice, b->stream), "token");
+    return (const token_step *)far;
+}
+
 void cuda_token_run(cuda_backend *b) {
     cuda_steps *s = b->steps;
     if (!s || s->n == 0) return;
-    size_t shared = 0, bytes = (size_t)s->n * sizeof *s->list;
+    size_t shared = 0;
     token_args a = {};
     a.n = s->n;
     a.n_products = s->n_products;
@@ -337,14 +467,23 @@ void cuda_token_run(cuda_backend *b) {
     if (b->base.status != CCA_OK || !cuda_check(b, cudaSetDevice(b->device), "token")) return;
     a.count = (unsigned *)s->count.data;
     a.arrived = s->arrived;
+    a.seal = s->done + 1;
+    s->done += (unsigned)a.n;
     s->arrived += (unsigned)(a.n - 1) * (unsigned)b->n_sm;
     if (a.n <= NEAR) {
-        memcpy(a.near, s->list, bytes);
+        memcpy((void *)a.near, s->list, (size_t)a.n * sizeof *s->list);
     } else {
-        a.far = (const token_step *)cuda_grow(b, &s->far, bytes);
-        if (a.far) cuda_push(b, s->far.data, s->list, bytes);
+        a.far = push_steps(b, a.n);
     }
     if (b->base.status == CCA_OK) launch(b, &a, s->type, shared);
+}
+
+void cuda_token_waited(cuda_backend *b) {
+    cuda_steps *s = b->steps;
+    if (!s) return;
+    s->n_pinned = 0;
+    if (s->since > 0) s->before = s->since;
+    s->since = 0;
 }
 
 /* ---- collecting ---------------------------------------------------------------------- */
@@ -353,6 +492,7 @@ void cuda_token_run(cuda_backend *b) {
 static token_step *add_step(cuda_backend *b, token_kind kind) {
     cuda_steps *s = b->steps;
     b->twin_of = NULL;
+    if (s->since++ == FIRST && s->before >= MANY) cuda_token_run(b);
     if (b->base.status != CCA_OK) return NULL;
     if (s->n == s->room) {
         int room = s->room ? 2 * s->room : 64;
@@ -432,19 +572,41 @@ bool cuda_token_turn(cuda_backend *b, const turn_args *a) {
     return true;
 }
 
+/* Takes the rotation and storing that belong to attention off the list, if they are its last step.
+ */
+static bool take_turn(cuda_steps *s, turn_args *out, const split_args *a) {
+    const token_step *last = s->n > 0 ? &s->list[s->n - 1] : NULL;
+    if (!last || last->kind != TOKEN_TURN) return false;
+    const turn_args *turn = &last->turn;
+    if (turn->q != a->q || turn->rows.k != a->keys.raw.k || turn->pos != a->pos) return false;
+    *out = *turn;
+    s->n--;
+    return true;
+}
+
 bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys) {
     int64_t warps = (int64_t)b->n_sm * WARPS, hd = a->keys.raw.head_dim;
     if (!b->steps || a->n_heads > warps) return false;
     int64_t most = (n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
     int64_t splits = cca_max(1, cca_min(warps / a->n_heads, most));
-    void *partial =
-        cuda_grow(b, &b->partial, (size_t)(a->n_heads * splits * (hd + 2)) * sizeof(float));
-    void *count = cuda_grow(b, &b->count, (size_t)a->n_heads * sizeof(unsigned));
-    token_step *step = partial && count ? add_step(b, TOKEN_ATTEND) : NULL;
+    size_t bytes = (size_t)(a->n_heads * splits * (hd + 2)) * sizeof(uint64_t);
+    void *parts = cuda_grow(b, &b->steps->parts, bytes);
+    turn_args turn = {};
+    bool turns = take_turn(b->steps, &turn, a);
+    token_step *step = parts ? add_step(b, TOKEN_ATTEND) : NULL;
     if (!step) return true;
-    step->attend = *a;
-    step->attend.partial = (float *)partial;
-    step->attend.count = (unsigned *)count;
-    step->attend.splits = (int)splits;
+    attend_step *s = &step->attend;
+    s->split = *a;
+    s->split.splits = (int)splits;
+    s->turn = turn;
+    s->turns = turns;
+    s->list = list_keys(a->keys, a->pos);
+    s->list.n_raw -= turns;
+    s->list.n_keys -= turns;
+    s->each = (s->list.n_keys + (int)splits - 1) / (int)splits;
+    s->raw_sharers = sharers(a->keys.raw, a->n_heads);
+    s->far_sharers = sharers(a->keys.far, a->n_heads);
+    s->own_row = cca_rows_at(&a->keys.raw, a->pos);
+    s->parts = (uint64_t *)parts;
     return true;
 }

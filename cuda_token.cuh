@@ -11,7 +11,7 @@
 
 enum {
     TOKEN_MOST = 3,   /* products in a step */
-    TOKEN_WARPS = 12, /* of a block */
+    TOKEN_WARPS = 11, /* of a block, that compute; one copies: with more there would be spills */
 };
 
 enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_ATTEND };
@@ -38,12 +38,25 @@ struct product_step {
     float eps;
 };
 
+/* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
+ * of 64 bits to find out is found out by the host. */
+struct attend_step {
+    split_args split;
+    turn_args turn;
+    key_list list; /* of the first head, without the query's own key where that is not stored yet */
+    int each;      /* keys of a split */
+    int raw_sharers, far_sharers;
+    int64_t own_row; /* where its own key goes, in each head */
+    uint64_t *parts; /* [n_heads][splits][head_dim + 2] sealed: sums, largest score, total */
+    bool turns;
+};
+
 struct token_step {
     token_kind kind;
     union {
         product_step product;
         turn_args turn;
-        split_args attend;
+        attend_step attend;
     };
 };
 

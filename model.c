@@ -471,7 +471,9 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
         attention(s, l, n, pos);
         feed_forward(s, l, n);
     }
-    cca_status status = cca_backend_sync(s->backend, err);
+    /* One token is waited for when its logits are read: a device goes on to them at once. */
+    cca_status status =
+        n == 1 ? cca_backend_report(s->backend, err) : cca_backend_sync(s->backend, err);
     if (status == CCA_OK) s->n_rows = n;
     return status;
 }
@@ -491,5 +493,5 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }
-    return cca_backend_sync(s->backend, err);
+    return cca_backend_report(s->backend, err);
 }
