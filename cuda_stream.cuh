@@ -27,8 +27,6 @@ enum {
     MOST_STAGES = 12,                  /* pieces of a row that a warp has under way */
     KEPT = 8,                          /* pieces of four values that a thread keeps of a row of x */
     TOGETHER = 4,                      /* of them, put into shared memory at the same time */
-    PIECE = 2048,                      /* bytes of values in a stage */
-    MOST_SCALE = 256,                  /* bytes of scales that go with them */
     PAUSE = 50,                        /* ns, between looks for stages to fill */
 };
 
@@ -42,9 +40,17 @@ struct x_form {
 
 /* ---- shared memory ------------------------------------------------------------------- */
 
-/* Bytes of scales that go with a piece. */
+/* Bytes of values in a stage. A copy takes the copying warp some 100 cycles, of quantised weights
+ * two. */
+template <cca_dtype type> static __host__ __device__ constexpr int piece_bytes() {
+    return type == CCA_Q8_0 ? 4096 : 2048;
+}
+
+/* Bytes of scales that go with them. */
 template <cca_dtype type> static __host__ __device__ constexpr int scale_bytes() {
-    return type == CCA_Q8_0 ? PIECE / CCA_QUANT_BLOCK * 2 : type == CCA_Q4_0 ? MOST_SCALE : 0;
+    return type == CCA_Q8_0   ? piece_bytes<type>() / CCA_QUANT_BLOCK * 2
+           : type == CCA_Q4_0 ? piece_bytes<type>() / (CCA_QUANT_BLOCK / 2) * 2
+                              : 0;
 }
 
 template <cca_dtype type> static __host__ __device__ constexpr bool is_quantised() {
@@ -57,7 +63,7 @@ template <cca_dtype type> static __host__ __device__ constexpr int x_bytes(int c
 }
 
 template <cca_dtype type> static __host__ __device__ constexpr int stage_bytes() {
-    return PIECE + scale_bytes<type>();
+    return piece_bytes<type>() + scale_bytes<type>();
 }
 
 template <cca_dtype type> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
@@ -175,11 +181,12 @@ template <cca_dtype type> static __device__ __forceinline__ void open_row(stream
 /* Starts the copy of a piece. */
 template <cca_dtype type>
 static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<type> *r) {
-    int bytes = s->left < PIECE ? s->left : PIECE, scales = bytes * scale_bytes<type>() / PIECE;
+    const int most = piece_bytes<type>();
+    int bytes = s->left < most ? s->left : most, scales = bytes * scale_bytes<type>() / most;
     char *to = r->memory + r->at * stage_bytes<type>();
     cuda_barrier_expect(r->full + r->at, bytes + scales);
     cuda_bulk_copy(to, s->values, bytes, r->full + r->at);
-    if (is_quantised<type>()) cuda_bulk_copy(to + PIECE, s->scales, scales, r->full + r->at);
+    if (is_quantised<type>()) cuda_bulk_copy(to + most, s->scales, scales, r->full + r->at);
     next_stage(r);
     s->values += bytes;
     s->scales += scales;
@@ -253,8 +260,8 @@ static __device__ __forceinline__ float dot16(uint4 w, const __half *scale, cons
 template <cca_dtype type>
 static __device__ __forceinline__ float dot_piece(const char *stage, const x_form &x, int at,
                                                   int n16, float sum) {
-    enum { N = PIECE / 16 };
-    const __half *scale = (const __half *)(stage + PIECE);
+    enum { N = piece_bytes<type>() / 16 };
+    const __half *scale = (const __half *)(stage + piece_bytes<type>());
     int lane = (int)(threadIdx.x % CUDA_WARP);
     if (n16 == N) { /* without conditions between, so that all are under way together */
         float sums[N / CUDA_WARP];
@@ -384,13 +391,14 @@ static __device__ __forceinline__ void make_x(const x_form &x, const product_ste
 template <cca_dtype type>
 static __device__ __forceinline__ float multiply_row(stream_ring<type> *r, const x_form &x,
                                                      int cols) {
+    enum { N = piece_bytes<type>() / 16 };
     int n16 = row_bytes<type>(cols) / 16;
     float sum = 0;
-    for (int at = 0; at < n16; at += PIECE / 16) {
+    for (int at = 0; at < n16; at += N) {
         int left = n16 - at;
         cuda_barrier_wait(r->full + r->at, r->phase);
         sum = dot_piece<type>(r->memory + r->at * stage_bytes<type>(), x, at,
-                              left < PIECE / 16 ? left : PIECE / 16, sum);
+                              left < N ? left : (int)N, sum);
         __syncwarp();
         if (threadIdx.x % CUDA_WARP == 0) cuda_barrier_arrive(r->empty + r->at);
         next_stage(r);

@@ -403,10 +403,10 @@ void cuda_token_free(cuda_backend *b) {
 static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols) {
     bool quantised = type == CCA_Q8_0 || type == CCA_Q4_0;
     if (cols % (quantised ? 256 : 8) != 0 || cols > SHARED) return false;
-    int x = x_bytes<CCA_F32>((int)cols), stage = PIECE;
+    int x = x_bytes<CCA_F32>((int)cols), stage = stage_bytes<CCA_F32>();
     if (quantised) {
         x = x_bytes<CCA_Q8_0>((int)cols);
-        stage += type == CCA_Q8_0 ? scale_bytes<CCA_Q8_0>() : scale_bytes<CCA_Q4_0>();
+        stage = type == CCA_Q8_0 ? stage_bytes<CCA_Q8_0>() : stage_bytes<CCA_Q4_0>();
     }
     a->x_bytes = (int)cca_max(x, WARPS * joined<128>::WIDTH * (int)sizeof(float));
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
