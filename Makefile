@@ -251,7 +251,7 @@ help:
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
 	@echo 'make quality     perplexity and planted facts on held-out books, 8 minutes'
-	@echo 'make quality-full  the same up to 131,072 tokens with full attention, hours'
+	@echo 'make quality-full  the same up to 131,072 tokens with full attention, an hour or more'
 	@echo 'make lib         libcca.a and libcca.so alone'
 	@echo 'make install     program, libraries, headers, man page; PREFIX=/usr/local, DESTDIR'
 	@echo 'make uninstall   remove those'
