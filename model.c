@@ -471,7 +471,7 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
         attention(s, l, n, pos);
         feed_forward(s, l, n);
     }
-    /* One token is waited for when its logits are read: a device goes on to them at once. */
+    /* One token is waited for when its logits are read: nothing stands still in between. */
     cca_status status =
         n == 1 ? cca_backend_report(s->backend, err) : cca_backend_sync(s->backend, err);
     if (status == CCA_OK) s->n_rows = n;
