@@ -427,6 +427,31 @@ static void bad_input_is_refused(void **state) {
     cca_engine_close(engine);
 }
 
+/* A token alone is not waited for; what failed by then is told all the same, and its logits tell
+ * the rest. */
+static void one_token_reports_an_interruption(void **state) {
+    (void)state;
+    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    cca_session *s;
+    cca_error err;
+    int32_t ids[2] = {1, 2};
+    volatile sig_atomic_t stop = 0;
+    cca_session_options so = cca_session_defaults();
+    so.ctx_size = 10, so.stop = &stop;
+    assert_int_equal(cca_session_new(&s, engine, &so, &err), CCA_OK);
+    assert_int_equal(cca_session_eval(s, ids, 1, NULL, &err), CCA_OK);
+    stop = 1;
+    assert_null(cca_session_logits(s, &err));
+    assert_string_equal(err.text, "interrupted");
+    stop = 0;
+    assert_non_null(cca_session_logits(s, &err));
+    stop = 1;
+    assert_int_equal(cca_session_eval(s, ids + 1, 1, NULL, &err), CCA_INTERRUPTED);
+    assert_int_equal(cca_session_pos(s), 1);
+    cca_session_free(s);
+    cca_engine_close(engine);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f32_equals_the_oracle),
@@ -439,6 +464,7 @@ int main(void) {
         cmocka_unit_test(a_rewound_session_repeats_itself),
         cmocka_unit_test(a_mark_survives_an_interruption),
         cmocka_unit_test(bad_input_is_refused),
+        cmocka_unit_test(one_token_reports_an_interruption),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
