@@ -330,6 +330,6 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
 
 extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
                                        const cca_backend_options *options, cca_error *err) {
-    const cca_cuda_forms all = {true, true, true, true};
+    const cca_cuda_forms all = {true, true, true, true, true};
     return cca_backend_cuda_with(out, device, options, &all, err);
 }

@@ -14,6 +14,10 @@ typedef struct cca_cuda_forms {
     bool early;  /* kernels are put in place while the one before still runs, on Hopper and newer */
     bool stream; /* the steps of a token in one kernel (cuda_token.cu), on Hopper and newer */
     bool fused;  /* operations of cuda_layers.cu, pooling of cca_cuda_pool.cu */
+    /* Lanes of a warp begin the copies of a token's weights together, and not in turn. racecheck of
+     * compute-sanitizer takes a copy that several lanes begin for one of a single lane, and sees
+     * races where each lane has waited for its own stage. */
+    bool together;
 } cca_cuda_forms;
 
 /* cca_backend_cuda with these. */

@@ -197,10 +197,11 @@ static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<type>
 }
 
 /* Copies all weights of n products; carried out by one warp, each lane of which feeds a warp of the
- * block, if there is one of that number, and has its ring. */
+ * block, if there is one of that number, and has its ring. Lanes with an empty stage begin their
+ * copies together or, which is slower, in turn. */
 template <cca_dtype type>
-static __device__ __forceinline__ void stream_feed(const token_weights *weights, int n,
-                                                   stream_ring<type> ring, int warp) {
+static __device__ __forceinline__ void
+stream_feed(const token_weights *weights, int n, stream_ring<type> ring, int warp, bool together) {
     stream_source s = {};
     s.weights = weights;
     s.n = n;
@@ -215,8 +216,15 @@ static __device__ __forceinline__ void stream_feed(const token_weights *weights,
     ring.phase = 1; /* a stage that was never full is empty */
     while (__any_sync(~0u, s.product < n)) {
         bool room = s.product < n && cuda_barrier_test(ring.empty + ring.at, ring.phase);
-        if (room) fetch<type>(&s, &ring);
-        if (!__any_sync(~0u, room)) __nanosleep(PAUSE);
+        unsigned lanes = __ballot_sync(~0u, room);
+        if (lanes == 0) __nanosleep(PAUSE);
+        if (together) {
+            if (room) fetch<type>(&s, &ring);
+            continue;
+        }
+        for (; lanes != 0; lanes &= lanes - 1) {
+            if ((int)(threadIdx.x % CUDA_WARP) == __ffs((int)lanes) - 1) fetch<type>(&s, &ring);
+        }
     }
 }
 
@@ -399,8 +407,7 @@ static __device__ __forceinline__ float multiply_row(stream_ring<type> *r, const
         cuda_barrier_wait(r->full + r->at, r->phase);
         sum = dot_piece<type>(r->memory + r->at * stage_bytes<type>(), x, at,
                               left < N ? left : (int)N, sum);
-        __syncwarp();
-        if (threadIdx.x % CUDA_WARP == 0) cuda_barrier_arrive(r->empty + r->at);
+        cuda_barrier_arrive(r->empty + r->at); /* each lane for what it has read */
         next_stage(r);
     }
     return cuda_warp_sum(sum);

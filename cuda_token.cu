@@ -48,6 +48,7 @@ struct token_args {
     int n, n_products, n_stages, x_bytes; /* x_bytes: room for x, and for parts of attention */
     unsigned *count, arrived;             /* arrived: the count at the start */
     unsigned seal;                        /* of the first step: its number since the beginning */
+    bool together;                        /* how copies begin */
 };
 
 /* ---- waiting for all blocks ---------------------------------------------------------- */
@@ -320,7 +321,8 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
     char *x = memory + WARPS * a.n_stages * stage_bytes<type>();
     token_weights *weights = (token_weights *)(x + a.x_bytes);
     for (int i = (int)threadIdx.x; i < WARPS * 2 * MOST_STAGES; i += ALL_THREADS) {
-        cuda_barrier_init(&barriers[0][0][0] + i, 1);
+        bool full = i / MOST_STAGES % 2 == 0; /* hears of one copy; the others, of all readers */
+        cuda_barrier_init(&barriers[0][0][0] + i, full ? 1 : CUDA_WARP);
     }
     cuda_barriers_ready();
     put_word(both, 0, read_word(a, 0));
@@ -330,7 +332,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
     int fed = warp < WARPS ? warp : (int)threadIdx.x % CUDA_WARP; /* by this lane */
     stream_ring<type> ring = ring_of<type>(fed < WARPS ? fed : 0, memory, barriers, a.n_stages);
     if (warp == WARPS) {
-        stream_feed(weights, a.n_products, ring, fed);
+        stream_feed(weights, a.n_products, ring, fed, a.together);
     } else {
         work(a, both, ring, x);
     }
@@ -468,6 +470,7 @@ void cuda_token_run(cuda_backend *b) {
     a.count = (unsigned *)s->count.data;
     a.arrived = s->arrived;
     a.seal = s->done + 1;
+    a.together = b->forms.together;
     s->done += (unsigned)a.n;
     s->arrived += (unsigned)(a.n - 1) * (unsigned)b->n_sm;
     if (a.n <= NEAR) {

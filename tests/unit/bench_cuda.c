@@ -1,7 +1,8 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
- * each between two waits. tests/gpu.sh builds and runs it; with the argument
- * "hopper" it uses the forms for Hopper; with `model FILE` it times decode of a model with each set
- * of forms. It asserts nothing. */
+ * each between two waits. tests/gpu.sh builds and runs it; with the argument "hopper" it uses the
+ * forms for Hopper; with `model FILE` it times decode of a model with each set of forms; with
+ * `in-turn FILE` it runs prefill and decode of a small model as racecheck of compute-sanitizer can
+ * follow them. It asserts nothing. */
 #include "backend_cuda.h"
 #include "model.h"
 #include "tests/unit/test.h"
@@ -264,6 +265,39 @@ static void time_small_ops(int64_t n) {
 
 /* ---- a whole model ------------------------------------------------------------------- */
 
+static void must(cca_status status, const cca_error *err) {
+    if (status == CCA_OK) return;
+    printf("%s\n", err->text);
+    exit(1);
+}
+
+typedef struct opened {
+    cca_gguf *file;
+    cca_model *model;
+    cca_state *state;
+} opened;
+
+static opened open_model(const char *path, const cca_cuda_forms *forms, cca_state_options o,
+                         int64_t window) {
+    cca_error err;
+    cca_backend_options options = {0};
+    opened m;
+    o.k_type = o.v_type = CCA_BF16;
+    must(cca_backend_cuda_with(&gpu, 0, &options, forms, &err), &err);
+    must(cca_gguf_open(&m.file, path, &err), &err);
+    must(cca_model_open(&m.model, m.file, gpu, &err), &err);
+    must(cca_policy_make(&o.policy, CCA_ATTN_CCA, 16, window, 0, &err), &err);
+    must(cca_state_new(&m.state, m.model, gpu, &o, &err), &err);
+    return m;
+}
+
+static void close_model(opened *m) {
+    cca_state_free(m->state);
+    cca_model_close(m->model);
+    cca_gguf_close(m->file);
+    cca_backend_close(gpu);
+}
+
 /* Decode of one token, without logits, of a model file: what each form brings. */
 static double submitted;
 static cca_status (*true_sync)(cca_backend *b, cca_error *err);
@@ -277,20 +311,8 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
                         int64_t pos) {
     enum { TOKENS = 40, CONTEXT = 256 };
     cca_error err;
-    cca_backend_options options = {0};
-    cca_gguf *file = NULL;
-    cca_model *model = NULL;
-    cca_state *state = NULL;
-    cca_state_options o = {.ctx_size = pos + CONTEXT, .chunk_size = 16};
-    o.k_type = o.v_type = CCA_BF16;
-    if (cca_backend_cuda_with(&gpu, 0, &options, forms, &err) != CCA_OK ||
-        cca_gguf_open(&file, path, &err) != CCA_OK ||
-        cca_model_open(&model, file, gpu, &err) != CCA_OK ||
-        cca_policy_make(&o.policy, CCA_ATTN_CCA, 16, 1024, 0, &err) != CCA_OK ||
-        cca_state_new(&state, model, gpu, &o, &err) != CCA_OK) {
-        printf("%s\n", err.text);
-        exit(1);
-    }
+    opened m = open_model(path, forms,
+                          (cca_state_options){.ctx_size = pos + CONTEXT, .chunk_size = 16}, 1024);
     double seconds[TOKENS], submits[TOKENS];
     cca_ops ops = *gpu->ops;
     const cca_ops *kept = gpu->ops;
@@ -299,10 +321,7 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
     gpu->ops = &ops;
     for (int i = 0; i < TOKENS; i++) {
         double start = now();
-        if (cca_model_forward(state, &(int32_t){7}, 1, pos + i, &err) != CCA_OK) {
-            printf("%s\n", err.text);
-            exit(1);
-        }
+        must(cca_model_forward(m.state, &(int32_t){7}, 1, pos + i, &err), &err);
         seconds[i] = now() - start;
         submits[i] = submitted - start;
     }
@@ -312,21 +331,44 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
     printf("decode at %lld, %-22s: %7.3f ms (%.3f to %.3f), submitted after %.3f\n", (long long)pos,
            name, seconds[TOKENS / 2] * 1e3, seconds[0] * 1e3, seconds[TOKENS - 1] * 1e3,
            submits[TOKENS / 2] * 1e3);
-    cca_state_free(state);
-    cca_model_close(model);
-    cca_gguf_close(file);
-    cca_backend_close(gpu);
+    close_model(&m);
+}
+
+/* 2000 tokens and 20 behind them, with logits. */
+static void run_in_turn(const char *path) {
+    enum { CHUNK = 1000, PROMPT = 2 * CHUNK, TOKENS = 20 };
+    const cca_cuda_forms forms = {.wgmma = true, .early = true, .stream = true, .fused = true};
+    cca_error err;
+    opened m = open_model(
+        path, &forms, (cca_state_options){.ctx_size = PROMPT + TOKENS, .chunk_size = CHUNK}, 64);
+    int64_t n_vocab = cca_model_config(m.model)->vocab_size;
+    float *logits = malloc((size_t)n_vocab * sizeof *logits);
+    if (!logits) exit(1);
+    int32_t ids[CHUNK];
+    for (int i = 0; i < CHUNK; i++) ids[i] = (int32_t)(7 * i % n_vocab);
+    for (int64_t pos = 0; pos < PROMPT; pos += CHUNK) {
+        must(cca_model_forward(m.state, ids, CHUNK, pos, &err), &err);
+    }
+    for (int i = 0; i < TOKENS; i++) {
+        must(cca_model_forward(m.state, ids + i, 1, PROMPT + i, &err), &err);
+        must(cca_model_logits(m.state, 0, 1, logits, &err), &err);
+    }
+    printf("%d tokens behind %d, copies in turn\n", TOKENS, PROMPT);
+    free(logits);
+    close_model(&m);
 }
 
 static void time_model(const char *path) {
     static const struct {
         const char *name;
         cca_cuda_forms forms;
-    } list[] = {{"plain", {false, false, false, false}},
-                {"early", {false, true, false, false}},
-                {"early, stream", {false, true, true, false}},
-                {"stream, fused", {false, false, true, true}},
-                {"early, stream, fused", {false, true, true, true}}};
+    } list[] = {
+        {"plain", {0}},
+        {"early", {.early = true}},
+        {"early, stream", {.early = true, .stream = true, .together = true}},
+        {"stream, fused", {.stream = true, .fused = true, .together = true}},
+        {"early, stream, fused", {.early = true, .stream = true, .fused = true, .together = true}},
+        {"the same, in turn", {.early = true, .stream = true, .fused = true}}};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         time_decode(path, &list[i].forms, list[i].name, 20);
     }
@@ -339,8 +381,12 @@ int main(int argc, char **argv) {
         time_model(argv[2]);
         return 0;
     }
+    if (argc > 2 && strcmp(argv[1], "in-turn") == 0) {
+        run_in_turn(argv[2]);
+        return 0;
+    }
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
-    cca_cuda_forms forms = {hopper, hopper, hopper, hopper};
+    cca_cuda_forms forms = {hopper, hopper, hopper, hopper, hopper};
     cca_backend_options options = {0};
     if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
         printf("%s\n", err.text);

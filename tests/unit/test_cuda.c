@@ -1,7 +1,8 @@
 /* Each operation of the CUDA backend against the CPU's, on fresh random values and poisoned
  * outputs. What is exact is compared with the plain kernels, whose sums are in double; what rounds
  * to 16 bits, with the CPU's fastest ones. Distances are ‖a - b‖ / ‖b‖. All of it twice, the second
- * time with the forms for Hopper. Skipped where there is no device. */
+ * time with the forms for Hopper, of which products of one row are also tried with copies in turn.
+ * Skipped where there is no device. */
 #include "backend_cpu.h"
 #include "backend_cuda.h"
 #include "cca.h"
@@ -789,8 +790,15 @@ int main(void) {
         cmocka_unit_test(failures_stick),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
-    forms = (cca_cuda_forms){.wgmma = true, .early = true, .stream = true, .fused = true};
+    forms = (cca_cuda_forms){true, true, true, true, true};
     failed += cmocka_run_group_tests(tests, open_backends, close_backends);
+    const struct CMUnitTest in_turn[] = {
+        cmocka_unit_test(products_of_norms),
+        cmocka_unit_test(tokens_through_layers),
+    };
+    forms.together = false;
+    failed += cmocka_run_group_tests(in_turn, open_backends, close_backends);
+    forms.together = true;
     const struct CMUnitTest in_bytes[] = {
         cmocka_unit_test(products_behind_norms),
         cmocka_unit_test(feeding_forward),
