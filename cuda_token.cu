@@ -17,7 +17,7 @@ enum {
     FIRST = 6,              /* steps after which the device begins with a token, */
     MANY = 40,              /* where the one before had so many */
     MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
-    AHEAD = 4,              /* keys a lane reads before it uses the first */
+    AHEAD = 3,              /* keys a lane reads before it uses the first */
     LEAST_KEYS = 32,        /* of a warp */
     LEAST_STAGES = 2,       /* of a warp's ring */
     MOST_PRODUCTS = 512,    /* steps of products in a launch */

@@ -136,7 +136,7 @@ ops() {
 
 # Rows of `cca bench` as the table at the end wants them: the time of a prefill, of a token.
 rows() { # what was measured
-    tee /dev/stderr | awk -F'|' -v what="$1" '
+    tee >(cat >&2) | awk -F'|' -v what="$1" '
         { gsub(/ /, "") }
         $3 == "walk" { printf "%s, %s: prefill of %s tokens: %.3f s\n", what, $2, $4, $4 / $6 }
         $3 == "decode" { printf "%s, %s: a token behind %s: %.2f ms (cache %.2f GB)\n", what, $2, $5,
