@@ -24,7 +24,7 @@ static int by_size(const void *a, const void *b) {
 }
 
 static void finish(void) {
-    cca_error err;
+    cca_error err = {0};
     if (cca_backend_sync(gpu, &err) == CCA_OK) return;
     printf("%s\n", err.text);
     exit(1);
@@ -279,7 +279,7 @@ typedef struct opened {
 
 static opened open_model(const char *path, const cca_cuda_forms *forms, cca_state_options o,
                          int64_t window) {
-    cca_error err;
+    cca_error err = {0};
     cca_backend_options options = {0};
     opened m;
     o.k_type = o.v_type = CCA_BF16;
@@ -310,7 +310,7 @@ static cca_status timed_sync(cca_backend *b, cca_error *err) {
 static void time_decode(const char *path, const cca_cuda_forms *forms, const char *name,
                         int64_t pos) {
     enum { TOKENS = 40, CONTEXT = 256 };
-    cca_error err;
+    cca_error err = {0};
     opened m = open_model(path, forms,
                           (cca_state_options){.ctx_size = pos + CONTEXT, .chunk_size = 16}, 1024);
     double seconds[TOKENS], submits[TOKENS];
@@ -338,7 +338,7 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
 static void run_in_turn(const char *path) {
     enum { CHUNK = 1000, PROMPT = 2 * CHUNK, TOKENS = 20 };
     const cca_cuda_forms forms = {.wgmma = true, .early = true, .stream = true, .fused = true};
-    cca_error err;
+    cca_error err = {0};
     opened m = open_model(
         path, &forms, (cca_state_options){.ctx_size = PROMPT + TOKENS, .chunk_size = CHUNK}, 64);
     int64_t n_vocab = cca_model_config(m.model)->vocab_size;
@@ -376,7 +376,7 @@ static void time_model(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    cca_error err;
+    cca_error err = {0};
     if (argc > 2 && strcmp(argv[1], "model") == 0) {
         time_model(argv[2]);
         return 0;
