@@ -23,11 +23,15 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static void must(cca_status status, const cca_error *err) {
+    if (status == CCA_OK) return;
+    printf("%s\n", err->text);
+    exit(1);
+}
+
 static void finish(void) {
     cca_error err = {0};
-    if (cca_backend_sync(gpu, &err) == CCA_OK) return;
-    printf("%s\n", err.text);
-    exit(1);
+    must(cca_backend_sync(gpu, &err), &err);
 }
 
 /* Seconds of an operation; `times` of them between two waits, so that the wait does not count. */
@@ -265,12 +269,6 @@ static void time_small_ops(int64_t n) {
 
 /* ---- a whole model ------------------------------------------------------------------- */
 
-static void must(cca_status status, const cca_error *err) {
-    if (status == CCA_OK) return;
-    printf("%s\n", err->text);
-    exit(1);
-}
-
 typedef struct opened {
     cca_gguf *file;
     cca_model *model;
@@ -388,10 +386,7 @@ int main(int argc, char **argv) {
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
     cca_cuda_forms forms = {hopper, hopper, hopper, hopper, hopper};
     cca_backend_options options = {0};
-    if (cca_backend_cuda_with(&gpu, 0, &options, &forms, &err) != CCA_OK) {
-        printf("%s\n", err.text);
-        return 1;
-    }
+    must(cca_backend_cuda_with(&gpu, 0, &options, &forms, &err), &err);
     static const cca_dtype types[] = {CCA_BF16, CCA_Q8_0, CCA_Q4_0};
     for (int t = 0; t < 3; t++) {
         time_product(types[t], 4096, 4096, 1);
