@@ -35,7 +35,7 @@ NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 ifneq ($(EXTRA),)
 override NVCC :=
 endif
-LIB_CU  := $(if $(NVCC),$(wildcard *.cu))
+LIB_CU  := $(if $(NVCC),$(wildcard *.cu backend/cuda/*.cu))
 GENCODE := arch=compute_80,code=sm_80 arch=compute_90,code=[sm_90,compute_90]
 NVFLAGS := -std=c++17 -O3 -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC
 ifneq ($(NVCC),)
@@ -44,14 +44,16 @@ CUDA_LIBS := -L$(CUDA_LIB) -lcudart_static -ldl -lrt
 LDLIBS    += $(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIB)
 endif
 
-LIB_C   := $(filter-out run.c $(if $(NVCC),nocuda.c),$(wildcard *.c)) \
-           $(wildcard export/*.c) $(wildcard kernels/*.c)
-CLI_C   := run.c $(wildcard cli/*.c)
-LIB_CC  := $(wildcard *.cc)
+LIB_DIRS := base gguf text backend backend/cpu check export
+CLI_DIRS := cli cli/ask cli/bench cli/chat cli/ppl cli/tune
+LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard $(LIB_DIRS:%=%/*.c)) \
+           $(if $(NVCC),,backend/cuda/none.c)
+CLI_C   := run.c $(wildcard $(CLI_DIRS:%=%/*.c))
+LIB_CC  := $(wildcard text/*.cc)
 TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 
 ifneq ($(ARCH),x86_64)
-LIB_C := $(filter-out kernels/avx%.c,$(LIB_C))
+LIB_C := $(filter-out backend/cpu/avx%.c,$(LIB_C))
 endif
 
 LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(BUILD)/%.o)
@@ -90,8 +92,8 @@ $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 	rm -f $@ && $(AR) rcs $@ $^
 
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
-$(BUILD)/kernels/avx2.o: CFLAGS += -mavx2 -mfma
-$(BUILD)/kernels/avx512.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512)
+$(BUILD)/backend/cpu/avx2.o: CFLAGS += -mavx2 -mfma
+$(BUILD)/backend/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -103,7 +105,7 @@ $(BUILD)/%.o: %.cc Makefile
 
 # wgmma exists in sm_90a code only.
 $(BUILD)/%_sm90.o: GENCODE := arch=compute_90a,code=sm_90a
-$(BUILD)/cuda_token.o: GENCODE := arch=compute_90,code=[sm_90,compute_90]
+$(BUILD)/backend/cuda/token.o: GENCODE := arch=compute_90,code=[sm_90,compute_90]
 
 $(BUILD)/%.o: %.cu Makefile
 	@mkdir -p $(@D)
@@ -121,8 +123,8 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
 
-# What engine.h needs; the quotes in their includes find each other in one folder.
-HEADERS := base.h chat.h engine.h gguf.h sampler.h store.h tokenizer.h
+# What engine.h needs; installed side by side, so their includes lose the folder.
+HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h tokenizer.h
 D_BIN := $(DESTDIR)$(PREFIX)/bin
 D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca
@@ -139,7 +141,9 @@ install: $(BIN) lib
 	install $(BUILD)/$(SO) $(D_LIB)/libcca.so.$(VERSION)
 	ln -sf libcca.so.$(VERSION) $(D_LIB)/$(SO)
 	ln -sf $(SO) $(D_LIB)/libcca.so
-	install -m 644 $(HEADERS) $(D_INC)
+	for h in $(HEADERS); do \
+	    sed 's|^#include "[a-z/]*/|#include "|' $$h >$(D_INC)/$${h##*/} && chmod 644 $(D_INC)/$${h##*/} || exit 1; \
+	done
 	install -m 644 man/cca.1 $(D_MAN)
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(CUDA_LIBS)|' \
@@ -149,7 +153,7 @@ install: $(BIN) lib
 uninstall:
 	rm -f $(D_BIN)/cca $(D_MAN)/cca.1 $(D_LIB)/pkgconfig/cca.pc $(D_LIB)/libcca.a \
 	    $(D_LIB)/libcca.so $(D_LIB)/$(SO) $(D_LIB)/libcca.so.$(VERSION) \
-	    $(HEADERS:%=$(D_INC)/%) $(GGUF:models/%=$(D_GGUF)/%)
+	    $(addprefix $(D_INC)/,$(notdir $(HEADERS))) $(GGUF:models/%=$(D_GGUF)/%)
 	-rmdir --ignore-fail-on-non-empty $(wildcard $(D_INC) $(D_GGUF))
 
 asan:
@@ -205,7 +209,7 @@ $(BUILD)/tests/alloc/run.o: run.c
 $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
 	$(CXX) -pthread $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
-SOURCES := $(wildcard *.[ch] *.cc cli/*.[ch] export/*.[ch] kernels/*.[ch] tests/*/*.[ch])
+SOURCES := $(wildcard *.[ch] text/*.cc backend/cuda/*.[ch] $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 
 format:
 	clang-format -i $(SOURCES) examples/*.c

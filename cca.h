@@ -18,7 +18,7 @@
 #ifndef CCA_CCA_H
 #define CCA_CCA_H
 
-#include "backend.h"
+#include "backend/backend.h"
 
 typedef enum cca_attn {
     CCA_ATTN_CCA,

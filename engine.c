@@ -1,12 +1,12 @@
 #include "engine.h"
 
-#include "backend.h"
-#include "backend_cpu.h"
+#include "backend/backend.h"
+#include "backend/cpu/cpu.h"
+#include "base/available_memory.h"
 #include "cca.h"
-#include "memory.h"
+#include "check/forecast.h"
 #include "model.h"
-#include "saved.h"
-#include "speed.h"
+#include "store_cache.h"
 
 #include <inttypes.h>
 #include <stdio.h>

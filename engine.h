@@ -18,7 +18,7 @@
 #ifndef CCA_ENGINE_H
 #define CCA_ENGINE_H
 
-#include "base.h"
+#include "base/base.h"
 #include "store.h"
 #include "tokenizer.h"
 

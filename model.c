@@ -1,6 +1,6 @@
 #include "model.h"
 
-#include "export/kquants.h"
+#include "backend/kquants.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -11,9 +11,9 @@
 #ifndef CCA_MODEL_H
 #define CCA_MODEL_H
 
-#include "backend.h"
+#include "backend/backend.h"
 #include "cca.h"
-#include "config.h"
+#include "gguf/config.h"
 
 typedef struct cca_model cca_model;
 

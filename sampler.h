@@ -15,7 +15,7 @@
 #ifndef CCA_SAMPLER_H
 #define CCA_SAMPLER_H
 
-#include "base.h"
+#include "base/base.h"
 
 typedef struct cca_sampler cca_sampler;
 

@@ -21,7 +21,7 @@
 #ifndef CCA_STORE_H
 #define CCA_STORE_H
 
-#include "base.h"
+#include "base/base.h"
 
 typedef struct cca_store cca_store;
 

@@ -2,8 +2,8 @@
  * plain text is SentencePiece's (spm.h) or byte-level BPE's (bpe.h). */
 #include "tokenizer.h"
 
-#include "bpe.h"
-#include "spm.h"
+#include "text/bpe.h"
+#include "text/spm.h"
 
 #include <stdlib.h>
 #include <string.h>

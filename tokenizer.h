@@ -14,8 +14,8 @@
 #ifndef CCA_TOKENIZER_H
 #define CCA_TOKENIZER_H
 
-#include "base.h"
-#include "gguf.h"
+#include "base/base.h"
+#include "gguf/gguf.h"
 
 typedef struct cca_tokenizer cca_tokenizer;
 

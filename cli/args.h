@@ -19,7 +19,7 @@
 #ifndef CCA_CLI_ARGS_H
 #define CCA_CLI_ARGS_H
 
-#include "base.h"
+#include "base/base.h"
 
 #include <stdio.h>
 

@@ -13,7 +13,7 @@
 #define CCA_CLI_DECODE_H
 
 #include "cli/cli.h"
-#include "cli/text.h"
+#include "cli/text_buffer.h"
 
 typedef struct decoder {
     const cca_tokenizer *tok;

@@ -1,7 +1,7 @@
 /* cca export: makes a model file. */
-#include "export/export.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
+#include "export/model_file.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #ifndef CCA_CLI_FOLDER_H
 #define CCA_CLI_FOLDER_H
 
-#include "base.h"
+#include "base/base.h"
 
 /* "cca" in the folder that a variable of the environment names by an absolute path, else in the one
  * under the home folder; whether or not it is there. CCA_USAGE where neither is known (what is for

@@ -2,8 +2,8 @@
 #include "cli/cli.h"
 #include "cli/decode.h"
 #include "cli/input.h"
+#include "cli/kept_prefill.h"
 #include "cli/signals.h"
-#include "cli/stored.h"
 
 #include <stddef.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* cca info: facts of a model file. Reads its header only; no engine. */
 #include "cli/cli.h"
-#include "config.h"
+#include "gguf/config.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -12,7 +12,7 @@
 #define CCA_CLI_INPUT_H
 
 #include "cli/args.h"
-#include "cli/text.h"
+#include "cli/text_buffer.h"
 #include "tokenizer.h"
 
 typedef struct input_options {

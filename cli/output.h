@@ -12,9 +12,9 @@
 #ifndef CCA_CLI_OUTPUT_H
 #define CCA_CLI_OUTPUT_H
 
-#include "base.h"
+#include "base/base.h"
 #include "cli/args.h"
-#include "cli/text.h"
+#include "cli/text_buffer.h"
 
 #include <jansson.h>
 

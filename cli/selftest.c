@@ -1,5 +1,5 @@
 /* cca selftest: checks this build on this machine. */
-#include "selftest.h"
+#include "check/self_check.h"
 
 #include "cli/cli.h"
 #include "cli/signals.h"

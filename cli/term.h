@@ -11,7 +11,7 @@
 #ifndef CCA_CLI_TERM_H
 #define CCA_CLI_TERM_H
 
-#include "base.h"
+#include "base/base.h"
 #include "cli/args.h"
 
 #include <jansson.h>

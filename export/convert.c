@@ -1,6 +1,6 @@
 #include "export/convert.h"
 
-#include "workers.h"
+#include "base/workers.h"
 
 #include <stdlib.h>
 #include <string.h>

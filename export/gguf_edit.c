@@ -1,7 +1,7 @@
 #include "export/gguf_edit.h"
 
-#include "export/whole_file.h"
-#include "gguf.h"
+#include "base/whole_file.h"
+#include "gguf/gguf.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@
 #ifndef CCA_GGUF_EDIT_H
 #define CCA_GGUF_EDIT_H
 
-#include "base.h"
+#include "base/base.h"
 
 /* CCA_BAD_OUTPUT where the file may not be written: its permissions (nobody's write permission is
  * read-only even to root), a read-only file system, no regular file. Changes nothing. */

@@ -1,6 +1,6 @@
 /* GGUF files of the architectures that run, in any type that can be read: what the file says
  * goes into the configuration, and the keys that this does not cover are carried over. */
-#include "export/kquants.h"
+#include "backend/kquants.h"
 #include "export/source.h"
 
 #include <stdlib.h>

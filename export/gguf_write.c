@@ -1,6 +1,6 @@
 #include "export/gguf_write.h"
 
-#include "export/whole_file.h"
+#include "base/whole_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

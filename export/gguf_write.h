@@ -17,8 +17,8 @@
 #ifndef CCA_GGUF_WRITE_H
 #define CCA_GGUF_WRITE_H
 
-#include "dtype.h"
-#include "gguf.h"
+#include "backend/dtype.h"
+#include "gguf/gguf.h"
 
 typedef struct cca_gguf_writer cca_gguf_writer;
 

@@ -1,6 +1,6 @@
 #include "export/json.h"
 
-#include "mapping.h"
+#include "base/mapping.h"
 
 #include <errno.h>
 #include <math.h>

@@ -11,7 +11,7 @@
 #ifndef CCA_EXPORT_JSON_H
 #define CCA_EXPORT_JSON_H
 
-#include "base.h"
+#include "base/base.h"
 
 #include <jansson.h>
 

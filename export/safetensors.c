@@ -1,7 +1,7 @@
 #include "export/safetensors.h"
 
+#include "base/mapping.h"
 #include "export/json.h"
-#include "mapping.h"
 
 #include <stdlib.h>
 #include <string.h>

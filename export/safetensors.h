@@ -13,7 +13,7 @@
 #ifndef CCA_SAFETENSORS_H
 #define CCA_SAFETENSORS_H
 
-#include "base.h"
+#include "base/base.h"
 
 typedef struct cca_safetensors cca_safetensors;
 

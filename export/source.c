@@ -1,6 +1,6 @@
 #include "export/source.h"
 
-#include "export/kquants.h"
+#include "backend/kquants.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -12,10 +12,10 @@
 #ifndef CCA_SOURCE_H
 #define CCA_SOURCE_H
 
-#include "config.h"
-#include "dtype.h"
-#include "export/export.h"
-#include "mapping.h"
+#include "backend/dtype.h"
+#include "base/mapping.h"
+#include "export/model_file.h"
+#include "gguf/config.h"
 
 /* The tensors of a model; those from CCA_ATTN_NORM on exist once a layer. */
 typedef enum cca_role {

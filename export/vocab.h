@@ -11,11 +11,11 @@
 #ifndef CCA_VOCAB_H
 #define CCA_VOCAB_H
 
+#include "base/mapping.h"
 #include "export/gguf_write.h"
 #include "export/json.h"
 #include "export/source.h"
-#include "mapping.h"
-#include "spm.h"
+#include "text/spm.h"
 
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # make cuda-check: compiles each CUDA file for each target and prints registers, shared memory and
-# spilled bytes of each kernel. Fails where an attention kernel (cca_cuda*.cu) spills, or where the
-# compiler says that it serialised wgmma or ignored setmaxnreg. Needs nvcc, but no GPU.
+# spilled bytes of each kernel. Fails where an attention kernel (cca_cuda.cu, attend_*.cu, pool.cu)
+# spills, or where the compiler says that it serialised wgmma or ignored setmaxnreg. Needs nvcc, but
+# no GPU.
 set -u
 cd "$(dirname "$0")/.."
 [ -n "${NVCC:-}" ] || { echo "cuda-check: no nvcc found" >&2; exit 1; }
@@ -12,7 +13,7 @@ bad=0
 targets() { # of a file: wgmma lives in sm_90a code only
     case $1 in
     *_sm90.cu) echo "arch=compute_90a,code=sm_90a" ;;
-    *_token.cu) echo "arch=compute_90,code=[sm_90,compute_90]" ;;
+    */token.cu) echo "arch=compute_90,code=[sm_90,compute_90]" ;;
     *) echo "$GENCODE" ;;
     esac
 }
@@ -26,13 +27,13 @@ report() { # ptxas' log on standard input
             sub(/\([^<>]*$/, "", name); sub(/^void /, "", name)
             for (i = 1; i <= NF; i++) if ($i == "Used") registers = $(i + 1)
             printf "%-18s %-9s %4d %7d %6d %6d  %s\n", file, target, registers, shared, stack, spill, name
-            if (spill > 0 && file ~ /^cca_cuda/) bad = 1
+            if (spill > 0 && file ~ /cca_cuda|\/attend_|\/pool/) bad = 1
         }
         END { exit bad }'
 }
 
 printf '%-18s %-9s %4s %7s %6s %6s  %s\n' file target regs shared stack spills kernel
-for file in *.cu; do
+for file in *.cu backend/cuda/*.cu; do
     flags=()
     for code in $(targets "$file"); do flags+=(-gencode "$code"); done
     # shellcheck disable=SC2086

@@ -8,7 +8,7 @@
  * leave no file in FOLDER, which is emptied. A leak or an invalid access is found by
  * AddressSanitizer, with which this program is built. The linker leads the allocations of our own
  * code here (--wrap); those of libraries are theirs. */
-#include "base.h"
+#include "base/base.h"
 
 #include <dirent.h>
 #include <errno.h>

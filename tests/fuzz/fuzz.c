@@ -1,6 +1,6 @@
 #include "fuzz.h"
 
-#include "cli/text.h"
+#include "cli/text_buffer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,9 +2,9 @@
  *
  *     void fuzz_one(const uint8_t *data, size_t size) { ... }
  *
- * libfuzzer.c calls it for each input that libFuzzer invents; memory.c calls it once for each file
- * that it is given, in a process of its own. Both see to it that no input takes more memory than
- * fuzz_memory. */
+ * libfuzzer.c calls it for each input that libFuzzer invents; available_memory.c calls it once for
+ * each file that it is given, in a process of its own. Both see to it that no input takes more
+ * memory than fuzz_memory. */
 #ifndef CCA_FUZZ_H
 #define CCA_FUZZ_H
 

@@ -2,7 +2,7 @@
  * a line. Without tokens the vocabulary is that of all bytes, so that texts alone get far. */
 #include "fuzz.h"
 
-#include "bpe.h"
+#include "text/bpe.h"
 
 #include <stdlib.h>
 #include <string.h>

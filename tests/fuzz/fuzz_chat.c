@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "chat.h"
-#include "spm.h"
+#include "text/spm.h"
 
 #include <stdio.h>
 #include <stdlib.h>

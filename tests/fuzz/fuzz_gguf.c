@@ -1,8 +1,8 @@
 /* Model files: the parser, each getter on each key, the configuration, the tokenizer. */
 #include "fuzz.h"
 
-#include "config.h"
-#include "gguf.h"
+#include "gguf/config.h"
+#include "gguf/gguf.h"
 #include "tokenizer.h"
 
 static volatile double sink;

@@ -3,7 +3,7 @@
  * first, as one would who damages a file on purpose. */
 #include "fuzz.h"
 
-#include "saved.h"
+#include "store_cache.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,9 +3,9 @@
 #ifndef CCA_EXPORT_FILES_H
 #define CCA_EXPORT_FILES_H
 
-#include "dtype.h"
-#include "export/export.h"
-#include "gguf.h"
+#include "backend/dtype.h"
+#include "export/model_file.h"
+#include "gguf/gguf.h"
 #include "test.h"
 
 #include <dirent.h>

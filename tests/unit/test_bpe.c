@@ -2,7 +2,7 @@
  * what it refuses. */
 #include "test.h"
 
-#include "bpe.h"
+#include "text/bpe.h"
 
 #define GOLDEN "tests/golden/bpe/"
 

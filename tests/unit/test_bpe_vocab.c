@@ -2,7 +2,7 @@
  * The folder is the program's argument; what is not there is skipped. */
 #include "test.h"
 
-#include "bpe.h"
+#include "text/bpe.h"
 
 #include <errno.h>
 

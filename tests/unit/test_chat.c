@@ -2,7 +2,7 @@
  * and what is specified beyond it: texts stay texts, documents, the plain template, recognition. */
 #include "chat.h"
 
-#include "export/export.h"
+#include "export/model_file.h"
 #include "test.h"
 #include "tokenizer_golden.h"
 

@@ -1,6 +1,6 @@
 /* What is typed in a chat: messages of several lines, commands. */
-#include "cli/chat_commands.h"
-#include "cli/chat_draft.h"
+#include "cli/chat/chat_commands.h"
+#include "cli/chat/chat_draft.h"
 
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* Models that are well-formed files and absurd: refused by name, by the check that stands before
  * memory is taken for what they only claim to have. */
-#include "backend.h"
-#include "config.h"
+#include "backend/backend.h"
+#include "gguf/config.h"
 #include "model.h"
 #include "test.h"
 

@@ -1,6 +1,6 @@
 /* A conversation's tokens and states: what is taken back, loaded or written anew goes on as one
  * that never was anything else. */
-#include "cli/chat_file.h"
+#include "cli/chat/chat_file.h"
 
 #include "test.h"
 

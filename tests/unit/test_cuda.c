@@ -3,8 +3,8 @@
  * to 16 bits, with the CPU's fastest ones. Distances are ‖a - b‖ / ‖b‖. All of it twice, the second
  * time with the forms for Hopper, of which products of one row are also tried with copies in turn.
  * Skipped where there is no device. */
-#include "backend_cpu.h"
-#include "backend_cuda.h"
+#include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
 #include "cca.h"
 #include "tests/unit/test.h"
 
@@ -639,7 +639,7 @@ static void run_layer(cca_backend *b, layer *l, token_rows *t, const cca_rope *r
 }
 
 /* Three layers of different weights with nothing that waits between them, tokens one behind the
- * other: the steps of cuda_token.cu in one launch. */
+ * other: the steps of token.cu in one launch. */
 static void tokens_through_layers(void **state) {
     (void)state;
     if (!gpu) skip();

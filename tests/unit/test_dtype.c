@@ -1,5 +1,5 @@
 /* Number types: every half, roundings at the ties, block formats by hand. */
-#include "dtype.h"
+#include "backend/dtype.h"
 #include "tests/unit/test.h"
 
 /* The value of a half from its fields. */

@@ -3,7 +3,7 @@
 #include "export/gguf_write.h"
 #include "export_files.h"
 
-#include "config.h"
+#include "gguf/config.h"
 
 /* --- the same as directly ------------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 /* GGUF files built in memory, byte by byte, and each kind of damage done to them. */
-#include "gguf.h"
+#include "gguf/gguf.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Each kernel variant that this machine can run against the plain one. Bounds are relative
  * distances ‖a - b‖ / ‖b‖; float arithmetic itself leaves about 1e-7. */
-#include "kernels/kernels.h"
+#include "backend/cpu/kernels.h"
 #include "tests/unit/test.h"
 
 static const cca_kernels *const plain = &cca_kernels_plain;

@@ -1,9 +1,9 @@
 /* The decoders of the types that only export reads, against blocks of random bits that the
  * Python package gguf has decoded. */
-#include "export/kquants.h"
+#include "backend/kquants.h"
 
-#include "gguf.h"
-#include "mapping.h"
+#include "base/mapping.h"
+#include "gguf/gguf.h"
 #include "test.h"
 
 enum { N_TYPES = 8, MAX_VALUES = 1024 };

@@ -2,7 +2,7 @@
  * run. Bounds are the largest difference over the spread of a run's logits:
  *     f32 weights and cache 5e-6, bf16 1e-2, f16 2e-3, other chunks or g = 1 (f32) 2e-6. */
 #include "engine.h"
-#include "export/export.h"
+#include "export/model_file.h"
 #include "tests/unit/test.h"
 
 #include <dirent.h>

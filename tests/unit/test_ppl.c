@@ -1,6 +1,6 @@
 /* Windows of a text, and sums over scored tokens. */
-#include "cli/ppl_score.h"
-#include "cli/ppl_windows.h"
+#include "cli/ppl/ppl_score.h"
+#include "cli/ppl/ppl_windows.h"
 
 #include "tests/unit/test.h"
 

@@ -1,5 +1,5 @@
 /* Quotations of an answer against documents: which are found where. */
-#include "cli/quotes.h"
+#include "cli/ask/quotes.h"
 
 #include "test.h"
 

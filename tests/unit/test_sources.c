@@ -1,5 +1,5 @@
 /* Where attention goes: sums of a session, shares of a range, passages of documents. */
-#include "cli/sources.h"
+#include "cli/ask/sources.h"
 
 #include "test.h"
 

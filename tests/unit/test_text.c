@@ -2,7 +2,7 @@
  * ids, and the same 50 greedy tokens. Their logits are test_model.c's. Then what of a
  * tokenizer.json is refused. */
 #include "engine.h"
-#include "export/export.h"
+#include "export/model_file.h"
 #include "export/vocab.h"
 #include "tests/unit/test.h"
 

@@ -1,6 +1,6 @@
 /* The Pareto set, the choice under limits, planted facts, the state file, scales of pictures. */
 #include "cli/svg.h"
-#include "cli/tune.h"
+#include "cli/tune/tune.h"
 
 #include "tests/unit/test.h"
 

@@ -1,6 +1,6 @@
 /* Threads: every piece once, never two pieces with the same thread number at a time, any counts. */
+#include "base/workers.h"
 #include "tests/unit/test.h"
-#include "workers.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
 #ifndef TEST_TOKENIZER_GOLDEN_H
 #define TEST_TOKENIZER_GOLDEN_H
 
-#include "spm.h"
+#include "text/spm.h"
 #include "tokenizer.h"
 
 #include <setjmp.h>

@@ -1,0 +1,383 @@
+#include "backend/backend.h"
+
+#include "backend/cpu/kernels.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...) {
+    if (b->status != CCA_OK) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(b->error.text, sizeof b->error.text, format, args);
+    va_end(args);
+    b->status = status;
+}
+
+cca_status cca_backend_open(cca_backend **out, const char *device,
+                            const cca_backend_options *options, cca_error *err) {
+    *out = NULL;
+    if (strcmp(device, "cpu") == 0) return cca_backend_cpu(out, options, err);
+    if (strcmp(device, "auto") == 0) {
+        if (cca_backend_cuda(out, 0, options, NULL) == CCA_OK) return CCA_OK;
+        return cca_backend_cpu(out, options, err);
+    }
+    if (strcmp(device, "cuda") == 0) return cca_backend_cuda(out, 0, options, err);
+    if (strncmp(device, "cuda:", 5) == 0) {
+        char *end;
+        long index = strtol(device + 5, &end, 10);
+        if (end != device + 5 && *end == '\0' && index >= 0 && index < 1024) {
+            return cca_backend_cuda(out, (int)index, options, err);
+        }
+    }
+    return cca_fail(err, CCA_USAGE, "device '%s': use auto, cpu, cuda or cuda:N", device);
+}
+
+void cca_backend_close(cca_backend *b) {
+    if (b) b->ops->destroy(b);
+}
+
+const char *cca_backend_name(const cca_backend *b) {
+    return b->ops->name;
+}
+
+int64_t cca_backend_chunk_size(const cca_backend *b) {
+    return b->ops->chunk_size;
+}
+
+cca_status cca_backend_sync(cca_backend *b, cca_error *err) {
+    cca_error device_error;
+    cca_status status = b->ops->sync(b, &device_error);
+    if (status != CCA_OK) cca_backend_fail(b, status, "%s", device_error.text);
+    return cca_backend_report(b, err);
+}
+
+cca_status cca_backend_report(cca_backend *b, cca_error *err) {
+    if (b->status == CCA_OK) return CCA_OK;
+    cca_status status = cca_fail(err, b->status, "%s", b->error.text);
+    if (status == CCA_INTERRUPTED) b->status = CCA_OK;
+    return status;
+}
+
+/* Whether an operation may run: nothing failed before, nobody asked to stop, shapes fit. */
+static bool ready(cca_backend *b, const char *operation, bool shapes_fit) {
+    if (b->status != CCA_OK) return false;
+    if (b->stop && *b->stop) {
+        cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
+    } else if (!shapes_fit) {
+        cca_backend_fail(b, CCA_RUNTIME, "%s: the shapes of its operands do not fit", operation);
+    }
+    return b->status == CCA_OK;
+}
+
+bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols) {
+    size_t row_bytes;
+    return rows >= 0 && cca_dtype_row_bytes(&row_bytes, type, cols) &&
+           cca_mul(out, row_bytes, (size_t)rows);
+}
+
+size_t cca_backend_room(cca_backend *b) {
+    return b->ops->room(b);
+}
+
+size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes) {
+    return b->ops->beside ? b->ops->beside(b, sizes) : 0;
+}
+
+void *cca_backend_alloc(cca_backend *b, size_t bytes) {
+    return b->status == CCA_OK ? b->ops->alloc(b, bytes) : NULL;
+}
+
+void cca_backend_release(cca_backend *b, void *data) {
+    if (data) b->ops->release(b, data);
+}
+
+void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes) {
+    if (ready(b, "upload", true)) b->ops->upload(b, out, host, bytes);
+}
+
+void cca_backend_download(cca_backend *b, void *host, const void *data, size_t bytes) {
+    if (ready(b, "download", true)) b->ops->download(b, host, data, bytes);
+}
+
+void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols) {
+    size_t bytes = 0;
+    *out = (cca_matrix){.type = type, .rows = rows, .cols = cols, .owned = true};
+    if (!cca_matrix_bytes(&bytes, type, rows, cols)) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no matrix of %lld × %lld %s values can exist",
+                         (long long)rows, (long long)cols, cca_dtype_name(type));
+        return;
+    }
+    out->data = cca_backend_alloc(b, bytes);
+}
+
+void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols,
+                     const void *host) {
+    size_t bytes = 0;
+    *out = (cca_matrix){.type = type, .rows = rows, .cols = cols};
+    if (ready(b, "load", cca_matrix_bytes(&bytes, type, rows, cols))) {
+        out->data = b->ops->load(b, out, host, bytes, &out->owned);
+    }
+}
+
+void cca_matrix_free(cca_backend *b, cca_matrix *m) {
+    if (m->owned) cca_backend_release(b, m->data);
+    m->data = NULL;
+}
+
+/* Activations of n tokens, width values each. */
+static bool holds(const cca_matrix *m, int64_t n, int64_t width) {
+    return m->type == CCA_F32 && n >= 0 && m->rows >= n && m->cols == width;
+}
+
+void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n) {
+    if (ready(b, "download", holds(m, n, m->cols))) {
+        b->ops->download(b, host, m->data, (size_t)n * (size_t)m->cols * sizeof *host);
+    }
+}
+
+void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+               int64_t n) {
+    bool fit = holds(out, n, table->cols);
+    for (int64_t i = 0; fit && i < n; i++) fit = ids[i] >= 0 && ids[i] < table->rows;
+    if (ready(b, "embed", fit)) b->ops->embed(b, out, table, ids, n);
+}
+
+static bool norm_fits(const cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                      const cca_matrix *weight, int64_t n) {
+    return holds(out, n, x->cols) && x_row >= 0 && holds(x, x_row + n, x->cols) &&
+           holds(weight, 1, x->cols);
+}
+
+void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                 const cca_matrix *weight, float eps, int64_t n) {
+    if (ready(b, "rmsnorm", norm_fits(out, x, x_row, weight, n))) {
+        b->ops->rmsnorm(b, out, x, x_row, weight, eps, n);
+    }
+}
+
+static bool products_fit(const cca_product *products, int n_products, const cca_matrix *x,
+                         int64_t n) {
+    bool fit = holds(x, n, x->cols);
+    for (int i = 0; fit && i < n_products; i++) {
+        const cca_product *p = &products[i];
+        fit = holds(p->out, n, p->weight->rows) && p->weight->cols == x->cols &&
+              (!p->bias || holds(p->bias, 1, p->out->cols));
+    }
+    return fit;
+}
+
+void cca_matmul(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+                int64_t n) {
+    if (ready(b, "matmul", products_fit(products, n_products, x, n))) {
+        b->ops->matmul(b, products, n_products, x, n);
+    }
+}
+
+void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n) {
+    if (ready(b, "angles", holds(out, n, 2 * rope->half) && pos >= 0)) {
+        b->ops->angles(b, out, rope, pos, n);
+    }
+}
+
+static bool turns(const cca_matrix *x, const cca_matrix *angles, const cca_rope *rope, int64_t n) {
+    return holds(angles, n, 2 * rope->half) && holds(x, n, x->cols) &&
+           x->cols % (2 * rope->half) == 0;
+}
+
+void cca_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                int64_t n) {
+    if (ready(b, "rotate", turns(x, angles, rope, n))) b->ops->rotate(b, x, angles, rope, n);
+}
+
+void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    bool fit = holds(gate, n, up->cols) && holds(up, n, up->cols);
+    if (ready(b, "swiglu", fit)) b->ops->swiglu(b, gate, up, n);
+}
+
+void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                     const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                     int64_t n) {
+    bool fit = norm_fits(h, x, x_row, weight, n) && products_fit(products, n_products, h, n);
+    if (!ready(b, "norm and product", fit)) return;
+    bool (*fused)(cca_backend *, const cca_product *, int, cca_matrix *, const cca_matrix *,
+                  int64_t, const cca_matrix *, float, int64_t) = b->ops->norm_matmul;
+    if (fused && fused(b, products, n_products, h, x, x_row, weight, eps, n)) return;
+    cca_rmsnorm(b, h, x, x_row, weight, eps, n);
+    cca_matmul(b, products, n_products, h, n);
+}
+
+/* Whether a weight takes rows like x to rows like out. */
+static bool leads(const cca_matrix *weight, const cca_matrix *x, const cca_matrix *out) {
+    return weight->cols == x->cols && weight->rows == out->cols;
+}
+
+void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n) {
+    bool fit = norm_fits(f->h, x, 0, f->norm, n) && holds(f->gated, n, f->upped->cols) &&
+               holds(f->upped, n, f->gated->cols) && leads(f->gate, f->h, f->gated) &&
+               leads(f->up, f->h, f->upped) && leads(f->down, f->gated, x);
+    if (!ready(b, "feed forward", fit)) return;
+    if (b->ops->feed_forward && b->ops->feed_forward(b, x, f, n)) return;
+    const cca_product gate_up[] = {{.out = f->gated, .weight = f->gate},
+                                   {.out = f->upped, .weight = f->up}};
+    const cca_product down = {.out = x, .weight = f->down, .accumulate = true};
+    cca_norm_matmul(b, gate_up, 2, f->h, x, 0, f->norm, f->eps, n);
+    cca_swiglu(b, f->gated, f->upped, n);
+    cca_matmul(b, &down, 1, f->gated, n);
+}
+
+static bool rows_take(const cca_rows *rows, const cca_matrix *k, const cca_matrix *v, int64_t pos,
+                      int64_t n) {
+    int64_t width = rows->heads * rows->head_dim;
+    return holds(k, n, width) && holds(v, n, width) && n <= rows->capacity && pos >= rows->base;
+}
+
+void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                    int64_t pos, int64_t n) {
+    if (ready(b, "store", rows_take(rows, k, v, pos, n))) b->ops->store(b, rows, k, v, pos, n);
+}
+
+void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                      const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
+    bool fit = turns(q, turn->angles, turn->rope, n) && turns(k, turn->angles, turn->rope, n) &&
+               2 * turn->rope->half == rows->head_dim && rows_take(rows, k, v, pos, n);
+    if (!ready(b, "rotate and store", fit)) return;
+    if (b->ops->rotate_store && b->ops->rotate_store(b, rows, q, k, v, turn, pos, n)) return;
+    cca_rotate(b, q, turn->angles, turn->rope, n);
+    cca_rotate(b, k, turn->angles, turn->rope, n);
+    cca_rows_store(b, rows, k, v, pos, n);
+}
+
+void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    bool fit = out->heads == in->heads && out->head_dim == in->head_dim &&
+               out->k_type == in->k_type && out->v_type == in->v_type && n <= out->capacity &&
+               n <= in->capacity && pos >= out->base && pos >= in->base;
+    if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
+}
+
+/* Room in the backend's memory for n rows like others, without gaps. */
+static bool staging(cca_backend *b, cca_rows *out, size_t *k_bytes, size_t *v_bytes,
+                    const cca_rows *like, int64_t pos, int64_t n) {
+    int64_t rows = like->heads * n;
+    *out = *like;
+    out->capacity = n;
+    out->base = pos;
+    out->k = out->v = NULL;
+    if (!cca_matrix_bytes(k_bytes, like->k_type, rows, like->head_dim) ||
+        !cca_matrix_bytes(v_bytes, like->v_type, rows, like->head_dim)) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "copy: too many rows");
+        return false;
+    }
+    out->k = cca_backend_alloc(b, *k_bytes);
+    out->v = cca_backend_alloc(b, *v_bytes);
+    return out->k && out->v;
+}
+
+void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n) {
+    cca_rows copy;
+    size_t k_bytes, v_bytes;
+    if (n <= 0) return;
+    if (staging(b, &copy, &k_bytes, &v_bytes, rows, pos, n)) {
+        cca_rows_move(b, &copy, rows, pos, n);
+        cca_backend_download(b, k, copy.k, k_bytes);
+        cca_backend_download(b, v, copy.v, v_bytes);
+    }
+    cca_backend_release(b, copy.k);
+    cca_backend_release(b, copy.v);
+}
+
+void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                  int64_t n) {
+    cca_rows copy;
+    size_t k_bytes, v_bytes;
+    if (n <= 0) return;
+    if (staging(b, &copy, &k_bytes, &v_bytes, rows, pos, n)) {
+        cca_backend_upload(b, copy.k, k, k_bytes);
+        cca_backend_upload(b, copy.v, v, v_bytes);
+        cca_rows_move(b, rows, &copy, pos, n);
+    }
+    cca_backend_release(b, copy.k);
+    cca_backend_release(b, copy.v);
+}
+
+void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
+              int64_t n) {
+    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
+    int64_t hd = keys->far.head_dim;
+    bool fit = holds(q, n, keys->far.heads * hd) && keys->raw.head_dim == hd &&
+               keys->far.heads % keys->raw.heads == 0 &&
+               (count == 0 || first + count <= keys->far.capacity);
+    if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, keys, q, pooling, pos, n);
+}
+
+void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                int64_t pos, int64_t n) {
+    int64_t far = n > 0 ? cca_rule_far(&keys->rule, pos + n - 1) : 0;
+    bool fit = holds(out, n, q->cols) && holds(q, n, q->cols) &&
+               q->cols % keys->raw.head_dim == 0 &&
+               (q->cols / keys->raw.head_dim) % keys->raw.heads == 0 &&
+               (far == 0 || far <= keys->far.capacity);
+    if (ready(b, "attend", fit)) b->ops->attend(b, out, keys, q, pos, n);
+}
+
+/* The keys that a position sees, in host memory: far rows from 0, raw ones from raw_begin on. */
+static cca_status copy_keys(cca_backend *b, cca_keys *out, const cca_keys *keys, int64_t pos) {
+    int64_t first = cca_rule_raw_begin(&keys->rule, pos);
+    int64_t counts[] = {cca_rule_far(&keys->rule, pos), pos + 1 - first}, firsts[] = {0, first};
+    const cca_rows *from[] = {&keys->far, &keys->raw};
+    cca_rows *to[] = {&out->far, &out->raw};
+    *out = *keys;
+    out->far.k = out->far.v = out->raw.k = out->raw.v = NULL;
+    for (int i = 0; i < 2; i++) {
+        size_t k_bytes, v_bytes;
+        int64_t rows = from[i]->heads * counts[i];
+        to[i]->capacity = cca_max(counts[i], 1);
+        to[i]->base = firsts[i];
+        if (!cca_matrix_bytes(&k_bytes, from[i]->k_type, rows, from[i]->head_dim) ||
+            !cca_matrix_bytes(&v_bytes, from[i]->v_type, rows, from[i]->head_dim))
+            return CCA_NO_MEMORY;
+        to[i]->k = malloc(k_bytes + 1);
+        to[i]->v = malloc(v_bytes + 1);
+        if (!to[i]->k || !to[i]->v) return CCA_NO_MEMORY;
+        cca_rows_get(b, to[i]->k, to[i]->v, from[i], firsts[i], counts[i]);
+    }
+    return CCA_OK;
+}
+
+/* For a device that has no operation of its own. */
+static void mass_on_host(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                         const cca_matrix *q, int64_t row, int64_t pos) {
+    const cca_kernels *k = cca_kernels_best();
+    cca_keys copy;
+    cca_status status = copy_keys(b, &copy, keys, pos);
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
+    size_t n_scratch = ((size_t)cca_mass_scratch(keys, pos) + 15) / 16 * 16;
+    float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
+    if (queries) cca_matrix_download(b, queries, q, row + 1);
+    if (status != CCA_OK || !queries || !scratch) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
+    } else if (cca_backend_sync(b, NULL) == CCA_OK) {
+        const cca_attend_args args = {&copy, queries + row * q->cols, NULL, n_heads, pos};
+        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, h, scratch);
+    }
+    free(copy.far.k), free(copy.far.v), free(copy.raw.k), free(copy.raw.v);
+    free(queries), free(scratch);
+}
+
+void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                     const cca_matrix *q, int64_t row, int64_t pos) {
+    int64_t far = cca_rule_far(&keys->rule, pos), hd = keys->raw.head_dim;
+    bool groups = keys->rule.far == CCA_FAR_CORES && far > 0;
+    bool fit = row >= 0 && holds(q, row + 1, q->cols) && q->cols % hd == 0 &&
+               (q->cols / hd) % keys->raw.heads == 0 && (far == 0 || far <= keys->far.capacity) &&
+               pos / mass->unit < mass->n_slots &&
+               (!groups || mass->unit % keys->rule.group_size == 0);
+    if (!ready(b, "attend_mass", fit)) return;
+    if (b->ops->mass)
+        b->ops->mass(b, mass, keys, q, row, pos);
+    else
+        mass_on_host(b, mass, keys, q, row, pos);
+}

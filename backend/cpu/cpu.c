@@ -1,0 +1,518 @@
+/* The operations on the CPU: work is cut into pieces whose results do not depend on the number
+ * of threads, and each piece is a kernel call. */
+#include "backend/cpu/cpu.h"
+
+#include "backend/cpu/kernels.h"
+#include "base/workers.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    DEPTH = 512,    /* columns of a panel of weights: it stays in the L2 cache */
+    TOKENS = 96,    /* tokens taken at a time, likewise */
+    ALIGNMENT = 64, /* of all memory, in bytes */
+    FEW = 6,        /* tokens below which packing weights into a panel does not pay */
+    MAX_THREADS = 1024,
+    PIECE_WORK = 1 << 13, /* least operations worth handing to another thread */
+};
+
+typedef struct cpu_backend {
+    cca_backend base;
+    const cca_kernels *kernels;
+    cca_workers *workers;
+    char *scratch; /* n_threads times scratch_bytes */
+    size_t scratch_bytes;
+    void *x; /* activations in the form that products want */
+    size_t x_bytes;
+} cpu_backend;
+
+static cpu_backend *cpu_of(cca_backend *b) {
+    return (cpu_backend *)b;
+}
+
+static bool stopped(const cca_backend *b) {
+    return b->stop && *b->stop;
+}
+
+/* Memory that is promised may not be there, and more than is free may be had. */
+static size_t cpu_room(cca_backend *b) {
+    (void)b;
+    return SIZE_MAX;
+}
+
+/* calloc leaves large blocks unmapped until they are touched, so a cache costs memory as it
+ * fills. The original address is kept in front of the aligned one. */
+static void *cpu_alloc(cca_backend *b, size_t bytes) {
+    size_t padded;
+    char *raw = cca_add(&padded, bytes, 2 * ALIGNMENT) ? calloc(1, padded) : NULL;
+    if (!raw) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no memory for %zu bytes", bytes);
+        return NULL;
+    }
+    char *aligned = raw + ALIGNMENT + (ALIGNMENT - (uintptr_t)raw % ALIGNMENT) % ALIGNMENT;
+    memcpy(aligned - sizeof raw, &raw, sizeof raw);
+    return aligned;
+}
+
+static void cpu_release(cca_backend *b, void *data) {
+    (void)b;
+    char *raw;
+    memcpy(&raw, (char *)data - sizeof raw, sizeof raw);
+    free(raw);
+}
+
+static void cpu_destroy(cca_backend *b) {
+    cca_backend_release(b, cpu_of(b)->scratch);
+    cca_backend_release(b, cpu_of(b)->x);
+    cca_workers_free(cpu_of(b)->workers);
+    free(b);
+}
+
+/* Memory that grows at a new shape only, so that decode allocates nothing. */
+static bool grow(cpu_backend *b, void *memory, size_t *size, size_t bytes) {
+    void **at = memory;
+    if (bytes <= *size) return true;
+    cca_backend_release(&b->base, *at);
+    *size = 0;
+    *at = cca_backend_alloc(&b->base, bytes);
+    if (*at) *size = bytes;
+    return *at != NULL;
+}
+
+/* Scratch memory of each thread. */
+static bool reserve(cpu_backend *b, size_t bytes) {
+    size_t each = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t n = (size_t)cca_workers_count(b->workers), size = b->scratch_bytes * n;
+    if (each <= b->scratch_bytes) return true;
+    b->scratch_bytes = 0;
+    if (!grow(b, &b->scratch, &size, each * n)) return false;
+    b->scratch_bytes = each;
+    return true;
+}
+
+static void *scratch_of(const cpu_backend *b, int thread) {
+    return b->scratch + (size_t)thread * b->scratch_bytes;
+}
+
+static void *cpu_load(cca_backend *b, const cca_matrix *shape, const void *host, size_t bytes,
+                      bool *owned) {
+    (void)b;
+    (void)shape;
+    (void)bytes;
+    *owned = false;
+    return (void *)host;
+}
+
+static void cpu_upload(cca_backend *b, void *out, const void *host, size_t bytes) {
+    (void)b;
+    memcpy(out, host, bytes);
+}
+
+static void cpu_download(cca_backend *b, void *host, const void *data, size_t bytes) {
+    (void)b;
+    memcpy(host, data, bytes);
+}
+
+static cca_status cpu_sync(cca_backend *b, cca_error *err) {
+    (void)b;
+    (void)err;
+    return CCA_OK;
+}
+
+static float *row_of(const cca_matrix *m, int64_t row) {
+    return (float *)m->data + row * m->cols;
+}
+
+static const char *weight_at(const cca_matrix *w, int64_t row, int64_t col) {
+    size_t row_bytes = 0, col_bytes = 0;
+    cca_dtype_row_bytes(&row_bytes, w->type, w->cols);
+    cca_dtype_row_bytes(&col_bytes, w->type, col);
+    return (const char *)w->data + (size_t)row * row_bytes + col_bytes;
+}
+
+/* ---- operations on each row ---------------------------------------------------------- */
+
+/* The operands of an operation that treats each row (a token, a head) alike; each uses some. */
+typedef struct row_job {
+    cpu_backend *b;
+    void (*row)(const struct row_job *j, int64_t i);
+    int64_t n, rows_a_piece;
+    cca_matrix *out;
+    const cca_matrix *x, *y;
+    const int32_t *ids;
+    const cca_rope *rope;
+    cca_rows *rows;
+    const cca_rows *from;
+    int64_t pos, first;
+    float eps;
+    char *form;
+    size_t stride;
+    cca_dtype type;
+} row_job;
+
+static void run_piece(void *context, int64_t piece, int thread) {
+    const row_job *j = context;
+    int64_t first = piece * j->rows_a_piece;
+    (void)thread;
+    for (int64_t i = first; i < cca_min(first + j->rows_a_piece, j->n); i++) j->row(j, i);
+}
+
+/* Calls j.row for rows 0 … n - 1, each of which takes about work operations. */
+static void run_rows(cca_backend *b, row_job j, int64_t n, int64_t work) {
+    j.b = cpu_of(b);
+    j.n = n;
+    j.rows_a_piece = PIECE_WORK / cca_max(work, 1) + 1;
+    int64_t n_pieces = (n + j.rows_a_piece - 1) / j.rows_a_piece;
+    cca_workers_run(j.b->workers, n_pieces, run_piece, &j);
+}
+
+static void embed_row(const row_job *j, int64_t i) {
+    j->b->kernels->decode(row_of(j->out, i), j->x->type, weight_at(j->x, j->ids[i], 0), j->x->cols);
+}
+
+static void cpu_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+                      int64_t n) {
+    run_rows(b, (row_job){.row = embed_row, .out = out, .x = table, .ids = ids}, n, out->cols);
+}
+
+static void rmsnorm_row(const row_job *j, int64_t i) {
+    j->b->kernels->rmsnorm(row_of(j->out, i), row_of(j->x, j->first + i), j->y->data, j->eps,
+                           j->x->cols);
+}
+
+static void cpu_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                        const cca_matrix *weight, float eps, int64_t n) {
+    row_job j = {.row = rmsnorm_row, .out = out, .x = x, .y = weight, .first = x_row, .eps = eps};
+    run_rows(b, j, n, x->cols);
+}
+
+static void angles_row(const row_job *j, int64_t i) {
+    float *row = row_of(j->out, i);
+    for (int64_t k = 0; k < j->rope->half; k++) {
+        double angle = (double)(j->pos + i) * j->rope->inv_freq[k];
+        row[2 * k] = (float)(cos(angle) * j->rope->scale);
+        row[2 * k + 1] = (float)(sin(angle) * j->rope->scale);
+    }
+}
+
+static void cpu_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos,
+                       int64_t n) {
+    row_job j = {.row = angles_row, .out = out, .rope = rope, .pos = pos};
+    run_rows(b, j, n, rope->half * 64);
+}
+
+static void rotate_row(const row_job *j, int64_t i) {
+    int64_t half = j->rope->half;
+    cca_rotate_row(row_of(j->out, i), row_of(j->x, i), j->out->cols / (2 * half), half,
+                   j->rope->interleaved);
+}
+
+static void cpu_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles,
+                       const cca_rope *rope, int64_t n) {
+    row_job j = {.row = rotate_row, .out = x, .x = angles, .rope = rope};
+    run_rows(b, j, n, x->cols);
+}
+
+static void swiglu_row(const row_job *j, int64_t i) {
+    j->b->kernels->swiglu(row_of(j->out, i), row_of(j->x, i), j->x->cols);
+}
+
+static void cpu_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
+    run_rows(b, (row_job){.row = swiglu_row, .out = gate, .x = up}, n, up->cols * 4);
+}
+
+static void store_row(const row_job *j, int64_t i) {
+    const cca_rows *r = j->rows;
+    int64_t row = cca_rows_at(r, j->pos + i), hd = r->head_dim;
+    for (int64_t h = 0; h < r->heads; h++) {
+        void *k = (void *)cca_row_at(r->k, r->k_type, r, h, row);
+        void *v = (void *)cca_row_at(r->v, r->v_type, r, h, row);
+        j->b->kernels->encode(k, r->k_type, row_of(j->x, i) + h * hd, hd);
+        j->b->kernels->encode(v, r->v_type, row_of(j->y, i) + h * hd, hd);
+    }
+}
+
+static void cpu_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                      int64_t pos, int64_t n) {
+    row_job j = {.row = store_row, .rows = rows, .x = k, .y = v, .pos = pos};
+    run_rows(b, j, n, k->cols * 2);
+}
+
+static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const cca_rows *in_rows,
+                      cca_dtype type, int64_t pos, int64_t n, int64_t head) {
+    size_t width = 0;
+    cca_dtype_row_bytes(&width, type, out_rows->head_dim);
+    for (int64_t end = pos + n, run; pos < end; pos += run) {
+        run = cca_min(cca_min(end - pos, cca_rows_run(out_rows, pos)), cca_rows_run(in_rows, pos));
+        memcpy((void *)cca_row_at(out, type, out_rows, head, cca_rows_at(out_rows, pos)),
+               cca_row_at(in, type, in_rows, head, cca_rows_at(in_rows, pos)), (size_t)run * width);
+    }
+}
+
+static void move_head(const row_job *j, int64_t h) {
+    copy_rows(j->rows->k, j->rows, j->from->k, j->from, j->rows->k_type, j->pos, j->first, h);
+    copy_rows(j->rows->v, j->rows, j->from->v, j->from, j->rows->v_type, j->pos, j->first, h);
+}
+
+static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    row_job j = {.row = move_head, .rows = out, .from = in, .pos = pos, .first = n};
+    run_rows(b, j, out->heads, n * out->head_dim);
+}
+
+/* ---- products ------------------------------------------------------------------------ */
+
+/* Bytes of n values of x in the form that a weight's type wants. */
+static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {
+    size_t bytes = b->kernels->x_bytes(type, n);
+    return bytes ? bytes : (size_t)n * sizeof(float);
+}
+
+/* Rows of x in the form that a weight's type wants. */
+typedef struct cpu_x {
+    const char *rows;
+    size_t stride; /* bytes from row to row */
+    int64_t n;     /* tokens */
+} cpu_x;
+
+/* The product of weight rows row … row + n_rows - 1 with all tokens, added where `add`. */
+static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, int64_t row,
+                           int64_t n_rows, bool add, void *panel) {
+    const cca_kernels *k = b->kernels;
+    const cca_matrix *w = p->weight;
+    float *out = (float *)p->out->data + row;
+    int64_t ld = p->out->cols;
+    size_t stride = 0;
+    cca_dtype_row_bytes(&stride, w->type, w->cols);
+    if (x.n < FEW) {
+        k->dot(out, ld, x.rows, x.stride, x.n, w->type, weight_at(w, row, 0), stride, n_rows,
+               w->cols);
+        return;
+    }
+    for (int64_t c = 0; c < w->cols; c += DEPTH) {
+        int64_t depth = cca_min(DEPTH, w->cols - c);
+        size_t skip = x_size(b, w->type, c);
+        k->pack(panel, w->type, weight_at(w, row, c), stride, n_rows, depth);
+        for (int64_t i = 0; i < x.n; i += TOKENS) {
+            k->multiply(out + i * ld, ld, x.rows + (size_t)i * x.stride + skip, x.stride,
+                        cca_min(TOKENS, x.n - i), w->type, panel, n_rows, depth, add || c > 0);
+        }
+    }
+}
+
+/* What a product starts from: nothing, a bias, or what the output holds. */
+static void begin_piece(const cca_product *p, int64_t n, int64_t row, int64_t n_rows) {
+    for (int64_t i = 0; i < n; i++) {
+        float *out = row_of(p->out, i) + row;
+        if (!p->accumulate) memset(out, 0, (size_t)n_rows * sizeof *out);
+        const float *bias = p->bias ? (const float *)p->bias->data + row : NULL;
+        for (int64_t r = 0; bias && r < n_rows; r++) out[r] += bias[r];
+    }
+}
+
+static int64_t n_pieces(const cca_product *p) {
+    return (p->weight->rows + CCA_PANEL - 1) / CCA_PANEL;
+}
+
+/* Products whose weights have one type, so that one form of x serves all. */
+typedef struct product_job {
+    cpu_backend *b;
+    const cca_product *products;
+    cpu_x x;
+} product_job;
+
+/* The pieces of all products form one list. */
+static void run_product_piece(void *context, int64_t piece, int thread) {
+    const product_job *j = context;
+    const cca_product *p = j->products;
+    if (stopped(&j->b->base)) return;
+    for (; piece >= n_pieces(p); p++) piece -= n_pieces(p);
+    int64_t row = piece * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
+    bool add = p->accumulate || p->bias || j->x.n < FEW;
+    if (add) begin_piece(p, j->x.n, row, n_rows);
+    multiply_piece(j->b, p, j->x, row, n_rows, add, scratch_of(j->b, thread));
+}
+
+static void convert_row(const row_job *j, int64_t i) {
+    char *out = j->form + (size_t)i * j->stride;
+    j->b->kernels->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
+}
+
+/* x in the form for a type of weights, in memory that is kept for the next time. */
+static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype type, int64_t n) {
+    size_t stride = b->kernels->x_bytes(type, x->cols);
+    *out = (cpu_x){x->data, (size_t)x->cols * sizeof(float), n};
+    if (stride == 0) return true;
+    if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
+    *out = (cpu_x){b->x, stride, n};
+    row_job j = {.row = convert_row, .x = x, .form = b->x, .stride = stride, .type = type};
+    run_rows(&b->base, j, n, x->cols);
+    return true;
+}
+
+static void cpu_matmul(cca_backend *b, const cca_product *products, int n_products,
+                       const cca_matrix *x, int64_t n) {
+    cpu_backend *cpu = cpu_of(b);
+    for (int first = 0, next; first < n_products; first = next) {
+        cca_dtype type = products[first].weight->type;
+        product_job j = {.b = cpu, .products = products + first};
+        int64_t total = 0;
+        for (next = first; next < n_products && products[next].weight->type == type; next++) {
+            total += n_pieces(&products[next]);
+        }
+        if (!reserve(cpu, cpu->kernels->panel_bytes(type, DEPTH))) return;
+        if (!convert_x(cpu, &j.x, x, type, n)) return;
+        cca_workers_run(cpu->workers, total, run_product_piece, &j);
+    }
+}
+
+/* ---- attention ----------------------------------------------------------------------- */
+
+typedef struct pool_job {
+    cpu_backend *b;
+    cca_pool_args args;
+    int64_t first; /* group */
+} pool_job;
+
+static void run_pool_piece(void *context, int64_t piece, int thread) {
+    const pool_job *j = context;
+    int64_t head = piece % j->args.n_heads, group = j->first + piece / j->args.n_heads;
+    j->b->kernels->pool(&j->args, head, group, scratch_of(j->b, thread));
+}
+
+static void cpu_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+                     int64_t pos, int64_t n) {
+    cpu_backend *cpu = cpu_of(b);
+    int64_t n_heads = keys->far.heads, g = keys->rule.group_size;
+    pool_job j = {cpu, {keys, q->data, pooling, n_heads, pos}, 0};
+    int64_t count = cca_rule_completed(&keys->rule, pos, n, &j.first);
+    size_t scratch = (size_t)cca_pool_scratch(g, keys->far.head_dim) * sizeof(float);
+    if (reserve(cpu, scratch)) cca_workers_run(cpu->workers, count * n_heads, run_pool_piece, &j);
+}
+
+typedef struct attend_job {
+    cpu_backend *b;
+    cca_attend_args args;
+    int64_t n;               /* queries */
+    int64_t n_heads, n_rows; /* of a piece: heads that share keys and values, and rows of each */
+} attend_job;
+
+static void run_attend_piece(void *context, int64_t piece, int thread) {
+    const attend_job *j = context;
+    int64_t n_pieces = j->args.n_heads / j->n_heads;
+    int64_t head = piece % n_pieces * j->n_heads, row = piece / n_pieces * j->n_rows;
+    if (stopped(&j->b->base)) return;
+    j->b->kernels->attend(&j->args, head, j->n_heads, row, cca_min(j->n_rows, j->n - row),
+                          scratch_of(j->b, thread));
+}
+
+/* One token's heads read the same keys together, so that memory is read once for them all. */
+static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
+    cpu_backend *cpu = cpu_of(b);
+    int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
+    attend_job j = {cpu, {keys, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q};
+    if (n == 1 && n_heads / keys->raw.heads <= CCA_TILE_Q) j.n_heads = n_heads / keys->raw.heads;
+    int64_t n_tiles = (n + j.n_rows - 1) / j.n_rows;
+    if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
+    cca_workers_run(cpu->workers, n_heads / j.n_heads * n_tiles, run_attend_piece, &j);
+}
+
+typedef struct mass_job {
+    cpu_backend *b;
+    const cca_mass *mass;
+    cca_attend_args args;
+} mass_job;
+
+static void run_mass_piece(void *context, int64_t piece, int thread) {
+    const mass_job *j = context;
+    cca_mass_add(j->mass, j->b->kernels, &j->args, piece, scratch_of(j->b, thread));
+}
+
+static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+                     const cca_matrix *q, int64_t row, int64_t pos) {
+    cpu_backend *cpu = cpu_of(b);
+    int64_t n_heads = q->cols / keys->raw.head_dim;
+    mass_job j = {cpu, mass, {keys, row_of(q, row), NULL, n_heads, pos}};
+    if (!reserve(cpu, (size_t)cca_mass_scratch(keys, pos) * sizeof(float))) return;
+    cca_workers_run(cpu->workers, n_heads, run_mass_piece, &j);
+}
+
+static const cca_ops cpu_ops = {
+    .name = "cpu",
+    .chunk_size = 512,
+    .destroy = cpu_destroy,
+    .room = cpu_room,
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .load = cpu_load,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .sync = cpu_sync,
+    .embed = cpu_embed,
+    .rmsnorm = cpu_rmsnorm,
+    .matmul = cpu_matmul,
+    .angles = cpu_angles,
+    .rotate = cpu_rotate,
+    .swiglu = cpu_swiglu,
+    .store = cpu_store,
+    .move = cpu_move,
+    .pool = cpu_pool,
+    .attend = cpu_attend,
+    .mass = cpu_mass,
+};
+
+/* The first of a core's hardware threads, from sysfs; the CPU itself where that is unknown. */
+static int first_sibling(int cpu) {
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    FILE *file = fopen(path, "r");
+    if (!file) return cpu;
+    int first = cpu;
+    if (fscanf(file, "%d", &first) != 1) first = cpu;
+    fclose(file);
+    return first;
+}
+
+int cca_cpu_physical_cores(void) {
+    cpu_set_t allowed, cores;
+    CPU_ZERO(&cores);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed)) continue;
+        int first = first_sibling(cpu);
+        if (first >= 0 && first < CPU_SETSIZE) CPU_SET(first, &cores);
+    }
+    int n = CPU_COUNT(&cores);
+    return n > 0 ? n : 1;
+}
+
+cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *options,
+                                const cca_kernels *kernels, cca_error *err) {
+    *out = NULL;
+    if (options->n_threads < 0 || options->n_threads > MAX_THREADS) {
+        return cca_fail(err, CCA_USAGE, "threads: %d is outside 1 … %d", options->n_threads,
+                        MAX_THREADS);
+    }
+    if (options->fp8) {
+        return cca_fail(err, CCA_RUNTIME, "the CPU has no products in 8-bit floats");
+    }
+    cpu_backend *b = calloc(1, sizeof *b);
+    if (!b) return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend");
+    b->base.ops = &cpu_ops;
+    b->base.stop = options->stop;
+    b->kernels = kernels;
+    b->workers =
+        cca_workers_new(options->n_threads ? options->n_threads : cca_cpu_physical_cores());
+    if (!b->workers) {
+        free(b);
+        return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend's threads");
+    }
+    *out = &b->base;
+    return CCA_OK;
+}
+
+cca_status cca_backend_cpu(cca_backend **out, const cca_backend_options *options, cca_error *err) {
+    return cca_backend_cpu_with(out, options, cca_kernels_best(), err);
+}

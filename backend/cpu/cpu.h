@@ -1,0 +1,18 @@
+/* What of the CPU backend its tests and the engine's facts need beside backend.h.
+ *
+ *     cca_backend *plain;
+ *     cca_backend_cpu_with(&plain, &options, cca_kernels_find("plain"), &err); */
+#ifndef CCA_BACKEND_CPU_H
+#define CCA_BACKEND_CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/kernels.h"
+
+/* cca_backend_cpu with a given kernel variant. */
+cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *options,
+                                const cca_kernels *kernels, cca_error *err);
+
+/* Physical cores among those that this process may run on; at least 1. */
+int cca_cpu_physical_cores(void);
+
+#endif

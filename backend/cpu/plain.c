@@ -1,0 +1,192 @@
+/* The oracle of the other variants: each function as its definition reads, one value at a time,
+ * sums in double. */
+#include "backend/cpu/kernels.h"
+
+static void decode(float *out, cca_dtype type, const void *in, int64_t n) {
+    cca_dtype_decode(out, type, in, n);
+}
+
+static void encode(void *out, cca_dtype type, const float *in, int64_t n) {
+    cca_dtype_encode(out, type, in, n);
+}
+
+static double dot_one(const float *a, const float *b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+static size_t x_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    (void)n;
+    return 0;
+}
+
+/* A panel is the rows as floats, one behind the other. */
+static size_t panel_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    return (size_t)(CCA_PANEL * n) * sizeof(float);
+}
+
+static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                 int64_t n) {
+    for (int64_t j = 0; j < n_w; j++) {
+        decode((float *)panel + j * n, type, (const char *)w + (size_t)j * w_stride, n);
+    }
+}
+
+static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
+    (void)type;
+    for (int64_t i = 0; i < n_x; i++) {
+        const float *row = (const float *)((const char *)x + (size_t)i * x_stride);
+        for (int64_t j = 0; j < n_w; j++) {
+            float *to = out + i * ld_out + j;
+            *to = (add ? *to : 0) + (float)dot_one(row, (const float *)panel + j * n, n);
+        }
+    }
+}
+
+static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
+    for (int64_t j = 0; j < n_w; j++) {
+        for (int64_t k = 0, some; k < n; k += some) {
+            float row[256];
+            size_t skip = 0;
+            some = cca_min(256, n - k);
+            cca_dtype_row_bytes(&skip, type, k);
+            decode(row, type, (const char *)w + (size_t)j * w_stride + skip, some);
+            multiply(out + j, ld_out, (const char *)x + (size_t)k * sizeof *row, x_stride, n_x,
+                     CCA_F32, row, 1, some, true);
+        }
+    }
+}
+
+static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
+    double scale = 1 / sqrt(dot_one(x, x, n) / (double)n + eps);
+    for (int64_t i = 0; i < n; i++) out[i] = (float)(x[i] * scale * weight[i]);
+}
+
+static void swiglu(float *gate, const float *up, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
+}
+
+/* A query's walk over its visible keys: the raw ones by position, then the far ones. */
+typedef struct key_walk {
+    const cca_keys *keys;
+    int64_t head, n_heads; /* of the query */
+    int64_t pos, raw_begin, n_keys;
+} key_walk;
+
+static key_walk walk_keys(const cca_attend_args *args, int64_t head, int64_t pos) {
+    const cca_rule *rule = &args->keys->rule;
+    int64_t raw_begin = cca_rule_raw_begin(rule, pos);
+    int64_t n_keys = pos + 1 - raw_begin + cca_rule_far(rule, pos);
+    return (key_walk){args->keys, head, args->n_heads, pos, raw_begin, n_keys};
+}
+
+static void read_key(float *k, float *v, const key_walk *w, int64_t i) {
+    int64_t n_raw = w->pos + 1 - w->raw_begin;
+    const cca_rows *rows = i < n_raw ? &w->keys->raw : &w->keys->far;
+    int64_t row = i < n_raw ? cca_rows_at(rows, w->raw_begin + i) : i - n_raw;
+    int64_t head = w->head / (w->n_heads / rows->heads);
+    decode(k, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, row), rows->head_dim);
+    decode(v, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, row), rows->head_dim);
+}
+
+/* Two walks: the largest score first, then the weighted sum. scratch holds a key and a value. */
+static void attend_row(float *out, const float *q, const key_walk *w, float *scratch) {
+    int64_t hd = w->keys->raw.head_dim;
+    float *k = scratch, *v = scratch + hd;
+    double scale = 1 / sqrt((double)hd), largest = -INFINITY, total = 0;
+    for (int64_t i = 0; i < w->n_keys; i++) {
+        read_key(k, v, w, i);
+        largest = fmax(largest, dot_one(q, k, hd) * scale);
+    }
+    memset(out, 0, (size_t)hd * sizeof *out);
+    for (int64_t i = 0; i < w->n_keys; i++) {
+        read_key(k, v, w, i);
+        double p = exp(dot_one(q, k, hd) * scale - largest);
+        total += p;
+        for (int64_t d = 0; d < hd; d++) out[d] += (float)(p * v[d]);
+    }
+    for (int64_t d = 0; d < hd; d++) out[d] = (float)(out[d] / total);
+}
+
+static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                   int64_t n, float *scratch) {
+    int64_t hd = args->keys->raw.head_dim;
+    for (int64_t i = 0; i < n_heads * n; i++) {
+        key_walk w = walk_keys(args, head + i / n, args->pos + row + i % n);
+        int64_t at = ((row + i % n) * args->n_heads + head + i / n) * hd;
+        attend_row(args->out + at, args->q + at, &w, scratch);
+    }
+}
+
+/* Weights of a group's members, which sum to 1; unused for CCA_POOL_MAX. */
+static void pool_weights(float *w, const cca_pool_args *args, int64_t head, int64_t group,
+                         float *k) {
+    const cca_rows *raw = &args->keys->raw;
+    int64_t hd = raw->head_dim, g = args->keys->rule.group_size, last = group * g + g - 1;
+    const float *q = args->q + ((last - args->pos) * args->n_heads + head) * hd;
+    int64_t kv_head = head / (args->n_heads / raw->heads);
+    double largest = -INFINITY, total = 0;
+    for (int64_t i = 0; i < g; i++) {
+        int64_t row = cca_rows_at(raw, group * g + i);
+        decode(k, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), hd);
+        double score = args->pooling == CCA_POOL_QUERY ? dot_one(q, k, hd) / sqrt((double)hd) : 0;
+        w[i] = (float)score;
+        largest = fmax(largest, score);
+    }
+    for (int64_t i = 0; i < g; i++) total += exp(w[i] - largest);
+    for (int64_t i = 0; i < g; i++) w[i] = (float)(exp(w[i] - largest) / total);
+}
+
+static void pool_rows(float *out, const float *w, const void *rows, cca_dtype type,
+                      const cca_pool_args *args, int64_t head, int64_t group, float *row) {
+    const cca_rows *raw = &args->keys->raw;
+    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
+    bool max = args->pooling == CCA_POOL_MAX;
+    for (int64_t d = 0; d < hd; d++) out[d] = max ? -INFINITY : 0;
+    for (int64_t i = 0; i < g; i++) {
+        int64_t at = cca_rows_at(raw, group * g + i);
+        decode(row, type, cca_row_at(rows, type, raw, head / (args->n_heads / raw->heads), at), hd);
+        for (int64_t d = 0; d < hd; d++)
+            out[d] = max ? fmaxf(out[d], row[d]) : out[d] + w[i] * row[d];
+    }
+}
+
+static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *scratch) {
+    const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
+    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
+    float *w = scratch, *row = scratch + g, *core = row + hd;
+    pool_weights(w, args, head, group, row);
+    pool_rows(core, w, raw->k, raw->k_type, args, head, group, row);
+    encode((void *)cca_row_at(far->k, far->k_type, far, head, group), far->k_type, core, hd);
+    pool_rows(core, w, raw->v, raw->v_type, args, head, group, row);
+    encode((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, core, hd);
+}
+
+static double spin(float *sink, cca_peak kind, int64_t turns) {
+    (void)turns;
+    (void)kind;
+    sink[0] = 0;
+    return 0;
+}
+
+const cca_kernels cca_kernels_plain = {
+    .name = "plain",
+    .decode = decode,
+    .encode = encode,
+    .x_bytes = x_bytes,
+    .panel_bytes = panel_bytes,
+    .pack = pack,
+    .multiply = multiply,
+    .dot = dot,
+    .rmsnorm = rmsnorm,
+    .swiglu = swiglu,
+    .attend = attend,
+    .pool = pool,
+    .spin = spin,
+};

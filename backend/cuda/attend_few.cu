@@ -1,0 +1,116 @@
+/* Attention of a few queries, as in decode: the keys of one query and head are split over several
+ * blocks, whose parts the last of them to finish puts together in a fixed order, so that the same
+ * call gives the same bits. */
+#include "backend/cuda/attend_few.cuh"
+
+enum {
+    WARPS = 4,
+    THREADS = WARPS * CUDA_WARP,
+    AHEAD = 4,       /* keys a lane reads before it uses the first */
+    LEAST_KEYS = 64, /* of a block */
+    MOST_SPLITS = 64,
+    BLOCKS_A_SM = 4, /* aimed at */
+};
+
+/* Joins the parts of a block's lane groups; the first warp's first group has the whole then. */
+template <int HD> static __device__ __forceinline__ void join_block(part &p) {
+    enum { LANES = HD / 8, WIDTH = HD + 2 };
+    __shared__ float shared[WARPS][WIDTH];
+    int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
+    join_lanes<HD>(p);
+    if (lane < LANES) {
+#pragma unroll
+        for (int d = 0; d < 8; d++) shared[warp][lane * 8 + d] = p.sum[d];
+        shared[warp][HD] = p.largest;
+        shared[warp][HD + 1] = p.total;
+    }
+    __syncthreads();
+    if (threadIdx.x >= LANES) return;
+    for (int w = 1; w < WARPS; w++) {
+        join(p, shared[w][HD], shared[w][HD + 1], &shared[w][lane * 8]);
+    }
+}
+
+/* True in the block that is the last of its query and head to come here. */
+static __device__ bool is_last(unsigned *count) {
+    __shared__ unsigned before;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) before = atomicAdd(count, 1);
+    __syncthreads();
+    __threadfence();
+    return before == gridDim.x - 1;
+}
+
+/* Grid: splits, heads, queries. */
+template <int HD, bool is_bf16>
+static __global__ void __launch_bounds__(THREADS) attend(const split_args a) {
+    cuda_begin();
+    enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
+    int64_t head = blockIdx.y, pos = a.pos + blockIdx.z, row = blockIdx.z * a.n_heads + head;
+    key_list l = list_keys(a.keys, pos);
+    place_head(&l, a.keys, (int)head, sharers(a.keys.raw, a.n_heads),
+               sharers(a.keys.far, a.n_heads));
+    int splits = a.splits, each = (l.n_keys + splits - 1) / splits;
+    int begin = (int)blockIdx.x * each, end = begin + each < l.n_keys ? begin + each : l.n_keys;
+    int group = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
+    float q[8], unit = score_unit<HD>();
+#pragma unroll
+    for (int d = 0; d < 8; d++) q[d] = a.q[row * HD + lane * 8 + d] * unit;
+    part p;
+    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + group, GROUPS, end);
+    join_block<HD>(p);
+    float *mine = a.partial + (row * splits + blockIdx.x) * WIDTH;
+    if (threadIdx.x < LANES) {
+#pragma unroll
+        for (int d = 0; d < 8; d++) mine[lane * 8 + d] = p.sum[d];
+        mine[HD] = p.largest;
+        mine[HD + 1] = p.total;
+    }
+    if (!is_last(a.count + row)) return;
+    if (threadIdx.x == 0) a.count[row] = 0;
+    if (threadIdx.x >= LANES) return;
+    part all;
+    for (int i = 0; i < splits; i++) {
+        const float *from = a.partial + (row * splits + i) * WIDTH;
+        float sum[8];
+#pragma unroll
+        for (int d = 0; d < 8; d++) sum[d] = __ldcg(from + lane * 8 + d);
+        join(all, __ldcg(from + HD), __ldcg(from + HD + 1), sum);
+    }
+#pragma unroll
+    for (int d = 0; d < 8; d++) a.out[row * HD + lane * 8 + d] = all.sum[d] / all.total;
+}
+
+/* Blocks that share a query and head: enough to fill the GPU, each with some keys to do. */
+static int64_t count_splits(const cuda_backend *b, int64_t n_keys, int64_t rows) {
+    int64_t fill = b->n_sm * BLOCKS_A_SM / rows;
+    int64_t most = (n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
+    return cca_max(1, cca_min(cca_min(fill, most), MOST_SPLITS));
+}
+
+bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
+    const cca_rows *raw = &keys->raw;
+    int64_t hd = raw->head_dim, n_heads = q->cols / hd, last = pos + n - 1;
+    cca_dtype type = raw->k_type;
+    int64_t n_keys =
+        last + 1 - cca_rule_raw_begin(&keys->rule, last) + cca_rule_far(&keys->rule, last);
+    bool fits = type == raw->v_type && (type == CCA_BF16 || type == CCA_F16) &&
+                (hd == 64 || hd == 128) && n_keys <= INT32_MAX / 2 &&
+                raw->capacity <= INT32_MAX / 2;
+    if (!fits) return false;
+    split_args a = {*keys, (const float *)q->data, (float *)out->data, NULL, NULL, n_heads, pos, 0};
+    if (n == 1 && cuda_token_attend(b, &a, n_keys)) return true;
+    int64_t splits = count_splits(b, n_keys, n * n_heads);
+    size_t partial = (size_t)(n * n_heads * splits * (hd + 2)) * sizeof(float);
+    a.splits = (int)splits;
+    a.partial = (float *)cuda_grow(b, &b->partial, partial);
+    a.count = (unsigned *)cuda_grow(b, &b->count, (size_t)(n * n_heads) * sizeof *a.count);
+    void (*kernel)(split_args) = type == CCA_BF16 ? hd == 64 ? attend<64, true> : attend<128, true>
+                                 : hd == 64 ? attend<64, false>
+                                                  : attend<128, false>;
+    cuda_launch(b, "attention", kernel, dim3((unsigned)splits, (unsigned)n_heads, (unsigned)n),
+                THREADS, 0, a);
+    return true;
+}

@@ -1,0 +1,27 @@
+/* What of the CUDA backend its tests need beside backend.h.
+ *
+ *     cca_backend *b;
+ *     cca_backend_cuda_with(&b, 0, &options, &(cca_cuda_forms){.wgmma = true}, &err); */
+#ifndef CCA_BACKEND_CUDA_H
+#define CCA_BACKEND_CUDA_H
+
+#include "backend/backend.h"
+
+/* Which of the faster forms may run; cca_backend_cuda allows all. Without them the plainer ones do
+ * the same, which tests compare. */
+typedef struct cca_cuda_forms {
+    bool wgmma;  /* attention of attend_sm90.cu, on Hopper */
+    bool early;  /* kernels are put in place while the one before still runs, on Hopper and newer */
+    bool stream; /* the steps of a token in one kernel (token.cu), on Hopper and newer */
+    bool fused;  /* operations of layer_parts.cu, pooling of pool.cu */
+    /* Lanes of a warp begin the copies of a token's weights together, and not in turn. racecheck of
+     * compute-sanitizer takes a copy that several lanes begin for one of a single lane, and sees
+     * races where each lane has waited for its own stage. */
+    bool together;
+} cca_cuda_forms;
+
+/* cca_backend_cuda with these. */
+cca_status cca_backend_cuda_with(cca_backend **out, int device, const cca_backend_options *options,
+                                 const cca_cuda_forms *forms, cca_error *err);
+
+#endif

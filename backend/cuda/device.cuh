@@ -1,0 +1,394 @@
+/* What the CUDA files share: the backend's struct, launches, values of each type on the device.
+ *
+ *     static __global__ void double_it(float *x, int64_t n) {
+ *         cuda_begin();
+ *         int64_t i = cuda_index();
+ *         if (i < n) x[i] *= 2;
+ *     }
+ *     cuda_launch(b, "double", double_it, cuda_blocks(n, 256), 256, 0, x, n);
+ *
+ * Everything of a backend runs on its own stream, in the order of the calls; nothing is global,
+ * so each GPU can have backends of its own. Host functions return nothing: the first failure
+ * sticks in the backend (see backend.h). */
+#ifndef CCA_CUDA_CUH
+#define CCA_CUDA_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <library_types.h>
+
+#include <csignal>
+#include <cstdint>
+#include <math.h>
+#include <string.h>
+
+extern "C" {
+#include "backend/cuda/cuda.h"
+}
+
+enum {
+    CUDA_WARP = 32,
+    CUDA_FEW = 4,              /* rows of x up to which products read weights as they are */
+    CUDA_WORKSPACE = 32 << 20, /* of cuBLASLt: what NVIDIA recommends for Hopper */
+};
+
+/* Memory on the device that grows at a new shape only. */
+struct cuda_buffer {
+    void *data;
+    size_t bytes;
+};
+
+struct cuda_blas;  /* blas.cu */
+struct cuda_steps; /* token.cu */
+struct turn_args;  /* rope.cuh */
+struct split_args; /* attend_few.cuh */
+
+struct cuda_backend {
+    cca_backend base;
+    int device, n_sm, capability; /* 90: compute capability 9.0 */
+    cca_cuda_forms forms;         /* those that this GPU can do */
+    cudaStream_t stream;
+    cuda_blas *blas;
+    cuda_steps *steps;     /* of a token, not yet carried out; NULL without forms.stream */
+    cuda_buffer pinned;    /* in host memory: what goes back to the host */
+    cuda_buffer ids, freq; /* what comes from the host with a call */
+    double *freq_host;     /* what freq holds */
+    size_t freq_bytes;
+    bool fp8;            /* products of many rows in bytes */
+    cuda_buffer x8, w8;  /* operands in bytes */
+    cuda_buffer x, w;    /* operands of a product in the form it wants */
+    const void *twin_of; /* whose first twin_n values x holds as bf16, until the next launch */
+    int64_t twin_n;
+    cuda_buffer partial, count; /* of attention that is split over keys */
+};
+
+static inline cuda_backend *cuda_of(cca_backend *b) {
+    return (cuda_backend *)b;
+}
+
+/* An operand of a product of many rows: rows of f32, bf16, or 8-bit floats, these with a scale for
+ * each row. data is NULL after a failure. */
+struct cuda_operand {
+    const void *data;
+    cudaDataType_t type;
+    const float *scale;
+};
+
+/* Records a failure of the runtime in what the backend was doing; true if there is none. */
+bool cuda_check(cuda_backend *b, cudaError_t error, const char *what);
+/* Room for bytes in a buffer (its contents are lost); NULL after a failure. */
+void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes);
+
+/* Copies from host memory, which may change after the call. */
+void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes);
+
+/* ---- products (blas.cu, gemv.cu, elementwise.cu) ----------------------------------- */
+
+/* cuBLASLt, looked for when a backend is made; NULL after a failure. */
+cuda_blas *cuda_blas_new(cuda_backend *b);
+void cuda_blas_free(cuda_blas *blas);
+/* One product, out f32 or (out16) bf16; w (rows, cols), x (n, cols), of one type, out (n, rows).
+ * False where the library has no algorithm for the shape: nothing is done then. */
+bool cuda_blas_product(cuda_backend *b, const cca_product *p, const cuda_operand *w,
+                       const cuda_operand *x, bool out16, int64_t n);
+/* The same with the product's weights, converted to the type of x. */
+bool cuda_product(cuda_backend *b, const cca_product *p, const cuda_operand *x, bool out16,
+                  int64_t n);
+/* Products of few rows of x, on the weights as they are. All weights have one type. */
+void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
+               int64_t n);
+/* Whether a product of many rows runs in 8-bit floats (fp8.cu). */
+bool cuda_bytes_suit(const cuda_backend *b, const cca_product *p);
+/* Rows in 8-bit floats: of n bf16 rows, into a buffer; of silu(gate) * up, both bf16; of the norm
+ * of n rows of x. */
+cuda_operand cuda_bytes_of(cuda_backend *b, cuda_buffer *buffer, const void *x16, int64_t n,
+                           int64_t cols);
+cuda_operand cuda_bytes_of_gated(cuda_backend *b, const void *gate, const void *up, int64_t n,
+                                 int64_t cols);
+cuda_operand cuda_bytes_of_norm(cuda_backend *b, const cca_matrix *x, int64_t x_row,
+                                const cca_matrix *weight, float eps, int64_t n);
+/* Operations whose output is multiplied next write it a second time, as bf16: where to, or NULL
+ * where products of n tokens will not want it; and after the launch, that it is there. */
+__nv_bfloat16 *cuda_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
+void cuda_set_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
+/* n values as bf16. */
+void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n);
+/* A matrix of weights as bf16. */
+void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *w);
+/* Lays quantised weights out as cuda_weights describes. */
+void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape);
+
+/* ---- steps of a token, on Hopper and newer (token.cu) ---------------------------------- */
+
+void cuda_token_prepare(cuda_backend *b); /* once, before the first */
+void cuda_token_free(cuda_backend *b);
+/* Carries out what has been collected. Whatever uses the stream otherwise, or frees memory, calls
+ * it before. */
+void cuda_token_run(cuda_backend *b);
+/* To be called when the stream was waited for. */
+void cuda_token_waited(cuda_backend *b);
+
+/* What x is normalised with before a product. */
+struct cuda_norm {
+    const float *weight;
+    float eps;
+};
+/* These collect an operation on one row; false where shapes, types or the GPU do not suit. Products
+ * of x, or of its norm; gated: of two products, silu(first) * second goes to the first's output. */
+bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
+                         const float *x, const cuda_norm *norm);
+bool cuda_token_turn(cuda_backend *b, const turn_args *a);
+bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys);
+
+/* ---- the operations of the table that are kernels (elementwise.cu, rope.cu, layer_parts.cu,
+ * cca_cuda.cu) ------------------------------------------------------------------------------- */
+
+void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
+                int64_t n);
+/* The norm of n rows of x as bf16 alone, in the backend's buffer; NULL where rows are too long. */
+void *cuda_rmsnorm16(cuda_backend *b, const cca_matrix *x, int64_t x_row, const cca_matrix *weight,
+                     float eps, int64_t n);
+/* gate = silu(gate) * up, all bf16. */
+void cuda_swiglu16(cuda_backend *b, void *gate, const void *up, int64_t n_values);
+void cuda_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
+                  const cca_matrix *weight, float eps, int64_t n);
+void cuda_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
+void cuda_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
+                 int64_t n);
+bool cuda_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
+                      const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
+                      int64_t n);
+bool cuda_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
+bool cuda_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
+                       const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
+void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
+                int64_t pos, int64_t n);
+void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+void cuda_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+               int64_t pos, int64_t n);
+void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                 int64_t pos, int64_t n);
+
+/* Pooling of the fast shapes (pool.cu); false where others do it. */
+bool cuda_pool_halves(cuda_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
+                      int64_t pos, int64_t first, int64_t count);
+
+/* ---- forms of attention --------------------------------------------------------------------- */
+
+/* Any shape and any types. */
+void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n);
+/* These do nothing and say false where a shape or the GPU does not suit them (attend_sm90.cu and
+ * attend_mma.cu, for many queries; attend_few.cu, for few). */
+bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                      int64_t pos, int64_t n);
+bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                     int64_t pos, int64_t n);
+bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+                       int64_t pos, int64_t n);
+
+/* ---- launches ------------------------------------------------------------------------------ */
+
+static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
+    return (unsigned)((n + in_a_block - 1) / in_a_block);
+}
+
+/* With forms.early a kernel is put in place while the one before it still runs; it waits for that
+ * one's results in cuda_begin. */
+template <typename... Parameters, typename... Arguments>
+static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
+                        int threads, size_t shared, Arguments... arguments) {
+    b->twin_of = NULL;
+    cuda_token_run(b);
+    if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    /* The runtime's current device is a thread's; a backend may change threads between calls. */
+    if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = (unsigned)threads;
+    config.dynamicSmemBytes = shared;
+    config.stream = b->stream;
+    config.attrs = &early;
+    config.numAttrs = b->forms.early ? 1 : 0;
+    cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
+}
+
+/* ---- on the device ------------------------------------------------------------------------- */
+
+/* Weights as they lie on the device. Quantised ones are split, so that both parts can be read in
+ * aligned pieces: q holds each block's bytes behind the other, scale the blocks' scales. */
+struct cuda_weights {
+    const void *q;
+    const __half *scale;
+    cca_dtype type;
+    int64_t rows, cols;
+};
+
+static inline cuda_weights cuda_weights_of(const cca_matrix *m) {
+    int64_t n = m->rows * m->cols;
+    int64_t q_bytes = m->type == CCA_Q8_0 ? n : n / 2;
+    bool split = m->type == CCA_Q8_0 || m->type == CCA_Q4_0;
+    const char *scale = split ? (const char *)m->data + q_bytes : NULL;
+    return cuda_weights{m->data, (const __half *)scale, m->type, m->rows, m->cols};
+}
+
+/* Value i of a matrix, counted row by row. */
+static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, int64_t i) {
+    int k = (int)(i % CCA_QUANT_BLOCK);
+    switch (w.type) {
+    case CCA_F32: return ((const float *)w.q)[i];
+    case CCA_F16: return __half2float(((const __half *)w.q)[i]);
+    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
+    case CCA_Q8_0:
+        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) * (float)((const int8_t *)w.q)[i];
+    case CCA_Q4_0: {
+        uint8_t both = ((const uint8_t *)w.q)[i / CCA_QUANT_BLOCK * (CCA_QUANT_BLOCK / 2) + k % 16];
+        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) *
+               (float)((k < 16 ? both & 15 : both >> 4) - 8);
+    }
+    }
+    return 0;
+}
+
+/* Value i of rows in a cache, which lie as in dtype.h. */
+static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
+                                                       int64_t i) {
+    switch (type) {
+    case CCA_F32: return ((const float *)rows)[i];
+    case CCA_F16: return __half2float(((const __half *)rows)[i]);
+    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)rows)[i]);
+    case CCA_Q8_0: {
+        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
+    }
+    default: return 0;
+    }
+}
+
+/* Each kernel calls it first: lets the next kernel be put in place, and waits for what the one
+ * before has written. Only weights may be read earlier. */
+static __device__ __forceinline__ void cuda_begin() {
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+    cudaGridDependencySynchronize();
+#endif
+}
+
+static __device__ __forceinline__ int64_t cuda_index() {
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+/* Two bf16 or f16 values as floats. */
+template <bool is_bf16> static __device__ __forceinline__ float2 cuda_two(uint32_t pair) {
+    if (is_bf16) return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & ~0xffffu));
+    __half2 h;
+    memcpy(&h, &pair, sizeof h);
+    return __half22float2(h);
+}
+
+/* Eight bf16 or f16 values of 16 bytes as floats, and back, rounded. */
+template <bool is_bf16>
+static __device__ __forceinline__ void cuda_eight(float out[8], uint4 bits) {
+    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 both = cuda_two<is_bf16>(words[i]);
+        out[2 * i] = both.x;
+        out[2 * i + 1] = both.y;
+    }
+}
+
+template <bool is_bf16> static __device__ __forceinline__ uint4 cuda_round_eight(const float *x) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (is_bf16) {
+            __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+            memcpy(&words[i], &pair, sizeof pair);
+        } else {
+            __half2 pair = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
+            memcpy(&words[i], &pair, sizeof pair);
+        }
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/* silu(gate) * up. */
+static __device__ __forceinline__ float cuda_gated(float gate, float up) {
+    return gate / (1 + expf(-gate)) * up;
+}
+
+/* sum + products of 16 pairs of bytes. */
+static __device__ __forceinline__ int cuda_dot_bytes(uint4 a, uint4 b, int sum) {
+    sum = __dp4a((int)a.x, (int)b.x, sum);
+    sum = __dp4a((int)a.y, (int)b.y, sum);
+    sum = __dp4a((int)a.z, (int)b.z, sum);
+    return __dp4a((int)a.w, (int)b.w, sum);
+}
+
+/* sum + products of four unsigned and four signed bytes. */
+static __device__ __forceinline__ int cuda_dot_unsigned(uint32_t a, uint32_t b, int sum) {
+    int out;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
+    return out;
+}
+
+/* Products of the 16 low nibbles of w with bytes, and of its high ones, which are taken where they
+ * stand: 16 times as much. */
+static __device__ __forceinline__ int cuda_dot_nibbles(uint4 w, uint4 low, uint4 high) {
+    const uint32_t words[4] = {w.x, w.y, w.z, w.w}, x[4] = {low.x, low.y, low.z, low.w};
+    const uint32_t y[4] = {high.x, high.y, high.z, high.w};
+    int of_low = 0, of_high = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        of_low = cuda_dot_unsigned(words[i] & 0x0f0f0f0f, x[i], of_low);
+        of_high = cuda_dot_unsigned(words[i] & 0xf0f0f0f0, y[i], of_high);
+    }
+    return of_low + (of_high >> 4);
+}
+
+/* Puts four values into a twin. */
+static __device__ __forceinline__ void cuda_put_twin(__nv_bfloat16 *twin, int64_t i, float4 v) {
+    __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v.x, v.y), __floats2bfloat162_rn(v.z, v.w)};
+    uint2 bits;
+    memcpy(&bits, pairs, sizeof bits);
+    *(uint2 *)(twin + i) = bits;
+}
+
+static __device__ __forceinline__ float cuda_warp_sum(float x) {
+#pragma unroll
+    for (int step = CUDA_WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+
+static __device__ __forceinline__ float cuda_warp_max(float x) {
+#pragma unroll
+    for (int step = CUDA_WARP / 2; step > 0; step /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
+    }
+    return x;
+}
+
+/* Puts the value of each lane into a cache as values i … i + 31, rounded as cca_dtype_encode
+ * does. Lanes from n_lanes on have none, which Q8_0 does not know. */
+static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
+                                                int n_lanes) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    if (type == CCA_Q8_0) {
+        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        float d = cuda_warp_max(fabsf(x)) / 127;
+        block->q[lane] = (int8_t)roundf(x * (d > 0 ? 1 / d : 0));
+        if (lane == 0) block->scale = __half_as_ushort(__float2half_rn(d));
+    } else if (lane < n_lanes) {
+        if (type == CCA_F32) ((float *)rows)[i + lane] = x;
+        if (type == CCA_F16) ((__half *)rows)[i + lane] = __float2half_rn(x);
+        if (type == CCA_BF16) ((__nv_bfloat16 *)rows)[i + lane] = __float2bfloat16_rn(x);
+    }
+}
+
+#endif

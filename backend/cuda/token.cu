@@ -1,0 +1,615 @@
+/* A token of decode in one kernel. Between two products of one row there are microseconds in which
+ * nothing is read, were each a kernel of its own: more than quantised weights take to be read. So
+ * operations on one row are collected as steps, until somebody wants their results or something
+ * that is no step comes up, and one kernel carries them out. It has a block a multiprocessor; all
+ * blocks wait for each other behind each step, and meanwhile the weights of the next products are
+ * on their way (token_stream.cuh). A few steps go ahead of the others, so that the GPU works while
+ * the rest is collected.
+ *
+ * The same steps give the same bits: what is added up, and in which order, does not depend on time.
+ */
+#include "backend/cuda/token_stream.cuh"
+
+#include <stdlib.h>
+
+enum {
+    NEAR = 8,               /* steps that travel with the launch */
+    FIRST = 6,              /* steps after which the device begins with a token, */
+    MANY = 40,              /* where the one before had so many */
+    MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
+    AHEAD = 3,              /* keys a lane reads before it uses the first */
+    LEAST_KEYS = 32,        /* of a warp */
+    LEAST_STAGES = 2,       /* of a warp's ring */
+    MOST_PRODUCTS = 512,    /* steps of products in a launch */
+    SHARED = 227 << 10,     /* the most of a block */
+    FIXED_SHARED = 4 << 10, /* barriers, sums, steps */
+    STEP_WORDS = sizeof(token_step) / sizeof(int),
+};
+
+static_assert(sizeof(token_step) % sizeof(int) == 0 && (int)STEP_WORDS <= (int)THREADS,
+              "a thread a word");
+
+struct cuda_steps {
+    token_step *list;
+    int n, room, n_products;
+    int since, before;      /* since somebody waited, and in all the time before */
+    cca_dtype type;         /* of the products */
+    int cols;               /* of the widest */
+    unsigned arrived, done; /* what `count` has come to; steps */
+    cuda_buffer parts;      /* what blocks have of heads */
+    cuda_buffer far, count; /* steps; arrivals at the ends of steps */
+    token_step *pinned;     /* the steps that are copied, */
+    int n_pinned;           /* so many since somebody waited */
+};
+
+struct token_args {
+    token_step near[NEAR];
+    const token_step *far;                /* all of them, where they are more */
+    int n, n_products, n_stages, x_bytes; /* x_bytes: room for x, and for parts of attention */
+    unsigned *count, arrived;             /* arrived: the count at the start */
+    unsigned seal;                        /* of the first step: its number since the beginning */
+    bool together;                        /* how copies begin */
+};
+
+/* ---- waiting for all blocks ---------------------------------------------------------- */
+
+/* The block has done a step. */
+static __device__ __forceinline__ void arrive(const token_args &a) {
+    sync_workers();
+    if (threadIdx.x > 0) return;
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(a.count) : "memory");
+}
+
+/* Until all blocks have done n steps. */
+static __device__ __forceinline__ void wait_for(const token_args &a, int n) {
+    if (threadIdx.x == 0) {
+        unsigned goal = a.arrived + (unsigned)n * gridDim.x, count;
+        do {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                         : "=r"(count)
+                         : "l"(a.count)
+                         : "memory");
+        } while ((int)(count - goal) < 0);
+    }
+    sync_workers();
+}
+
+/* ---- attention ----------------------------------------------------------------------- */
+
+/* Parts lie as HD sums, the largest score, the total. A lane has sums lane, lane + 32, … */
+template <int HD> struct joined {
+    enum { WIDTH = HD + 2, OWN = HD / CUDA_WARP };
+    float largest = -INFINITY, total = 0, sum[OWN] = {};
+};
+
+/* A value beside its seal, the number of the step it was made in, in eight bytes that are written
+ * and read as one: a reader looks again until the seal is right, and nobody needs a fence. */
+static __device__ __forceinline__ void put_sealed(uint64_t *to, float value, unsigned seal) {
+    uint64_t both = (uint64_t)seal << 32 | __float_as_uint(value);
+    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
+}
+
+/* False where the seal is another. */
+static __device__ __forceinline__ bool get_sealed(float *value, const uint64_t *from,
+                                                  unsigned seal) {
+    uint64_t both;
+    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(both) : "l"(from) : "memory");
+    *value = __uint_as_float((unsigned)both);
+    return (unsigned)(both >> 32) == seal;
+}
+
+/* Joins n parts in shared memory. */
+template <int HD>
+static __device__ __forceinline__ joined<HD> join_parts(const float *parts, int n) {
+    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    joined<HD> all;
+    for (int i = lane; i < n; i += CUDA_WARP) {
+        all.largest = fmaxf(all.largest, parts[i * WIDTH + HD]);
+    }
+    all.largest = cuda_warp_max(all.largest);
+    if (all.largest == -INFINITY) return all;
+#pragma unroll 4
+    for (int i = 0; i < n; i++) {
+        const float *from = parts + i * WIDTH;
+        float weight = exp2f(from[HD] - all.largest);
+        all.total += weight * from[HD + 1];
+#pragma unroll
+        for (int j = 0; j < OWN; j++) all.sum[j] += weight * from[j * CUDA_WARP + lane];
+    }
+    return all;
+}
+
+/* Joins n parts, each of a block, as they come; some at a time. */
+template <int HD>
+static __device__ __forceinline__ joined<HD> join_sealed(const uint64_t *parts, int n,
+                                                         unsigned seal) {
+    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN, BATCH = 3 };
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    joined<HD> all;
+    for (int first = 0; first < n; first += BATCH) {
+        float x[BATCH][OWN + 2];
+        for (bool there = false; !there;) {
+            there = true;
+#pragma unroll
+            for (int i = 0; i < BATCH * (OWN + 2); i++) {
+                int part = i / (OWN + 2), j = i % (OWN + 2);
+                int row = first + part < n ? first + part : n - 1;
+                int at = row * WIDTH + (j < OWN ? j * CUDA_WARP + lane : HD + j - OWN);
+                there = get_sealed(&x[part][j], parts + at, seal) && there;
+            }
+        }
+#pragma unroll
+        for (int part = 0; part < BATCH; part++) {
+            float now = fmaxf(all.largest, x[part][OWN]);
+            if (first + part >= n || now == -INFINITY) continue;
+            float shrink = exp2f(all.largest - now), weight = exp2f(x[part][OWN] - now);
+            all.largest = now;
+            all.total = all.total * shrink + weight * x[part][OWN + 1];
+#pragma unroll
+            for (int j = 0; j < OWN; j++) {
+                all.sum[j] = all.sum[j] * shrink + weight * x[part][j];
+            }
+        }
+    }
+    return all;
+}
+
+/* What a block has of a head: parts in shared memory; it is `block` among n with this head. The
+ * first of them puts the blocks' parts together, in their order. */
+template <int HD>
+static __device__ __forceinline__ void join_head(const attend_step &s, unsigned seal, int head,
+                                                 const float *parts, int n_parts, int block,
+                                                 int n_blocks) {
+    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    joined<HD> all = join_parts<HD>(parts, n_parts);
+    if (n_blocks > 1) {
+        uint64_t *to = s.parts + (int64_t)head * s.split.splits * WIDTH;
+        uint64_t *mine = to + block * WIDTH;
+#pragma unroll
+        for (int j = 0; j < OWN; j++) put_sealed(mine + j * CUDA_WARP + lane, all.sum[j], seal);
+        if (lane == 0) {
+            put_sealed(mine + HD, all.largest, seal);
+            put_sealed(mine + HD + 1, all.total, seal);
+        }
+        if (block > 0) return;
+        all = join_sealed<HD>(to, n_blocks, seal);
+    }
+    float *out = s.split.out + head * HD + lane;
+#pragma unroll
+    for (int j = 0; j < OWN; j++) out[j * CUDA_WARP] = all.sum[j] / all.total;
+}
+
+/* Adds the key of the query's own position, which is not stored yet; the first of the heads that
+ * share it stores it. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void add_own(part &p, const attend_step &s, int head,
+                                               const float *q) {
+    enum { LANES = HD / 8 };
+    const turn_args &a = s.turn;
+    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES, own = head / s.raw_sharers;
+    __align__(16) float x[8];
+    rotate_eight<HD>(x, a.k + own * HD, a.angles, piece, a.interleaved);
+    uint4 k = cuda_round_eight<is_bf16>(x);
+    read_eight(x, a.v + own * HD + piece * 8);
+    uint4 v = cuda_round_eight<is_bf16>(x);
+    if (head % s.raw_sharers == 0 && lane < LANES) {
+        int64_t row = own * a.rows.capacity + s.own_row;
+        ((uint4 *)a.rows.k)[row * LANES + piece] = k;
+        ((uint4 *)a.rows.v)[row * LANES + piece] = v;
+    }
+    add_keys<HD, is_bf16, 1>(p, q, &k, &v, lane / LANES, 1, 1);
+}
+
+/* A warp's part of the keys of its head, into shared memory. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void attend_part(const attend_step &s, int head, int split,
+                                                   float *to) {
+    enum { LANES = HD / 8, GROUPS = CUDA_WARP / LANES };
+    const split_args &a = s.split;
+    key_list l = s.list;
+    place_head(&l, a.keys, head, s.raw_sharers, s.far_sharers);
+    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
+    __align__(16) float q[8];
+    if (s.turns) {
+        rotate_eight<HD>(q, a.q + head * HD, s.turn.angles, piece, s.turn.interleaved);
+    } else {
+        read_eight(q, a.q + head * HD + piece * 8);
+    }
+#pragma unroll
+    for (int d = 0; d < 8; d++) q[d] *= score_unit<HD>();
+    int begin = split * s.each, end = begin + s.each < l.n_keys ? begin + s.each : l.n_keys;
+    part p;
+    if (s.turns && split == a.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
+    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + lane / LANES, GROUPS, end);
+    join_lanes<HD>(p);
+    if (lane < LANES) {
+#pragma unroll
+        for (int d = 0; d < 8; d++) to[lane * 8 + d] = p.sum[d];
+    }
+    if (lane == 0) {
+        to[HD] = p.largest;
+        to[HD + 1] = p.total;
+    }
+}
+
+/* Each warp has one of the splits of a head's keys; warps of a block come one behind the other, so
+ * that a block has one head, or a few. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void attend_all(const attend_step &s, unsigned seal,
+                                                  float *parts) {
+    enum { WIDTH = joined<HD>::WIDTH };
+    const split_args &a = s.split;
+    int warp = (int)(threadIdx.x / CUDA_WARP), first = (int)blockIdx.x * WARPS;
+    int head = (first + warp) / a.splits, split = (first + warp) % a.splits;
+    if (head < a.n_heads) attend_part<HD, is_bf16>(s, head, split, parts + warp * WIDTH);
+    sync_workers();
+    if (head >= a.n_heads || (warp > 0 && split > 0)) return;
+    int n = a.splits - split < WARPS - warp ? a.splits - split : WARPS - warp;
+    int first_block = head * a.splits / WARPS, last_block = ((head + 1) * a.splits - 1) / WARPS;
+    join_head<HD>(s, seal, head, parts + warp * WIDTH, n, (int)blockIdx.x - first_block,
+                  last_block - first_block + 1);
+}
+
+static __device__ __forceinline__ void attend(const attend_step &s, unsigned seal, float *parts) {
+    bool is_bf16 = s.split.keys.raw.k_type == CCA_BF16;
+    if (s.split.keys.raw.head_dim == 64) {
+        is_bf16 ? attend_all<64, true>(s, seal, parts) : attend_all<64, false>(s, seal, parts);
+    } else {
+        is_bf16 ? attend_all<128, true>(s, seal, parts) : attend_all<128, false>(s, seal, parts);
+    }
+}
+
+/* ---- the kernel ---------------------------------------------------------------------- */
+
+static __device__ __forceinline__ void turn(const turn_args &a) {
+    int i = (int)(blockIdx.x * THREADS + threadIdx.x), n = turn_octets(a);
+    for (; i < n; i += (int)gridDim.x * THREADS) turn_octet(a, 0, i);
+}
+
+/* The weights of all products, where the warps that copy ahead find them quickly. */
+static __device__ __forceinline__ void list_weights(token_weights *out, const token_step *steps,
+                                                    int n) {
+    for (int i = (int)threadIdx.x; i < n; i += ALL_THREADS) {
+        if (steps[i].kind == TOKEN_PRODUCT) out[steps[i].product.number] = steps[i].product.weights;
+    }
+}
+
+/* A thread's word of the description of step i. */
+static __device__ __forceinline__ int read_word(const token_args &a, int i) {
+    const token_step *steps = a.far ? a.far : a.near;
+    return i < a.n && threadIdx.x < STEP_WORDS ? ((const int *)(steps + i))[threadIdx.x] : 0;
+}
+
+static __device__ __forceinline__ void put_word(token_step *both, int i, int word) {
+    if (threadIdx.x < STEP_WORDS) ((int *)(both + i % 2))[threadIdx.x] = word;
+}
+
+/* Carries out the steps. both: of descriptions, that of a step and of the next; the first one is
+ * there. */
+template <cca_dtype type>
+static __device__ __forceinline__ void work(const token_args &a, token_step *both,
+                                            stream_ring<type> ring, char *x) {
+    for (int i = 0; i < a.n; i++) {
+        const token_step &step = both[i % 2];
+        float4 norm[KEPT];
+        if (step.kind == TOKEN_PRODUCT) stream_read_norm(norm, step.product);
+        if (i == 0) {
+            cuda_begin();
+        } else {
+            wait_for(a, i);
+        }
+        int word = read_word(a, i + 1);
+        switch (step.kind) {
+        case TOKEN_PRODUCT: stream_multiply(&ring, step.product, norm, x); break;
+        case TOKEN_TURN: turn(step.turn); break;
+        case TOKEN_ATTEND: attend(step.attend, a.seal + (unsigned)i, (float *)x); break;
+        }
+        if (i + 1 == a.n) break;
+        put_word(both, i + 1, word);
+        arrive(a);
+    }
+}
+
+template <cca_dtype type>
+static __global__ void __launch_bounds__(ALL_THREADS, 1)
+    token(const __grid_constant__ token_args a) {
+    extern __shared__ __align__(128) char memory[];
+    __shared__ uint64_t barriers[WARPS][2][MOST_STAGES];
+    __shared__ token_step both[2];
+    char *x = memory + WARPS * a.n_stages * stage_bytes<type>();
+    token_weights *weights = (token_weights *)(x + a.x_bytes);
+    for (int i = (int)threadIdx.x; i < WARPS * 2 * MOST_STAGES; i += ALL_THREADS) {
+        bool full = i / MOST_STAGES % 2 == 0; /* hears of one copy; the others, of all readers */
+        cuda_barrier_init(&barriers[0][0][0] + i, full ? 1 : CUDA_WARP);
+    }
+    cuda_barriers_ready();
+    put_word(both, 0, read_word(a, 0));
+    list_weights(weights, a.far ? a.far : a.near, a.n);
+    __syncthreads();
+    int warp = (int)threadIdx.x / CUDA_WARP;
+    int fed = warp < WARPS ? warp : (int)threadIdx.x % CUDA_WARP; /* by this lane */
+    stream_ring<type> ring = ring_of<type>(fed < WARPS ? fed : 0, memory, barriers, a.n_stages);
+    if (warp == WARPS) {
+        stream_feed(weights, a.n_products, ring, fed, a.together);
+    } else {
+        work(a, both, ring, x);
+    }
+}
+
+/* ---- launching ----------------------------------------------------------------------- */
+
+typedef void (*token_kernel)(token_args);
+
+static token_kernel kernel_of(cca_dtype type) {
+    switch (type) {
+    case CCA_F32: return token<CCA_F32>;
+    case CCA_F16: return token<CCA_F16>;
+    case CCA_Q8_0: return token<CCA_Q8_0>;
+    case CCA_Q4_0: return token<CCA_Q4_0>;
+    case CCA_BF16: break;
+    }
+    return token<CCA_BF16>;
+}
+
+/* Whether a block can have the shared memory, and blocks wait for each other. */
+static bool has_room(cuda_backend *b) {
+    int shared = 0, cooperative = 0;
+    cuda_check(b,
+               cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, b->device),
+               "device");
+    cuda_check(b, cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, b->device),
+               "device");
+    return shared >= SHARED && cooperative != 0;
+}
+
+void cuda_token_prepare(cuda_backend *b) {
+    static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+    if (!b->forms.stream || b->base.status != CCA_OK) return;
+    b->forms.stream = has_room(b);
+    if (!b->forms.stream) return;
+    for (cca_dtype type : types) {
+        cuda_check(b,
+                   cudaFuncSetAttribute(kernel_of(type),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        SHARED - FIXED_SHARED),
+                   "token");
+    }
+    b->steps = (cuda_steps *)calloc(1, sizeof *b->steps);
+    if (!b->steps) {
+        cca_backend_fail(&b->base, CCA_NO_MEMORY, "no memory for the CUDA backend");
+        return;
+    }
+    cuda_grow(b, &b->steps->count, sizeof(unsigned));
+    if (cudaMallocHost((void **)&b->steps->pinned, MOST_PINNED * sizeof(token_step)) !=
+        cudaSuccess) {
+        b->steps->pinned = NULL; /* slower */
+        cudaGetLastError();
+    }
+}
+
+void cuda_token_free(cuda_backend *b) {
+    if (!b->steps) return;
+    cudaFree(b->steps->far.data);
+    cudaFreeHost(b->steps->pinned);
+    cudaFree(b->steps->count.data);
+    cudaFree(b->steps->parts.data);
+    free(b->steps->list);
+    free(b->steps);
+}
+
+/* Stages, room for x, and the shared memory of a block in all; false where rows of a type do not
+ * suit: they come in aligned pieces. A block takes more than half of a multiprocessor's shared
+ * memory, so that no two share one while others have none. */
+static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols) {
+    bool quantised = type == CCA_Q8_0 || type == CCA_Q4_0;
+    if (cols % (quantised ? 256 : 8) != 0 || cols > SHARED) return false;
+    int x = x_bytes<CCA_F32>((int)cols), stage = stage_bytes<CCA_F32>();
+    if (quantised) {
+        x = x_bytes<CCA_Q8_0>((int)cols);
+        stage = type == CCA_Q8_0 ? stage_bytes<CCA_Q8_0>() : stage_bytes<CCA_Q4_0>();
+    }
+    a->x_bytes = (int)cca_max(x, WARPS * joined<128>::WIDTH * (int)sizeof(float));
+    int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
+    int room = SHARED - FIXED_SHARED - rest;
+    if (room < WARPS * stage * LEAST_STAGES) return false;
+    a->n_stages = (int)cca_min(MOST_STAGES, room / (WARPS * stage));
+    *bytes = (size_t)cca_max(a->n_stages * WARPS * stage + rest, SHARED / 2);
+    return true;
+}
+
+/* Several steps want all blocks at once, and so does attention; another step alone may be put in
+ * place early, like other kernels. */
+static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t shared) {
+    cudaLaunchAttribute attribute = {};
+    if (a->n > 1 || a->near[0].kind == TOKEN_ATTEND) {
+        attribute.id = cudaLaunchAttributeCooperative;
+        attribute.val.cooperative = 1;
+    } else {
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = b->forms.early;
+    }
+    cudaLaunchConfig_t config = {};
+    config.gridDim = (unsigned)b->n_sm;
+    config.blockDim = ALL_THREADS;
+    config.dynamicSmemBytes = shared;
+    config.stream = b->stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    cuda_check(b, cudaLaunchKernelEx(&config, kernel_of(type), *a), "token");
+}
+
+/* The list on the device. */
+static const token_step *push_steps(cuda_backend *b, int n) {
+    cuda_steps *s = b->steps;
+    size_t bytes = (size_t)n * sizeof *s->list;
+    void *far = cuda_grow(b, &s->far, bytes);
+    if (!far) return NULL;
+    if (!s->pinned || n > MOST_PINNED - s->n_pinned) {
+        cuda_push(b, far, s->list, bytes);
+        return (const token_step *)far;
+    }
+    token_step *near = s->pinned + s->n_pinned;
+    s->n_pinned += n; /* being read until somebody waits */
+    memcpy((void *)near, s->list, bytes);
+    cuda_check(b, cudaMemcpyAsync(far, near, bytes, cudaMemcpyHostToDevice, b->stream), "token");
+    return (const token_step *)far;
+}
+
+void cuda_token_run(cuda_backend *b) {
+    cuda_steps *s = b->steps;
+    if (!s || s->n == 0) return;
+    size_t shared = 0;
+    token_args a = {};
+    a.n = s->n;
+    a.n_products = s->n_products;
+    plan_shared(&a, &shared, s->type, s->cols);
+    s->n = s->n_products = s->cols = 0;
+    if (b->base.status != CCA_OK || !cuda_check(b, cudaSetDevice(b->device), "token")) return;
+    a.count = (unsigned *)s->count.data;
+    a.arrived = s->arrived;
+    a.seal = s->done + 1;
+    a.together = b->forms.together;
+    s->done += (unsigned)a.n;
+    s->arrived += (unsigned)(a.n - 1) * (unsigned)b->n_sm;
+    if (a.n <= NEAR) {
+        memcpy((void *)a.near, s->list, (size_t)a.n * sizeof *s->list);
+    } else {
+        a.far = push_steps(b, a.n);
+    }
+    if (b->base.status == CCA_OK) launch(b, &a, s->type, shared);
+}
+
+void cuda_token_waited(cuda_backend *b) {
+    cuda_steps *s = b->steps;
+    if (!s) return;
+    s->n_pinned = 0;
+    if (s->since > 0) s->before = s->since;
+    s->since = 0;
+}
+
+/* ---- collecting ---------------------------------------------------------------------- */
+
+/* Room for a further step; NULL after a failure. */
+static token_step *add_step(cuda_backend *b, token_kind kind) {
+    cuda_steps *s = b->steps;
+    b->twin_of = NULL;
+    if (s->since++ == FIRST && s->before >= MANY) cuda_token_run(b);
+    if (b->base.status != CCA_OK) return NULL;
+    if (s->n == s->room) {
+        int room = s->room ? 2 * s->room : 64;
+        token_step *list = (token_step *)realloc(s->list, (size_t)room * sizeof *list);
+        if (!list) {
+            cca_backend_fail(&b->base, CCA_NO_MEMORY, "no memory for the steps of a token");
+            return NULL;
+        }
+        s->list = list;
+        s->room = room;
+    }
+    token_step *step = &s->list[s->n++];
+    memset((void *)step, 0, sizeof *step);
+    step->kind = kind;
+    return step;
+}
+
+/* A step of products of one type; all products of a launch have the same. */
+static void add_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
+                         const float *x, const cuda_norm *norm) {
+    cuda_steps *s = b->steps;
+    const cca_matrix *w = products[0].weight;
+    if (s->n_products == MOST_PRODUCTS || (s->n_products > 0 && s->type != w->type)) {
+        cuda_token_run(b);
+    }
+    token_step *step = add_step(b, TOKEN_PRODUCT);
+    if (!step) return;
+    s->type = w->type;
+    s->cols = (int)cca_max(s->cols, w->cols);
+    product_step *a = &step->product;
+    a->number = s->n_products++;
+    a->weights.gated = gated;
+    a->weights.cols = (int)w->cols;
+    a->x = x;
+    if (norm) {
+        a->norm = norm->weight;
+        a->eps = norm->eps;
+    }
+    for (int i = 0; i < n_products; i++) {
+        const cca_product *p = &products[i];
+        cuda_weights split = cuda_weights_of(p->weight);
+        a->weights.values[i] = (const char *)split.q;
+        a->weights.scales[i] = (const char *)split.scale;
+        a->weights.rows[i] = (int)split.rows;
+        if (!gated || i == 0) a->weights.n_units += (int)split.rows;
+        a->outputs[i] = token_output{p->bias ? (const float *)p->bias->data : NULL,
+                                     (float *)p->out->data, p->accumulate};
+    }
+}
+
+bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
+                         const float *x, const cuda_norm *norm) {
+    enum { MOST_NORM = 4 * KEPT * THREADS };
+    if (!b->steps || (norm && products[0].weight->cols > MOST_NORM)) return false;
+    token_args a = {};
+    size_t shared;
+    a.n_products = MOST_PRODUCTS;
+    for (int i = 0; i < n_products; i++) {
+        const cca_matrix *w = products[i].weight;
+        if (w->rows > INT32_MAX / 4 || !plan_shared(&a, &shared, w->type, w->cols)) return false;
+        if (gated && w->type != products[0].weight->type) return false;
+    }
+    for (int first = 0, next; first < n_products; first = next) {
+        cca_dtype type = products[first].weight->type;
+        for (next = first + 1; next < n_products && next - first < TOKEN_MOST; next++) {
+            if (products[next].weight->type != type) break;
+        }
+        add_products(b, products + first, next - first, gated, x, norm);
+    }
+    return true;
+}
+
+bool cuda_token_turn(cuda_backend *b, const turn_args *a) {
+    if (!b->steps) return false;
+    token_step *step = add_step(b, TOKEN_TURN);
+    if (step) step->turn = *a;
+    return true;
+}
+
+/* Takes the rotation and storing that belong to attention off the list, if they are its last step.
+ */
+static bool take_turn(cuda_steps *s, turn_args *out, const split_args *a) {
+    const token_step *last = s->n > 0 ? &s->list[s->n - 1] : NULL;
+    if (!last || last->kind != TOKEN_TURN) return false;
+    const turn_args *turn = &last->turn;
+    if (turn->q != a->q || turn->rows.k != a->keys.raw.k || turn->pos != a->pos) return false;
+    *out = *turn;
+    s->n--;
+    return true;
+}
+
+bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys) {
+    int64_t warps = (int64_t)b->n_sm * WARPS, hd = a->keys.raw.head_dim;
+    if (!b->steps || a->n_heads > warps) return false;
+    int64_t most = (n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
+    int64_t splits = cca_max(1, cca_min(warps / a->n_heads, most));
+    size_t bytes = (size_t)(a->n_heads * splits * (hd + 2)) * sizeof(uint64_t);
+    void *parts = cuda_grow(b, &b->steps->parts, bytes);
+    turn_args turn = {};
+    bool turns = take_turn(b->steps, &turn, a);
+    token_step *step = parts ? add_step(b, TOKEN_ATTEND) : NULL;
+    if (!step) return true;
+    attend_step *s = &step->attend;
+    s->split = *a;
+    s->split.splits = (int)splits;
+    s->turn = turn;
+    s->turns = turns;
+    s->list = list_keys(a->keys, a->pos);
+    s->list.n_raw -= turns;
+    s->list.n_keys -= turns;
+    s->each = (s->list.n_keys + (int)splits - 1) / (int)splits;
+    s->raw_sharers = sharers(a->keys.raw, a->n_heads);
+    s->far_sharers = sharers(a->keys.far, a->n_heads);
+    s->own_row = cca_rows_at(&a->keys.raw, a->pos);
+    s->parts = (uint64_t *)parts;
+    return true;
+}

@@ -1,0 +1,63 @@
+/* The steps of a token in decode, as token.cu collects them and its kernel carries them out.
+ *
+ *     token_step s = {};
+ *     s.kind = TOKEN_TURN;
+ *     s.turn = turn_args{rows, q, k, v, angles, pos, n_heads, kv_heads, interleaved}; */
+#ifndef CCA_CUDA_TOKEN_CUH
+#define CCA_CUDA_TOKEN_CUH
+
+#include "backend/cuda/attend_few.cuh"
+#include "backend/cuda/rope.cuh"
+
+enum {
+    TOKEN_MOST = 3,   /* products in a step */
+    TOKEN_WARPS = 11, /* of a block, that compute; one copies: with more there would be spills */
+};
+
+enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_ATTEND };
+
+/* Weights of a step's products, one behind the other. */
+struct token_weights {
+    const char *values[TOKEN_MOST], *scales[TOKEN_MOST];
+    int rows[TOKEN_MOST], cols;
+    int n_units; /* rows of all products; pairs of rows where gated */
+    bool gated;  /* two products, and out of the first is silu(first) * second */
+};
+
+struct token_output {
+    const float *bias;
+    float *out;
+    bool accumulate;
+};
+
+struct product_step {
+    token_weights weights;
+    token_output outputs[TOKEN_MOST];
+    int number;            /* among the steps that are products */
+    const float *x, *norm; /* norm: weights of the norm, or NULL */
+    float eps;
+};
+
+/* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
+ * of 64 bits to find out is found out by the host. */
+struct attend_step {
+    split_args split;
+    turn_args turn;
+    key_list list; /* of the first head, without the query's own key where that is not stored yet */
+    int each;      /* keys of a split */
+    int raw_sharers, far_sharers;
+    int64_t own_row; /* where its own key goes, in each head */
+    uint64_t *parts; /* [n_heads][splits][head_dim + 2] sealed: sums, largest score, total */
+    bool turns;
+};
+
+struct token_step {
+    token_kind kind;
+    union {
+        product_step product;
+        turn_args turn;
+        attend_step attend;
+    };
+};
+
+#endif

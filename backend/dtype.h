@@ -1,0 +1,201 @@
+/* Number types of weights and caches, with GGUF's ids; conversions to and from float.
+ *
+ *     size_t bytes;
+ *     if (!cca_dtype_row_bytes(&bytes, CCA_Q8_0, 4096)) ...   // 4096 / 32 * 34
+ *     cca_dtype_encode(row, CCA_Q8_0, x, 4096);
+ *     cca_dtype_decode(y, CCA_Q8_0, row, 4096);
+ *
+ * Q8_0: 32 values share an f16 scale d, value = d * q, q in -127 … 127.
+ * Q4_0: 32 values share an f16 scale d, value = d * (q - 8), q in 0 … 15; byte k of a
+ * block holds value k in its low half and value k + 16 in its high half.
+ * The conversions here are the plain ones that kernels are compared with. */
+#ifndef CCA_DTYPE_H
+#define CCA_DTYPE_H
+
+#include "base/base.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef enum cca_dtype {
+    CCA_F32 = 0,
+    CCA_F16 = 1,
+    CCA_Q4_0 = 2,
+    CCA_Q8_0 = 8,
+    CCA_BF16 = 30,
+} cca_dtype;
+
+enum { CCA_QUANT_BLOCK = 32 };
+
+typedef struct cca_q8_0 {
+    uint16_t scale;
+    int8_t q[CCA_QUANT_BLOCK];
+} cca_q8_0;
+
+typedef struct cca_q4_0 {
+    uint16_t scale;
+    uint8_t q[CCA_QUANT_BLOCK / 2];
+} cca_q4_0;
+
+/* True for the five types above, the ones that run. */
+bool cca_dtype_known(uint32_t id);
+
+/* "f32", "f16", "bf16", "q8_0", "q4_0"; never NULL. */
+const char *cca_dtype_name(cca_dtype type);
+
+/* Finds a type by its name, lower or upper case; false if there is none. */
+bool cca_dtype_parse(cca_dtype *out, const char *name);
+
+/* Number of values in a block (1 or 32) and its bytes. */
+int64_t cca_dtype_block(cca_dtype type);
+size_t cca_dtype_block_bytes(cca_dtype type);
+
+/* Bytes of a row of n values; false if n < 0, no multiple of the block, or too large. */
+bool cca_dtype_row_bytes(size_t *out, cca_dtype type, int64_t n);
+
+/* n values to float, n floats to values (rounded to nearest, ties to even for f16 and
+ * bf16). n is a multiple of the block. */
+void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n);
+void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
+
+static inline float cca_float_of_bits(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t cca_bits_of_float(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+static inline float cca_bf16_to_f32(uint16_t h) {
+    return cca_float_of_bits((uint32_t)h << 16);
+}
+
+/* Adds half of the last kept bit, less one where that bit is 0 (ties to even); a NaN
+ * keeps its sign and becomes quiet, since the sum could carry it to infinity. */
+static inline uint16_t cca_f32_to_bf16(float f) {
+    uint32_t bits = cca_bits_of_float(f);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    uint32_t nan = (bits >> 16) | 0x40u;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
+/* The exponent is re-biased by a multiplication with 2^112, which makes subnormal
+ * halves come out right; infinities and NaN get the largest exponent. Free of branches
+ * so that loops over it vectorise. */
+static inline float cca_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t rest = (uint32_t)(h & 0x7fffu) << 13;
+    uint32_t bits = cca_bits_of_float(cca_float_of_bits(rest) * 0x1p112f);
+    uint32_t special = rest >= 0x0f800000u ? 0x7f800000u : 0u;
+    return cca_float_of_bits(bits | special | sign);
+}
+
+/* Adding 2^(e - 10 + 23) to a value of exponent e leaves exactly the ten kept bits, rounded by
+ * the adder itself (to nearest, ties to even); below 2^-14 the bits of a subnormal. */
+static inline uint16_t cca_f32_to_f16(float f) {
+    uint32_t bits = cca_bits_of_float(f);
+    uint32_t sign = (bits >> 16) & 0x8000u;
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and more */
+    if (magnitude < 0x38800000u) { /* below 2^-14: steps of 2^-24 */
+        float shifted = cca_float_of_bits(magnitude) + 0.5f;
+        return (uint16_t)(sign | (cca_bits_of_float(shifted) - 0x3f000000u));
+    }
+    uint32_t odd = (magnitude >> 13) & 1u;
+    return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+/* The rows themselves, inline so that each kernel variant compiles them with its own
+ * instructions; elsewhere call cca_dtype_decode and cca_dtype_encode. */
+
+static inline void cca_decode_q8_0(float *out, const cca_q8_0 *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++) {
+        float d = cca_f16_to_f32(in[b].scale);
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
+            out[b * CCA_QUANT_BLOCK + k] = d * (float)in[b].q[k];
+        }
+    }
+}
+
+static inline void cca_decode_q4_0(float *out, const cca_q4_0 *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++) {
+        float d = cca_f16_to_f32(in[b].scale);
+        float *row = out + b * CCA_QUANT_BLOCK;
+        for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
+            row[k] = d * (float)((in[b].q[k] & 15) - 8);
+            row[k + CCA_QUANT_BLOCK / 2] = d * (float)((in[b].q[k] >> 4) - 8);
+        }
+    }
+}
+
+static inline void cca_row_decode(float *out, cca_dtype type, const void *in, int64_t n) {
+    const uint16_t *h = (const uint16_t *)in;
+    switch (type) {
+    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *out); break;
+    case CCA_F16:
+        for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(h[i]);
+        break;
+    case CCA_BF16:
+        for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(h[i]);
+        break;
+    case CCA_Q8_0: cca_decode_q8_0(out, (const cca_q8_0 *)in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_decode_q4_0(out, (const cca_q4_0 *)in, n / CCA_QUANT_BLOCK); break;
+    }
+}
+
+/* The scale is the largest magnitude over 127; what it leaves over is rounded to nearest. */
+static inline void cca_encode_q8_0(cca_q8_0 *out, const float *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+        float largest = 0;
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) largest = fmaxf(largest, fabsf(in[k]));
+        float d = largest / 127;
+        float inverse = d > 0 ? 1 / d : 0;
+        out[b].scale = cca_f32_to_f16(d);
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) out[b].q[k] = (int8_t)roundf(in[k] * inverse);
+    }
+}
+
+static inline uint8_t cca_nibble(float x) {
+    int q = (int)(x + 8.5f);
+    return (uint8_t)(q > 15 ? 15 : q);
+}
+
+/* The value of largest magnitude becomes q = 0, that is -8 d: the side with one step more. */
+static inline void cca_encode_q4_0(cca_q4_0 *out, const float *in, int64_t n_blocks) {
+    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+        float extreme = 0;
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
+            if (fabsf(in[k]) > fabsf(extreme)) extreme = in[k];
+        }
+        float d = extreme / -8;
+        float inverse = d != 0 ? 1 / d : 0;
+        out[b].scale = cca_f32_to_f16(d);
+        for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
+            uint8_t low = cca_nibble(in[k] * inverse);
+            uint8_t high = cca_nibble(in[k + CCA_QUANT_BLOCK / 2] * inverse);
+            out[b].q[k] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
+static inline void cca_row_encode(void *out, cca_dtype type, const float *in, int64_t n) {
+    uint16_t *h = (uint16_t *)out;
+    switch (type) {
+    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *in); break;
+    case CCA_F16:
+        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_f16(in[i]);
+        break;
+    case CCA_BF16:
+        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_bf16(in[i]);
+        break;
+    case CCA_Q8_0: cca_encode_q8_0((cca_q8_0 *)out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_Q4_0: cca_encode_q4_0((cca_q4_0 *)out, in, n / CCA_QUANT_BLOCK); break;
+    }
+}
+
+#endif

@@ -1,0 +1,36 @@
+/* A file that takes its name when it is whole: written beside its place, synced, renamed.
+ *
+ *     cca_whole_file f;
+ *     cca_whole_open(&f, "model.gguf", &err);
+ *     cca_whole_begin(&f, size, &err);               // the temporary file appears
+ *     cca_whole_write(&f, at, data, n, &err);        // in any order
+ *     cca_whole_sync(&f, &err);
+ *     ... read f.temporary and check it ...
+ *     cca_whole_commit(&f, &err);                    // rename
+ *     cca_whole_close(&f);                           // without commit: nothing remains
+ *
+ * Failures to write are CCA_BAD_OUTPUT and name the file. */
+#ifndef CCA_WHOLE_FILE_H
+#define CCA_WHOLE_FILE_H
+
+#include "base/base.h"
+
+typedef struct cca_whole_file {
+    char *path, *temporary;
+    int fd; /* -1: no temporary file */
+} cca_whole_file;
+
+/* Checks that path may be written to: it does not exist or is a regular file. A symbolic link
+ * is followed, so that the file it names is replaced. */
+cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err);
+/* Opens the temporary file and takes its space at once, where the file system can: a full disk
+ * shows now, not in an hour. */
+cca_status cca_whole_begin(cca_whole_file *f, uint64_t size, cca_error *err);
+/* n bytes at an offset. */
+cca_status cca_whole_write(cca_whole_file *f, uint64_t offset, const void *data, size_t n,
+                           cca_error *err);
+cca_status cca_whole_sync(cca_whole_file *f, cca_error *err);
+cca_status cca_whole_commit(cca_whole_file *f, cca_error *err);
+void cca_whole_close(cca_whole_file *f);
+
+#endif

@@ -1,0 +1,575 @@
+#include "check/forecast.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* The products of a layer, in the order of the forward pass. */
+enum { PART_Q, PART_K, PART_V, PART_O, PART_GATE, PART_UP, PART_DOWN, N_PARTS };
+
+/* Those of one input, which the forward pass makes together. */
+enum { N_CALLS = 4 };
+static const struct {
+    int first, n;
+    bool accumulate;
+} calls[N_CALLS] = {
+    {PART_Q, 3, false}, {PART_O, 1, true}, {PART_GATE, 2, false}, {PART_DOWN, 1, true}};
+
+enum {
+    LEAST_ROWS = 64, /* of a matrix that is timed in part */
+    MOST_SAMPLES = 64,
+    LEAST_SAMPLES = 5,
+    MOST_COPIES = 512,
+    MOST_POINTS = 3,
+    DEVICE_STEPS = 16,  /* in a sample, where they are short */
+    DISTINCT_ROWS = 64, /* of random values: how much power a device draws depends on them */
+    QUERY_TILE = 128,   /* queries that go through the keys together */
+};
+
+static const double WARM_SECONDS = 0.2;    /* until the system has given threads their processors */
+static const double SAMPLE_SECONDS = 0.06; /* of each measurement */
+static const double DEVICE_SECONDS = 0.2;  /* the same: its clocks go down under load */
+static const double SHORT_SECONDS = 0.005; /* a step of a device, beside which the wait counts */
+static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
+static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
+static const size_t HEADS_BYTES = 8 << 20; /* of keys and values that are timed, where there are */
+static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 256 << 20; /* of keys and values */
+
+/* What attention of one layer takes for a number of keys seen. */
+typedef struct point {
+    double keys, seconds;
+} point;
+
+typedef struct curve {
+    point points[MOST_POINTS];
+    int n;
+} curve;
+
+struct cca_speed {
+    cca_backend *backend;
+    const cca_config *config;
+    int n_threads; /* of a CPU, else 0 */
+    int64_t chunk_size;
+    double *inv_freq;
+    cca_rope rope;
+    int64_t rows[N_PARTS], cols[N_PARTS];
+    cca_dtype types[N_PARTS];
+    double layer_bytes, head_bytes; /* of a layer's matrices, and of the output's */
+    double chunk_s;                 /* of a chunk, all layers, without attention */
+    double token_s;                 /* of one token, with its logits */
+    double head_s;                  /* of the logits alone */
+    cca_rule rule;
+    curve prefill, decode; /* a chunk's attention, a token's; of one layer */
+    bool warm;             /* threads and clocks have begun to run */
+    cca_status status;     /* the first failure of what was timed */
+    cca_error error;
+};
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Some steps of some work, and the wait for them: operations of a device overlap. */
+static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), void *work, int first,
+                              int n_steps, double *took) {
+    double begin = seconds();
+    for (int i = 0; i < n_steps; i++) step(work, first + i);
+    if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
+    *took = seconds() - begin;
+    return s->status;
+}
+
+/* What counts of n samples: on a CPU the lower quartile, since another process may hold it up; on a
+ * device the median of the later half, when its clocks have settled. */
+static double typical(const cca_speed *s, double *samples, int n) {
+    int from = s->n_threads ? 0 : n / 2;
+    qsort(samples + from, (size_t)(n - from), sizeof *samples, compare);
+    return samples[from + (n - from) / (s->n_threads ? 4 : 2)];
+}
+
+/* Seconds of step 0, 1, … of some work; the first samples warm up. 0 after a failure, which
+ * sticks. */
+static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work) {
+    double samples[MOST_SAMPLES], total = 0, took;
+    double enough = s->n_threads ? SAMPLE_SECONDS : DEVICE_SECONDS;
+    for (double begin = seconds(); !s->warm; s->warm = seconds() - begin > WARM_SECONDS)
+        if (take_sample(s, step, work, 0, 1, &took)) return 0;
+    for (int twice = 0; twice < 2; twice++)
+        if (take_sample(s, step, work, twice, 1, &took)) return 0;
+    int n = 0, n_steps = s->n_threads || took > SHORT_SECONDS ? 1 : DEVICE_STEPS;
+    while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < enough)) {
+        if (take_sample(s, step, work, 2 + n * n_steps, n_steps, &samples[n])) return 0;
+        total += samples[n++];
+    }
+    return typical(s, samples, n) / n_steps;
+}
+
+/* The failure of what was timed, or of what else the backend was to do. */
+static cca_status outcome(cca_speed *s, cca_error *err) {
+    if (s->status) return cca_fail(err, s->status, "%s", s->error.text);
+    return cca_backend_sync(s->backend, err);
+}
+
+static float uniform(uint64_t *state) {
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)((double)(*state >> 11) * 0x1p-52 - 1);
+}
+
+/* rows ≥ 1 of random values of a type, the same ones over and over; the caller frees them. */
+static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
+    size_t row_bytes = 0, bytes = 0;
+    uint64_t state = 1;
+    if (!cca_matrix_bytes(&bytes, type, rows, cols)) return NULL;
+    cca_dtype_row_bytes(&row_bytes, type, cols);
+    float *row = malloc((size_t)cols * sizeof *row + 1);
+    char *out = malloc(bytes + 1);
+    if (row && out) {
+        for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
+            for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
+            cca_dtype_encode(out + (size_t)r * row_bytes, type, row, cols);
+        }
+        size_t block = DISTINCT_ROWS * row_bytes;
+        for (size_t at = block; at < bytes; at += block)
+            memcpy(out + at, out, bytes - at < block ? bytes - at : block);
+    } else {
+        free(out);
+        out = NULL;
+    }
+    free(row);
+    return out;
+}
+
+/* A matrix of activations with random values. */
+static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t cols) {
+    cca_matrix_alloc(b, out, CCA_F32, rows, cols);
+    float *values = random_rows(CCA_F32, rows, cols);
+    if (!values) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+    if (values)
+        cca_backend_upload(b, out->data, values, (size_t)rows * (size_t)cols * sizeof *values);
+    free(values);
+}
+
+/* ---- the shapes ------------------------------------------------------------------------ */
+
+/* Types are those of the layer in the middle: the first and the last ones may be finer. */
+static cca_status read_shapes(cca_speed *s, const cca_gguf *file, cca_error *err) {
+    static const char *const names[N_PARTS] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                               "ffn_gate", "ffn_up", "ffn_down"};
+    const cca_config *c = s->config;
+    for (int p = 0; p < N_PARTS; p++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)(c->n_layers / 2), names[p]);
+        const cca_gguf_tensor *t = cca_gguf_find(file, name);
+        if (!t || t->n_dims != 2 || !cca_dtype_known(t->type))
+            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
+                            cca_gguf_name(file), name);
+        s->cols[p] = t->dims[0];
+        s->rows[p] = t->dims[1];
+        s->types[p] = (cca_dtype)t->type;
+        s->layer_bytes += (double)t->bytes;
+    }
+    const cca_gguf_tensor *head =
+        cca_gguf_find(file, c->tied ? "token_embd.weight" : "output.weight");
+    if (head) s->head_bytes = (double)head->bytes;
+    return CCA_OK;
+}
+
+/* ---- products -------------------------------------------------------------------------- */
+
+/* Copies of a layer's matrices, each with a share of the rows. */
+typedef struct layer_copies {
+    cca_speed *s;
+    int64_t n_tokens;
+    int n;
+    double bytes;        /* of a copy */
+    cca_matrix *weights; /* [n][N_PARTS] */
+    void *host[N_PARTS];
+    cca_matrix out[N_PARTS], x[N_CALLS], norm;
+} layer_copies;
+
+static int64_t rows_of(const cca_speed *s, int part, double share) {
+    if (share == 1) return s->rows[part];
+    int64_t rows = (int64_t)(share * (double)s->rows[part]);
+    return cca_min(s->rows[part], cca_max(rows / LEAST_ROWS * LEAST_ROWS, LEAST_ROWS));
+}
+
+static void free_copies(layer_copies *l) {
+    cca_backend *b = l->s->backend;
+    for (int i = 0; l->weights && i < l->n * N_PARTS; i++) cca_matrix_free(b, &l->weights[i]);
+    for (int p = 0; p < N_PARTS; p++) cca_matrix_free(b, &l->out[p]);
+    for (int c = 0; c < N_CALLS; c++) cca_matrix_free(b, &l->x[c]);
+    cca_matrix_free(b, &l->norm);
+    for (int p = 0; p < N_PARTS; p++) free(l->host[p]);
+    free(l->weights);
+}
+
+/* As many copies as the model has layers, at most total bytes. On a CPU a copy is a place in one
+ * block of host memory. */
+static void make_copies(layer_copies *l, cca_speed *s, double share, double total) {
+    cca_backend *b = s->backend;
+    size_t bytes[N_PARTS];
+    *l = (layer_copies){.s = s};
+    for (int p = 0; p < N_PARTS; p++) {
+        cca_matrix_bytes(&bytes[p], s->types[p], rows_of(s, p, share), s->cols[p]);
+        l->bytes += (double)bytes[p];
+    }
+    double n = cca_max(1, (int64_t)(total / l->bytes)), most = (double)s->config->n_layers;
+    if (share < 1) most *= s->layer_bytes / l->bytes;
+    l->n = (int)cca_min((int64_t)(n < most ? n : most), MOST_COPIES);
+    l->weights = calloc((size_t)l->n * N_PARTS, sizeof *l->weights);
+    if (!l->weights) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+    for (int p = 0; l->weights && p < N_PARTS; p++) {
+        int64_t rows = rows_of(s, p, share);
+        l->host[p] = random_rows(s->types[p], rows * l->n, s->cols[p]);
+        if (!l->host[p]) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+        for (int i = 0; l->host[p] && i < l->n; i++)
+            cca_matrix_load(b, &l->weights[i * N_PARTS + p], s->types[p], rows, s->cols[p],
+                            (char *)l->host[p] + (size_t)i * bytes[p]);
+        cca_matrix_alloc(b, &l->out[p], CCA_F32, s->chunk_size, rows);
+    }
+    for (int c = 0; c < N_CALLS; c++)
+        random_matrix(b, &l->x[c], s->chunk_size, s->cols[calls[c].first]);
+    random_matrix(b, &l->norm, 1, s->cols[PART_Q]);
+}
+
+static void multiply_layer(void *work, int i) {
+    layer_copies *l = work;
+    cca_matrix *weights = l->weights + i % l->n * N_PARTS;
+    for (int c = 0; c < N_CALLS; c++) {
+        cca_product products[3];
+        for (int k = 0; k < calls[c].n; k++) {
+            int p = calls[c].first + k;
+            products[k] = (cca_product){
+                .out = &l->out[p], .weight = &weights[p], .accumulate = calls[c].accumulate};
+        }
+        cca_matmul(l->s->backend, products, calls[c].n, &l->x[c], l->n_tokens);
+    }
+}
+
+/* A layer of a device, with norms and activation: all but rotation and attention, in the operations
+ * of the forward pass, which the device may do as one. */
+static void whole_layer(void *work, int i) {
+    layer_copies *l = work;
+    cca_backend *b = l->s->backend;
+    cca_matrix *w = l->weights + i % l->n * N_PARTS, *x = &l->x[0], *h = &l->out[PART_O];
+    const cca_product qkv[] = {{.out = &l->out[PART_Q], .weight = &w[PART_Q]},
+                               {.out = &l->out[PART_K], .weight = &w[PART_K]},
+                               {.out = &l->out[PART_V], .weight = &w[PART_V]}};
+    const cca_product o = {.out = x, .weight = &w[PART_O], .accumulate = true};
+    const cca_ffn ffn = {&l->norm, &w[PART_GATE],      &w[PART_UP],     &w[PART_DOWN], 1e-5f,
+                         h,        &l->out[PART_GATE], &l->out[PART_UP]};
+    cca_norm_matmul(b, qkv, 3, h, x, 0, &l->norm, 1e-5f, l->n_tokens);
+    cca_matmul(b, &o, 1, &l->x[1], l->n_tokens);
+    cca_feed_forward(b, x, &ffn, l->n_tokens);
+}
+
+/* Seconds of a copy's products of a chunk, and of one token. */
+static cca_status time_copies(cca_speed *s, double share, double *chunk, double *token,
+                              double *bytes, cca_error *err) {
+    layer_copies l;
+    void (*step)(void *, int) = s->n_threads ? multiply_layer : whole_layer;
+    make_copies(&l, s, share, (double)WEIGHT_BYTES);
+    cca_status status = cca_backend_sync(s->backend, err);
+    if (!status) {
+        l.n_tokens = 1;
+        *token = time_of(s, step, &l);
+        l.n_tokens = s->chunk_size;
+        *chunk = time_of(s, step, &l);
+        *bytes = l.bytes;
+        status = outcome(s, err);
+    }
+    free_copies(&l);
+    return status;
+}
+
+/* What does not grow with the rows (the inputs' conversion, the calls) is told apart by timing few
+ * rows and more. */
+static cca_status time_products(cca_speed *s, double *chunk, double *token, cca_error *err) {
+    double share = 1, bytes, few_bytes, few_chunk, few_token;
+    if (s->n_threads > 0 && s->layer_bytes > (double)LAYER_BYTES)
+        share = (double)LAYER_BYTES / s->layer_bytes;
+    cca_status status = time_copies(s, share, chunk, token, &bytes, err);
+    if (status || share == 1) return status;
+    status = time_copies(s, share / 4, &few_chunk, &few_token, &few_bytes, err);
+    if (status || bytes <= few_bytes) return status;
+    double more = (s->layer_bytes - bytes) / (bytes - few_bytes);
+    *chunk += more * (*chunk - few_chunk);
+    *token += more * (*token - few_token);
+    return status;
+}
+
+/* ---- the other operations --------------------------------------------------------------- */
+
+typedef struct rest_work {
+    cca_speed *s;
+    int64_t n_tokens;
+    cca_matrix x, h, norm, q, k, gate, up, angles;
+} rest_work;
+
+static void rest_of_layer(void *work, int i) {
+    rest_work *r = work;
+    cca_backend *b = r->s->backend;
+    (void)i;
+    for (int twice = 0; twice < 2; twice++)
+        cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens);
+    cca_rotate(b, &r->q, &r->angles, &r->s->rope, r->n_tokens);
+    cca_rotate(b, &r->k, &r->angles, &r->s->rope, r->n_tokens);
+    cca_swiglu(b, &r->gate, &r->up, r->n_tokens);
+}
+
+static void rest_of_chunk(void *work, int i) {
+    rest_work *r = work;
+    cca_backend *b = r->s->backend;
+    cca_angles(b, &r->angles, &r->s->rope, i, r->n_tokens);
+    cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens); /* as long as the embedding */
+}
+
+static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
+    r->n_tokens = n;
+    *chunk = time_of(r->s, rest_of_chunk, r);
+    *layer = r->s->n_threads ? time_of(r->s, rest_of_layer, r) : 0;
+}
+
+/* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds; of a
+ * device only the last, since its layers are timed whole. */
+static cca_status add_rest(cca_speed *s, cca_error *err) {
+    const cca_config *c = s->config;
+    cca_backend *b = s->backend;
+    int64_t n = s->chunk_size;
+    double layer, chunk, layers = (double)c->n_layers;
+    rest_work r = {.s = s};
+    cca_matrix *const matrices[] = {&r.x, &r.h, &r.norm, &r.q, &r.k, &r.gate, &r.up, &r.angles};
+    const int64_t cols[] = {c->dim,          c->dim,        c->dim,        s->rows[PART_Q],
+                            s->rows[PART_K], c->hidden_dim, c->hidden_dim, c->head_dim};
+    enum { N_MATRICES = sizeof matrices / sizeof *matrices };
+    for (int i = 0; i < N_MATRICES; i++)
+        random_matrix(b, matrices[i], matrices[i] == &r.norm ? 1 : n, cols[i]);
+    cca_status status = cca_backend_sync(b, err);
+    if (!status) {
+        time_rest(&r, &layer, &chunk, n);
+        s->chunk_s += layers * layer + chunk;
+        time_rest(&r, &layer, &chunk, 1);
+        s->token_s += layers * layer + chunk;
+        status = outcome(s, err);
+    }
+    for (int i = 0; i < N_MATRICES; i++) cca_matrix_free(b, matrices[i]);
+    return status;
+}
+
+static cca_status make_rope(cca_speed *s, cca_error *err) {
+    int64_t half = s->config->head_dim / 2;
+    s->inv_freq = calloc((size_t)half + 1, sizeof(double));
+    if (!s->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    for (int64_t i = 0; i < half; i++) s->inv_freq[i] = 1 / (double)(i + 1);
+    s->rope = (cca_rope){s->inv_freq, half, 1, s->config->arch == CCA_ARCH_LLAMA};
+    return CCA_OK;
+}
+
+cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, const cca_gguf *file,
+                         const cca_config *config, int64_t chunk_size, cca_error *err) {
+    double chunk = 0, token = 0, layers = (double)config->n_layers;
+    *out = NULL;
+    cca_speed *s = calloc(1, sizeof *s);
+    if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    s->backend = backend;
+    s->config = config;
+    s->n_threads = n_threads;
+    s->chunk_size = chunk_size;
+    cca_status status = read_shapes(s, file, err);
+    if (!status) status = make_rope(s, err);
+    if (!status) status = time_products(s, &chunk, &token, err);
+    if (!status) {
+        s->chunk_s = layers * chunk;
+        s->head_s = s->head_bytes / s->layer_bytes * token;
+        s->token_s = layers * token + s->head_s;
+        status = add_rest(s, err);
+    }
+    if (status) {
+        cca_speed_free(s);
+        return status;
+    }
+    *out = s;
+    return CCA_OK;
+}
+
+void cca_speed_free(cca_speed *speed) {
+    if (speed) free(speed->inv_freq);
+    free(speed);
+}
+
+/* ---- attention -------------------------------------------------------------------------- */
+
+/* Keys that one head's queries pos … pos + n - 1 go through, in tiles. */
+static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
+    double keys = 0;
+    for (int64_t i = pos; i < pos + n; i += QUERY_TILE) {
+        cca_tile t = cca_rule_tile(rule, i, cca_min(i + QUERY_TILE, pos + n) - 1);
+        keys += (double)(t.raw_end - t.raw_begin + t.far_end);
+    }
+    return keys;
+}
+
+typedef struct attend_work {
+    cca_speed *s;
+    cca_cache *cache;
+    int64_t n_layers, pos, n;
+    cca_matrix q, k, v, out, angles;
+    cca_turn turn; /* of a device: rotation is timed with attention */
+} attend_work;
+
+static void attend(void *work, int i) {
+    attend_work *a = work;
+    const cca_turn *turn = a->s->n_threads ? NULL : &a->turn;
+    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, turn, a->pos, a->n);
+}
+
+/* Random rows everywhere, so that memory is read as in a run. */
+static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error *err) {
+    int64_t end = shape->ctx_size, hd = shape->head_dim;
+    for (int p = CCA_PART_KEPT; p <= CCA_PART_WINDOW; p++) {
+        cca_part part = (cca_part)p;
+        int64_t n = cca_cache_part_rows(cache, part, end);
+        if (n == 0) continue;
+        size_t k_row = 0, v_row = 0, bytes = cca_cache_part_bytes(cache, part, n);
+        cca_dtype_row_bytes(&k_row, shape->k_type, hd);
+        cca_dtype_row_bytes(&v_row, shape->v_type, hd);
+        int64_t rows = (int64_t)(bytes / (k_row + v_row)); /* of all heads */
+        char *k = random_rows(shape->k_type, rows, hd), *v = random_rows(shape->v_type, rows, hd);
+        char *both = malloc(bytes + 1);
+        if (k && v && both) {
+            memcpy(both, k, (size_t)rows * k_row);
+            memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
+            for (int64_t l = 0; l < shape->n_layers; l++)
+                cca_cache_put(cache, part, l, part == CCA_PART_WINDOW ? end - n : 0, n, both);
+        }
+        bool done = k && v && both;
+        free(k);
+        free(v);
+        free(both);
+        if (!done) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
+    }
+    return cca_cache_sync(cache, err);
+}
+
+/* The deepest run, up to n_tokens, of which a layer stays within so many bytes. On a CPU with some
+ * of the heads: as many as there are threads, and so many that their keys do not stay in a core's
+ * cache from one tile of queries to the next. Then as many layers as stay within twice the bytes,
+ * since a token reads each of them but once. */
+static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_state_options *o,
+                            int64_t n_tokens, cca_error *err) {
+    const cca_config *c = s->config;
+    size_t most = s->n_threads ? CACHE_BYTES : DEVICE_CACHE_BYTES, layer;
+    int64_t heads = s->n_threads ? cca_min(c->n_kv_heads, s->n_threads) : c->n_kv_heads;
+    *out = (cca_cache_shape){.n_layers = 1,
+                             .head_dim = c->head_dim,
+                             .ctx_size = cca_max(n_tokens, 2 * s->chunk_size),
+                             .chunk_size = s->chunk_size,
+                             .k_type = o->k_type,
+                             .v_type = o->v_type};
+    for (;;) {
+        cca_cache_size size;
+        out->n_kv_heads = heads;
+        out->n_heads = heads * (c->n_heads / c->n_kv_heads);
+        cca_status status = cca_cache_measure(&size, out, &o->policy, err);
+        if (status) return status;
+        layer = size.cores + size.window + 1;
+        if (layer > most && out->ctx_size >= 8 * s->chunk_size) {
+            out->ctx_size /= 2;
+        } else if (layer < HEADS_BYTES && heads < c->n_kv_heads) {
+            heads = cca_min(2 * heads, c->n_kv_heads);
+        } else {
+            break;
+        }
+    }
+    int64_t layers = c->n_layers * (c->n_kv_heads / heads);
+    out->n_layers = cca_max(cca_min(layers, 2 * (int64_t)(most / layer)), 1);
+    return CCA_OK;
+}
+
+static void add_point(curve *c, double keys, double time) {
+    if (c->n > 0 && keys <= c->points[c->n - 1].keys) return;
+    c->points[c->n++] = (point){keys, time};
+}
+
+/* At the start, where the window has just filled (half way without one), and at the end. */
+static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_error *err) {
+    cca_speed *s = a->s;
+    int64_t last = shape->ctx_size - s->chunk_size, full = cca_rule_ring(&s->rule) + s->chunk_size;
+    const int64_t depths[MOST_POINTS] = {0, full < last ? full : last / 2, last};
+    double heads = (double)s->config->n_kv_heads / (double)shape->n_kv_heads;
+    int64_t rounds = (s->config->n_kv_heads + shape->n_kv_heads - 1) / shape->n_kv_heads;
+    for (int i = 0; i < MOST_POINTS; i++) {
+        a->pos = depths[i] / s->chunk_size * s->chunk_size;
+        a->n = s->chunk_size;
+        double chunk = time_of(s, attend, a);
+        add_point(&s->prefill, keys_of(&s->rule, a->pos, a->n), heads * chunk);
+        a->n = 1;
+        double token = time_of(s, attend, a);
+        add_point(&s->decode, keys_of(&s->rule, a->pos, a->n), (double)rounds * token);
+    }
+    return outcome(s, err);
+}
+
+cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t n_tokens,
+                               cca_error *err) {
+    cca_cache_shape shape;
+    attend_work a = {.s = s};
+    cca_backend *b = s->backend;
+    s->rule = o->policy.rule;
+    s->prefill.n = s->decode.n = 0;
+    cca_status status = shape_for(&shape, s, o, n_tokens, err);
+    if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
+    if (!status) status = fill(a.cache, &shape, err);
+    if (!status) {
+        int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
+        random_matrix(b, &a.q, s->chunk_size, q_dim);
+        random_matrix(b, &a.k, s->chunk_size, kv_dim);
+        random_matrix(b, &a.v, s->chunk_size, kv_dim);
+        cca_matrix_alloc(b, &a.out, CCA_F32, s->chunk_size, q_dim);
+        cca_matrix_alloc(b, &a.angles, CCA_F32, s->chunk_size, shape.head_dim);
+        cca_angles(b, &a.angles, &s->rope, 0, s->chunk_size);
+        status = cca_backend_sync(b, err);
+    }
+    a.turn = (cca_turn){&a.angles, &s->rope};
+    a.n_layers = shape.n_layers;
+    if (!status) status = time_depths(&a, &shape, err);
+    cca_matrix *const all[] = {&a.q, &a.k, &a.v, &a.out, &a.angles};
+    for (int i = 0; i < 5; i++) cca_matrix_free(b, all[i]);
+    cca_cache_free(a.cache);
+    return status;
+}
+
+/* ---- sums -------------------------------------------------------------------------------- */
+
+/* Straight lines between the points and behind the last one. */
+static double seconds_at(const curve *c, double keys) {
+    if (c->n == 0) return 0;
+    if (c->n == 1) return c->points[0].seconds * keys / c->points[0].keys;
+    int i = 1;
+    while (i + 1 < c->n && keys > c->points[i].keys) i++;
+    const point *a = &c->points[i - 1], *b = &c->points[i];
+    double slope = fmax((b->seconds - a->seconds) / (b->keys - a->keys), 0);
+    return fmax(b->seconds + (keys - b->keys) * slope, 0);
+}
+
+double cca_speed_prefill(const cca_speed *s, int64_t n) {
+    double layers = (double)s->config->n_layers, total = s->head_s;
+    for (int64_t pos = 0, some; pos < n; pos += some) {
+        some = cca_min(s->chunk_size, n - pos);
+        total += s->chunk_s * (double)some / (double)s->chunk_size;
+        total += layers * seconds_at(&s->prefill, keys_of(&s->rule, pos, some));
+    }
+    return total;
+}
+
+double cca_speed_decode(const cca_speed *s, int64_t pos) {
+    double layers = (double)s->config->n_layers;
+    return s->token_s + layers * seconds_at(&s->decode, keys_of(&s->rule, pos, 1));
+}

@@ -1,0 +1,273 @@
+#include "check/kernel_check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const cca_kernels *const plain = &cca_kernels_plain;
+static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+enum { N_TYPES = sizeof types / sizeof *types };
+
+/* Relative distances. Float arithmetic in another order leaves about 1e-7; a variant may round
+ * queries and weights of attention to bf16 where the cache is no finer, by up to 2^-9 each. */
+static const double EXACT = 1e-6, ATTENTION = 5e-6, ROUNDED = 1e-2;
+
+static const size_t ROOM = 16 << 20; /* bytes for the operands of one check */
+
+typedef struct tester {
+    const cca_kernels *kernels;
+    cca_check_fn on_check;
+    void *user;
+    bool failed;
+    char *room; /* of the check under way */
+    size_t used;
+    uint64_t state; /* of the generator */
+} tester;
+
+static void *take(tester *t, size_t bytes) {
+    void *at = t->room + t->used;
+    t->used += (bytes + 63) / 64 * 64;
+    memset(at, 0xff, bytes); /* no numbers */
+    return at;
+}
+
+static float *take_floats(tester *t, int64_t n) {
+    return take(t, (size_t)n * sizeof(float));
+}
+
+/* Uniform in [-1, 1). */
+static float *take_random(tester *t, int64_t n) {
+    float *x = take_floats(t, n);
+    for (int64_t i = 0; i < n; i++) {
+        t->state = t->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        x[i] = (float)((double)(t->state >> 11) * 0x1p-52 - 1);
+    }
+    return x;
+}
+
+/* Random values of a type. */
+static void *take_values(tester *t, cca_dtype type, int64_t n) {
+    float *x = take_random(t, n);
+    void *values = take(t, (size_t)n * sizeof *x);
+    cca_dtype_encode(values, type, x, n);
+    return values;
+}
+
+/* ‖a - b‖ / ‖b‖ */
+static double distance(const float *a, const float *b, int64_t n) {
+    double difference = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(a[i])) return INFINITY;
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)b[i] * b[i];
+    }
+    return sqrt(difference / fmax(size, 1e-300));
+}
+
+static void tell(tester *t, const char *what, double difference, double bound) {
+    char name[96];
+    snprintf(name, sizeof name, "%s: %s", t->kernels->name, what);
+    cca_check c = {.name = name, .difference = difference, .bound = bound};
+    c.passed = difference <= bound;
+    t->failed |= !c.passed;
+    t->on_check(t->user, &c);
+    t->used = 0;
+}
+
+/* ---- products --------------------------------------------------------------------------- */
+
+enum { N_X = 13, N_W = 31, N_COLS = 160, LD = N_W + 2 };
+
+/* Inputs that each variant's form of them holds exactly: multiples of 1/64 up to 127/64, which the
+ * first of each 32 values has. */
+static float *take_exact(tester *t, int64_t n) {
+    float *x = take_random(t, n);
+    for (int64_t i = 0; i < n; i++) x[i] = i % 32 == 0 ? 127.0f / 64 : roundf(127 * x[i]) / 64;
+    return x;
+}
+
+static void multiply(tester *t, float *out, const cca_kernels *k, cca_dtype type, const float *x,
+                     const void *w, size_t w_stride, bool packed) {
+    size_t stride = k->x_bytes(type, N_COLS);
+    const void *form = x;
+    if (stride > 0) {
+        char *rows = take(t, N_X * stride);
+        for (int64_t i = 0; i < N_X; i++)
+            k->x_convert(rows + (size_t)i * stride, type, x + i * N_COLS, N_COLS);
+        form = rows;
+    } else {
+        stride = N_COLS * sizeof *x;
+    }
+    for (int64_t i = 0; i < N_X * LD; i++) out[i] = 1; /* products are added */
+    if (!packed) {
+        k->dot(out, LD, form, stride, N_X, type, w, w_stride, N_W, N_COLS);
+        return;
+    }
+    void *panel = take(t, k->panel_bytes(type, N_COLS));
+    k->pack(panel, type, w, w_stride, N_W, N_COLS);
+    k->multiply(out, LD, form, stride, N_X, type, panel, N_W, N_COLS, true);
+}
+
+static void check_products(tester *t) {
+    for (int i = 0; i < N_TYPES; i++) {
+        char what[64];
+        size_t stride = 0;
+        double worst = 0;
+        cca_dtype_row_bytes(&stride, types[i], N_COLS);
+        float *x = take_exact(t, (int64_t)N_X * N_COLS);
+        void *w = take_values(t, types[i], (int64_t)N_W * N_COLS);
+        float *want = take_floats(t, N_X * LD), *got = take_floats(t, N_X * LD);
+        multiply(t, want, plain, types[i], x, w, stride, true);
+        for (int packed = 0; packed < 2; packed++) {
+            multiply(t, got, t->kernels, types[i], x, w, stride, packed);
+            worst = fmax(worst, distance(got, want, N_X * LD));
+        }
+        snprintf(what, sizeof what, "products with %s weights", cca_dtype_name(types[i]));
+        tell(t, what, worst, EXACT);
+    }
+}
+
+/* ---- rows ------------------------------------------------------------------------------- */
+
+static void check_rows(tester *t) {
+    enum { N = 199 };
+    float *x = take_random(t, N), *w = take_random(t, N);
+    float *want = take_floats(t, N), *got = take_floats(t, N);
+    plain->rmsnorm(want, x, w, 1e-5f, N);
+    t->kernels->rmsnorm(got, x, w, 1e-5f, N);
+    tell(t, "norm", distance(got, want, N), EXACT);
+
+    x = take_random(t, N), w = take_random(t, N), got = take_floats(t, N);
+    for (int i = 0; i < N; i++) x[i] *= 20;
+    memcpy(got, x, N * sizeof *x);
+    plain->swiglu(x, w, N);
+    t->kernels->swiglu(got, w, N);
+    tell(t, "activation", distance(got, x, N), EXACT);
+}
+
+/* Values that come out with other bits. */
+static void check_conversions(tester *t) {
+    enum { N = 96 };
+    int64_t differ = 0;
+    for (int i = 0; i < N_TYPES; i++) {
+        float *x = take_random(t, N), *y = take_floats(t, N), *z = take_floats(t, N);
+        uint8_t *a = take(t, N * sizeof *x), *b = take(t, N * sizeof *x);
+        plain->encode(a, types[i], x, N);
+        t->kernels->encode(b, types[i], x, N);
+        for (size_t k = 0; k < N * sizeof *x; k++) differ += a[k] != b[k];
+        plain->decode(y, types[i], a, N);
+        t->kernels->decode(z, types[i], a, N);
+        for (int k = 0; k < N; k++) differ += cca_bits_of_float(y[k]) != cca_bits_of_float(z[k]);
+    }
+    tell(t, "conversions of all types", (double)differ, 0);
+}
+
+/* ---- attention -------------------------------------------------------------------------- */
+
+enum { HEAD_DIM = 64, N_HEADS = 4, N_KV_HEADS = 2, MOST_QUERIES = 150 };
+
+typedef struct attention_case {
+    const char *what;
+    cca_rule rule;
+    cca_dtype k_type, v_type;
+    int64_t pos, n;
+    bool level; /* queries of 0: all keys weigh the same, which rounding leaves exact */
+    double bound;
+} attention_case;
+
+static cca_rows take_rows(tester *t, const attention_case *c, int64_t heads, int64_t rows) {
+    int64_t n = heads * rows * HEAD_DIM;
+    return (cca_rows){.k = take_values(t, c->k_type, n),
+                      .v = take_values(t, c->v_type, n),
+                      .k_type = c->k_type,
+                      .v_type = c->v_type,
+                      .heads = heads,
+                      .capacity = rows,
+                      .head_dim = HEAD_DIM};
+}
+
+static cca_keys take_keys(tester *t, const attention_case *c) {
+    int64_t total = c->pos + c->n;
+    bool cores = c->rule.far == CCA_FAR_CORES;
+    cca_keys keys = {.rule = c->rule, .raw = take_rows(t, c, N_KV_HEADS, total)};
+    keys.far = cores ? take_rows(t, c, N_HEADS, total / c->rule.group_size + 1)
+                     : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
+    return keys;
+}
+
+static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_keys *keys,
+                   const float *q, float *out) {
+    cca_attend_args args = {keys, q, out, N_HEADS, c->pos};
+    float *scratch = take_floats(t, cca_attend_scratch(HEAD_DIM));
+    int64_t together = c->n == 1 ? N_HEADS / N_KV_HEADS : 1; /* as a token's heads are */
+    for (int64_t h = 0; h < N_HEADS; h += together)
+        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q)
+            k->attend(&args, h, together, row, cca_min(CCA_TILE_Q, c->n - row), scratch);
+}
+
+static void check_attention(tester *t) {
+    const cca_rule cores = {16, 64, CCA_FAR_CORES, 0}, sinks = {4, 16, CCA_FAR_SINKS, 6},
+                   full = {1, INT64_MAX / 4, CCA_FAR_NONE, 0};
+    const attention_case cases[] = {
+        {"full attention, f32 cache", full, CCA_F32, CCA_F32, 0, MOST_QUERIES, false, ATTENTION},
+        {"cores and window, f32 cache", cores, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},
+        {"cores and window, f16 cache", cores, CCA_F16, CCA_F16, 300, 40, false, ATTENTION},
+        {"cores and window, bf16 cache", cores, CCA_BF16, CCA_BF16, 300, 40, false, ROUNDED},
+        {"cores and window, q8_0 cache", cores, CCA_Q8_0, CCA_Q8_0, 300, 40, false, ROUNDED},
+        {"which keys are seen", cores, CCA_BF16, CCA_BF16, 300, MOST_QUERIES, true, ATTENTION},
+        {"which keys are seen, one token", cores, CCA_BF16, CCA_BF16, 777, 1, true, ATTENTION},
+        {"which keys are seen, sinks", sinks, CCA_F32, CCA_F32, 200, 9, true, ATTENTION},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const attention_case *c = &cases[i];
+        int64_t n = c->n * N_HEADS * HEAD_DIM;
+        cca_keys keys = take_keys(t, c);
+        float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
+        for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
+        attend(t, plain, c, &keys, q, want);
+        attend(t, t->kernels, c, &keys, q, got);
+        tell(t, c->what, distance(got, want, n), c->bound);
+    }
+}
+
+/* Both variants pool the same groups, each into rows of its own. */
+static void check_pooling(tester *t) {
+    static const char *const names[] = {"cores", "cores, mean", "cores, maximum"};
+    enum { GROUP = 5, FIRST = 10, N_GROUPS = 5, QUERIES = GROUP * N_GROUPS };
+    const attention_case c = {
+        NULL, {GROUP, 4 * GROUP, CCA_FAR_CORES, 0}, CCA_F32, CCA_F32, FIRST * GROUP, QUERIES, false,
+        0};
+    for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
+        cca_keys keys = take_keys(t, &c), other = keys;
+        int64_t n = N_HEADS * keys.far.capacity * HEAD_DIM;
+        float *q = take_random(t, (int64_t)QUERIES * N_HEADS * HEAD_DIM);
+        float *scratch = take_floats(t, cca_pool_scratch(GROUP, HEAD_DIM));
+        other.far.k = take_floats(t, n);
+        other.far.v = take_floats(t, n);
+        memcpy(other.far.k, keys.far.k, (size_t)n * sizeof(float));
+        memcpy(other.far.v, keys.far.v, (size_t)n * sizeof(float));
+        cca_pool_args want = {&keys, q, (cca_pooling)p, N_HEADS, c.pos}, got = want;
+        got.keys = &other;
+        for (int64_t j = 0; j < N_HEADS * N_GROUPS; j++) {
+            plain->pool(&want, j % N_HEADS, FIRST + j / N_HEADS, scratch);
+            t->kernels->pool(&got, j % N_HEADS, FIRST + j / N_HEADS, scratch);
+        }
+        double difference = distance(other.far.k, keys.far.k, n);
+        tell(t, names[p], fmax(difference, distance(other.far.v, keys.far.v, n)), EXACT);
+    }
+}
+
+cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, void *user,
+                             cca_error *err) {
+    tester t = {.kernels = kernels, .on_check = on_check, .user = user, .state = 1};
+    t.room = aligned_alloc(64, ROOM);
+    if (!t.room) return cca_fail(err, CCA_NO_MEMORY, "no memory for the checks");
+    check_products(&t);
+    check_rows(&t);
+    check_conversions(&t);
+    check_attention(&t);
+    check_pooling(&t);
+    free(t.room);
+    if (!t.failed) return CCA_OK;
+    return cca_fail(err, CCA_CHECK_FAILED, "the %s kernels differ from the plain ones",
+                    kernels->name);
+}

@@ -1,0 +1,98 @@
+#include "check/peaks.h"
+
+#include "backend/cpu/kernels.h"
+#include "base/workers.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    TURNS = 1 << 16,     /* of a loop over registers: some milliseconds */
+    ROUNDS = 16,         /* measurements, of which the fastest counts */
+    READ_ROUNDS = 4,     /* the same for memory */
+    READ_PIECE = 1 << 20 /* bytes */
+};
+
+static const size_t READ_BYTES = (size_t)256 << 20;
+
+typedef struct spin_job {
+    const cca_kernels *kernels;
+    cca_peak kind;
+    double operations; /* of one piece */
+} spin_job;
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void run_spin(void *context, int64_t piece, int thread) {
+    spin_job *j = context;
+    float sink[CCA_SPIN_SINK];
+    (void)thread;
+    double operations = j->kernels->spin(sink, j->kind, TURNS);
+    if (piece == 0) j->operations = operations;
+}
+
+/* Four pieces a thread, so that no thread idles for long where one is held up. */
+static double measure_spin(cca_workers *workers, cca_peak kind) {
+    spin_job j = {cca_kernels_best(), kind, 0};
+    int64_t n = 4 * (int64_t)cca_workers_count(workers);
+    double best = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        double begin = seconds();
+        cca_workers_run(workers, n, run_spin, &j);
+        double rate = (double)n * j.operations / (seconds() - begin);
+        best = rate > best ? rate : best;
+        if (rate == 0) break;
+    }
+    return best;
+}
+
+typedef struct read_job {
+    const uint64_t *memory;
+    uint64_t *sum; /* of each piece */
+} read_job;
+
+static void run_read(void *context, int64_t piece, int thread) {
+    read_job *j = context;
+    const uint64_t *from = j->memory + piece * (READ_PIECE / 8);
+    uint64_t sum = 0;
+    (void)thread;
+    for (int64_t i = 0; i < READ_PIECE / 8; i++) sum += from[i];
+    j->sum[piece] = sum;
+}
+
+static double measure_read(cca_workers *workers, const void *memory, uint64_t *sums) {
+    read_job j = {.memory = memory, .sum = sums};
+    double best = 0;
+    for (int i = 0; i < READ_ROUNDS; i++) {
+        double begin = seconds();
+        cca_workers_run(workers, (int64_t)(READ_BYTES / READ_PIECE), run_read, &j);
+        double rate = (double)READ_BYTES / (seconds() - begin);
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+cca_status cca_peaks_measure(cca_peaks *out, int n_threads, cca_error *err) {
+    *out = (cca_peaks){0};
+    cca_workers *workers = cca_workers_new(n_threads);
+    char *memory = malloc(READ_BYTES);
+    uint64_t *sums = malloc(READ_BYTES / READ_PIECE * sizeof *sums);
+    cca_status status = CCA_OK;
+    if (workers && memory && sums) {
+        memset(memory, 1, READ_BYTES); /* pages of their own, not the one zero page */
+        out->f32 = measure_spin(workers, CCA_PEAK_F32);
+        out->bf16 = measure_spin(workers, CCA_PEAK_BF16);
+        out->bytes = measure_spin(workers, CCA_PEAK_BYTES);
+        out->read = measure_read(workers, memory, sums);
+    } else {
+        status = cca_fail(err, CCA_NO_MEMORY, "no memory to measure peaks with");
+    }
+    free(sums);
+    free(memory);
+    cca_workers_free(workers);
+    return status;
+}

@@ -1,0 +1,353 @@
+/* cca ask: many questions over documents that are read once. */
+#include "cli/ask/ask.h"
+
+#include "cli/signals.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const arg_option own_args[] = {
+    {"follow-up", .kind = ARG_FLAG, .at = offsetof(ask_options, follow_up),
+     .help = "each further question goes on from the one before and its answer"},
+    {"stop", .kind = ARG_LIST, .value = "TEXT", .at = offsetof(ask_options, stops),
+     .help = "end an answer before this text; may be repeated"},
+    {"quotes", .kind = ARG_FLAG, .at = offsetof(ask_options, quotes),
+     .help = "tell where in the documents what an answer has in quotation marks stands"},
+    {"sources", .kind = ARG_INT, .value = "N", .at = offsetof(ask_options, n_sources),
+     .initial = "-1", .bare = "3", .min = -1, .max = 1000,
+     .help = "tell the N passages that an answer attended to most; -1: 3 with a model trained with "
+             "CCA-Attention on the CPU, else none"},
+    {"jsonl", .kind = ARG_FLAG, .at = offsetof(ask_options, jsonl),
+     .help = "a line {\"event\": \"answer\"} for each question, then the record"},
+    {0},
+};
+
+static const arg_group groups[] = {
+    {"Questions", question_args, offsetof(ask_options, questions)},
+    {"Answers", own_args, 0},
+    {"Documents", input_args, offsetof(ask_options, input)},
+    {"Sessions", stored_args, offsetof(ask_options, stored)},
+    {"Chat", chat_args, offsetof(ask_options, chat)},
+    {"Sampling", greedy_args, offsetof(ask_options, sampling)},
+    {"Model", model_args, offsetof(ask_options, model)},
+    {"Context", context_args, offsetof(ask_options, context)},
+    {"Output", output_args, offsetof(ask_options, output)},
+    {"Messages", term_args, offsetof(ask_options, term)},
+    {0},
+};
+
+/* ---- how long it gets ---- */
+
+/* Where questions may come that nobody knows yet, there is room for so many tokens of them. */
+enum { UNKNOWN_ROOM = 8192 };
+
+/* Tokens of an answer; -1: as many as there is room for. */
+static int64_t answer_bound(const asking *a, int64_t most) {
+    const context_options *context = &a->o->context;
+    if (most >= 0 || !context->beyond_trained || context->ctx_size > 0) return most;
+    return cca_engine_info(a->engine)->trained_length;
+}
+
+/* Puts a question behind what stands before it, in place of another one. */
+static cca_status encode_question(asking *a, const question *q, cca_prompt *p, cca_error *err) {
+    *p = a->prompt;
+    a->docs.tokens.n = a->base;
+    cca_status status = cca_prompt_text(p, CCA_SLOT_QUESTION, q->text, q->size, err);
+    return status ? status : cca_prompt_end(p, err);
+}
+
+/* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
+ * questions together. INT64_MAX: as many as there are. */
+static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_error *err) {
+    cca_prompt start = a->prompt;
+    int64_t answers = 0;
+    bool endless = false;
+    cca_status status = CCA_OK;
+    *longest = *positions = (int64_t)a->base;
+    for (size_t i = 0; i < a->questions.n && !status; i++) {
+        const question *q = &a->questions.items[i];
+        cca_prompt p;
+        status = encode_question(a, q, &p, err);
+        int64_t n = (int64_t)a->docs.tokens.n, most = answer_bound(a, q->most);
+        answers = a->o->follow_up ? answers + most : most;
+        *longest = cca_max(*longest, n);
+        *positions = cca_max(*positions, n + answers);
+        endless |= most < 0;
+        if (!a->o->follow_up) continue;
+        a->prompt = p;
+        a->base = a->docs.tokens.n;
+    }
+    a->prompt = start;
+    a->base = a->docs.tokens.n = (size_t)documents_n_tokens(&a->docs);
+    int64_t most = answer_bound(a, a->o->questions.most);
+    if (a->questions.live) {
+        *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
+        endless |= most < 0;
+    }
+    if (endless) *positions = INT64_MAX;
+    if (status) return status;
+    const char *what = a->o->follow_up ? "the prompt (documents and all questions)"
+                                       : "the prompt (documents and longest question)";
+    return cli_check_length(what, *longest, &a->o->context, a->engine, err);
+}
+
+static bool many(const asking *a) {
+    return a->questions.n > 1 || a->questions.live;
+}
+
+/* ---- prefill ---- */
+
+static cca_status interrupted(asking *a, const char *what, int64_t n, cca_error *err) {
+    return stored_interrupted(&a->stored, what, n, err);
+}
+
+/* Brings the documents, or what is missing of them in their session. */
+static cca_status prefill_documents(asking *a, cca_error *err) {
+    int64_t n = documents_n_tokens(&a->docs);
+    double started = term_seconds();
+    cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->docs.tokens.ids,
+                                    n, n, &a->term, err);
+    term_start(&a->term, "prefill", TERM_TOKENS, n);
+    term_skip(&a->term, a->stored.reused);
+    if (!status)
+        status = stored_prefill(&a->stored, a->docs.tokens.ids, a->docs.ends, a->docs.n, err);
+    if (!status && many(a)) status = cca_session_mark(a->session, err);
+    term_done(&a->term);
+    a->documents_s = term_seconds() - started;
+    return status == CCA_INTERRUPTED ? interrupted(a, "prefill of the documents", n, err) : status;
+}
+
+/* Brings the question, from where the last answer ended, or from where the documents end. */
+static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err) {
+    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &a->term};
+    const cca_tokens *tokens = &a->docs.tokens;
+    bool rewind = a->astray || cca_session_pos(a->session) > (int64_t)a->base;
+    cca_status status = rewind ? cca_session_rewind(a->session, err) : CCA_OK;
+    int64_t pos = cca_session_pos(a->session), n = (int64_t)tokens->n;
+    *n_reused = a->n_asked > 1 ? pos : a->stored.reused;
+    a->astray = true;
+    term_start(&a->term, "prefill", TERM_TOKENS, n);
+    term_skip(&a->term, pos);
+    if (!status && a->n_sources > 0) status = cca_session_watch(a->session, err);
+    if (!status) status = cca_session_eval(a->session, tokens->ids + pos, n - pos, &options, err);
+    term_done(&a->term);
+    a->astray = status != CCA_OK;
+    if (status != CCA_INTERRUPTED) return status;
+    char what[64];
+    snprintf(what, sizeof what, "prefill of question %zu", a->n_asked);
+    return interrupted(a, what, n, err);
+}
+
+/* ---- one question ---- */
+
+/* Puts the answer behind its question, as tokens: those that were taken, and the text again of one
+ * that a stop text cuts in two. The session may have seen more. */
+static cca_status keep_answer(asking *a, const cca_prompt *p, const answer *text, cca_error *err) {
+    const decoder *d = &a->decoder;
+    size_t skipped = text->skipped, size = text->text.size + skipped, n = d->ids.n,
+           whole = d->n_bytes;
+    while (n > 0 && whole > size) whole = d->ids.offsets[--n];
+    cca_tokens *tokens = &a->docs.tokens;
+    for (size_t i = 0; i < n; i++) {
+        if (!cca_tokens_push(tokens, d->ids.ids[i], 0))
+            return cca_fail(err, CCA_NO_MEMORY, "no memory for the conversation");
+    }
+    a->astray = cca_session_pos(a->session) > (int64_t)tokens->n;
+    size_t from = whole > skipped ? whole - skipped : 0;
+    cca_status status = cca_tokenizer_encode(tokens, a->tok, text->text.bytes + from,
+                                             text->text.size - from, 0, err);
+    a->prompt = *p;
+    a->base = tokens->n;
+    return status;
+}
+
+static cca_status add_stops(asking *a, const question *q, cca_error *err) {
+    cca_status status = CCA_OK;
+    decoder_cut_stops(&a->decoder, a->n_stops);
+    for (size_t i = 0; i < json_array_size(q->stops) && !status; i++)
+        status = decoder_add_stop(&a->decoder, json_string_value(json_array_get(q->stops, i)), err);
+    return status;
+}
+
+/* At a terminal the answer is written as it comes. */
+static bool at_terminal(const asking *a) {
+    return a->questions.prompts && !a->o->jsonl && !a->o->output.json && !a->o->output.file &&
+           isatty(STDOUT_FILENO) == 1;
+}
+
+static cca_status answer_question(asking *a, const question *q, const cca_prompt *p, answer *text,
+                                  cca_error *err) {
+    decoder *d = &a->decoder;
+    exchange e = {.question = q, .text = &text->text};
+    cca_status status = prefill_question(a, &e.n_reused, err);
+    e.prefill_s = term_seconds() - d->started;
+    if (status) return status;
+    answer_begin(text, &a->out,
+                 &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
+                                   .stops = d->stops,
+                                   .n_stops = d->n_stops,
+                                   .strip_space = true});
+    status = decoder_run(d, text, err);
+    cca_session_unwatch(a->session);
+    if (!status) status = ask_report(a, &e, at_terminal(a), err);
+    if (!status && a->o->follow_up) status = keep_answer(a, p, text, err);
+    if (!status && strcmp(d->stop_reason, "interrupted") == 0)
+        return cca_fail(err, CCA_INTERRUPTED, "interrupted in answer %zu; the text so far is kept",
+                        a->n_asked);
+    return status;
+}
+
+static cca_status ask_one(asking *a, const question *q, cca_error *err) {
+    decoder *d = &a->decoder;
+    answer text = {0};
+    cca_prompt p;
+    a->n_asked++;
+    d->most = answer_bound(a, q->most);
+    cca_status status = encode_question(a, q, &p, err);
+    if (!status && (int64_t)a->docs.tokens.n > d->limit)
+        status =
+            cca_fail(err, CCA_NO_FIT,
+                     "question %zu: with it the prompt has %zu tokens; there is room for %lld, "
+                     "which -c changes",
+                     a->n_asked, a->docs.tokens.n, (long long)d->limit);
+    if (!status) status = add_stops(a, q, err);
+    if (!status) status = decoder_start(d, a->session, &a->docs.tokens, err);
+    d->started = term_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
+    if (!status) status = answer_question(a, q, &p, &text, err);
+    answer_free(&text);
+    return status;
+}
+
+/* ---- the run ---- */
+
+/* At a terminal what is wrong with one question does not keep anybody from the next one. */
+static cca_status go_on(asking *a, const question *q, cca_status status, cca_error *err) {
+    bool harmless = status == CCA_INTERRUPTED || status == CCA_NO_FIT || status == CCA_BAD_TEXT;
+    bool typed = a->questions.prompts && (!q || q == &a->questions.now);
+    if (!status || !typed || !harmless) return status;
+    term_note(&a->term, "%s", err->text);
+    signals_forget();
+    return CCA_OK;
+}
+
+static cca_status ask_all(asking *a, cca_error *err) {
+    cca_status status = output_open(&a->out, a->o->output.file, err);
+    if (!status) status = prefill_documents(a, err);
+    while (!status) {
+        const question *q;
+        status = questions_next(&a->questions, &q, err);
+        if (!status && !q) break;
+        bool asked = !status;
+        if (asked) status = ask_one(a, q, err);
+        if (asked || status == CCA_BAD_TEXT) status = go_on(a, q, status, err);
+    }
+    if (!status) status = ask_finish(a, err);
+    bool keep = !status || (status == CCA_INTERRUPTED && !a->o->output.json);
+    cca_error close_error;
+    cca_status closed = output_close(&a->out, keep, &close_error);
+    if (!closed || status) return status;
+    *err = close_error;
+    return closed;
+}
+
+static cca_status open_decoder(asking *a, cca_error *err) {
+    cca_chat chat = a->prompt.chat;
+    const char *stop = cca_chat_stop(chat);
+    cca_status status = stop ? decoder_add_stop(&a->decoder, stop, err) : CCA_OK;
+    a->n_stops = a->decoder.n_stops;
+    if (status) return status;
+    return decoder_open(&a->decoder, &a->o->sampling, false, cca_chat_end_token(chat, a->tok),
+                        a->engine, err);
+}
+
+static cca_status ask(asking *a, cca_error *err) {
+    const context_options *context = &a->o->context;
+    int64_t longest = 0, positions = 0;
+    cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
+    if (status) return status;
+    a->prompt = a->docs.prompt;
+    a->base = a->docs.tokens.n;
+    status = measure(a, &longest, &positions, err);
+    if (!status) status = open_decoder(a, err);
+    if (status) return status;
+    unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0);
+    int64_t limit = cli_position_limit(context, a->engine);
+    if (positions == INT64_MAX)
+        limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
+    a->decoder.limit = cca_min(limit, positions);
+    status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output,
+                              a->decoder.limit, flags, err);
+    if (status || !a->session) return status;
+    cli_tell_attention(&a->term, context, a->engine, longest);
+    return ask_all(a, err);
+}
+
+/* Documents and questions cannot both come from there. */
+static cca_status check_stdin(const asking *a, cca_error *err) {
+    const arg_list *pieces = &a->o->input.pieces;
+    bool taken = pieces->n == 0;
+    for (size_t i = 0; i < pieces->n; i++)
+        taken |= pieces->items[i].tag == 'f' && strcmp(pieces->items[i].text, "-") == 0;
+    if (!a->questions.live || !taken) return CCA_OK;
+    return cca_fail(err, CCA_USAGE,
+                    "standard input has the questions: give the documents with -f FILE");
+}
+
+/* What is told where nobody says: only where it was found to be right, and costs little. */
+static int64_t usual_sources(const asking *a) {
+    enum { USUAL = 3 };
+    const cca_engine_facts *facts = cca_engine_info(a->engine);
+    bool cca = strcmp(a->o->context.attn, "cca") == 0;
+    return facts->tuned && cca && strcmp(facts->device, "cpu") == 0 ? USUAL : 0;
+}
+
+static cca_status open_model(asking *a, cca_error *err) {
+    double start = term_seconds();
+    cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->term, err);
+    if (!status) status = cli_tokenizer(&a->tok, a->engine, err);
+    a->load_s = term_seconds() - start;
+    if (status) return status;
+    a->n_sources = a->o->n_sources < 0 ? usual_sources(a) : a->o->n_sources;
+    return CCA_OK;
+}
+
+static void free_all(asking *a) {
+    json_decref(a->answers);
+    decoder_close(&a->decoder);
+    stored_close(&a->stored);
+    cca_session_free(a->session);
+    questions_close(&a->questions);
+    documents_free(&a->docs);
+    cca_engine_close(a->engine);
+    term_close(&a->term);
+}
+
+static cca_status run(const void *options, cca_error *err) {
+    asking a = {.o = options, .answers = json_array()};
+    term_open(&a.term, &a.o->term);
+    cca_status status = questions_open(&a.questions, &a.o->questions, err);
+    if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+    if (!status) status = check_stdin(&a, err);
+    if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->input.escape, err);
+    if (!status) status = open_model(&a, err);
+    if (!status) status = ask(&a, err);
+    free_all(&a);
+    return status;
+}
+
+const cli_command cli_ask = {
+    .name = "ask",
+    .summary = "questions about documents that are read once",
+    .usage = "-m MODEL -f FILE [options] QUESTION ...",
+    .notes =
+        "The documents (-f, -p) are read once; each question starts from there and costs only its "
+        "own tokens. Answers go to standard output, one a line, in order; line breaks in an answer "
+        "become spaces unless --json or --jsonl keeps them. The chat template is the model file's "
+        "or --chat-template's; plain, for models without one, puts \"Question: \" and \"Answer:\" "
+        "behind the documents and ends an answer at its first line break.",
+    .groups = groups,
+    .options_size = sizeof(ask_options),
+    .run = run,
+};

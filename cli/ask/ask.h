@@ -1,0 +1,61 @@
+/* What the files of cca ask share: a run's state, and what it writes. */
+#ifndef CCA_CLI_ASK_H
+#define CCA_CLI_ASK_H
+
+#include "cli/ask/documents.h"
+#include "cli/ask/questions.h"
+#include "cli/decode.h"
+#include "cli/kept_prefill.h"
+
+typedef struct ask_options {
+    model_options model;
+    input_options input;
+    chat_options chat;
+    context_options context;
+    sampling_options sampling;
+    output_options output;
+    term_options term;
+    question_options questions;
+    stored_options stored;
+    arg_list stops;
+    int64_t n_sources;
+    bool follow_up, jsonl, quotes;
+} ask_options;
+
+typedef struct asking {
+    const ask_options *o;
+    term term;
+    output out;
+    cca_engine *engine;
+    const cca_tokenizer *tok;
+    documents docs; /* its tokens go on with the conversation and one question */
+    questions questions;
+    cca_session *session;
+    stored stored;
+    decoder decoder;
+    cli_plan plan;
+    json_t *answers;   /* the records, for --json */
+    size_t n_asked;    /* the question under way included */
+    cca_prompt prompt; /* where the next question goes, */
+    size_t base;       /* and the tokens before it */
+    bool astray;       /* the session is not where some of these tokens end */
+    int64_t n_sources; /* passages to tell of each answer */
+    size_t n_stops;    /* those that end any answer */
+    double load_s, documents_s;
+} asking;
+
+/* One question and its answer. */
+typedef struct exchange {
+    const question *question;
+    const text_buffer *text; /* the answer's */
+    int64_t n_reused;        /* of the prompt */
+    double prefill_s;
+} exchange;
+
+/* The last question's answer, its statistics and what else was asked for. The answer's text is not
+ * written where it already was. */
+cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err);
+/* The record at the end, and the last line. */
+cca_status ask_finish(asking *a, cca_error *err);
+
+#endif

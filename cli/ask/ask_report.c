@@ -1,0 +1,155 @@
+/* What cca ask writes: answers, records, statistics. */
+#include "cli/ask/ask.h"
+
+#include "cli/ask/quotes.h"
+#include "cli/ask/sources.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* The answer as one line. */
+static void write_line(output *out, const text_buffer *text) {
+    size_t from = 0, end = text->size;
+    while (from < end && is_space(text->bytes[from])) from++;
+    while (end > from && is_space(text->bytes[end - 1])) end--;
+    for (; from < end; from++) {
+        bool breaks = text->bytes[from] == '\n' || text->bytes[from] == '\r';
+        output_write(out, breaks ? " " : text->bytes + from, 1);
+    }
+    output_write(out, "\n", 1);
+}
+
+/* What was found out about an answer. */
+typedef struct findings {
+    quotes quotes;
+    sources sources;
+} findings;
+
+static json_t *answer_record(const asking *a, const exchange *e, const findings *f) {
+    const decoder *d = &a->decoder;
+    json_t *tokens =
+        json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
+                  (json_int_t)e->n_reused, "prefilled", (json_int_t)(d->n_prompt - e->n_reused),
+                  "generated", (json_int_t)d->n_generated);
+    json_t *record =
+        json_pack("{s:o, s:o, s:s, s:o, s:o}", "question",
+                  output_string(e->question->text, e->question->size), "text",
+                  output_string(e->text->bytes, e->text->size), "stop_reason", d->stop_reason,
+                  "tokens", tokens, "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
+    if (record && e->question->id) json_object_set(record, "id", e->question->id);
+    if (record && a->o->quotes)
+        output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
+    if (record && a->n_sources > 0) output_put(&record, "sources", sources_json(&f->sources));
+    if (record && a->o->jsonl) output_put(&record, "event", json_string("answer"));
+    return record;
+}
+
+static double per_second(int64_t n, double seconds) {
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+static void tell(asking *a, const exchange *e) {
+    const decoder *d = &a->decoder;
+    int64_t n_prefilled = d->n_prompt - e->n_reused;
+    term_note(&a->term,
+              "question %zu: prompt %lld tokens (%lld reused, %lld prefilled), %.4g tok/s; "
+              "generated %lld tokens, %.4g tok/s; first token after %.3g s",
+              a->n_asked, (long long)d->n_prompt, (long long)e->n_reused, (long long)n_prefilled,
+              per_second(n_prefilled, e->prefill_s), (long long)d->n_generated,
+              per_second(d->n_decoded, d->decode_s), d->ttft_s);
+}
+
+/* A text on a line, in quotation marks, cut where it is long; the caller frees it. */
+static char *quoted(const char *text, size_t size) {
+    enum { LONGEST = 160 };
+    bool cut = size > LONGEST;
+    size_t shown = cut ? utf8_valid(text, LONGEST) : size;
+    char *line;
+    if (asprintf(&line, "\"%.*s%s\"", (int)shown, text, cut ? " \u2026" : "") < 0) return NULL;
+    for (char *c = line; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
+    return line;
+}
+
+static cca_status tell_findings(asking *a, const exchange *e, const findings *f, cca_error *err) {
+    char where[PLACE_TEXT];
+    for (size_t i = 0; i < f->quotes.n; i++) {
+        const quote *q = &f->quotes.items[i];
+        char *text = quoted(e->text->bytes + q->begin, q->end - q->begin);
+        if (!text) return cca_fail(err, CCA_NO_MEMORY, "no memory for a quotation");
+        term_note(&a->term, "quote %s: %s", text,
+                  q->found ? place_text(where, &q->at) : "not found in the documents");
+        free(text);
+    }
+    for (size_t i = 0; i < f->sources.n; i++) {
+        const passage *p = &f->sources.items[i];
+        char *text = quoted(p->at.of->text.bytes + p->at.begin, p->at.end - p->at.begin);
+        if (!text) return cca_fail(err, CCA_NO_MEMORY, "no memory for a source");
+        term_note(&a->term, "source %zu: %s, %.0f %%: %s", i + 1, place_text(where, &p->at),
+                  100 * p->share, text);
+        free(text);
+    }
+    return CCA_OK;
+}
+
+static cca_status find(findings *f, asking *a, const exchange *e, cca_error *err) {
+    cca_status status = CCA_OK;
+    if (a->o->quotes)
+        status = quotes_check(&f->quotes, e->text->bytes, e->text->size, &a->docs, err);
+    if (!status && a->n_sources > 0)
+        status = sources_find(&f->sources, a->session, &a->docs, a->n_sources, err);
+    return status;
+}
+
+static cca_status write_answer(asking *a, const exchange *e, const findings *f, bool written,
+                               cca_error *err) {
+    if (a->o->jsonl || a->o->output.json) {
+        json_t *record = answer_record(a, e, f);
+        if (a->o->jsonl)
+            output_json(&a->out, record);
+        else if (json_array_append_new(a->answers, record) != 0)
+            return cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+    } else if (written) {
+        output_write(&a->out, "\n", 1);
+    } else {
+        write_line(&a->out, e->text);
+    }
+    return output_flush(&a->out, err);
+}
+
+cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err) {
+    findings f = {0};
+    cca_status status = find(&f, a, e, err);
+    if (!status) status = write_answer(a, e, &f, written, err);
+    if (!status) status = tell_findings(a, e, &f, err);
+    tell(a, e);
+    quotes_free(&f.quotes);
+    sources_free(&f.sources);
+    return status;
+}
+
+static void write_record(asking *a) {
+    json_t *all = json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
+                            "chat_template", cca_chat_name(a->prompt.chat), "document_tokens",
+                            (json_int_t)documents_n_tokens(&a->docs), "answers", a->answers,
+                            "memory", cli_plan_json(&a->plan), "attention",
+                            cli_attention_json(&a->o->context, a->engine), "seed",
+                            (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);
+    if (all && a->o->jsonl) {
+        json_object_set_new(all, "event", json_string("end"));
+        json_object_del(all, "answers");
+    }
+    output_json(&a->out, all);
+}
+
+cca_status ask_finish(asking *a, cca_error *err) {
+    char peak[TERM_SIZE_TEXT];
+    if (a->o->jsonl || a->o->output.json) write_record(a);
+    cca_status status = output_flush(&a->out, err);
+    term_note(&a->term, "%zu documents, %lld tokens, read once; peak memory %s", a->docs.n,
+              (long long)documents_n_tokens(&a->docs), term_size(peak, term_peak_memory()));
+    return status;
+}

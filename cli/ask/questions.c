@@ -1,0 +1,253 @@
+#include "cli/ask/questions.h"
+
+#include "cli/input.h"
+#include "cli/signals.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char on_stdin[] = "standard input";
+
+const arg_option question_args[] = {
+    {"question", .kind = ARG_OPERAND, .value = "QUESTION", .at = offsetof(question_options, given),
+     .max = 1 << 20, .help = "each is asked about the same documents"},
+    {"questions", "Q", .kind = ARG_LIST, .value = "FILE", .at = offsetof(question_options, files),
+     .help =
+         "JSON lines: a string, or {\"question\", \"id\", \"max_answer\", \"stop\"}; - answers those "
+         "of standard input as they come; may be repeated"},
+    {"interactive", "i", .kind = ARG_FLAG, .at = offsetof(question_options, interactive),
+     .help = "then ask for questions at the terminal, or take each line of standard input for one"},
+    {"max-answer", "n", .alias = "predict", .kind = ARG_INT, .value = "N",
+     .at = offsetof(question_options, most), .initial = "256", .min = -1, .max = INT32_MAX,
+     .help = "tokens of an answer; -1: until an end token or the trained length"},
+    {0},
+};
+
+static cca_status no_memory(cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for the questions");
+}
+
+static bool push(questions *q, const question *item) {
+    if (q->n == q->capacity) {
+        size_t capacity = q->capacity ? 2 * q->capacity : 16;
+        question *items = realloc(q->items, capacity * sizeof *items);
+        if (!items) return false;
+        q->items = items;
+        q->capacity = capacity;
+    }
+    q->items[q->n++] = *item;
+    return true;
+}
+
+static void drop(question *item) {
+    json_decref(item->line);
+    free(item->copy);
+    *item = (question){0};
+}
+
+/* ---- JSON lines ---- */
+
+/* Where a line stands, for messages. */
+typedef struct where {
+    const char *file;
+    size_t line;
+} where;
+
+static cca_status bad_field(where at, const char *field, const char *wanted, cca_error *err) {
+    return cca_fail(err, CCA_USAGE, "%s, line %zu, field \"%s\": %s expected", at.file, at.line,
+                    field, wanted);
+}
+
+static bool is_text(const json_t *value) {
+    return json_is_string(value) && json_string_length(value) > 0;
+}
+
+/* A text or an array of texts becomes an array. */
+static cca_status read_stops(question *out, json_t *value, where at, cca_error *err) {
+    static const char *const wanted = "a text that is not empty, or an array of such texts";
+    json_t *array = json_is_array(value) ? value : json_pack("[O]", value);
+    if (!array) return no_memory(err);
+    if (array != value && json_object_set_new(out->line, "stop", array) != 0) return no_memory(err);
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        if (!is_text(json_array_get(array, i))) return bad_field(at, "stop", wanted, err);
+    }
+    out->stops = array;
+    return CCA_OK;
+}
+
+static cca_status read_fields(question *out, where at, cca_error *err) {
+    const char *name;
+    json_t *value, *text = json_object_get(out->line, "question");
+    void *next;
+    json_object_foreach_safe(out->line, next, name, value) {
+        cca_status status = CCA_OK;
+        if (strcmp(name, "id") == 0) {
+            out->id = value;
+            if (!json_is_string(value) && !json_is_number(value))
+                status = bad_field(at, name, "a text or a number", err);
+        } else if (strcmp(name, "max_answer") == 0) {
+            out->most = json_integer_value(value);
+            if (!json_is_integer(value) || out->most < -1 || out->most > INT32_MAX)
+                status = bad_field(at, name, "a whole number from -1 to 2147483647", err);
+        } else if (strcmp(name, "stop") == 0) {
+            status = read_stops(out, value, at, err);
+        } else if (strcmp(name, "question") != 0) {
+            status = cca_fail(err, CCA_USAGE,
+                              "%s, line %zu: unknown field \"%s\"; there are question, id, "
+                              "max_answer and stop",
+                              at.file, at.line, name);
+        }
+        if (status) return status;
+    }
+    if (!is_text(text)) return bad_field(at, "question", "a text that is not empty", err);
+    out->text = json_string_value(text);
+    out->size = json_string_length(text);
+    return CCA_OK;
+}
+
+/* *out is left without a text where the line is empty. */
+static cca_status read_json(question *out, const questions *q, const char *line, size_t size,
+                            where at, cca_error *err) {
+    json_error_t why;
+    size_t valid = utf8_valid(line, size);
+    *out = (question){.most = q->options->most};
+    if (valid != size)
+        return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
+                        at.file, at.line, valid);
+    size_t blank = 0;
+    while (blank < size && strchr(" \t\r", line[blank])) blank++;
+    if (blank == size) return CCA_OK;
+    out->line = json_loadb(line, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
+    if (!out->line)
+        return cca_fail(err, CCA_USAGE, "%s, line %zu: no JSON: %s (byte %d of the line)", at.file,
+                        at.line, why.text, why.position);
+    if (json_is_object(out->line)) return read_fields(out, at, err);
+    if (!is_text(out->line))
+        return cca_fail(err, CCA_USAGE,
+                        "%s, line %zu: a text that is not empty or an object expected", at.file,
+                        at.line);
+    out->text = json_string_value(out->line);
+    out->size = json_string_length(out->line);
+    return CCA_OK;
+}
+
+static cca_status read_file(questions *q, const char *path, cca_error *err) {
+    text_buffer text = {0};
+    cca_status status = input_read_file(&text, path, err);
+    size_t at = 0;
+    for (size_t line = 1; at < text.size && !status; line++) {
+        const char *begin = text.bytes + at, *end = memchr(begin, '\n', text.size - at);
+        size_t size = end ? (size_t)(end - begin) : text.size - at;
+        question item;
+        status = read_json(&item, q, begin, size, (where){path, line}, err);
+        at += size + 1;
+        if (!status && item.text && !push(q, &item)) status = no_memory(err);
+        if (status || !item.text) drop(&item);
+    }
+    text_free(&text);
+    return status;
+}
+
+/* ---- all sources ---- */
+
+static cca_status take_arguments(questions *q, cca_error *err) {
+    const arg_list *given = &q->options->given;
+    for (size_t i = 0; i < given->n; i++) {
+        const char *text = given->items[i].text;
+        size_t size = strlen(text), valid = utf8_valid(text, size);
+        if (valid != size)
+            return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu",
+                            i + 1, valid);
+        if (!push(q, &(question){.text = text, .size = size, .most = q->options->most}))
+            return no_memory(err);
+    }
+    return CCA_OK;
+}
+
+cca_status questions_open(questions *out, const question_options *options, cca_error *err) {
+    *out = (questions){.options = options};
+    if (options->interactive) out->live = QUESTIONS_TYPED;
+    cca_status status = take_arguments(out, err);
+    for (size_t i = 0; i < options->files.n && !status; i++) {
+        const char *path = options->files.items[i].text;
+        if (strcmp(path, "-") != 0) {
+            status = read_file(out, path, err);
+        } else if (out->live) {
+            status = cca_fail(err, CCA_USAGE, "standard input can be read only once");
+        } else {
+            out->live = QUESTIONS_JSON;
+        }
+    }
+    out->prompts = out->live == QUESTIONS_TYPED && isatty(STDIN_FILENO) == 1;
+    if (!status && out->n == 0 && !out->live)
+        status = cca_fail(err, CCA_USAGE,
+                          "no question: give at least one behind the options, or -Q FILE or -i");
+    return status;
+}
+
+void questions_close(questions *q) {
+    for (size_t i = 0; i < q->n; i++) drop(&q->items[i]);
+    drop(&q->now);
+    free(q->items);
+    free(q->buffer);
+    *q = (questions){0};
+}
+
+/* A line of standard input without its end; false at its end. */
+static cca_status read_line(questions *q, size_t *size, bool *there, cca_error *err) {
+    if (q->prompts) fputs("> ", stderr);
+    errno = 0;
+    ssize_t n = getline(&q->buffer, &q->buffer_size, stdin);
+    *there = n > 0;
+    if (n <= 0) {
+        if (q->prompts) fputc('\n', stderr);
+        if (*signals_stop())
+            return cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a question");
+        if (feof(stdin)) return CCA_OK;
+        return cca_fail(err, errno == ENOMEM ? CCA_NO_MEMORY : CCA_RUNTIME, "%s: cannot read: %s",
+                        on_stdin, strerror(errno));
+    }
+    if (q->buffer[n - 1] == '\n') n--;
+    if (n > 0 && q->buffer[n - 1] == '\r') n--;
+    *size = (size_t)n;
+    q->line++;
+    return CCA_OK;
+}
+
+static cca_status take_typed(questions *q, size_t size, cca_error *err) {
+    size_t valid = utf8_valid(q->buffer, size);
+    if (valid != size)
+        return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
+                        on_stdin, q->line, valid);
+    q->now = (question){.size = size, .most = q->options->most, .copy = malloc(size + 1)};
+    if (!q->now.copy) return no_memory(err);
+    memcpy(q->now.copy, q->buffer, size);
+    q->now.copy[size] = '\0';
+    if (strspn(q->now.copy, " \t") < size) q->now.text = q->now.copy;
+    return CCA_OK;
+}
+
+cca_status questions_next(questions *q, const question **out, cca_error *err) {
+    *out = NULL;
+    if (q->taken < q->n) {
+        *out = &q->items[q->taken++];
+        return CCA_OK;
+    }
+    bool there = q->live != QUESTIONS_LISTED;
+    cca_status status = CCA_OK;
+    do {
+        size_t size = 0;
+        drop(&q->now);
+        if (there) status = read_line(q, &size, &there, err);
+        if (status || !there) return status;
+        status = q->live == QUESTIONS_TYPED
+                     ? take_typed(q, size, err)
+                     : read_json(&q->now, q, q->buffer, size, (where){on_stdin, q->line}, err);
+    } while (!status && !q->now.text);
+    if (!status) *out = &q->now;
+    return status;
+}

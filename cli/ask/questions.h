@@ -1,0 +1,66 @@
+/* Where questions come from: arguments, -Q files of JSON lines, and lines of standard input that
+ * are answered as they come (-Q -, -i).
+ *
+ *     questions q;
+ *     questions_open(&q, &options, &err);     // arguments and files are read and checked
+ *     ... q.items[0 … q.n - 1], before anything is computed; q.live: more may come ...
+ *     const question *next;
+ *     while (!questions_next(&q, &next, &err) && next) ...
+ *     questions_close(&q);
+ *
+ * A JSON line is a string, or an object {"question", "id", "max_answer", "stop"} of which all but
+ * the first may be left out; empty lines are skipped. What is wrong with a line is CCA_USAGE
+ * (CCA_BAD_TEXT where it is no UTF-8) and names file, line and field. */
+#ifndef CCA_CLI_QUESTIONS_H
+#define CCA_CLI_QUESTIONS_H
+
+#include "cli/args.h"
+#include "cli/text_buffer.h"
+
+#include <jansson.h>
+
+typedef struct question_options {
+    arg_list given, files; /* arguments, -Q */
+    bool interactive;      /* -i */
+    int64_t most;          /* tokens of an answer where the question does not say */
+} question_options;
+
+extern const arg_option question_args[];
+
+typedef struct question {
+    const char *text;
+    size_t size;
+    json_t *id;    /* NULL: none */
+    int64_t most;  /* tokens of the answer; -1: no bound */
+    json_t *stops; /* array of texts that end the answer; NULL: none */
+    json_t *line;  /* what the above is borrowed from; NULL: of another's memory */
+    char *copy;    /* of a typed line; or NULL */
+} question;
+
+typedef enum question_source {
+    QUESTIONS_LISTED, /* all are there */
+    QUESTIONS_JSON,   /* JSON lines of standard input */
+    QUESTIONS_TYPED,  /* its lines, as they are */
+} question_source;
+
+typedef struct questions {
+    const question_options *options;
+    question *items;
+    size_t n, capacity, taken;
+    question_source live;
+    bool prompts; /* typed at a terminal */
+    size_t line;  /* of standard input */
+    question now; /* the last of it */
+    char *buffer; /* getline's */
+    size_t buffer_size;
+} questions;
+
+/* CCA_RUNTIME for a file that cannot be read. On failure questions_close is still due. */
+cca_status questions_open(questions *out, const question_options *options, cca_error *err);
+void questions_close(questions *q);
+
+/* The next question, valid until the next call; *out is NULL behind the last. Waits for standard
+ * input; CCA_INTERRUPTED by a signal. */
+cca_status questions_next(questions *q, const question **out, cca_error *err);
+
+#endif

@@ -1,0 +1,385 @@
+#include "cli/chat/chat_line.h"
+
+#include "cli/folder.h"
+#include "cli/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <histedit.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+enum {
+    READ_SIZE = 4096,
+    POLL_MS = 100, /* how often signals and the size of the terminal are looked at */
+    MOST_REMEMBERED = 1000,
+    REPLACEMENT = 0xfffd,
+    PROMPT_WIDTH = 4,
+};
+
+struct chat_line {
+    term *term;
+    EditLine *el; /* NULL: not edited */
+    HistoryW *history;
+    char *path; /* of the history; NULL: it is kept nowhere */
+    char bytes[READ_SIZE];
+    size_t at, n;        /* bytes not yet taken: at … n - 1 */
+    uint64_t offset, no; /* bytes and lines before the one that is read */
+    bool pastes;         /* the terminal knows escape sequences, and is asked to mark pastes */
+    bool goes_on, interrupted, was_empty, invalid;
+    struct winsize size;
+};
+
+/* ---- bytes ----------------------------------------------------------------------------- */
+
+static bool same_size(const struct winsize *a, const struct winsize *b) {
+    return a->ws_col == b->ws_col && a->ws_row == b->ws_row;
+}
+
+/* Rows of the terminal between the line's start and the cursor. */
+static int rows_above(const LineInfoW *line, int columns) {
+    int rows = 0, column = PROMPT_WIDTH;
+    for (const wchar_t *c = line->buffer; c < line->cursor; c++) {
+        int width = wcwidth(*c);
+        bool wraps = *c == L'\n' || column + width > columns;
+        rows += wraps;
+        column = (wraps ? 0 : column) + (width > 0 ? width : 0);
+    }
+    return column == columns ? rows + 1 : rows;
+}
+
+/* Draws the line anew from where it begins: terminals wrap what they show when their width changes,
+ * which libedit knows nothing of. */
+static void draw_resized(const chat_line *l) {
+    int rows = rows_above(el_wline(l->el), l->size.ws_col > 0 ? l->size.ws_col : 80);
+    if (!l->pastes)
+        fputs("\n", stderr);
+    else if (rows > 0)
+        fprintf(stderr, "\r\033[%dA\033[J", rows);
+    else
+        fputs("\r\033[J", stderr);
+}
+
+/* The terminal may have another size by now, or, where the process was stopped for a while, not be
+ * in the mode that editing needs. */
+static void look_at_terminal(chat_line *l) {
+    struct winsize size;
+    struct termios mode;
+    bool resized = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && !same_size(&size, &l->size);
+    bool cooked = tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON);
+    if (resized) {
+        l->size = size;
+        draw_resized(l);
+        el_resize(l->el);
+    }
+    if (cooked) el_wset(l->el, EL_PREP_TERM, 1);
+    if (resized || cooked) el_wset(l->el, EL_REFRESH);
+}
+
+/* Whether the next byte can be taken; false at the end, after a failure and an interruption. */
+static bool fill(chat_line *l) {
+    while (l->at == l->n) {
+        struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+        int ready = poll(&in, 1, POLL_MS);
+        if (*signals_stop()) {
+            l->interrupted = true;
+            errno = EINTR;
+            return false;
+        }
+        if (l->el) look_at_terminal(l);
+        if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
+        ssize_t n = read(STDIN_FILENO, l->bytes, sizeof l->bytes);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (n == 0) errno = 0;
+        if (n <= 0) return false;
+        l->at = 0;
+        l->n = (size_t)n;
+    }
+    return true;
+}
+
+/* ---- lines as they are ----------------------------------------------------------------- */
+
+static cca_status no_memory(cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for a line of standard input");
+}
+
+static cca_status check_line(chat_line *l, const text_buffer *line, cca_error *err) {
+    size_t valid = utf8_valid(line->bytes, line->size);
+    if (valid == line->size) return CCA_OK;
+    unsigned long long at = l->offset + valid, no = l->no + 1;
+    return cca_fail(err, CCA_BAD_TEXT,
+                    "standard input: invalid UTF-8 (byte 0x%02x) at byte offset %llu, line %llu",
+                    (uint8_t)line->bytes[valid], at, no);
+}
+
+static cca_status read_plain(chat_line *l, text_buffer *out, chat_line_event *event,
+                             cca_error *err) {
+    bool whole = false;
+    while (!whole && fill(l)) {
+        const char *begin = l->bytes + l->at, *newline = memchr(begin, '\n', l->n - l->at);
+        size_t size = newline ? (size_t)(newline - begin) : l->n - l->at;
+        if (!text_append(out, begin, size)) return no_memory(err);
+        whole = newline != NULL;
+        l->at += size + whole;
+    }
+    if (l->interrupted) {
+        l->interrupted = false;
+        *event = CHAT_LINE_INTERRUPT;
+        return CCA_OK;
+    }
+    if (!whole && errno != 0)
+        return cca_fail(err, CCA_RUNTIME, "standard input: cannot read: %s", strerror(errno));
+    *event = whole || out->size > 0 ? CHAT_LINE_TEXT : CHAT_LINE_END;
+    cca_status status = check_line(l, out, err);
+    l->offset += out->size + 1;
+    l->no++;
+    return status;
+}
+
+/* ---- characters ------------------------------------------------------------------------ */
+
+/* The character that the whole bytes of one are. */
+static wchar_t decode(const char *bytes, size_t length) {
+    static const uint8_t first[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t c = (uint8_t)bytes[0] & first[length];
+    for (size_t i = 1; i < length; i++) c = c << 6 | ((uint8_t)bytes[i] & 0x3f);
+    return (wchar_t)c;
+}
+
+static bool append_character(text_buffer *out, wchar_t w) {
+    uint32_t c = (uint32_t)w;
+    char bytes[4];
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = n; i-- > 1; c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3f));
+    bytes[0] = (char)(lead[n] | c);
+    return text_append(out, bytes, n);
+}
+
+/* libedit's source of characters: 1, or 0 at the end, -1 after a failure or an interruption. */
+static int next_character(EditLine *el, wchar_t *out) {
+    chat_line *l = NULL;
+    char bytes[4];
+    size_t n = 0, length = 0;
+    el_wget(el, EL_CLIENTDATA, &l);
+    for (;;) {
+        if (!fill(l)) {
+            const LineInfoW *line = el_wline(el);
+            l->was_empty = line->lastchar == line->buffer;
+            return errno == 0 ? 0 : -1;
+        }
+        bytes[n++] = l->bytes[l->at];
+        utf8_kind kind = utf8_next(&length, bytes, n);
+        if (kind == UTF8_INVALID) {
+            /* What makes it invalid may begin the next character. */
+            if (n == 1) l->at++;
+            l->invalid = true;
+            *out = REPLACEMENT;
+            return 1;
+        }
+        l->at++;
+        if (kind == UTF8_WHOLE) {
+            *out = decode(bytes, n);
+            return 1;
+        }
+    }
+}
+
+/* ---- pastes ---------------------------------------------------------------------------- */
+
+/* Up to the mark that ends it. */
+static bool take_paste(chat_line *l, text_buffer *paste) {
+    static const char end[] = "\033[201~";
+    enum { END = sizeof end - 1 };
+    while (fill(l)) {
+        char c = l->bytes[l->at++];
+        if (!text_append(paste, &c, 1)) return false;
+        if (paste->size < END || memcmp(paste->bytes + paste->size - END, end, END) != 0) continue;
+        paste->size -= END;
+        return true;
+    }
+    return false;
+}
+
+/* As one string; terminals send a carriage return for each line break. */
+static wchar_t *paste_characters(chat_line *l, const text_buffer *paste) {
+    wchar_t *out = calloc(paste->size + 1, sizeof *out);
+    size_t n = 0, length;
+    for (size_t at = 0; out && at < paste->size; at += length) {
+        const char *c = paste->bytes + at;
+        bool whole = utf8_next(&length, c, paste->size - at) == UTF8_WHOLE && *c != '\0';
+        if (!whole) l->invalid = true;
+        if (*c == '\n' && at > 0 && c[-1] == '\r') continue;
+        out[n++] = !whole ? REPLACEMENT : *c == '\r' ? L'\n' : decode(c, length);
+    }
+    return out;
+}
+
+/* What the mark that begins a paste is bound to. */
+static unsigned char insert_paste(EditLine *el, int key) {
+    chat_line *l = NULL;
+    text_buffer paste = {0};
+    (void)key;
+    el_wget(el, EL_CLIENTDATA, &l);
+    wchar_t *text = take_paste(l, &paste) ? paste_characters(l, &paste) : NULL;
+    bool done = text && (*text == L'\0' || el_winsertstr(el, text) == 0);
+    free(text);
+    text_free(&paste);
+    return done ? CC_REFRESH : CC_ERROR;
+}
+
+/* ---- the history ----------------------------------------------------------------------- */
+
+/* Only the last ones, in a new file that takes the place of the old one. */
+static void shorten_history(const chat_line *l) {
+    HistEventW event;
+    char *name = NULL;
+    if (asprintf(&name, "%s.XXXXXX", l->path) < 0) return;
+    int fd = mkstemp(name); /* for its owner alone */
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool done = file && history_w(l->history, &event, H_SAVE_FP, file) >= 0;
+    if (file && fclose(file) != 0) done = false;
+    if (fd >= 0 && (!done || rename(name, l->path) != 0)) unlink(name);
+    free(name);
+}
+
+static void open_history(chat_line *l) {
+    HistEventW event;
+    char *folder;
+    (void)folder_of(&folder, "XDG_STATE_HOME", ".local/state", "histories", NULL);
+    l->history = history_winit();
+    if (l->history) {
+        history_w(l->history, &event, H_SETSIZE, MOST_REMEMBERED);
+        history_w(l->history, &event, H_SETUNIQUE, 1);
+        el_wset(l->el, EL_HIST, history_w, l->history);
+    }
+    if (l->history && folder && folder_make(folder) &&
+        asprintf(&l->path, "%s/chat_history", folder) < 0)
+        l->path = NULL;
+    free(folder);
+    if (l->path && history_w(l->history, &event, H_LOAD, l->path) > 2 * MOST_REMEMBERED)
+        shorten_history(l);
+}
+
+/* The history in memory grows; the file gets what is new. */
+void chat_line_remember(chat_line *l, const char *text, size_t size) {
+    HistEventW event;
+    wchar_t *line = l->history ? calloc(size + 1, sizeof *line) : NULL;
+    size_t n = 0, length;
+    if (!line) return;
+    for (size_t at = 0; at < size; at += length) {
+        bool whole = utf8_next(&length, text + at, size - at) == UTF8_WHOLE;
+        line[n++] = whole && text[at] ? decode(text + at, length) : REPLACEMENT;
+    }
+    bool same = history_w(l->history, &event, H_FIRST) == 0 && wcscmp(event.str, line) == 0;
+    bool added = !same && history_w(l->history, &event, H_ENTER, line) > 0;
+    free(line);
+    if (!added || !l->path) return;
+    int fd = open(l->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "a") : NULL;
+    bool kept = file && fseek(file, 0, SEEK_END) == 0 &&
+                history_w(l->history, &event, H_NSAVE_FP, (size_t)0, file) >= 0;
+    if (file ? fclose(file) != 0 : fd < 0 || close(fd) != 0) kept = false;
+    if (kept) return;
+    term_note(l->term, "%s: cannot write; this chat's messages are not remembered", l->path);
+    free(l->path);
+    l->path = NULL;
+}
+
+/* ---- editing --------------------------------------------------------------------------- */
+
+static char *prompt(EditLine *el) {
+    static const char colored[] = "\1\033[1;32m\1>>>\1\033[0m\1 ";
+    chat_line *l = NULL;
+    el_get(el, EL_CLIENTDATA, &l);
+    return (char *)(l->goes_on ? "... " : l->term->color ? colored : ">>> ");
+}
+
+/* libedit shows and measures characters by the locale. */
+static void want_utf8(void) {
+    if (setlocale(LC_CTYPE, "") && strcmp(nl_langinfo(CODESET), "UTF-8") == 0) return;
+    setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+static bool open_editor(chat_line *l) {
+    const char *type = NULL;
+    want_utf8();
+    l->el = el_init("cca", stdin, stderr, stderr);
+    if (!l->el) return false;
+    el_wset(l->el, EL_CLIENTDATA, l);
+    el_wset(l->el, EL_EDITOR, L"emacs");
+    el_wset(l->el, EL_GETCFN, next_character);
+    el_set(l->el, EL_PROMPT_ESC, prompt, '\1');
+    el_wset(l->el, EL_ADDFN, L"cca-paste", L"Insert what the terminal pastes", insert_paste);
+    el_wset(l->el, EL_BIND, L"\033[200~", L"cca-paste", NULL);
+    el_wset(l->el, EL_BIND, L"^R", L"em-inc-search-prev", NULL);
+    el_get(l->el, EL_TERMINAL, &type);
+    l->pastes = type && strcmp(type, "dumb") != 0;
+    (void)ioctl(STDERR_FILENO, TIOCGWINSZ, &l->size);
+    open_history(l);
+    return true;
+}
+
+cca_status chat_line_open(chat_line **out, term *t, cca_error *err) {
+    chat_line *l = calloc(1, sizeof *l);
+    bool edited = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
+    *out = l;
+    if (l) l->term = t;
+    if (l && (!edited || open_editor(l))) return CCA_OK;
+    chat_line_close(l);
+    *out = NULL;
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for editing lines");
+}
+
+void chat_line_close(chat_line *l) {
+    if (!l) return;
+    if (l->el) el_end(l->el);
+    if (l->history) history_wend(l->history);
+    free(l->path);
+    free(l);
+}
+
+bool chat_line_is_edited(const chat_line *l) {
+    return l->el != NULL;
+}
+
+static cca_status read_edited(chat_line *l, text_buffer *out, chat_line_event *event,
+                              cca_error *err) {
+    int n = 0;
+    if (l->pastes) fputs("\033[?2004h", stderr);
+    const wchar_t *line = el_wgets(l->el, &n);
+    if (l->pastes) fputs("\033[?2004l", stderr);
+    if (l->interrupted) {
+        fputs("^C\n", stderr);
+        *event = l->was_empty ? CHAT_LINE_INTERRUPT_0 : CHAT_LINE_INTERRUPT;
+        return CCA_OK;
+    }
+    if (!line || n <= 0) {
+        fputc('\n', stderr);
+        *event = CHAT_LINE_END;
+        return CCA_OK;
+    }
+    if (line[n - 1] == L'\n') n--;
+    *event = CHAT_LINE_TEXT;
+    for (int i = 0; i < n; i++) {
+        if (!append_character(out, line[i])) return no_memory(err);
+    }
+    if (!l->invalid) return CCA_OK;
+    return cca_fail(err, CCA_BAD_TEXT,
+                    "what was typed or pasted is no UTF-8 text; it was not sent");
+}
+
+cca_status chat_line_read(chat_line *l, text_buffer *out, bool goes_on, chat_line_event *event,
+                          cca_error *err) {
+    l->goes_on = goes_on;
+    l->interrupted = l->was_empty = l->invalid = false;
+    return l->el ? read_edited(l, out, event, err) : read_plain(l, out, event, err);
+}

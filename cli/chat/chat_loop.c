@@ -1,0 +1,430 @@
+/* cca chat: a conversation. */
+#include "cli/chat/chat_draft.h"
+#include "cli/chat/chat_file.h"
+#include "cli/chat/chat_line.h"
+#include "cli/chat/chat_state.h"
+#include "cli/kept_prefill.h"
+#include "cli/signals.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct run_options {
+    model_options model;
+    input_options input;
+    chat_options chat;
+    context_options context;
+    chat_settings settings;
+    term_options term;
+    arg_list stops;
+    stored_options stored;
+} run_options;
+
+const arg_option chat_answer_args[] = {
+    {"max-answer", "n", .alias = "predict", .kind = ARG_INT, .value = "N",
+     .at = offsetof(chat_settings, max_answer), .initial = "-1", .min = -1, .max = INT32_MAX,
+     .help = "tokens of an answer; -1: until an end token or the trained length"},
+    {0},
+};
+
+static const arg_option own_args[] = {
+    {"stop", .kind = ARG_LIST, .value = "TEXT", .at = offsetof(run_options, stops),
+     .help = "end an answer before this text; may be repeated"},
+    {0},
+};
+
+static const arg_group groups[] = {
+    {"Documents", input_args, offsetof(run_options, input)},
+    {"Chat", chat_args, offsetof(run_options, chat)},
+    {"Answers", chat_answer_args, offsetof(run_options, settings)},
+    {"Ends", own_args, 0},
+    {"Sessions", stored_args, offsetof(run_options, stored)},
+    {"Sampling", sampling_args, offsetof(run_options, settings.sampling)},
+    {"Model", model_args, offsetof(run_options, model)},
+    {"Context", context_args, offsetof(run_options, context)},
+    {"Messages", term_args, offsetof(run_options, term)},
+    {0},
+};
+
+typedef struct chat_run {
+    const run_options *o;
+    chatting a;
+    term term;
+    output out;
+    decoder decoder;
+    cca_engine *engine;
+    cca_session *session;
+    cli_plan plan;
+    chat_line *line;
+    bool told_attention, warned_full, warned_exit;
+} chat_run;
+
+/* ---- a turn ---------------------------------------------------------------------------- */
+
+cca_status chat_unkept(chatting *a, cca_status status, cca_error *err) {
+    if (!a->interactive || status == CCA_NO_MEMORY) return status;
+    term_warn(a->term, "%s; the conversation is no longer kept there", err->text);
+    cca_store_close(a->store);
+    a->store = NULL;
+    return CCA_OK;
+}
+
+cca_status chat_keep(chatting *a, cca_error *err) {
+    if (!a->store) return CCA_OK;
+    if (a->interactive) signals_forget(); /* what it stopped was the answer */
+    cca_status status = chat_file_append(a->store, &a->c, err);
+    /* Interrupted while it caught up: the next turn's will have this one, too. */
+    if (!status || (status == CCA_INTERRUPTED && a->interactive)) return CCA_OK;
+    return chat_unkept(a, status, err);
+}
+
+cca_status chat_keep_cut(chatting *a, cca_error *err) {
+    cca_status status = a->store ? chat_file_cut(a->store, &a->c, err) : CCA_OK;
+    return status ? chat_unkept(a, status, err) : CCA_OK;
+}
+
+/* Each answer is a line, or several. */
+static cca_status end_line(output *out, bool empty, cca_error *err) {
+    if (empty || out->last != '\n') output_write(out, "\n", 1);
+    return output_flush(out, err);
+}
+
+static bool take_tokens(cca_tokens *out, const cca_tokens *more) {
+    bool done = true;
+    for (size_t i = 0; i < more->n && done; i++) done = cca_tokens_push(out, more->ids[i], 0);
+    return done;
+}
+
+static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
+    decoder *d = a->decoder;
+    answer_begin(
+        text, a->out,
+        &(answer_options){
+            .format = ANSWER_TEXT, .stops = d->stops, .n_stops = d->n_stops, .strip_space = true});
+    d->most = a->settings.max_answer;
+    d->limit = a->c.limit;
+    cca_status status = decoder_run(d, text, err);
+    if (!take_tokens(&a->c.tokens, &d->ids) && !status)
+        status = cca_fail(err, CCA_NO_MEMORY, "no memory for the answer's tokens");
+    cca_error line_error;
+    cca_status line = end_line(a->out, text->text.size == 0, &line_error);
+    if (status || !line) return status;
+    *err = line_error;
+    return line;
+}
+
+static void tell_answer(chatting *a) {
+    const decoder *d = a->decoder;
+    if (strcmp(d->stop_reason, "interrupted") == 0)
+        term_note(a->term, "(stopped; what was said stays)");
+    if (strcmp(d->stop_reason, "context") == 0)
+        term_warn(a->term,
+                  "the answer ends where the context of %lld tokens does; /undo takes turns back, "
+                  "/clear all of them, /save keeps them",
+                  (long long)a->c.limit);
+    term_detail(a->term,
+                "prompt %lld tokens (%lld prefilled); generated %lld tokens, %.4g tok/s; first "
+                "token after %.3g s",
+                (long long)d->n_prompt, (long long)a->n_prefilled, (long long)d->n_generated,
+                d->decode_s > 0 ? (double)d->n_decoded / d->decode_s : 0, d->ttft_s);
+}
+
+cca_status chat_answer(chatting *a, cca_error *err) {
+    conversation *c = &a->c;
+    decoder *d = a->decoder;
+    int64_t n_prompt = (int64_t)c->tokens.n;
+    answer text = {0};
+    d->options.seed = a->seed + a->n_answers;
+    cca_status status = decoder_start(d, c->session, &c->tokens, err);
+    d->started = term_seconds();
+    if (!status) status = conversation_prefill(c, true, err);
+    a->prefill_s = term_seconds() - d->started;
+    if (status) return status;
+    a->n_answers++;
+    a->n_prefilled = c->prefilled;
+    status = write_answer(a, &text, err);
+    bool clean = !status && strcmp(d->stop_reason, "interrupted") != 0;
+    cca_error keep_error;
+    cca_status kept = conversation_answered(c, n_prompt, &text.text, clean, &keep_error);
+    answer_free(&text);
+    if (!status) tell_answer(a);
+    if (status || !kept) return status;
+    *err = keep_error;
+    return kept;
+}
+
+cca_status chat_say(chatting *a, const char *text, size_t size, cca_error *err) {
+    size_t before = a->c.n_messages;
+    cca_status status = conversation_mark(&a->c, err);
+    if (!status) status = conversation_say(&a->c, text, size, err);
+    if (!status) status = chat_answer(a, err);
+    if (!status) return chat_keep(a, err);
+    conversation_cut(&a->c, before);
+    return status;
+}
+
+/* ---- messages -------------------------------------------------------------------------- */
+
+/* Lines up to where a message is complete. */
+static cca_status read_message(chat_run *r, chat_draft *draft, chat_line_event *event,
+                               cca_error *err) {
+    text_buffer line = {0};
+    chat_draft_state state = CHAT_DRAFT_OPEN;
+    cca_status status = CCA_OK;
+    for (bool first = true; !status && state == CHAT_DRAFT_OPEN; first = false) {
+        line.size = 0;
+        status = chat_line_read(r->line, &line, !first, event, err);
+        if (status || *event != CHAT_LINE_TEXT) break;
+        state = chat_draft_add(draft, line.bytes, line.size);
+        if (state == CHAT_DRAFT_NO_MEMORY)
+            status = cca_fail(err, CCA_NO_MEMORY, "no memory for a message");
+    }
+    text_free(&line);
+    if (status || *event != CHAT_LINE_END || !draft->open) return status;
+    if (draft->quoted) return cca_fail(err, CCA_USAGE, "standard input ends inside a \"\"\" block");
+    *event = CHAT_LINE_TEXT; /* the backslash has nothing to join */
+    return CCA_OK;
+}
+
+static cca_status handle(chat_run *r, const chat_draft *draft, cca_error *err) {
+    const text_buffer *text = &draft->text;
+    if (!draft->quoted && chat_draft_is_blank(draft)) return CCA_OK;
+    chat_line_remember(r->line, text->bytes, text->size);
+    if (draft->quoted || !chat_command_is(text->bytes, text->size))
+        return chat_say(&r->a, text->bytes, text->size, err);
+    chat_command command;
+    cca_status status = chat_command_parse(&command, text->bytes, text->size, err);
+    if (status) return status;
+    status = chat_act(&r->a, &command, err);
+    free(command.argument);
+    return status;
+}
+
+/* Ctrl-C on an empty line: the second one leaves. */
+static void interrupted_at_prompt(chat_run *r, chat_line_event event) {
+    signals_forget();
+    if (event == CHAT_LINE_INTERRUPT_0 && r->warned_exit) r->a.done = true;
+    r->warned_exit = event == CHAT_LINE_INTERRUPT_0;
+    if (r->warned_exit && !r->a.done)
+        term_note(&r->term, "(Ctrl-C once more, Ctrl-D or /quit leaves)");
+}
+
+/* What a failure of a step means for the chat: on a terminal it goes on, unless nobody can read
+ * what it says. */
+static cca_status failed(chat_run *r, cca_status status, cca_error *err) {
+    if (!r->a.interactive || r->out.status || *signals_stop() == SIGTERM) return status;
+    signals_forget();
+    if (status == CCA_INTERRUPTED) {
+        term_note(&r->term, "(%s; the conversation is as before)", err->text);
+        return CCA_OK;
+    }
+    term_error(&r->term, err->text);
+    if (status == CCA_NO_FIT)
+        term_note(&r->term,
+                  "/undo and /clear make room; a larger -c, beyond the trained length with "
+                  "--beyond-trained, makes more (/save, and /load there)");
+    return CCA_OK;
+}
+
+static void tell_room(chat_run *r) {
+    const conversation *c = &r->a.c;
+    int64_t left = c->limit - (int64_t)c->tokens.n;
+    int64_t n = (int64_t)c->tokens.n;
+    if (!r->told_attention && n > cli_window_size(&r->o->context, r->engine)) {
+        cli_tell_attention(&r->term, &r->o->context, r->engine, n);
+        r->told_attention = true;
+    }
+    if (r->warned_full && left > c->limit / 10) r->warned_full = false;
+    if (r->warned_full || left > c->limit / 10) return;
+    r->warned_full = true;
+    term_warn(&r->term, "%lld of the context's %lld tokens are left", (long long)left,
+              (long long)c->limit);
+}
+
+static cca_status step(chat_run *r, cca_error *err) {
+    chat_draft draft = {0};
+    chat_line_event event = CHAT_LINE_END;
+    cca_status status = read_message(r, &draft, &event, err);
+    bool stopped = event == CHAT_LINE_INTERRUPT || event == CHAT_LINE_INTERRUPT_0;
+    if (!status && stopped && (!r->a.interactive || *signals_stop() == SIGTERM)) {
+        status = cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a message");
+        chat_draft_free(&draft);
+        return status;
+    }
+    if (!status && stopped) interrupted_at_prompt(r, event);
+    if (!stopped) r->warned_exit = false;
+    if (!status && event == CHAT_LINE_END) r->a.done = true;
+    if (!status && event == CHAT_LINE_TEXT) status = handle(r, &draft, err);
+    chat_draft_free(&draft);
+    bool asked = *signals_stop() != 0; /* to stop an answer, which it did */
+    if (!status && asked && (!r->a.interactive || *signals_stop() == SIGTERM))
+        status =
+            cca_fail(err, CCA_INTERRUPTED, "interrupted in an answer; the text so far is kept");
+    if (status) return failed(r, status, err);
+    signals_forget();
+    tell_room(r);
+    return CCA_OK;
+}
+
+static cca_status talk(chat_run *r, cca_error *err) {
+    cca_status status = chat_line_open(&r->line, &r->term, err);
+    if (status) return status;
+    if (r->a.interactive) {
+        signals_outlive();
+        term_note(&r->term, "%s, template %s; /help lists the commands",
+                  cca_engine_info(r->engine)->path, cca_chat_name(r->a.c.opening.chat));
+    }
+    while (!status && !r->a.done) status = step(r, err);
+    return status;
+}
+
+/* ---- the beginning --------------------------------------------------------------------- */
+
+/* -f and -p, one after the other. */
+static cca_status read_documents(chat_run *r, cca_error *err) {
+    const arg_list *pieces = &r->o->input.pieces;
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < pieces->n && !status; i++) {
+        arg_item item = pieces->items[i];
+        input_options one = r->o->input;
+        input_text text = {0};
+        if (item.tag == 'f' && strcmp(item.text, "-") == 0)
+            return cca_fail(err, CCA_USAGE, "-f -: standard input is where messages come from");
+        one.pieces = (arg_list){&item, 1, 1};
+        status = input_read(&text, &one, err);
+        if (!status)
+            status =
+                conversation_read(&r->a.c, item.tag == 'f' ? item.text : "--prompt", &text, err);
+        input_free(&text);
+    }
+    if (status) return status;
+    return cli_check_length("the beginning (system text and documents)", (int64_t)r->a.c.tokens.n,
+                            &r->o->context, r->engine, err);
+}
+
+/* As for ask, whose stored states serve here, too. */
+static cca_status prefill_documents(chat_run *r, cca_error *err) {
+    conversation *c = &r->a.c;
+    stored_options options = r->o->stored;
+    stored st = {0};
+    size_t n = c->tokens.n;
+    int64_t *ends = calloc(c->n_messages, sizeof *ends);
+    if (!ends) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
+    for (size_t i = 0; i < c->n_messages; i++) ends[i] = conversation_end(c, i);
+    options.file = NULL;
+    cca_status status = stored_open(&st, &options, true, r->session, c->tokens.ids, (int64_t)n,
+                                    (int64_t)n, &r->term, err);
+    term_start(&r->term, "prefill", TERM_TOKENS, (int64_t)n);
+    term_skip(&r->term, st.reused);
+    if (!status) status = stored_prefill(&st, c->tokens.ids, ends, c->n_messages, err);
+    term_done(&r->term);
+    if (status == CCA_INTERRUPTED)
+        status = stored_interrupted(&st, "prefill of the documents", (int64_t)n, err);
+    stored_close(&st);
+    free(ends);
+    return status ? status : conversation_mark(c, err);
+}
+
+static cca_status begin(chat_run *r, cca_error *err) {
+    conversation *c = &r->a.c;
+    const char *path = r->o->stored.file;
+    bool resumes = path && access(path, F_OK) == 0;
+    conversation_settle(c, r->session, r->plan.ctx_size, (size_t)r->plan.n_copies);
+    cca_status status = CCA_OK;
+    if (!resumes && c->n_base > 0) status = prefill_documents(r, err);
+    if (!status && path) status = chat_file_open(&r->a.store, c, path, err);
+    if (status || !path) return status;
+    if (resumes)
+        term_note(&r->term, "session %s: %zu messages, %zu tokens are there", path, c->n_messages,
+                  c->tokens.n);
+    return c->n_base > 0 && !resumes ? chat_keep(&r->a, err) : CCA_OK;
+}
+
+static cca_status open_decoder(chat_run *r, cca_error *err) {
+    cca_chat chat = r->a.c.opening.chat;
+    const char *stop = cca_chat_stop(chat);
+    cca_status status = stop ? decoder_add_stop(&r->decoder, stop, err) : CCA_OK;
+    if (status) return status;
+    status =
+        decoder_open(&r->decoder, &r->a.settings.sampling, false,
+                     cca_chat_end_token(chat, cca_engine_tokenizer(r->engine)), r->engine, err);
+    r->a.seed = r->decoder.options.seed;
+    return status;
+}
+
+static cca_status open_session(chat_run *r, cca_error *err) {
+    const context_options *context = &r->o->context;
+    const output_options to_stdout = {0};
+    const unsigned flags = CLI_STORED | CLI_COPIES;
+    int64_t limit = cli_position_limit(context, r->engine), n = (int64_t)r->a.c.tokens.n;
+    if (context->beyond_trained && context->ctx_size == 0)
+        limit = n + cca_engine_info(r->engine)->trained_length;
+    int64_t room = limit;
+    if (context->ctx_size == 0)
+        room = cli_affordable(r->engine, context, cca_min(n + 1, limit), limit, flags);
+    if (room < limit && !context->dry_run)
+        term_note(&r->term, "there is memory for a context of %lld tokens, not %lld",
+                  (long long)room, (long long)limit);
+    return cli_session_open(&r->session, &r->plan, r->engine, context, &to_stdout, room, flags,
+                            err);
+}
+
+static cca_status chat(chat_run *r, cca_error *err) {
+    const cca_tokenizer *tok;
+    const run_options *o = r->o;
+    cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
+    if (!status) status = cli_tokenizer(&tok, r->engine, err);
+    if (!status)
+        status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
+    if (!status) status = read_documents(r, err);
+    if (!status) status = open_decoder(r, err);
+    if (!status) status = open_session(r, err);
+    if (status || !r->session) return status;
+    status = begin(r, err);
+    if (!status) tell_room(r);
+    if (!status) status = output_open(&r->out, NULL, err);
+    return status ? status : talk(r, err);
+}
+
+static void free_all(chat_run *r) {
+    chat_line_close(r->line);
+    decoder_close(&r->decoder);
+    cca_store_close(r->a.store);
+    conversation_close(&r->a.c);
+    cca_session_free(r->session);
+    cca_engine_close(r->engine);
+    term_close(&r->term);
+}
+
+static cca_status run(const void *options, cca_error *err) {
+    chat_run r = {.o = options};
+    term_open(&r.term, &r.o->term);
+    r.a = (chatting){.settings = r.o->settings,
+                     .input = &r.o->input,
+                     .term = &r.term,
+                     .out = &r.out,
+                     .decoder = &r.decoder,
+                     .interactive = isatty(STDIN_FILENO) == 1};
+    cca_status status = decoder_stops(&r.decoder, &r.o->stops, r.o->input.escape, err);
+    if (!status) status = chat(&r, err);
+    free_all(&r);
+    return status;
+}
+
+const cli_command cli_chat = {
+    .name = "chat",
+    .summary = "a conversation, perhaps about documents",
+    .usage = "-m MODEL [-f FILE] [options]",
+    .notes =
+        "On a terminal: a line is a message, unless it ends with a backslash or begins with "
+        "\"\"\"; /help lists what else can be typed. Ctrl-C stops an answer. Documents (-f, -p, "
+        "/read) become part of the conversation. --session keeps it in a file after each turn, "
+        "and goes on with what is there. Elsewhere messages are the lines of standard input, "
+        "answers the only thing on standard output, and the first failure ends the chat. The "
+        "chat template is the model file's or --chat-template's.",
+    .groups = groups,
+    .options_size = sizeof(run_options),
+    .run = run,
+};

@@ -1,0 +1,339 @@
+#include "cli/kept_prefill.h"
+
+#include "cli/folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+/* Where a document has grown, its last tokens may have become others: a checkpoint so many tokens
+ * before an end saves going back to the one before. */
+enum { SEAM = 16 };
+
+const arg_option stored_args[] = {
+    {"session", .alias = "prompt-cache", .kind = ARG_TEXT, .value = "FILE",
+     .at = offsetof(stored_options, file),
+     .help = "keep the state of the prompt in FILE and go on from what it has"},
+    {"checkpoint-every", .kind = ARG_INT, .value = "N",
+     .at = offsetof(stored_options, checkpoint_every), .initial = "8192", .min = 1,
+     .max = INT32_MAX, .help = "tokens of prefill between two checkpoints of a session"},
+    {"kv-limit", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(stored_options, limit),
+     .initial = "4G",
+     .help = "bytes of all sessions in the cache folder; the ones used longest ago go first"},
+    {"no-kv", .kind = ARG_FLAG, .at = offsetof(stored_options, off),
+     .help = "keep and use no stored session"},
+    {0},
+};
+
+/* ---- the cache folder ------------------------------------------------------------------ */
+
+static cca_status no_memory(cca_error *err) {
+    cca_fail(err, CCA_NO_MEMORY, "no memory for the names of sessions");
+    return CCA_NO_MEMORY;
+}
+
+cca_status stored_folder(char **out, cca_error *err) {
+    return folder_of(out, "XDG_CACHE_HOME", ".cache", "sessions", err);
+}
+
+cca_status stored_make_folder(char **out, cca_error *err) {
+    cca_status status = stored_folder(out, err);
+    if (status || folder_make(*out)) return status;
+    status =
+        cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot make this folder: %s", *out, strerror(errno));
+    free(*out);
+    *out = NULL;
+    return status;
+}
+
+cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err) {
+    char *pattern;
+    *out = (glob_t){0};
+    if (asprintf(&pattern, "%s/%s*.ccas", folder, prefix) < 0) return no_memory(err);
+    int result = glob(pattern, 0, NULL, out);
+    free(pattern);
+    return result == GLOB_NOSPACE ? no_memory(err) : CCA_OK;
+}
+
+/* What stored_open is given: the ids, and how many of them may come from a file. */
+typedef struct wanted {
+    const int32_t *ids;
+    int64_t n, most;
+} wanted;
+
+static int64_t agreement(const cca_store *store, const wanted *w) {
+    int64_t n_own, i = 0;
+    const int32_t *own = cca_store_tokens(store, &n_own);
+    while (i < w->n && i < n_own && own[i] == w->ids[i]) i++;
+    return i;
+}
+
+/* The last checkpoint that is of use; false: there is none. */
+static bool find_point(size_t *out, const cca_store *store, const wanted *w) {
+    int64_t shared = cca_min(agreement(store, w), w->most);
+    size_t i = cca_store_n_points(store);
+    while (i > 0 && cca_store_point_at(store, i - 1).pos > shared) i--;
+    *out = i - 1;
+    return i > 0;
+}
+
+/* The file of the folder whose checkpoint is furthest in the ids; NULL where none has any. */
+static cca_status best_file(const char **out, const glob_t *files, const wanted *w,
+                            cca_error *err) {
+    int64_t furthest = 0;
+    *out = NULL;
+    for (size_t i = 0; i < files->gl_pathc; i++) {
+        cca_store *store;
+        size_t point;
+        cca_status status = cca_store_open(&store, files->gl_pathv[i], false, err);
+        if (status == CCA_NO_MEMORY) return status;
+        if (status) continue;
+        if (find_point(&point, store, w) && cca_store_point_at(store, point).pos > furthest) {
+            furthest = cca_store_point_at(store, point).pos;
+            *out = files->gl_pathv[i];
+        }
+        cca_store_close(store);
+    }
+    return CCA_OK;
+}
+
+/* A path in the folder: that of the file that helps most, else a new one. Names begin with a hash
+ * of what states belong to, and go on with one of the ids. */
+static cca_status choose_path(char **out, const char *folder, const char *facts, const wanted *w,
+                              cca_error *err) {
+    char prefix[16];
+    glob_t files;
+    snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
+    cca_status status = stored_list(&files, folder, prefix, err);
+    const char *best = NULL;
+    if (!status) status = best_file(&best, &files, w, err);
+    unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
+    int size =
+        best ? asprintf(out, "%s", best) : asprintf(out, "%s/%s%08lx.ccas", folder, prefix, of_ids);
+    globfree(&files);
+    if (size >= 0) return status;
+    *out = NULL;
+    return no_memory(err);
+}
+
+static cca_status cache_path(char **out, const cca_session *session, const wanted *w,
+                             cca_error *err) {
+    char *folder, *facts = NULL;
+    cca_status status = stored_make_folder(&folder, err);
+    if (!status && !(facts = cca_session_facts(session))) status = no_memory(err);
+    if (!status) status = choose_path(out, folder, facts, w, err);
+    free(facts);
+    free(folder);
+    return status;
+}
+
+/* Removes files used longest ago until the rest is within the limit. */
+static void evict(const stored *st) {
+    char *folder;
+    glob_t files = {0};
+    bool listed = !stored_folder(&folder, NULL) && !stored_list(&files, folder, "", NULL);
+    while (listed) {
+        uint64_t total = 0;
+        const char *oldest = NULL;
+        struct timespec when = {0};
+        for (size_t i = 0; i < files.gl_pathc; i++) {
+            struct stat s;
+            const char *path = files.gl_pathv[i];
+            if (stat(path, &s) != 0) continue;
+            total += (uint64_t)s.st_blocks * 512;
+            if (strcmp(path, st->path) == 0) continue;
+            if (oldest && (s.st_mtim.tv_sec > when.tv_sec ||
+                           (s.st_mtim.tv_sec == when.tv_sec && s.st_mtim.tv_nsec >= when.tv_nsec)))
+                continue;
+            oldest = path;
+            when = s.st_mtim;
+        }
+        if (total <= st->options->limit || !oldest || unlink(oldest) != 0) break;
+    }
+    globfree(&files);
+    free(folder);
+}
+
+/* ---- opening --------------------------------------------------------------------------- */
+
+/* What is wrong with a file of the cache is told, and nothing is kept; a named file is an error. */
+static cca_status trouble(stored *st, cca_status status, cca_error *err) {
+    if (st->named || status == CCA_NO_MEMORY || status == CCA_INTERRUPTED) return status;
+    term_warn(st->term, "%s; this run keeps no session", err->text);
+    cca_store_close(st->store);
+    st->store = NULL;
+    return CCA_OK;
+}
+
+static cca_status create(stored *st, cca_store **out, cca_error *err) {
+    char *facts = cca_session_facts(st->session);
+    if (!facts) return cca_fail(err, CCA_NO_MEMORY, "no memory for the facts of a session");
+    cca_status status = cca_store_create(out, st->path, facts, err);
+    free(facts);
+    return status;
+}
+
+/* The prompt leaves the file's tokens before their end: a new file takes the shared part over and
+ * replaces the old one with its first checkpoint. */
+static cca_status branch_off(stored *st, size_t point, bool found, cca_error *err) {
+    cca_store *old = st->store, *branch = NULL;
+    st->store = NULL;
+    if (!st->named) { /* the other document may come back */
+        char *path = NULL;
+        int64_t n;
+        const int32_t *ids = cca_store_tokens(old, &n);
+        unsigned long name = crc32_z((uint32_t)n, (const void *)ids, (size_t)n * sizeof *ids);
+        int head = (int)(strrchr(st->path, '-') - st->path);
+        if (asprintf(&path, "%.*s-%08lx.ccas", head, st->path, name ^ (unsigned long)getpid()) < 0)
+            path = NULL;
+        free(st->path);
+        st->path = path;
+    } else {
+        cca_store_close(old); /* its lock would be in the way */
+        cca_status status = cca_store_open(&old, st->path, false, err);
+        if (status) return status;
+    }
+    cca_status status = st->path ? create(st, &branch, err)
+                                 : cca_fail(err, CCA_NO_MEMORY, "no memory for a session's name");
+    if (!status && found) status = cca_store_copy(branch, old, point, err);
+    cca_store_close(old);
+    st->store = branch;
+    return status;
+}
+
+/* A file that goes on in another way than the prompt cannot be appended to. Where all but a few
+ * tokens of the prompt came from it, or a named one holds all of the prompt, it stays as it is. */
+static cca_status part_ways(stored *st, const wanted *w, size_t point, bool found, cca_error *err) {
+    bool whole = st->named && agreement(st->store, w) == w->n;
+    if (st->reused < w->n - SEAM && !whole) return branch_off(st, point, found, err);
+    cca_store_close(st->store);
+    st->store = NULL;
+    return CCA_OK;
+}
+
+static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
+    cca_status status = cca_store_open(&st->store, st->path, true, err);
+    if (!status) status = cca_session_check_facts(st->session, st->store, err);
+    if (status) return status;
+    if (cca_store_torn_bytes(st->store) > 0)
+        term_note(st->term, "%s: an interrupted run left %llu bytes, which are dropped", st->path,
+                  (unsigned long long)cca_store_torn_bytes(st->store));
+    size_t point;
+    int64_t n_own;
+    bool found = find_point(&point, st->store, w);
+    if (found) status = cca_session_load(st->session, st->store, point, err);
+    if (status) return status;
+    st->reused = cca_session_pos(st->session);
+    cca_store_tokens(st->store, &n_own);
+    bool differs = agreement(st->store, w) < n_own;
+    return differs ? part_ways(st, w, point, found, err) : CCA_OK;
+}
+
+/* A damaged file of the cache is worth nothing. */
+static cca_status start_anew(stored *st, cca_error *err) {
+    term_warn(st->term, "%s; it is made anew", err->text);
+    cca_store_close(st->store);
+    st->store = NULL;
+    st->reused = cca_session_pos(st->session);
+    if (!st->path) return CCA_OK;
+    (void)unlink(st->path);
+    return create(st, &st->store, err);
+}
+
+cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
+                       cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
+                       cca_error *err) {
+    const wanted w = {ids, n, most};
+    *out = (stored){.options = options, .session = session, .term = t};
+    out->seams = use_cache || options->file;
+    if (options->off || (!options->file && !use_cache)) return CCA_OK;
+    out->named = options->file != NULL;
+    if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
+    if (!out->named) {
+        cca_status status = cache_path(&out->path, session, &w, err);
+        if (status) return trouble(out, status, err);
+    }
+    bool exists = access(out->path, F_OK) == 0;
+    cca_status status = exists ? take_up(out, &w, err) : create(out, &out->store, err);
+    if (status == CCA_BAD_MODEL && !out->named) status = start_anew(out, err);
+    if (status) status = trouble(out, status, err);
+    if (!status && out->reused > 0)
+        term_note(t, "session %s: %lld of %lld tokens are there", out->path, (long long)out->reused,
+                  (long long)n);
+    return status;
+}
+
+/* ---- prefill --------------------------------------------------------------------------- */
+
+/* Where the next evaluation ends: a checkpoint of the rhythm, an end, or just before one. */
+static int64_t next_cut(const stored *st, int64_t pos, const int64_t *ends, size_t n_ends) {
+    int64_t every = st->options->checkpoint_every, cut = (pos / every + 1) * every;
+    for (size_t i = 0; i < n_ends; i++) {
+        if (st->seams && ends[i] - SEAM > pos) cut = cca_min(cut, ends[i] - SEAM);
+        if (ends[i] > pos) cut = cca_min(cut, ends[i]);
+    }
+    return cut;
+}
+
+static bool is_seam(int64_t pos, const int64_t *ends, size_t n_ends) {
+    for (size_t i = 0; i < n_ends; i++) {
+        if (ends[i] - SEAM == pos) return true;
+    }
+    return false;
+}
+
+/* Windows are large: the last two stay, those shortly before ends, and those at powers of two. */
+static cca_status thin_out(stored *st, const int64_t *ends, size_t n_ends, cca_error *err) {
+    cca_status status = CCA_OK;
+    for (size_t i = cca_store_n_points(st->store); i-- > 0 && !status;) {
+        int64_t pos = cca_store_point_at(st->store, i).pos;
+        if (i + 2 >= cca_store_n_points(st->store) || is_seam(pos, ends, n_ends)) continue;
+        if ((pos & (pos - 1)) != 0) status = cca_store_drop(st->store, i, err);
+    }
+    return status;
+}
+
+cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
+                          cca_error *err) {
+    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = st->term};
+    cca_status status = CCA_OK;
+    for (int64_t pos; !status && (pos = cca_session_pos(st->session)) < ends[n_ends - 1];) {
+        int64_t cut = next_cut(st, pos, ends, n_ends);
+        status = cca_session_eval(st->session, ids + pos, cut - pos, &options, err);
+        if (status || !st->store) continue;
+        status = cca_session_save(st->session, st->store, ids, err);
+        if (!status) status = thin_out(st, ends, n_ends, err);
+        if (status) status = trouble(st, status, err);
+    }
+    return status;
+}
+
+cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca_error *err) {
+    long long pos = (long long)cca_session_pos(st->session);
+    size_t n_points = st->store ? cca_store_n_points(st->store) : 0;
+    if (n_points == 0)
+        return cca_fail(err, CCA_INTERRUPTED, "interrupted in %s, after %lld of %lld tokens", what,
+                        pos, (long long)n);
+    return cca_fail(err, CCA_INTERRUPTED,
+                    "interrupted in %s, after %lld of %lld tokens; %lld of them are kept in %s: "
+                    "the same command goes on from there",
+                    what, pos, (long long)n,
+                    (long long)cca_store_point_at(st->store, n_points - 1).pos, st->path);
+}
+
+void stored_close(stored *st) {
+    bool kept = st->path && !st->named;
+    cca_store_close(st->store);
+    if (kept) {
+        (void)utimensat(AT_FDCWD, st->path, NULL, 0); /* used now */
+        evict(st);
+    }
+    free(st->path);
+    *st = (stored){0};
+}

@@ -1,0 +1,158 @@
+/* The memory of a run: planned, checked against what there is, printed. */
+#include "base/available_memory.h"
+
+#include "cli/cli.h"
+#include "cli/signals.h"
+
+#include <string.h>
+
+cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,
+                                        unsigned flags) {
+    cca_session_options o = cca_session_defaults();
+    o.ctx_size = ctx_size;
+    o.attn = context->attn;
+    o.group_size = context->group_size;
+    o.window_size = context->window_size;
+    o.k_type = context->k_type;
+    o.v_type = context->v_type;
+    o.chunk_size = context->chunk_size;
+    o.mark = flags & CLI_MARK;
+    o.stored = flags & CLI_STORED;
+    o.stop = signals_stop();
+    return o;
+}
+
+/* Of one copy, which was measured, to all. */
+static void plan_copies(cli_plan *plan) {
+    enum { MOST = 64 };
+    int64_t one = (int64_t)plan->session.mark;
+    plan->n_copies = one > 0 ? cca_max(2, cca_min(MOST, CLI_COPIES_BYTES / one)) : MOST;
+    plan->session.mark *= (uint64_t)plan->n_copies;
+    plan->session.total += plan->session.mark - (uint64_t)one;
+}
+
+static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine *engine,
+                              const context_options *context, int64_t ctx_size, unsigned flags,
+                              cca_error *err) {
+    cca_session_options options = cli_session_options(context, ctx_size, flags);
+    *out = (cli_plan){
+        .ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes, .program = program};
+    if (flags & CLI_COPIES) options.mark = true;
+    cca_status status = cca_session_measure(&out->session, engine, &options, err);
+    if (!status && (flags & CLI_COPIES)) plan_copies(out);
+    uint64_t beside = out->weights + out->program;
+    if (!status && __builtin_add_overflow(beside, out->session.total, &out->total))
+        return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",
+                        (long long)ctx_size);
+    return status;
+}
+
+cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
+                         int64_t ctx_size, unsigned flags, cca_error *err) {
+    bool is_cpu = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
+    uint64_t program = is_cpu ? cca_memory_resident() : 0; /* a device has memory of its own */
+    return plan_beside(out, program, engine, context, ctx_size, flags, err);
+}
+
+uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
+                       const context_options *context) {
+    uint64_t most;
+    if (context->mem_limit > 0) return context->mem_limit;
+    bool is_sum =
+        !__builtin_add_overflow(cca_engine_room(engine), plan->weights + plan->program, &most);
+    return is_sum ? most : UINT64_MAX;
+}
+
+cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
+                          const context_options *context, cca_error *err) {
+    char total[TERM_SIZE_TEXT], weights[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
+    uint64_t most = cli_plan_most(plan, engine, context);
+    if (plan->total <= most) return CCA_OK;
+    return cca_fail(
+        err, CCA_NO_MEMORY,
+        "%lld positions take %s (%llu bytes), %s %s (%llu bytes); the weights are %s "
+        "of it, -c and -n bound the rest%s",
+        (long long)plan->ctx_size, term_size(total, plan->total), (unsigned long long)plan->total,
+        context->mem_limit ? "--mem-limit allows" : "the machine has", term_size(room, most),
+        (unsigned long long)most, term_size(weights, plan->weights),
+        context->mem_limit ? "" : "; --mem-limit SIZE takes another bound");
+}
+
+/* Bytes that a process may grow by between two looks at it. */
+enum { SLACK = 2 << 20 };
+
+int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
+                       int64_t most, unsigned flags) {
+    cli_plan plan;
+    cca_error ignored;
+    if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
+    uint64_t limit = cli_plan_most(&plan, engine, context);
+    limit -= limit < SLACK ? limit : SLACK;
+    while (least < most) {
+        int64_t middle = least + (most - least + 1) / 2;
+        cca_status status =
+            plan_beside(&plan, plan.program, engine, context, middle, flags, &ignored);
+        if (!status && plan.total <= limit)
+            least = middle;
+        else
+            most = middle - 1;
+    }
+    return least;
+}
+
+json_t *cli_plan_json(const cli_plan *plan) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
+                     (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "window",
+                     (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark,
+                     "activations", (json_int_t)plan->session.activations, "program",
+                     (json_int_t)plan->program, "total", (json_int_t)plan->total, "peak",
+                     (json_int_t)term_peak_memory());
+}
+
+static void print_table(output *out, const cli_plan *plan) {
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } rows[] = {
+        {"weights", plan->weights},
+        {"cores", plan->session.cores},
+        {"window", plan->session.window},
+        {"mark", plan->session.mark},
+        {"activations", plan->session.activations},
+        {"program", plan->program},
+        {"total", plan->total},
+    };
+    output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char size[TERM_SIZE_TEXT];
+        output_printf(out, "%-12s %16llu bytes %9s\n", rows[i].name,
+                      (unsigned long long)rows[i].bytes, term_size(size, rows[i].bytes));
+    }
+}
+
+static cca_status print_plan(const cli_plan *plan, const output_options *options, cca_error *err) {
+    output out;
+    cca_status status = output_open(&out, options->file, err);
+    if (status) return status;
+    if (options->json)
+        output_json(&out, json_pack("{s:s, s:I, s:o}", "schema", "cca.memory.1", "positions",
+                                    (json_int_t)plan->ctx_size, "memory", cli_plan_json(plan)));
+    else
+        print_table(&out, plan);
+    return output_close(&out, true, err);
+}
+
+cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
+                            const context_options *context, const output_options *target,
+                            int64_t ctx_size, unsigned flags, cca_error *err) {
+    cca_session_options options = cli_session_options(context, ctx_size, flags);
+    *out = NULL;
+    cca_status status = cli_plan_make(plan, engine, context, ctx_size, flags, err);
+    if (!status && context->dry_run) status = print_plan(plan, target, err);
+    if (!status) status = cli_plan_check(plan, engine, context, err);
+    if (status || context->dry_run) return status;
+    status = cca_session_new(out, engine, &options, err);
+    if (status != CCA_NO_MEMORY) return status;
+    return cca_fail(err, status, "no memory for %lld positions, %llu bytes; -c and -n bound them",
+                    (long long)ctx_size, (unsigned long long)plan->session.total);
+}

@@ -1,0 +1,35 @@
+/* Sums over scored tokens. */
+#ifndef CCA_CLI_PPL_SCORE_H
+#define CCA_CLI_PPL_SCORE_H
+
+#include "base/base.h"
+
+/* Positions 0 – 1K, 1K – 2K, 2K – 4K … 64K – 128K, and beyond. */
+enum { PPL_N_BANDS = 9 };
+
+typedef struct ppl_sums {
+    int64_t n;
+    double nats, squares;
+} ppl_sums;
+
+typedef struct ppl_stats {
+    ppl_sums all, bands[PPL_N_BANDS];
+    uint64_t bytes; /* that the scored tokens stand for */
+} ppl_stats;
+
+/* Negative log likelihood of id under logits [vocab_size], in nats. */
+double ppl_nats(const float *logits, int64_t vocab_size, int32_t id);
+
+/* Adds a token at a position of its window. */
+void ppl_stats_add(ppl_stats *stats, int64_t pos, double nats, uint64_t bytes);
+
+/* Positions of a band: from *from to *to - 1; *to is INT64_MAX for the last. */
+void ppl_band_range(int band, int64_t *from, int64_t *to);
+
+/* Mean, exp(mean), and the standard error of exp(mean); 0 where n gives none. */
+double ppl_mean(const ppl_sums *sums);
+double ppl_perplexity(const ppl_sums *sums);
+double ppl_standard_error(const ppl_sums *sums);
+double ppl_bits_per_byte(const ppl_stats *stats);
+
+#endif

@@ -1,0 +1,137 @@
+/* The reports of cca tune. */
+#include "cli/tune/tune.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *marks(const tune_point *p) {
+    if (p->over_limit) return "over --mem-limit";
+    if (p->chosen) return p->pareto ? "Pareto, **chosen**" : "**chosen**";
+    return p->pareto ? "Pareto" : "";
+}
+
+static void md_measured(output *out, const tune_report *r, const tune_point *p) {
+    output_printf(out, "%.4f | ", p->perplexity);
+    if (r->reference) output_printf(out, "%+.2f %%", tune_increase(p, r->reference));
+    output_printf(out, " | ");
+    if (p->n_facts > 0) output_printf(out, "%" PRId64 " of %" PRId64, p->n_right, p->n_facts);
+    output_printf(out, " | %.3f | %.1f | %.2f | ", (double)p->cache_bytes / 1e6, p->prefill_tps,
+                  p->decode_tps);
+}
+
+static void md_row(output *out, const tune_report *r, const tune_point *p) {
+    if (tune_is_full(p))
+        output_printf(out, "| full | | ");
+    else
+        output_printf(out, "| %" PRId64 " | %" PRId64 " | ", p->group_size, p->window_size);
+    if (p->measured)
+        md_measured(out, r, p);
+    else
+        output_printf(out, " | | | %.3f | | | ", (double)p->cache_bytes / 1e6);
+    output_printf(out, "%s |\n", marks(p));
+}
+
+void tune_report_md(output *out, const tune_report *r) {
+    const cca_engine_facts *f = r->facts;
+    const tune_task *t = r->task;
+    output_printf(out,
+                  "%s: %.1f M parameters, %s, %s (%s), %d threads\n\n"
+                  "Perplexity: %" PRId64 " tokens in windows of %" PRId64 "; increase over %s.\n",
+                  *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type,
+                  f->device, f->kernels, f->n_threads, t->layout.n_tokens, t->layout.window,
+                  r->limits->against_full ? "full attention" : "the best");
+    if (t->n_facts > 0)
+        output_printf(out, "Facts: %d in a document of %zu tokens.\n", t->n_facts, t->n_document);
+    output_printf(out,
+                  "Speeds (%s time): prefill of %zu tokens, decode of %d behind them.\n"
+                  "Cache: at %" PRId64 " tokens, %s/%s.\n\n",
+                  t->settings->clock, t->n_document, TUNE_DECODED, r->cache_at,
+                  t->settings->context.k_type, t->settings->context.v_type);
+    output_printf(out, "| g | s | perplexity | increase | facts | cache MB | prefill tok/s "
+                       "| decode tok/s | |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
+    for (size_t i = 0; i < r->n; i++) md_row(out, r, &r->points[i]);
+    if (r->choice)
+        output_printf(out, "\nchosen          g %" PRId64 ", s %" PRId64 "\n",
+                      r->choice->group_size, r->choice->window_size);
+    output_printf(out, "%ssignature       %s\n", r->choice ? "" : "\n", t->signature);
+}
+
+void tune_report_csv(output *out, const tune_report *r) {
+    output_printf(out, "attn,g,s,perplexity,standard_error,increase,right,facts,cache_bytes,"
+                       "memory_bytes,prefill_tok_s,decode_tok_s,pareto,chosen\n");
+    for (size_t i = 0; i < r->n; i++) {
+        const tune_point *p = &r->points[i];
+        output_printf(out, "%s,%" PRId64 ",%" PRId64 ",", tune_is_full(p) ? "full" : "cca",
+                      p->group_size, p->window_size);
+        if (p->measured)
+            output_printf(out, "%.9g,%.6g,", p->perplexity, p->standard_error);
+        else
+            output_printf(out, ",,");
+        if (p->measured && r->reference) output_printf(out, "%.6g", tune_increase(p, r->reference));
+        output_printf(out, ",%" PRId64 ",%" PRId64 ",%" PRIu64 ",%" PRIu64 ",", p->n_right,
+                      p->n_facts, p->cache_bytes, p->memory_bytes);
+        if (p->measured)
+            output_printf(out, "%.6g,%.6g", p->prefill_tps, p->decode_tps);
+        else
+            output_printf(out, ",");
+        output_printf(out, ",%d,%d\n", p->pareto, p->chosen);
+    }
+}
+
+static json_t *real_or_null(bool known, double value) {
+    return known ? json_real(value) : json_null();
+}
+
+static json_t *size_or_null(int64_t size) {
+    return size > 0 ? json_integer(size) : json_null();
+}
+
+static json_t *json_point(const tune_report *r, const tune_point *p) {
+    bool m = p->measured;
+    return json_pack(
+        "{s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:b, s:b, s:b}", "attn",
+        tune_is_full(p) ? "full" : "cca", "group_size", size_or_null(p->group_size), "window_size",
+        size_or_null(p->window_size), "perplexity", real_or_null(m, p->perplexity),
+        "standard_error", real_or_null(m, p->standard_error), "increase",
+        m && r->reference ? json_real(tune_increase(p, r->reference)) : json_null(), "right",
+        (json_int_t)p->n_right, "facts", (json_int_t)p->n_facts, "cache_bytes",
+        (json_int_t)p->cache_bytes, "memory_bytes", (json_int_t)p->memory_bytes, "prefill_tok_s",
+        real_or_null(m, p->prefill_tps), "decode_tok_s", real_or_null(m, p->decode_tps), "reused",
+        (int)p->reused, "over_limit", (int)p->over_limit, "pareto", (int)p->pareto, "chosen",
+        (int)p->chosen);
+}
+
+static json_t *json_choice(const tune_point *p) {
+    if (!p) return json_null();
+    return json_pack("{s:I, s:I}", "group_size", (json_int_t)p->group_size, "window_size",
+                     (json_int_t)p->window_size);
+}
+
+static json_t *json_limits(const tune_limits *l) {
+    return json_pack("{s:o, s:s, s:o, s:o, s:o}", "ppl_increase",
+                     real_or_null(l->has_ppl_increase, l->ppl_increase), "against",
+                     l->against_full ? "full" : "best", "memory_bytes",
+                     size_or_null((int64_t)l->memory), "min_tok_s",
+                     real_or_null(l->min_tps > 0, l->min_tps), "min_facts",
+                     real_or_null(l->min_facts > 0, l->min_facts));
+}
+
+void tune_report_json(output *out, const tune_report *r, json_t *warnings) {
+    const cca_engine_facts *f = r->facts;
+    const tune_task *t = r->task;
+    json_t *points = json_array();
+    for (size_t i = 0; i < r->n; i++) json_array_append_new(points, json_point(r, &r->points[i]));
+    json_t *settings = json_pack(
+        "{s:I, s:I, s:I, s:I, s:i, s:I, s:s, s:s, s:s}", "tokens", (json_int_t)t->layout.n_tokens,
+        "window", (json_int_t)t->layout.window, "document", (json_int_t)t->n_document, "cache_at",
+        (json_int_t)r->cache_at, "facts", t->n_facts, "decoded", (json_int_t)TUNE_DECODED, "clock",
+        t->settings->clock, "cache_type_k", t->settings->context.k_type, "cache_type_v",
+        t->settings->context.v_type);
+    output_json(out,
+                json_pack("{s:s, s:o, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:s, s:O}", "schema",
+                          "cca.tune.1", "file", output_string(f->path, strlen(f->path)), "device",
+                          f->device, "kernels", f->kernels, "threads", f->n_threads, "settings",
+                          settings, "limits", json_limits(r->limits), "points", points, "choice",
+                          json_choice(r->choice), "signature", t->signature, "warnings", warnings));
+}

@@ -1,0 +1,245 @@
+/* Reads the model's configuration from the keys of its file. */
+#include "gguf/config.h"
+
+#include "cca_rule.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* More than any real model has, small enough that products of two never overflow. */
+enum { MAX_LAYERS = 4096, MAX_DIM = 1 << 20, MAX_VOCAB = 1 << 24, MAX_HEAD_DIM = 4096 };
+enum { MAX_CONTEXT = INT32_MAX };
+
+/* The file, the architecture's name in front of its keys, and the first failure. */
+typedef struct reader {
+    const cca_gguf *file;
+    const char *arch;
+    cca_error *err;
+    cca_status status;
+} reader;
+
+static bool string_is(cca_gguf_string s, const char *text) {
+    return s.size == strlen(text) && memcmp(s.bytes, text, s.size) == 0;
+}
+
+static void note(reader *r, cca_status status) {
+    if (r->status == CCA_OK) r->status = status;
+}
+
+/* A whole number in 1 … max (0 … max with a fallback). Does nothing after a failure. */
+static int64_t whole(reader *r, const char *key, const uint64_t *fallback, int64_t max) {
+    char full[128];
+    uint64_t value = 0;
+    if (r->status != CCA_OK) return 0;
+    snprintf(full, sizeof full, "%s.%s", r->arch, key);
+    note(r, cca_gguf_u64(&value, r->file, full, fallback, r->err));
+    bool given = r->status == CCA_OK && (!fallback || cca_gguf_has(r->file, full));
+    if (given && (value == 0 || value > (uint64_t)max)) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: %llu is outside 1 … %lld",
+                         cca_gguf_name(r->file), full, (unsigned long long)value, (long long)max));
+    }
+    return (int64_t)value;
+}
+
+static double real(reader *r, const char *key, const float *fallback) {
+    char full[128];
+    float value = 0;
+    if (r->status != CCA_OK) return 0;
+    snprintf(full, sizeof full, "%s.%s", r->arch, key);
+    note(r, cca_gguf_f32(&value, r->file, full, fallback, r->err));
+    if (r->status == CCA_OK && !isfinite(value)) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s is not a finite number",
+                         cca_gguf_name(r->file), full));
+    }
+    return value;
+}
+
+static void refuse(reader *r, const char *what) {
+    if (r->status != CCA_OK) return;
+    note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: %s", cca_gguf_name(r->file), what));
+}
+
+static void read_arch(cca_config *c, reader *r) {
+    cca_gguf_string arch = {0};
+    note(r, cca_gguf_str(&arch, r->file, "general.architecture", NULL, r->err));
+    if (r->status != CCA_OK) return;
+    if (string_is(arch, "llama")) {
+        c->arch = CCA_ARCH_LLAMA;
+        r->arch = "llama";
+    } else if (string_is(arch, "qwen2")) {
+        c->arch = CCA_ARCH_QWEN2;
+        r->arch = "qwen2";
+    } else {
+        int shown = arch.size > 64 ? 64 : (int)arch.size;
+        note(r,
+             cca_fail(r->err, CCA_BAD_MODEL,
+                      "%s: key general.architecture: '%.*s' is not supported (llama and qwen2 are)",
+                      cca_gguf_name(r->file), shown, arch.bytes));
+    }
+}
+
+static void read_sizes(cca_config *c, reader *r) {
+    c->dim = whole(r, "embedding_length", NULL, MAX_DIM);
+    c->hidden_dim = whole(r, "feed_forward_length", NULL, 4 * (int64_t)MAX_DIM);
+    c->n_layers = whole(r, "block_count", NULL, MAX_LAYERS);
+    c->n_heads = whole(r, "attention.head_count", NULL, MAX_DIM);
+    uint64_t heads = (uint64_t)c->n_heads;
+    c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
+    c->seq_len = whole(r, "context_length", NULL, MAX_CONTEXT);
+    c->norm_eps = (float)real(r, "attention.layer_norm_rms_epsilon", NULL);
+    if (r->status != CCA_OK || c->n_heads == 0) return;
+
+    uint64_t head_dim = (uint64_t)(c->dim / c->n_heads);
+    c->head_dim = whole(r, "attention.key_length", &head_dim, MAX_HEAD_DIM);
+    head_dim = (uint64_t)c->head_dim;
+    if (whole(r, "attention.value_length", &head_dim, MAX_HEAD_DIM) != c->head_dim) {
+        refuse(r, "attention.key_length and attention.value_length differ");
+    }
+    if (whole(r, "rope.dimension_count", &head_dim, MAX_HEAD_DIM) != c->head_dim) {
+        refuse(r, "rope.dimension_count: only RoPE over the whole head is supported");
+    }
+    if (r->status != CCA_OK) return;
+    if (c->n_heads % c->n_kv_heads != 0) {
+        refuse(r, "attention.head_count is no multiple of attention.head_count_kv");
+    }
+    if (c->head_dim < 2 || c->head_dim % 2 != 0) refuse(r, "the width of a head must be even");
+    if (c->norm_eps < 0) refuse(r, "attention.layer_norm_rms_epsilon is negative");
+    uint64_t none = 0;
+    if (whole(r, "expert_count", &none, MAX_DIM) != 0) {
+        refuse(r, "expert_count: mixtures of experts are not supported");
+    }
+}
+
+static void read_yarn(cca_config *c, reader *r) {
+    float fast = 32, slow = 1, one = 1;
+    c->rope_kind = CCA_ROPE_YARN;
+    c->yarn_beta_fast = real(r, "rope.scaling.yarn_beta_fast", &fast);
+    c->yarn_beta_slow = real(r, "rope.scaling.yarn_beta_slow", &slow);
+    c->yarn_attn_factor = real(r, "rope.scaling.attn_factor", &one);
+    if (real(r, "rope.scaling.yarn_ext_factor", &one) != 1) {
+        refuse(r, "rope.scaling.yarn_ext_factor: only 1 is supported");
+    }
+    if (c->rope_original == 0) refuse(r, "rope.scaling.original_context_length: yarn needs it");
+}
+
+static void read_rope(cca_config *c, reader *r) {
+    float theta = 10000, one = 1;
+    uint64_t none = 0;
+    c->rope_theta = real(r, "rope.freq_base", &theta);
+    float older = (float)real(r, "rope.scale_linear", &one); /* spelling of linear scaling */
+    c->rope_factor = real(r, "rope.scaling.factor", &older);
+    c->rope_original = (double)whole(r, "rope.scaling.original_context_length", &none, MAX_CONTEXT);
+    c->rope_kind = c->rope_factor == 1 ? CCA_ROPE_PLAIN : CCA_ROPE_LINEAR;
+
+    char key[64];
+    cca_gguf_string kind = {0}, nothing = {"", 0};
+    if (r->status != CCA_OK) return;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", r->arch);
+    note(r, cca_gguf_str(&kind, r->file, key, &nothing, r->err));
+    if (r->status != CCA_OK) return;
+    if (string_is(kind, "none")) {
+        c->rope_kind = CCA_ROPE_PLAIN;
+        c->rope_factor = 1;
+    } else if (string_is(kind, "yarn")) {
+        read_yarn(c, r);
+    } else if (kind.size > 0 && !string_is(kind, "linear")) {
+        int shown = kind.size > 64 ? 64 : (int)kind.size;
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: '%.*s' is not supported",
+                         cca_gguf_name(r->file), key, shown, kind.bytes));
+    }
+    if (cca_gguf_find(r->file, "rope_freqs.weight")) {
+        if (c->rope_kind != CCA_ROPE_PLAIN) {
+            refuse(r, "tensor rope_freqs.weight beside another RoPE scaling");
+        }
+        c->rope_kind = CCA_ROPE_FACTORS;
+    }
+    if (c->rope_theta <= 0) refuse(r, "rope.freq_base must be positive");
+    if (c->rope_factor <= 0) refuse(r, "rope.scaling.factor must be positive");
+    if (r->status != CCA_OK) return;
+    double extended = c->rope_factor * c->rope_original;
+    c->trained_length = c->seq_len;
+    if (c->rope_kind != CCA_ROPE_PLAIN && extended < 0x1p53) {
+        c->trained_length = cca_max(c->seq_len, (int64_t)extended);
+    }
+}
+
+/* The keys that are CCA's own; all optional. */
+static void read_cca(cca_config *c, reader *r) {
+    const bool no = false;
+    const uint64_t none = 0;
+    const char *name = r->arch;
+    r->arch = "cca";
+    c->group_size = whole(r, "group_size", &none, INT32_MAX);
+    c->window_size = whole(r, "window_size", &none, INT32_MAX);
+    r->arch = name;
+    if (r->status == CCA_OK) note(r, cca_gguf_bool(&c->tuned, r->file, "cca.tuned", &no, r->err));
+    if (r->status != CCA_OK) return;
+    int64_t g = c->group_size ? c->group_size : CCA_DEFAULT_GROUP;
+    int64_t s = c->window_size ? c->window_size : CCA_DEFAULT_WINDOW;
+    if (s % g != 0) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL,
+                         "%s: key cca.window_size: %lld is no multiple of the group size %lld",
+                         cca_gguf_name(r->file), (long long)s, (long long)g));
+    }
+}
+
+/* What is no model of this kind by itself, though all else may look like one. */
+static void check_kind(reader *r) {
+    char key[64];
+    uint32_t one = 1, n_parts = 1;
+    bool yes = true, causal = true;
+    note(r, cca_gguf_u32(&n_parts, r->file, "split.count", &one, r->err));
+    if (r->status == CCA_OK && n_parts > 1) {
+        refuse(r, "split.count: is one part of several; join them with llama-gguf-split --merge");
+    }
+    if (r->status != CCA_OK) return;
+    snprintf(key, sizeof key, "%s.attention.causal", r->arch);
+    note(r, cca_gguf_bool(&causal, r->file, key, &yes, r->err));
+    if (r->status == CCA_OK && !causal) {
+        refuse(r, "attention.causal: models that look ahead are not supported");
+    }
+}
+
+cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err) {
+    cca_config c = {0};
+    reader r = {.file = file, .err = err};
+    read_arch(&c, &r);
+    if (r.status == CCA_OK) check_kind(&r);
+    if (r.status == CCA_OK) read_sizes(&c, &r);
+    if (r.status == CCA_OK) read_rope(&c, &r);
+    if (r.status == CCA_OK) read_cca(&c, &r);
+    if (r.status != CCA_OK) return r.status;
+
+    const cca_gguf_tensor *embedding = cca_gguf_find(file, "token_embd.weight");
+    if (!embedding) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor token_embd.weight is missing",
+                        cca_gguf_name(file));
+    }
+    c.vocab_size = embedding->n_dims == 2 ? embedding->dims[1] : 0;
+    if (c.vocab_size < 1 || c.vocab_size > MAX_VOCAB) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor token_embd.weight: its number of rows is outside 1 … %d",
+                        cca_gguf_name(file), MAX_VOCAB);
+    }
+    c.tied = cca_gguf_find(file, "output.weight") == NULL;
+    c.has_bias = cca_gguf_find(file, "blk.0.attn_q.bias") != NULL;
+    *out = c;
+    return CCA_OK;
+}
+
+void cca_config_describe_rope(char *out, size_t size, const cca_config *c) {
+    int n = snprintf(out, size, "theta %g", c->rope_theta);
+    if (n < 0 || (size_t)n >= size) return;
+    out += n;
+    size -= (size_t)n;
+    switch (c->rope_kind) {
+    case CCA_ROPE_PLAIN: break;
+    case CCA_ROPE_LINEAR: snprintf(out, size, ", linear scaling by %g", c->rope_factor); break;
+    case CCA_ROPE_FACTORS: snprintf(out, size, ", a divisor for each frequency (llama3)"); break;
+    case CCA_ROPE_YARN:
+        snprintf(out, size, ", yarn scaling by %g from %.0f positions", c->rope_factor,
+                 c->rope_original);
+        break;
+    }
+}

@@ -1,0 +1,435 @@
+#include "gguf/gguf.h"
+
+#include "gguf/gguf_file.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Least bytes that a key (name of one byte, type, value of one byte) and a tensor (name of one
+ * byte, one dimension) take in a file: a count that promises more is refused unread. */
+enum { MIN_KEY_BYTES = 8 + 1 + 4 + 1, MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8 };
+enum { DEFAULT_ALIGNMENT = 32, MIN_ALIGNMENT = 8, MAX_ALIGNMENT = 1 << 30 };
+
+typedef struct type_facts {
+    const char *name;
+    uint32_t block, block_bytes; /* values in a block and its bytes */
+} type_facts;
+
+static const type_facts tensor_types[] = {
+    [0] = {"F32", 1, 4},         [1] = {"F16", 1, 2},         [2] = {"Q4_0", 32, 18},
+    [3] = {"Q4_1", 32, 20},      [6] = {"Q5_0", 32, 22},      [7] = {"Q5_1", 32, 24},
+    [8] = {"Q8_0", 32, 34},      [9] = {"Q8_1", 32, 36},      [10] = {"Q2_K", 256, 84},
+    [11] = {"Q3_K", 256, 110},   [12] = {"Q4_K", 256, 144},   [13] = {"Q5_K", 256, 176},
+    [14] = {"Q6_K", 256, 210},   [15] = {"Q8_K", 256, 292},   [16] = {"IQ2_XXS", 256, 66},
+    [17] = {"IQ2_XS", 256, 74},  [18] = {"IQ3_XXS", 256, 98}, [19] = {"IQ1_S", 256, 50},
+    [20] = {"IQ4_NL", 32, 18},   [21] = {"IQ3_S", 256, 110},  [22] = {"IQ2_S", 256, 82},
+    [23] = {"IQ4_XS", 256, 136}, [24] = {"I8", 1, 1},         [25] = {"I16", 1, 2},
+    [26] = {"I32", 1, 4},        [27] = {"I64", 1, 8},        [28] = {"F64", 1, 8},
+    [29] = {"IQ1_M", 256, 56},   [30] = {"BF16", 1, 2},       [34] = {"TQ1_0", 256, 54},
+    [35] = {"TQ2_0", 256, 66},   [39] = {"MXFP4", 32, 17},    [40] = {"NVFP4", 64, 36},
+    [41] = {"Q1_0", 128, 18},
+};
+
+static const type_facts *find_type(uint32_t type) {
+    if (type >= sizeof tensor_types / sizeof *tensor_types) return NULL;
+    return tensor_types[type].name ? &tensor_types[type] : NULL;
+}
+
+const char *cca_gguf_type_name(uint32_t type) {
+    static _Thread_local char text[24];
+    const type_facts *facts = find_type(type);
+    if (facts) return facts->name;
+    snprintf(text, sizeof text, "type %u", type);
+    return text;
+}
+
+/* Walks the file once from its start. The first failure sticks: from then on everything that
+ * is taken is zero, so that callers look at status only where it matters. */
+typedef struct reader {
+    cca_gguf *file;
+    size_t at;
+    const char *kind; /* what is being read, for messages: "header", "key", "tensor" */
+    uint64_t index;
+    const char *name; /* of the key or tensor, once it is known */
+    cca_status status;
+    cca_error *err;
+} reader;
+
+__attribute__((format(printf, 2, 3))) static void fail(reader *r, const char *format, ...) {
+    if (r->status != CCA_OK) return;
+    char what[512], text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (r->name) {
+        snprintf(what, sizeof what, "%s '%s'", r->kind, r->name);
+    } else if (strcmp(r->kind, "header") == 0) {
+        snprintf(what, sizeof what, "header");
+    } else {
+        snprintf(what, sizeof what, "%s number %llu", r->kind, (unsigned long long)r->index);
+    }
+    r->status = cca_fail(r->err, CCA_BAD_MODEL, "%s: %s: %s", r->file->name, what, text);
+}
+
+static void fail_memory(reader *r, size_t bytes) {
+    if (r->status != CCA_OK) return;
+    r->status =
+        cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes", r->file->name, bytes);
+}
+
+static size_t bytes_left(const reader *r) {
+    return r->file->size - r->at;
+}
+
+/* The next n bytes, or NULL. */
+static const uint8_t *take(reader *r, size_t n) {
+    if (r->status != CCA_OK) return NULL;
+    if (n > bytes_left(r)) {
+        fail(r, "truncated: %zu bytes at offset %zu, but the file ends at %zu", n, r->at,
+             r->file->size);
+        return NULL;
+    }
+    const uint8_t *bytes = r->file->data + r->at;
+    r->at += n;
+    return bytes;
+}
+
+static uint32_t take_u32(reader *r) {
+    uint32_t value = 0;
+    const uint8_t *bytes = take(r, sizeof value);
+    if (bytes) memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static uint64_t take_u64(reader *r) {
+    uint64_t value = 0;
+    const uint8_t *bytes = take(r, sizeof value);
+    if (bytes) memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static cca_gguf_string take_string(reader *r) {
+    uint64_t size = take_u64(r);
+    const uint8_t *bytes = take(r, size);
+    return (cca_gguf_string){.bytes = (const char *)bytes, .size = bytes ? size : 0};
+}
+
+/* A name becomes a C string and part of messages: no NUL, no control characters. */
+static char *take_name(reader *r) {
+    size_t at = r->at;
+    cca_gguf_string s = take_string(r);
+    if (r->status != CCA_OK) return NULL;
+    if (s.size == 0) fail(r, "empty name at offset %zu", at);
+    for (size_t i = 0; i < s.size; i++) {
+        if (iscntrl((unsigned char)s.bytes[i]))
+            fail(r, "control character in name, offset %zu", at);
+    }
+    if (r->status != CCA_OK) return NULL;
+    char *name = malloc(s.size + 1);
+    if (!name) {
+        fail_memory(r, s.size + 1);
+        return NULL;
+    }
+    memcpy(name, s.bytes, s.size);
+    name[s.size] = '\0';
+    return name;
+}
+
+/* Memory for a table of n things, each of which takes at least min_file_bytes in the file. */
+static void *new_table(reader *r, uint64_t n, const char *what, size_t each,
+                       size_t min_file_bytes) {
+    size_t bytes;
+    if (r->status != CCA_OK || n == 0) return NULL;
+    if (n > bytes_left(r) / min_file_bytes || !cca_mul(&bytes, n, each)) {
+        fail(r, "%llu %s cannot fit into the %zu bytes after offset %zu", (unsigned long long)n,
+             what, bytes_left(r), r->at);
+        return NULL;
+    }
+    void *table = calloc(n, each);
+    if (!table) fail_memory(r, bytes);
+    return table;
+}
+
+/* --- keys ---------------------------------------------------------------------------- */
+
+static void take_array(reader *r, cca_gguf_array *out) {
+    uint32_t type = take_u32(r);
+    uint64_t n = take_u64(r);
+    if (r->status != CCA_OK) return;
+    if (type == CCA_GGUF_ARRAY) {
+        fail(r, "array of arrays, offset %zu", r->at);
+    } else if (type > CCA_GGUF_F64) {
+        fail(r, "array of unknown type %u, offset %zu", type, r->at);
+    }
+    out->type = (cca_gguf_type)type;
+    if (type == CCA_GGUF_STRING) {
+        cca_gguf_string *strings = new_table(r, n, "strings", sizeof *strings, sizeof(uint64_t));
+        out->strings = strings;
+        out->data = strings;
+        for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) strings[i] = take_string(r);
+    } else if (r->status == CCA_OK) {
+        size_t bytes;
+        if (!cca_mul(&bytes, n, cca_gguf_value_bytes(out->type))) bytes = SIZE_MAX;
+        out->data = take(r, bytes);
+    }
+    if (r->status == CCA_OK) out->n = n;
+}
+
+static void take_key(reader *r, cca_gguf_key *key) {
+    key->name = take_name(r);
+    r->name = key->name;
+    uint32_t type = take_u32(r);
+    if (r->status != CCA_OK) return;
+    key->type = (cca_gguf_type)type;
+    if (type > CCA_GGUF_F64) {
+        fail(r, "unknown type %u, offset %zu", type, r->at);
+    } else if (type == CCA_GGUF_STRING) {
+        key->string = take_string(r);
+    } else if (type == CCA_GGUF_ARRAY) {
+        take_array(r, &key->array);
+    } else {
+        key->number = take(r, cca_gguf_value_bytes(key->type));
+        if (type == CCA_GGUF_BOOL && key->number && *key->number > 1) {
+            fail(r, "bool of value %u, offset %zu", *key->number, r->at - 1);
+        }
+    }
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(((const cca_gguf_entry *)a)->name, ((const cca_gguf_entry *)b)->name);
+}
+
+/* Sorts the n entries, whose names are filled in; two of the same name are an error. */
+static void sort_index(reader *r, cca_gguf_entry *index, uint64_t n) {
+    if (n > 0) qsort(index, n, sizeof *index, compare_names);
+    for (uint64_t i = 1; i < n; i++) {
+        if (strcmp(index[i - 1].name, index[i].name) == 0) {
+            r->name = index[i].name;
+            fail(r, "appears twice");
+            return;
+        }
+    }
+}
+
+static void take_keys(reader *r, uint64_t n) {
+    cca_gguf *file = r->file;
+    file->keys = new_table(r, n, "keys", sizeof *file->keys, MIN_KEY_BYTES);
+    file->key_index = new_table(r, n, "keys", sizeof *file->key_index, MIN_KEY_BYTES);
+    if (r->status != CCA_OK) return;
+    r->kind = "key";
+    file->n_keys = n;
+    for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
+        r->index = i;
+        r->name = NULL;
+        take_key(r, &file->keys[i]);
+        file->key_index[i] = (cca_gguf_entry){file->keys[i].name, i};
+    }
+    if (r->status == CCA_OK) sort_index(r, file->key_index, n);
+}
+
+/* --- tensors ------------------------------------------------------------------------- */
+
+/* Number of bytes from dims and type. */
+static void measure_tensor(reader *r, cca_gguf_tensor *t) {
+    const type_facts *facts = find_type(t->type);
+    size_t values = 1, bytes = 0;
+    for (int i = 0; i < CCA_GGUF_MAX_DIMS; i++) {
+        if (!cca_mul(&values, values, (size_t)t->dims[i])) values = SIZE_MAX;
+    }
+    if (!facts) {
+        fail(r, "unknown type %u", t->type);
+    } else if (values > INT64_MAX || !cca_mul(&bytes, values / facts->block, facts->block_bytes)) {
+        fail(r, "its dimensions overflow");
+    } else if (t->dims[0] % facts->block != 0) {
+        fail(r, "rows of %lld values are no multiple of a %s block's %u", (long long)t->dims[0],
+             facts->name, facts->block);
+    }
+    t->bytes = bytes;
+}
+
+static void take_tensor(reader *r, cca_gguf_tensor *t) {
+    t->name = take_name(r);
+    r->name = t->name;
+    t->n_dims = take_u32(r);
+    if (r->status == CCA_OK && (t->n_dims < 1 || t->n_dims > CCA_GGUF_MAX_DIMS)) {
+        fail(r, "%u dimensions", t->n_dims);
+    }
+    for (uint32_t i = 0; i < CCA_GGUF_MAX_DIMS && r->status == CCA_OK; i++) {
+        uint64_t dim = i < t->n_dims ? take_u64(r) : 1;
+        if (r->status == CCA_OK && (dim < 1 || dim > INT64_MAX)) {
+            fail(r, "dimension %u is %llu", i, (unsigned long long)dim);
+        }
+        t->dims[i] = (int64_t)dim;
+    }
+    t->type = take_u32(r);
+    t->offset = take_u64(r); /* counted from where the data begins, until place_tensors */
+    if (r->status == CCA_OK) measure_tensor(r, t);
+}
+
+static void take_tensors(reader *r, uint64_t n) {
+    cca_gguf *file = r->file;
+    r->kind = "header";
+    r->name = NULL;
+    file->tensors = new_table(r, n, "tensors", sizeof *file->tensors, MIN_TENSOR_BYTES);
+    file->tensor_index = new_table(r, n, "tensors", sizeof *file->tensor_index, MIN_TENSOR_BYTES);
+    if (r->status != CCA_OK) return;
+    r->kind = "tensor";
+    file->n_tensors = n;
+    for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
+        r->index = i;
+        r->name = NULL;
+        take_tensor(r, &file->tensors[i]);
+        file->tensor_index[i] = (cca_gguf_entry){file->tensors[i].name, i};
+    }
+    if (r->status == CCA_OK) sort_index(r, file->tensor_index, n);
+}
+
+static int compare_offsets(const void *a, const void *b) {
+    const cca_gguf_tensor *x = *(const cca_gguf_tensor *const *)a;
+    const cca_gguf_tensor *y = *(const cca_gguf_tensor *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static void check_overlaps(reader *r) {
+    cca_gguf *file = r->file;
+    const cca_gguf_tensor **sorted = calloc(file->n_tensors + 1, sizeof(void *));
+    if (!sorted) {
+        fail_memory(r, (file->n_tensors + 1) * sizeof(void *));
+        return;
+    }
+    for (uint64_t i = 0; i < file->n_tensors; i++) sorted[i] = &file->tensors[i];
+    qsort(sorted, file->n_tensors, sizeof(void *), compare_offsets);
+    for (uint64_t i = 1; i < file->n_tensors && r->status == CCA_OK; i++) {
+        if (sorted[i]->offset - sorted[i - 1]->offset >= sorted[i - 1]->bytes) continue;
+        r->name = sorted[i]->name;
+        fail(r, "overlaps tensor '%s' at offset %llu", sorted[i - 1]->name,
+             (unsigned long long)sorted[i]->offset);
+    }
+    free(sorted);
+}
+
+/* Turns offsets into places in the file and checks that each tensor lies inside it. */
+static void place_tensors(reader *r, size_t alignment) {
+    cca_gguf *file = r->file;
+    if (r->status != CCA_OK) return;
+    size_t start = r->at;
+    if (start % alignment != 0) start += alignment - start % alignment;
+    file->entries_end = r->at;
+    file->data_start = start;
+    file->alignment = alignment;
+    for (uint64_t i = 0; i < file->n_tensors && r->status == CCA_OK; i++) {
+        cca_gguf_tensor *t = &file->tensors[i];
+        size_t offset, end;
+        r->name = t->name;
+        if (t->offset % alignment != 0) {
+            fail(r, "offset %llu is no multiple of the alignment %zu",
+                 (unsigned long long)t->offset, alignment);
+        } else if (!cca_add(&offset, start, t->offset) || !cca_add(&end, offset, t->bytes) ||
+                   end > file->size) {
+            fail(
+                r,
+                "truncated: %llu bytes, %llu after the data's start at %zu, but the file ends at %zu",
+                (unsigned long long)t->bytes, (unsigned long long)t->offset, start, file->size);
+        } else {
+            t->offset = offset;
+            t->data = file->data + offset;
+        }
+    }
+    if (r->status == CCA_OK) check_overlaps(r);
+}
+
+static void check_alignment(reader *r, uint32_t *out) {
+    const uint32_t fallback = DEFAULT_ALIGNMENT;
+    if (r->status != CCA_OK) return;
+    r->status = cca_gguf_u32(out, r->file, "general.alignment", &fallback, r->err);
+    r->kind = "key";
+    r->name = "general.alignment";
+    if (*out < MIN_ALIGNMENT || *out > MAX_ALIGNMENT || (*out & (*out - 1)) != 0) {
+        fail(r, "%u is no power of two from %d to %d", *out, MIN_ALIGNMENT, MAX_ALIGNMENT);
+    }
+}
+
+/* --- the file ------------------------------------------------------------------------ */
+
+static void take_header(reader *r, uint64_t *n_tensors, uint64_t *n_keys) {
+    const uint8_t *magic = take(r, 4);
+    if (magic && memcmp(magic, "GGUF", 4) != 0) fail(r, "not a GGUF file");
+    uint32_t version = take_u32(r);
+    if (r->status == CCA_OK && version != 2 && version != 3) {
+        bool swapped = version != 0 && (version & 0xffff) == 0;
+        fail(r,
+             swapped ? "big-endian files are not supported (version %#x)"
+                     : "version %u is not supported (2 and 3 are)",
+             version);
+    }
+    *n_tensors = take_u64(r);
+    *n_keys = take_u64(r);
+}
+
+static cca_status parse(cca_gguf *file, cca_error *err) {
+    reader r = {.file = file, .kind = "header", .err = err};
+    uint64_t n_tensors, n_keys;
+    uint32_t alignment = DEFAULT_ALIGNMENT;
+    take_header(&r, &n_tensors, &n_keys);
+    take_keys(&r, n_keys);
+    file->keys_end = r.at;
+    check_alignment(&r, &alignment);
+    take_tensors(&r, n_tensors);
+    place_tensors(&r, alignment);
+    return r.status;
+}
+
+cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const char *name,
+                          cca_error *err) {
+    *out = NULL;
+    cca_gguf *file = calloc(1, sizeof *file);
+    char *copy = strdup(name);
+    if (!file || !copy) {
+        free(file);
+        free(copy);
+        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to open it", name);
+    }
+    file->data = data;
+    file->size = size;
+    file->name = copy;
+    cca_status status = parse(file, err);
+    if (status == CCA_OK) {
+        *out = file;
+    } else {
+        cca_gguf_close(file);
+    }
+    return status;
+}
+
+cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err) {
+    cca_mapping mapping;
+    cca_gguf *file = NULL;
+    cca_status status = cca_mapping_open(&mapping, path, err);
+    if (status == CCA_OK) {
+        status = cca_gguf_parse(&file, mapping.data, mapping.size, path, err);
+        if (!file) cca_mapping_close(&mapping);
+    }
+    if (file) file->mapping = mapping;
+    *out = file;
+    return status;
+}
+
+void cca_gguf_close(cca_gguf *file) {
+    if (!file) return;
+    for (uint64_t i = 0; i < file->n_keys; i++) {
+        free(file->keys[i].name);
+        free((void *)file->keys[i].array.strings);
+    }
+    for (uint64_t i = 0; i < file->n_tensors; i++) free((void *)file->tensors[i].name);
+    cca_mapping_close(&file->mapping);
+    free(file->keys);
+    free(file->key_index);
+    free(file->tensors);
+    free(file->tensor_index);
+    free(file->name);
+    free(file);
+}

@@ -1,0 +1,35 @@
+/* What gguf.c (parsing) and gguf_values.c (looking up) share; nobody else needs it. */
+#ifndef CCA_GGUF_FILE_H
+#define CCA_GGUF_FILE_H
+
+#include "base/mapping.h"
+#include "gguf/gguf.h"
+
+/* A key and its value: one of number, string, array is there, as type says. */
+typedef struct cca_gguf_key {
+    char *name;
+    cca_gguf_type type;
+    const uint8_t *number; /* unaligned little-endian bytes */
+    cca_gguf_string string;
+    cca_gguf_array array;
+} cca_gguf_key;
+
+/* A name and where it stands in the table of keys or tensors. */
+typedef struct cca_gguf_entry {
+    const char *name;
+    uint64_t index;
+} cca_gguf_entry;
+
+struct cca_gguf {
+    const uint8_t *data;
+    size_t size;
+    char *name;
+    cca_mapping mapping; /* data, where the file was opened by its path */
+    size_t keys_end, entries_end, data_start, alignment;
+    uint64_t n_keys, n_tensors;
+    cca_gguf_key *keys;
+    cca_gguf_tensor *tensors;
+    cca_gguf_entry *key_index, *tensor_index; /* sorted by name */
+};
+
+#endif
