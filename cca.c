@@ -190,19 +190,23 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         cca_rows_store(b, &raw, k, v, pos, n);
     }
 
-    cca_keys keys = {.raw = raw, .far = far, .rule = *rule};
+    int64_t stride = 1;
     if (c->n_far > 0 && rule->far == CCA_FAR_CORES) {
-        cca_pool(b, &keys, q, c->policy.pooling, pos, n);
+        cca_groups groups = {raw, far, rule->group_size, c->policy.pooling};
+        cca_pool(b, &groups, q, pos, n);
+        stride = rule->group_size;
     }
     if (c->n_far > 0 && rule->far == CCA_FAR_SINKS && pos < c->n_far) {
         cca_rows_move(b, &far, &raw, pos, cca_min(n, c->n_far - pos));
     }
+    cca_spans spans = {.n = 1, .at = {{raw, cca_rule_window(rule), 1}}};
+    if (c->n_far > 0) spans.at[spans.n++] = (cca_span){far, cca_rule_behind(rule), stride};
     if (c->watched.sums) {
         cca_mass mass = c->watched;
         mass.sums += layer * c->shape.n_heads * mass.n_slots;
-        cca_attend_mass(b, &mass, &keys, q, n - 1, pos + n - 1);
+        cca_attend_mass(b, &mass, &spans, q, n - 1, pos + n - 1);
     }
-    cca_attend(b, out, &keys, q, pos, n);
+    cca_attend(b, out, &spans, q, pos, n);
 
     if (side_by_side) {
         int64_t keep = cca_min(pos + n, c->n_window);

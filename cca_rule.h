@@ -1,8 +1,9 @@
 /* The integers of CCA-Attention: which keys a position sees. A leaf; gcc and nvcc compile it.
  *
  *     cca_rule r = {.group_size = 16, .window_size = 1024, .far = CCA_FAR_CORES};
- *     int64_t far = cca_rule_far(&r, pos);        // keys 0 … far-1 of the far rows
- *     int64_t raw = cca_rule_raw_begin(&r, pos);  // and raw tokens raw … pos
+ *     cca_range raw = cca_rule_window(&r), cores = cca_rule_behind(&r);
+ *     int64_t first = cca_edge_at(&raw.begin, pos);   // raw tokens first … pos
+ *     int64_t n = cca_edge_at(&cores.end, pos);       // and cores 0 … n - 1
  *
  * Positions are 0-based here, so position pos is the definition's i = pos + 1. Groups are
  * counted from 0: group t holds positions t*g … t*g + g-1. */
@@ -34,24 +35,74 @@ typedef struct cca_rule {
     int64_t n_sinks;
 } cca_rule;
 
-/* j(i) = max(0, floor((i - s) / g)): groups that are no longer seen token by token. */
-CCA_RULE int64_t cca_rule_groups(const cca_rule *r, int64_t pos) {
-    int64_t behind = pos + 1 - r->window_size;
-    return behind < 0 ? 0 : behind / r->group_size;
+/* ---- what a position sees of some keys ------------------------------------------------- */
+
+/* One end of what positions see: max(0, floor((pos + 1 - behind) / period)) · step, at most `most`.
+ * It never falls as pos grows. */
+typedef struct cca_edge {
+    int64_t behind, period, step, most;
+} cca_edge;
+
+/* Columns begin … end - 1 of keys that are counted in a way of their own: raw tokens by position,
+ * cores by group. */
+typedef struct cca_range {
+    cca_edge begin, end;
+} cca_range;
+
+CCA_RULE int64_t cca_edge_at(const cca_edge *e, int64_t pos) {
+    int64_t past = pos + 1 - e->behind;
+    int64_t at = past > 0 ? past / e->period * e->step : 0;
+    return at < e->most ? at : e->most;
 }
 
-/* First raw position that pos sees; it sees all from there to itself. */
-CCA_RULE int64_t cca_rule_raw_begin(const cca_rule *r, int64_t pos) {
-    return cca_rule_groups(r, pos) * r->group_size;
+/* Columns that pos sees. */
+CCA_RULE int64_t cca_range_count(const cca_range *r, int64_t pos) {
+    return cca_edge_at(&r->end, pos) - cca_edge_at(&r->begin, pos);
 }
 
-/* Number of far rows that pos sees. */
-CCA_RULE int64_t cca_rule_far(const cca_rule *r, int64_t pos) {
-    if (r->far == CCA_FAR_NONE) return 0;
-    int64_t groups = cca_rule_groups(r, pos);
-    if (r->far == CCA_FAR_CORES) return groups;
-    int64_t hidden = groups * r->group_size;
-    return hidden < r->n_sinks ? hidden : r->n_sinks;
+/* What a tile of queries first … last goes through: columns begin … end - 1, of which all its
+ * queries see free_begin … free_end - 1. */
+typedef struct cca_tile {
+    int64_t begin, end, free_begin, free_end;
+} cca_tile;
+
+CCA_RULE cca_tile cca_range_tile(const cca_range *r, int64_t first, int64_t last) {
+    cca_tile t;
+    t.begin = cca_edge_at(&r->begin, first);
+    t.end = cca_edge_at(&r->end, last);
+    t.free_begin = cca_edge_at(&r->begin, last);
+    t.free_end = cca_edge_at(&r->end, first);
+    return t;
+}
+
+/* Whether some query of the tile does not see all of columns c … c + n - 1. */
+CCA_RULE int cca_tile_masked(const cca_tile *t, int64_t c, int64_t n) {
+    return c < t->free_begin || c + n > t->free_end;
+}
+
+/* ---- the rule -------------------------------------------------------------------------- */
+
+/* Raw tokens, by position: from j(i) · g to the query itself, j(i) = max(0, floor((i - s) / g)). */
+CCA_RULE cca_range cca_rule_window(const cca_rule *r) {
+    cca_edge begin = {r->window_size, r->group_size, r->group_size, INT64_MAX};
+    cca_edge end = {0, 1, 1, INT64_MAX};
+    cca_range range = {begin, end};
+    return range;
+}
+
+/* What stands for the tokens before those: j(i) cores, by group, or sinks, by position. */
+CCA_RULE cca_range cca_rule_behind(const cca_rule *r) {
+    cca_edge begin = {0, 1, 0, 0};
+    cca_edge end = {r->window_size, r->group_size, 1, INT64_MAX};
+    cca_range range;
+    if (r->far == CCA_FAR_NONE) end.most = 0;
+    if (r->far == CCA_FAR_SINKS) {
+        end.step = r->group_size;
+        end.most = r->n_sinks;
+    }
+    range.begin = begin;
+    range.end = end;
+    return range;
 }
 
 /* Raw rows a ring must hold so that no position misses one: s + g - 1 are seen. */
@@ -60,36 +111,9 @@ CCA_RULE int64_t cca_rule_ring(const cca_rule *r) {
 }
 
 /* Groups whose last position lies in [pos, pos + n) are *first … *first + count - 1. */
-CCA_RULE int64_t cca_rule_completed(const cca_rule *r, int64_t pos, int64_t n, int64_t *first) {
-    *first = pos / r->group_size;
-    return (pos + n) / r->group_size - *first;
-}
-
-/* The keys of a tile of queries first … last: raw columns [raw_begin, raw_end) and far
- * columns [0, far_end). A tile of columns [c, c + n) needs a mask if some query of the
- * tile does not see all of it. */
-typedef struct cca_tile {
-    int64_t first, last;
-    int64_t raw_begin, raw_end;
-    int64_t far_end;
-} cca_tile;
-
-CCA_RULE cca_tile cca_rule_tile(const cca_rule *r, int64_t first, int64_t last) {
-    cca_tile t;
-    t.first = first;
-    t.last = last;
-    t.raw_begin = cca_rule_raw_begin(r, first);
-    t.raw_end = last + 1;
-    t.far_end = cca_rule_far(r, last);
-    return t;
-}
-
-CCA_RULE int cca_rule_raw_masked(const cca_rule *r, const cca_tile *t, int64_t c, int64_t n) {
-    return c < cca_rule_raw_begin(r, t->last) || c + n - 1 > t->first;
-}
-
-CCA_RULE int cca_rule_far_masked(const cca_rule *r, const cca_tile *t, int64_t c, int64_t n) {
-    return c + n > cca_rule_far(r, t->first);
+CCA_RULE int64_t cca_groups_completed(int64_t group_size, int64_t pos, int64_t n, int64_t *first) {
+    *first = pos / group_size;
+    return (pos + n) / group_size - *first;
 }
 
 #endif

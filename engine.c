@@ -616,8 +616,9 @@ static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
     const cca_config *c = cca_model_config(s->engine->model);
     const cca_rule *rule = &s->options.policy.rule;
     bool cores = rule->far == CCA_FAR_CORES;
-    double raw = (double)(pos + 1 - cca_rule_raw_begin(rule, pos));
-    double far = (double)cca_rule_far(rule, pos);
+    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
+    double raw = (double)cca_range_count(&window, pos);
+    double far = (double)cca_range_count(&behind, pos);
     size_t k = 0, v = 0;
     cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
     cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);

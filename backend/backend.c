@@ -1,7 +1,5 @@
 #include "backend/backend.h"
 
-#include "backend/cpu/kernels.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,25 +12,6 @@ void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...
     vsnprintf(b->error.text, sizeof b->error.text, format, args);
     va_end(args);
     b->status = status;
-}
-
-cca_status cca_backend_open(cca_backend **out, const char *device,
-                            const cca_backend_options *options, cca_error *err) {
-    *out = NULL;
-    if (strcmp(device, "cpu") == 0) return cca_backend_cpu(out, options, err);
-    if (strcmp(device, "auto") == 0) {
-        if (cca_backend_cuda(out, 0, options, NULL) == CCA_OK) return CCA_OK;
-        return cca_backend_cpu(out, options, err);
-    }
-    if (strcmp(device, "cuda") == 0) return cca_backend_cuda(out, 0, options, err);
-    if (strncmp(device, "cuda:", 5) == 0) {
-        char *end;
-        long index = strtol(device + 5, &end, 10);
-        if (end != device + 5 && *end == '\0' && index >= 0 && index < 1024) {
-            return cca_backend_cuda(out, (int)index, options, err);
-        }
-    }
-    return cca_fail(err, CCA_USAGE, "device '%s': use auto, cpu, cuda or cuda:N", device);
 }
 
 void cca_backend_close(cca_backend *b) {
@@ -302,82 +281,45 @@ void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, 
     cca_backend_release(b, copy.v);
 }
 
-void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
+void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
               int64_t n) {
-    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
-    int64_t hd = keys->far.head_dim;
-    bool fit = holds(q, n, keys->far.heads * hd) && keys->raw.head_dim == hd &&
-               keys->far.heads % keys->raw.heads == 0 &&
-               (count == 0 || first + count <= keys->far.capacity);
-    if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, keys, q, pooling, pos, n);
+    int64_t first, count = cca_groups_completed(groups->size, pos, n, &first);
+    const cca_rows *raw = &groups->raw, *cores = &groups->cores;
+    bool fit = holds(q, n, cores->heads * cores->head_dim) && raw->head_dim == cores->head_dim &&
+               cores->heads % raw->heads == 0 && (count == 0 || first + count <= cores->capacity);
+    if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, groups, q, pos, n);
 }
 
-void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+/* Whether queries of positions first … last, width values each, can look at the spans. */
+static bool spans_fit(const cca_spans *spans, int64_t width, int64_t first, int64_t last) {
+    const cca_rows *like = &spans->at[0].rows;
+    bool fit = spans->n >= 1 && spans->n <= CCA_MOST_SPANS;
+    for (int i = 0; fit && i < spans->n; i++) {
+        const cca_rows *rows = &spans->at[i].rows;
+        cca_tile seen = cca_range_tile(&spans->at[i].seen, first, last);
+        fit = rows->head_dim == like->head_dim && rows->k_type == like->k_type &&
+              rows->v_type == like->v_type && width % rows->head_dim == 0 &&
+              (seen.end <= seen.begin ||
+               (seen.begin >= rows->base && seen.end - seen.begin <= rows->capacity &&
+                (width / rows->head_dim) % rows->heads == 0));
+    }
+    return fit;
+}
+
+void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                 int64_t pos, int64_t n) {
-    int64_t far = n > 0 ? cca_rule_far(&keys->rule, pos + n - 1) : 0;
     bool fit = holds(out, n, q->cols) && holds(q, n, q->cols) &&
-               q->cols % keys->raw.head_dim == 0 &&
-               (q->cols / keys->raw.head_dim) % keys->raw.heads == 0 &&
-               (far == 0 || far <= keys->far.capacity);
-    if (ready(b, "attend", fit)) b->ops->attend(b, out, keys, q, pos, n);
+               (n == 0 || spans_fit(spans, q->cols, pos, pos + n - 1));
+    if (ready(b, "attend", fit) && n > 0) b->ops->attend(b, out, spans, q, pos, n);
 }
 
-/* The keys that a position sees, in host memory: far rows from 0, raw ones from raw_begin on. */
-static cca_status copy_keys(cca_backend *b, cca_keys *out, const cca_keys *keys, int64_t pos) {
-    int64_t first = cca_rule_raw_begin(&keys->rule, pos);
-    int64_t counts[] = {cca_rule_far(&keys->rule, pos), pos + 1 - first}, firsts[] = {0, first};
-    const cca_rows *from[] = {&keys->far, &keys->raw};
-    cca_rows *to[] = {&out->far, &out->raw};
-    *out = *keys;
-    out->far.k = out->far.v = out->raw.k = out->raw.v = NULL;
-    for (int i = 0; i < 2; i++) {
-        size_t k_bytes, v_bytes;
-        int64_t rows = from[i]->heads * counts[i];
-        to[i]->capacity = cca_max(counts[i], 1);
-        to[i]->base = firsts[i];
-        if (!cca_matrix_bytes(&k_bytes, from[i]->k_type, rows, from[i]->head_dim) ||
-            !cca_matrix_bytes(&v_bytes, from[i]->v_type, rows, from[i]->head_dim))
-            return CCA_NO_MEMORY;
-        to[i]->k = malloc(k_bytes + 1);
-        to[i]->v = malloc(v_bytes + 1);
-        if (!to[i]->k || !to[i]->v) return CCA_NO_MEMORY;
-        cca_rows_get(b, to[i]->k, to[i]->v, from[i], firsts[i], counts[i]);
-    }
-    return CCA_OK;
-}
-
-/* For a device that has no operation of its own. */
-static void mass_on_host(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
-                         const cca_matrix *q, int64_t row, int64_t pos) {
-    const cca_kernels *k = cca_kernels_best();
-    cca_keys copy;
-    cca_status status = copy_keys(b, &copy, keys, pos);
-    int64_t n_heads = q->cols / keys->raw.head_dim;
-    float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
-    size_t n_scratch = ((size_t)cca_mass_scratch(keys, pos) + 15) / 16 * 16;
-    float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
-    if (queries) cca_matrix_download(b, queries, q, row + 1);
-    if (status != CCA_OK || !queries || !scratch) {
-        cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
-    } else if (cca_backend_sync(b, NULL) == CCA_OK) {
-        const cca_attend_args args = {&copy, queries + row * q->cols, NULL, n_heads, pos};
-        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, h, scratch);
-    }
-    free(copy.far.k), free(copy.far.v), free(copy.raw.k), free(copy.raw.v);
-    free(queries), free(scratch);
-}
-
-void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos) {
-    int64_t far = cca_rule_far(&keys->rule, pos), hd = keys->raw.head_dim;
-    bool groups = keys->rule.far == CCA_FAR_CORES && far > 0;
-    bool fit = row >= 0 && holds(q, row + 1, q->cols) && q->cols % hd == 0 &&
-               (q->cols / hd) % keys->raw.heads == 0 && (far == 0 || far <= keys->far.capacity) &&
-               pos / mass->unit < mass->n_slots &&
-               (!groups || mass->unit % keys->rule.group_size == 0);
-    if (!ready(b, "attend_mass", fit)) return;
-    if (b->ops->mass)
-        b->ops->mass(b, mass, keys, q, row, pos);
-    else
-        mass_on_host(b, mass, keys, q, row, pos);
+    bool fit = row >= 0 && holds(q, row + 1, q->cols) && spans_fit(spans, q->cols, pos, pos) &&
+               pos / mass->unit < mass->n_slots;
+    for (int i = 0; fit && i < spans->n; i++) {
+        bool seen = cca_range_count(&spans->at[i].seen, pos) > 0;
+        fit = !seen || mass->unit % spans->at[i].stride == 0;
+    }
+    if (ready(b, "attend_mass", fit)) b->ops->mass(b, mass, spans, q, row, pos);
 }

@@ -100,12 +100,11 @@ typedef struct cca_ops {
     void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                   int64_t pos, int64_t n);
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
-    void (*pool)(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-                 int64_t pos, int64_t n);
-    void (*attend)(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+    void (*pool)(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+                 int64_t n);
+    void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
-    /* May be missing: then the keys are copied to host memory, which is slow. */
-    void (*mass)(cca_backend *b, const cca_mass *mass, const cca_keys *keys, const cca_matrix *q,
+    void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
                  int64_t row, int64_t pos);
     bool (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                         const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
@@ -207,19 +206,20 @@ void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t po
 void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n);
 void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
                   int64_t n);
-/* Cores of the groups whose last position lies in [pos, pos + n), from the raw rows and (for
- * CCA_POOL_QUERY) the rotated queries q of these positions, into the far rows. Paper, eq. 2;
- * sums in f32, the core rounded once. */
-void cca_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling, int64_t pos,
+/* Cores of the groups whose last position lies in [pos, pos + n), from their raw rows and (for
+ * CCA_POOL_QUERY) the rotated queries q of these positions. Paper, eq. 2; sums in f32, the core
+ * rounded once. */
+void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
               int64_t n);
-/* out = attention of the rotated queries of positions pos … over raw and far rows in one
- * softmax, scale 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where
- * cca_rotate_store comes directly before, a backend may rotate on the way. */
-void cca_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+/* out = attention of the rotated queries of positions pos … over all spans in one softmax, scale
+ * 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where cca_rotate_store comes
+ * directly before, a backend may rotate on the way. */
+void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                 int64_t pos, int64_t n);
 /* Adds to the sums what that softmax gives each key that the query in one row of q, at position
- * pos, sees: 1 for each head. Done when the call returns. */
-void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+ * pos, sees: 1 for each head. A column's positions must lie in one slot. Done when the call
+ * returns. */
+void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos);
 
 #endif

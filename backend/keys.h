@@ -1,9 +1,10 @@
 /* What attention reads and writes: rows of keys and values, and who sees which. A leaf that
  * operations, kernels and the cache share.
  *
- *     cca_keys keys = {.raw = window, .far = cores, .rule = rule};
- *     int64_t row = cca_rows_at(&keys.raw, pos);               // row of a position
- *     const char *k = (char *)keys.raw.k + (head * keys.raw.capacity + row) * row_bytes; */
+ *     cca_spans spans = {.n = 2, .at = {{window, cca_rule_window(&rule), 1},
+ *                                       {cores, cca_rule_behind(&rule), rule.group_size}}};
+ *     int64_t row = cca_rows_at(&spans.at[0].rows, pos);        // row of a position
+ *     const char *k = (char *)rows.k + (head * rows.capacity + row) * row_bytes; */
 #ifndef CCA_KEYS_H
 #define CCA_KEYS_H
 
@@ -27,14 +28,32 @@ typedef struct cca_rows {
     int64_t base;
 } cca_rows;
 
-/* What attention reads: raw rows by position, far rows 0, 1, … (cores: heads = query heads,
- * sinks: heads = key/value heads), and who sees what. */
-typedef struct cca_keys {
-    cca_rows raw, far;
-    cca_rule rule;
-} cca_keys;
+/* Keys of one kind, and which of them each query sees: column c lies in row cca_rows_at(&rows, c).
+ * Query heads share the rows' heads evenly. */
+typedef struct cca_span {
+    cca_rows rows;
+    cca_range seen;
+    int64_t stride; /* positions that a column stands for: 1, or a core's group */
+} cca_span;
+
+enum { CCA_MOST_SPANS = 3 };
+
+/* All that attention reads: one softmax goes over the spans, in this order. Their rows have one
+ * head_dim and the same types; the first span is never empty. */
+typedef struct cca_spans {
+    cca_span at[CCA_MOST_SPANS];
+    int n;
+} cca_spans;
 
 typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
+
+/* Groups of raw rows, by position, and the cores that they are pooled into, by group: one for each
+ * query head. */
+typedef struct cca_groups {
+    cca_rows raw, cores;
+    int64_t size;
+    cca_pooling pooling;
+} cca_groups;
 
 /* Sums of attention, in host memory: [heads][n_slots], where slot i stands for positions i * unit …
  * i * unit + unit - 1. A group lies in one slot. */
@@ -50,6 +69,13 @@ CCA_RULE int64_t cca_rows_at(const cca_rows *rows, int64_t pos) {
 
 CCA_RULE int64_t cca_rows_run(const cca_rows *rows, int64_t pos) {
     return rows->capacity - cca_rows_at(rows, pos);
+}
+
+/* Keys that a position sees. */
+CCA_RULE int64_t cca_spans_count(const cca_spans *spans, int64_t pos) {
+    int64_t n = 0;
+    for (int i = 0; i < spans->n; i++) n += cca_range_count(&spans->at[i].seen, pos);
+    return n;
 }
 
 #endif

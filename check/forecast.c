@@ -408,10 +408,12 @@ void cca_speed_free(cca_speed *speed) {
 
 /* Keys that one head's queries pos … pos + n - 1 go through, in tiles. */
 static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
+    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
     double keys = 0;
     for (int64_t i = pos; i < pos + n; i += QUERY_TILE) {
-        cca_tile t = cca_rule_tile(rule, i, cca_min(i + QUERY_TILE, pos + n) - 1);
-        keys += (double)(t.raw_end - t.raw_begin + t.far_end);
+        int64_t last = cca_min(i + QUERY_TILE, pos + n) - 1;
+        cca_tile raw = cca_range_tile(&window, i, last), far = cca_range_tile(&behind, i, last);
+        keys += (double)(raw.end - raw.begin + far.end - far.begin);
     }
     return keys;
 }

@@ -185,18 +185,20 @@ static cca_rows take_rows(tester *t, const attention_case *c, int64_t heads, int
                       .head_dim = HEAD_DIM};
 }
 
-static cca_keys take_keys(tester *t, const attention_case *c) {
-    int64_t total = c->pos + c->n;
+static cca_spans take_spans(tester *t, const attention_case *c) {
+    int64_t total = c->pos + c->n, g = c->rule.group_size;
     bool cores = c->rule.far == CCA_FAR_CORES;
-    cca_keys keys = {.rule = c->rule, .raw = take_rows(t, c, N_KV_HEADS, total)};
-    keys.far = cores ? take_rows(t, c, N_HEADS, total / c->rule.group_size + 1)
-                     : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
-    return keys;
+    cca_rows raw = take_rows(t, c, N_KV_HEADS, total);
+    cca_rows far = cores ? take_rows(t, c, N_HEADS, total / g + 1)
+                         : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
+    return (cca_spans){.n = 2,
+                       .at = {{raw, cca_rule_window(&c->rule), 1},
+                              {far, cca_rule_behind(&c->rule), cores ? g : 1}}};
 }
 
-static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_keys *keys,
+static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_spans *spans,
                    const float *q, float *out) {
-    cca_attend_args args = {keys, q, out, N_HEADS, c->pos};
+    cca_attend_args args = {spans, q, out, N_HEADS, c->pos};
     float *scratch = take_floats(t, cca_attend_scratch(HEAD_DIM));
     int64_t together = c->n == 1 ? N_HEADS / N_KV_HEADS : 1; /* as a token's heads are */
     for (int64_t h = 0; h < N_HEADS; h += together)
@@ -220,11 +222,11 @@ static void check_attention(tester *t) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const attention_case *c = &cases[i];
         int64_t n = c->n * N_HEADS * HEAD_DIM;
-        cca_keys keys = take_keys(t, c);
+        cca_spans spans = take_spans(t, c);
         float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
         for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
-        attend(t, plain, c, &keys, q, want);
-        attend(t, t->kernels, c, &keys, q, got);
+        attend(t, plain, c, &spans, q, want);
+        attend(t, t->kernels, c, &spans, q, got);
         tell(t, c->what, distance(got, want, n), c->bound);
     }
 }
@@ -233,26 +235,27 @@ static void check_attention(tester *t) {
 static void check_pooling(tester *t) {
     static const char *const names[] = {"cores", "cores, mean", "cores, maximum"};
     enum { GROUP = 5, FIRST = 10, N_GROUPS = 5, QUERIES = GROUP * N_GROUPS };
-    const attention_case c = {
-        NULL, {GROUP, 4 * GROUP, CCA_FAR_CORES, 0}, CCA_F32, CCA_F32, FIRST * GROUP, QUERIES, false,
-        0};
+    const attention_case c = {.k_type = CCA_F32, .v_type = CCA_F32};
     for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
-        cca_keys keys = take_keys(t, &c), other = keys;
-        int64_t n = N_HEADS * keys.far.capacity * HEAD_DIM;
+        cca_groups one = {.size = GROUP, .pooling = (cca_pooling)p};
+        one.raw = take_rows(t, &c, N_KV_HEADS, (FIRST + N_GROUPS) * GROUP);
+        one.cores = take_rows(t, &c, N_HEADS, FIRST + N_GROUPS);
+        cca_groups other = one;
+        int64_t n = N_HEADS * one.cores.capacity * HEAD_DIM;
         float *q = take_random(t, (int64_t)QUERIES * N_HEADS * HEAD_DIM);
         float *scratch = take_floats(t, cca_pool_scratch(GROUP, HEAD_DIM));
-        other.far.k = take_floats(t, n);
-        other.far.v = take_floats(t, n);
-        memcpy(other.far.k, keys.far.k, (size_t)n * sizeof(float));
-        memcpy(other.far.v, keys.far.v, (size_t)n * sizeof(float));
-        cca_pool_args want = {&keys, q, (cca_pooling)p, N_HEADS, c.pos}, got = want;
-        got.keys = &other;
+        other.cores.k = take_floats(t, n);
+        other.cores.v = take_floats(t, n);
+        memcpy(other.cores.k, one.cores.k, (size_t)n * sizeof(float));
+        memcpy(other.cores.v, one.cores.v, (size_t)n * sizeof(float));
+        cca_pool_args want = {&one, q, N_HEADS, FIRST * GROUP}, got = want;
+        got.groups = &other;
         for (int64_t j = 0; j < N_HEADS * N_GROUPS; j++) {
             plain->pool(&want, j % N_HEADS, FIRST + j / N_HEADS, scratch);
             t->kernels->pool(&got, j % N_HEADS, FIRST + j / N_HEADS, scratch);
         }
-        double difference = distance(other.far.k, keys.far.k, n);
-        tell(t, names[p], fmax(difference, distance(other.far.v, keys.far.v, n)), EXACT);
+        double difference = distance(other.cores.k, one.cores.k, n);
+        tell(t, names[p], fmax(difference, distance(other.cores.v, one.cores.v, n)), EXACT);
     }
 }
 

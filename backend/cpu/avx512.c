@@ -401,7 +401,7 @@ INLINE __m512 byte_dot_row(const byte_x *x, cca_dtype type, const char *w, int64
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
-    if (bf16_attends(&args->keys->raw)) {
+    if (bf16_attends(&args->spans->at[0].rows)) {
         bf16_attention(args, head, n_heads, row, n, scratch);
     } else {
         f32_attend(args, head, n_heads, row, n, scratch);

@@ -40,7 +40,7 @@ static const float NO_SCORE = -1e30f;
 
 static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head, int64_t n_heads,
                        int64_t row, int64_t n, float *scratch) {
-    int64_t hd = args->keys->raw.head_dim, width = (hd + 31) / 32 * 32;
+    int64_t hd = args->spans->at[0].rows.head_dim, width = (hd + 31) / 32 * 32;
     float scale = (float)(M_LOG2E / sqrt((double)hd));
     t->args = args;
     t->head_dim = hd, t->width = width;
@@ -368,35 +368,32 @@ static void bf16_finish(const bf16_attend *t) {
     }
 }
 
+/* Rows of queries that read the same head of a span's rows take its keys together. */
+static void bf16_span(bf16_attend *t, const cca_span *span) {
+    const cca_rows *rows = &span->rows;
+    int64_t pos = t->args->pos + t->row, n_rows = t->n_heads * t->n;
+    int64_t together = rows->heads == t->args->n_heads ? t->n : n_rows;
+    int64_t begin[CCA_TILE_Q], end[CCA_TILE_Q];
+    cca_tile tile = cca_range_tile(&span->seen, pos, pos + t->n - 1);
+    for (int64_t i = 0; i < n_rows; i++) {
+        begin[i] = cca_edge_at(&span->seen.begin, pos + i % t->n);
+        end[i] = cca_edge_at(&span->seen.end, pos + i % t->n);
+    }
+    for (int64_t c = tile.begin, n_k; c < tile.end; c += n_k) {
+        n_k = cca_min(cca_min(CCA_TILE_K, tile.end - c), cca_rows_run(rows, c));
+        for (int64_t i = 0; i < n_rows; i++) {
+            t->seen[i] = bits_between(begin[i] - c, cca_min(end[i] - c, n_k));
+        }
+        for (int64_t i = 0; i < n_rows; i += together) {
+            bf16_add(t, rows, cca_rows_at(rows, c), n_k, i, together);
+        }
+    }
+}
+
 static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                            int64_t n, float *scratch) {
-    const cca_keys *keys = args->keys;
-    const cca_rule *rule = &keys->rule;
-    int64_t pos = args->pos + row, n_rows = n_heads * n;
-    cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
     bf16_attend t = {0};
     bf16_begin(&t, args, head, n_heads, row, n, scratch);
-    int64_t begin[CCA_TILE_Q], end[CCA_TILE_Q], far[CCA_TILE_Q];
-    for (int64_t i = 0; i < n_rows; i++) {
-        begin[i] = cca_rule_raw_begin(rule, pos + i % n);
-        end[i] = pos + i % n + 1;
-        far[i] = cca_rule_far(rule, pos + i % n);
-    }
-    for (int64_t c = span.raw_begin, n_k; c < span.raw_end; c += n_k) {
-        n_k = cca_min(cca_min(CCA_TILE_K, span.raw_end - c), cca_rows_run(&keys->raw, c));
-        for (int64_t i = 0; i < n_rows; i++) {
-            t.seen[i] = bits_between(begin[i] - c, cca_min(end[i] - c, n_k));
-        }
-        bf16_add(&t, &keys->raw, cca_rows_at(&keys->raw, c), n_k, 0, n_rows);
-    }
-    int64_t shared =
-        keys->far.heads == args->n_heads ? n : n_rows; /* rows with the same far keys */
-    for (int64_t c = 0, n_k; c < span.far_end; c += n_k) {
-        n_k = cca_min(CCA_TILE_K, span.far_end - c);
-        for (int64_t i = 0; i < n_rows; i++) {
-            t.seen[i] = bits_between(0, cca_min(far[i] - c, n_k));
-        }
-        for (int64_t i = 0; i < n_rows; i += shared) bf16_add(&t, &keys->far, c, n_k, i, shared);
-    }
+    for (int i = 0; i < args->spans->n; i++) bf16_span(&t, &args->spans->at[i]);
     bf16_finish(&t);
 }

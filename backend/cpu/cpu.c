@@ -381,13 +381,13 @@ static void run_pool_piece(void *context, int64_t piece, int thread) {
     j->b->kernels->pool(&j->args, head, group, scratch_of(j->b, thread));
 }
 
-static void cpu_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-                     int64_t pos, int64_t n) {
+static void cpu_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+                     int64_t n) {
     cpu_backend *cpu = cpu_of(b);
-    int64_t n_heads = keys->far.heads, g = keys->rule.group_size;
-    pool_job j = {cpu, {keys, q->data, pooling, n_heads, pos}, 0};
-    int64_t count = cca_rule_completed(&keys->rule, pos, n, &j.first);
-    size_t scratch = (size_t)cca_pool_scratch(g, keys->far.head_dim) * sizeof(float);
+    int64_t n_heads = groups->cores.heads, hd = groups->cores.head_dim;
+    pool_job j = {cpu, {groups, q->data, n_heads, pos}, 0};
+    int64_t count = cca_groups_completed(groups->size, pos, n, &j.first);
+    size_t scratch = (size_t)cca_pool_scratch(groups->size, hd) * sizeof(float);
     if (reserve(cpu, scratch)) cca_workers_run(cpu->workers, count * n_heads, run_pool_piece, &j);
 }
 
@@ -408,12 +408,13 @@ static void run_attend_piece(void *context, int64_t piece, int thread) {
 }
 
 /* One token's heads read the same keys together, so that memory is read once for them all. */
-static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                        int64_t pos, int64_t n) {
     cpu_backend *cpu = cpu_of(b);
-    int64_t hd = keys->raw.head_dim, n_heads = q->cols / hd;
-    attend_job j = {cpu, {keys, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q};
-    if (n == 1 && n_heads / keys->raw.heads <= CCA_TILE_Q) j.n_heads = n_heads / keys->raw.heads;
+    const cca_rows *rows = &spans->at[0].rows;
+    int64_t hd = rows->head_dim, n_heads = q->cols / hd, sharers = n_heads / rows->heads;
+    attend_job j = {cpu, {spans, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q};
+    if (n == 1 && sharers <= CCA_TILE_Q) j.n_heads = sharers;
     int64_t n_tiles = (n + j.n_rows - 1) / j.n_rows;
     if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
     cca_workers_run(cpu->workers, n_heads / j.n_heads * n_tiles, run_attend_piece, &j);
@@ -430,12 +431,12 @@ static void run_mass_piece(void *context, int64_t piece, int thread) {
     cca_mass_add(j->mass, j->b->kernels, &j->args, piece, scratch_of(j->b, thread));
 }
 
-static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_keys *keys,
+static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos) {
     cpu_backend *cpu = cpu_of(b);
-    int64_t n_heads = q->cols / keys->raw.head_dim;
-    mass_job j = {cpu, mass, {keys, row_of(q, row), NULL, n_heads, pos}};
-    if (!reserve(cpu, (size_t)cca_mass_scratch(keys, pos) * sizeof(float))) return;
+    int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
+    mass_job j = {cpu, mass, {spans, row_of(q, row), NULL, n_heads, pos}};
+    if (!reserve(cpu, (size_t)cca_mass_scratch(spans, pos) * sizeof(float))) return;
     cca_workers_run(cpu->workers, n_heads, run_mass_piece, &j);
 }
 

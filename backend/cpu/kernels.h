@@ -22,19 +22,18 @@ enum {
 /* Attention of queries at positions pos + row …: q and out hold one row a position,
  * n_heads * head_dim wide. */
 typedef struct cca_attend_args {
-    const cca_keys *keys;
+    const cca_spans *spans;
     const float *q;
     float *out;
     int64_t n_heads;
     int64_t pos;
 } cca_attend_args;
 
-/* Pooling of groups into keys->far; q as above, row 0 at position pos (unused unless
- * pooling is CCA_POOL_QUERY). */
+/* Pooling of groups; q as above, row 0 at position pos (unused unless pooling is
+ * CCA_POOL_QUERY). */
 typedef struct cca_pool_args {
-    const cca_keys *keys;
+    const cca_groups *groups;
     const float *q;
-    cca_pooling pooling;
     int64_t n_heads;
     int64_t pos;
 } cca_pool_args;
@@ -108,9 +107,8 @@ static inline int64_t cca_mass_query(int64_t head_dim) { /* in any form */
     return 2 * ((head_dim + 31) / 32 * 32) + 64;
 }
 
-static inline int64_t cca_mass_scratch(const cca_keys *keys, int64_t pos) {
-    return cca_mass_query(keys->raw.head_dim) + cca_rule_far(&keys->rule, pos) + pos + 1 -
-           cca_rule_raw_begin(&keys->rule, pos);
+static inline int64_t cca_mass_scratch(const cca_spans *spans, int64_t pos) {
+    return cca_mass_query(spans->at[0].rows.head_dim) + cca_spans_count(spans, pos);
 }
 
 /* Rotates n_heads heads of a row in place; angles: cos and sin of each pair. Not worth a

@@ -1,8 +1,9 @@
 /* Where the attention of one query goes. It is asked for on a few tokens only, so that there is one
- * source for all variants, on top of their dot products. */
-#include "backend/cpu/kernels.h"
+ * source for all variants, on top of their dot products, and other devices send their keys here. */
+#include "backend/cpu/cpu.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct query {
@@ -88,20 +89,78 @@ static void add_to_slots(float *sums, int64_t unit, const float *weights, int64_
     }
 }
 
+/* Scores of the columns first … first + n - 1, which may go round the end of a ring. */
+static void score_columns(float *scores, const query *x, const cca_rows *rows, int64_t first,
+                          int64_t n) {
+    for (int64_t run; n > 0; first += run, scores += run, n -= run) {
+        run = cca_min(n, cca_rows_run(rows, first));
+        score_rows(scores, x, rows, cca_rows_at(rows, first), run);
+    }
+}
+
 void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_args *args,
                   int64_t head, float *scratch) {
-    const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
-    const cca_rule *rule = &args->keys->rule;
-    int64_t n_far = cca_rule_far(rule, args->pos), first = cca_rule_raw_begin(rule, args->pos);
-    int64_t n_raw = args->pos + 1 - first, run = cca_min(n_raw, cca_rows_run(raw, first));
-    int64_t step = rule->far == CCA_FAR_CORES ? rule->group_size : 1;
-    query x = {k, args->q + head * raw->head_dim, scratch, head, args->n_heads};
-    float *scores = scratch + cca_mass_query(raw->head_dim);
-    if (n_far > 0) score_rows(scores, &x, far, 0, n_far);
-    score_rows(scores + n_far, &x, raw, cca_rows_at(raw, first), run);
-    if (n_raw > run) score_rows(scores + n_far + run, &x, raw, 0, n_raw - run);
-    double total = exponentials(scores, 1 / sqrtf((float)raw->head_dim), n_far + n_raw);
+    const cca_spans *spans = args->spans;
+    int64_t hd = spans->at[0].rows.head_dim, n_keys = cca_spans_count(spans, args->pos);
+    query x = {k, args->q + head * hd, scratch, head, args->n_heads};
+    float *scores = scratch + cca_mass_query(hd), *to = scores + n_keys;
+    for (int i = 0; i < spans->n; i++) {
+        const cca_range *seen = &spans->at[i].seen;
+        int64_t n = cca_range_count(seen, args->pos);
+        to -= n;
+        score_columns(to, &x, &spans->at[i].rows, cca_edge_at(&seen->begin, args->pos), n);
+    }
+    double total = exponentials(scores, 1 / sqrtf((float)hd), n_keys);
     float *sums = mass->sums + head * mass->n_slots, factor = (float)(1 / total);
-    add_to_slots(sums, mass->unit, scores, n_far, factor, 0, step);
-    add_to_slots(sums, mass->unit, scores + n_far, n_raw, factor, first, 1);
+    for (int i = spans->n - 1; i >= 0; i--) {
+        const cca_span *span = &spans->at[i];
+        int64_t n = cca_range_count(&span->seen, args->pos);
+        int64_t first = cca_edge_at(&span->seen.begin, args->pos) * span->stride;
+        add_to_slots(sums, mass->unit, to, n, factor, first, span->stride);
+        to += n;
+    }
+}
+
+/* ---- for other devices ----------------------------------------------------------------- */
+
+/* The columns that a position sees, in host memory. */
+static bool copy_columns(cca_backend *b, cca_span *out, const cca_span *span, int64_t pos) {
+    const cca_rows *rows = &span->rows;
+    int64_t n = cca_range_count(&span->seen, pos);
+    size_t k_bytes, v_bytes;
+    *out = *span;
+    out->rows.capacity = cca_max(n, 1);
+    out->rows.base = cca_edge_at(&span->seen.begin, pos);
+    out->rows.k = out->rows.v = NULL;
+    if (!cca_matrix_bytes(&k_bytes, rows->k_type, rows->heads * n, rows->head_dim) ||
+        !cca_matrix_bytes(&v_bytes, rows->v_type, rows->heads * n, rows->head_dim))
+        return false;
+    out->rows.k = malloc(k_bytes + 1);
+    out->rows.v = malloc(v_bytes + 1);
+    if (!out->rows.k || !out->rows.v) return false;
+    cca_rows_get(b, out->rows.k, out->rows.v, rows, out->rows.base, n);
+    return true;
+}
+
+void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
+                      const cca_matrix *q, int64_t row, int64_t pos) {
+    const cca_kernels *k = cca_kernels_best();
+    cca_spans copy = {.n = 0};
+    bool room = true;
+    for (; room && copy.n < spans->n; copy.n++) {
+        room = copy_columns(b, &copy.at[copy.n], &spans->at[copy.n], pos);
+    }
+    int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
+    float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
+    size_t n_scratch = ((size_t)cca_mass_scratch(spans, pos) + 15) / 16 * 16;
+    float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
+    if (queries) cca_matrix_download(b, queries, q, row + 1);
+    if (!room || !queries || !scratch) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
+    } else if (cca_backend_sync(b, NULL) == CCA_OK) {
+        const cca_attend_args args = {&copy, queries + row * q->cols, NULL, n_heads, pos};
+        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, h, scratch);
+    }
+    for (int i = 0; i < copy.n; i++) free(copy.at[i].rows.k), free(copy.at[i].rows.v);
+    free(queries), free(scratch);
 }

@@ -72,24 +72,21 @@ static void swiglu(float *gate, const float *up, int64_t n) {
         gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
 }
 
-/* A query's walk over its visible keys: the raw ones by position, then the far ones. */
+/* A query's walk over the keys it sees, span by span. */
 typedef struct key_walk {
-    const cca_keys *keys;
+    const cca_spans *spans;
     int64_t head, n_heads; /* of the query */
-    int64_t pos, raw_begin, n_keys;
+    int64_t pos;
 } key_walk;
 
-static key_walk walk_keys(const cca_attend_args *args, int64_t head, int64_t pos) {
-    const cca_rule *rule = &args->keys->rule;
-    int64_t raw_begin = cca_rule_raw_begin(rule, pos);
-    int64_t n_keys = pos + 1 - raw_begin + cca_rule_far(rule, pos);
-    return (key_walk){args->keys, head, args->n_heads, pos, raw_begin, n_keys};
-}
-
+/* The i-th of them. */
 static void read_key(float *k, float *v, const key_walk *w, int64_t i) {
-    int64_t n_raw = w->pos + 1 - w->raw_begin;
-    const cca_rows *rows = i < n_raw ? &w->keys->raw : &w->keys->far;
-    int64_t row = i < n_raw ? cca_rows_at(rows, w->raw_begin + i) : i - n_raw;
+    const cca_span *span = w->spans->at;
+    for (; i >= cca_range_count(&span->seen, w->pos); span++) {
+        i -= cca_range_count(&span->seen, w->pos);
+    }
+    const cca_rows *rows = &span->rows;
+    int64_t row = cca_rows_at(rows, cca_edge_at(&span->seen.begin, w->pos) + i);
     int64_t head = w->head / (w->n_heads / rows->heads);
     decode(k, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, row), rows->head_dim);
     decode(v, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, row), rows->head_dim);
@@ -97,15 +94,15 @@ static void read_key(float *k, float *v, const key_walk *w, int64_t i) {
 
 /* Two walks: the largest score first, then the weighted sum. scratch holds a key and a value. */
 static void attend_row(float *out, const float *q, const key_walk *w, float *scratch) {
-    int64_t hd = w->keys->raw.head_dim;
+    int64_t hd = w->spans->at[0].rows.head_dim, n_keys = cca_spans_count(w->spans, w->pos);
     float *k = scratch, *v = scratch + hd;
     double scale = 1 / sqrt((double)hd), largest = -INFINITY, total = 0;
-    for (int64_t i = 0; i < w->n_keys; i++) {
+    for (int64_t i = 0; i < n_keys; i++) {
         read_key(k, v, w, i);
         largest = fmax(largest, dot_one(q, k, hd) * scale);
     }
     memset(out, 0, (size_t)hd * sizeof *out);
-    for (int64_t i = 0; i < w->n_keys; i++) {
+    for (int64_t i = 0; i < n_keys; i++) {
         read_key(k, v, w, i);
         double p = exp(dot_one(q, k, hd) * scale - largest);
         total += p;
@@ -116,9 +113,9 @@ static void attend_row(float *out, const float *q, const key_walk *w, float *scr
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
-    int64_t hd = args->keys->raw.head_dim;
+    int64_t hd = args->spans->at[0].rows.head_dim;
     for (int64_t i = 0; i < n_heads * n; i++) {
-        key_walk w = walk_keys(args, head + i / n, args->pos + row + i % n);
+        key_walk w = {args->spans, head + i / n, args->n_heads, args->pos + row + i % n};
         int64_t at = ((row + i % n) * args->n_heads + head + i / n) * hd;
         attend_row(args->out + at, args->q + at, &w, scratch);
     }
@@ -127,15 +124,16 @@ static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, i
 /* Weights of a group's members, which sum to 1; unused for CCA_POOL_MAX. */
 static void pool_weights(float *w, const cca_pool_args *args, int64_t head, int64_t group,
                          float *k) {
-    const cca_rows *raw = &args->keys->raw;
-    int64_t hd = raw->head_dim, g = args->keys->rule.group_size, last = group * g + g - 1;
+    const cca_rows *raw = &args->groups->raw;
+    int64_t hd = raw->head_dim, g = args->groups->size, last = group * g + g - 1;
     const float *q = args->q + ((last - args->pos) * args->n_heads + head) * hd;
     int64_t kv_head = head / (args->n_heads / raw->heads);
     double largest = -INFINITY, total = 0;
     for (int64_t i = 0; i < g; i++) {
         int64_t row = cca_rows_at(raw, group * g + i);
         decode(k, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, kv_head, row), hd);
-        double score = args->pooling == CCA_POOL_QUERY ? dot_one(q, k, hd) / sqrt((double)hd) : 0;
+        double score =
+            args->groups->pooling == CCA_POOL_QUERY ? dot_one(q, k, hd) / sqrt((double)hd) : 0;
         w[i] = (float)score;
         largest = fmax(largest, score);
     }
@@ -145,9 +143,9 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t head, int6
 
 static void pool_rows(float *out, const float *w, const void *rows, cca_dtype type,
                       const cca_pool_args *args, int64_t head, int64_t group, float *row) {
-    const cca_rows *raw = &args->keys->raw;
-    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
-    bool max = args->pooling == CCA_POOL_MAX;
+    const cca_rows *raw = &args->groups->raw;
+    int64_t hd = raw->head_dim, g = args->groups->size;
+    bool max = args->groups->pooling == CCA_POOL_MAX;
     for (int64_t d = 0; d < hd; d++) out[d] = max ? -INFINITY : 0;
     for (int64_t i = 0; i < g; i++) {
         int64_t at = cca_rows_at(raw, group * g + i);
@@ -158,14 +156,16 @@ static void pool_rows(float *out, const float *w, const void *rows, cca_dtype ty
 }
 
 static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *scratch) {
-    const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
-    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
+    const cca_rows *raw = &args->groups->raw, *cores = &args->groups->cores;
+    int64_t hd = raw->head_dim, g = args->groups->size;
     float *w = scratch, *row = scratch + g, *core = row + hd;
     pool_weights(w, args, head, group, row);
     pool_rows(core, w, raw->k, raw->k_type, args, head, group, row);
-    encode((void *)cca_row_at(far->k, far->k_type, far, head, group), far->k_type, core, hd);
+    encode((void *)cca_row_at(cores->k, cores->k_type, cores, head, group), cores->k_type, core,
+           hd);
     pool_rows(core, w, raw->v, raw->v_type, args, head, group, row);
-    encode((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, core, hd);
+    encode((void *)cca_row_at(cores->v, cores->v_type, cores, head, group), cores->v_type, core,
+           hd);
 }
 
 static double spin(float *sink, cca_peak kind, int64_t turns) {

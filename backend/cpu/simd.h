@@ -350,7 +350,7 @@ typedef struct attend_tile {
 
 static void tile_begin(attend_tile *t, const cca_attend_args *args, int64_t head, int64_t row,
                        int64_t n, float *scratch) {
-    int64_t hd = args->keys->raw.head_dim, width = (hd + 15) / 16 * 16;
+    int64_t hd = args->spans->at[0].rows.head_dim, width = (hd + 15) / 16 * 16;
     float *scores = scratch, *q = scores + CCA_TILE_Q * CCA_TILE_K;
     float *out = q + CCA_TILE_Q * width, *k = out + CCA_TILE_Q * width;
     float *v = k + CCA_TILE_K * width, *largest = v + CCA_TILE_K * width;
@@ -396,11 +396,11 @@ static void tile_softmax(attend_tile *t, int64_t n_k) {
     }
 }
 
-/* Takes n_k keys from row `at` of some rows: scores, mask, softmax, weighted values. Query i
- * sees those from see[i].begin up to see[i].end, counted from the first of them. */
-static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n_k, bool masked,
+/* Takes columns c … c + n_k - 1 of some rows: scores, mask, softmax, weighted values. Query i sees
+ * columns see[i][0] … see[i][1] - 1. */
+static void tile_add(attend_tile *t, const cca_rows *rows, int64_t c, int64_t n_k, bool masked,
                      const int64_t (*see)[2]) {
-    int64_t head = t->head / (t->args->n_heads / rows->heads);
+    int64_t head = t->head / (t->args->n_heads / rows->heads), at = cca_rows_at(rows, c);
     for (int64_t k = 0; k < n_k; k++) {
         decode(t->v + k * t->width, rows->v_type,
                cca_row_at(rows->v, rows->v_type, rows, head, at + k), t->head_dim);
@@ -417,7 +417,7 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
     for (int64_t i = 0; masked && i < t->n; i++) {
         float *s = t->scores + i * CCA_TILE_K;
         for (int64_t k = 0; k < n_k; k++) {
-            if (k < see[i][0] || k >= see[i][1]) s[k] = -INFINITY;
+            if (c + k < see[i][0] || c + k >= see[i][1]) s[k] = -INFINITY;
         }
     }
     tile_softmax(t, n_k);
@@ -432,31 +432,24 @@ static void tile_add(attend_tile *t, const cca_rows *rows, int64_t at, int64_t n
     }
 }
 
+static void attend_span(attend_tile *t, const cca_span *span) {
+    int64_t pos = t->args->pos + t->row, see[CCA_TILE_Q][2];
+    cca_tile tile = cca_range_tile(&span->seen, pos, pos + t->n - 1);
+    for (int64_t i = 0; i < t->n; i++) {
+        see[i][0] = cca_edge_at(&span->seen.begin, pos + i);
+        see[i][1] = cca_edge_at(&span->seen.end, pos + i);
+    }
+    for (int64_t c = tile.begin, n_k; c < tile.end; c += n_k) {
+        n_k = cca_min(cca_min(CCA_TILE_K, tile.end - c), cca_rows_run(&span->rows, c));
+        tile_add(t, &span->rows, c, n_k, cca_tile_masked(&tile, c, n_k), see);
+    }
+}
+
 static void attend_head(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
                         float *scratch) {
-    const cca_keys *keys = args->keys;
-    const cca_rule *rule = &keys->rule;
-    int64_t pos = args->pos + row, see[CCA_TILE_Q][2];
-    cca_tile span = cca_rule_tile(rule, pos, pos + n - 1);
     attend_tile t;
     tile_begin(&t, args, head, row, n, scratch);
-    for (int64_t c = span.raw_begin, n_k; c < span.raw_end; c += n_k) {
-        n_k = cca_min(cca_min(CCA_TILE_K, span.raw_end - c), cca_rows_run(&keys->raw, c));
-        for (int64_t i = 0; i < n; i++) {
-            see[i][0] = cca_rule_raw_begin(rule, pos + i) - c;
-            see[i][1] = pos + i + 1 - c;
-        }
-        bool masked = cca_rule_raw_masked(rule, &span, c, n_k);
-        tile_add(&t, &keys->raw, cca_rows_at(&keys->raw, c), n_k, masked, see);
-    }
-    for (int64_t c = 0, n_k; c < span.far_end; c += n_k) {
-        n_k = cca_min(CCA_TILE_K, span.far_end - c);
-        for (int64_t i = 0; i < n; i++) {
-            see[i][0] = 0;
-            see[i][1] = cca_rule_far(rule, pos + i) - c;
-        }
-        tile_add(&t, &keys->far, c, n_k, cca_rule_far_masked(rule, &span, c, n_k), see);
-    }
+    for (int i = 0; i < args->spans->n; i++) attend_span(&t, &args->spans->at[i]);
     for (int64_t i = 0; i < n; i++) {
         float *out = args->out + ((row + i) * args->n_heads + head) * t.head_dim;
         float inverse = 1 / t.total[i];
@@ -472,9 +465,9 @@ static void f32_attend(const cca_attend_args *args, int64_t head, int64_t n_head
 /* Weights of a group's members, which sum to 1. */
 static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, int64_t head,
                          int64_t group) {
-    const cca_rows *raw = &args->keys->raw;
-    int64_t hd = raw->head_dim, g = args->keys->rule.group_size, last = group * g + g - 1;
-    if (args->pooling != CCA_POOL_QUERY) {
+    const cca_rows *raw = &args->groups->raw;
+    int64_t hd = raw->head_dim, g = args->groups->size, last = group * g + g - 1;
+    if (args->groups->pooling != CCA_POOL_QUERY) {
         for (int64_t i = 0; i < g; i++) w[i] = 1 / (float)g;
         return;
     }
@@ -495,9 +488,9 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t kv_head, i
 static void pool_rows(void *out, cca_dtype out_type, const float *w, const void *rows,
                       cca_dtype type, const cca_pool_args *args, int64_t kv_head, int64_t group,
                       float *row) {
-    const cca_rows *raw = &args->keys->raw;
-    int64_t hd = raw->head_dim, g = args->keys->rule.group_size;
-    bool max = args->pooling == CCA_POOL_MAX;
+    const cca_rows *raw = &args->groups->raw;
+    int64_t hd = raw->head_dim, g = args->groups->size;
+    bool max = args->groups->pooling == CCA_POOL_MAX;
     float *sum = row + hd;
     for (int64_t d = 0; d < hd; d++) sum[d] = max ? -INFINITY : 0;
     for (int64_t i = 0; i < g; i++) {
@@ -513,14 +506,14 @@ static void pool_rows(void *out, cca_dtype out_type, const float *w, const void 
 }
 
 static void pool(const cca_pool_args *args, int64_t head, int64_t group, float *scratch) {
-    const cca_rows *raw = &args->keys->raw, *far = &args->keys->far;
+    const cca_rows *raw = &args->groups->raw, *cores = &args->groups->cores;
     int64_t kv_head = head / (args->n_heads / raw->heads);
-    float *w = scratch, *row = scratch + args->keys->rule.group_size;
+    float *w = scratch, *row = scratch + args->groups->size;
     pool_weights(w, args, kv_head, head, group);
-    pool_rows((void *)cca_row_at(far->k, far->k_type, far, head, group), far->k_type, w, raw->k,
-              raw->k_type, args, kv_head, group, row);
-    pool_rows((void *)cca_row_at(far->v, far->v_type, far, head, group), far->v_type, w, raw->v,
-              raw->v_type, args, kv_head, group, row);
+    pool_rows((void *)cca_row_at(cores->k, cores->k_type, cores, head, group), cores->k_type, w,
+              raw->k, raw->k_type, args, kv_head, group, row);
+    pool_rows((void *)cca_row_at(cores->v, cores->v_type, cores, head, group), cores->v_type, w,
+              raw->v, raw->v_type, args, kv_head, group, row);
 }
 
 /* Enough sums beside each other that none waits for itself. */

@@ -154,9 +154,9 @@ static void attend_by_cache(float *out, const sequence *seq, const setup *t) {
 enum { N = LENGTH * HEADS * HD };
 
 /* Watches the last token of each call from position 90 on, in two layers with the same input.
- * hidden: the backend is made to have no operation for it. */
+ * on_host: as by a device that has no operation of its own. */
 static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence *seq,
-                          const setup *t, bool hidden) {
+                          const setup *t, bool on_host) {
     cca_error err;
     cca_backend *b;
     cca_cache *cache;
@@ -168,7 +168,7 @@ static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence
     assert_int_equal(cca_policy_make(&policy, t->attn, t->g, t->s, t->sinks, &err), CCA_OK);
     assert_int_equal(cca_backend_cpu(&b, &(cca_backend_options){.n_threads = 2}, &err), CCA_OK);
     cca_ops ops = *b->ops;
-    if (hidden) ops.mass = NULL;
+    if (on_host) ops.mass = cca_mass_on_host;
     b->ops = &ops;
     assert_int_equal(cca_cache_new(&cache, b, &shape, &policy, &err), CCA_OK);
     cca_mass mass = {sums, n_slots, cca_cache_unit(&policy)};
@@ -231,12 +231,12 @@ static void attention_watched_is_that_of_the_definition(void **state) {
         {{CCA_ATTN_SINKS, 4, 16, 6, 64, 2, CCA_F32, 0}, 16},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        for (int hidden = 0; hidden < 2; hidden++) {
+        for (int on_host = 0; on_host < 2; on_host++) {
             static float got[2 * HEADS * SLOTS], want[HEADS * SLOTS];
             static double sums[HEADS * SLOTS];
             int queries[LENGTH];
             memset(got, 0, sizeof got);
-            int n = watch_by_cache(got, queries, SLOTS, &seq, &all[i].t, hidden);
+            int n = watch_by_cache(got, queries, SLOTS, &seq, &all[i].t, on_host);
             assert_true(n > 50); /* the chunk that ends the prefill, and each token behind */
             mass_by_definition(sums, SLOTS, all[i].unit, &seq, all[i].t.attn, all[i].t.g,
                                all[i].t.s, all[i].t.sinks, queries, n);

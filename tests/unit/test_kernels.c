@@ -219,7 +219,7 @@ static const attention_case cases[] = {
 };
 
 typedef struct attention_data {
-    cca_keys keys;
+    cca_spans spans;
     float *q;
     void *memory[4];
 } attention_data;
@@ -245,11 +245,14 @@ static cca_rows make_rows(attention_data *d, int at, const attention_case *c, in
 static attention_data make_data(const attention_case *c, uint64_t *seed) {
     attention_data d;
     int64_t total = c->pos + c->n, capacity = c->ring ? cca_rule_ring(&c->rule) : total;
+    bool cores = c->rule.far == CCA_FAR_CORES;
     int64_t far = c->rule.far == CCA_FAR_SINKS ? c->rule.n_sinks : total / c->rule.group_size;
-    d.keys.rule = c->rule;
-    d.keys.raw = make_rows(&d, 0, c, c->n_kv_heads, capacity, seed);
-    d.keys.far =
-        make_rows(&d, 2, c, c->rule.far == CCA_FAR_CORES ? c->n_heads : c->n_kv_heads, far, seed);
+    cca_rows raw = make_rows(&d, 0, c, c->n_kv_heads, capacity, seed);
+    cca_rows behind = make_rows(&d, 2, c, cores ? c->n_heads : c->n_kv_heads, far, seed);
+    d.spans =
+        (cca_spans){.n = 2,
+                    .at = {{raw, cca_rule_window(&c->rule), 1},
+                           {behind, cca_rule_behind(&c->rule), cores ? c->rule.group_size : 1}}};
     d.q = random_floats(c->n * c->n_heads * c->head_dim, seed, 2);
     return d;
 }
@@ -261,7 +264,7 @@ static void free_data(attention_data *d) {
 
 static void run_attend(const cca_kernels *k, const attention_case *c, const attention_data *d,
                        float *out) {
-    cca_attend_args args = {&d->keys, d->q, out, c->n_heads, c->pos};
+    cca_attend_args args = {&d->spans, d->q, out, c->n_heads, c->pos};
     float *scratch = floats(cca_attend_scratch(c->head_dim));
     for (int64_t h = 0; h < c->n_heads; h++) {
         for (int64_t row = 0; row < c->n; row += CCA_TILE_Q) {
@@ -335,7 +338,7 @@ static void heads_together(void **state) {
             int64_t shared = cases[c].n_heads / cases[c].n_kv_heads;
             float *want = floats(n), *got = floats(n);
             float *scratch = floats(cca_attend_scratch(cases[c].head_dim));
-            cca_attend_args args = {&d.keys, d.q, got, cases[c].n_heads, cases[c].pos};
+            cca_attend_args args = {&d.spans, d.q, got, cases[c].n_heads, cases[c].pos};
             run_attend(cca_kernels_at(i), &cases[c], &d, want);
             if (cases[c].n * shared <= CCA_TILE_Q) {
                 for (int64_t h = 0; h < cases[c].n_heads; h += shared)
@@ -354,21 +357,22 @@ static void pooling(void **state) {
     for (int i = 1; cca_kernels_at(i); i++) {
         for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
             attention_data d = make_data(&c, &seed);
-            int64_t n = d.keys.far.heads * d.keys.far.capacity * c.head_dim;
+            const cca_groups groups = {d.spans.at[0].rows, d.spans.at[1].rows, 5, (cca_pooling)p};
+            const cca_rows *cores = &groups.cores;
+            int64_t n = cores->heads * cores->capacity * c.head_dim;
             float *scratch = floats(cca_pool_scratch(5, 40)), *want_k = floats(n),
                   *want_v = floats(n);
-            cca_pool_args args = {&d.keys, d.q, (cca_pooling)p, c.n_heads, c.pos};
+            cca_pool_args args = {&groups, d.q, c.n_heads, c.pos};
             for (int64_t j = 0; j < 6 * 5; j++) plain->pool(&args, j % 6, 10 + j / 6, scratch);
-            memcpy(want_k, d.keys.far.k, (size_t)n * 4);
-            memcpy(want_v, d.keys.far.v, (size_t)n * 4);
+            memcpy(want_k, cores->k, (size_t)n * 4);
+            memcpy(want_v, cores->v, (size_t)n * 4);
             for (int64_t j = 0; j < 6 * 5; j++) {
-                float *core =
-                    (float *)d.keys.far.k + (j % 6 * d.keys.far.capacity + 10 + j / 6) * 40;
+                float *core = (float *)cores->k + (j % 6 * cores->capacity + 10 + j / 6) * 40;
                 memset(core, 0xff, 40 * sizeof *core);
                 cca_kernels_at(i)->pool(&args, j % 6, 10 + j / 6, scratch);
             }
-            test_below(test_distance(d.keys.far.k, want_k, n), 1e-6, "core keys");
-            test_below(test_distance(d.keys.far.v, want_v, n), 1e-6, "core values");
+            test_below(test_distance(cores->k, want_k, n), 1e-6, "core keys");
+            test_below(test_distance(cores->v, want_v, n), 1e-6, "core values");
             free(scratch), free(want_k), free(want_v), free_data(&d);
         }
     }

@@ -9,6 +9,17 @@ static int64_t groups_by_definition(int64_t g, int64_t s, int64_t i) {
     return j;
 }
 
+/* What a position sees, told apart by what the rule makes of it. */
+typedef struct sight {
+    int64_t raw_begin, raw_end, far_begin, far_end;
+} sight;
+
+static sight sight_of(const cca_rule *r, int64_t pos) {
+    cca_range window = cca_rule_window(r), behind = cca_rule_behind(r);
+    return (sight){cca_edge_at(&window.begin, pos), cca_edge_at(&window.end, pos),
+                   cca_edge_at(&behind.begin, pos), cca_edge_at(&behind.end, pos)};
+}
+
 static void every_position_is_seen_once(void **state) {
     (void)state;
     for (int64_t g = 1; g <= 9; g++) {
@@ -16,11 +27,12 @@ static void every_position_is_seen_once(void **state) {
             cca_rule r = {g, s, CCA_FAR_CORES, 0};
             for (int64_t pos = 0; pos < 12 * g + s; pos++) {
                 int64_t i = pos + 1, j = groups_by_definition(g, s, i);
-                assert_int_equal(cca_rule_groups(&r, pos), j);
-                assert_int_equal(cca_rule_far(&r, pos), j);
-                assert_int_equal(cca_rule_raw_begin(&r, pos), j * g);
-                int64_t raw = pos + 1 - cca_rule_raw_begin(&r, pos);
-                assert_int_equal(j * g + raw, i); /* nothing twice, nothing missing */
+                sight see = sight_of(&r, pos);
+                assert_int_equal(see.far_begin, 0);
+                assert_int_equal(see.far_end, j);
+                assert_int_equal(see.raw_begin, j * g); /* nothing twice, nothing missing */
+                assert_int_equal(see.raw_end, i);
+                int64_t raw = see.raw_end - see.raw_begin;
                 assert_true(raw <= s + g - 1 && raw < cca_rule_ring(&r));
                 assert_true(i < s ? raw == i : raw >= s);
             }
@@ -33,11 +45,12 @@ static void group_size_one_and_wide_windows_see_everything(void **state) {
     cca_rule one = {1, 4, CCA_FAR_CORES, 0}, wide = {4, 64, CCA_FAR_CORES, 0};
     cca_rule full = {1, INT64_MAX / 4, CCA_FAR_NONE, 0};
     for (int64_t pos = 0; pos < 64; pos++) {
-        assert_int_equal(cca_rule_far(&one, pos) + pos + 1 - cca_rule_raw_begin(&one, pos),
-                         pos + 1);
-        assert_int_equal(cca_rule_raw_begin(&wide, pos), 0);
-        assert_int_equal(cca_rule_far(&wide, pos), 0);
-        assert_int_equal(cca_rule_raw_begin(&full, pos), 0);
+        sight narrow = sight_of(&one, pos);
+        assert_int_equal(narrow.far_end, narrow.raw_begin);
+        assert_int_equal(sight_of(&wide, pos).raw_begin, 0);
+        assert_int_equal(sight_of(&wide, pos).far_end, 0);
+        assert_int_equal(sight_of(&full, pos).raw_begin, 0);
+        assert_int_equal(sight_of(&full, pos).raw_end, pos + 1);
     }
 }
 
@@ -46,20 +59,19 @@ static void window_and_sinks(void **state) {
     cca_rule window = {4, 8, CCA_FAR_NONE, 0}, sinks = {4, 8, CCA_FAR_SINKS, 6};
     for (int64_t pos = 0; pos < 100; pos++) {
         int64_t begin = 4 * groups_by_definition(4, 8, pos + 1);
-        assert_int_equal(cca_rule_far(&window, pos), 0);
-        assert_int_equal(cca_rule_raw_begin(&window, pos), begin);
-        assert_int_equal(cca_rule_far(&sinks, pos), begin < 6 ? begin : 6);
+        assert_int_equal(sight_of(&window, pos).far_end, 0);
+        assert_int_equal(sight_of(&window, pos).raw_begin, begin);
+        assert_int_equal(sight_of(&sinks, pos).far_end, begin < 6 ? begin : 6);
     }
 }
 
 static void each_group_completes_once(void **state) {
     (void)state;
     for (int64_t g = 1; g <= 7; g++) {
-        cca_rule r = {g, g, CCA_FAR_CORES, 0};
         for (int64_t n = 1; n <= 20; n++) {
             int64_t expected = 0;
             for (int64_t pos = 0; pos < 100; pos += n) {
-                int64_t first, count = cca_rule_completed(&r, pos, n, &first);
+                int64_t first, count = cca_groups_completed(g, pos, n, &first);
                 if (count > 0) assert_int_equal(first, expected);
                 expected += count;
                 assert_int_equal(expected, (pos + n) / g);
@@ -68,32 +80,32 @@ static void each_group_completes_once(void **state) {
     }
 }
 
-/* A tile's ranges hold all keys of its queries, and a tile said to need no mask needs none. */
+/* A tile holds all that its queries see, and what is said to need no mask needs none. */
+static void check_tile(const cca_range *r, int64_t first, int64_t last) {
+    cca_tile t = cca_range_tile(r, first, last);
+    for (int64_t pos = first; pos <= last; pos++) {
+        int64_t begin = cca_edge_at(&r->begin, pos), end = cca_edge_at(&r->end, pos);
+        assert_int_equal(cca_range_count(r, pos), end - begin);
+        assert_true(begin >= t.begin && end <= t.end);
+        for (int64_t c = t.begin; c + 3 <= t.end; c++) {
+            if (!cca_tile_masked(&t, c, 3)) assert_true(c >= begin && c + 3 <= end);
+        }
+    }
+    if (t.free_begin < t.free_end) {
+        assert_false(cca_tile_masked(&t, t.free_begin, t.free_end - t.free_begin));
+    }
+}
+
 static void tiles_cover_their_queries(void **state) {
     (void)state;
     for (int kind = 0; kind < 3; kind++) {
         for (int64_t g = 1; g <= 5; g += 2) {
             cca_rule r = {g, 3 * g, (cca_far)kind, 7};
+            cca_range window = cca_rule_window(&r), behind = cca_rule_behind(&r);
             for (int64_t first = 0; first < 40; first++) {
                 for (int64_t n = 1; n <= 9; n++) {
-                    cca_tile t = cca_rule_tile(&r, first, first + n - 1);
-                    for (int64_t pos = first; pos < first + n; pos++) {
-                        int64_t begin = cca_rule_raw_begin(&r, pos), far = cca_rule_far(&r, pos);
-                        assert_true(t.raw_begin <= begin && t.raw_end >= pos + 1 &&
-                                    t.far_end >= far);
-                        for (int64_t c = t.raw_begin; c + 3 <= t.raw_end; c++) {
-                            if (cca_rule_raw_masked(&r, &t, c, 3)) continue;
-                            assert_true(c >= begin && c + 3 <= pos + 1);
-                        }
-                        for (int64_t c = 0; c + 2 <= t.far_end; c++) {
-                            if (!cca_rule_far_masked(&r, &t, c, 2)) assert_true(c + 2 <= far);
-                        }
-                    }
-                    int64_t seen_by_all = cca_rule_raw_begin(&r, t.last);
-                    if (seen_by_all <= first) {
-                        assert_false(
-                            cca_rule_raw_masked(&r, &t, seen_by_all, first + 1 - seen_by_all));
-                    }
+                    check_tile(&window, first, first + n - 1);
+                    check_tile(&behind, first, first + n - 1);
                 }
             }
         }

@@ -38,10 +38,14 @@ static const cca_kernels *real(void) {
 /* A key that is out of sight is looked at. */
 static void attend_one_too_many(const cca_attend_args *args, int64_t head, int64_t n_heads,
                                 int64_t row, int64_t n, float *scratch) {
-    cca_keys keys = *args->keys;
+    cca_spans spans = *args->spans;
     cca_attend_args wrong = *args;
-    keys.rule.window_size += keys.rule.group_size;
-    wrong.keys = &keys;
+    for (int i = 0; i < spans.n; i++) {
+        cca_range *range = &spans.at[i].seen;
+        range->begin.behind += range->begin.behind > 0 ? range->begin.period : 0;
+        range->end.behind += range->end.behind > 0 ? range->end.period : 0;
+    }
+    wrong.spans = &spans;
     real()->attend(&wrong, head, n_heads, row, n, scratch);
 }
 
@@ -82,9 +86,9 @@ static void encode_other_rounding(void *out, cca_dtype type, const float *in, in
 static void pool_first_group(const cca_pool_args *args, int64_t head, int64_t group,
                              float *scratch) {
     real()->pool(args, head, group, scratch);
-    const cca_rows *far = &args->keys->far;
-    if (args->pooling == CCA_POOL_MAX)
-        *(float *)cca_row_at(far->v, far->v_type, far, head, group) += 1;
+    const cca_rows *cores = &args->groups->cores;
+    if (args->groups->pooling == CCA_POOL_MAX)
+        *(float *)cca_row_at(cores->v, cores->v_type, cores, head, group) += 1;
 }
 
 static void fails(const cca_kernels *broken, const char *names) {
