@@ -55,13 +55,13 @@ template <int PARTS> static __device__ __forceinline__ float dot(const float *a,
 /* ---- pooling ------------------------------------------------------------------------- */
 
 template <int PARTS>
-static __device__ void put_core(const cca_rows &far, int64_t start, float *const sums,
+static __device__ void put_core(const cca_rows &cores, int64_t start, float *const sums,
                                 bool is_key) {
-    void *rows = is_key ? far.k : far.v;
-    cca_dtype type = is_key ? far.k_type : far.v_type;
+    void *rows = is_key ? cores.k : cores.v;
+    cca_dtype type = is_key ? cores.k_type : cores.v_type;
 #pragma unroll
     for (int j = 0; j < PARTS; j++) {
-        int64_t left = far.head_dim - j * CUDA_WARP;
+        int64_t left = cores.head_dim - j * CUDA_WARP;
         if (left > 0) {
             cuda_put(rows, type, start + j * CUDA_WARP, sums[j],
                      (int)(left < CUDA_WARP ? left : CUDA_WARP));
@@ -71,39 +71,40 @@ static __device__ void put_core(const cca_rows &far, int64_t start, float *const
 
 /* One warp a group and head. */
 template <int PARTS>
-static __global__ void pool(cca_keys keys, const float *q, cca_pooling pooling, int64_t pos,
-                            int64_t first, int64_t count) {
+static __global__ void pool(cca_groups groups, const float *q, int64_t pos, int64_t first,
+                            int64_t count) {
     cuda_begin();
-    int64_t warp = cuda_index() / CUDA_WARP, n_heads = keys.far.heads;
+    const cca_rows &raw = groups.raw, &cores = groups.cores;
+    int64_t warp = cuda_index() / CUDA_WARP, n_heads = cores.heads;
     if (warp >= count * n_heads) return;
     int64_t head = warp % n_heads, group = first + warp / n_heads;
-    int64_t hd = keys.far.head_dim, g = keys.rule.group_size, last = group * g + g - 1;
-    int64_t kv_head = head / (n_heads / keys.raw.heads);
+    int64_t hd = cores.head_dim, g = groups.size, last = group * g + g - 1;
+    int64_t kv_head = head / (n_heads / raw.heads);
     float query[PARTS], k[PARTS], v[PARTS], scale = rsqrtf((float)hd);
     running<PARTS, 2> core;
     read_row<PARTS>(query, q, CCA_F32, ((last - pos) * n_heads + head) * hd, hd);
     for (int64_t i = 0; i < g; i++) {
-        int64_t start = row_start(keys.raw, kv_head, cca_rows_at(&keys.raw, group * g + i));
-        read_row<PARTS>(k, keys.raw.k, keys.raw.k_type, start, hd);
-        read_row<PARTS>(v, keys.raw.v, keys.raw.v_type, start, hd);
-        float shrink, score = pooling == CCA_POOL_QUERY ? dot<PARTS>(query, k) * scale : 0;
+        int64_t start = row_start(raw, kv_head, cca_rows_at(&raw, group * g + i));
+        read_row<PARTS>(k, raw.k, raw.k_type, start, hd);
+        read_row<PARTS>(v, raw.v, raw.v_type, start, hd);
+        float shrink, score = groups.pooling == CCA_POOL_QUERY ? dot<PARTS>(query, k) * scale : 0;
         float weight = core.add(score, &shrink);
 #pragma unroll
         for (int j = 0; j < PARTS; j++) {
-            bool largest = pooling == CCA_POOL_MAX && i > 0;
+            bool largest = groups.pooling == CCA_POOL_MAX && i > 0;
             core.sum[0][j] =
                 largest ? fmaxf(core.sum[0][j], k[j]) : core.sum[0][j] * shrink + weight * k[j];
             core.sum[1][j] =
                 largest ? fmaxf(core.sum[1][j], v[j]) : core.sum[1][j] * shrink + weight * v[j];
         }
     }
-    float share = pooling == CCA_POOL_MAX ? 1 : 1 / core.total;
-    int64_t to = row_start(keys.far, head, group);
+    float share = groups.pooling == CCA_POOL_MAX ? 1 : 1 / core.total;
+    int64_t to = row_start(cores, head, group);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
 #pragma unroll
         for (int j = 0; j < PARTS; j++) core.sum[i][j] *= share;
-        put_core<PARTS>(keys.far, to, core.sum[i], i == 0);
+        put_core<PARTS>(cores, to, core.sum[i], i == 0);
     }
 }
 
@@ -117,25 +118,25 @@ static int parts_of(cuda_backend *b, int64_t hd) {
     return 0;
 }
 
-void cuda_pool(cca_backend *base, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-               int64_t pos, int64_t n) {
+void cuda_pool(cca_backend *base, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+               int64_t n) {
     cuda_backend *b = cuda_of(base);
-    int64_t first, count = cca_rule_completed(&keys->rule, pos, n, &first);
-    if (cuda_pool_halves(b, keys, q, pooling, pos, first, count)) return;
+    int64_t first, count = cca_groups_completed(groups->size, pos, n, &first);
+    if (cuda_pool_halves(b, groups, q, pos, first, count)) return;
     auto kernel = pool<1>;
-    switch (parts_of(b, keys->far.head_dim)) {
+    switch (parts_of(b, groups->cores.head_dim)) {
     case 0: return;
     case 2: kernel = pool<2>; break;
     case 4: kernel = pool<4>; break;
     case 8: kernel = pool<8>; break;
     }
-    cuda_launch(b, "pool", kernel, cuda_blocks(count * keys->far.heads, WARPS), THREADS, 0, *keys,
-                (const float *)q->data, pooling, pos, first, count);
+    cuda_launch(b, "pool", kernel, cuda_blocks(count * groups->cores.heads, WARPS), THREADS, 0, *groups,
+                (const float *)q->data, pos, first, count);
 }
 
 /* ---- attention ----------------------------------------------------------------------- */
 
-/* Keys begin … end - 1 of one kind of rows. */
+/* Columns begin … end - 1 of some rows. */
 template <int PARTS>
 static __device__ void attend_range(running<PARTS, 1> &r, const cca_rows &rows, const float *query,
                                     float scale, int64_t head, int64_t begin, int64_t end) {
@@ -151,20 +152,21 @@ static __device__ void attend_range(running<PARTS, 1> &r, const cca_rows &rows, 
 }
 
 template <int PARTS>
-static __global__ void attend(float *out, cca_keys keys, const float *q, int64_t n_heads,
+static __global__ void attend(float *out, cca_spans spans, const float *q, int64_t n_heads,
                               int64_t pos, int64_t n) {
     cuda_begin();
     int64_t warp = cuda_index() / CUDA_WARP;
     if (warp >= n * n_heads) return;
-    int64_t head = warp % n_heads, i = pos + warp / n_heads, hd = keys.raw.head_dim;
+    int64_t head = warp % n_heads, i = pos + warp / n_heads, hd = spans.at[0].rows.head_dim;
     float query[PARTS], scale = rsqrtf((float)hd);
     running<PARTS, 1> r;
     read_row<PARTS>(query, q, CCA_F32, warp * hd, hd);
-    attend_range<PARTS>(r, keys.raw, query, scale, head / (n_heads / keys.raw.heads),
-                        cca_rule_raw_begin(&keys.rule, i), i + 1);
-    int64_t n_far = cca_rule_far(&keys.rule, i);
-    if (n_far > 0) {
-        attend_range<PARTS>(r, keys.far, query, scale, head / (n_heads / keys.far.heads), 0, n_far);
+    for (int s = 0; s < spans.n; s++) {
+        const cca_span &span = spans.at[s];
+        int64_t begin = cca_edge_at(&span.seen.begin, i), end = cca_edge_at(&span.seen.end, i);
+        if (begin >= end) continue;
+        attend_range<PARTS>(r, span.rows, query, scale, head / (n_heads / span.rows.heads), begin,
+                            end);
     }
 #pragma unroll
     for (int j = 0; j < PARTS; j++) {
@@ -173,25 +175,25 @@ static __global__ void attend(float *out, cca_keys keys, const float *q, int64_t
     }
 }
 
-void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
-                       int64_t pos, int64_t n) {
-    int64_t n_heads = q->cols / keys->raw.head_dim;
+void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
+                       const cca_matrix *q, int64_t pos, int64_t n) {
+    int64_t hd = spans->at[0].rows.head_dim, n_heads = q->cols / hd;
     auto kernel = attend<1>;
-    switch (parts_of(b, keys->raw.head_dim)) {
+    switch (parts_of(b, hd)) {
     case 0: return;
     case 2: kernel = attend<2>; break;
     case 4: kernel = attend<4>; break;
     case 8: kernel = attend<8>; break;
     }
     cuda_launch(b, "attention", kernel, cuda_blocks(n * n_heads, WARPS), THREADS, 0,
-                (float *)out->data, *keys, (const float *)q->data, n_heads, pos, n);
+                (float *)out->data, *spans, (const float *)q->data, n_heads, pos, n);
 }
 
-void cuda_attend(cca_backend *base, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+void cuda_attend(cca_backend *base, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
-    if (n <= FEW && cuda_attend_split(b, out, keys, q, pos, n)) return;
-    if (n > 0 && cuda_attend_sm90(b, out, keys, q, pos, n)) return;
-    if (n > 0 && cuda_attend_mma(b, out, keys, q, pos, n)) return;
-    cuda_attend_plain(b, out, keys, q, pos, n);
+    if (n <= FEW && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    if (cuda_attend_sm90(b, out, spans, q, pos, n)) return;
+    if (cuda_attend_mma(b, out, spans, q, pos, n)) return;
+    cuda_attend_plain(b, out, spans, q, pos, n);
 }

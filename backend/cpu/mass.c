@@ -1,6 +1,8 @@
 /* Where the attention of one query goes. It is asked for on a few tokens only, so that there is one
  * source for all variants, on top of their dot products, and other devices send their keys here. */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/mass.h"
+
+#include "backend/cpu/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -12,6 +12,16 @@ enum {
     BLOCKS_A_SM = 4, /* aimed at */
 };
 
+struct few_args {
+    cca_spans spans;
+    const float *q;
+    float *out;
+    float *partial;  /* [n][n_heads][splits][head_dim + 2]: sums, largest score, total */
+    unsigned *count; /* [n][n_heads] finished parts; 0 again at the end */
+    int64_t n_heads, pos;
+    int splits; /* of the keys of a query and head */
+};
+
 /* Joins the parts of a block's lane groups; the first warp's first group has the whole then. */
 template <int HD> static __device__ __forceinline__ void join_block(part &p) {
     enum { LANES = HD / 8, WIDTH = HD + 2 };
@@ -44,21 +54,27 @@ static __device__ bool is_last(unsigned *count) {
 
 /* Grid: splits, heads, queries. */
 template <int HD, bool is_bf16>
-static __global__ void __launch_bounds__(THREADS) attend(const split_args a) {
+static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ few_args a) {
     cuda_begin();
     enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
+    __shared__ key_runs keys;
     int64_t head = blockIdx.y, pos = a.pos + blockIdx.z, row = blockIdx.z * a.n_heads + head;
-    key_list l = list_keys(a.keys, pos);
-    place_head(&l, a.keys, (int)head, sharers(a.keys.raw, a.n_heads),
-               sharers(a.keys.far, a.n_heads));
-    int splits = a.splits, each = (l.n_keys + splits - 1) / splits;
-    int begin = (int)blockIdx.x * each, end = begin + each < l.n_keys ? begin + each : l.n_keys;
+    if ((int)threadIdx.x < a.spans.n) {
+        keys.at[threadIdx.x] = run_of(a.spans.at[threadIdx.x], a.n_heads, pos);
+    }
+    if (threadIdx.x == 0) {
+        keys.n = a.spans.n;
+        keys.n_keys = (int)cca_spans_count(&a.spans, pos);
+    }
+    __syncthreads();
+    int splits = a.splits, n_keys = keys.n_keys, each = (n_keys + splits - 1) / splits;
+    int begin = (int)blockIdx.x * each, end = begin + each < n_keys ? begin + each : n_keys;
     int group = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
     float q[8], unit = score_unit<HD>();
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = a.q[row * HD + lane * 8 + d] * unit;
     part p;
-    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + group, GROUPS, end);
+    attend_keys<HD, is_bf16, AHEAD>(p, keys, (int)head, q, begin, end, group, GROUPS);
     join_block<HD>(p);
     float *mine = a.partial + (row * splits + blockIdx.x) * WIDTH;
     if (threadIdx.x < LANES) {
@@ -89,27 +105,26 @@ static int64_t count_splits(const cuda_backend *b, int64_t n_keys, int64_t rows)
     return cca_max(1, cca_min(cca_min(fill, most), MOST_SPLITS));
 }
 
-bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
-                       int64_t pos, int64_t n) {
-    const cca_rows *raw = &keys->raw;
-    int64_t hd = raw->head_dim, n_heads = q->cols / hd, last = pos + n - 1;
-    cca_dtype type = raw->k_type;
-    int64_t n_keys =
-        last + 1 - cca_rule_raw_begin(&keys->rule, last) + cca_rule_far(&keys->rule, last);
-    bool fits = type == raw->v_type && (type == CCA_BF16 || type == CCA_F16) &&
-                (hd == 64 || hd == 128) && n_keys <= INT32_MAX / 2 &&
-                raw->capacity <= INT32_MAX / 2;
+bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
+                     int64_t pos, int64_t n) {
+    const cca_rows *like = &spans->at[0].rows;
+    int64_t hd = like->head_dim, n_heads = q->cols / hd;
+    int64_t n_keys = cca_spans_count(spans, pos + n - 1);
+    cca_dtype type = like->k_type;
+    bool fits = type == like->v_type && (type == CCA_BF16 || type == CCA_F16) &&
+                (hd == 64 || hd == 128) && n_keys <= INT32_MAX / 2;
+    for (int i = 0; i < spans->n; i++) fits = fits && spans->at[i].rows.capacity <= INT32_MAX / 2;
     if (!fits) return false;
-    split_args a = {*keys, (const float *)q->data, (float *)out->data, NULL, NULL, n_heads, pos, 0};
-    if (n == 1 && cuda_token_attend(b, &a, n_keys)) return true;
+    if (n == 1 && cuda_token_attend(b, out, spans, q, pos)) return true;
     int64_t splits = count_splits(b, n_keys, n * n_heads);
     size_t partial = (size_t)(n * n_heads * splits * (hd + 2)) * sizeof(float);
+    few_args a = {*spans, (const float *)q->data, (float *)out->data, NULL, NULL, n_heads, pos, 0};
     a.splits = (int)splits;
     a.partial = (float *)cuda_grow(b, &b->partial, partial);
     a.count = (unsigned *)cuda_grow(b, &b->count, (size_t)(n * n_heads) * sizeof *a.count);
-    void (*kernel)(split_args) = type == CCA_BF16 ? hd == 64 ? attend<64, true> : attend<128, true>
-                                 : hd == 64 ? attend<64, false>
-                                                  : attend<128, false>;
+    void (*kernel)(few_args) = type == CCA_BF16 ? hd == 64 ? attend<64, true> : attend<128, true>
+                               : hd == 64 ? attend<64, false>
+                                          : attend<128, false>;
     cuda_launch(b, "attention", kernel, dim3((unsigned)splits, (unsigned)n_heads, (unsigned)n),
                 THREADS, 0, a);
     return true;

@@ -1,26 +1,15 @@
 /* Attention of one query and head over a part of its keys: what the kernels of attend_few.cu
  * and token.cu share. It is bound by memory: each row is read once, 16 bytes a lane, several
- * rows under way. For bf16 and f16 caches with head_dim 64 or 128; raw rows may be a ring.
+ * rows under way. For bf16 and f16 caches with head_dim 64 or 128; rows may be a ring.
  *
- *     key_list l = list_keys(a.keys, pos);
- *     place_head(&l, a.keys, head, sharers(a.keys.raw, n_heads), sharers(a.keys.far, n_heads));
+ *     key_runs keys = {{run_of(spans.at[0], n_heads, pos)}, 1, …};
  *     part p;
- *     attend_keys<128, true, 4>(p, a, l, q, begin + group, n_groups, end);
+ *     attend_keys<128, true, 4>(p, keys, head, q, begin, end, group, n_groups);
  *     join_lanes<128>(p); */
-#ifndef CCA_CUDA_SPLIT_CUH
-#define CCA_CUDA_SPLIT_CUH
+#ifndef CCA_CUDA_ATTEND_FEW_CUH
+#define CCA_CUDA_ATTEND_FEW_CUH
 
 #include "backend/cuda/device.cuh"
-
-struct split_args {
-    cca_keys keys;
-    const float *q;
-    float *out;
-    float *partial;  /* [n][n_heads][splits][head_dim + 2]: sums, largest score, total */
-    unsigned *count; /* [n][n_heads] finished parts; 0 again at the end */
-    int64_t n_heads, pos;
-    int splits; /* of the keys of a query and head */
-};
 
 /* A softmax-weighted sum of values; scores are in units of log 2. */
 struct part {
@@ -38,48 +27,43 @@ static __device__ __forceinline__ void join(part &a, float largest, float total,
     for (int i = 0; i < 8; i++) a.sum[i] = a.sum[i] * shrink + sum[i] * weight;
 }
 
-/* The keys a query sees, as one list: raw rows from first_raw on, around the ring, then far ones.
- */
-struct key_list {
-    int64_t raw_row, far_row; /* row 0 of the head, counted over all heads */
-    int n_raw, n_keys, first_raw, capacity;
+/* What a query sees of a span: n rows of each head from `first` on, around the end of a ring. */
+struct key_run {
+    const uint4 *k, *v;
+    int first, n, capacity;
+    int sharers; /* query heads that share a head of the rows */
 };
 
-/* That of the first head. */
-static __host__ __device__ __forceinline__ key_list list_keys(const cca_keys &keys, int64_t pos) {
-    int64_t begin = cca_rule_raw_begin(&keys.rule, pos);
-    int64_t n_raw = pos + 1 - begin, n_far = cca_rule_far(&keys.rule, pos);
-    int64_t first = cca_rows_at(&keys.raw, begin);
-    return key_list{0, 0, (int)n_raw, (int)(n_raw + n_far), (int)first, (int)keys.raw.capacity};
+/* All that a query sees, one run behind the other. */
+struct key_runs {
+    key_run at[CCA_MOST_SPANS];
+    int n, n_keys;
+};
+
+static __host__ __device__ __forceinline__ key_run run_of(const cca_span &span, int64_t n_heads,
+                                                          int64_t pos) {
+    const cca_rows &rows = span.rows;
+    int n = (int)cca_range_count(&span.seen, pos);
+    key_run r = {(const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1};
+    if (n == 0) return r;
+    r.first = (int)cca_rows_at(&rows, cca_edge_at(&span.seen.begin, pos));
+    r.sharers = (int)(n_heads / rows.heads);
+    return r;
 }
 
-/* How many of n query heads share a head of the rows; of rows that nobody sees, as if all. */
-static __host__ __device__ __forceinline__ int sharers(const cca_rows &rows, int64_t n_heads) {
-    return (int)(rows.heads > 0 ? n_heads / rows.heads : n_heads);
-}
-
-/* Turns the first head's list into that of a head. */
-static __device__ __forceinline__ void place_head(key_list *l, const cca_keys &keys, int head,
-                                                  int raw_sharers, int far_sharers) {
-    l->raw_row = head / raw_sharers * keys.raw.capacity;
-    l->far_row = head / far_sharers * keys.far.capacity;
-}
-
-/* Reads keys and values i, i + step, … of the list; what lies behind the end is read from key 0
- * and never used. */
+/* Reads keys and values i, i + step, … of a run; what lies behind the end is read from its first
+ * row and never used. */
 template <int HD, int AHEAD>
-static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const split_args &a,
-                                                 const key_list &l, int i, int step, int end) {
+static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_run &r,
+                                                 int64_t head_row, int i, int step, int end) {
     int piece = (int)(threadIdx.x % (HD / 8));
 #pragma unroll
     for (int u = 0; u < AHEAD; u++, i += step) {
-        int key = i < end ? i : 0, row = l.first_raw + key;
-        if (row >= l.capacity) row -= l.capacity;
-        bool raw = key < l.n_raw;
-        const cca_rows &rows = raw ? a.keys.raw : a.keys.far;
-        int64_t at = raw ? l.raw_row + row : l.far_row + (key - l.n_raw);
-        k[u] = __ldcg((const uint4 *)rows.k + at * (HD / 8) + piece);
-        v[u] = __ldcg((const uint4 *)rows.v + at * (HD / 8) + piece);
+        int row = r.first + (i < end ? i : 0);
+        if (row >= r.capacity) row -= r.capacity;
+        int64_t at = (head_row + row) * (HD / 8) + piece;
+        k[u] = __ldcg(r.k + at);
+        v[u] = __ldcg(r.v + at);
     }
 }
 
@@ -115,21 +99,39 @@ static __device__ __forceinline__ void add_keys(part &p, const float *q, const u
     }
 }
 
-/* One group of HD / 8 lanes adds keys begin, begin + step, … below end; the next AHEAD ones are
- * under way while some are added. */
+/* One group of HD / 8 lanes adds keys begin, begin + step, … below end of a run; the next AHEAD ones
+ * are under way while some are added. */
 template <int HD, bool is_bf16, int AHEAD>
-static __device__ __forceinline__ void attend_keys(part &p, const split_args &a, const key_list &l,
-                                                   const float *q, int begin, int step, int end) {
+static __device__ __forceinline__ void attend_run(part &p, const key_run &r, int head,
+                                                  const float *q, int begin, int step, int end) {
     uint4 k[2][AHEAD], v[2][AHEAD];
+    int64_t head_row = (int64_t)(head / r.sharers) * r.capacity;
     int rounds = (end - begin + AHEAD * step - 1) / (AHEAD * step);
     rounds = __reduce_max_sync(~0u, rounds); /* shuffles need all lanes */
-    read_keys<HD, AHEAD>(k[0], v[0], a, l, begin, step, end);
+    read_keys<HD, AHEAD>(k[0], v[0], r, head_row, begin, step, end);
     for (int round = 0, i = begin; round < rounds; round += 2) {
 #pragma unroll
         for (int half = 0; half < 2; half++, i += AHEAD * step) {
-            read_keys<HD, AHEAD>(k[1 - half], v[1 - half], a, l, i + AHEAD * step, step, end);
+            read_keys<HD, AHEAD>(k[1 - half], v[1 - half], r, head_row, i + AHEAD * step, step,
+                                 end);
             add_keys<HD, is_bf16, AHEAD>(p, q, k[half], v[half], i, step, end);
         }
+    }
+}
+
+/* Keys begin … end - 1 of all, among `step` groups of lanes that work side by side; begin and end are
+ * the same for all lanes of a warp. */
+template <int HD, bool is_bf16, int AHEAD>
+static __device__ __forceinline__ void attend_keys(part &p, const key_runs &keys, int head,
+                                                   const float *q, int begin, int end, int group,
+                                                   int step) {
+#pragma unroll 1
+    for (int i = 0; i < keys.n; i++) {
+        const key_run &r = keys.at[i];
+        int from = begin > 0 ? begin : 0, to = end < r.n ? end : r.n;
+        if (from < to) attend_run<HD, is_bf16, AHEAD>(p, r, head, q, from + group, step, to);
+        begin -= r.n;
+        end -= r.n;
     }
 }
 

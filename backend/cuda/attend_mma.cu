@@ -2,8 +2,8 @@
  * caches with head_dim 64 or 128.
  *
  * A block takes BM queries of one head, each of its four warps 32 of them, so that a fragment of
- * keys or values serves two products. It walks over tiles of BN keys, the raw ones first, then the
- * far ones, with a running softmax (Milakov and Gimelshein, arXiv:1805.02867; Dao,
+ * keys or values serves two products. It walks over tiles of BN keys, one span behind the other,
+ * with a running softmax (Milakov and Gimelshein, arXiv:1805.02867; Dao,
  * arXiv:2307.08691). Keys and values come through cp.async into two buffers each; rows are
  * swizzled in pieces of 16 bytes so that ldmatrix meets no bank conflicts. */
 #include "backend/cuda/attend_tile.cuh"
@@ -84,12 +84,12 @@ template <int HD>
 static __device__ __forceinline__ void copy_tile(uint32_t to, const tile_args &a, const plan *p,
                                                  int t, bool is_key) {
     enum { STEP = THREADS / (HD / 8) }; /* rows; a multiple of 8, as the swizzle wants */
-    int column, far = tile_column<BN>(p, t, &column);
-    const cca_rows &rows = far ? a.keys.far : a.keys.raw;
-    int left = p->n_columns[far] - column;
+    int column, span = tile_column<BN>(p, t, &column);
+    const cca_rows &rows = a.spans.at[span].rows;
+    int left = p->n_columns[span] - column;
     int row = (int)threadIdx.x / (HD / 8), piece = (int)threadIdx.x % (HD / 8);
     const uint16_t *from = (const uint16_t *)(is_key ? rows.k : rows.v) +
-                           (p->first_row[far] + column + row) * HD + piece * 8;
+                           (p->first_row[span] + column + row) * HD + piece * 8;
     to += piece_at<HD>(row, piece);
 #pragma unroll
     for (int i = 0; i < BN / STEP; i++) {
@@ -155,14 +155,14 @@ static __device__ __forceinline__ void score(float s[M_TILES][N_TILES][4], uint3
 
 /* Removes what queries do not see of a tile. */
 static __device__ __forceinline__ void mask_scores(float s[M_TILES][N_TILES][4], const plan *p,
-                                                   int far, int column) {
+                                                   int span, int column) {
     int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
         for (int side = 0; side < 2; side++) {
             int row = (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
-            tile_mask<N_TILES>(s[m], side, p, row, far, column);
+            tile_mask<N_TILES>(s[m], side, p, row, span, column);
         }
     }
 }
@@ -246,7 +246,7 @@ static __global__ void __launch_bounds__(THREADS, 2) attend(const tile_args a) {
     walk<HD> w;
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) w.largest[m][0] = w.largest[m][1] = -INFINITY;
-    int n_tiles = p.n_tiles[0] + p.n_tiles[1];
+    int n_tiles = p.n_all;
 
     for (int t = 0; t < n_tiles; t++) {
         uint32_t here = (uint32_t)(t % 2 * TILE), there = TILE - here;
@@ -256,8 +256,8 @@ static __global__ void __launch_bounds__(THREADS, 2) attend(const tile_args a) {
         if (t + 1 < n_tiles) copy_tile<HD>(k + there, a, &p, t + 1, true);
         copy_commit();
         score<HD, is_bf16>(s, q, k + here);
-        int column, far = tile_column<BN>(&p, t, &column);
-        if (tile_masked<BN>(&p, far, column)) mask_scores(s, &p, far, column);
+        int column, span = tile_column<BN>(&p, t, &column);
+        if (tile_masked<BN>(&p, span, column)) mask_scores(s, &p, span, column);
         weigh<HD>(w, s);
         copy_wait();
         __syncthreads();
@@ -280,12 +280,12 @@ template <int HD, bool is_bf16> static void launch(cuda_backend *b, const tile_a
                 dim3(cuda_blocks(a.n, BM), (unsigned)a.n_heads), THREADS, shared, a);
 }
 
-bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n) {
-    if (!tile_suits(keys, pos, n)) return false;
-    int64_t hd = keys->raw.head_dim;
-    bool is_bf16 = keys->raw.k_type == CCA_BF16;
-    tile_args a = tile_make_args(b, out, keys, q, pos, n);
+    if (!tile_suits(spans, pos, n)) return false;
+    int64_t hd = spans->at[0].rows.head_dim;
+    bool is_bf16 = spans->at[0].rows.k_type == CCA_BF16;
+    tile_args a = tile_make_args(b, out, spans, q, pos, n);
     if (hd == 64) {
         is_bf16 ? launch<64, true>(b, a) : launch<64, false>(b, a);
     } else {

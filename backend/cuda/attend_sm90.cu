@@ -24,9 +24,9 @@ enum {
 
 using plan = tile_plan<BM>;
 
-/* Raw keys and values, far keys and values. */
+/* Keys and values of each span. */
 struct tile_maps {
-    CUtensorMap k[2], v[2];
+    CUtensorMap k[CCA_MOST_SPANS], v[CCA_MOST_SPANS];
 };
 
 /* Behind the tiles in dynamic shared memory. full: the copy has come; empty: all have read it. */
@@ -173,11 +173,11 @@ static __device__ __forceinline__ void add_values(walk<HD> &w, uint32_t v) {
 /* Scores to weights, still in s. row: of the lane's first query in the block. */
 template <int HD>
 static __device__ __forceinline__ void weigh(walk<HD> &w, const plan *p, int t, int row) {
-    int column, far = tile_column<BN>(p, t, &column);
-    bool masked = tile_masked<BN>(p, far, column);
+    int column, span = tile_column<BN>(p, t, &column);
+    bool masked = tile_masked<BN>(p, span, column);
 #pragma unroll
     for (int side = 0; side < 2; side++) {
-        if (masked) tile_mask<N_TILES>(w.s, side, p, row + side * 8, far, column);
+        if (masked) tile_mask<N_TILES>(w.s, side, p, row + side * 8, span, column);
         w.shrink[side] =
             tile_weigh<N_TILES>(w.s, side, tile_unit<HD>(), &w.largest[side], &w.total[side]);
     }
@@ -216,7 +216,7 @@ static __device__ __forceinline__ void consume(const tile_args &a, control *c, u
     enum { TILE = BN * HD * 2 };
     int lane = (int)threadIdx.x % CUDA_WARP;
     int row = ((int)threadIdx.x / CUDA_WARP - GROUP / CUDA_WARP) * 16; /* of this warp */
-    int n_tiles = c->p.n_tiles[0] + c->p.n_tiles[1];
+    int n_tiles = c->p.n_all;
     walk<HD> w;
     read_queries<HD, is_bf16>(w, a, first + row, head);
     cuda_barrier_wait(&c->k_full[0], 0);
@@ -261,15 +261,15 @@ template <int HD>
 static __device__ __forceinline__ void produce(const tile_maps &maps, control *c, char *k,
                                                char *v) {
     enum { TILE = BN * HD * 2 };
-    int n_tiles = c->p.n_tiles[0] + c->p.n_tiles[1];
+    int n_tiles = c->p.n_all;
     for (int t = 0; t < n_tiles; t++) {
         int stage = t % STAGES, phase = (t / STAGES + 1) % 2;
-        int column, far = tile_column<BN>(&c->p, t, &column);
-        int row = (int)(c->p.first_row[far] + column);
+        int column, span = tile_column<BN>(&c->p, t, &column);
+        int row = (int)(c->p.first_row[span] + column);
         if (t >= STAGES) cuda_barrier_wait(&c->k_empty[stage], phase);
-        copy_rows<HD>(k + stage * TILE, &maps.k[far], row, &c->k_full[stage]);
+        copy_rows<HD>(k + stage * TILE, &maps.k[span], row, &c->k_full[stage]);
         if (t >= STAGES) cuda_barrier_wait(&c->v_empty[stage], phase);
-        copy_rows<HD>(v + stage * TILE, &maps.v[far], row, &c->v_full[stage]);
+        copy_rows<HD>(v + stage * TILE, &maps.v[span], row, &c->v_full[stage]);
     }
 }
 
@@ -326,12 +326,14 @@ static bool make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, CUtensorMap *out,
                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-static bool make_maps(tile_maps *out, const cca_keys *keys, bool far) {
+/* Maps of the spans of which the last query sees something; nobody asks for the others. */
+static bool make_maps(tile_maps *out, const cca_spans *spans, int64_t last) {
     PFN_cuTensorMapEncodeTiled_v12000 encode = find_encode();
-    const cca_rows *rows[] = {&keys->raw, far ? &keys->far : &keys->raw};
-    for (int i = 0; encode && i < 2; i++) {
-        if (!make_map(encode, &out->k[i], rows[i]->k, rows[i]) ||
-            !make_map(encode, &out->v[i], rows[i]->v, rows[i])) {
+    for (int i = 0; encode && i < spans->n; i++) {
+        const cca_rows *rows = &spans->at[i].rows;
+        if (cca_edge_at(&spans->at[i].seen.end, last) == 0) continue;
+        if (!make_map(encode, &out->k[i], rows->k, rows) ||
+            !make_map(encode, &out->v[i], rows->v, rows)) {
             return false;
         }
     }
@@ -349,16 +351,15 @@ static void launch(cuda_backend *b, const tile_args &a, const tile_maps &maps) {
                 dim3(cuda_blocks(a.n, BM), (unsigned)a.n_heads), THREADS, shared, a, maps);
 }
 
-bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                       int64_t pos, int64_t n) {
-    tile_maps maps;
-    bool far = cca_rule_far(&keys->rule, pos + n - 1) > 0;
-    if (!b->forms.wgmma || !tile_suits(keys, pos, n)) return false;
+    tile_maps maps = {};
+    if (!b->forms.wgmma || !tile_suits(spans, pos, n)) return false;
     if (!cuda_check(b, cudaSetDevice(b->device), "attention")) return true;
-    if (!make_maps(&maps, keys, far)) return false;
-    int64_t hd = keys->raw.head_dim;
-    bool is_bf16 = keys->raw.k_type == CCA_BF16;
-    tile_args a = tile_make_args(b, out, keys, q, pos, n);
+    if (!make_maps(&maps, spans, pos + n - 1)) return false;
+    int64_t hd = spans->at[0].rows.head_dim;
+    bool is_bf16 = spans->at[0].rows.k_type == CCA_BF16;
+    tile_args a = tile_make_args(b, out, spans, q, pos, n);
     if (hd == 64) {
         is_bf16 ? launch<64, true>(b, a, maps) : launch<64, false>(b, a, maps);
     } else {

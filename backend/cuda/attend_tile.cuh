@@ -4,7 +4,7 @@
  *     __shared__ tile_plan<128> plan;
  *     tile_make_plan<64>(&plan, args, first_query, head, threadIdx.x, blockDim.x);
  *     __syncthreads();
- *     for (int t = 0; t < plan.n_tiles[0] + plan.n_tiles[1]; t++) ...
+ *     for (int t = 0; t < plan.n_all; t++) ...
  *
  * Running softmax: Milakov and Gimelshein, arXiv:1805.02867. Accumulators of a 16 × 8 product lie
  * as mma and wgmma leave them: a lane has columns lane % 4 * 2 and the next, of rows lane / 4
@@ -15,69 +15,78 @@
 #include "backend/cuda/device.cuh"
 
 struct tile_args {
-    cca_keys keys;
+    cca_spans spans;
     const float *q;
     float *out;
     __nv_bfloat16 *twin; /* of out, or NULL */
     int64_t n_heads, pos, n;
 };
 
-/* What a block of BM queries walks over, in shared memory, since its registers are all taken.
- * Columns count from the first raw key that the block sees, or from far row 0. Tiles within
- * [free_begin, free_end) need no mask. Queries behind the last are the last one again. */
+/* What a block of BM queries walks over, in shared memory, since its registers are all taken: the
+ * tiles of one span behind those of the other. A span's columns count from the first that the block
+ * sees. Tiles within [free_begin, free_end) need no mask. Queries behind the last are the last one
+ * again. */
 template <int BM> struct tile_plan {
-    int n_tiles[2], n_columns[2], free_begin[2], free_end[2]; /* raw, far */
-    int64_t first_row[2];                                     /* of all rows of all heads */
-    int begin[BM], end[BM], far[BM];                          /* what each query sees */
+    int n_tiles[CCA_MOST_SPANS], n_columns[CCA_MOST_SPANS]; /* 0 behind the last span */
+    int free_begin[CCA_MOST_SPANS], free_end[CCA_MOST_SPANS];
+    int64_t first_row[CCA_MOST_SPANS];                    /* of all rows of all heads */
+    int begin[CCA_MOST_SPANS][BM], end[CCA_MOST_SPANS][BM]; /* what each query sees */
+    int n_all;                                            /* tiles */
 };
 
 /* For tiles of BN keys. The first n_threads threads work together; the caller synchronises. */
 template <int BN, int BM>
 static __device__ void tile_make_plan(tile_plan<BM> *p, const tile_args &a, int64_t first,
                                       int64_t head, int thread, int n_threads) {
-    const cca_rule *rule = &a.keys.rule;
     int64_t last = (first + BM < a.n ? first + BM : a.n) - 1;
-    cca_tile t = cca_rule_tile(rule, a.pos + first, a.pos + last);
-    for (int i = thread; i < BM; i += n_threads) {
-        int64_t pos = a.pos + (first + i < last ? first + i : last);
-        p->begin[i] = (int)(cca_rule_raw_begin(rule, pos) - t.raw_begin);
-        p->end[i] = (int)(pos + 1 - t.raw_begin);
-        p->far[i] = (int)cca_rule_far(rule, pos);
+    int n_all = 0;
+    for (int s = 0; s < CCA_MOST_SPANS; s++) {
+        const cca_span &span = a.spans.at[s];
+        bool there = s < a.spans.n;
+        cca_tile t = {};
+        if (there) t = cca_range_tile(&span.seen, a.pos + first, a.pos + last);
+        for (int i = thread; there && i < BM; i += n_threads) {
+            int64_t pos = a.pos + (first + i < last ? first + i : last);
+            p->begin[s][i] = (int)(cca_edge_at(&span.seen.begin, pos) - t.begin);
+            p->end[s][i] = (int)(cca_edge_at(&span.seen.end, pos) - t.begin);
+        }
+        if (thread != 0) continue;
+        p->n_columns[s] = (int)(t.end - t.begin);
+        p->n_tiles[s] = (p->n_columns[s] + BN - 1) / BN;
+        p->free_begin[s] = (int)(t.free_begin - t.begin);
+        p->free_end[s] = (int)(t.free_end - t.begin);
+        n_all += p->n_tiles[s];
+        if (p->n_tiles[s] == 0) continue;
+        int64_t row = cca_rows_at(&span.rows, t.begin);
+        p->first_row[s] = head / (a.n_heads / span.rows.heads) * span.rows.capacity + row;
     }
-    if (thread != 0) return;
-    p->n_columns[0] = (int)(t.raw_end - t.raw_begin);
-    p->n_columns[1] = (int)t.far_end;
-    p->free_begin[0] = (int)(cca_rule_raw_begin(rule, t.last) - t.raw_begin);
-    p->free_begin[1] = 0;
-    p->free_end[0] = (int)(t.first + 1 - t.raw_begin);
-    p->free_end[1] = (int)cca_rule_far(rule, t.first);
-    for (int i = 0; i < 2; i++) {
-        const cca_rows &rows = i == 0 ? a.keys.raw : a.keys.far;
-        p->n_tiles[i] = (p->n_columns[i] + BN - 1) / BN;
-        if (p->n_tiles[i] == 0) continue;
-        int64_t row = i == 0 ? cca_rows_at(&rows, t.raw_begin) : 0;
-        p->first_row[i] = head / (a.n_heads / rows.heads) * rows.capacity + row;
-    }
+    if (thread == 0) p->n_all = n_all;
 }
 
-/* Whether tile t is one of far rows, and its first column. */
+/* The span of tile t, and the tile's first column. */
 template <int BN, int BM>
 static __device__ __forceinline__ int tile_column(const tile_plan<BM> *p, int t, int *column) {
-    int far = t >= p->n_tiles[0];
-    *column = (far ? t - p->n_tiles[0] : t) * BN;
-    return far;
+    int span = 0;
+#pragma unroll
+    for (int i = 0; i < CCA_MOST_SPANS - 1; i++) {
+        if (span < i || t < p->n_tiles[i]) continue;
+        t -= p->n_tiles[i];
+        span++;
+    }
+    *column = t * BN;
+    return span;
 }
 
 template <int BN, int BM>
-static __device__ __forceinline__ bool tile_masked(const tile_plan<BM> *p, int far, int column) {
-    return column < p->free_begin[far] || column + BN > p->free_end[far];
+static __device__ __forceinline__ bool tile_masked(const tile_plan<BM> *p, int span, int column) {
+    return column < p->free_begin[span] || column + BN > p->free_end[span];
 }
 
 /* Removes what the query of a row does not see of N_TILES · 8 columns from column on. */
 template <int N_TILES, int BM>
 static __device__ __forceinline__ void
-tile_mask(float s[N_TILES][4], int side, const tile_plan<BM> *p, int row, int far, int column) {
-    int begin = far ? 0 : p->begin[row], end = far ? p->far[row] : p->end[row];
+tile_mask(float s[N_TILES][4], int side, const tile_plan<BM> *p, int row, int span, int column) {
+    int begin = p->begin[span][row], end = p->end[span][row];
     column += (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int n = 0; n < N_TILES; n++) {
@@ -170,20 +179,26 @@ template <int HD> static __device__ __forceinline__ float tile_unit() {
 }
 
 /* Arguments of a call; the twin stays NULL where nobody wants it. */
-static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const cca_keys *keys,
+static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                                        const cca_matrix *q, int64_t pos, int64_t n) {
-    int64_t n_heads = q->cols / keys->raw.head_dim;
+    int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
     return tile_args{
-        *keys, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos, n};
+        *spans, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos, n};
 }
 
-/* Whether raw rows are bf16 or f16, of a width that suits, and lie in one piece. */
-static inline bool tile_suits(const cca_keys *keys, int64_t pos, int64_t n) {
-    const cca_rows *raw = &keys->raw;
-    int64_t begin = cca_rule_raw_begin(&keys->rule, pos);
-    return raw->k_type == raw->v_type && (raw->k_type == CCA_BF16 || raw->k_type == CCA_F16) &&
-           (raw->head_dim == 64 || raw->head_dim == 128) && begin >= raw->base &&
-           cca_rows_run(raw, begin) >= pos + n - begin;
+/* Whether rows are bf16 or f16, of a width that suits, and what the queries see of each span lies
+ * in one piece. */
+static inline bool tile_suits(const cca_spans *spans, int64_t pos, int64_t n) {
+    const cca_rows *like = &spans->at[0].rows;
+    bool suits = like->k_type == like->v_type &&
+                 (like->k_type == CCA_BF16 || like->k_type == CCA_F16) &&
+                 (like->head_dim == 64 || like->head_dim == 128);
+    for (int i = 0; suits && i < spans->n; i++) {
+        const cca_rows *rows = &spans->at[i].rows;
+        cca_tile t = cca_range_tile(&spans->at[i].seen, pos, pos + n - 1);
+        suits = t.end <= t.begin || cca_rows_run(rows, t.begin) >= t.end - t.begin;
+    }
+    return suits;
 }
 
 #endif

@@ -1,6 +1,10 @@
 /* The CUDA backend: memory, errors, and which form of a product runs. */
 #include "backend/cuda/device.cuh"
 
+extern "C" {
+#include "backend/cpu/mass.h"
+}
+
 #include <stdlib.h>
 
 /* ---- failures ------------------------------------------------------------------------ */
@@ -256,6 +260,7 @@ static cca_ops make_ops() {
     ops.move = cuda_move;
     ops.pool = cuda_pool;
     ops.attend = cuda_attend;
+    ops.mass = cca_mass_on_host;
     ops.norm_matmul = cuda_norm_matmul;
     ops.feed_forward = cuda_feed_forward;
     ops.rotate_store = cuda_rotate_store;

@@ -42,7 +42,6 @@ struct cuda_buffer {
 struct cuda_blas;  /* blas.cu */
 struct cuda_steps; /* token.cu */
 struct turn_args;  /* rope.cuh */
-struct split_args; /* attend_few.cuh */
 
 struct cuda_backend {
     cca_backend base;
@@ -139,7 +138,8 @@ struct cuda_norm {
 bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                          const float *x, const cuda_norm *norm);
 bool cuda_token_turn(cuda_backend *b, const turn_args *a);
-bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys);
+bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
+                       const cca_matrix *q, int64_t pos);
 
 /* ---- the operations of the table that are kernels (elementwise.cu, rope.cu, layer_parts.cu,
  * cca_cuda.cu) ------------------------------------------------------------------------------- */
@@ -166,28 +166,28 @@ void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t
 void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                 int64_t pos, int64_t n);
 void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
-void cuda_pool(cca_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-               int64_t pos, int64_t n);
-void cuda_attend(cca_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+void cuda_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+               int64_t n);
+void cuda_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n);
 
 /* Pooling of the fast shapes (pool.cu); false where others do it. */
-bool cuda_pool_halves(cuda_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-                      int64_t pos, int64_t first, int64_t count);
+bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+                      int64_t first, int64_t count);
 
 /* ---- forms of attention --------------------------------------------------------------------- */
 
 /* Any shape and any types. */
-void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
-                       int64_t pos, int64_t n);
+void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
+                       const cca_matrix *q, int64_t pos, int64_t n);
 /* These do nothing and say false where a shape or the GPU does not suit them (attend_sm90.cu and
  * attend_mma.cu, for many queries; attend_few.cu, for few). */
-bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                       int64_t pos, int64_t n);
-bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
+bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n);
-bool cuda_attend_split(cuda_backend *b, cca_matrix *out, const cca_keys *keys, const cca_matrix *q,
-                       int64_t pos, int64_t n);
+bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
+                     int64_t pos, int64_t n);
 
 /* ---- launches ------------------------------------------------------------------------------ */
 

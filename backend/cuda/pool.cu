@@ -10,10 +10,9 @@ enum {
 };
 
 struct pool_args {
-    cca_keys keys;
+    cca_groups groups;
     const float *q;
     int64_t pos, first, count;
-    bool mean;
 };
 
 /* Sums of keys and values under a softmax; scores in units of log 2. */
@@ -36,7 +35,7 @@ template <int HD, bool is_bf16>
 static __device__ __forceinline__ void gather(core &c, const pool_args &a, const float *q,
                                               int64_t head_row, int64_t pos, int begin, int g) {
     enum { LANES = HD / 8, GROUPS = CUDA_WARP / LANES };
-    const cca_rows &raw = a.keys.raw;
+    const cca_rows &raw = a.groups.raw;
     int piece = (int)threadIdx.x % LANES;
     for (int i = 0; i < g; i += GROUPS * AHEAD) { /* the same rounds for all lanes */
         uint4 k[AHEAD], v[AHEAD];
@@ -59,7 +58,7 @@ static __device__ __forceinline__ void gather(core &c, const pool_args &a, const
                 score += __shfl_xor_sync(~0u, score, step);
             }
             if (i + u * GROUPS + begin >= g) continue;
-            if (a.mean) score = 0;
+            if (a.groups.pooling == CCA_POOL_MEAN) score = 0;
             float now = fmaxf(c.largest, score), weight = exp2f(score - now);
             add(c, exp2f(c.largest - now), weight, keys, values);
             c.total += weight;
@@ -91,42 +90,43 @@ template <int HD, bool is_bf16>
 static __global__ void __launch_bounds__(THREADS) pool(const __grid_constant__ pool_args a) {
     cuda_begin();
     enum { LANES = HD / 8 };
-    int64_t warp = cuda_index() / CUDA_WARP, n_heads = a.keys.far.heads;
+    const cca_rows &raw = a.groups.raw, &cores = a.groups.cores;
+    int64_t warp = cuda_index() / CUDA_WARP, n_heads = cores.heads;
     if (warp >= a.count * n_heads) return;
-    int64_t head = warp % n_heads, group = a.first + warp / n_heads, g = a.keys.rule.group_size;
-    int64_t kv_head = head / (n_heads / a.keys.raw.heads), last = group * g + g - 1;
+    int64_t head = warp % n_heads, group = a.first + warp / n_heads, g = a.groups.size;
+    int64_t kv_head = head / (n_heads / raw.heads), last = group * g + g - 1;
     int lane = (int)threadIdx.x % CUDA_WARP, piece = lane % LANES;
     const float *from = a.q + ((last - a.pos) * n_heads + head) * HD + piece * 8;
     float q[8], unit = (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = from[d] * unit;
     core c;
-    gather<HD, is_bf16>(c, a, q, kv_head * a.keys.raw.capacity, group * g, lane / LANES, (int)g);
+    gather<HD, is_bf16>(c, a, q, kv_head * raw.capacity, group * g, lane / LANES, (int)g);
     join<HD>(c);
     if (lane >= LANES) return;
-    int64_t to = (head * a.keys.far.capacity + group) * LANES + piece;
+    int64_t to = (head * cores.capacity + group) * LANES + piece;
     float share = 1 / c.total;
 #pragma unroll
     for (int d = 0; d < 8; d++) {
         c.k[d] *= share;
         c.v[d] *= share;
     }
-    ((uint4 *)a.keys.far.k)[to] = cuda_round_eight<is_bf16>(c.k);
-    ((uint4 *)a.keys.far.v)[to] = cuda_round_eight<is_bf16>(c.v);
+    ((uint4 *)cores.k)[to] = cuda_round_eight<is_bf16>(c.k);
+    ((uint4 *)cores.v)[to] = cuda_round_eight<is_bf16>(c.v);
 }
 
-bool cuda_pool_halves(cuda_backend *b, cca_keys *keys, const cca_matrix *q, cca_pooling pooling,
-                      int64_t pos, int64_t first, int64_t count) {
-    const cca_rows *raw = &keys->raw, *far = &keys->far;
+bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
+                      int64_t first, int64_t count) {
+    const cca_rows *raw = &groups->raw, *cores = &groups->cores;
     cca_dtype type = raw->k_type;
     bool suits = (type == CCA_BF16 || type == CCA_F16) && raw->v_type == type &&
-                 far->k_type == type && far->v_type == type && pooling != CCA_POOL_MAX &&
-                 (far->head_dim == 64 || far->head_dim == 128);
+                 cores->k_type == type && cores->v_type == type && groups->pooling != CCA_POOL_MAX &&
+                 (cores->head_dim == 64 || cores->head_dim == 128);
     if (!b->forms.fused || !suits) return false;
-    pool_args a = {*keys, (const float *)q->data, pos, first, count, pooling == CCA_POOL_MEAN};
-    void (*kernel)(pool_args) = far->head_dim == 64
+    pool_args a = {*groups, (const float *)q->data, pos, first, count};
+    void (*kernel)(pool_args) = cores->head_dim == 64
                                     ? (type == CCA_BF16 ? pool<64, true> : pool<64, false>)
                                     : (type == CCA_BF16 ? pool<128, true> : pool<128, false>);
-    cuda_launch(b, "pool", kernel, cuda_blocks(count * far->heads, WARPS), THREADS, 0, a);
+    cuda_launch(b, "pool", kernel, cuda_blocks(count * cores->heads, WARPS), THREADS, 0, a);
     return true;
 }

@@ -165,7 +165,7 @@ static __device__ __forceinline__ void join_head(const attend_step &s, unsigned 
     int lane = (int)(threadIdx.x % CUDA_WARP);
     joined<HD> all = join_parts<HD>(parts, n_parts);
     if (n_blocks > 1) {
-        uint64_t *to = s.parts + (int64_t)head * s.split.splits * WIDTH;
+        uint64_t *to = s.parts + (int64_t)head * s.splits * WIDTH;
         uint64_t *mine = to + block * WIDTH;
 #pragma unroll
         for (int j = 0; j < OWN; j++) put_sealed(mine + j * CUDA_WARP + lane, all.sum[j], seal);
@@ -176,7 +176,7 @@ static __device__ __forceinline__ void join_head(const attend_step &s, unsigned 
         if (block > 0) return;
         all = join_sealed<HD>(to, n_blocks, seal);
     }
-    float *out = s.split.out + head * HD + lane;
+    float *out = s.out + head * HD + lane;
 #pragma unroll
     for (int j = 0; j < OWN; j++) out[j * CUDA_WARP] = all.sum[j] / all.total;
 }
@@ -188,13 +188,14 @@ static __device__ __forceinline__ void add_own(part &p, const attend_step &s, in
                                                const float *q) {
     enum { LANES = HD / 8 };
     const turn_args &a = s.turn;
-    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES, own = head / s.raw_sharers;
+    int sharers = s.keys.at[0].sharers, own = head / sharers;
+    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
     __align__(16) float x[8];
     rotate_eight<HD>(x, a.k + own * HD, a.angles, piece, a.interleaved);
     uint4 k = cuda_round_eight<is_bf16>(x);
     read_eight(x, a.v + own * HD + piece * 8);
     uint4 v = cuda_round_eight<is_bf16>(x);
-    if (head % s.raw_sharers == 0 && lane < LANES) {
+    if (head % sharers == 0 && lane < LANES) {
         int64_t row = own * a.rows.capacity + s.own_row;
         ((uint4 *)a.rows.k)[row * LANES + piece] = k;
         ((uint4 *)a.rows.v)[row * LANES + piece] = v;
@@ -207,22 +208,19 @@ template <int HD, bool is_bf16>
 static __device__ __forceinline__ void attend_part(const attend_step &s, int head, int split,
                                                    float *to) {
     enum { LANES = HD / 8, GROUPS = CUDA_WARP / LANES };
-    const split_args &a = s.split;
-    key_list l = s.list;
-    place_head(&l, a.keys, head, s.raw_sharers, s.far_sharers);
     int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
     __align__(16) float q[8];
     if (s.turns) {
-        rotate_eight<HD>(q, a.q + head * HD, s.turn.angles, piece, s.turn.interleaved);
+        rotate_eight<HD>(q, s.q + head * HD, s.turn.angles, piece, s.turn.interleaved);
     } else {
-        read_eight(q, a.q + head * HD + piece * 8);
+        read_eight(q, s.q + head * HD + piece * 8);
     }
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] *= score_unit<HD>();
-    int begin = split * s.each, end = begin + s.each < l.n_keys ? begin + s.each : l.n_keys;
+    int begin = split * s.each, end = begin + s.each < s.keys.n_keys ? begin + s.each : s.keys.n_keys;
     part p;
-    if (s.turns && split == a.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
-    attend_keys<HD, is_bf16, AHEAD>(p, a, l, q, begin + lane / LANES, GROUPS, end);
+    if (s.turns && split == s.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
+    attend_keys<HD, is_bf16, AHEAD>(p, s.keys, head, q, begin, end, lane / LANES, GROUPS);
     join_lanes<HD>(p);
     if (lane < LANES) {
 #pragma unroll
@@ -240,24 +238,22 @@ template <int HD, bool is_bf16>
 static __device__ __forceinline__ void attend_all(const attend_step &s, unsigned seal,
                                                   float *parts) {
     enum { WIDTH = joined<HD>::WIDTH };
-    const split_args &a = s.split;
     int warp = (int)(threadIdx.x / CUDA_WARP), first = (int)blockIdx.x * WARPS;
-    int head = (first + warp) / a.splits, split = (first + warp) % a.splits;
-    if (head < a.n_heads) attend_part<HD, is_bf16>(s, head, split, parts + warp * WIDTH);
+    int head = (first + warp) / s.splits, split = (first + warp) % s.splits;
+    if (head < s.n_heads) attend_part<HD, is_bf16>(s, head, split, parts + warp * WIDTH);
     sync_workers();
-    if (head >= a.n_heads || (warp > 0 && split > 0)) return;
-    int n = a.splits - split < WARPS - warp ? a.splits - split : WARPS - warp;
-    int first_block = head * a.splits / WARPS, last_block = ((head + 1) * a.splits - 1) / WARPS;
+    if (head >= s.n_heads || (warp > 0 && split > 0)) return;
+    int n = s.splits - split < WARPS - warp ? s.splits - split : WARPS - warp;
+    int first_block = head * s.splits / WARPS, last_block = ((head + 1) * s.splits - 1) / WARPS;
     join_head<HD>(s, seal, head, parts + warp * WIDTH, n, (int)blockIdx.x - first_block,
                   last_block - first_block + 1);
 }
 
 static __device__ __forceinline__ void attend(const attend_step &s, unsigned seal, float *parts) {
-    bool is_bf16 = s.split.keys.raw.k_type == CCA_BF16;
-    if (s.split.keys.raw.head_dim == 64) {
-        is_bf16 ? attend_all<64, true>(s, seal, parts) : attend_all<64, false>(s, seal, parts);
+    if (s.head_dim == 64) {
+        s.is_bf16 ? attend_all<64, true>(s, seal, parts) : attend_all<64, false>(s, seal, parts);
     } else {
-        is_bf16 ? attend_all<128, true>(s, seal, parts) : attend_all<128, false>(s, seal, parts);
+        s.is_bf16 ? attend_all<128, true>(s, seal, parts) : attend_all<128, false>(s, seal, parts);
     }
 }
 
@@ -577,39 +573,50 @@ bool cuda_token_turn(cuda_backend *b, const turn_args *a) {
 
 /* Takes the rotation and storing that belong to attention off the list, if they are its last step.
  */
-static bool take_turn(cuda_steps *s, turn_args *out, const split_args *a) {
+static bool take_turn(cuda_steps *s, turn_args *out, const cca_rows *rows, const cca_matrix *q,
+                      int64_t pos) {
     const token_step *last = s->n > 0 ? &s->list[s->n - 1] : NULL;
     if (!last || last->kind != TOKEN_TURN) return false;
     const turn_args *turn = &last->turn;
-    if (turn->q != a->q || turn->rows.k != a->keys.raw.k || turn->pos != a->pos) return false;
+    if (turn->q != q->data || turn->rows.k != rows->k || turn->pos != pos) return false;
     *out = *turn;
     s->n--;
     return true;
 }
 
-bool cuda_token_attend(cuda_backend *b, const split_args *a, int64_t n_keys) {
-    int64_t warps = (int64_t)b->n_sm * WARPS, hd = a->keys.raw.head_dim;
-    if (!b->steps || a->n_heads > warps) return false;
-    int64_t most = (n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
-    int64_t splits = cca_max(1, cca_min(warps / a->n_heads, most));
-    size_t bytes = (size_t)(a->n_heads * splits * (hd + 2)) * sizeof(uint64_t);
+/* The first span ends with the query's own key. */
+bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
+                       const cca_matrix *q, int64_t pos) {
+    const cca_rows *rows = &spans->at[0].rows;
+    int64_t warps = (int64_t)b->n_sm * WARPS, hd = rows->head_dim, n_heads = q->cols / hd;
+    if (!b->steps || n_heads > warps) return false;
+    key_runs keys = {};
+    for (; keys.n < spans->n; keys.n++) {
+        keys.at[keys.n] = run_of(spans->at[keys.n], n_heads, pos);
+        keys.n_keys += keys.at[keys.n].n;
+    }
+    int64_t most = (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
+    int64_t splits = cca_max(1, cca_min(warps / n_heads, most));
+    size_t bytes = (size_t)(n_heads * splits * (hd + 2)) * sizeof(uint64_t);
     void *parts = cuda_grow(b, &b->steps->parts, bytes);
     turn_args turn = {};
-    bool turns = take_turn(b->steps, &turn, a);
+    bool turns = take_turn(b->steps, &turn, rows, q, pos);
     token_step *step = parts ? add_step(b, TOKEN_ATTEND) : NULL;
     if (!step) return true;
+    keys.at[0].n -= turns;
+    keys.n_keys -= turns;
     attend_step *s = &step->attend;
-    s->split = *a;
-    s->split.splits = (int)splits;
+    s->keys = keys;
     s->turn = turn;
     s->turns = turns;
-    s->list = list_keys(a->keys, a->pos);
-    s->list.n_raw -= turns;
-    s->list.n_keys -= turns;
-    s->each = (s->list.n_keys + (int)splits - 1) / (int)splits;
-    s->raw_sharers = sharers(a->keys.raw, a->n_heads);
-    s->far_sharers = sharers(a->keys.far, a->n_heads);
-    s->own_row = cca_rows_at(&a->keys.raw, a->pos);
+    s->q = (const float *)q->data;
+    s->out = (float *)out->data;
     s->parts = (uint64_t *)parts;
+    s->own_row = cca_rows_at(rows, pos);
+    s->n_heads = (int)n_heads;
+    s->head_dim = (int)hd;
+    s->splits = (int)splits;
+    s->each = (keys.n_keys + (int)splits - 1) / (int)splits;
+    s->is_bf16 = rows->k_type == CCA_BF16;
     return true;
 }

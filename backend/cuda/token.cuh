@@ -41,14 +41,15 @@ struct product_step {
 /* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
  * of 64 bits to find out is found out by the host. */
 struct attend_step {
-    split_args split;
+    key_runs keys; /* without the query's own key where that is not stored yet */
     turn_args turn;
-    key_list list; /* of the first head, without the query's own key where that is not stored yet */
-    int each;      /* keys of a split */
-    int raw_sharers, far_sharers;
-    int64_t own_row; /* where its own key goes, in each head */
+    const float *q;
+    float *out;
     uint64_t *parts; /* [n_heads][splits][head_dim + 2] sealed: sums, largest score, total */
-    bool turns;
+    int64_t own_row; /* where the query's own key goes, in each head */
+    int n_heads, head_dim;
+    int splits, each; /* of the keys of a head; keys of a split */
+    bool turns, is_bf16;
 };
 
 struct token_step {

@@ -75,14 +75,14 @@ static cca_matrix random_matrix(cca_dtype type, int64_t rows, int64_t cols) {
 
 typedef struct attention {
     cca_matrix q, out;
-    cca_keys keys;
+    cca_spans spans;
     int64_t pos, n;
 } attention;
 
 static void run_attention(const void *context) {
     const attention *a = context;
     cca_matrix out = a->out;
-    cca_attend(gpu, &out, &a->keys, &a->q, a->pos, a->n);
+    cca_attend(gpu, &out, &a->spans, &a->q, a->pos, a->n);
 }
 
 static cca_rows rows_of(int64_t heads, int64_t capacity, int64_t hd, int64_t base) {
@@ -106,13 +106,14 @@ static void free_rows(cca_rows *r) {
 static void time_attention(const char *name, bool full, int64_t heads, int64_t kv_heads, int64_t hd,
                            int64_t pos, int64_t n) {
     cca_rule endless = {1, INT64_MAX / 4, CCA_FAR_NONE, 0}, cut = {16, 1024, CCA_FAR_CORES, 0};
-    attention a = {.pos = pos, .n = n, .keys.rule = full ? endless : cut};
-    int64_t begin = cca_rule_raw_begin(&a.keys.rule, pos), pairs = 0;
-    for (int64_t i = pos; i < pos + n; i++) {
-        pairs += i + 1 - cca_rule_raw_begin(&a.keys.rule, i) + cca_rule_far(&a.keys.rule, i);
-    }
-    a.keys.raw = rows_of(kv_heads, pos + n - begin, hd, begin);
-    a.keys.far = rows_of(heads, cca_max(1, cca_rule_far(&a.keys.rule, pos + n - 1)), hd, 0);
+    attention a = {.pos = pos, .n = n};
+    const cca_rule *rule = full ? &endless : &cut;
+    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
+    int64_t begin = cca_edge_at(&window.begin, pos), pairs = 0;
+    int64_t n_far = cca_max(1, cca_edge_at(&behind.end, pos + n - 1));
+    a.spans.at[a.spans.n++] = (cca_span){rows_of(kv_heads, pos + n - begin, hd, begin), window, 1};
+    a.spans.at[a.spans.n++] = (cca_span){rows_of(heads, n_far, hd, 0), behind, 16};
+    for (int64_t i = pos; i < pos + n; i++) pairs += cca_spans_count(&a.spans, i);
     a.q = random_matrix(CCA_F32, n, heads * hd);
     a.out = random_matrix(CCA_F32, n, heads * hd);
     double spread, seconds = measure(run_attention, &a, n == 1 ? 50 : 1, &spread);
@@ -125,7 +126,7 @@ static void time_attention(const char *name, bool full, int64_t heads, int64_t k
         printf("%.2f TB/s", flop / seconds / 1e12); /* as many bytes as operations */
     }
     printf(", spread %.1f %%\n", spread * 100);
-    free_rows(&a.keys.raw), free_rows(&a.keys.far);
+    for (int i = 0; i < a.spans.n; i++) free_rows(&a.spans.at[i].rows);
     cca_matrix_free(gpu, &a.q), cca_matrix_free(gpu, &a.out);
 }
 
@@ -209,7 +210,7 @@ static void time_ffn(cca_dtype type, int64_t n) {
 typedef struct small_ops {
     cca_matrix x, y, weight, angles, wide, wide2;
     cca_rope rope;
-    cca_keys keys;
+    cca_groups groups;
     int64_t pos, n;
 } small_ops;
 
@@ -230,12 +231,12 @@ static void run_swiglu(const void *context) {
 
 static void run_store(const void *context) {
     small_ops o = *(const small_ops *)context;
-    cca_rows_store(gpu, &o.keys.raw, &o.x, &o.y, o.pos, o.n);
+    cca_rows_store(gpu, &o.groups.raw, &o.x, &o.y, o.pos, o.n);
 }
 
 static void run_pool(const void *context) {
     small_ops o = *(const small_ops *)context;
-    cca_pool(gpu, &o.keys, &o.x, CCA_POOL_QUERY, o.pos, o.n);
+    cca_pool(gpu, &o.groups, &o.x, o.pos, o.n);
 }
 
 /* The rest of a layer of a 7B model, n tokens at the end of 131,072. */
@@ -252,9 +253,8 @@ static void time_small_ops(int64_t n) {
                 {"pool", run_pool, 4.0 * DIM + 4.0 * DIM / 16}};
     double inv_freq[HD / 2] = {0};
     small_ops o = {.rope = {inv_freq, HD / 2, 1, true}, .pos = LENGTH - n, .n = n};
-    o.keys.rule = (cca_rule){16, 1024, CCA_FAR_CORES, 0};
-    o.keys.raw = rows_of(HEADS, n + 1024, HD, LENGTH - n - 1024);
-    o.keys.far = rows_of(HEADS, LENGTH / 16, HD, 0);
+    o.groups = (cca_groups){rows_of(HEADS, n + 1024, HD, LENGTH - n - 1024),
+                            rows_of(HEADS, LENGTH / 16, HD, 0), 16, CCA_POOL_QUERY};
     cca_matrix *all[] = {&o.x, &o.y, &o.weight, &o.angles, &o.wide, &o.wide2};
     const int64_t widths[] = {DIM, DIM, DIM, HD, HIDDEN, HIDDEN};
     for (int i = 0; i < 6; i++) *all[i] = random_matrix(CCA_F32, n, widths[i]);
@@ -264,7 +264,7 @@ static void time_small_ops(int64_t n) {
                seconds * 1e3, list[i].bytes * (double)n / seconds / 1e12, spread * 100);
     }
     for (int i = 0; i < 6; i++) cca_matrix_free(gpu, all[i]);
-    free_rows(&o.keys.raw), free_rows(&o.keys.far);
+    free_rows(&o.groups.raw), free_rows(&o.groups.cores);
 }
 
 /* ---- a whole model ------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* The cache and its attention against the definition, computed here in double on whole
  * sequences: any cut into chunks, any number of threads, each kind of attention. */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/mass.h"
 #include "cca.h"
 #include "tests/unit/test.h"
 

@@ -468,10 +468,10 @@ static void pooling(void **state) {
                 row_pair raw = random_rows(types[t], types[t], kv, pos + n, hd, 0);
                 row_pair far = random_rows(types[t], types[t], heads, 6, hd, 0);
                 pair q = random_pair(n, heads * hd, 1);
-                cca_rule rule = {g, 4 * g, CCA_FAR_CORES, 0};
-                cca_keys host = {raw.host, far.host, rule}, device = {raw.device, far.device, rule};
-                cca_pool(cpu, &host, &q.host, (cca_pooling)p, pos, n);
-                cca_pool(gpu, &device, &q.device, (cca_pooling)p, pos, n);
+                cca_groups host = {raw.host, far.host, g, (cca_pooling)p};
+                cca_groups device = {raw.device, far.device, g, (cca_pooling)p};
+                cca_pool(cpu, &host, &q.host, pos, n);
+                cca_pool(gpu, &device, &q.device, pos, n);
                 double bound = types[t] == CCA_F32 ? 1e-6 : 3e-3;
                 compare_rows(&far, true, bound, "core keys");
                 compare_rows(&far, false, bound, "core values");
@@ -491,6 +491,22 @@ typedef struct attention_case {
     cca_dtype k_type, v_type;
 } attention_case;
 
+static cca_spans spans_of(const cca_rule *rule, cca_rows raw, cca_rows far) {
+    int64_t stride = rule->far == CCA_FAR_CORES ? rule->group_size : 1;
+    return (cca_spans){
+        .n = 2, .at = {{raw, cca_rule_window(rule), 1}, {far, cca_rule_behind(rule), stride}}};
+}
+
+static int64_t raw_begin(const cca_rule *rule, int64_t pos) {
+    cca_range seen = cca_rule_window(rule);
+    return cca_edge_at(&seen.begin, pos);
+}
+
+static int64_t far_end(const cca_rule *rule, int64_t pos) {
+    cca_range seen = cca_rule_behind(rule);
+    return cca_edge_at(&seen.end, pos);
+}
+
 static void check_attention(const attention_case *c) {
     char what[160];
     snprintf(what, sizeof what,
@@ -499,14 +515,15 @@ static void check_attention(const attention_case *c) {
              (long long)c->rule.window_size, (int)c->rule.far, (int)c->pos, (int)c->n, c->ring,
              cca_dtype_name(c->k_type), cca_dtype_name(c->v_type));
     int64_t total = c->pos + c->n, hd = c->head_dim;
-    int64_t begin = c->ring ? 0 : cca_rule_raw_begin(&c->rule, c->pos);
+    int64_t begin = c->ring ? 0 : raw_begin(&c->rule, c->pos);
     int64_t capacity = c->ring ? cca_rule_ring(&c->rule) : total - begin;
-    int64_t n_far = cca_max(cca_rule_far(&c->rule, total - 1), 1);
+    int64_t n_far = cca_max(far_end(&c->rule, total - 1), 1);
     int64_t far_heads = c->rule.far == CCA_FAR_SINKS ? c->n_kv_heads : c->n_heads;
     row_pair raw = random_rows(c->k_type, c->v_type, c->n_kv_heads, capacity, hd, begin);
     row_pair far = random_rows(c->k_type, c->v_type, far_heads, n_far, hd, 0);
     pair q = random_pair(c->n, c->n_heads * hd, 2), out = poisoned(c->n, c->n_heads * hd);
-    cca_keys host = {raw.host, far.host, c->rule}, device = {raw.device, far.device, c->rule};
+    cca_spans host = spans_of(&c->rule, raw.host, far.host);
+    cca_spans device = spans_of(&c->rule, raw.device, far.device);
     /* Tensor cores round queries and weights; a few queries are done in f32. */
     bool half = c->k_type == c->v_type && (c->k_type == CCA_BF16 || c->k_type == CCA_F16);
     bool rounded = half && c->n > 8;
@@ -599,7 +616,7 @@ static layer random_layer(cca_dtype type, const cca_rule *rule, int64_t pos) {
         .up = random_weights(type, HIDDEN, WIDTH, size),
         .down = random_weights(type, WIDTH, HIDDEN, size),
         .raw = random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_rule_ring(rule), HEAD_DIM, 0),
-        .far = random_rows(CCA_BF16, CCA_BF16, N_HEADS, cca_rule_far(rule, pos), HEAD_DIM, 0)};
+        .far = random_rows(CCA_BF16, CCA_BF16, N_HEADS, far_end(rule, pos), HEAD_DIM, 0)};
 }
 
 static void free_layer(layer *l) {
@@ -621,8 +638,8 @@ static void run_layer(cca_backend *b, layer *l, token_rows *t, const cca_rope *r
                          {side(b, &t->v), side(b, &l->v), NULL, false}};
     cca_product o = {side(b, &t->x), side(b, &l->o), NULL, true};
     cca_turn turn = {side(b, &t->angles), rope};
-    cca_keys keys = {b == gpu ? l->raw.device : l->raw.host, b == gpu ? l->far.device : l->far.host,
-                     *rule};
+    cca_rows raw = b == gpu ? l->raw.device : l->raw.host;
+    cca_spans spans = spans_of(rule, raw, b == gpu ? l->far.device : l->far.host);
     cca_ffn f = {.norm = side(b, &l->ffn_norm),
                  .gate = side(b, &l->gate),
                  .up = side(b, &l->up),
@@ -632,8 +649,8 @@ static void run_layer(cca_backend *b, layer *l, token_rows *t, const cca_rope *r
                  .gated = side(b, &t->gated),
                  .upped = side(b, &t->upped)};
     cca_norm_matmul(b, qkv, 3, side(b, &t->h), side(b, &t->x), 0, side(b, &l->attn_norm), 1e-5f, 1);
-    cca_rotate_store(b, &keys.raw, side(b, &t->q), side(b, &t->k), side(b, &t->v), &turn, pos, 1);
-    cca_attend(b, side(b, &t->attended), &keys, side(b, &t->q), pos, 1);
+    cca_rotate_store(b, &raw, side(b, &t->q), side(b, &t->k), side(b, &t->v), &turn, pos, 1);
+    cca_attend(b, side(b, &t->attended), &spans, side(b, &t->q), pos, 1);
     cca_matmul(b, &o, 1, side(b, &t->attended), 1);
     cca_feed_forward(b, side(b, &t->x), &f, 1);
 }
@@ -732,10 +749,10 @@ static void group_size_one_is_full_attention(void **state) {
     row_pair all = random_rows(CCA_BF16, CCA_BF16, 1, LENGTH, HD, 0);
     pair q = random_pair(N, HD, 2), full = poisoned(N, HD), one = poisoned(N, HD);
     cca_rule endless = {1, INT64_MAX / 4, CCA_FAR_NONE, 0}, cut = {1, 1024, CCA_FAR_CORES, 0};
-    cca_keys keys = {all.device, all.device, endless};
-    cca_attend(gpu, &full.device, &keys, &q.device, LENGTH - N, N);
-    keys.rule = cut;
-    cca_attend(gpu, &one.device, &keys, &q.device, LENGTH - N, N);
+    cca_spans whole = spans_of(&endless, all.device, all.device);
+    cca_spans parts = spans_of(&cut, all.device, all.device);
+    cca_attend(gpu, &full.device, &whole, &q.device, LENGTH - N, N);
+    cca_attend(gpu, &one.device, &parts, &q.device, LENGTH - N, N);
     float *want = fetch(&full), *got = fetch(&one);
     test_below(test_distance(got, want, N * HD), 4e-3, "g = 1");
     free(want), free(got), free_rows(&all), free_pair(&q), free_pair(&full), free_pair(&one);
