@@ -50,7 +50,7 @@ static const char *main_type(const cca_gguf *file) {
     const cca_gguf_tensor *largest = NULL;
     for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(file, i);
-        bool inner = strncmp(t->name, "blk.", 4) == 0;
+        bool inner = cca_tensor_of_layer(t->name);
         if (inner && (!largest || t->bytes > largest->bytes)) largest = t;
     }
     return largest ? cca_dtype_name((cca_dtype)largest->type) : "f32";
@@ -75,7 +75,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
     cca_config_describe_rope(e->rope, sizeof e->rope, c);
     e->facts = (cca_engine_facts){
         .path = e->path,
-        .arch = c->arch == CCA_ARCH_LLAMA ? "llama" : "qwen2",
+        .arch = c->arch->name,
         .name = e->name,
         .device = cca_backend_name(e->backend),
         .kernels = cca_kernels_best()->name,
@@ -627,17 +627,24 @@ static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
     return (raw + far) * (double)c->n_heads;
 }
 
+static double values_of(cca_role role, const cca_config *c) {
+    cca_shape shape = cca_tensor_shape(role, c);
+    return (double)shape.rows * (double)shape.cols;
+}
+
 cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t n_logits) {
     const cca_config *c = cca_model_config(s->engine->model);
-    const cca_gguf_tensor *embedding = cca_gguf_find(s->engine->file, "token_embd.weight");
-    double layers = (double)c->n_layers, dim = (double)c->dim, hd = (double)c->head_dim;
-    double heads = 2 * (double)(c->n_heads + c->n_kv_heads) * hd;
-    double layer = dim * (heads + 3 * (double)c->hidden_dim), keys = 0, groups = 0;
+    const char *table = cca_tensors[CCA_EMBEDDING].name;
+    const cca_gguf_tensor *embedding = cca_gguf_find(s->engine->file, table);
+    double layers = (double)c->n_layers, hd = (double)c->head_dim, keys = 0, groups = 0;
+    double layer = 0, logits = values_of(CCA_EMBEDDING, c);
+    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++)
+        if (cca_tensors[r].input) layer += values_of(r, c);
     cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
     if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
     for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);
     if (s->options.policy.rule.far == CCA_FAR_CORES) groups = (double)n;
-    w.products = 2 * ((double)n * layers * layer + (double)n_logits * dim * (double)c->vocab_size);
+    w.products = 2 * ((double)n * layers * layer + (double)n_logits * logits);
     w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
     return w;
 }

@@ -8,20 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct layer_weights {
-    cca_matrix attn_norm, q, k, v, o, ffn_norm, gate, up, down;
-    cca_matrix q_bias, k_bias, v_bias;
-} layer_weights;
-
 struct cca_model {
     const cca_gguf *file;
     cca_backend *backend;
     cca_config config;
     cca_matrix embedding, output_norm, output;
-    layer_weights *layers;
+    cca_layer *layers;
     double *inv_freq; /* [head_dim / 2] */
     float rope_scale;
-    uint64_t weight_bytes, n_params, n_bound;
+    uint64_t weight_bytes, n_params;
+    bool *known; /* which tensors of the file, while they are bound */
 };
 
 /* Logits are made for this many rows at a time. */
@@ -34,7 +30,8 @@ struct cca_state {
     cca_rope rope;
     int64_t n_rows; /* rows of x that hold the last forward's tokens */
     void *buffers;  /* memory of the matrices */
-    cca_matrix x, h, q, k, v, attended, gate, up, angles, logits;
+    cca_activations a;
+    cca_matrix angles, logits;
 };
 
 /* ---- binding ------------------------------------------------------------------------ */
@@ -67,94 +64,52 @@ static cca_status refuse_type(const char *path, const cca_gguf_tensor *t, cca_er
                     in, quote);
 }
 
-/* Binds one tensor of (rows, cols) values; rows = 0 is a vector, which must be f32. */
-static cca_status bind(cca_model *m, cca_matrix *out, const char *name, int64_t rows, int64_t cols,
-                       cca_error *err) {
-    const char *path = cca_gguf_name(m->file);
+/* A tensor of the file, which is known from then on; NULL where there is none. */
+static const cca_gguf_tensor *find(cca_model *m, const char *name) {
     const cca_gguf_tensor *t = cca_gguf_find(m->file, name);
+    if (t) m->known[t - cca_gguf_tensor_at(m->file, 0)] = true;
+    return t;
+}
+
+/* Binds the tensor of a role if the model has one; vectors must be f32. */
+static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t layer,
+                       cca_error *err) {
+    if (!cca_tensor_needed(role, &m->config)) return CCA_OK;
+    char name[CCA_TENSOR_NAME];
+    cca_tensor_name(name, role, layer);
+    const char *path = cca_gguf_name(m->file);
+    const cca_gguf_tensor *t = find(m, name);
+    cca_shape shape = cca_tensor_shape(role, &m->config);
+    int64_t rows = shape.vector ? 1 : shape.rows, cols = shape.vector ? shape.rows : shape.cols;
     if (!t) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing", path, name);
-    bool fits = rows == 0 ? t->n_dims == 1 && t->dims[0] == cols
-                          : t->n_dims == 2 && t->dims[0] == cols && t->dims[1] == rows;
-    if (!fits) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor %s has shape [%" PRId64 ", %" PRId64 "]%s, not [%" PRId64
-                        ", %" PRId64 "]",
-                        path, name, t->dims[0], t->dims[1], t->n_dims > 2 ? " and more" : "", cols,
-                        cca_max(rows, 1));
+    if (t->n_dims != (shape.vector ? 1 : 2) || t->dims[0] != cols || t->dims[1] != rows) {
+        return cca_fail(
+            err, CCA_BAD_MODEL,
+            "%s: tensor %s has shape [%" PRId64 ", %" PRId64 "]%s, not [%" PRId64 ", %" PRId64 "]",
+            path, name, t->dims[0], t->dims[1], t->n_dims > 2 ? " and more" : "", cols, rows);
     }
-    if (!cca_dtype_known(t->type) || (rows == 0 && t->type != CCA_F32)) {
+    if (!cca_dtype_known(t->type) || (shape.vector && t->type != CCA_F32)) {
         return refuse_type(path, t, err);
     }
-    cca_matrix_load(m->backend, out, (cca_dtype)t->type, cca_max(rows, 1), cols, t->data);
+    cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, t->data);
     m->weight_bytes += t->bytes;
-    m->n_params += (uint64_t)(cca_max(rows, 1) * cols);
-    m->n_bound++;
+    m->n_params += (uint64_t)(rows * cols);
     return CCA_OK;
 }
 
 static cca_status bind_layer(cca_model *m, int64_t index, cca_error *err) {
-    const cca_config *c = &m->config;
-    layer_weights *l = &m->layers[index];
-    int64_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    const struct {
-        cca_matrix *out;
-        const char *name;
-        int64_t rows, cols;
-    } list[] = {
-        {&l->attn_norm, "attn_norm.weight", 0, c->dim},
-        {&l->q, "attn_q.weight", q_dim, c->dim},
-        {&l->k, "attn_k.weight", kv_dim, c->dim},
-        {&l->v, "attn_v.weight", kv_dim, c->dim},
-        {&l->o, "attn_output.weight", c->dim, q_dim},
-        {&l->ffn_norm, "ffn_norm.weight", 0, c->dim},
-        {&l->gate, "ffn_gate.weight", c->hidden_dim, c->dim},
-        {&l->up, "ffn_up.weight", c->hidden_dim, c->dim},
-        {&l->down, "ffn_down.weight", c->dim, c->hidden_dim},
-        {&l->q_bias, "attn_q.bias", 0, q_dim},
-        {&l->k_bias, "attn_k.bias", 0, kv_dim},
-        {&l->v_bias, "attn_v.bias", 0, kv_dim},
-    };
-    int n = (int)(sizeof list / sizeof *list) - (c->has_bias ? 0 : 3);
-    for (int i = 0; i < n; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%" PRId64 ".%s", index, list[i].name);
-        cca_status status = bind(m, list[i].out, name, list[i].rows, list[i].cols, err);
-        if (status != CCA_OK) return status;
-    }
-    return CCA_OK;
-}
-
-/* Whether bind_layer looked for this tensor of a layer in 0 … n_layers - 1. */
-static bool is_layer_tensor(const cca_config *c, const char *name) {
-    static const char *const known[] = {
-        "attn_norm.weight",   "attn_q.weight",   "attn_k.weight",   "attn_v.weight",
-        "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
-        "ffn_down.weight",    "attn_q.bias",     "attn_k.bias",     "attn_v.bias",
-    };
-    int64_t layer;
-    int at = 0;
-    if (sscanf(name, "blk.%" SCNd64 ".%n", &layer, &at) != 1 || at == 0) return false;
-    if (layer < 0 || layer >= c->n_layers) return false;
-    int n = (int)(sizeof known / sizeof *known) - (c->has_bias ? 0 : 3);
-    for (int i = 0; i < n; i++) {
-        if (strcmp(name + at, known[i]) == 0) return true;
-    }
-    return false;
+    cca_status status = CCA_OK;
+    for (cca_role r = CCA_FIRST_OF_LAYER; status == CCA_OK && r < CCA_N_ROLES; r++)
+        status = bind(m, &m->layers[index].w[r], r, index, err);
+    return status;
 }
 
 /* A tensor that nobody reads would silently change the answers. */
 static cca_status refuse_unknown(const cca_model *m, cca_error *err) {
-    uint64_t n = cca_gguf_n_tensors(m->file);
-    for (uint64_t i = 0; n != m->n_bound && i < n; i++) {
-        const char *name = cca_gguf_tensor_at(m->file, i)->name;
-        bool known = strcmp(name, "token_embd.weight") == 0 ||
-                     strcmp(name, "output_norm.weight") == 0 ||
-                     strcmp(name, "output.weight") == 0 || strcmp(name, "rope_freqs.weight") == 0 ||
-                     is_layer_tensor(&m->config, name);
-        if (!known) {
-            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is unknown to this architecture",
-                            cca_gguf_name(m->file), name);
-        }
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(m->file); i++) {
+        if (m->known[i]) continue;
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is unknown to this architecture",
+                        cca_gguf_name(m->file), cca_gguf_tensor_at(m->file, i)->name);
     }
     return CCA_OK;
 }
@@ -191,36 +146,35 @@ static cca_status make_rope(cca_model *m, cca_error *err) {
     if (c->rope_kind == CCA_ROPE_YARN) scale_yarn(m);
     if (c->rope_kind != CCA_ROPE_FACTORS) return CCA_OK;
 
-    const cca_gguf_tensor *t = cca_gguf_find(m->file, "rope_freqs.weight");
+    const char *name = cca_tensors[CCA_ROPE_DIVISORS].name;
+    const cca_gguf_tensor *t = find(m, name);
     if (t->type != CCA_F32 || t->n_dims != 1 || t->dims[0] != half) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor rope_freqs.weight must hold %lld f32 values",
-                        cca_gguf_name(m->file), (long long)half);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s must hold %lld f32 values",
+                        cca_gguf_name(m->file), name, (long long)half);
     }
     for (int64_t k = 0; k < half; k++) {
         float divisor;
         memcpy(&divisor, (const char *)t->data + (size_t)k * sizeof divisor, sizeof divisor);
         if (!(divisor > 0) || !isfinite(divisor)) {
-            return cca_fail(err, CCA_BAD_MODEL,
-                            "%s: tensor rope_freqs.weight: value %lld is not positive",
-                            cca_gguf_name(m->file), (long long)k);
+            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s: value %lld is not positive",
+                            cca_gguf_name(m->file), name, (long long)k);
         }
         m->inv_freq[k] /= divisor;
     }
-    m->n_bound++;
     return CCA_OK;
 }
 
 /* ---- the model ---------------------------------------------------------------------- */
 
 static cca_status bind_all(cca_model *m, cca_error *err) {
-    const cca_config *c = &m->config;
-    cca_status status = bind(m, &m->embedding, "token_embd.weight", c->vocab_size, c->dim, err);
-    for (int64_t l = 0; status == CCA_OK && l < c->n_layers; l++) status = bind_layer(m, l, err);
-    if (status == CCA_OK) status = bind(m, &m->output_norm, "output_norm.weight", 0, c->dim, err);
-    if (status == CCA_OK && !c->tied) {
-        status = bind(m, &m->output, "output.weight", c->vocab_size, c->dim, err);
-    }
+    m->layers = calloc((size_t)m->config.n_layers, sizeof *m->layers);
+    m->known = calloc(cca_gguf_n_tensors(m->file), sizeof *m->known);
+    if (!m->layers || !m->known) return cca_fail(err, CCA_NO_MEMORY, "no memory for the layers");
+    cca_status status = bind(m, &m->embedding, CCA_EMBEDDING, 0, err);
+    for (int64_t l = 0; status == CCA_OK && l < m->config.n_layers; l++)
+        status = bind_layer(m, l, err);
+    if (status == CCA_OK) status = bind(m, &m->output_norm, CCA_OUTPUT_NORM, 0, err);
+    if (status == CCA_OK) status = bind(m, &m->output, CCA_OUTPUT, 0, err);
     if (status == CCA_OK) status = make_rope(m, err);
     if (status == CCA_OK) status = refuse_unknown(m, err);
     if (status == CCA_OK) status = cca_backend_sync(m->backend, err);
@@ -245,9 +199,9 @@ cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *ba
     m->file = file;
     m->backend = backend;
     m->config = config;
-    m->layers = calloc((size_t)config.n_layers, sizeof *m->layers);
-    status =
-        m->layers ? bind_all(m, err) : cca_fail(err, CCA_NO_MEMORY, "no memory for the layers");
+    status = bind_all(m, err);
+    free(m->known);
+    m->known = NULL;
     if (status != CCA_OK) {
         cca_model_close(m);
         return status;
@@ -259,11 +213,8 @@ cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *ba
 void cca_model_close(cca_model *model) {
     if (!model) return;
     for (int64_t l = 0; model->layers && l < model->config.n_layers; l++) {
-        layer_weights *w = &model->layers[l];
-        cca_matrix *all[] = {&w->attn_norm, &w->q,  &w->k,    &w->v,      &w->o,      &w->ffn_norm,
-                             &w->gate,      &w->up, &w->down, &w->q_bias, &w->k_bias, &w->v_bias};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-            cca_matrix_free(model->backend, all[i]);
+        for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++)
+            cca_matrix_free(model->backend, &model->layers[l].w[r]);
     }
     cca_matrix_free(model->backend, &model->embedding);
     cca_matrix_free(model->backend, &model->output_norm);
@@ -308,14 +259,14 @@ static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const 
     int64_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
     int64_t n_norm = cca_max(chunk_size, LOGIT_ROWS);
     const buffer_shape all[N_BUFFERS] = {
-        {&s->x, chunk_size, c->dim, PLACE_OWN, 0},
-        {&s->h, n_norm, c->dim, PLACE_OWN, 0},
-        {&s->q, chunk_size, q_dim, PLACE_ATTENTION, 0},
-        {&s->k, chunk_size, kv_dim, PLACE_ATTENTION, 0},
-        {&s->v, chunk_size, kv_dim, PLACE_ATTENTION, 0},
-        {&s->attended, chunk_size, q_dim, PLACE_ATTENTION, 0},
-        {&s->gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
-        {&s->up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
+        {&s->a.x, chunk_size, c->dim, PLACE_OWN, 0},
+        {&s->a.h, n_norm, c->dim, PLACE_OWN, 0},
+        {&s->a.q, chunk_size, q_dim, PLACE_ATTENTION, 0},
+        {&s->a.k, chunk_size, kv_dim, PLACE_ATTENTION, 0},
+        {&s->a.v, chunk_size, kv_dim, PLACE_ATTENTION, 0},
+        {&s->a.attended, chunk_size, q_dim, PLACE_ATTENTION, 0},
+        {&s->a.gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
+        {&s->a.up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
         {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
@@ -385,7 +336,7 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
     s->rope = (cca_rope){.inv_freq = model->inv_freq,
                          .half = model->config.head_dim / 2,
                          .scale = model->rope_scale,
-                         .interleaved = model->config.arch == CCA_ARCH_LLAMA};
+                         .interleaved = model->config.arch->interleaved};
     buffer_shape list[N_BUFFERS];
     size_t bytes[N_PLACES];
     list_buffers(list, bytes, s, &model->config, options->chunk_size);
@@ -432,48 +383,55 @@ cca_status cca_state_rewind(cca_state *state, int64_t n_tokens, cca_error *err) 
 
 /* ---- the forward pass --------------------------------------------------------------- */
 
-static void attention(cca_state *s, int64_t layer, int64_t n, int64_t pos) {
-    const layer_weights *w = &s->model->layers[layer];
-    bool bias = s->model->config.has_bias;
-    cca_backend *b = s->backend;
-    const cca_turn turn = {&s->angles, &s->rope};
-    const cca_product qkv[] = {
-        {.out = &s->q, .weight = &w->q, .bias = bias ? &w->q_bias : NULL},
-        {.out = &s->k, .weight = &w->k, .bias = bias ? &w->k_bias : NULL},
-        {.out = &s->v, .weight = &w->v, .bias = bias ? &w->v_bias : NULL},
-    };
-    cca_norm_matmul(b, qkv, 3, &s->h, &s->x, 0, &w->attn_norm, s->model->config.norm_eps, n);
-    cca_cache_attend(s->cache, layer, &s->attended, &s->q, &s->k, &s->v, &turn, pos, n);
-    cca_matmul(b, &(cca_product){.out = &s->x, .weight = &w->o, .accumulate = true}, 1,
-               &s->attended, n);
+/* A weight that some models have not. */
+static const cca_matrix *given(const cca_matrix *weight) {
+    return weight->data ? weight : NULL;
 }
 
-static void feed_forward(cca_state *s, int64_t layer, int64_t n) {
-    const layer_weights *w = &s->model->layers[layer];
-    const cca_ffn ffn = {.norm = &w->ffn_norm,
-                         .gate = &w->gate,
-                         .up = &w->up,
-                         .down = &w->down,
-                         .eps = s->model->config.norm_eps,
-                         .h = &s->h,
-                         .gated = &s->gate,
-                         .upped = &s->up};
-    cca_feed_forward(s->backend, &s->x, &ffn, n);
+void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
+                     int64_t n) {
+    const cca_matrix *w = layer->w;
+    const cca_product qkv[] = {
+        {.out = &a->q, .weight = &w[CCA_ATTN_Q], .bias = given(&w[CCA_ATTN_Q_BIAS])},
+        {.out = &a->k, .weight = &w[CCA_ATTN_K], .bias = given(&w[CCA_ATTN_K_BIAS])},
+        {.out = &a->v, .weight = &w[CCA_ATTN_V], .bias = given(&w[CCA_ATTN_V_BIAS])},
+    };
+    cca_norm_matmul(b, qkv, 3, &a->h, &a->x, 0, &w[CCA_ATTN_NORM], eps, n);
+}
+
+void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
+                   int64_t n) {
+    const cca_matrix *w = layer->w;
+    const cca_product o = {.out = &a->x, .weight = &w[CCA_ATTN_OUT], .accumulate = true};
+    const cca_ffn ffn = {.norm = &w[CCA_FFN_NORM],
+                         .gate = &w[CCA_FFN_GATE],
+                         .up = &w[CCA_FFN_UP],
+                         .down = &w[CCA_FFN_DOWN],
+                         .eps = eps,
+                         .h = &a->h,
+                         .gated = &a->gate,
+                         .upped = &a->up};
+    cca_matmul(b, &o, 1, &a->attended, n);
+    cca_feed_forward(b, &a->x, &ffn, n);
 }
 
 cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_t pos,
                              cca_error *err) {
     const cca_model *m = s->model;
+    const cca_turn turn = {&s->angles, &s->rope};
+    const float eps = m->config.norm_eps;
+    cca_backend *b = s->backend;
+    cca_activations *a = &s->a;
     s->n_rows = 0;
-    cca_embed(s->backend, &s->x, &m->embedding, ids, n);
-    cca_angles(s->backend, &s->angles, &s->rope, pos, n);
+    cca_embed(b, &a->x, &m->embedding, ids, n);
+    cca_angles(b, &s->angles, &s->rope, pos, n);
     for (int64_t l = 0; l < m->config.n_layers; l++) {
-        attention(s, l, n, pos);
-        feed_forward(s, l, n);
+        cca_layer_begin(b, &m->layers[l], a, eps, n);
+        cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, &turn, pos, n);
+        cca_layer_end(b, &m->layers[l], a, eps, n);
     }
     /* One token is waited for when its logits are read: nothing stands still in between. */
-    cca_status status =
-        n == 1 ? cca_backend_report(s->backend, err) : cca_backend_sync(s->backend, err);
+    cca_status status = n == 1 ? cca_backend_report(b, err) : cca_backend_sync(b, err);
     if (status == CCA_OK) s->n_rows = n;
     return status;
 }
@@ -488,8 +446,8 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
     for (int64_t end = row + n, some; row < end; row += some) {
         some = cca_min(LOGIT_ROWS, end - row);
         const cca_matrix *head = m->config.tied ? &m->embedding : &m->output;
-        cca_norm_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->h,
-                        &s->x, row, &m->output_norm, m->config.norm_eps, some);
+        cca_norm_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->a.h,
+                        &s->a.x, row, &m->output_norm, m->config.norm_eps, some);
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }

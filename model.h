@@ -58,6 +58,23 @@ cca_status cca_state_rewind(cca_state *state, int64_t n_tokens, cca_error *err);
 cca_status cca_model_forward(cca_state *state, const int32_t *ids, int64_t n, int64_t pos,
                              cca_error *err);
 
+/* The weights of a layer, by role; data is NULL where the model has none. */
+typedef struct cca_layer {
+    cca_matrix w[CCA_N_ROLES];
+} cca_layer;
+
+/* What a layer computes on: the stream x, and room for what it makes of it. */
+typedef struct cca_activations {
+    cca_matrix x, h, q, k, v, attended, gate, up;
+} cca_activations;
+
+/* A layer of n rows but for rotation and attention, which lie between the two: q, k, v of x; then x
+ * of x and attended. Forecasts time them. */
+void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
+                     int64_t n);
+void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
+                   int64_t n);
+
 /* Logits (n, vocab_size) of rows row … row + n - 1 of the last forward, into host memory; made
  * in tiles of a few rows. */
 cca_status cca_model_logits(cca_state *state, int64_t row, int64_t n, float *out, cca_error *err);

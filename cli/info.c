@@ -69,7 +69,7 @@ static void count_types(info *f) {
         f->types[k].bytes += t->bytes;
         uint64_t n = 1;
         for (uint32_t d = 0; d < t->n_dims; d++) n *= (uint64_t)t->dims[d];
-        f->n_params += strcmp(t->name, "rope_freqs.weight") == 0 ? 0 : n;
+        f->n_params += strcmp(t->name, cca_tensors[CCA_ROPE_DIVISORS].name) == 0 ? 0 : n;
     }
 }
 
@@ -103,16 +103,12 @@ static cca_status gather(info *f, cca_error *err) {
     return cca_tokenizer_open(&f->tokenizer, f->file, err);
 }
 
-static const char *arch_name(const cca_config *c) {
-    return c->arch == CCA_ARCH_LLAMA ? "llama" : "qwen2";
-}
-
 /* ---- text ---- */
 
 static void print_config(info *f) {
     const cca_config *c = &f->config;
     output *out = &f->out;
-    output_printf(out, "architecture    %s%s\n", arch_name(c),
+    output_printf(out, "architecture    %s%s\n", c->arch->name,
                   c->has_bias ? ", biases on q, k, v" : "");
     output_printf(out,
                   "dimensions      dim %" PRId64 ", hidden_dim %" PRId64 ", %" PRId64
@@ -317,7 +313,7 @@ static json_t *json_tensors(const info *f) {
 static json_t *json_config(const info *f) {
     const cca_config *c = &f->config;
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "architecture",
-                     arch_name(c), "dim", (json_int_t)c->dim, "hidden_dim",
+                     c->arch->name, "dim", (json_int_t)c->dim, "hidden_dim",
                      (json_int_t)c->hidden_dim, "n_layers", (json_int_t)c->n_layers, "n_heads",
                      (json_int_t)c->n_heads, "n_kv_heads", (json_int_t)c->n_kv_heads, "head_dim",
                      (json_int_t)c->head_dim, "vocab_size", (json_int_t)c->vocab_size, "tied",

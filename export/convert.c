@@ -1,6 +1,7 @@
 #include "export/convert.h"
 
 #include "base/workers.h"
+#include "gguf/config.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,6 +2,7 @@
  * goes into the configuration, and the keys that this does not cover are carried over. */
 #include "backend/kquants.h"
 #include "export/source.h"
+#include "gguf/config.h"
 
 #include <stdlib.h>
 #include <string.h>

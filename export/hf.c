@@ -8,25 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Their names; in a layer, "layers.N." stands in front, and "model." before all but the output. */
-static const char *const role_names[CCA_N_ROLES] = {
-    [CCA_EMBEDDING] = "embed_tokens.weight",
-    [CCA_OUTPUT_NORM] = "norm.weight",
-    [CCA_OUTPUT] = "lm_head.weight",
-    [CCA_ATTN_NORM] = "input_layernorm.weight",
-    [CCA_ATTN_Q] = "self_attn.q_proj.weight",
-    [CCA_ATTN_K] = "self_attn.k_proj.weight",
-    [CCA_ATTN_V] = "self_attn.v_proj.weight",
-    [CCA_ATTN_Q_BIAS] = "self_attn.q_proj.bias",
-    [CCA_ATTN_K_BIAS] = "self_attn.k_proj.bias",
-    [CCA_ATTN_V_BIAS] = "self_attn.v_proj.bias",
-    [CCA_ATTN_OUT] = "self_attn.o_proj.weight",
-    [CCA_FFN_NORM] = "post_attention_layernorm.weight",
-    [CCA_FFN_GATE] = "mlp.gate_proj.weight",
-    [CCA_FFN_UP] = "mlp.up_proj.weight",
-    [CCA_FFN_DOWN] = "mlp.down_proj.weight",
-};
-
 static char *join(const char *folder, const char *name) {
     size_t size = strlen(folder) + strlen(name) + 2;
     char *path = malloc(size);
@@ -140,18 +121,19 @@ static cca_status open_weights(cca_safetensors *set, const char *folder, cca_err
 
 /* --- binding ------------------------------------------------------------------------- */
 
+/* In a layer "layers.N." stands in front of the name, and "model." before all but the output. */
 static cca_safetensor *find_tensor(cca_safetensors *set, const cca_source_tensor *t, char *name,
                                    size_t size) {
+    const char *base = cca_tensors[t->role].hf_name;
     char layer[32] = "";
-    if (t->role >= CCA_ATTN_NORM)
+    if (t->role >= CCA_FIRST_OF_LAYER)
         snprintf(layer, sizeof layer, "layers.%lld.", (long long)t->layer);
     if (t->role != CCA_OUTPUT) {
-        snprintf(name, size, "%s%s", layer, role_names[t->role]); /* saved without its head */
+        snprintf(name, size, "%s%s", layer, base); /* saved without its head */
         cca_safetensor *found = cca_safetensors_find(set, name);
         if (found) return found;
     }
-    snprintf(name, size, "%s%s%s", t->role == CCA_OUTPUT ? "" : "model.", layer,
-             role_names[t->role]);
+    snprintf(name, size, "%s%s%s", t->role == CCA_OUTPUT ? "" : "model.", layer, base);
     return cca_safetensors_find(set, name);
 }
 
@@ -191,10 +173,8 @@ static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_saf
     t->data = found->data;
     t->mapped = true;
     found->used = true;
-    bool is_q = t->role == CCA_ATTN_Q || t->role == CCA_ATTN_Q_BIAS;
-    bool is_k = t->role == CCA_ATTN_K || t->role == CCA_ATTN_K_BIAS;
-    if (c->arch == CCA_ARCH_LLAMA && is_q) t->paired_heads = c->n_heads;
-    if (c->arch == CCA_ARCH_LLAMA && is_k) t->paired_heads = c->n_kv_heads;
+    if (c->arch->interleaved && cca_tensors[t->role].rotates)
+        t->paired_heads = t->rows / c->head_dim;
     return check_shape(t, found, err);
 }
 
@@ -203,14 +183,14 @@ static bool is_harmless(const char *name, bool tied) {
     static const char table[] = "rotary_emb.inv_freq";
     size_t size = strlen(name), n = sizeof table - 1;
     if (size >= n && strcmp(name + size - n, table) == 0) return true;
-    return tied && strcmp(name, "lm_head.weight") == 0;
+    return tied && strcmp(name, cca_tensors[CCA_OUTPUT].hf_name) == 0;
 }
 
 static cca_status bind(cca_source *source, cca_safetensors *set, const char *folder,
                        cca_error *err) {
     for (int64_t i = 0; i < source->n_tensors; i++) {
         cca_source_tensor *t = &source->tensors[i];
-        if (t->role == CCA_ROPE_DIVISORS) continue;
+        if (!cca_tensors[t->role].hf_name) continue;
         cca_status status = bind_tensor(t, &source->config, set, folder, err);
         if (status != CCA_OK) return status;
     }
@@ -347,7 +327,8 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->close = close_set;
     status = open_weights(set, path, err);
     if (status != CCA_OK) return status;
-    out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, "lm_head.weight");
+    const char *output = cca_tensors[CCA_OUTPUT].hf_name;
+    out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, output);
     status = cca_source_layout(out, path, err);
     if (status == CCA_OK) status = bind(out, set, path, err);
     return status == CCA_OK ? read_text(&out->text, path, err) : status;

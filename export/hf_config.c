@@ -15,14 +15,17 @@ static void read_arch(cca_config *c, cca_json_reader *r, const json_t *config) {
     const char *type = cca_json_string(r, config, "model_type", NULL);
     if (!type) {
         cca_json_refuse(r, "model_type is missing");
-    } else if (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0) {
-        c->arch = CCA_ARCH_LLAMA;
-    } else if (strcmp(type, "qwen2") == 0) {
-        c->arch = CCA_ARCH_QWEN2;
-        c->has_bias = true;
-    } else {
-        cca_json_refuse(r, "model_type '%s' is not supported (llama, mistral and qwen2 are)", type);
+        return;
     }
+    for (int i = 0; i < CCA_N_ARCHS; i++) {
+        const cca_arch *arch = &cca_archs[i];
+        bool windowed = arch->windowed_type && strcmp(type, arch->windowed_type) == 0;
+        if (windowed || strcmp(type, arch->model_type) == 0) c->arch = arch;
+    }
+    if (c->arch)
+        c->has_bias = c->arch->has_bias;
+    else
+        cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, cca_model_types);
 }
 
 static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) {
@@ -53,7 +56,7 @@ static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t 
     if (act && strcmp(act, "silu") != 0)
         cca_json_refuse(r, "hidden_act '%s' is not supported", act);
     if (is_true(config, "mlp_bias")) cca_json_refuse(r, "mlp_bias is not supported");
-    if (c->arch == CCA_ARCH_LLAMA && is_true(config, "attention_bias")) {
+    if (c->arch && !c->arch->has_bias && is_true(config, "attention_bias")) {
         cca_json_refuse(r, "attention_bias is not supported for this model_type");
     }
     if (cca_json_field(config, "quantization_config")) {
@@ -162,14 +165,16 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
 
 /* --- the rest ------------------------------------------------------------------------ */
 
-static bool uses_windows(const json_t *config) {
+static bool uses_windows(const cca_config *c, const json_t *config) {
     const json_t *types = json_object_get(config, "layer_types");
     const char *model = json_string_value(json_object_get(config, "model_type"));
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
         if (type && strcmp(type, "sliding_attention") == 0) return true;
     }
-    return (model && strcmp(model, "mistral") == 0) || is_true(config, "use_sliding_window");
+    const char *windowed = c->arch ? c->arch->windowed_type : NULL;
+    return (model && windowed && strcmp(model, windowed) == 0) ||
+           is_true(config, "use_sliding_window");
 }
 
 static void read_layer_types(cca_json_reader *r, const json_t *config) {
@@ -185,7 +190,7 @@ static void read_layer_types(cca_json_reader *r, const json_t *config) {
 
 static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *config,
                         const cca_export_options *options) {
-    if (!uses_windows(config)) return;
+    if (!uses_windows(c, config)) return;
     int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
     if (r->status != CCA_OK || window >= c->seq_len) return;
     cca_export_warn(options,

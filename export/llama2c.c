@@ -60,7 +60,7 @@ static cca_status read_header(cca_config *config, checkpoint *c, cca_error *err)
                         n[0], n[3]);
     }
     *config = (cca_config){
-        .arch = CCA_ARCH_LLAMA,
+        .arch = &cca_archs[CCA_ARCH_LLAMA],
         .dim = n[0],
         .hidden_dim = n[1],
         .n_layers = n[2],

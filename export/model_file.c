@@ -90,9 +90,9 @@ static cca_status settle_groups(cca_config *c, const cca_export_options *o, cca_
 }
 
 static void warn_llama_cpp(const cca_config *c, const cca_export_options *o) {
-    if (c->arch != CCA_ARCH_QWEN2) return;
+    if (!c->arch->plain_elsewhere) return;
     if (c->rope_kind == CCA_ROPE_FACTORS || c->head_dim * c->n_heads != c->dim) {
-        cca_export_warn(o, "llama.cpp will refuse this model: for qwen2 it knows no %s",
+        cca_export_warn(o, "llama.cpp will refuse this model: for %s it knows no %s", c->arch->name,
                         c->rope_kind == CCA_ROPE_FACTORS ? "llama3 RoPE scaling"
                                                          : "head_dim of its own");
     }
@@ -122,8 +122,7 @@ static cca_dtype main_type(const cca_source *source, const cca_target *targets,
 }
 
 static void put_general(cca_gguf_writer *w, const cca_source *source, cca_dtype type) {
-    bool qwen2 = source->config.arch == CCA_ARCH_QWEN2;
-    cca_gguf_put_text(w, "general.architecture", qwen2 ? "qwen2" : "llama");
+    cca_gguf_put_text(w, "general.architecture", source->config.arch->name);
     cca_gguf_put_text(w, "general.name", source->name);
     cca_gguf_put_u32(w, "general.file_type", file_type(type));
     if (cca_dtype_block(type) > 1) cca_gguf_put_u32(w, "general.quantization_version", 2);
@@ -136,8 +135,7 @@ typedef struct key {
 
 static key arch_key(const cca_config *c, const char *name) {
     key k;
-    const char *arch = c->arch == CCA_ARCH_QWEN2 ? "qwen2" : "llama";
-    snprintf(k.text, sizeof k.text, "%s.%s", arch, name);
+    snprintf(k.text, sizeof k.text, "%s.%s", c->arch->name, name);
     return k;
 }
 

@@ -25,6 +25,13 @@ static float triangle(uint32_t bits) {
     return ((float)((bits & 0xffff) + (bits >> 16)) - 65535.0f) / deviation;
 }
 
+/* A number of the tensor's own, which new roles of layers leave as it is. */
+static uint64_t number_of(const cca_source_tensor *t) {
+    enum { STEP = 16 };
+    uint64_t role = t->role;
+    return (role / STEP << 32) + (uint64_t)t->layer * STEP + role % STEP;
+}
+
 /* Norms are close to 1, embeddings have deviation 1, and a matrix keeps the deviation of what
  * it is multiplied with: so scores and logits have deviations near 1, too. */
 static void random_row(float *out, const cca_source *source, const cca_source_tensor *t,
@@ -33,7 +40,7 @@ static void random_row(float *out, const cca_source *source, const cca_source_te
         cca_source_read_row(out, source, t, row);
         return;
     }
-    uint64_t tensor = (uint64_t)t->layer * CCA_N_ROLES + t->role;
+    uint64_t tensor = number_of(t);
     uint64_t start =
         mix(mix(mix(source->seed + golden) + tensor * golden) + (uint64_t)row * golden);
     float mean = t->vector ? 1 : 0;
@@ -53,7 +60,7 @@ cca_status cca_source_open_random(cca_source *out, const cca_random_shape *shape
                         (long long)shape->dim, (long long)shape->n_heads);
     }
     out->config = (cca_config){
-        .arch = CCA_ARCH_LLAMA,
+        .arch = &cca_archs[CCA_ARCH_LLAMA],
         .dim = shape->dim,
         .hidden_dim = shape->hidden_dim,
         .n_layers = shape->n_layers,

@@ -7,20 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More layers than any model has: a list of tensors that is refused before it is made. */
-enum { MAX_LAYERS = 4096 };
-
-static const char *const role_names[CCA_N_ROLES] = {
-    [CCA_EMBEDDING] = "token_embd.weight", [CCA_OUTPUT_NORM] = "output_norm.weight",
-    [CCA_OUTPUT] = "output.weight",        [CCA_ROPE_DIVISORS] = "rope_freqs.weight",
-    [CCA_ATTN_NORM] = "attn_norm.weight",  [CCA_ATTN_Q] = "attn_q.weight",
-    [CCA_ATTN_K] = "attn_k.weight",        [CCA_ATTN_V] = "attn_v.weight",
-    [CCA_ATTN_Q_BIAS] = "attn_q.bias",     [CCA_ATTN_K_BIAS] = "attn_k.bias",
-    [CCA_ATTN_V_BIAS] = "attn_v.bias",     [CCA_ATTN_OUT] = "attn_output.weight",
-    [CCA_FFN_NORM] = "ffn_norm.weight",    [CCA_FFN_GATE] = "ffn_gate.weight",
-    [CCA_FFN_UP] = "ffn_up.weight",        [CCA_FFN_DOWN] = "ffn_down.weight",
-};
-
 static cca_status check_config(const cca_config *c, const char *name, cca_error *err) {
     const struct {
         const char *what;
@@ -28,7 +14,7 @@ static cca_status check_config(const cca_config *c, const char *name, cca_error 
     } sizes[] = {
         {"dim", c->dim, INT32_MAX},
         {"hidden_dim", c->hidden_dim, INT32_MAX},
-        {"n_layers", c->n_layers, MAX_LAYERS},
+        {"n_layers", c->n_layers, CCA_MAX_LAYERS},
         {"n_heads", c->n_heads, INT32_MAX},
         {"n_kv_heads", c->n_kv_heads, INT32_MAX},
         {"head_dim", c->head_dim, INT32_MAX},
@@ -51,52 +37,17 @@ static cca_status check_config(const cca_config *c, const char *name, cca_error 
     return CCA_OK;
 }
 
-static bool has_role(const cca_config *c, cca_role role) {
-    switch (role) {
-    case CCA_OUTPUT: return !c->tied;
-    case CCA_ROPE_DIVISORS: return c->rope_kind == CCA_ROPE_FACTORS;
-    case CCA_ATTN_Q_BIAS:
-    case CCA_ATTN_K_BIAS:
-    case CCA_ATTN_V_BIAS: return c->has_bias;
-    default: return true;
-    }
-}
-
-static void set_shape(cca_source_tensor *t, const cca_config *c) {
-    int64_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
-    const struct {
-        int64_t rows, cols; /* cols 0: a vector */
-    } shapes[CCA_N_ROLES] = {
-        [CCA_EMBEDDING] = {c->vocab_size, c->dim},
-        [CCA_OUTPUT_NORM] = {c->dim, 0},
-        [CCA_OUTPUT] = {c->vocab_size, c->dim},
-        [CCA_ROPE_DIVISORS] = {c->head_dim / 2, 0},
-        [CCA_ATTN_NORM] = {c->dim, 0},
-        [CCA_ATTN_Q] = {q, c->dim},
-        [CCA_ATTN_K] = {kv, c->dim},
-        [CCA_ATTN_V] = {kv, c->dim},
-        [CCA_ATTN_Q_BIAS] = {q, 0},
-        [CCA_ATTN_K_BIAS] = {kv, 0},
-        [CCA_ATTN_V_BIAS] = {kv, 0},
-        [CCA_ATTN_OUT] = {c->dim, q},
-        [CCA_FFN_NORM] = {c->dim, 0},
-        [CCA_FFN_GATE] = {c->hidden_dim, c->dim},
-        [CCA_FFN_UP] = {c->hidden_dim, c->dim},
-        [CCA_FFN_DOWN] = {c->dim, c->hidden_dim},
-    };
-    t->rows = shapes[t->role].rows;
-    t->vector = shapes[t->role].cols == 0;
-    t->cols = t->vector ? 1 : shapes[t->role].cols;
-}
-
 static void add_tensor(cca_source *source, cca_role role, int64_t layer) {
-    if (!has_role(&source->config, role)) return;
+    if (!cca_tensor_needed(role, &source->config)) return;
     cca_source_tensor *t = &source->tensors[source->n_tensors++];
-    *t = (cca_source_tensor){.role = role, .layer = layer, .type = CCA_F32};
-    set_shape(t, &source->config);
-    char block[32] = "";
-    if (role >= CCA_ATTN_NORM) snprintf(block, sizeof block, "blk.%lld.", (long long)layer);
-    snprintf(t->name, sizeof t->name, "%s%s", block, role_names[role]);
+    cca_shape shape = cca_tensor_shape(role, &source->config);
+    *t = (cca_source_tensor){.role = role,
+                             .layer = layer,
+                             .rows = shape.rows,
+                             .cols = shape.cols,
+                             .vector = shape.vector,
+                             .type = CCA_F32};
+    cca_tensor_name(t->name, role, layer);
     if (role == CCA_ROPE_DIVISORS) t->data = (const uint8_t *)source->rope_divisors;
 }
 
@@ -109,8 +60,8 @@ cca_status cca_source_layout(cca_source *source, const char *name, cca_error *er
     add_tensor(source, CCA_ROPE_DIVISORS, 0);
     add_tensor(source, CCA_EMBEDDING, 0);
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
-        for (int role = CCA_ATTN_NORM; role < CCA_N_ROLES; role++) {
-            add_tensor(source, (cca_role)role, layer);
+        for (cca_role role = CCA_FIRST_OF_LAYER; role < CCA_N_ROLES; role++) {
+            add_tensor(source, role, layer);
         }
     }
     add_tensor(source, CCA_OUTPUT_NORM, 0);

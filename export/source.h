@@ -15,32 +15,12 @@
 #include "backend/dtype.h"
 #include "base/mapping.h"
 #include "export/model_file.h"
-#include "gguf/config.h"
-
-/* The tensors of a model; those from CCA_ATTN_NORM on exist once a layer. */
-typedef enum cca_role {
-    CCA_EMBEDDING,
-    CCA_OUTPUT_NORM,
-    CCA_OUTPUT,
-    CCA_ROPE_DIVISORS,
-    CCA_ATTN_NORM,
-    CCA_ATTN_Q,
-    CCA_ATTN_K,
-    CCA_ATTN_V,
-    CCA_ATTN_Q_BIAS,
-    CCA_ATTN_K_BIAS,
-    CCA_ATTN_V_BIAS,
-    CCA_ATTN_OUT,
-    CCA_FFN_NORM,
-    CCA_FFN_GATE,
-    CCA_FFN_UP,
-    CCA_FFN_DOWN,
-    CCA_N_ROLES,
-} cca_role;
+#include "gguf/gguf.h"
+#include "layer.h"
 
 /* A tensor as it will be written: its rows are in the output's order. */
 typedef struct cca_source_tensor {
-    char name[48]; /* in the model file */
+    char name[CCA_TENSOR_NAME]; /* in the model file */
     cca_role role;
     int64_t layer;
     bool vector;          /* n values: held as n rows of one, written with one dimension */

@@ -8,13 +8,13 @@
 #include <string.h>
 
 /* More than any real model has, small enough that products of two never overflow. */
-enum { MAX_LAYERS = 4096, MAX_DIM = 1 << 20, MAX_VOCAB = 1 << 24, MAX_HEAD_DIM = 4096 };
+enum { MAX_DIM = 1 << 20, MAX_VOCAB = 1 << 24, MAX_HEAD_DIM = 4096 };
 enum { MAX_CONTEXT = INT32_MAX };
 
-/* The file, the architecture's name in front of its keys, and the first failure. */
+/* The file, what stands in front of its keys, and the first failure. */
 typedef struct reader {
     const cca_gguf *file;
-    const char *arch;
+    const char *prefix;
     cca_error *err;
     cca_status status;
 } reader;
@@ -32,7 +32,7 @@ static int64_t whole(reader *r, const char *key, const uint64_t *fallback, int64
     char full[128];
     uint64_t value = 0;
     if (r->status != CCA_OK) return 0;
-    snprintf(full, sizeof full, "%s.%s", r->arch, key);
+    snprintf(full, sizeof full, "%s.%s", r->prefix, key);
     note(r, cca_gguf_u64(&value, r->file, full, fallback, r->err));
     bool given = r->status == CCA_OK && (!fallback || cca_gguf_has(r->file, full));
     if (given && (value == 0 || value > (uint64_t)max)) {
@@ -46,7 +46,7 @@ static double real(reader *r, const char *key, const float *fallback) {
     char full[128];
     float value = 0;
     if (r->status != CCA_OK) return 0;
-    snprintf(full, sizeof full, "%s.%s", r->arch, key);
+    snprintf(full, sizeof full, "%s.%s", r->prefix, key);
     note(r, cca_gguf_f32(&value, r->file, full, fallback, r->err));
     if (r->status == CCA_OK && !isfinite(value)) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s is not a finite number",
@@ -60,29 +60,33 @@ static void refuse(reader *r, const char *what) {
     note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: %s", cca_gguf_name(r->file), what));
 }
 
+/* Whether the file has the tensor of a role, in its first layer where each has one. */
+static bool has(const cca_gguf *file, cca_role role) {
+    char name[CCA_TENSOR_NAME];
+    cca_tensor_name(name, role, 0);
+    return cca_gguf_find(file, name) != NULL;
+}
+
 static void read_arch(cca_config *c, reader *r) {
     cca_gguf_string arch = {0};
     note(r, cca_gguf_str(&arch, r->file, "general.architecture", NULL, r->err));
     if (r->status != CCA_OK) return;
-    if (string_is(arch, "llama")) {
-        c->arch = CCA_ARCH_LLAMA;
-        r->arch = "llama";
-    } else if (string_is(arch, "qwen2")) {
-        c->arch = CCA_ARCH_QWEN2;
-        r->arch = "qwen2";
-    } else {
-        int shown = arch.size > 64 ? 64 : (int)arch.size;
-        note(r,
-             cca_fail(r->err, CCA_BAD_MODEL,
-                      "%s: key general.architecture: '%.*s' is not supported (llama and qwen2 are)",
-                      cca_gguf_name(r->file), shown, arch.bytes));
+    for (int i = 0; i < CCA_N_ARCHS; i++)
+        if (string_is(arch, cca_archs[i].name)) c->arch = &cca_archs[i];
+    if (c->arch) {
+        r->prefix = c->arch->name;
+        return;
     }
+    int shown = arch.size > 64 ? 64 : (int)arch.size;
+    note(r, cca_fail(r->err, CCA_BAD_MODEL,
+                     "%s: key general.architecture: '%.*s' is not supported (%s are)",
+                     cca_gguf_name(r->file), shown, arch.bytes, cca_arch_names));
 }
 
 static void read_sizes(cca_config *c, reader *r) {
     c->dim = whole(r, "embedding_length", NULL, MAX_DIM);
     c->hidden_dim = whole(r, "feed_forward_length", NULL, 4 * (int64_t)MAX_DIM);
-    c->n_layers = whole(r, "block_count", NULL, MAX_LAYERS);
+    c->n_layers = whole(r, "block_count", NULL, CCA_MAX_LAYERS);
     c->n_heads = whole(r, "attention.head_count", NULL, MAX_DIM);
     uint64_t heads = (uint64_t)c->n_heads;
     c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
@@ -135,7 +139,7 @@ static void read_rope(cca_config *c, reader *r) {
     char key[64];
     cca_gguf_string kind = {0}, nothing = {"", 0};
     if (r->status != CCA_OK) return;
-    snprintf(key, sizeof key, "%s.rope.scaling.type", r->arch);
+    snprintf(key, sizeof key, "%s.rope.scaling.type", r->prefix);
     note(r, cca_gguf_str(&kind, r->file, key, &nothing, r->err));
     if (r->status != CCA_OK) return;
     if (string_is(kind, "none")) {
@@ -148,7 +152,7 @@ static void read_rope(cca_config *c, reader *r) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: '%.*s' is not supported",
                          cca_gguf_name(r->file), key, shown, kind.bytes));
     }
-    if (cca_gguf_find(r->file, "rope_freqs.weight")) {
+    if (has(r->file, CCA_ROPE_DIVISORS)) {
         if (c->rope_kind != CCA_ROPE_PLAIN) {
             refuse(r, "tensor rope_freqs.weight beside another RoPE scaling");
         }
@@ -168,11 +172,11 @@ static void read_rope(cca_config *c, reader *r) {
 static void read_cca(cca_config *c, reader *r) {
     const bool no = false;
     const uint64_t none = 0;
-    const char *name = r->arch;
-    r->arch = "cca";
+    const char *name = r->prefix;
+    r->prefix = "cca";
     c->group_size = whole(r, "group_size", &none, INT32_MAX);
     c->window_size = whole(r, "window_size", &none, INT32_MAX);
-    r->arch = name;
+    r->prefix = name;
     if (r->status == CCA_OK) note(r, cca_gguf_bool(&c->tuned, r->file, "cca.tuned", &no, r->err));
     if (r->status != CCA_OK) return;
     int64_t g = c->group_size ? c->group_size : CCA_DEFAULT_GROUP;
@@ -194,7 +198,7 @@ static void check_kind(reader *r) {
         refuse(r, "split.count: is one part of several; join them with llama-gguf-split --merge");
     }
     if (r->status != CCA_OK) return;
-    snprintf(key, sizeof key, "%s.attention.causal", r->arch);
+    snprintf(key, sizeof key, "%s.attention.causal", r->prefix);
     note(r, cca_gguf_bool(&causal, r->file, key, &yes, r->err));
     if (r->status == CCA_OK && !causal) {
         refuse(r, "attention.causal: models that look ahead are not supported");
@@ -211,19 +215,18 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     if (r.status == CCA_OK) read_cca(&c, &r);
     if (r.status != CCA_OK) return r.status;
 
-    const cca_gguf_tensor *embedding = cca_gguf_find(file, "token_embd.weight");
+    const char *name = cca_tensors[CCA_EMBEDDING].name;
+    const cca_gguf_tensor *embedding = cca_gguf_find(file, name);
     if (!embedding) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor token_embd.weight is missing",
-                        cca_gguf_name(file));
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing", cca_gguf_name(file), name);
     }
     c.vocab_size = embedding->n_dims == 2 ? embedding->dims[1] : 0;
     if (c.vocab_size < 1 || c.vocab_size > MAX_VOCAB) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor token_embd.weight: its number of rows is outside 1 … %d",
-                        cca_gguf_name(file), MAX_VOCAB);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s: its number of rows is outside 1 … %d",
+                        cca_gguf_name(file), name, MAX_VOCAB);
     }
-    c.tied = cca_gguf_find(file, "output.weight") == NULL;
-    c.has_bias = cca_gguf_find(file, "blk.0.attn_q.bias") != NULL;
+    c.tied = !has(file, CCA_OUTPUT);
+    c.has_bias = has(file, CCA_ATTN_Q_BIAS);
     *out = c;
     return CCA_OK;
 }

@@ -9,7 +9,7 @@ level() { # of a file
     base/* | cca_rule.h) echo 0 ;;
     backend/cpu/* | backend/cuda/*) echo 2 ;;
     backend/*) echo 1 ;;
-    sampler.* | store.*) echo 1 ;;
+    sampler.* | store.* | layer.*) echo 1 ;;
     gguf/*) echo 2 ;;
     text/*) echo 3 ;;
     cca.* | cca_cuda.cu) echo 3 ;;
@@ -45,6 +45,10 @@ for file in $sources; do
     done
 done
 grep -nE 'cuda|device' model.c cca.c && { echo "the model and the cache know no device"; bad=1; }
+# shellcheck disable=SC2046,SC2086
+grep -nE '"(blk\.|token_embd|output(_norm)?\.|rope_freqs|attn_|ffn_|self_attn|mlp\.|lm_head|embed_tok)' \
+    $(printf '%s\n' $sources | grep -v '^layer\.c$') | grep -v ': \* ' &&
+    { echo "layer.c alone names tensors"; bad=1; }
 # shellcheck disable=SC2086
 grep -nE '\bgetenv\b' $(printf '%s\n' $sources | grep -v '^cli/\|^run\.c$') &&
     { echo "the library reads no environment"; bad=1; }

@@ -1,0 +1,140 @@
+/* What a model is made of: architectures, sizes, and the tensors of a layer and beside the layers.
+ * The only list of them: model, export and forecast walk it.
+ *
+ *     cca_config c = {.arch = &cca_archs[CCA_ARCH_LLAMA], .dim = 288, .n_layers = 6, …};
+ *     for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
+ *         char name[CCA_TENSOR_NAME];
+ *         cca_tensor_name(name, r, 5);                     // "blk.5.attn_q.weight"
+ *         cca_shape shape = cca_tensor_shape(r, &c);
+ *         if (cca_tensor_needed(r, &c)) bind(name, shape.rows, shape.cols);
+ *     }
+ *
+ * An architecture is a row of cca_archs; a tensor is a role here and a row of cca_tensors. */
+#ifndef CCA_LAYER_H
+#define CCA_LAYER_H
+
+#include "base/base.h"
+
+/* ---- architectures ------------------------------------------------------------------- */
+
+typedef struct cca_arch {
+    const char *name;          /* in GGUF, also in front of its keys there */
+    const char *model_type;    /* in Hugging Face's config.json */
+    const char *windowed_type; /* the same, trained with a sliding window; NULL: there is none */
+    bool interleaved;          /* RoPE turns the pairs 2k, 2k+1 of a head in GGUF, else k, k+hd/2;
+                                  Hugging Face's rows are of the second kind always */
+    bool has_bias;             /* q, k and v, in Hugging Face's folders */
+    bool plain_elsewhere;      /* llama.cpp has no llama3 scaling or head_dim of its own for it */
+} cca_arch;
+
+enum { CCA_ARCH_LLAMA, CCA_ARCH_QWEN2, CCA_N_ARCHS };
+
+extern const cca_arch cca_archs[CCA_N_ARCHS];
+/* Their names in GGUF and their model types, for messages: "llama and qwen2". */
+extern const char cca_arch_names[], cca_model_types[];
+
+/* ---- sizes --------------------------------------------------------------------------- */
+
+enum { CCA_MAX_LAYERS = 4096 }; /* more than any model has */
+
+typedef enum cca_rope_kind {
+    CCA_ROPE_PLAIN,
+    CCA_ROPE_LINEAR,
+    CCA_ROPE_FACTORS, /* llama3: a tensor of divisors */
+    CCA_ROPE_YARN,
+} cca_rope_kind;
+
+/* All that is known of a model but its weights. */
+typedef struct cca_config {
+    const cca_arch *arch;
+    int64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
+    int64_t seq_len;        /* context_length */
+    int64_t trained_length; /* max(context_length, RoPE factor × original context length) */
+    float norm_eps;
+    bool tied;
+    bool has_bias; /* q, k and v */
+    cca_rope_kind rope_kind;
+    double rope_theta, rope_factor;
+    double rope_original; /* original context length, 0 if not given */
+    double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
+    int64_t group_size, window_size; /* 0: the file does not say */
+    bool tuned;
+} cca_config;
+
+/* ---- tensors ------------------------------------------------------------------------- */
+
+/* Those from CCA_FIRST_OF_LAYER on exist once a layer. Random weights depend on the numbers: a new
+ * role comes last. */
+typedef enum cca_role {
+    CCA_EMBEDDING,
+    CCA_OUTPUT_NORM,
+    CCA_OUTPUT,
+    CCA_ROPE_DIVISORS,
+    CCA_FIRST_OF_LAYER,
+    CCA_ATTN_NORM = CCA_FIRST_OF_LAYER,
+    CCA_ATTN_Q,
+    CCA_ATTN_K,
+    CCA_ATTN_V,
+    CCA_ATTN_Q_BIAS,
+    CCA_ATTN_K_BIAS,
+    CCA_ATTN_V_BIAS,
+    CCA_ATTN_OUT,
+    CCA_FFN_NORM,
+    CCA_FFN_GATE,
+    CCA_FFN_UP,
+    CCA_FFN_DOWN,
+    CCA_N_ROLES,
+} cca_role;
+
+/* What the products of a layer take; those of one input are made together. */
+typedef enum cca_input {
+    CCA_INPUT_NONE,     /* no product of a layer */
+    CCA_INPUT_STREAM,   /* the norm of x */
+    CCA_INPUT_ATTENDED, /* what attention gives */
+    CCA_INPUT_BETWEEN,  /* the norm of x behind attention */
+    CCA_INPUT_GATED,    /* silu(gate) · up */
+    CCA_N_INPUTS,
+} cca_input;
+
+/* A size of the configuration; CCA_ONE makes a vector. */
+typedef enum cca_extent {
+    CCA_ONE,
+    CCA_DIM,
+    CCA_HIDDEN_DIM,
+    CCA_Q_DIM,
+    CCA_KV_DIM,
+    CCA_HALF_HEAD,
+    CCA_VOCAB,
+} cca_extent;
+
+typedef enum cca_need { CCA_ALWAYS, CCA_IF_BIAS, CCA_IF_UNTIED, CCA_IF_DIVISORS } cca_need;
+
+typedef struct cca_tensor {
+    const char *name;      /* in GGUF, behind the layer's number */
+    const char *hf_name;   /* in Hugging Face's folders, the same; NULL: not there */
+    cca_extent rows, cols; /* out × in */
+    cca_need need;
+    cca_input input;
+    bool is_norm; /* of a layer */
+    bool adds;    /* its product is added to x */
+    bool rotates; /* its rows are those of heads that RoPE turns */
+} cca_tensor;
+
+extern const cca_tensor cca_tensors[CCA_N_ROLES];
+
+/* A vector is rows values, with cols 1. */
+typedef struct cca_shape {
+    int64_t rows, cols;
+    bool vector;
+} cca_shape;
+
+bool cca_tensor_needed(cca_role role, const cca_config *config);
+cca_shape cca_tensor_shape(cca_role role, const cca_config *config);
+
+/* The name in a model file; the layer counts for roles of layers only. */
+enum { CCA_TENSOR_NAME = 48 };
+void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer);
+/* Whether a tensor of a model file is one of a layer. */
+bool cca_tensor_of_layer(const char *name);
+
+#endif
