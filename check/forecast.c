@@ -4,17 +4,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* The products of a layer, in the order of the forward pass. */
-enum { PART_Q, PART_K, PART_V, PART_O, PART_GATE, PART_UP, PART_DOWN, N_PARTS };
-
-/* Those of one input, which the forward pass makes together. */
-enum { N_CALLS = 4 };
-static const struct {
-    int first, n;
-    bool accumulate;
-} calls[N_CALLS] = {
-    {PART_Q, 3, false}, {PART_O, 1, true}, {PART_GATE, 2, false}, {PART_DOWN, 1, true}};
-
 enum {
     LEAST_ROWS = 64, /* of a matrix that is timed in part */
     MOST_SAMPLES = 64,
@@ -52,9 +41,9 @@ struct cca_speed {
     int64_t chunk_size;
     double *inv_freq;
     cca_rope rope;
-    int64_t rows[N_PARTS], cols[N_PARTS];
-    cca_dtype types[N_PARTS];
-    double layer_bytes, head_bytes; /* of a layer's matrices, and of the output's */
+    cca_matrix shapes[CCA_N_ROLES]; /* of a layer's weights that are timed, without data */
+    int n_norms;                    /* of a layer */
+    double layer_bytes, head_bytes; /* of a layer's products, and of the output's */
     double chunk_s;                 /* of a chunk, all layers, without attention */
     double token_s;                 /* of one token, with its logits */
     double head_s;                  /* of the logits alone */
@@ -122,14 +111,19 @@ static float uniform(uint64_t *state) {
     return (float)((double)(*state >> 11) * 0x1p-52 - 1);
 }
 
-/* rows ≥ 1 of random values of a type, the same ones over and over; the caller frees them. */
-static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
+static void fail_memory(cca_backend *b) {
+    cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+}
+
+/* rows ≥ 1 of random values of a type, the same ones over and over; the caller frees them. NULL
+ * makes the backend fail. */
+static void *random_rows(cca_backend *b, cca_dtype type, int64_t rows, int64_t cols) {
     size_t row_bytes = 0, bytes = 0;
     uint64_t state = 1;
-    if (!cca_matrix_bytes(&bytes, type, rows, cols)) return NULL;
+    bool exists = cca_matrix_bytes(&bytes, type, rows, cols);
     cca_dtype_row_bytes(&row_bytes, type, cols);
     float *row = malloc((size_t)cols * sizeof *row + 1);
-    char *out = malloc(bytes + 1);
+    char *out = exists ? malloc(bytes + 1) : NULL;
     if (row && out) {
         for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
             for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
@@ -139,6 +133,7 @@ static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
         for (size_t at = block; at < bytes; at += block)
             memcpy(out + at, out, bytes - at < block ? bytes - at : block);
     } else {
+        fail_memory(b);
         free(out);
         out = NULL;
     }
@@ -149,8 +144,7 @@ static void *random_rows(cca_dtype type, int64_t rows, int64_t cols) {
 /* A matrix of activations with random values. */
 static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t cols) {
     cca_matrix_alloc(b, out, CCA_F32, rows, cols);
-    float *values = random_rows(CCA_F32, rows, cols);
-    if (!values) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
+    float *values = random_rows(b, CCA_F32, rows, cols);
     if (values)
         cca_backend_upload(b, out->data, values, (size_t)rows * (size_t)cols * sizeof *values);
     free(values);
@@ -158,116 +152,132 @@ static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t
 
 /* ---- the shapes ------------------------------------------------------------------------ */
 
-/* Types are those of the layer in the middle: the first and the last ones may be finer. */
+/* Types are those of the layer in the middle: the first and the last ones may be finer. On a CPU
+ * the products are timed, of a device's layer all. */
 static cca_status read_shapes(cca_speed *s, const cca_gguf *file, cca_error *err) {
-    static const char *const names[N_PARTS] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
-                                               "ffn_gate", "ffn_up", "ffn_down"};
     const cca_config *c = s->config;
-    for (int p = 0; p < N_PARTS; p++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)(c->n_layers / 2), names[p]);
+    char name[CCA_TENSOR_NAME];
+    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
+        if (!cca_tensor_needed(r, c)) continue;
+        cca_shape shape = cca_tensor_shape(r, c);
+        s->n_norms += cca_tensors[r].is_norm;
+        if (shape.vector && s->n_threads == 0)
+            s->shapes[r] = (cca_matrix){.rows = 1, .cols = shape.rows};
+        if (shape.vector) continue;
+        cca_tensor_name(name, r, c->n_layers / 2);
         const cca_gguf_tensor *t = cca_gguf_find(file, name);
         if (!t || t->n_dims != 2 || !cca_dtype_known(t->type))
             return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
                             cca_gguf_name(file), name);
-        s->cols[p] = t->dims[0];
-        s->rows[p] = t->dims[1];
-        s->types[p] = (cca_dtype)t->type;
+        s->shapes[r] = (cca_matrix){NULL, (cca_dtype)t->type, shape.rows, shape.cols, false};
         s->layer_bytes += (double)t->bytes;
     }
-    const cca_gguf_tensor *head =
-        cca_gguf_find(file, c->tied ? "token_embd.weight" : "output.weight");
+    cca_tensor_name(name, c->tied ? CCA_EMBEDDING : CCA_OUTPUT, 0);
+    const cca_gguf_tensor *head = cca_gguf_find(file, name);
     if (head) s->head_bytes = (double)head->bytes;
     return CCA_OK;
 }
 
 /* ---- products -------------------------------------------------------------------------- */
 
-/* Copies of a layer's matrices, each with a share of the rows. */
+/* Copies of a layer's weights, each with a share of the rows. */
 typedef struct layer_copies {
     cca_speed *s;
     int64_t n_tokens;
     int n;
-    double bytes;        /* of a copy */
-    cca_matrix *weights; /* [n][N_PARTS] */
-    void *host[N_PARTS];
-    cca_matrix out[N_PARTS], x[N_CALLS], norm;
+    double bytes; /* of a copy */
+    cca_layer *layers;
+    void *host[CCA_N_ROLES];
+    cca_matrix in[CCA_N_INPUTS], out[CCA_N_ROLES];
 } layer_copies;
 
-static int64_t rows_of(const cca_speed *s, int part, double share) {
-    if (share == 1) return s->rows[part];
-    int64_t rows = (int64_t)(share * (double)s->rows[part]);
-    return cca_min(s->rows[part], cca_max(rows / LEAST_ROWS * LEAST_ROWS, LEAST_ROWS));
+/* A share of the rows of a weight, which may be absent. */
+static cca_matrix part_of(const cca_matrix *whole, double share) {
+    cca_matrix part = *whole;
+    int64_t rows = (int64_t)(share * (double)whole->rows) / LEAST_ROWS * LEAST_ROWS;
+    if (share < 1) part.rows = cca_min(whole->rows, cca_max(rows, LEAST_ROWS));
+    return part;
 }
 
 static void free_copies(layer_copies *l) {
     cca_backend *b = l->s->backend;
-    for (int i = 0; l->weights && i < l->n * N_PARTS; i++) cca_matrix_free(b, &l->weights[i]);
-    for (int p = 0; p < N_PARTS; p++) cca_matrix_free(b, &l->out[p]);
-    for (int c = 0; c < N_CALLS; c++) cca_matrix_free(b, &l->x[c]);
-    cca_matrix_free(b, &l->norm);
-    for (int p = 0; p < N_PARTS; p++) free(l->host[p]);
-    free(l->weights);
+    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
+        for (int i = 0; l->layers && i < l->n; i++) cca_matrix_free(b, &l->layers[i].w[r]);
+        cca_matrix_free(b, &l->out[r]);
+        free(l->host[r]);
+    }
+    for (int i = 0; i < CCA_N_INPUTS; i++) cca_matrix_free(b, &l->in[i]);
+    free(l->layers);
 }
 
-/* As many copies as the model has layers, at most total bytes. On a CPU a copy is a place in one
- * block of host memory. */
+/* A weight in each copy, what it is multiplied with, and room for the product. On a CPU a copy is a
+ * place in one block of host memory. */
+static void copy_weight(layer_copies *l, cca_role role, const cca_matrix *shape) {
+    cca_backend *b = l->s->backend;
+    size_t bytes = 0;
+    cca_matrix_bytes(&bytes, shape->type, shape->rows, shape->cols);
+    char *host = random_rows(b, shape->type, shape->rows * l->n, shape->cols);
+    l->host[role] = host;
+    for (int i = 0; host && i < l->n; i++)
+        cca_matrix_load(b, &l->layers[i].w[role], shape->type, shape->rows, shape->cols,
+                        host + (size_t)i * bytes);
+    cca_input input = cca_tensors[role].input;
+    if (input == CCA_INPUT_NONE) return;
+    if (!l->in[input].rows) random_matrix(b, &l->in[input], l->s->chunk_size, shape->cols);
+    cca_matrix_alloc(b, &l->out[role], CCA_F32, l->s->chunk_size, shape->rows);
+}
+
+/* As many copies as the model has layers, at most total bytes. */
 static void make_copies(layer_copies *l, cca_speed *s, double share, double total) {
-    cca_backend *b = s->backend;
-    size_t bytes[N_PARTS];
+    cca_matrix shapes[CCA_N_ROLES];
     *l = (layer_copies){.s = s};
-    for (int p = 0; p < N_PARTS; p++) {
-        cca_matrix_bytes(&bytes[p], s->types[p], rows_of(s, p, share), s->cols[p]);
-        l->bytes += (double)bytes[p];
+    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
+        size_t bytes = 0;
+        shapes[r] = part_of(&s->shapes[r], share);
+        cca_matrix_bytes(&bytes, shapes[r].type, shapes[r].rows, shapes[r].cols);
+        l->bytes += (double)bytes;
     }
     double n = cca_max(1, (int64_t)(total / l->bytes)), most = (double)s->config->n_layers;
     if (share < 1) most *= s->layer_bytes / l->bytes;
     l->n = (int)cca_min((int64_t)(n < most ? n : most), MOST_COPIES);
-    l->weights = calloc((size_t)l->n * N_PARTS, sizeof *l->weights);
-    if (!l->weights) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
-    for (int p = 0; l->weights && p < N_PARTS; p++) {
-        int64_t rows = rows_of(s, p, share);
-        l->host[p] = random_rows(s->types[p], rows * l->n, s->cols[p]);
-        if (!l->host[p]) cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
-        for (int i = 0; l->host[p] && i < l->n; i++)
-            cca_matrix_load(b, &l->weights[i * N_PARTS + p], s->types[p], rows, s->cols[p],
-                            (char *)l->host[p] + (size_t)i * bytes[p]);
-        cca_matrix_alloc(b, &l->out[p], CCA_F32, s->chunk_size, rows);
-    }
-    for (int c = 0; c < N_CALLS; c++)
-        random_matrix(b, &l->x[c], s->chunk_size, s->cols[calls[c].first]);
-    random_matrix(b, &l->norm, 1, s->cols[PART_Q]);
+    l->layers = calloc((size_t)l->n, sizeof *l->layers);
+    if (!l->layers) fail_memory(s->backend);
+    for (cca_role r = CCA_FIRST_OF_LAYER; l->layers && r < CCA_N_ROLES; r++)
+        if (shapes[r].rows) copy_weight(l, r, &shapes[r]);
 }
 
+/* The products of one input are made together, as in the forward pass. */
 static void multiply_layer(void *work, int i) {
     layer_copies *l = work;
-    cca_matrix *weights = l->weights + i % l->n * N_PARTS;
-    for (int c = 0; c < N_CALLS; c++) {
-        cca_product products[3];
-        for (int k = 0; k < calls[c].n; k++) {
-            int p = calls[c].first + k;
-            products[k] = (cca_product){
-                .out = &l->out[p], .weight = &weights[p], .accumulate = calls[c].accumulate};
+    const cca_matrix *w = l->layers[i % l->n].w;
+    for (cca_input input = CCA_INPUT_STREAM; input < CCA_N_INPUTS; input++) {
+        cca_product products[CCA_N_ROLES];
+        int n = 0;
+        for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
+            if (cca_tensors[r].input != input || !w[r].rows) continue;
+            products[n++] = (cca_product){
+                .out = &l->out[r], .weight = &w[r], .accumulate = cca_tensors[r].adds};
         }
-        cca_matmul(l->s->backend, products, calls[c].n, &l->x[c], l->n_tokens);
+        cca_matmul(l->s->backend, products, n, &l->in[input], l->n_tokens);
     }
 }
 
-/* A layer of a device, with norms and activation: all but rotation and attention, in the operations
- * of the forward pass, which the device may do as one. */
+/* A layer of a device, in the operations of the forward pass, which the device may do as one: all
+ * but rotation and attention. */
 static void whole_layer(void *work, int i) {
     layer_copies *l = work;
+    const cca_layer *layer = &l->layers[i % l->n];
     cca_backend *b = l->s->backend;
-    cca_matrix *w = l->weights + i % l->n * N_PARTS, *x = &l->x[0], *h = &l->out[PART_O];
-    const cca_product qkv[] = {{.out = &l->out[PART_Q], .weight = &w[PART_Q]},
-                               {.out = &l->out[PART_K], .weight = &w[PART_K]},
-                               {.out = &l->out[PART_V], .weight = &w[PART_V]}};
-    const cca_product o = {.out = x, .weight = &w[PART_O], .accumulate = true};
-    const cca_ffn ffn = {&l->norm, &w[PART_GATE],      &w[PART_UP],     &w[PART_DOWN], 1e-5f,
-                         h,        &l->out[PART_GATE], &l->out[PART_UP]};
-    cca_norm_matmul(b, qkv, 3, h, x, 0, &l->norm, 1e-5f, l->n_tokens);
-    cca_matmul(b, &o, 1, &l->x[1], l->n_tokens);
-    cca_feed_forward(b, x, &ffn, l->n_tokens);
+    cca_activations a = {.x = l->in[CCA_INPUT_STREAM],
+                         .h = l->out[CCA_ATTN_OUT],
+                         .q = l->out[CCA_ATTN_Q],
+                         .k = l->out[CCA_ATTN_K],
+                         .v = l->out[CCA_ATTN_V],
+                         .attended = l->in[CCA_INPUT_ATTENDED],
+                         .gate = l->out[CCA_FFN_GATE],
+                         .up = l->out[CCA_FFN_UP]};
+    cca_layer_begin(b, layer, &a, l->s->config->norm_eps, l->n_tokens);
+    cca_layer_end(b, layer, &a, l->s->config->norm_eps, l->n_tokens);
 }
 
 /* Seconds of a copy's products of a chunk, and of one token. */
@@ -317,7 +327,7 @@ static void rest_of_layer(void *work, int i) {
     rest_work *r = work;
     cca_backend *b = r->s->backend;
     (void)i;
-    for (int twice = 0; twice < 2; twice++)
+    for (int norm = 0; norm < r->s->n_norms; norm++)
         cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens);
     cca_rotate(b, &r->q, &r->angles, &r->s->rope, r->n_tokens);
     cca_rotate(b, &r->k, &r->angles, &r->s->rope, r->n_tokens);
@@ -346,8 +356,14 @@ static cca_status add_rest(cca_speed *s, cca_error *err) {
     double layer, chunk, layers = (double)c->n_layers;
     rest_work r = {.s = s};
     cca_matrix *const matrices[] = {&r.x, &r.h, &r.norm, &r.q, &r.k, &r.gate, &r.up, &r.angles};
-    const int64_t cols[] = {c->dim,          c->dim,        c->dim,        s->rows[PART_Q],
-                            s->rows[PART_K], c->hidden_dim, c->hidden_dim, c->head_dim};
+    const int64_t cols[] = {c->dim,
+                            c->dim,
+                            c->dim,
+                            s->shapes[CCA_ATTN_Q].rows,
+                            s->shapes[CCA_ATTN_K].rows,
+                            c->hidden_dim,
+                            c->hidden_dim,
+                            c->head_dim};
     enum { N_MATRICES = sizeof matrices / sizeof *matrices };
     for (int i = 0; i < N_MATRICES; i++)
         random_matrix(b, matrices[i], matrices[i] == &r.norm ? 1 : n, cols[i]);
@@ -433,7 +449,7 @@ static void attend(void *work, int i) {
 }
 
 /* Random rows everywhere, so that memory is read as in a run. */
-static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error *err) {
+static void fill(cca_backend *b, cca_cache *cache, const cca_cache_shape *shape) {
     int64_t end = shape->ctx_size, hd = shape->head_dim;
     for (int p = CCA_PART_KEPT; p <= CCA_PART_WINDOW; p++) {
         cca_part part = (cca_part)p;
@@ -443,21 +459,20 @@ static cca_status fill(cca_cache *cache, const cca_cache_shape *shape, cca_error
         cca_dtype_row_bytes(&k_row, shape->k_type, hd);
         cca_dtype_row_bytes(&v_row, shape->v_type, hd);
         int64_t rows = (int64_t)(bytes / (k_row + v_row)); /* of all heads */
-        char *k = random_rows(shape->k_type, rows, hd), *v = random_rows(shape->v_type, rows, hd);
+        char *k = random_rows(b, shape->k_type, rows, hd);
+        char *v = random_rows(b, shape->v_type, rows, hd);
         char *both = malloc(bytes + 1);
+        if (!both) fail_memory(b);
         if (k && v && both) {
             memcpy(both, k, (size_t)rows * k_row);
             memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
             for (int64_t l = 0; l < shape->n_layers; l++)
                 cca_cache_put(cache, part, l, part == CCA_PART_WINDOW ? end - n : 0, n, both);
         }
-        bool done = k && v && both;
         free(k);
         free(v);
         free(both);
-        if (!done) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
     }
-    return cca_cache_sync(cache, err);
 }
 
 /* The deepest run, up to n_tokens, of which a layer stays within so many bytes. On a CPU with some
@@ -528,8 +543,8 @@ cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t
     s->prefill.n = s->decode.n = 0;
     cca_status status = shape_for(&shape, s, o, n_tokens, err);
     if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
-    if (!status) status = fill(a.cache, &shape, err);
     if (!status) {
+        fill(b, a.cache, &shape);
         int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
         random_matrix(b, &a.q, s->chunk_size, q_dim);
         random_matrix(b, &a.k, s->chunk_size, kv_dim);
