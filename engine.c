@@ -290,22 +290,22 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
         .n_threads = engine->facts.n_threads, .stop = options[0].stop, .fp8 = engine->fp8};
     const cca_config *config = cca_model_config(engine->model);
     cca_backend *b = NULL;
-    cca_speed *speed = NULL;
+    cca_forecaster *forecast = NULL;
     cca_state_options o;
     cca_status status = resolve(&o, engine, &options[0], err);
     if (status == CCA_OK) status = cca_backend_open(&b, engine->device, &backend, err);
     if (status == CCA_OK) {
-        status = cca_speed_new(&speed, b, is_cpu(engine) ? backend.n_threads : 0, engine->file,
-                               config, o.chunk_size, err);
+        status = cca_forecast_new(&forecast, b, is_cpu(engine) ? backend.n_threads : 0,
+                                  engine->file, config, o.chunk_size, err);
     }
     for (int i = 0; i < n && status == CCA_OK; i++) {
         status = resolve(&o, engine, &options[i], err);
-        if (status == CCA_OK) status = cca_speed_attention(speed, &o, n_tokens, err);
+        if (status == CCA_OK) status = cca_forecast_attention(forecast, &o, n_tokens, err);
         if (status != CCA_OK) break;
-        out[i].prefill_s = cca_speed_prefill(speed, n_tokens);
-        out[i].token_s = cca_speed_decode(speed, n_tokens);
+        out[i].prefill_s = cca_forecast_prefill(forecast, n_tokens);
+        out[i].token_s = cca_forecast_decode(forecast, n_tokens);
     }
-    cca_speed_free(speed);
+    cca_forecast_free(forecast);
     cca_backend_close(b);
     return status;
 }

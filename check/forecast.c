@@ -34,7 +34,7 @@ typedef struct curve {
     int n;
 } curve;
 
-struct cca_speed {
+struct cca_forecaster {
     cca_backend *backend;
     const cca_config *config;
     int n_threads; /* of a CPU, else 0 */
@@ -66,8 +66,8 @@ static int compare(const void *a, const void *b) {
 }
 
 /* Some steps of some work, and the wait for them: operations of a device overlap. */
-static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), void *work, int first,
-                              int n_steps, double *took) {
+static cca_status take_sample(cca_forecaster *s, void (*step)(void *work, int i), void *work,
+                              int first, int n_steps, double *took) {
     double begin = seconds();
     for (int i = 0; i < n_steps; i++) step(work, first + i);
     if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
@@ -77,7 +77,7 @@ static cca_status take_sample(cca_speed *s, void (*step)(void *work, int i), voi
 
 /* What counts of n samples: on a CPU the lower quartile, since another process may hold it up; on a
  * device the median of the later half, when its clocks have settled. */
-static double typical(const cca_speed *s, double *samples, int n) {
+static double typical(const cca_forecaster *s, double *samples, int n) {
     int from = s->n_threads ? 0 : n / 2;
     qsort(samples + from, (size_t)(n - from), sizeof *samples, compare);
     return samples[from + (n - from) / (s->n_threads ? 4 : 2)];
@@ -85,7 +85,7 @@ static double typical(const cca_speed *s, double *samples, int n) {
 
 /* Seconds of step 0, 1, … of some work; the first samples warm up. 0 after a failure, which
  * sticks. */
-static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work) {
+static double time_of(cca_forecaster *s, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0, took;
     double enough = s->n_threads ? SAMPLE_SECONDS : DEVICE_SECONDS;
     for (double begin = seconds(); !s->warm; s->warm = seconds() - begin > WARM_SECONDS)
@@ -101,7 +101,7 @@ static double time_of(cca_speed *s, void (*step)(void *work, int i), void *work)
 }
 
 /* The failure of what was timed, or of what else the backend was to do. */
-static cca_status outcome(cca_speed *s, cca_error *err) {
+static cca_status outcome(cca_forecaster *s, cca_error *err) {
     if (s->status) return cca_fail(err, s->status, "%s", s->error.text);
     return cca_backend_sync(s->backend, err);
 }
@@ -154,7 +154,7 @@ static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t
 
 /* Types are those of the layer in the middle: the first and the last ones may be finer. On a CPU
  * the products are timed, of a device's layer all. */
-static cca_status read_shapes(cca_speed *s, const cca_gguf *file, cca_error *err) {
+static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error *err) {
     const cca_config *c = s->config;
     char name[CCA_TENSOR_NAME];
     for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
@@ -182,7 +182,7 @@ static cca_status read_shapes(cca_speed *s, const cca_gguf *file, cca_error *err
 
 /* Copies of a layer's weights, each with a share of the rows. */
 typedef struct layer_copies {
-    cca_speed *s;
+    cca_forecaster *s;
     int64_t n_tokens;
     int n;
     double bytes; /* of a copy */
@@ -228,7 +228,7 @@ static void copy_weight(layer_copies *l, cca_role role, const cca_matrix *shape)
 }
 
 /* As many copies as the model has layers, at most total bytes. */
-static void make_copies(layer_copies *l, cca_speed *s, double share, double total) {
+static void make_copies(layer_copies *l, cca_forecaster *s, double share, double total) {
     cca_matrix shapes[CCA_N_ROLES];
     *l = (layer_copies){.s = s};
     for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
@@ -281,7 +281,7 @@ static void whole_layer(void *work, int i) {
 }
 
 /* Seconds of a copy's products of a chunk, and of one token. */
-static cca_status time_copies(cca_speed *s, double share, double *chunk, double *token,
+static cca_status time_copies(cca_forecaster *s, double share, double *chunk, double *token,
                               double *bytes, cca_error *err) {
     layer_copies l;
     void (*step)(void *, int) = s->n_threads ? multiply_layer : whole_layer;
@@ -301,7 +301,7 @@ static cca_status time_copies(cca_speed *s, double share, double *chunk, double 
 
 /* What does not grow with the rows (the inputs' conversion, the calls) is told apart by timing few
  * rows and more. */
-static cca_status time_products(cca_speed *s, double *chunk, double *token, cca_error *err) {
+static cca_status time_products(cca_forecaster *s, double *chunk, double *token, cca_error *err) {
     double share = 1, bytes, few_bytes, few_chunk, few_token;
     if (s->n_threads > 0 && s->layer_bytes > (double)LAYER_BYTES)
         share = (double)LAYER_BYTES / s->layer_bytes;
@@ -318,7 +318,7 @@ static cca_status time_products(cca_speed *s, double *chunk, double *token, cca_
 /* ---- the other operations --------------------------------------------------------------- */
 
 typedef struct rest_work {
-    cca_speed *s;
+    cca_forecaster *s;
     int64_t n_tokens;
     cca_matrix x, h, norm, q, k, gate, up, angles;
 } rest_work;
@@ -349,7 +349,7 @@ static void time_rest(rest_work *r, double *layer, double *chunk, int64_t n) {
 
 /* Adds what norms, rotation, activation and embedding take to a chunk's and a token's seconds; of a
  * device only the last, since its layers are timed whole. */
-static cca_status add_rest(cca_speed *s, cca_error *err) {
+static cca_status add_rest(cca_forecaster *s, cca_error *err) {
     const cca_config *c = s->config;
     cca_backend *b = s->backend;
     int64_t n = s->chunk_size;
@@ -379,7 +379,7 @@ static cca_status add_rest(cca_speed *s, cca_error *err) {
     return status;
 }
 
-static cca_status make_rope(cca_speed *s, cca_error *err) {
+static cca_status make_rope(cca_forecaster *s, cca_error *err) {
     int64_t half = s->config->head_dim / 2;
     s->inv_freq = calloc((size_t)half + 1, sizeof(double));
     if (!s->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
@@ -388,11 +388,12 @@ static cca_status make_rope(cca_speed *s, cca_error *err) {
     return CCA_OK;
 }
 
-cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, const cca_gguf *file,
-                         const cca_config *config, int64_t chunk_size, cca_error *err) {
+cca_status cca_forecast_new(cca_forecaster **out, cca_backend *backend, int n_threads,
+                            const cca_gguf *file, const cca_config *config, int64_t chunk_size,
+                            cca_error *err) {
     double chunk = 0, token = 0, layers = (double)config->n_layers;
     *out = NULL;
-    cca_speed *s = calloc(1, sizeof *s);
+    cca_forecaster *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
     s->backend = backend;
     s->config = config;
@@ -408,16 +409,16 @@ cca_status cca_speed_new(cca_speed **out, cca_backend *backend, int n_threads, c
         status = add_rest(s, err);
     }
     if (status) {
-        cca_speed_free(s);
+        cca_forecast_free(s);
         return status;
     }
     *out = s;
     return CCA_OK;
 }
 
-void cca_speed_free(cca_speed *speed) {
-    if (speed) free(speed->inv_freq);
-    free(speed);
+void cca_forecast_free(cca_forecaster *forecast) {
+    if (forecast) free(forecast->inv_freq);
+    free(forecast);
 }
 
 /* ---- attention -------------------------------------------------------------------------- */
@@ -435,7 +436,7 @@ static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
 }
 
 typedef struct attend_work {
-    cca_speed *s;
+    cca_forecaster *s;
     cca_cache *cache;
     int64_t n_layers, pos, n;
     cca_matrix q, k, v, out, angles;
@@ -479,8 +480,8 @@ static void fill(cca_backend *b, cca_cache *cache, const cca_cache_shape *shape)
  * of the heads: as many as there are threads, and so many that their keys do not stay in a core's
  * cache from one tile of queries to the next. Then as many layers as stay within twice the bytes,
  * since a token reads each of them but once. */
-static cca_status shape_for(cca_cache_shape *out, const cca_speed *s, const cca_state_options *o,
-                            int64_t n_tokens, cca_error *err) {
+static cca_status shape_for(cca_cache_shape *out, const cca_forecaster *s,
+                            const cca_state_options *o, int64_t n_tokens, cca_error *err) {
     const cca_config *c = s->config;
     size_t most = s->n_threads ? CACHE_BYTES : DEVICE_CACHE_BYTES, layer;
     int64_t heads = s->n_threads ? cca_min(c->n_kv_heads, s->n_threads) : c->n_kv_heads;
@@ -517,7 +518,7 @@ static void add_point(curve *c, double keys, double time) {
 
 /* At the start, where the window has just filled (half way without one), and at the end. */
 static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_error *err) {
-    cca_speed *s = a->s;
+    cca_forecaster *s = a->s;
     int64_t last = shape->ctx_size - s->chunk_size, full = cca_rule_ring(&s->rule) + s->chunk_size;
     const int64_t depths[MOST_POINTS] = {0, full < last ? full : last / 2, last};
     double heads = (double)s->config->n_kv_heads / (double)shape->n_kv_heads;
@@ -534,8 +535,8 @@ static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_
     return outcome(s, err);
 }
 
-cca_status cca_speed_attention(cca_speed *s, const cca_state_options *o, int64_t n_tokens,
-                               cca_error *err) {
+cca_status cca_forecast_attention(cca_forecaster *s, const cca_state_options *o, int64_t n_tokens,
+                                  cca_error *err) {
     cca_cache_shape shape;
     attend_work a = {.s = s};
     cca_backend *b = s->backend;
@@ -576,7 +577,7 @@ static double seconds_at(const curve *c, double keys) {
     return fmax(b->seconds + (keys - b->keys) * slope, 0);
 }
 
-double cca_speed_prefill(const cca_speed *s, int64_t n) {
+double cca_forecast_prefill(const cca_forecaster *s, int64_t n) {
     double layers = (double)s->config->n_layers, total = s->head_s;
     for (int64_t pos = 0, some; pos < n; pos += some) {
         some = cca_min(s->chunk_size, n - pos);
@@ -586,7 +587,7 @@ double cca_speed_prefill(const cca_speed *s, int64_t n) {
     return total;
 }
 
-double cca_speed_decode(const cca_speed *s, int64_t pos) {
+double cca_forecast_decode(const cca_forecaster *s, int64_t pos) {
     double layers = (double)s->config->n_layers;
     return s->token_s + layers * seconds_at(&s->decode, keys_of(&s->rule, pos, 1));
 }

@@ -37,27 +37,28 @@ static void close_fixture(fixture *f) {
     unlink(f->path);
 }
 
-static void time_attention(cca_speed *speed, cca_attn attn, cca_dtype type, int64_t chunk) {
+static void time_attention(cca_forecaster *forecast, cca_attn attn, cca_dtype type, int64_t chunk) {
     cca_error err;
     cca_state_options o = {.ctx_size = MOST, .chunk_size = chunk, .k_type = type, .v_type = type};
     assert_int_equal(cca_policy_make(&o.policy, attn, 4, 64, 8, &err), CCA_OK);
-    if (cca_speed_attention(speed, &o, MOST, &err) != CCA_OK) fail_msg("%s", err.text);
+    if (cca_forecast_attention(forecast, &o, MOST, &err) != CCA_OK) fail_msg("%s", err.text);
 }
 
 /* The time of the tokens behind the first n, up to n + MOST. */
-static double more(const cca_speed *speed, int64_t n) {
-    return cca_speed_prefill(speed, n + MOST) - cca_speed_prefill(speed, n);
+static double more(const cca_forecaster *forecast, int64_t n) {
+    return cca_forecast_prefill(forecast, n + MOST) - cca_forecast_prefill(forecast, n);
 }
 
 /* threads: 0 has layers timed as a device's. */
-static cca_speed *open_speed(fixture *f, const cca_random_shape *shape, int threads,
-                             int64_t chunk) {
+static cca_forecaster *open_forecast(fixture *f, const cca_random_shape *shape, int threads,
+                                     int64_t chunk) {
     cca_error err;
-    cca_speed *speed;
+    cca_forecaster *forecast;
     open_fixture(f, shape);
-    if (cca_speed_new(&speed, f->backend, threads, f->file, &f->config, chunk, &err) != CCA_OK)
+    if (cca_forecast_new(&forecast, f->backend, threads, f->file, &f->config, chunk, &err) !=
+        CCA_OK)
         fail_msg("%s", err.text);
-    return speed;
+    return forecast;
 }
 
 static bool near(double a, double b) {
@@ -67,27 +68,28 @@ static bool near(double a, double b) {
 static void sums(void **state) {
     (void)state;
     fixture f;
-    cca_speed *speed = open_speed(&f, &(cca_random_shape){128, 3, 4, 2, 256, 300, 5}, 1, CHUNK);
+    cca_forecaster *forecast =
+        open_forecast(&f, &(cca_random_shape){128, 3, 4, 2, 256, 300, 5}, 1, CHUNK);
 
     /* A window sees the same number of keys everywhere behind itself. */
-    time_attention(speed, CCA_ATTN_WINDOW, CCA_BF16, CHUNK);
-    double first = more(speed, MOST), token = cca_speed_decode(speed, MOST + 3);
+    time_attention(forecast, CCA_ATTN_WINDOW, CCA_BF16, CHUNK);
+    double first = more(forecast, MOST), token = cca_forecast_decode(forecast, MOST + 3);
     assert_true(first > 0 && token > 0);
-    assert_true(near(more(speed, 9 * MOST), first) &&
-                near(cca_speed_decode(speed, 9 * MOST + 3), token));
-    assert_true(near(more(speed, MOST) / 2,
-                     cca_speed_prefill(speed, MOST + MOST / 2) - cca_speed_prefill(speed, MOST)));
+    assert_true(near(more(forecast, 9 * MOST), first) &&
+                near(cca_forecast_decode(forecast, 9 * MOST + 3), token));
+    assert_true(near(more(forecast, MOST) / 2, cca_forecast_prefill(forecast, MOST + MOST / 2) -
+                                                   cca_forecast_prefill(forecast, MOST)));
 
     /* Full attention sees more with each token, and as much more each time. */
-    time_attention(speed, CCA_ATTN_FULL, CCA_F32, CHUNK);
-    double a = more(speed, MOST), b = more(speed, 2 * MOST), c = more(speed, 3 * MOST);
+    time_attention(forecast, CCA_ATTN_FULL, CCA_F32, CHUNK);
+    double a = more(forecast, MOST), b = more(forecast, 2 * MOST), c = more(forecast, 3 * MOST);
     assert_true(a > 0 && b >= a && near(c - b, b - a));
-    assert_true(cca_speed_decode(speed, 8 * MOST) >= cca_speed_decode(speed, MOST));
+    assert_true(cca_forecast_decode(forecast, 8 * MOST) >= cca_forecast_decode(forecast, MOST));
 
     /* A group of four is one key. */
-    time_attention(speed, CCA_ATTN_CCA, CCA_Q8_0, CHUNK);
-    assert_true(more(speed, 4 * MOST) >= more(speed, 2 * MOST));
-    cca_speed_free(speed);
+    time_attention(forecast, CCA_ATTN_CCA, CCA_Q8_0, CHUNK);
+    assert_true(more(forecast, 4 * MOST) >= more(forecast, 2 * MOST));
+    cca_forecast_free(forecast);
     close_fixture(&f);
 }
 
@@ -96,11 +98,14 @@ static void parts_stand_for_all(void **state) {
     (void)state;
     enum { FEW = 8 }; /* tokens a chunk */
     fixture f;
-    cca_speed *speed = open_speed(&f, &(cca_random_shape){2048, 1, 16, 16, 6144, 64, 5}, 1, FEW);
-    time_attention(speed, CCA_ATTN_CCA, CCA_BF16, FEW);
-    assert_true(isfinite(cca_speed_prefill(speed, MOST)) && cca_speed_prefill(speed, MOST) > 0);
-    assert_true(isfinite(cca_speed_decode(speed, MOST)) && cca_speed_decode(speed, MOST) > 0);
-    cca_speed_free(speed);
+    cca_forecaster *forecast =
+        open_forecast(&f, &(cca_random_shape){2048, 1, 16, 16, 6144, 64, 5}, 1, FEW);
+    time_attention(forecast, CCA_ATTN_CCA, CCA_BF16, FEW);
+    assert_true(isfinite(cca_forecast_prefill(forecast, MOST)) &&
+                cca_forecast_prefill(forecast, MOST) > 0);
+    assert_true(isfinite(cca_forecast_decode(forecast, MOST)) &&
+                cca_forecast_decode(forecast, MOST) > 0);
+    cca_forecast_free(forecast);
     close_fixture(&f);
 }
 
@@ -108,11 +113,12 @@ static void parts_stand_for_all(void **state) {
 static void whole_layers(void **state) {
     (void)state;
     fixture f;
-    cca_speed *speed = open_speed(&f, &(cca_random_shape){64, 3, 4, 2, 96, 64, 5}, 0, CHUNK);
-    time_attention(speed, CCA_ATTN_CCA, CCA_BF16, CHUNK);
-    double a = more(speed, MOST), token = cca_speed_decode(speed, MOST);
+    cca_forecaster *forecast =
+        open_forecast(&f, &(cca_random_shape){64, 3, 4, 2, 96, 64, 5}, 0, CHUNK);
+    time_attention(forecast, CCA_ATTN_CCA, CCA_BF16, CHUNK);
+    double a = more(forecast, MOST), token = cca_forecast_decode(forecast, MOST);
     assert_true(isfinite(a) && a > 0 && isfinite(token) && token > 0);
-    cca_speed_free(speed);
+    cca_forecast_free(forecast);
     close_fixture(&f);
 }
 
