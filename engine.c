@@ -497,13 +497,13 @@ struct cca_snapshot {
 
 cca_status cca_session_snapshot(cca_snapshot **out, cca_session *s, cca_error *err) {
     const cca_cache *cache = cca_state_cache(s->state);
-    size_t bytes = cca_saved_window_bytes(cache, s->pos);
+    size_t bytes = cca_store_cache_window_bytes(cache, s->pos);
     cca_snapshot *copy = malloc(sizeof *copy + bytes);
     *out = NULL;
     if (!copy) return cca_fail(err, CCA_NO_MEMORY, "no memory for a copy of %zu bytes", bytes);
     copy->pos = s->pos;
     copy->bytes = bytes;
-    cca_status status = cca_saved_window_get(copy->window, cache, s->pos, err);
+    cca_status status = cca_store_cache_window_get(copy->window, cache, s->pos, err);
     if (status == CCA_OK)
         *out = copy;
     else
@@ -526,7 +526,7 @@ uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot) {
 cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca_error *err) {
     s->last_row = s->marked = -1;
     cca_status status =
-        cca_saved_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
+        cca_store_cache_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
     if (status == CCA_OK) s->pos = snapshot->pos;
     return status;
 }
@@ -589,7 +589,7 @@ cca_status cca_session_save(cca_session *s, cca_store *store, const int32_t *ids
     cca_status status = needs_stored(s, err);
     size_t n = cca_store_n_points(store);
     if (status || (n > 0 && cca_store_point_at(store, n - 1).pos >= s->pos)) return status;
-    return cca_saved_append(store, cca_state_cache(s->state), ids, s->pos, err);
+    return cca_store_cache_append(store, cca_state_cache(s->state), ids, s->pos, err);
 }
 
 cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_error *err) {
@@ -601,7 +601,7 @@ cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_
         status = cca_fail(err, CCA_NO_FIT,
                           "%s: its checkpoint at %" PRId64 " is beyond the context of %" PRId64,
                           cca_store_path(store), pos, s->options.ctx_size);
-    if (!status) status = cca_saved_load(cca_state_cache(s->state), store, point, err);
+    if (!status) status = cca_store_cache_load(cca_state_cache(s->state), store, point, err);
     if (!status) s->pos = pos;
     return status;
 }

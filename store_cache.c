@@ -37,8 +37,8 @@ static cca_status append_rows(cca_store *store, const cca_cache *cache, cca_part
     return status;
 }
 
-cca_status cca_saved_append(cca_store *store, const cca_cache *cache, const int32_t *ids,
-                            int64_t pos, cca_error *err) {
+cca_status cca_store_cache_append(cca_store *store, const cca_cache *cache, const int32_t *ids,
+                                  int64_t pos, cca_error *err) {
     int64_t n_ids, first = kept_rows(store, cca_store_n_segments(store));
     int64_t kept = cca_cache_part_rows(cache, CCA_PART_KEPT, pos);
     int64_t window = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
@@ -93,7 +93,7 @@ static bool rows_fit(const cca_cache *cache, const cca_store *store, cca_store_p
            window.n == cca_cache_part_rows(cache, CCA_PART_WINDOW, point.pos);
 }
 
-cca_status cca_saved_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err) {
+cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err) {
     cca_store_point p = cca_store_point_at(store, point);
     if (!rows_fit(cache, store, p))
         return cca_fail(err, CCA_BAD_MODEL, "%s: the rows of its checkpoint at %lld do not fit",
@@ -113,11 +113,12 @@ static size_t window_layer_bytes(const cca_cache *cache, int64_t pos) {
     return cca_cache_part_bytes(cache, CCA_PART_WINDOW, n);
 }
 
-size_t cca_saved_window_bytes(const cca_cache *cache, int64_t pos) {
+size_t cca_store_cache_window_bytes(const cca_cache *cache, int64_t pos) {
     return window_layer_bytes(cache, pos) * (size_t)cca_cache_n_layers(cache);
 }
 
-cca_status cca_saved_window_get(void *out, const cca_cache *cache, int64_t pos, cca_error *err) {
+cca_status cca_store_cache_window_get(void *out, const cca_cache *cache, int64_t pos,
+                                      cca_error *err) {
     int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
     size_t bytes = window_layer_bytes(cache, pos);
     for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)
@@ -126,7 +127,8 @@ cca_status cca_saved_window_get(void *out, const cca_cache *cache, int64_t pos, 
     return cca_cache_sync(cache, err);
 }
 
-cca_status cca_saved_window_put(cca_cache *cache, const void *in, int64_t pos, cca_error *err) {
+cca_status cca_store_cache_window_put(cca_cache *cache, const void *in, int64_t pos,
+                                      cca_error *err) {
     int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
     size_t bytes = window_layer_bytes(cache, pos);
     for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)

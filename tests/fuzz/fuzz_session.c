@@ -82,7 +82,7 @@ static void load_points(cca_store *store) {
         cca_store_point point = cca_store_point_at(store, i);
         fuzz_check(point.pos >= 0 && point.n_segments <= cca_store_n_segments(store),
                    "a checkpoint outside the file");
-        if (point.pos <= CTX) (void)cca_saved_load(small_cache(), store, i, &err);
+        if (point.pos <= CTX) (void)cca_store_cache_load(small_cache(), store, i, &err);
     }
 }
 
@@ -107,7 +107,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     }
     if (cca_store_open(&store, path, true, &err) == CCA_OK) {
         if (cca_store_n_points(store) > 0) (void)cca_store_drop(store, 0, &err);
-        (void)cca_saved_append(store, small_cache(), (const int32_t[CTX]){0}, CTX, &err);
+        (void)cca_store_cache_append(store, small_cache(), (const int32_t[CTX]){0}, CTX, &err);
         cca_store_close(store);
     }
 }
