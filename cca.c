@@ -7,11 +7,11 @@ struct cca_cache {
     cca_cache_shape shape;
     cca_policy policy;
     bool append_only;            /* the window holds the whole context */
-    int64_t n_far;               /* cores or sinks a layer can hold */
+    int64_t n_kept;              /* cores or sinks a layer can hold */
     int64_t n_window, n_scratch; /* raw rows */
     int64_t n_mark;              /* raw rows that a mark keeps */
     cca_mass watched;            /* sums NULL: nobody watches */
-    void *far_k, *far_v, *window_k, *window_v, *scratch_k, *scratch_v, *mark_k, *mark_v;
+    void *kept_k, *kept_v, *window_k, *window_v, *scratch_k, *scratch_v, *mark_k, *mark_v;
 };
 
 /* Beyond any position, yet safe to add to. */
@@ -33,14 +33,14 @@ cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, i
         return cca_fail(err, CCA_USAGE, "attention sinks: their number must be at least 1");
     }
     *out = (cca_policy){.attn = attn};
-    out->rule = (cca_rule){group_size, window_size, CCA_FAR_CORES, 0};
+    out->rule = (cca_rule){group_size, window_size, CCA_BEHIND_CORES, 0};
     out->pooling = attn == CCA_ATTN_MEAN  ? CCA_POOL_MEAN
                    : attn == CCA_ATTN_MAX ? CCA_POOL_MAX
                                           : CCA_POOL_QUERY;
-    if (attn == CCA_ATTN_FULL) out->rule = (cca_rule){1, ENDLESS, CCA_FAR_NONE, 0};
-    if (attn == CCA_ATTN_WINDOW) out->rule.far = CCA_FAR_NONE;
+    if (attn == CCA_ATTN_FULL) out->rule = (cca_rule){1, ENDLESS, CCA_BEHIND_NONE, 0};
+    if (attn == CCA_ATTN_WINDOW) out->rule.behind = CCA_BEHIND_NONE;
     if (attn == CCA_ATTN_SINKS) {
-        out->rule.far = CCA_FAR_SINKS;
+        out->rule.behind = CCA_BEHIND_SINKS;
         out->rule.n_sinks = n_sinks;
     }
     return CCA_OK;
@@ -52,19 +52,19 @@ static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_pol
     c->shape = *shape;
     c->policy = *policy;
     c->append_only = rule->window_size >= (shape->stored ? ENDLESS : shape->ctx_size);
-    c->n_far = 0;
-    if (!c->append_only && rule->far == CCA_FAR_CORES)
-        c->n_far = shape->ctx_size / rule->group_size;
-    if (!c->append_only && rule->far == CCA_FAR_SINKS) {
-        c->n_far = cca_min(rule->n_sinks, shape->ctx_size);
+    c->n_kept = 0;
+    if (!c->append_only && rule->behind == CCA_BEHIND_CORES)
+        c->n_kept = shape->ctx_size / rule->group_size;
+    if (!c->append_only && rule->behind == CCA_BEHIND_SINKS) {
+        c->n_kept = cca_min(rule->n_sinks, shape->ctx_size);
     }
     c->n_window = c->append_only ? shape->ctx_size : cca_rule_ring(rule);
     c->n_scratch = c->append_only ? 0 : c->n_window + shape->chunk_size;
     c->n_mark = c->append_only || !shape->mark ? 0 : c->n_window;
 }
 
-static int64_t far_heads(const cca_cache *c) {
-    return c->policy.rule.far == CCA_FAR_CORES ? c->shape.n_heads : c->shape.n_kv_heads;
+static int64_t kept_heads(const cca_cache *c) {
+    return c->policy.rule.behind == CCA_BEHIND_CORES ? c->shape.n_heads : c->shape.n_kv_heads;
 }
 
 /* Bytes of n_layers × heads × rows keys (or values). */
@@ -90,7 +90,7 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
                         "a cache of type %s needs a head_dim divisible by %d, not %lld",
                         cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
     }
-    if (!both_bytes(&out->cores, c, s->n_layers, far_heads(c), c->n_far) ||
+    if (!both_bytes(&out->cores, c, s->n_layers, kept_heads(c), c->n_kept) ||
         !both_bytes(&out->window, c, s->n_layers, s->n_kv_heads, c->n_window) ||
         !both_bytes(&out->scratch, c, 1, s->n_kv_heads, c->n_scratch) ||
         !both_bytes(&out->mark, c, s->n_layers, s->n_kv_heads, c->n_mark)) {
@@ -125,8 +125,8 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     c->backend = backend;
     count_rows(c, shape, policy);
     int64_t layers = shape->n_layers, kv_heads = shape->n_kv_heads;
-    c->far_k = alloc_rows(c, shape->k_type, layers, far_heads(c), c->n_far);
-    c->far_v = alloc_rows(c, shape->v_type, layers, far_heads(c), c->n_far);
+    c->kept_k = alloc_rows(c, shape->k_type, layers, kept_heads(c), c->n_kept);
+    c->kept_v = alloc_rows(c, shape->v_type, layers, kept_heads(c), c->n_kept);
     c->window_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_window);
     c->window_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_window);
     c->scratch_k = alloc_rows(c, shape->k_type, 1, kv_heads, c->n_scratch);
@@ -144,7 +144,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 
 void cca_cache_free(cca_cache *cache) {
     if (!cache) return;
-    void *all[] = {cache->far_k,     cache->far_v,     cache->window_k, cache->window_v,
+    void *all[] = {cache->kept_k,    cache->kept_v,    cache->window_k, cache->window_v,
                    cache->scratch_k, cache->scratch_v, cache->mark_k,   cache->mark_v};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         cca_backend_release(cache->backend, all[i]);
@@ -174,7 +174,7 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     const cca_rule *rule = &c->policy.rule;
     int64_t kv_heads = c->shape.n_kv_heads;
     cca_rows window = layer_rows(c, c->window_k, c->window_v, layer, kv_heads, c->n_window, 0);
-    cca_rows far = layer_rows(c, c->far_k, c->far_v, layer, far_heads(c), c->n_far, 0);
+    cca_rows behind = layer_rows(c, c->kept_k, c->kept_v, layer, kept_heads(c), c->n_kept, 0);
 
     /* One token fits the ring. A chunk does not: window and chunk are laid side by side. */
     bool side_by_side = n > 1 && !c->append_only;
@@ -191,16 +191,16 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     }
 
     int64_t stride = 1;
-    if (c->n_far > 0 && rule->far == CCA_FAR_CORES) {
-        cca_groups groups = {raw, far, rule->group_size, c->policy.pooling};
+    if (c->n_kept > 0 && rule->behind == CCA_BEHIND_CORES) {
+        cca_groups groups = {raw, behind, rule->group_size, c->policy.pooling};
         cca_pool(b, &groups, q, pos, n);
         stride = rule->group_size;
     }
-    if (c->n_far > 0 && rule->far == CCA_FAR_SINKS && pos < c->n_far) {
-        cca_rows_move(b, &far, &raw, pos, cca_min(n, c->n_far - pos));
+    if (c->n_kept > 0 && rule->behind == CCA_BEHIND_SINKS && pos < c->n_kept) {
+        cca_rows_move(b, &behind, &raw, pos, cca_min(n, c->n_kept - pos));
     }
     cca_spans spans = {.n = 1, .at = {{raw, cca_rule_window(rule), 1}}};
-    if (c->n_far > 0) spans.at[spans.n++] = (cca_span){far, cca_rule_behind(rule), stride};
+    if (c->n_kept > 0) spans.at[spans.n++] = (cca_span){behind, cca_rule_behind(rule), stride};
     if (c->watched.sums) {
         cca_mass mass = c->watched;
         mass.sums += layer * c->shape.n_heads * mass.n_slots;
@@ -220,7 +220,7 @@ void cca_cache_watch(cca_cache *cache, const cca_mass *mass) {
 }
 
 int64_t cca_cache_unit(const cca_policy *policy) {
-    return policy->rule.far == CCA_FAR_CORES ? policy->rule.group_size : CCA_DEFAULT_GROUP;
+    return policy->rule.behind == CCA_BEHIND_CORES ? policy->rule.group_size : CCA_DEFAULT_GROUP;
 }
 
 /* Copies the raw rows of n_tokens between window and mark, layer by layer. */
@@ -250,8 +250,8 @@ int64_t cca_cache_part_rows(const cca_cache *cache, cca_part part, int64_t n_tok
     const cca_rule *rule = &cache->policy.rule;
     if (part == CCA_PART_WINDOW) return cache->append_only ? 0 : cca_min(n_tokens, cache->n_window);
     if (cache->append_only) return n_tokens;
-    return cca_min(cache->n_far,
-                   rule->far == CCA_FAR_CORES ? n_tokens / rule->group_size : n_tokens);
+    return cca_min(cache->n_kept,
+                   rule->behind == CCA_BEHIND_CORES ? n_tokens / rule->group_size : n_tokens);
 }
 
 /* The rows of a part in one layer. */
@@ -259,7 +259,7 @@ static cca_rows part_rows(const cca_cache *c, cca_part part, int64_t layer) {
     if (part == CCA_PART_WINDOW || c->append_only) {
         return layer_rows(c, c->window_k, c->window_v, layer, c->shape.n_kv_heads, c->n_window, 0);
     }
-    return layer_rows(c, c->far_k, c->far_v, layer, far_heads(c), c->n_far, 0);
+    return layer_rows(c, c->kept_k, c->kept_v, layer, kept_heads(c), c->n_kept, 0);
 }
 
 size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t n) {

@@ -1,6 +1,6 @@
 /* The integers of CCA-Attention: which keys a position sees. A leaf; gcc and nvcc compile it.
  *
- *     cca_rule r = {.group_size = 16, .window_size = 1024, .far = CCA_FAR_CORES};
+ *     cca_rule r = {.group_size = 16, .window_size = 1024, .behind = CCA_BEHIND_CORES};
  *     cca_range raw = cca_rule_window(&r), cores = cca_rule_behind(&r);
  *     int64_t first = cca_edge_at(&raw.begin, pos);   // raw tokens first … pos
  *     int64_t n = cca_edge_at(&cores.end, pos);       // and cores 0 … n - 1
@@ -22,25 +22,25 @@
 enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
 
 /* What stands for the tokens before the raw range. */
-typedef enum cca_far {
-    CCA_FAR_CORES, /* a core token a group (steps 1 to 3 of the definition) */
-    CCA_FAR_NONE,  /* nothing: window only */
-    CCA_FAR_SINKS, /* the first n_sinks raw tokens */
-} cca_far;
+typedef enum cca_behind {
+    CCA_BEHIND_CORES, /* a core token a group (steps 1 to 3 of the definition) */
+    CCA_BEHIND_NONE,  /* nothing: window only */
+    CCA_BEHIND_SINKS, /* the first n_sinks raw tokens */
+} cca_behind;
 
 typedef struct cca_rule {
     int64_t group_size;  /* g ≥ 1 */
     int64_t window_size; /* s ≥ g, a multiple of g; INT64_MAX/2 and more: full attention */
-    cca_far far;
+    cca_behind behind;
     int64_t n_sinks;
 } cca_rule;
 
 /* ---- what a position sees of some keys ------------------------------------------------- */
 
-/* One end of what positions see: max(0, floor((pos + 1 - behind) / period)) · step, at most `most`.
+/* One end of what positions see: max(0, floor((pos + 1 - lag) / period)) · step, at most `most`.
  * It never falls as pos grows. */
 typedef struct cca_edge {
-    int64_t behind, period, step, most;
+    int64_t lag, period, step, most;
 } cca_edge;
 
 /* Columns begin … end - 1 of keys that are counted in a way of their own: raw tokens by position,
@@ -50,7 +50,7 @@ typedef struct cca_range {
 } cca_range;
 
 CCA_RULE int64_t cca_edge_at(const cca_edge *e, int64_t pos) {
-    int64_t past = pos + 1 - e->behind;
+    int64_t past = pos + 1 - e->lag;
     int64_t at = past > 0 ? past / e->period * e->step : 0;
     return at < e->most ? at : e->most;
 }
@@ -95,8 +95,8 @@ CCA_RULE cca_range cca_rule_behind(const cca_rule *r) {
     cca_edge begin = {0, 1, 0, 0};
     cca_edge end = {r->window_size, r->group_size, 1, INT64_MAX};
     cca_range range;
-    if (r->far == CCA_FAR_NONE) end.most = 0;
-    if (r->far == CCA_FAR_SINKS) {
+    if (r->behind == CCA_BEHIND_NONE) end.most = 0;
+    if (r->behind == CCA_BEHIND_SINKS) {
         end.step = r->group_size;
         end.most = r->n_sinks;
     }

@@ -615,16 +615,16 @@ void cca_session_reset(cca_session *session) {
 static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
     const cca_config *c = cca_model_config(s->engine->model);
     const cca_rule *rule = &s->options.policy.rule;
-    bool cores = rule->far == CCA_FAR_CORES;
+    bool cores = rule->behind == CCA_BEHIND_CORES;
     cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
     double raw = (double)cca_range_count(&window, pos);
-    double far = (double)cca_range_count(&behind, pos);
+    double rest = (double)cca_range_count(&behind, pos);
     size_t k = 0, v = 0;
     cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
     cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);
     *bytes = (double)(k + v) * (double)c->n_layers *
-             (raw * (double)c->n_kv_heads + far * (double)(cores ? c->n_heads : c->n_kv_heads));
-    return (raw + far) * (double)c->n_heads;
+             (raw * (double)c->n_kv_heads + rest * (double)(cores ? c->n_heads : c->n_kv_heads));
+    return (raw + rest) * (double)c->n_heads;
 }
 
 static double values_of(cca_role role, const cca_config *c) {
@@ -643,7 +643,7 @@ cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t 
     cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
     if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
     for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);
-    if (s->options.policy.rule.far == CCA_FAR_CORES) groups = (double)n;
+    if (s->options.policy.rule.behind == CCA_BEHIND_CORES) groups = (double)n;
     w.products = 2 * ((double)n * layers * layer + (double)n_logits * logits);
     w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
     return w;

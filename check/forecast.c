@@ -429,8 +429,8 @@ static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
     double keys = 0;
     for (int64_t i = pos; i < pos + n; i += QUERY_TILE) {
         int64_t last = cca_min(i + QUERY_TILE, pos + n) - 1;
-        cca_tile raw = cca_range_tile(&window, i, last), far = cca_range_tile(&behind, i, last);
-        keys += (double)(raw.end - raw.begin + far.end - far.begin);
+        cca_tile raw = cca_range_tile(&window, i, last), rest = cca_range_tile(&behind, i, last);
+        keys += (double)(raw.end - raw.begin + rest.end - rest.begin);
     }
     return keys;
 }

@@ -187,13 +187,13 @@ static cca_rows take_rows(tester *t, const attention_case *c, int64_t heads, int
 
 static cca_spans take_spans(tester *t, const attention_case *c) {
     int64_t total = c->pos + c->n, g = c->rule.group_size;
-    bool cores = c->rule.far == CCA_FAR_CORES;
+    bool cores = c->rule.behind == CCA_BEHIND_CORES;
     cca_rows raw = take_rows(t, c, N_KV_HEADS, total);
-    cca_rows far = cores ? take_rows(t, c, N_HEADS, total / g + 1)
-                         : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
+    cca_rows behind = cores ? take_rows(t, c, N_HEADS, total / g + 1)
+                            : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
     return (cca_spans){.n = 2,
                        .at = {{raw, cca_rule_window(&c->rule), 1},
-                              {far, cca_rule_behind(&c->rule), cores ? g : 1}}};
+                              {behind, cca_rule_behind(&c->rule), cores ? g : 1}}};
 }
 
 static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_spans *spans,
@@ -207,8 +207,8 @@ static void attend(tester *t, const cca_kernels *k, const attention_case *c, con
 }
 
 static void check_attention(tester *t) {
-    const cca_rule cores = {16, 64, CCA_FAR_CORES, 0}, sinks = {4, 16, CCA_FAR_SINKS, 6},
-                   full = {1, INT64_MAX / 4, CCA_FAR_NONE, 0};
+    const cca_rule cores = {16, 64, CCA_BEHIND_CORES, 0}, sinks = {4, 16, CCA_BEHIND_SINKS, 6},
+                   full = {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0};
     const attention_case cases[] = {
         {"full attention, f32 cache", full, CCA_F32, CCA_F32, 0, MOST_QUERIES, false, ATTENTION},
         {"cores and window, f32 cache", cores, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},

@@ -135,9 +135,9 @@ static const char *weight_at(const cca_matrix *w, int64_t row, int64_t col) {
 /* ---- operations on each row ---------------------------------------------------------- */
 
 /* The operands of an operation that treats each row (a token, a head) alike; each uses some. */
-typedef struct row_job {
+typedef struct row_work {
     cpu_backend *b;
-    void (*row)(const struct row_job *j, int64_t i);
+    void (*row)(const struct row_work *j, int64_t i);
     int64_t n, rows_a_piece;
     cca_matrix *out;
     const cca_matrix *x, *y;
@@ -150,17 +150,17 @@ typedef struct row_job {
     char *form;
     size_t stride;
     cca_dtype type;
-} row_job;
+} row_work;
 
 static void run_piece(void *context, int64_t piece, int thread) {
-    const row_job *j = context;
+    const row_work *j = context;
     int64_t first = piece * j->rows_a_piece;
     (void)thread;
     for (int64_t i = first; i < cca_min(first + j->rows_a_piece, j->n); i++) j->row(j, i);
 }
 
 /* Calls j.row for rows 0 … n - 1, each of which takes about work operations. */
-static void run_rows(cca_backend *b, row_job j, int64_t n, int64_t work) {
+static void run_rows(cca_backend *b, row_work j, int64_t n, int64_t work) {
     j.b = cpu_of(b);
     j.n = n;
     j.rows_a_piece = PIECE_WORK / cca_max(work, 1) + 1;
@@ -168,27 +168,27 @@ static void run_rows(cca_backend *b, row_job j, int64_t n, int64_t work) {
     cca_workers_run(j.b->workers, n_pieces, run_piece, &j);
 }
 
-static void embed_row(const row_job *j, int64_t i) {
+static void embed_row(const row_work *j, int64_t i) {
     j->b->kernels->decode(row_of(j->out, i), j->x->type, weight_at(j->x, j->ids[i], 0), j->x->cols);
 }
 
 static void cpu_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
                       int64_t n) {
-    run_rows(b, (row_job){.row = embed_row, .out = out, .x = table, .ids = ids}, n, out->cols);
+    run_rows(b, (row_work){.row = embed_row, .out = out, .x = table, .ids = ids}, n, out->cols);
 }
 
-static void rmsnorm_row(const row_job *j, int64_t i) {
+static void rmsnorm_row(const row_work *j, int64_t i) {
     j->b->kernels->rmsnorm(row_of(j->out, i), row_of(j->x, j->first + i), j->y->data, j->eps,
                            j->x->cols);
 }
 
 static void cpu_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                         const cca_matrix *weight, float eps, int64_t n) {
-    row_job j = {.row = rmsnorm_row, .out = out, .x = x, .y = weight, .first = x_row, .eps = eps};
+    row_work j = {.row = rmsnorm_row, .out = out, .x = x, .y = weight, .first = x_row, .eps = eps};
     run_rows(b, j, n, x->cols);
 }
 
-static void angles_row(const row_job *j, int64_t i) {
+static void angles_row(const row_work *j, int64_t i) {
     float *row = row_of(j->out, i);
     for (int64_t k = 0; k < j->rope->half; k++) {
         double angle = (double)(j->pos + i) * j->rope->inv_freq[k];
@@ -199,11 +199,11 @@ static void angles_row(const row_job *j, int64_t i) {
 
 static void cpu_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos,
                        int64_t n) {
-    row_job j = {.row = angles_row, .out = out, .rope = rope, .pos = pos};
+    row_work j = {.row = angles_row, .out = out, .rope = rope, .pos = pos};
     run_rows(b, j, n, rope->half * 64);
 }
 
-static void rotate_row(const row_job *j, int64_t i) {
+static void rotate_row(const row_work *j, int64_t i) {
     int64_t half = j->rope->half;
     cca_rotate_row(row_of(j->out, i), row_of(j->x, i), j->out->cols / (2 * half), half,
                    j->rope->interleaved);
@@ -211,19 +211,19 @@ static void rotate_row(const row_job *j, int64_t i) {
 
 static void cpu_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles,
                        const cca_rope *rope, int64_t n) {
-    row_job j = {.row = rotate_row, .out = x, .x = angles, .rope = rope};
+    row_work j = {.row = rotate_row, .out = x, .x = angles, .rope = rope};
     run_rows(b, j, n, x->cols);
 }
 
-static void swiglu_row(const row_job *j, int64_t i) {
+static void swiglu_row(const row_work *j, int64_t i) {
     j->b->kernels->swiglu(row_of(j->out, i), row_of(j->x, i), j->x->cols);
 }
 
 static void cpu_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
-    run_rows(b, (row_job){.row = swiglu_row, .out = gate, .x = up}, n, up->cols * 4);
+    run_rows(b, (row_work){.row = swiglu_row, .out = gate, .x = up}, n, up->cols * 4);
 }
 
-static void store_row(const row_job *j, int64_t i) {
+static void store_row(const row_work *j, int64_t i) {
     const cca_rows *r = j->rows;
     int64_t row = cca_rows_at(r, j->pos + i), hd = r->head_dim;
     for (int64_t h = 0; h < r->heads; h++) {
@@ -236,7 +236,7 @@ static void store_row(const row_job *j, int64_t i) {
 
 static void cpu_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                       int64_t pos, int64_t n) {
-    row_job j = {.row = store_row, .rows = rows, .x = k, .y = v, .pos = pos};
+    row_work j = {.row = store_row, .rows = rows, .x = k, .y = v, .pos = pos};
     run_rows(b, j, n, k->cols * 2);
 }
 
@@ -251,13 +251,13 @@ static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const
     }
 }
 
-static void move_head(const row_job *j, int64_t h) {
+static void move_head(const row_work *j, int64_t h) {
     copy_rows(j->rows->k, j->rows, j->from->k, j->from, j->rows->k_type, j->pos, j->first, h);
     copy_rows(j->rows->v, j->rows, j->from->v, j->from, j->rows->v_type, j->pos, j->first, h);
 }
 
 static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    row_job j = {.row = move_head, .rows = out, .from = in, .pos = pos, .first = n};
+    row_work j = {.row = move_head, .rows = out, .from = in, .pos = pos, .first = n};
     run_rows(b, j, out->heads, n * out->head_dim);
 }
 
@@ -311,7 +311,7 @@ static void begin_piece(const cca_product *p, int64_t n, int64_t row, int64_t n_
     }
 }
 
-static int64_t n_pieces(const cca_product *p) {
+static int64_t panels_of(const cca_product *p) {
     return (p->weight->rows + CCA_PANEL - 1) / CCA_PANEL;
 }
 
@@ -327,14 +327,14 @@ static void run_product_piece(void *context, int64_t piece, int thread) {
     const product_job *j = context;
     const cca_product *p = j->products;
     if (stopped(&j->b->base)) return;
-    for (; piece >= n_pieces(p); p++) piece -= n_pieces(p);
+    for (; piece >= panels_of(p); p++) piece -= panels_of(p);
     int64_t row = piece * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
     bool add = p->accumulate || p->bias || j->x.n < FEW;
     if (add) begin_piece(p, j->x.n, row, n_rows);
     multiply_piece(j->b, p, j->x, row, n_rows, add, scratch_of(j->b, thread));
 }
 
-static void convert_row(const row_job *j, int64_t i) {
+static void convert_row(const row_work *j, int64_t i) {
     char *out = j->form + (size_t)i * j->stride;
     j->b->kernels->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
 }
@@ -346,7 +346,7 @@ static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype
     if (stride == 0) return true;
     if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
     *out = (cpu_x){b->x, stride, n};
-    row_job j = {.row = convert_row, .x = x, .form = b->x, .stride = stride, .type = type};
+    row_work j = {.row = convert_row, .x = x, .form = b->x, .stride = stride, .type = type};
     run_rows(&b->base, j, n, x->cols);
     return true;
 }
@@ -359,7 +359,7 @@ static void cpu_matmul(cca_backend *b, const cca_product *products, int n_produc
         product_job j = {.b = cpu, .products = products + first};
         int64_t total = 0;
         for (next = first; next < n_products && products[next].weight->type == type; next++) {
-            total += n_pieces(&products[next]);
+            total += panels_of(&products[next]);
         }
         if (!reserve(cpu, cpu->kernels->panel_bytes(type, DEPTH))) return;
         if (!convert_x(cpu, &j.x, x, type, n)) return;

@@ -127,11 +127,11 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     cuda_backend *b = cuda_of(base);
     cuda_token_run(b);
     if (!enter(b)) return;
-    void *near = pinned(b, bytes), *to = near ? near : host;
+    void *stage = pinned(b, bytes), *to = stage ? stage : host;
     cuda_check(b, cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, b->stream), "download");
     cuda_check(b, cudaStreamSynchronize(b->stream), "download");
     cuda_token_waited(b);
-    if (near) memcpy(host, near, bytes);
+    if (stage) memcpy(host, stage, bytes);
 }
 
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum {
-    NEAR = 8,               /* steps that travel with the launch */
+    CARRIED = 8,               /* steps that travel with the launch */
     FIRST = 6,              /* steps after which the device begins with a token, */
     MANY = 40,              /* where the one before had so many */
     MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
@@ -37,14 +37,14 @@ struct cuda_steps {
     int cols;               /* of the widest */
     unsigned arrived, done; /* what `count` has come to; steps */
     cuda_buffer parts;      /* what blocks have of heads */
-    cuda_buffer far, count; /* steps; arrivals at the ends of steps */
+    cuda_buffer listed, count; /* steps; arrivals at the ends of steps */
     token_step *pinned;     /* the steps that are copied, */
     int n_pinned;           /* so many since somebody waited */
 };
 
 struct token_args {
-    token_step near[NEAR];
-    const token_step *far;                /* all of them, where they are more */
+    token_step carried[CARRIED];
+    const token_step *listed;             /* all of them, where they are more */
     int n, n_products, n_stages, x_bytes; /* x_bytes: room for x, and for parts of attention */
     unsigned *count, arrived;             /* arrived: the count at the start */
     unsigned seal;                        /* of the first step: its number since the beginning */
@@ -274,7 +274,7 @@ static __device__ __forceinline__ void list_weights(token_weights *out, const to
 
 /* A thread's word of the description of step i. */
 static __device__ __forceinline__ int read_word(const token_args &a, int i) {
-    const token_step *steps = a.far ? a.far : a.near;
+    const token_step *steps = a.listed ? a.listed : a.carried;
     return i < a.n && threadIdx.x < STEP_WORDS ? ((const int *)(steps + i))[threadIdx.x] : 0;
 }
 
@@ -322,7 +322,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
     }
     cuda_barriers_ready();
     put_word(both, 0, read_word(a, 0));
-    list_weights(weights, a.far ? a.far : a.near, a.n);
+    list_weights(weights, a.listed ? a.listed : a.carried, a.n);
     __syncthreads();
     int warp = (int)threadIdx.x / CUDA_WARP;
     int fed = warp < WARPS ? warp : (int)threadIdx.x % CUDA_WARP; /* by this lane */
@@ -387,7 +387,7 @@ void cuda_token_prepare(cuda_backend *b) {
 
 void cuda_token_free(cuda_backend *b) {
     if (!b->steps) return;
-    cudaFree(b->steps->far.data);
+    cudaFree(b->steps->listed.data);
     cudaFreeHost(b->steps->pinned);
     cudaFree(b->steps->count.data);
     cudaFree(b->steps->parts.data);
@@ -419,7 +419,7 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
  * place early, like other kernels. */
 static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t shared) {
     cudaLaunchAttribute attribute = {};
-    if (a->n > 1 || a->near[0].kind == TOKEN_ATTEND) {
+    if (a->n > 1 || a->carried[0].kind == TOKEN_ATTEND) {
         attribute.id = cudaLaunchAttributeCooperative;
         attribute.val.cooperative = 1;
     } else {
@@ -440,17 +440,17 @@ static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t 
 static const token_step *push_steps(cuda_backend *b, int n) {
     cuda_steps *s = b->steps;
     size_t bytes = (size_t)n * sizeof *s->list;
-    void *far = cuda_grow(b, &s->far, bytes);
-    if (!far) return NULL;
+    void *device = cuda_grow(b, &s->listed, bytes);
+    if (!device) return NULL;
     if (!s->pinned || n > MOST_PINNED - s->n_pinned) {
-        cuda_push(b, far, s->list, bytes);
-        return (const token_step *)far;
+        cuda_push(b, device, s->list, bytes);
+        return (const token_step *)device;
     }
-    token_step *near = s->pinned + s->n_pinned;
+    token_step *pinned = s->pinned + s->n_pinned;
     s->n_pinned += n; /* being read until somebody waits */
-    memcpy((void *)near, s->list, bytes);
-    cuda_check(b, cudaMemcpyAsync(far, near, bytes, cudaMemcpyHostToDevice, b->stream), "token");
-    return (const token_step *)far;
+    memcpy((void *)pinned, s->list, bytes);
+    cuda_check(b, cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, b->stream), "token");
+    return (const token_step *)device;
 }
 
 void cuda_token_run(cuda_backend *b) {
@@ -469,10 +469,10 @@ void cuda_token_run(cuda_backend *b) {
     a.together = b->forms.together;
     s->done += (unsigned)a.n;
     s->arrived += (unsigned)(a.n - 1) * (unsigned)b->n_sm;
-    if (a.n <= NEAR) {
-        memcpy((void *)a.near, s->list, (size_t)a.n * sizeof *s->list);
+    if (a.n <= CARRIED) {
+        memcpy((void *)a.carried, s->list, (size_t)a.n * sizeof *s->list);
     } else {
-        a.far = push_steps(b, a.n);
+        a.listed = push_steps(b, a.n);
     }
     if (b->base.status == CCA_OK) launch(b, &a, s->type, shared);
 }

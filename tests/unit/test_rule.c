@@ -24,7 +24,7 @@ static void every_position_is_seen_once(void **state) {
     (void)state;
     for (int64_t g = 1; g <= 9; g++) {
         for (int64_t s = g; s <= 5 * g; s += g) {
-            cca_rule r = {g, s, CCA_FAR_CORES, 0};
+            cca_rule r = {g, s, CCA_BEHIND_CORES, 0};
             for (int64_t pos = 0; pos < 12 * g + s; pos++) {
                 int64_t i = pos + 1, j = groups_by_definition(g, s, i);
                 sight see = sight_of(&r, pos);
@@ -42,8 +42,8 @@ static void every_position_is_seen_once(void **state) {
 
 static void group_size_one_and_wide_windows_see_everything(void **state) {
     (void)state;
-    cca_rule one = {1, 4, CCA_FAR_CORES, 0}, wide = {4, 64, CCA_FAR_CORES, 0};
-    cca_rule full = {1, INT64_MAX / 4, CCA_FAR_NONE, 0};
+    cca_rule one = {1, 4, CCA_BEHIND_CORES, 0}, wide = {4, 64, CCA_BEHIND_CORES, 0};
+    cca_rule full = {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0};
     for (int64_t pos = 0; pos < 64; pos++) {
         sight narrow = sight_of(&one, pos);
         assert_int_equal(narrow.far_end, narrow.raw_begin);
@@ -56,7 +56,7 @@ static void group_size_one_and_wide_windows_see_everything(void **state) {
 
 static void window_and_sinks(void **state) {
     (void)state;
-    cca_rule window = {4, 8, CCA_FAR_NONE, 0}, sinks = {4, 8, CCA_FAR_SINKS, 6};
+    cca_rule window = {4, 8, CCA_BEHIND_NONE, 0}, sinks = {4, 8, CCA_BEHIND_SINKS, 6};
     for (int64_t pos = 0; pos < 100; pos++) {
         int64_t begin = 4 * groups_by_definition(4, 8, pos + 1);
         assert_int_equal(sight_of(&window, pos).far_end, 0);
@@ -100,7 +100,7 @@ static void tiles_cover_their_queries(void **state) {
     (void)state;
     for (int kind = 0; kind < 3; kind++) {
         for (int64_t g = 1; g <= 5; g += 2) {
-            cca_rule r = {g, 3 * g, (cca_far)kind, 7};
+            cca_rule r = {g, 3 * g, (cca_behind)kind, 7};
             cca_range window = cca_rule_window(&r), behind = cca_rule_behind(&r);
             for (int64_t first = 0; first < 40; first++) {
                 for (int64_t n = 1; n <= 9; n++) {

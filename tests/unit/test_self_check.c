@@ -42,8 +42,8 @@ static void attend_one_too_many(const cca_attend_args *args, int64_t head, int64
     cca_attend_args wrong = *args;
     for (int i = 0; i < spans.n; i++) {
         cca_range *range = &spans.at[i].seen;
-        range->begin.behind += range->begin.behind > 0 ? range->begin.period : 0;
-        range->end.behind += range->end.behind > 0 ? range->end.period : 0;
+        range->begin.lag += range->begin.lag > 0 ? range->begin.period : 0;
+        range->end.lag += range->end.lag > 0 ? range->end.period : 0;
     }
     wrong.spans = &spans;
     real()->attend(&wrong, head, n_heads, row, n, scratch);
