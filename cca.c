@@ -86,9 +86,9 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
     cca_dtype types[] = {s->k_type, s->v_type};
     for (int i = 0; i < 2; i++) {
         if (s->head_dim % cca_dtype_block(types[i]) == 0) continue;
-        return cca_fail(err, CCA_USAGE,
-                        "a cache of type %s needs a head_dim divisible by %d, not %lld",
-                        cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
+        return cca_fail(
+            err, CCA_USAGE, "a cache of type %s needs a head_dim divisible by %lld, not %lld",
+            cca_dtype_name(types[i]), (long long)cca_dtype_block(types[i]), (long long)s->head_dim);
     }
     if (!both_bytes(&out->cores, c, s->n_layers, kept_heads(c), c->n_kept) ||
         !both_bytes(&out->window, c, s->n_layers, s->n_kv_heads, c->n_window) ||

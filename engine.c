@@ -220,7 +220,7 @@ static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, 
 }
 
 static cca_status parse_type(cca_dtype *out, const char *what, const char *text, cca_error *err) {
-    if (cca_dtype_parse(out, text) && *out != CCA_Q4_0) return CCA_OK;
+    if (cca_dtype_parse(out, text) && cca_dtype_find(*out)->caches) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16, bf16 or q8_0", what,
                     text);
 }

@@ -1,7 +1,5 @@
 #include "model.h"
 
-#include "backend/kquants.h"
-
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,19 +34,12 @@ struct cca_state {
 
 /* ---- binding ------------------------------------------------------------------------ */
 
-/* What export reads: everything that runs, and more types of matrices. */
-static bool is_convertible(const cca_gguf_tensor *t) {
-    bool known = cca_dtype_known(t->type);
-    if (t->n_dims == 1) return known && cca_dtype_block((cca_dtype)t->type) == 1;
-    return known || cca_kquant_known(t->type);
-}
-
 /* Says how to get a file that runs, ready for a shell: MODEL.gguf becomes MODEL-q8_0.gguf. */
 static cca_status refuse_type(const char *path, const cca_gguf_tensor *t, cca_error *err) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_./-+,@%=:";
     enum { LONGEST_PATH = 300 };
-    if (!is_convertible(t)) {
+    if (!cca_dtype_converts(t->type, t->n_dims == 1)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s has type %s, which is not supported",
                         path, t->name, cca_gguf_type_name(t->type));
     }
@@ -88,7 +79,7 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
             "%s: tensor %s has shape [%" PRId64 ", %" PRId64 "]%s, not [%" PRId64 ", %" PRId64 "]",
             path, name, t->dims[0], t->dims[1], t->n_dims > 2 ? " and more" : "", cols, rows);
     }
-    if (!cca_dtype_known(t->type) || (shape.vector && t->type != CCA_F32)) {
+    if (!cca_dtype_runs(t->type) || (shape.vector && t->type != CCA_F32)) {
         return refuse_type(path, t, err);
     }
     cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, t->data);

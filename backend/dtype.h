@@ -1,5 +1,9 @@
-/* Number types of weights and caches, with GGUF's ids; conversions to and from float.
+/* The table of number types: those of weights and caches, those that only export reads, and the
+ * others that a GGUF file may name. Nobody else knows a type by its name: whether it runs, has
+ * blocks or an encoder, may be a cache is asked here.
  *
+ *     const cca_dtype_facts *t = cca_dtype_find(tensor->type);
+ *     if (!t || !t->runs) ...
  *     size_t bytes;
  *     if (!cca_dtype_row_bytes(&bytes, CCA_Q8_0, 4096)) ...   // 4096 / 32 * 34
  *     cca_dtype_encode(row, CCA_Q8_0, x, 4096);
@@ -8,6 +12,7 @@
  * Q8_0: 32 values share an f16 scale d, value = d * q, q in -127 … 127.
  * Q4_0: 32 values share an f16 scale d, value = d * (q - 8), q in 0 … 15; byte k of a
  * block holds value k in its low half and value k + 16 in its high half.
+ * The bits of the types that only export reads are described in kquants.c.
  * The conversions here are the plain ones that kernels are compared with. */
 #ifndef CCA_DTYPE_H
 #define CCA_DTYPE_H
@@ -17,11 +22,20 @@
 #include <math.h>
 #include <string.h>
 
+/* With GGUF's numbers. */
 typedef enum cca_dtype {
     CCA_F32 = 0,
     CCA_F16 = 1,
     CCA_Q4_0 = 2,
+    CCA_Q4_1 = 3,
+    CCA_Q5_0 = 6,
+    CCA_Q5_1 = 7,
     CCA_Q8_0 = 8,
+    CCA_Q2_K = 10,
+    CCA_Q3_K = 11,
+    CCA_Q4_K = 12,
+    CCA_Q5_K = 13,
+    CCA_Q6_K = 14,
     CCA_BF16 = 30,
 } cca_dtype;
 
@@ -37,24 +51,49 @@ typedef struct cca_q4_0 {
     uint8_t q[CCA_QUANT_BLOCK / 2];
 } cca_q4_0;
 
-/* True for the five types above, the ones that run. */
-bool cca_dtype_known(uint32_t id);
+/* A row of the table. */
+typedef struct cca_dtype_facts {
+    uint32_t id;      /* a cca_dtype, or another number of the format */
+    const char *name; /* as the format spells it: "Q8_0" */
+    int64_t block;    /* values that share their scales; 1: a value stands alone */
+    size_t block_bytes;
+    const char *lower; /* as options and messages do, of a type that runs: "q8_0" */
+    /* n values to float, n floats to values; n is a multiple of the block. decode: NULL where a
+     * type is known by its size alone; encode: NULL where nothing here makes it. */
+    void (*decode)(float *out, const void *in, int64_t n);
+    void (*encode)(void *out, const float *in, int64_t n);
+    bool runs;          /* kernels multiply with weights of it, as they are */
+    bool caches;        /* kernels keep keys and values in it */
+    float limit;        /* of a type that runs: the least magnitude that it, or the scale of its
+                           block, rounds to infinity */
+    uint32_t file_type; /* of a type that runs: llama.cpp's number for "mostly of this type" */
+} cca_dtype_facts;
 
-/* "f32", "f16", "bf16", "q8_0", "q4_0"; never NULL. */
+/* Row i of the table, those that run first; NULL behind the last. */
+const cca_dtype_facts *cca_dtype_at(int i);
+
+/* By GGUF's number; NULL if there is none. */
+const cca_dtype_facts *cca_dtype_find(uint32_t id);
+
+/* Whether weights of it run as they are; whether export reads tensors of it: vectors (of one
+ * dimension) only without blocks. False for a number that is none. */
+bool cca_dtype_runs(uint32_t id);
+bool cca_dtype_converts(uint32_t id, bool vector);
+
+/* Its name in lower case; never NULL. */
 const char *cca_dtype_name(cca_dtype type);
 
-/* Finds a type by its name, lower or upper case; false if there is none. */
+/* Finds a type that runs by its name, lower or upper case; false if there is none. */
 bool cca_dtype_parse(cca_dtype *out, const char *name);
 
-/* Number of values in a block (1 or 32) and its bytes. */
+/* Number of values in a block, 1 for a type without blocks. */
 int64_t cca_dtype_block(cca_dtype type);
-size_t cca_dtype_block_bytes(cca_dtype type);
 
 /* Bytes of a row of n values; false if n < 0, no multiple of the block, or too large. */
 bool cca_dtype_row_bytes(size_t *out, cca_dtype type, int64_t n);
 
 /* n values to float, n floats to values (rounded to nearest, ties to even for f16 and
- * bf16). n is a multiple of the block. */
+ * bf16), of a type that can be decoded or encoded. n is a multiple of the block. */
 void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n);
 void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
 
@@ -110,53 +149,80 @@ static inline uint16_t cca_f32_to_f16(float f) {
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-/* The rows themselves, inline so that each kernel variant compiles them with its own
+/* The rows of the types that run, inline so that each kernel variant compiles them with its own
  * instructions; elsewhere call cca_dtype_decode and cca_dtype_encode. */
 
-static inline void cca_decode_q8_0(float *out, const cca_q8_0 *in, int64_t n_blocks) {
-    for (int64_t b = 0; b < n_blocks; b++) {
-        float d = cca_f16_to_f32(in[b].scale);
+static inline void cca_decode_f32(float *out, const void *in, int64_t n) {
+    memcpy(out, in, (size_t)n * sizeof *out);
+}
+
+static inline void cca_decode_f16(float *out, const void *in, int64_t n) {
+    const uint16_t *h = (const uint16_t *)in;
+    for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(h[i]);
+}
+
+static inline void cca_decode_bf16(float *out, const void *in, int64_t n) {
+    const uint16_t *h = (const uint16_t *)in;
+    for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(h[i]);
+}
+
+static inline void cca_decode_q8_0(float *out, const void *in, int64_t n) {
+    const cca_q8_0 *block = (const cca_q8_0 *)in;
+    for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++) {
+        float d = cca_f16_to_f32(block[b].scale);
         for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
-            out[b * CCA_QUANT_BLOCK + k] = d * (float)in[b].q[k];
+            out[b * CCA_QUANT_BLOCK + k] = d * (float)block[b].q[k];
         }
     }
 }
 
-static inline void cca_decode_q4_0(float *out, const cca_q4_0 *in, int64_t n_blocks) {
-    for (int64_t b = 0; b < n_blocks; b++) {
-        float d = cca_f16_to_f32(in[b].scale);
+static inline void cca_decode_q4_0(float *out, const void *in, int64_t n) {
+    const cca_q4_0 *block = (const cca_q4_0 *)in;
+    for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++) {
+        float d = cca_f16_to_f32(block[b].scale);
         float *row = out + b * CCA_QUANT_BLOCK;
         for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
-            row[k] = d * (float)((in[b].q[k] & 15) - 8);
-            row[k + CCA_QUANT_BLOCK / 2] = d * (float)((in[b].q[k] >> 4) - 8);
+            row[k] = d * (float)((block[b].q[k] & 15) - 8);
+            row[k + CCA_QUANT_BLOCK / 2] = d * (float)((block[b].q[k] >> 4) - 8);
         }
     }
 }
 
 static inline void cca_row_decode(float *out, cca_dtype type, const void *in, int64_t n) {
-    const uint16_t *h = (const uint16_t *)in;
     switch (type) {
-    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *out); break;
-    case CCA_F16:
-        for (int64_t i = 0; i < n; i++) out[i] = cca_f16_to_f32(h[i]);
-        break;
-    case CCA_BF16:
-        for (int64_t i = 0; i < n; i++) out[i] = cca_bf16_to_f32(h[i]);
-        break;
-    case CCA_Q8_0: cca_decode_q8_0(out, (const cca_q8_0 *)in, n / CCA_QUANT_BLOCK); break;
-    case CCA_Q4_0: cca_decode_q4_0(out, (const cca_q4_0 *)in, n / CCA_QUANT_BLOCK); break;
+    case CCA_F32: cca_decode_f32(out, in, n); break;
+    case CCA_F16: cca_decode_f16(out, in, n); break;
+    case CCA_BF16: cca_decode_bf16(out, in, n); break;
+    case CCA_Q8_0: cca_decode_q8_0(out, in, n); break;
+    case CCA_Q4_0: cca_decode_q4_0(out, in, n); break;
+    default: cca_dtype_decode(out, type, in, n);
     }
 }
 
+static inline void cca_encode_f32(void *out, const float *in, int64_t n) {
+    memcpy(out, in, (size_t)n * sizeof *in);
+}
+
+static inline void cca_encode_f16(void *out, const float *in, int64_t n) {
+    uint16_t *h = (uint16_t *)out;
+    for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_f16(in[i]);
+}
+
+static inline void cca_encode_bf16(void *out, const float *in, int64_t n) {
+    uint16_t *h = (uint16_t *)out;
+    for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_bf16(in[i]);
+}
+
 /* The scale is the largest magnitude over 127; what it leaves over is rounded to nearest. */
-static inline void cca_encode_q8_0(cca_q8_0 *out, const float *in, int64_t n_blocks) {
-    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+static inline void cca_encode_q8_0(void *out, const float *in, int64_t n) {
+    cca_q8_0 *block = (cca_q8_0 *)out;
+    for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++, in += CCA_QUANT_BLOCK) {
         float largest = 0;
         for (int k = 0; k < CCA_QUANT_BLOCK; k++) largest = fmaxf(largest, fabsf(in[k]));
         float d = largest / 127;
         float inverse = d > 0 ? 1 / d : 0;
-        out[b].scale = cca_f32_to_f16(d);
-        for (int k = 0; k < CCA_QUANT_BLOCK; k++) out[b].q[k] = (int8_t)roundf(in[k] * inverse);
+        block[b].scale = cca_f32_to_f16(d);
+        for (int k = 0; k < CCA_QUANT_BLOCK; k++) block[b].q[k] = (int8_t)roundf(in[k] * inverse);
     }
 }
 
@@ -166,35 +232,32 @@ static inline uint8_t cca_nibble(float x) {
 }
 
 /* The value of largest magnitude becomes q = 0, that is -8 d: the side with one step more. */
-static inline void cca_encode_q4_0(cca_q4_0 *out, const float *in, int64_t n_blocks) {
-    for (int64_t b = 0; b < n_blocks; b++, in += CCA_QUANT_BLOCK) {
+static inline void cca_encode_q4_0(void *out, const float *in, int64_t n) {
+    cca_q4_0 *block = (cca_q4_0 *)out;
+    for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++, in += CCA_QUANT_BLOCK) {
         float extreme = 0;
         for (int k = 0; k < CCA_QUANT_BLOCK; k++) {
             if (fabsf(in[k]) > fabsf(extreme)) extreme = in[k];
         }
         float d = extreme / -8;
         float inverse = d != 0 ? 1 / d : 0;
-        out[b].scale = cca_f32_to_f16(d);
+        block[b].scale = cca_f32_to_f16(d);
         for (int k = 0; k < CCA_QUANT_BLOCK / 2; k++) {
             uint8_t low = cca_nibble(in[k] * inverse);
             uint8_t high = cca_nibble(in[k + CCA_QUANT_BLOCK / 2] * inverse);
-            out[b].q[k] = (uint8_t)(low | high << 4);
+            block[b].q[k] = (uint8_t)(low | high << 4);
         }
     }
 }
 
 static inline void cca_row_encode(void *out, cca_dtype type, const float *in, int64_t n) {
-    uint16_t *h = (uint16_t *)out;
     switch (type) {
-    case CCA_F32: memcpy(out, in, (size_t)n * sizeof *in); break;
-    case CCA_F16:
-        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_f16(in[i]);
-        break;
-    case CCA_BF16:
-        for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_bf16(in[i]);
-        break;
-    case CCA_Q8_0: cca_encode_q8_0((cca_q8_0 *)out, in, n / CCA_QUANT_BLOCK); break;
-    case CCA_Q4_0: cca_encode_q4_0((cca_q4_0 *)out, in, n / CCA_QUANT_BLOCK); break;
+    case CCA_F32: cca_encode_f32(out, in, n); break;
+    case CCA_F16: cca_encode_f16(out, in, n); break;
+    case CCA_BF16: cca_encode_bf16(out, in, n); break;
+    case CCA_Q8_0: cca_encode_q8_0(out, in, n); break;
+    case CCA_Q4_0: cca_encode_q4_0(out, in, n); break;
+    default: cca_dtype_encode(out, type, in, n);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Each decoder walks the values of a block in order and says where the bits of value i stand.
+/* Each decoder walks the values of its blocks in order and says where the bits of value i stand.
  *
  * Blocks of 32: half a byte a value, values 0 … 15 in the low halves, 16 … 31 in the high ones.
  * Blocks of 256 (K): sub-blocks of 16 or 32 values have small integer scales of their own,
@@ -37,27 +37,33 @@ static int fifth_bit(const uint8_t *high, int i) {
 }
 
 /* d q + m */
-static void decode_q4_1(float *out, const void *block) {
-    const block_q4_1 *b = block;
-    float d = cca_f16_to_f32(b->d), m = cca_f16_to_f32(b->m);
-    for (int i = 0; i < SMALL; i++) out[i] = d * (float)low_four(b->q, i) + m;
+void cca_decode_q4_1(float *out, const void *in, int64_t n) {
+    const block_q4_1 *b = in;
+    for (; n > 0; n -= SMALL, out += SMALL, b++) {
+        float d = cca_f16_to_f32(b->d), m = cca_f16_to_f32(b->m);
+        for (int i = 0; i < SMALL; i++) out[i] = d * (float)low_four(b->q, i) + m;
+    }
 }
 
 /* d (q - 16) */
-static void decode_q5_0(float *out, const void *block) {
-    const block_q5_0 *b = block;
-    float d = cca_f16_to_f32(b->d);
-    for (int i = 0; i < SMALL; i++) {
-        out[i] = d * (float)((low_four(b->q, i) | fifth_bit(b->high, i)) - 16);
+void cca_decode_q5_0(float *out, const void *in, int64_t n) {
+    const block_q5_0 *b = in;
+    for (; n > 0; n -= SMALL, out += SMALL, b++) {
+        float d = cca_f16_to_f32(b->d);
+        for (int i = 0; i < SMALL; i++) {
+            out[i] = d * (float)((low_four(b->q, i) | fifth_bit(b->high, i)) - 16);
+        }
     }
 }
 
 /* d q + m */
-static void decode_q5_1(float *out, const void *block) {
-    const block_q5_1 *b = block;
-    float d = cca_f16_to_f32(b->d), m = cca_f16_to_f32(b->m);
-    for (int i = 0; i < SMALL; i++) {
-        out[i] = d * (float)(low_four(b->q, i) | fifth_bit(b->high, i)) + m;
+void cca_decode_q5_1(float *out, const void *in, int64_t n) {
+    const block_q5_1 *b = in;
+    for (; n > 0; n -= SMALL, out += SMALL, b++) {
+        float d = cca_f16_to_f32(b->d), m = cca_f16_to_f32(b->m);
+        for (int i = 0; i < SMALL; i++) {
+            out[i] = d * (float)(low_four(b->q, i) | fifth_bit(b->high, i)) + m;
+        }
     }
 }
 
@@ -113,13 +119,15 @@ static int one_bit(const uint8_t *high, int i) {
 }
 
 /* d scale q - min minimum */
-static void decode_q2_k(float *out, const void *block) {
-    const block_q2_k *b = block;
-    float d = cca_f16_to_f32(b->d), min = cca_f16_to_f32(b->min);
-    for (int i = 0; i < LARGE; i++) {
-        float scale = d * (float)(b->scales[i / 16] & 15);
-        float minimum = min * (float)(b->scales[i / 16] >> 4);
-        out[i] = scale * (float)two_bits(b->q, i) - minimum;
+void cca_decode_q2_k(float *out, const void *in, int64_t n) {
+    const block_q2_k *b = in;
+    for (; n > 0; n -= LARGE, out += LARGE, b++) {
+        float d = cca_f16_to_f32(b->d), min = cca_f16_to_f32(b->min);
+        for (int i = 0; i < LARGE; i++) {
+            float scale = d * (float)(b->scales[i / 16] & 15);
+            float minimum = min * (float)(b->scales[i / 16] >> 4);
+            out[i] = scale * (float)two_bits(b->q, i) - minimum;
+        }
     }
 }
 
@@ -132,12 +140,14 @@ static int q3_k_scale(const uint8_t *scales, int s) {
 }
 
 /* d scale (q - 4) */
-static void decode_q3_k(float *out, const void *block) {
-    const block_q3_k *b = block;
-    float d = cca_f16_to_f32(b->d);
-    for (int i = 0; i < LARGE; i++) {
-        int q = two_bits(b->q, i) | one_bit(b->high, i) << 2;
-        out[i] = d * (float)q3_k_scale(b->scales, i / 16) * (float)(q - 4);
+void cca_decode_q3_k(float *out, const void *in, int64_t n) {
+    const block_q3_k *b = in;
+    for (; n > 0; n -= LARGE, out += LARGE, b++) {
+        float d = cca_f16_to_f32(b->d);
+        for (int i = 0; i < LARGE; i++) {
+            int q = two_bits(b->q, i) | one_bit(b->high, i) << 2;
+            out[i] = d * (float)q3_k_scale(b->scales, i / 16) * (float)(q - 4);
+        }
     }
 }
 
@@ -167,70 +177,29 @@ static void decode_scaled(float *out, float d, float min, const uint8_t *scales,
     }
 }
 
-static void decode_q4_k(float *out, const void *block) {
-    const block_q4_k *b = block;
-    decode_scaled(out, cca_f16_to_f32(b->d), cca_f16_to_f32(b->min), b->scales, b->q, NULL);
+void cca_decode_q4_k(float *out, const void *in, int64_t n) {
+    const block_q4_k *b = in;
+    for (; n > 0; n -= LARGE, out += LARGE, b++) {
+        decode_scaled(out, cca_f16_to_f32(b->d), cca_f16_to_f32(b->min), b->scales, b->q, NULL);
+    }
 }
 
-static void decode_q5_k(float *out, const void *block) {
-    const block_q5_k *b = block;
-    decode_scaled(out, cca_f16_to_f32(b->d), cca_f16_to_f32(b->min), b->scales, b->q, b->high);
+void cca_decode_q5_k(float *out, const void *in, int64_t n) {
+    const block_q5_k *b = in;
+    for (; n > 0; n -= LARGE, out += LARGE, b++) {
+        decode_scaled(out, cca_f16_to_f32(b->d), cca_f16_to_f32(b->min), b->scales, b->q, b->high);
+    }
 }
 
 /* d scale (q - 32) */
-static void decode_q6_k(float *out, const void *block) {
-    const block_q6_k *b = block;
-    float d = cca_f16_to_f32(b->d);
-    for (int i = 0; i < LARGE; i++) {
-        int q = four_bits(b->q, i, 128) | two_bits(b->high, i) << 4;
-        const int8_t *scale = &b->scales[i / 16];
-        out[i] = d * (float)*scale * (float)(q - 32);
+void cca_decode_q6_k(float *out, const void *in, int64_t n) {
+    const block_q6_k *b = in;
+    for (; n > 0; n -= LARGE, out += LARGE, b++) {
+        float d = cca_f16_to_f32(b->d);
+        for (int i = 0; i < LARGE; i++) {
+            int q = four_bits(b->q, i, 128) | two_bits(b->high, i) << 4;
+            const int8_t *scale = &b->scales[i / 16];
+            out[i] = d * (float)*scale * (float)(q - 32);
+        }
     }
-}
-
-/* ---- all types ---------------------------------------------------------------------- */
-
-typedef struct type_facts {
-    cca_kquant type;
-    int64_t block;
-    size_t block_bytes;
-    void (*decode)(float *out, const void *block);
-} type_facts;
-
-static const type_facts facts[] = {
-    {CCA_Q4_1, SMALL, sizeof(block_q4_1), decode_q4_1},
-    {CCA_Q5_0, SMALL, sizeof(block_q5_0), decode_q5_0},
-    {CCA_Q5_1, SMALL, sizeof(block_q5_1), decode_q5_1},
-    {CCA_Q2_K, LARGE, sizeof(block_q2_k), decode_q2_k},
-    {CCA_Q3_K, LARGE, sizeof(block_q3_k), decode_q3_k},
-    {CCA_Q4_K, LARGE, sizeof(block_q4_k), decode_q4_k},
-    {CCA_Q5_K, LARGE, sizeof(block_q5_k), decode_q5_k},
-    {CCA_Q6_K, LARGE, sizeof(block_q6_k), decode_q6_k},
-};
-
-static const type_facts *find_type(uint32_t id) {
-    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
-        if ((uint32_t)facts[i].type == id) return &facts[i];
-    }
-    return NULL;
-}
-
-bool cca_kquant_known(uint32_t id) {
-    return find_type(id) != NULL;
-}
-
-int64_t cca_kquant_block(uint32_t id) {
-    return find_type(id)->block;
-}
-
-bool cca_kquant_row_bytes(size_t *out, uint32_t id, int64_t n) {
-    const type_facts *t = find_type(id);
-    if (n < 0 || n % t->block != 0) return false;
-    return cca_mul(out, (size_t)(n / t->block), t->block_bytes);
-}
-
-void cca_kquant_decode(float *out, uint32_t id, const void *in, int64_t n) {
-    const type_facts *t = find_type(id);
-    const uint8_t *bytes = in;
-    for (int64_t i = 0; i < n; i += t->block, bytes += t->block_bytes) t->decode(out + i, bytes);
 }

@@ -166,7 +166,7 @@ static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error
         if (shape.vector) continue;
         cca_tensor_name(name, r, c->n_layers / 2);
         const cca_gguf_tensor *t = cca_gguf_find(file, name);
-        if (!t || t->n_dims != 2 || !cca_dtype_known(t->type))
+        if (!t || t->n_dims != 2 || !cca_dtype_runs(t->type))
             return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
                             cca_gguf_name(file), name);
         s->shapes[r] = (cca_matrix){NULL, (cca_dtype)t->type, shape.rows, shape.cols, false};

@@ -14,14 +14,25 @@ static const uint32_t magnitude_bits = 0x7fffffff, infinity_bits = 0x7f800000;
 
 /* --- types --------------------------------------------------------------------------- */
 
+/* What becomes of matrices whose own type does not run: rows of any such type are multiples of its
+ * block, too. */
+static const cca_dtype fallback = CCA_Q8_0;
+
+/* Whether values of a type take less than a byte each. */
+static bool is_narrow(cca_dtype type) {
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    return t->block_bytes < (size_t)t->block;
+}
+
 /* The matrix that makes the logits suffers most from few bits: it gets eight beside Q4_0, as
  * llama.cpp gives it six beside its own four. */
 static cca_dtype target_type(const cca_source *source, const cca_source_tensor *t,
                              const cca_export_options *options) {
-    cca_dtype type = options->has_type ? options->type : t->type;
+    cca_dtype own = cca_dtype_runs(t->type) ? t->type : fallback;
+    cca_dtype type = options->has_type ? options->type : own;
     bool makes_logits = t->role == CCA_OUTPUT || (t->role == CCA_EMBEDDING && source->config.tied);
     if (t->vector) return CCA_F32;
-    if (options->has_type && type == CCA_Q4_0 && makes_logits) type = CCA_Q8_0;
+    if (options->has_type && is_narrow(type) && makes_logits) type = CCA_Q8_0;
     return t->cols % cca_dtype_block(type) == 0 ? type : CCA_F16;
 }
 
@@ -38,11 +49,12 @@ cca_status cca_targets_new(cca_target **out, const cca_source *source,
         (void)cca_dtype_row_bytes(&target->row_bytes, target->type, t->cols);
         target->bytes = (uint64_t)t->rows * target->row_bytes;
         bool wanted_blocks = options->has_type && cca_dtype_block(options->type) > 1;
-        n_kept += wanted_blocks && !t->vector && target->type == CCA_F16;
+        n_kept += wanted_blocks && !t->vector && cca_dtype_block(target->type) == 1;
     }
     if (n_kept > 0) {
-        cca_export_warn(options, "%lld tensors have rows that are no multiple of 32 and become f16",
-                        (long long)n_kept);
+        cca_export_warn(options,
+                        "%lld tensors have rows that are no multiple of %lld and become f16",
+                        (long long)n_kept, (long long)cca_dtype_block(options->type));
     }
     return CCA_OK;
 }
@@ -58,18 +70,6 @@ static uint32_t largest_bits(const float *row, int64_t n) {
         largest = bits > largest ? bits : largest;
     }
     return largest;
-}
-
-/* From these bits on a type, or the f16 scale of its blocks, would hold infinity. */
-static uint32_t overflow_bits(cca_dtype type) {
-    const float half = 65520;
-    switch (type) {
-    case CCA_F16: return cca_bits_of_float(half);
-    case CCA_Q8_0: return cca_bits_of_float(half * 127);
-    case CCA_Q4_0: return cca_bits_of_float(half * 8);
-    case CCA_BF16: return 0x7f7f8000;
-    default: return infinity_bits;
-    }
 }
 
 /* What converting needs besides the rows: threads, and a row of floats for each of them. */
@@ -124,7 +124,7 @@ static int64_t rows_of_piece(const batch *b, int64_t piece) {
  * are not chosen again. */
 static void write_row(uint8_t *out, const batch *b, int64_t row, const float *values) {
     const cca_source_tensor *t = b->tensor;
-    const uint8_t *same = t->packed || t->type != b->target->type ? NULL : cca_source_row(t, row);
+    const uint8_t *same = t->type != b->target->type ? NULL : cca_source_row(t, row);
     if (same) {
         memcpy(out, same, b->target->row_bytes);
     } else {
@@ -138,7 +138,7 @@ static void convert_piece(void *context, int64_t piece, int thread) {
     float *values = b->converter->values + (size_t)thread * (size_t)b->converter->width;
     int64_t first = piece * b->piece_rows, n = rows_of_piece(b, piece), cols = b->tensor->cols;
     uint8_t *out = b->out + (size_t)first * b->target->row_bytes;
-    uint32_t limit = overflow_bits(b->target->type);
+    uint32_t limit = cca_bits_of_float(cca_dtype_find(b->target->type)->limit);
     b->bad[piece] = -1;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = b->first + first + i;

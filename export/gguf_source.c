@@ -1,6 +1,5 @@
 /* GGUF files of the architectures that run, in any type that can be read: what the file says
  * goes into the configuration, and the keys that this does not cover are carried over. */
-#include "backend/kquants.h"
 #include "export/source.h"
 #include "gguf/config.h"
 
@@ -20,22 +19,14 @@ static void close_gguf(void *owner) {
     free(s);
 }
 
-/* The type of a tensor in the file is either one that runs, which the output keeps, or one that
- * becomes Q8_0: its rows are multiples of 32, too. */
 static cca_status take_type(cca_source_tensor *t, const cca_gguf_tensor *found, const char *path,
                             cca_error *err) {
-    bool known = cca_dtype_known(found->type), packed = cca_kquant_known(found->type);
-    if (t->vector) {
-        known = known && cca_dtype_block((cca_dtype)found->type) == 1;
-        packed = false;
-    }
-    if (!known && !packed) {
+    if (!cca_dtype_converts(found->type, t->vector)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' has type %s, which is not read%s",
                         path, t->name, cca_gguf_type_name(found->type),
                         t->vector ? " for a vector" : "");
     }
-    t->type = known ? (cca_dtype)found->type : CCA_Q8_0;
-    t->packed = known ? 0 : found->type;
+    t->type = (cca_dtype)found->type;
     return CCA_OK;
 }
 

@@ -100,18 +100,6 @@ static void warn_llama_cpp(const cca_config *c, const cca_export_options *o) {
 
 /* --- the keys ------------------------------------------------------------------------ */
 
-/* llama.cpp's number for "mostly of this type". */
-static uint32_t file_type(cca_dtype type) {
-    switch (type) {
-    case CCA_F32: return 0;
-    case CCA_F16: return 1;
-    case CCA_Q4_0: return 2;
-    case CCA_Q8_0: return 7;
-    case CCA_BF16: return 32;
-    }
-    return 0;
-}
-
 /* The type of the first matrix of a layer stands for all. */
 static cca_dtype main_type(const cca_source *source, const cca_target *targets,
                            const cca_export_options *o) {
@@ -124,7 +112,7 @@ static cca_dtype main_type(const cca_source *source, const cca_target *targets,
 static void put_general(cca_gguf_writer *w, const cca_source *source, cca_dtype type) {
     cca_gguf_put_text(w, "general.architecture", source->config.arch->name);
     cca_gguf_put_text(w, "general.name", source->name);
-    cca_gguf_put_u32(w, "general.file_type", file_type(type));
+    cca_gguf_put_u32(w, "general.file_type", cca_dtype_find(type)->file_type);
     if (cca_dtype_block(type) > 1) cca_gguf_put_u32(w, "general.quantization_version", 2);
 }
 

@@ -1,7 +1,5 @@
 #include "export/source.h"
 
-#include "backend/kquants.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,14 +76,8 @@ cca_status cca_source_layout(cca_source *source, const char *name, cca_error *er
     return CCA_OK;
 }
 
-/* Bytes of n values of a row. */
-static bool value_bytes(size_t *out, const cca_source_tensor *t, int64_t n) {
-    return t->packed ? cca_kquant_row_bytes(out, t->packed, n)
-                     : cca_dtype_row_bytes(out, t->type, n);
-}
-
 bool cca_source_row_bytes(size_t *out, const cca_source_tensor *t) {
-    return value_bytes(out, t, t->cols);
+    return cca_dtype_row_bytes(out, t->type, t->cols);
 }
 
 bool cca_source_tensor_bytes(size_t *out, const cca_source_tensor *t) {
@@ -108,30 +100,22 @@ const uint8_t *cca_source_row(const cca_source_tensor *t, int64_t row) {
     return t->data + (size_t)source_row(t, row) * bytes;
 }
 
-static void decode(float *out, const cca_source_tensor *t, const void *in, int64_t n) {
-    if (t->packed) {
-        cca_kquant_decode(out, t->packed, in, n);
-    } else {
-        cca_dtype_decode(out, t->type, in, n);
-    }
-}
-
 void cca_source_read_row(float *out, const cca_source *source, const cca_source_tensor *t,
                          int64_t row) {
     enum { STEP = 256 }; /* values, a multiple of every block */
     _Alignas(float) uint8_t aligned[STEP * sizeof(float)];
     size_t step_bytes = 0, rest_bytes = 0;
     (void)source;
-    (void)value_bytes(&step_bytes, t, STEP);
+    (void)cca_dtype_row_bytes(&step_bytes, t->type, STEP);
     const uint8_t *bytes = cca_source_row(t, row);
     int64_t col = 0;
     for (; col + STEP <= t->cols; col += STEP, bytes += step_bytes) {
         memcpy(aligned, bytes, step_bytes);
-        decode(out + col, t, aligned, STEP);
+        cca_dtype_decode(out + col, t->type, aligned, STEP);
     }
-    if (!value_bytes(&rest_bytes, t, t->cols - col)) return;
+    if (!cca_dtype_row_bytes(&rest_bytes, t->type, t->cols - col)) return;
     memcpy(aligned, bytes, rest_bytes);
-    decode(out + col, t, aligned, t->cols - col);
+    cca_dtype_decode(out + col, t->type, aligned, t->cols - col);
 }
 
 void cca_source_close(cca_source *source) {

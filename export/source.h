@@ -25,8 +25,7 @@ typedef struct cca_source_tensor {
     int64_t layer;
     bool vector;          /* n values: held as n rows of one, written with one dimension */
     int64_t rows, cols;   /* out × in */
-    cca_dtype type;       /* what the output has where no type is asked for */
-    uint32_t packed;      /* 0: data holds that type; else the cca_kquant that it holds */
+    cca_dtype type;       /* of data: any that can be decoded */
     const uint8_t *data;  /* rows side by side, of any alignment; NULL: read_row makes them up */
     bool mapped;          /* data lies in a mapped file */
     int64_t paired_heads; /* > 0: the rows of so many heads are half-split in the source and
@@ -84,7 +83,7 @@ bool cca_source_tensor_bytes(size_t *out, const cca_source_tensor *t);
 /* The bytes of a row; NULL where the source has floats only. */
 const uint8_t *cca_source_row(const cca_source_tensor *t, int64_t row);
 
-/* Reads rows of any type that cca_dtype or cca_kquant knows from t->data. */
+/* Reads rows of any type that cca_dtype decodes from t->data. */
 void cca_source_read_row(float *out, const cca_source *source, const cca_source_tensor *t,
                          int64_t row);
 

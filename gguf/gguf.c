@@ -1,5 +1,6 @@
 #include "gguf/gguf.h"
 
+#include "backend/dtype.h"
 #include "gguf/gguf_file.h"
 
 #include <ctype.h>
@@ -13,34 +14,9 @@
 enum { MIN_KEY_BYTES = 8 + 1 + 4 + 1, MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8 };
 enum { DEFAULT_ALIGNMENT = 32, MIN_ALIGNMENT = 8, MAX_ALIGNMENT = 1 << 30 };
 
-typedef struct type_facts {
-    const char *name;
-    uint32_t block, block_bytes; /* values in a block and its bytes */
-} type_facts;
-
-static const type_facts tensor_types[] = {
-    [0] = {"F32", 1, 4},         [1] = {"F16", 1, 2},         [2] = {"Q4_0", 32, 18},
-    [3] = {"Q4_1", 32, 20},      [6] = {"Q5_0", 32, 22},      [7] = {"Q5_1", 32, 24},
-    [8] = {"Q8_0", 32, 34},      [9] = {"Q8_1", 32, 36},      [10] = {"Q2_K", 256, 84},
-    [11] = {"Q3_K", 256, 110},   [12] = {"Q4_K", 256, 144},   [13] = {"Q5_K", 256, 176},
-    [14] = {"Q6_K", 256, 210},   [15] = {"Q8_K", 256, 292},   [16] = {"IQ2_XXS", 256, 66},
-    [17] = {"IQ2_XS", 256, 74},  [18] = {"IQ3_XXS", 256, 98}, [19] = {"IQ1_S", 256, 50},
-    [20] = {"IQ4_NL", 32, 18},   [21] = {"IQ3_S", 256, 110},  [22] = {"IQ2_S", 256, 82},
-    [23] = {"IQ4_XS", 256, 136}, [24] = {"I8", 1, 1},         [25] = {"I16", 1, 2},
-    [26] = {"I32", 1, 4},        [27] = {"I64", 1, 8},        [28] = {"F64", 1, 8},
-    [29] = {"IQ1_M", 256, 56},   [30] = {"BF16", 1, 2},       [34] = {"TQ1_0", 256, 54},
-    [35] = {"TQ2_0", 256, 66},   [39] = {"MXFP4", 32, 17},    [40] = {"NVFP4", 64, 36},
-    [41] = {"Q1_0", 128, 18},
-};
-
-static const type_facts *find_type(uint32_t type) {
-    if (type >= sizeof tensor_types / sizeof *tensor_types) return NULL;
-    return tensor_types[type].name ? &tensor_types[type] : NULL;
-}
-
 const char *cca_gguf_type_name(uint32_t type) {
     static _Thread_local char text[24];
-    const type_facts *facts = find_type(type);
+    const cca_dtype_facts *facts = cca_dtype_find(type);
     if (facts) return facts->name;
     snprintf(text, sizeof text, "type %u", type);
     return text;
@@ -235,18 +211,19 @@ static void take_keys(reader *r, uint64_t n) {
 
 /* Number of bytes from dims and type. */
 static void measure_tensor(reader *r, cca_gguf_tensor *t) {
-    const type_facts *facts = find_type(t->type);
+    const cca_dtype_facts *facts = cca_dtype_find(t->type);
     size_t values = 1, bytes = 0;
     for (int i = 0; i < CCA_GGUF_MAX_DIMS; i++) {
         if (!cca_mul(&values, values, (size_t)t->dims[i])) values = SIZE_MAX;
     }
     if (!facts) {
         fail(r, "unknown type %u", t->type);
-    } else if (values > INT64_MAX || !cca_mul(&bytes, values / facts->block, facts->block_bytes)) {
+    } else if (values > INT64_MAX ||
+               !cca_mul(&bytes, values / (size_t)facts->block, facts->block_bytes)) {
         fail(r, "its dimensions overflow");
     } else if (t->dims[0] % facts->block != 0) {
-        fail(r, "rows of %lld values are no multiple of a %s block's %u", (long long)t->dims[0],
-             facts->name, facts->block);
+        fail(r, "rows of %lld values are no multiple of a %s block's %lld", (long long)t->dims[0],
+             facts->name, (long long)facts->block);
     }
     t->bytes = bytes;
 }

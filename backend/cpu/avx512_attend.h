@@ -78,7 +78,7 @@ static const uint16_t *bf16_rows(const bf16_attend *t, uint16_t *out, int64_t *s
     for (int64_t i = 0; i < n_k; i++) {
         uint16_t *to = out + i * t->width;
         for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, block++) {
-            cca_decode_q8_0(values, block, 1);
+            cca_decode_q8_0(values, block, CCA_QUANT_BLOCK);
             for (int k = 0; k < CCA_QUANT_BLOCK; k++) to[d + k] = cca_f32_to_bf16(values[k]);
         }
     }

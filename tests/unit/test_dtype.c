@@ -2,6 +2,9 @@
 #include "backend/dtype.h"
 #include "tests/unit/test.h"
 
+#include <float.h>
+#include <strings.h>
+
 /* The value of a half from its fields. */
 static double half_value(uint16_t h) {
     int exponent = (h >> 10) & 31, mantissa = h & 1023;
@@ -97,7 +100,7 @@ static void quantised_rows_stay_within_half_a_step(void **state) {
     for (int i = 0; i < 256; i++) assert_true(y[i] == 0);
 }
 
-static void sizes_and_names(void **state) {
+static void sizes(void **state) {
     (void)state;
     size_t bytes;
     assert_true(cca_dtype_row_bytes(&bytes, CCA_Q8_0, 64) && bytes == 68);
@@ -106,11 +109,131 @@ static void sizes_and_names(void **state) {
     assert_false(cca_dtype_row_bytes(&bytes, CCA_Q8_0, 33));
     assert_false(cca_dtype_row_bytes(&bytes, CCA_F32, -1));
     assert_false(cca_dtype_row_bytes(&bytes, CCA_F32, INT64_MAX));
-    cca_dtype type;
-    assert_true(cca_dtype_parse(&type, "BF16") && type == CCA_BF16);
-    assert_false(cca_dtype_parse(&type, "q8"));
+    assert_false(cca_dtype_row_bytes(&bytes, (cca_dtype)99, 32));
+}
+
+/* The format's types: number, name, values and bytes of a block, and of what use they are here. */
+enum { RUNS = 1, CACHES = 2, ENCODES = 4, DECODES = 8 };
+
+static const struct {
+    uint32_t id;
+    const char *name;
+    int64_t block;
+    size_t bytes;
+    int uses;
+} all[] = {
+    {0, "F32", 1, 4, RUNS | CACHES | ENCODES | DECODES},
+    {1, "F16", 1, 2, RUNS | CACHES | ENCODES | DECODES},
+    {2, "Q4_0", 32, 18, RUNS | ENCODES | DECODES},
+    {3, "Q4_1", 32, 20, DECODES},
+    {6, "Q5_0", 32, 22, DECODES},
+    {7, "Q5_1", 32, 24, DECODES},
+    {8, "Q8_0", 32, 34, RUNS | CACHES | ENCODES | DECODES},
+    {9, "Q8_1", 32, 36, 0},
+    {10, "Q2_K", 256, 84, DECODES},
+    {11, "Q3_K", 256, 110, DECODES},
+    {12, "Q4_K", 256, 144, DECODES},
+    {13, "Q5_K", 256, 176, DECODES},
+    {14, "Q6_K", 256, 210, DECODES},
+    {15, "Q8_K", 256, 292, 0},
+    {16, "IQ2_XXS", 256, 66, 0},
+    {17, "IQ2_XS", 256, 74, 0},
+    {18, "IQ3_XXS", 256, 98, 0},
+    {19, "IQ1_S", 256, 50, 0},
+    {20, "IQ4_NL", 32, 18, 0},
+    {21, "IQ3_S", 256, 110, 0},
+    {22, "IQ2_S", 256, 82, 0},
+    {23, "IQ4_XS", 256, 136, 0},
+    {24, "I8", 1, 1, 0},
+    {25, "I16", 1, 2, 0},
+    {26, "I32", 1, 4, 0},
+    {27, "I64", 1, 8, 0},
+    {28, "F64", 1, 8, 0},
+    {29, "IQ1_M", 256, 56, 0},
+    {30, "BF16", 1, 2, RUNS | CACHES | ENCODES | DECODES},
+    {34, "TQ1_0", 256, 54, 0},
+    {35, "TQ2_0", 256, 66, 0},
+    {39, "MXFP4", 32, 17, 0},
+    {40, "NVFP4", 64, 36, 0},
+    {41, "Q1_0", 128, 18, 0},
+};
+
+enum { N_ALL = sizeof all / sizeof *all };
+
+static int uses_of(const cca_dtype_facts *t) {
+    return (t->runs ? RUNS : 0) | (t->caches ? CACHES : 0) | (t->encode ? ENCODES : 0) |
+           (t->decode ? DECODES : 0);
+}
+
+static void every_row_of_the_table(void **state) {
+    (void)state;
+    cca_dtype parsed;
+    size_t bytes;
+    int n_rows = 0, n_known = 0;
+    while (cca_dtype_at(n_rows)) n_rows++;
+    for (uint32_t id = 0; id < 1000; id++) n_known += cca_dtype_find(id) != NULL;
+    assert_int_equal(n_rows, N_ALL);
+    assert_int_equal(n_known, N_ALL);
+    for (int i = 0; i < N_ALL; i++) {
+        const cca_dtype_facts *t = cca_dtype_find(all[i].id);
+        cca_dtype type = (cca_dtype)all[i].id;
+        bool runs = all[i].uses & RUNS, decodes = all[i].uses & DECODES;
+        assert_non_null(t);
+        assert_string_equal(t->name, all[i].name);
+        assert_int_equal(t->block, all[i].block);
+        assert_int_equal(t->block_bytes, all[i].bytes);
+        assert_int_equal(uses_of(t), all[i].uses);
+        assert_true(cca_dtype_row_bytes(&bytes, type, 3 * t->block));
+        assert_int_equal(bytes, 3 * all[i].bytes);
+        assert_int_equal(cca_dtype_block(type), all[i].block);
+        assert_int_equal(cca_dtype_runs(t->id), runs);
+        assert_int_equal(cca_dtype_converts(t->id, false), decodes);
+        assert_int_equal(cca_dtype_converts(t->id, true), decodes && t->block == 1);
+        assert_int_equal(cca_dtype_parse(&parsed, all[i].name), runs);
+        if (!runs) continue;
+        assert_int_equal(parsed, type);
+        assert_int_equal(strcasecmp(cca_dtype_name(type), all[i].name), 0);
+        assert_true(cca_dtype_parse(&parsed, cca_dtype_name(type)) && parsed == type);
+    }
+    assert_true(!cca_dtype_runs(99) && !cca_dtype_converts(99, false));
+    assert_false(cca_dtype_parse(&parsed, "q8"));
     assert_string_equal(cca_dtype_name(CCA_Q4_0), "q4_0");
-    assert_true(cca_dtype_known(30) && !cca_dtype_known(12));
+}
+
+/* What comes back is encoded to the same bytes; too large a value does not come back. */
+static void round_trips(void **state) {
+    (void)state;
+    enum { N = 256 };
+    uint64_t seed = 2;
+    for (int i = 0; cca_dtype_at(i); i++) {
+        const cca_dtype_facts *t = cca_dtype_at(i);
+        float x[N], y[N];
+        char first[N * sizeof *x], second[N * sizeof *x];
+        if (!t->encode) continue;
+        test_fill(x, N, &seed, 3);
+        t->encode(first, x, N);
+        t->decode(y, first, N);
+        t->encode(second, y, N);
+        assert_memory_equal(first, second, N / (size_t)t->block * t->block_bytes);
+        memset(x, 0, sizeof x);
+        x[0] = isinf(t->limit) ? FLT_MAX : 0.999f * t->limit;
+        t->encode(first, x, N);
+        t->decode(y, first, N);
+        assert_true(isfinite(y[0]) && fabsf(y[0] - x[0]) <= 0.01f * x[0]);
+        x[0] = t->limit;
+        t->encode(first, x, N);
+        t->decode(y, first, N);
+        assert_false(isfinite(y[0]));
+    }
+}
+
+static void numbers_of_file_types(void **state) {
+    (void)state;
+    assert_int_equal(cca_dtype_find(CCA_F32)->file_type, 0);
+    assert_int_equal(cca_dtype_find(CCA_F16)->file_type, 1);
+    assert_int_equal(cca_dtype_find(CCA_Q4_0)->file_type, 2);
+    assert_int_equal(cca_dtype_find(CCA_Q8_0)->file_type, 7);
+    assert_int_equal(cca_dtype_find(CCA_BF16)->file_type, 32);
 }
 
 int main(void) {
@@ -121,7 +244,10 @@ int main(void) {
         cmocka_unit_test(q8_0_by_hand),
         cmocka_unit_test(q4_0_by_hand),
         cmocka_unit_test(quantised_rows_stay_within_half_a_step),
-        cmocka_unit_test(sizes_and_names),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(every_row_of_the_table),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(numbers_of_file_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
