@@ -22,4 +22,7 @@ typedef struct cca_peaks {
 /* n_threads ≥ 1. Takes about a second and 256 MB. CCA_NO_MEMORY. */
 cca_status cca_peaks_measure(cca_peaks *out, int n_threads, cca_error *err);
 
+/* That of products with weights of a type, by its name ("q8_0"). */
+double cca_peaks_of_products(const cca_peaks *p, const char *weight_type);
+
 #endif

@@ -31,12 +31,14 @@ INLINE vec sum_each(vec *v) {
 /* ---- bf16 ---------------------------------------------------------------------------- */
 
 /* x and weights as pairs of bf16, each pair a 32-bit word; an odd last value is paired with 0. */
-static size_t bf16_x_bytes(int64_t n) {
+static size_t bf16_x_bytes(cca_dtype type, int64_t n) {
+    (void)type;
     return (size_t)(n + 1) / 2 * sizeof(uint32_t);
 }
 
-static void bf16_x_convert(void *out, const float *x, int64_t n) {
+static void bf16_x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
     uint16_t *to = out;
+    (void)type;
     for (int64_t i = 0; i < n; i++) to[i] = cca_f32_to_bf16(x[i]);
     if (n % 2 != 0) to[n] = 0;
 }
@@ -46,16 +48,18 @@ INLINE __mmask32 first_of(int64_t n) {
 }
 
 /* Words are moved as if they were floats: the panel is that of f32 with half as many columns. */
-static void bf16_pack(float *panel, const char *w, size_t w_stride, int64_t n_w, int64_t n) {
+static void bf16_pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                      int64_t n) {
     int64_t n_words = (n + 1) / 2;
+    (void)type;
     for (int64_t row = 0; row < n_w; row += WIDTH) {
-        float *to = panel + row / PAIR * PAIR * n_words + row % PAIR;
+        float *to = (float *)panel + row / PAIR * PAIR * n_words + row % PAIR;
         for (int64_t k = 0; k < n_words; k += WIDTH) {
             vec v[WIDTH];
             __mmask32 mask = first_of(n - 2 * k);
 #pragma GCC unroll 16
             for (int r = 0; r < WIDTH; r++) {
-                const char *from = w + (size_t)cca_min(row + r, n_w - 1) * w_stride;
+                const char *from = (const char *)w + (size_t)cca_min(row + r, n_w - 1) * w_stride;
                 v[r] = (vec)_mm512_maskz_loadu_epi16(mask, from + (size_t)k * sizeof(float));
             }
             transpose(v);
@@ -120,19 +124,21 @@ INLINE void bf16_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
     for (int i = 0; i < n_x; i++) put_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w, add);
 }
 
-static void bf16_multiply(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                          const float *panel, int64_t n_w, int64_t n, bool add) {
+static void bf16_multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                          cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
+    const char *rows = x;
     int64_t i = 0, n_words = (n + 1) / 2;
+    (void)type;
     for (; i + TOKENS <= n_x; i += TOKENS) {
-        bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, TOKENS, panel, n_w,
-                  n_words, add);
+        bf16_tile(out + i * ld_out, ld_out, rows + (size_t)i * x_stride, x_stride, TOKENS, panel,
+                  n_w, n_words, add);
     }
     for (; i + 4 <= n_x; i += 4) {
-        bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 4, panel, n_w,
+        bf16_tile(out + i * ld_out, ld_out, rows + (size_t)i * x_stride, x_stride, 4, panel, n_w,
                   n_words, add);
     }
     for (; i < n_x; i++) {
-        bf16_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 1, panel, n_w,
+        bf16_tile(out + i * ld_out, ld_out, rows + (size_t)i * x_stride, x_stride, 1, panel, n_w,
                   n_words, add);
     }
 }
@@ -170,7 +176,8 @@ typedef struct byte_x {
     int32_t start[X_PAIRS][2]; /* minus the offset times the sum of q */
 } byte_x;
 
-INLINE size_t byte_x_bytes(int64_t n) {
+static size_t byte_x_bytes(cca_dtype type, int64_t n) {
+    (void)type;
     return (size_t)((n / BLOCK + 2 * X_PAIRS - 1) / (2 * X_PAIRS)) * sizeof(byte_x);
 }
 
@@ -179,6 +186,11 @@ typedef struct byte_panel {
     float scale[PAIR];
     int32_t words[WORDS][PAIR];
 } byte_panel;
+
+static size_t byte_panel_bytes(cca_dtype type, int64_t n) {
+    (void)type;
+    return (size_t)(n / BLOCK) * sizeof(byte_panel);
+}
 
 INLINE int32_t byte_offset(cca_dtype type) {
     return type == CCA_Q8_0 ? 128 : 8;
@@ -196,11 +208,11 @@ INLINE __m256i byte_round(float *scale, int32_t *sum, const float *x) {
     return _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
 }
 
-static void byte_x_convert(byte_x *out, cca_dtype type, const float *x, int64_t n) {
+static void byte_x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
     const __m512i alternate =
         _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (int64_t b = 0; b < n / BLOCK; b += 2) {
-        byte_x *to = out + b / (2 * X_PAIRS);
+        byte_x *to = (byte_x *)out + b / (2 * X_PAIRS);
         int64_t pair = b / 2 % X_PAIRS;
         __m256i q[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
         for (int h = 0; h < 2; h++) {
@@ -253,23 +265,14 @@ INLINE void byte_pack_blocks(byte_panel *panel, cca_dtype type, const char *cons
     }
 }
 
-INLINE void byte_pack_type(byte_panel *panel, cca_dtype type, const char *w, size_t w_stride,
-                           int64_t n_w, int64_t n) {
+INLINE void byte_pack(byte_panel *panel, cca_dtype type, const char *w, size_t w_stride,
+                      int64_t n_w, int64_t n) {
     const char *rows[PAIR];
     for (int64_t r = 0; r < PAIR; r++) rows[r] = w + (size_t)cca_min(r, n_w - 1) * w_stride;
     for (int64_t b = 0; b < n / BLOCK; b += 2) {
         for (int64_t at = 0; at < PAIR; at += WIDTH) {
             byte_pack_blocks(panel, type, rows, b, cca_min(b + 1, n / BLOCK - 1), at);
         }
-    }
-}
-
-static void byte_pack(byte_panel *panel, cca_dtype type, const char *w, size_t w_stride,
-                      int64_t n_w, int64_t n) {
-    if (type == CCA_Q8_0) {
-        byte_pack_type(panel, CCA_Q8_0, w, w_stride, n_w, n);
-    } else {
-        byte_pack_type(panel, CCA_Q4_0, w, w_stride, n_w, n);
     }
 }
 
@@ -317,15 +320,17 @@ INLINE void byte_tile(float *out, int64_t ld_out, const char *x, size_t x_stride
     for (int i = 0; i < n_x; i++) put_columns(out + i * ld_out, sum[i][0], sum[i][1], n_w, add);
 }
 
-static void byte_multiply(float *out, int64_t ld_out, const char *x, size_t x_stride, int64_t n_x,
-                          const byte_panel *panel, int64_t n_w, int64_t n, bool add) {
+static void byte_multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                          cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
+    const char *rows = x;
     int64_t i = 0;
+    (void)type;
     for (; i + BYTE_TOKENS <= n_x; i += BYTE_TOKENS) {
-        byte_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, BYTE_TOKENS, panel,
-                  n_w, n / BLOCK, add);
+        byte_tile(out + i * ld_out, ld_out, rows + (size_t)i * x_stride, x_stride, BYTE_TOKENS,
+                  panel, n_w, n / BLOCK, add);
     }
     for (; i < n_x; i++) {
-        byte_tile(out + i * ld_out, ld_out, x + (size_t)i * x_stride, x_stride, 1, panel, n_w,
+        byte_tile(out + i * ld_out, ld_out, rows + (size_t)i * x_stride, x_stride, 1, panel, n_w,
                   n / BLOCK, add);
     }
 }
@@ -399,15 +404,6 @@ INLINE __m512 byte_dot_row(const byte_x *x, cca_dtype type, const char *w, int64
 
 #include "backend/cpu/avx512_attend.h"
 
-static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
-                   int64_t n, float *scratch) {
-    if (bf16_attends(&args->spans->at[0].rows)) {
-        bf16_attention(args, head, n_heads, row, n, scratch);
-    } else {
-        f32_attend(args, head, n_heads, row, n, scratch);
-    }
-}
-
 /* ---- few tokens ---------------------------------------------------------------------- */
 
 INLINE __m512 dot_row(cca_dtype type, const char *x, const char *w, int64_t n) {
@@ -436,54 +432,98 @@ INLINE void dot_rows(float *out, int64_t ld_out, const char *x, size_t x_stride,
 
 /* ---- by type ------------------------------------------------------------------------- */
 
-static size_t x_bytes(cca_dtype type, int64_t n) {
-    if (type == CCA_BF16) return bf16_x_bytes(n);
-    if (type == CCA_Q8_0 || type == CCA_Q4_0) return byte_x_bytes(n);
-    return f32_x_bytes(type, n);
-}
+/* Kernels of one type of weights: from its constant on all of it is inlined. */
+#define OF_TYPE(name, type)                                                                        \
+    static void name##_dot(float *out, int64_t ld_out, const void *x, size_t x_stride,             \
+                           int64_t n_x, cca_dtype own, const void *w, size_t w_stride,             \
+                           int64_t n_w, int64_t n) {                                               \
+        (void)own;                                                                                 \
+        dot_rows(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);                        \
+    }
 
-static void x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
-    if (type == CCA_BF16) {
-        bf16_x_convert(out, x, n);
-    } else {
-        byte_x_convert(out, type, x, n);
+#define BYTES_OF_TYPE(name, type)                                                                  \
+    OF_TYPE(name, type)                                                                            \
+    static void name##_pack(void *panel, cca_dtype own, const void *w, size_t w_stride,            \
+                            int64_t n_w, int64_t n) {                                              \
+        (void)own;                                                                                 \
+        byte_pack(panel, type, w, w_stride, n_w, n);                                               \
+    }
+
+OF_TYPE(bf16, CCA_BF16)
+BYTES_OF_TYPE(q8_0, CCA_Q8_0)
+BYTES_OF_TYPE(q4_0, CCA_Q4_0)
+
+/* How products with weights of a type are made (see kernels.h), and in what. */
+typedef struct products {
+    size_t (*x_bytes)(cca_dtype type, int64_t n);
+    void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
+    size_t (*panel_bytes)(cca_dtype type, int64_t n);
+    void (*pack)(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
+                 int64_t n);
+    void (*multiply)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add);
+    void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
+                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
+    cca_peak peak;
+    bool attends; /* keys and values of the type are multiplied in bf16 */
+} products;
+
+/* A line for each type with products of its own; the others' are in f32. */
+static const products *of(cca_dtype type) {
+    static const products f32 = {f32_x_bytes,  NULL,    f32_panel_bytes, f32_pack,
+                                 f32_multiply, f32_dot, CCA_PEAK_F32,    false};
+    static const products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
+                                  bf16_multiply, bf16_dot,       CCA_PEAK_BF16,   true};
+    static const products q8_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q8_0_pack,
+                                  byte_multiply, q8_0_dot,       CCA_PEAK_BYTES,   true};
+    static const products q4_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q4_0_pack,
+                                  byte_multiply, q4_0_dot,       CCA_PEAK_BYTES,   false};
+    switch (type) {
+    case CCA_BF16: return &bf16;
+    case CCA_Q8_0: return &q8_0;
+    case CCA_Q4_0: return &q4_0;
+    default: return &f32;
     }
 }
 
+static size_t x_bytes(cca_dtype type, int64_t n) {
+    return of(type)->x_bytes(type, n);
+}
+
+static void x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
+    of(type)->x_convert(out, type, x, n);
+}
+
 static size_t panel_bytes(cca_dtype type, int64_t n) {
-    if (type == CCA_Q8_0 || type == CCA_Q4_0) return (size_t)(n / BLOCK) * sizeof(byte_panel);
-    return f32_panel_bytes(type, n);
+    return of(type)->panel_bytes(type, n);
 }
 
 static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
                  int64_t n) {
-    if (type == CCA_BF16) {
-        bf16_pack(panel, w, w_stride, n_w, n);
-    } else if (type == CCA_Q8_0 || type == CCA_Q4_0) {
-        byte_pack(panel, type, w, w_stride, n_w, n);
-    } else {
-        f32_pack(panel, type, w, w_stride, n_w, n);
-    }
+    of(type)->pack(panel, type, w, w_stride, n_w, n);
 }
 
 static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                      cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
-    if (type == CCA_BF16) {
-        bf16_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n, add);
-    } else if (type == CCA_Q8_0 || type == CCA_Q4_0) {
-        byte_multiply(out, ld_out, x, x_stride, n_x, panel, n_w, n, add);
-    } else {
-        f32_multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
-    }
+    of(type)->multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
 }
 
 static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
-    switch (type) {
-    case CCA_BF16: dot_rows(out, ld_out, x, x_stride, n_x, CCA_BF16, w, w_stride, n_w, n); break;
-    case CCA_Q8_0: dot_rows(out, ld_out, x, x_stride, n_x, CCA_Q8_0, w, w_stride, n_w, n); break;
-    case CCA_Q4_0: dot_rows(out, ld_out, x, x_stride, n_x, CCA_Q4_0, w, w_stride, n_w, n); break;
-    default: f32_dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
+    of(type)->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
+}
+
+static cca_peak peak(cca_dtype type) {
+    return of(type)->peak;
+}
+
+static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                   int64_t n, float *scratch) {
+    const cca_rows *raw = &args->spans->at[0].rows;
+    if (of(raw->k_type)->attends && of(raw->v_type)->attends) {
+        bf16_attention(args, head, n_heads, row, n, scratch);
+    } else {
+        f32_attend(args, head, n_heads, row, n, scratch);
     }
 }
 
@@ -522,6 +562,7 @@ const cca_kernels cca_kernels_avx512 = {
     .pack = pack,
     .multiply = multiply,
     .dot = dot,
+    .peak = peak,
     .attend = attend,
     .spin = spin,
 };

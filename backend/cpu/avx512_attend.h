@@ -30,11 +30,6 @@ typedef struct bf16_attend {
     uint64_t seen[CCA_TILE_Q];     /* which keys of the tile each query sees */
 } bf16_attend;
 
-static bool bf16_attends(const cca_rows *rows) {
-    bool k = rows->k_type == CCA_BF16 || rows->k_type == CCA_Q8_0;
-    return k && (rows->v_type == CCA_BF16 || rows->v_type == CCA_Q8_0);
-}
-
 /* Lower than any score, yet finite: what is masked is -inf below it. */
 static const float NO_SCORE = -1e30f;
 

@@ -69,6 +69,9 @@ typedef struct cca_kernels {
     void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
 
+    /* The instructions that they are made of; NULL: f32 ones, whatever the type. */
+    cca_peak (*peak)(cca_dtype type);
+
     /* out = x / sqrt(mean(x²) + eps) * weight. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, float eps, int64_t n);
 

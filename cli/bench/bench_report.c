@@ -8,13 +8,6 @@ static double peak_or_f32(const cca_peaks *p, double peak) {
     return peak > 0 ? peak : p->f32;
 }
 
-static double peak_of_weights(const bench_report *r) {
-    const cca_peaks *p = &r->peaks;
-    const char *type = r->facts->weight_type;
-    if (strcmp(type, "q8_0") == 0 || strcmp(type, "q4_0") == 0) return peak_or_f32(p, p->bytes);
-    return strcmp(type, "bf16") == 0 ? peak_or_f32(p, p->bf16) : p->f32;
-}
-
 static double peak_of_cache(const bench_report *r) {
     const char *types[] = {r->context->k_type, r->context->v_type};
     for (int i = 0; i < 2; i++) {
@@ -27,7 +20,9 @@ double bench_share(const bench_report *r, bench_test test, const cca_work *work,
     if (!r->has_peaks) return 0;
     if (test == BENCH_DECODE)
         return (work->weight_bytes + work->cache_bytes) / r->peaks.read / seconds;
-    return (work->products / peak_of_weights(r) + work->attention / peak_of_cache(r)) / seconds;
+    return (work->products / cca_peaks_of_products(&r->peaks, r->facts->weight_type) +
+            work->attention / peak_of_cache(r)) /
+           seconds;
 }
 
 const char *bench_test_name(bench_test test) {
