@@ -1,7 +1,7 @@
 /* Pooling, and attention in its plain form: one warp a query and head, in fp32, any shape and any
  * types. What is faster for some shapes lies in files of its own; this is what they are compared
  * with. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 enum {
     THREADS = 128,

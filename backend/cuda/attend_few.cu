@@ -111,8 +111,8 @@ bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, c
     int64_t hd = like->head_dim, n_heads = q->cols / hd;
     int64_t n_keys = cca_spans_count(spans, pos + n - 1);
     cca_dtype type = like->k_type;
-    bool fits = type == like->v_type && (type == CCA_BF16 || type == CCA_F16) &&
-                (hd == 64 || hd == 128) && n_keys <= INT32_MAX / 2;
+    bool fits = type == like->v_type && cuda_is_half(type) && (hd == 64 || hd == 128) &&
+                n_keys <= INT32_MAX / 2;
     for (int i = 0; i < spans->n; i++) fits = fits && spans->at[i].rows.capacity <= INT32_MAX / 2;
     if (!fits) return false;
     if (n == 1 && cuda_token_attend(b, out, spans, q, pos)) return true;

@@ -9,7 +9,7 @@
 #ifndef CCA_CUDA_ATTEND_FEW_CUH
 #define CCA_CUDA_ATTEND_FEW_CUH
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 /* A softmax-weighted sum of values; scores are in units of log 2. */
 struct part {

@@ -12,7 +12,7 @@
 #ifndef CCA_CUDA_TILE_CUH
 #define CCA_CUDA_TILE_CUH
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 struct tile_args {
     cca_spans spans;
@@ -190,8 +190,7 @@ static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const c
  * in one piece. */
 static inline bool tile_suits(const cca_spans *spans, int64_t pos, int64_t n) {
     const cca_rows *like = &spans->at[0].rows;
-    bool suits = like->k_type == like->v_type &&
-                 (like->k_type == CCA_BF16 || like->k_type == CCA_F16) &&
+    bool suits = like->k_type == like->v_type && cuda_is_half(like->k_type) &&
                  (like->head_dim == 64 || like->head_dim == 128);
     for (int i = 0; suits && i < spans->n; i++) {
         const cca_rows *rows = &spans->at[i].rows;

@@ -1,5 +1,5 @@
 /* The CUDA backend: memory, errors, and which form of a product runs. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 extern "C" {
 #include "backend/cpu/mass.h"
@@ -46,11 +46,11 @@ static size_t cuda_beside(cca_backend *base, const cca_layer_sizes *l) {
     cuda_backend *b = cuda_of(base);
     size_t n = (size_t)l->n_tokens, dim = (size_t)l->dim, hidden = (size_t)l->hidden_dim;
     size_t widest = hidden > dim ? hidden : dim, two = sizeof(__nv_bfloat16);
-    bool whole = l->type == CCA_F32;
+    bool whole = cuda_is_exact(l->type);
     bool fused = b->forms.fused && !whole && dim % 16 == 0 && hidden % 16 == 0;
     if (l->n_tokens <= CUDA_FEW) return 0;
     size_t bytes = CUDA_WORKSPACE + n * (fused ? dim : widest) * two;
-    if (!whole && l->type != CCA_BF16) bytes += dim * widest * two;
+    if (!cuda_is_operand(l->type)) bytes += dim * widest * two;
     if (b->fp8 && !whole) bytes += (n + dim) * widest;
     return bytes;
 }
@@ -140,7 +140,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
     *owned = true;
     void *data = cuda_alloc(base, bytes);
     if (!data) return NULL;
-    bool split = shape->type == CCA_Q8_0 || shape->type == CCA_Q4_0;
+    bool split = cuda_has_blocks(shape->type);
     void *raw = split ? cuda_grow(b, &b->w, bytes) : data;
     if (raw) cuda_upload(base, raw, host, bytes);
     if (split) cuda_repack(b, data, raw, shape);
@@ -186,7 +186,7 @@ static void *as_bf16(cuda_backend *b, const cca_matrix *x, int64_t n) {
 /* Weights in the type of x. */
 static cuda_operand weights_as(cuda_backend *b, const cca_matrix *w, cudaDataType_t type) {
     cuda_operand out = {w->data, type, NULL};
-    if (type != CUDA_R_32F && w->type != CCA_BF16) {
+    if (!cuda_is_operand(w->type)) {
         void *form = cuda_grow(b, &b->w, (size_t)(w->rows * w->cols) * sizeof(__nv_bfloat16));
         if (form) cuda_weights_to_bf16(b, form, w);
         out.data = form;
@@ -207,7 +207,7 @@ bool cuda_product(cuda_backend *b, const cca_product *p, const cuda_operand *x, 
 static void multiply(cuda_backend *b, const cca_product *p, const cca_matrix *x, const void *x16,
                      int64_t n) {
     cuda_operand operand = {x16, CUDA_R_16BF, NULL};
-    if (p->weight->type == CCA_F32) operand = cuda_operand{x->data, CUDA_R_32F, NULL};
+    if (cuda_is_exact(p->weight->type)) operand = cuda_operand{x->data, CUDA_R_32F, NULL};
     if (cuda_bytes_suit(b, p)) operand = cuda_bytes_of(b, &b->x8, x16, n, x->cols);
     if (!cuda_product(b, p, &operand, false, n)) cuda_gemv(b, p, 1, x, n);
 }
@@ -229,7 +229,7 @@ static void cuda_matmul(cca_backend *base, const cca_product *products, int n_pr
         return;
     }
     bool any = false;
-    for (int i = 0; i < n_products; i++) any = any || products[i].weight->type != CCA_F32;
+    for (int i = 0; i < n_products; i++) any = any || !cuda_is_exact(products[i].weight->type);
     void *x16 = any ? as_bf16(b, x, n) : NULL;
     b->twin_of = NULL;
     for (int i = 0; i < n_products; i++) multiply(b, &products[i], x, x16, n);

@@ -1,4 +1,4 @@
-/* What the CUDA files share: the backend's struct, launches, values of each type on the device.
+/* What the CUDA files share: the backend's struct, launches, what warps do. Types: types.cuh.
  *
  *     static __global__ void double_it(float *x, int64_t n) {
  *         cuda_begin();
@@ -115,7 +115,7 @@ void cuda_set_twin(cuda_backend *b, const cca_matrix *out, int64_t n);
 void cuda_to_bf16(cuda_backend *b, void *out, const float *x, int64_t n);
 /* A matrix of weights as bf16. */
 void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *w);
-/* Lays quantised weights out as cuda_weights describes. */
+/* Lays weights with blocks out as types.cuh describes. */
 void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape);
 
 /* ---- steps of a token, on Hopper and newer (token.cu) ---------------------------------- */
@@ -220,56 +220,6 @@ static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parame
 
 /* ---- on the device ------------------------------------------------------------------------- */
 
-/* Weights as they lie on the device. Quantised ones are split, so that both parts can be read in
- * aligned pieces: q holds each block's bytes behind the other, scale the blocks' scales. */
-struct cuda_weights {
-    const void *q;
-    const __half *scale;
-    cca_dtype type;
-    int64_t rows, cols;
-};
-
-static inline cuda_weights cuda_weights_of(const cca_matrix *m) {
-    int64_t n = m->rows * m->cols;
-    int64_t q_bytes = m->type == CCA_Q8_0 ? n : n / 2;
-    bool split = m->type == CCA_Q8_0 || m->type == CCA_Q4_0;
-    const char *scale = split ? (const char *)m->data + q_bytes : NULL;
-    return cuda_weights{m->data, (const __half *)scale, m->type, m->rows, m->cols};
-}
-
-/* Value i of a matrix, counted row by row. */
-static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, int64_t i) {
-    int k = (int)(i % CCA_QUANT_BLOCK);
-    switch (w.type) {
-    case CCA_F32: return ((const float *)w.q)[i];
-    case CCA_F16: return __half2float(((const __half *)w.q)[i]);
-    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
-    case CCA_Q8_0:
-        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) * (float)((const int8_t *)w.q)[i];
-    case CCA_Q4_0: {
-        uint8_t both = ((const uint8_t *)w.q)[i / CCA_QUANT_BLOCK * (CCA_QUANT_BLOCK / 2) + k % 16];
-        return __half2float(w.scale[i / CCA_QUANT_BLOCK]) *
-               (float)((k < 16 ? both & 15 : both >> 4) - 8);
-    }
-    }
-    return 0;
-}
-
-/* Value i of rows in a cache, which lie as in dtype.h. */
-static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
-                                                       int64_t i) {
-    switch (type) {
-    case CCA_F32: return ((const float *)rows)[i];
-    case CCA_F16: return __half2float(((const __half *)rows)[i]);
-    case CCA_BF16: return __bfloat162float(((const __nv_bfloat16 *)rows)[i]);
-    case CCA_Q8_0: {
-        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
-        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
-    }
-    default: return 0;
-    }
-}
-
 /* Each kernel calls it first: lets the next kernel be put in place, and waits for what the one
  * before has written. Only weights may be read earlier. */
 static __device__ __forceinline__ void cuda_begin() {
@@ -283,73 +233,9 @@ static __device__ __forceinline__ int64_t cuda_index() {
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-/* Two bf16 or f16 values as floats. */
-template <bool is_bf16> static __device__ __forceinline__ float2 cuda_two(uint32_t pair) {
-    if (is_bf16) return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & ~0xffffu));
-    __half2 h;
-    memcpy(&h, &pair, sizeof h);
-    return __half22float2(h);
-}
-
-/* Eight bf16 or f16 values of 16 bytes as floats, and back, rounded. */
-template <bool is_bf16>
-static __device__ __forceinline__ void cuda_eight(float out[8], uint4 bits) {
-    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float2 both = cuda_two<is_bf16>(words[i]);
-        out[2 * i] = both.x;
-        out[2 * i + 1] = both.y;
-    }
-}
-
-template <bool is_bf16> static __device__ __forceinline__ uint4 cuda_round_eight(const float *x) {
-    uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (is_bf16) {
-            __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
-            memcpy(&words[i], &pair, sizeof pair);
-        } else {
-            __half2 pair = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
-            memcpy(&words[i], &pair, sizeof pair);
-        }
-    }
-    return make_uint4(words[0], words[1], words[2], words[3]);
-}
-
 /* silu(gate) * up. */
 static __device__ __forceinline__ float cuda_gated(float gate, float up) {
     return gate / (1 + expf(-gate)) * up;
-}
-
-/* sum + products of 16 pairs of bytes. */
-static __device__ __forceinline__ int cuda_dot_bytes(uint4 a, uint4 b, int sum) {
-    sum = __dp4a((int)a.x, (int)b.x, sum);
-    sum = __dp4a((int)a.y, (int)b.y, sum);
-    sum = __dp4a((int)a.z, (int)b.z, sum);
-    return __dp4a((int)a.w, (int)b.w, sum);
-}
-
-/* sum + products of four unsigned and four signed bytes. */
-static __device__ __forceinline__ int cuda_dot_unsigned(uint32_t a, uint32_t b, int sum) {
-    int out;
-    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
-    return out;
-}
-
-/* Products of the 16 low nibbles of w with bytes, and of its high ones, which are taken where they
- * stand: 16 times as much. */
-static __device__ __forceinline__ int cuda_dot_nibbles(uint4 w, uint4 low, uint4 high) {
-    const uint32_t words[4] = {w.x, w.y, w.z, w.w}, x[4] = {low.x, low.y, low.z, low.w};
-    const uint32_t y[4] = {high.x, high.y, high.z, high.w};
-    int of_low = 0, of_high = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        of_low = cuda_dot_unsigned(words[i] & 0x0f0f0f0f, x[i], of_low);
-        of_high = cuda_dot_unsigned(words[i] & 0xf0f0f0f0, y[i], of_high);
-    }
-    return of_low + (of_high >> 4);
 }
 
 /* Puts four values into a twin. */
@@ -372,23 +258,6 @@ static __device__ __forceinline__ float cuda_warp_max(float x) {
         x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
     }
     return x;
-}
-
-/* Puts the value of each lane into a cache as values i … i + 31, rounded as cca_dtype_encode
- * does. Lanes from n_lanes on have none, which Q8_0 does not know. */
-static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
-                                                int n_lanes) {
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    if (type == CCA_Q8_0) {
-        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
-        float d = cuda_warp_max(fabsf(x)) / 127;
-        block->q[lane] = (int8_t)roundf(x * (d > 0 ? 1 / d : 0));
-        if (lane == 0) block->scale = __half_as_ushort(__float2half_rn(d));
-    } else if (lane < n_lanes) {
-        if (type == CCA_F32) ((float *)rows)[i + lane] = x;
-        if (type == CCA_F16) ((__half *)rows)[i + lane] = __float2half_rn(x);
-        if (type == CCA_BF16) ((__nv_bfloat16 *)rows)[i + lane] = __float2bfloat16_rn(x);
-    }
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* The operations that treat rows or values alike, and conversions of weights: all bound by
  * memory, one thread a value or one warp a row. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 #include <stdlib.h>
 
@@ -36,74 +36,62 @@ static __global__ void last_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t 
     out[i] = __float2bfloat16_rn(cuda_weight_at(w, i));
 }
 
-/* 16 bytes of a block of Q4_0 or half a block of Q8_0 a thread. */
-template <bool is_q4>
-static __global__ void quants_to_bf16(__nv_bfloat16 *out, cuda_weights w, int64_t n) {
+/* 16 bytes of blocks a thread. */
+template <cca_dtype type>
+static __global__ void blocks_to_bf16(uint4 *out, cuda_weights w, int64_t n) {
+    typedef traits<type> T;
     cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
-    uint4 bytes = ((const uint4 *)w.q)[i];
-    const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-    __nv_bfloat162 pairs[16];
-    float d = __half2float(w.scale[is_q4 ? i : i / 2]);
+    float v[T::VALUES];
+    const typename T::scales *scale = (const typename T::scales *)w.scale;
+    T::decode(v, ((const uint4 *)w.q)[i], scale[i / (T::BLOCK / T::VALUES)]);
+    enum { EIGHTS = T::VALUES / 8 };
 #pragma unroll
-    for (int k = 0; k < 8; k++) {
-        uint32_t word = words[k / 2] >> (16 * (k % 2));
-        if (is_q4) {
-            pairs[k] =
-                __floats2bfloat162_rn(d * ((int)(word & 15) - 8), d * ((int)(word >> 8 & 15) - 8));
-            pairs[k + 8] = __floats2bfloat162_rn(d * ((int)(word >> 4 & 15) - 8),
-                                                 d * ((int)(word >> 12 & 15) - 8));
-        } else {
-            pairs[k] = __floats2bfloat162_rn(d * (int8_t)word, d * (int8_t)(word >> 8));
-        }
-    }
-    enum { PIECES = is_q4 ? 4 : 2 };
-    uint4 *to = (uint4 *)out + i * PIECES;
-#pragma unroll
-    for (int k = 0; k < PIECES; k++) {
-        uint4 piece;
-        memcpy(&piece, pairs + 4 * k, sizeof piece);
-        to[k] = piece;
-    }
+    for (int k = 0; k < EIGHTS; k++) out[i * EIGHTS + k] = cuda_round_eight<true>(v + 8 * k);
 }
 
 void cuda_weights_to_bf16(cuda_backend *b, void *out, const cca_matrix *m) {
     cuda_weights w = cuda_weights_of(m);
-    __nv_bfloat16 *to = (__nv_bfloat16 *)out;
     int64_t n = m->rows * m->cols;
-    if (m->type == CCA_Q8_0) {
-        cuda_launch(b, "weights", quants_to_bf16<false>, cuda_blocks(n / 16, THREADS), THREADS, 0,
-                    to, w, n / 16);
-    } else if (m->type == CCA_Q4_0) {
-        cuda_launch(b, "weights", quants_to_bf16<true>, cuda_blocks(n / 32, THREADS), THREADS, 0,
-                    to, w, n / 32);
+    if (cuda_has_blocks(m->type)) {
+        cuda_with_traits(m->type, [=](auto t) {
+            typedef decltype(t) T;
+            if constexpr (T::BLOCK > 1) {
+                cuda_launch(b, "weights", blocks_to_bf16<T::TYPE>,
+                            cuda_blocks(n / T::VALUES, THREADS), THREADS, 0, (uint4 *)out, w,
+                            n / T::VALUES);
+            }
+        });
     } else {
         cuda_launch(b, "weights", weights_to_bf16, cuda_blocks(n / 2, THREADS), THREADS, 0,
                     (__nv_bfloat162 *)out, w, n / 2);
-        if (n % 2) cuda_launch(b, "weights", last_to_bf16, 1, 1, 0, to, w, n - 1);
+        if (n % 2) {
+            cuda_launch(b, "weights", last_to_bf16, 1, 1, 0, (__nv_bfloat16 *)out, w, n - 1);
+        }
     }
 }
 
-/* A thread moves two bytes: blocks of the file begin at even addresses only. */
-static __global__ void repack(uint16_t *q, uint16_t *scale, const uint16_t *file, int64_t n_blocks,
-                              int pieces) {
+template <cca_dtype type>
+static __global__ void repack(void *q, void *scale, const void *file, int64_t n_blocks) {
+    typedef traits<type> T;
     cuda_begin();
-    int64_t i = cuda_index(), block = i / pieces, piece = i % pieces;
-    if (block >= n_blocks) return;
-    const uint16_t *from = file + block * (pieces + 1);
-    q[i] = from[1 + piece];
-    if (piece == 0) scale[block] = from[0];
+    int64_t i = cuda_index(), block = i / T::PIECES;
+    if (block < n_blocks) T::lay_out(q, scale, file, block, (int)(i % T::PIECES));
 }
 
 void cuda_repack(cuda_backend *b, void *out, const void *file, const cca_matrix *shape) {
     cca_matrix m = *shape;
     m.data = out;
     cuda_weights w = cuda_weights_of(&m);
-    int pieces = (m.type == CCA_Q8_0 ? CCA_QUANT_BLOCK : CCA_QUANT_BLOCK / 2) / 2;
-    int64_t n_blocks = m.rows * m.cols / CCA_QUANT_BLOCK;
-    cuda_launch(b, "load", repack, cuda_blocks(n_blocks * pieces, THREADS), THREADS, 0,
-                (uint16_t *)out, (uint16_t *)w.scale, (const uint16_t *)file, n_blocks, pieces);
+    int64_t n = m.rows * m.cols / cca_dtype_block(m.type);
+    cuda_with_traits(m.type, [=](auto t) {
+        typedef decltype(t) T;
+        if constexpr (T::BLOCK > 1) {
+            cuda_launch(b, "load", repack<T::TYPE>, cuda_blocks(n * T::PIECES, THREADS), THREADS, 0,
+                        out, (void *)w.scale, file, n);
+        }
+    });
 }
 
 /* ---- embedding, norm, gate ----------------------------------------------------------- */

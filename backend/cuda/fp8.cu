@@ -2,7 +2,7 @@
  * row of weights has a scale of its own, its largest value over 448. The library multiplies the
  * sums by both. Rows are read once: a block keeps its row in registers between finding the largest
  * value and rounding. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 #include <cuda_fp8.h>
 
@@ -132,7 +132,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 bool cuda_bytes_suit(const cuda_backend *b, const cca_product *p) {
     const cca_matrix *w = p->weight;
-    return b->fp8 && !p->bias && w->type != CCA_F32 && w->cols % 16 == 0 && w->rows % 16 == 0 &&
+    return b->fp8 && !p->bias && !cuda_is_exact(w->type) && w->cols % 16 == 0 && w->rows % 16 == 0 &&
            w->cols <= MOST_COLS;
 }
 

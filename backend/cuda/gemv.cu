@@ -1,7 +1,7 @@
 /* Products of one row of x, or a few: each warp reads whole rows of weights once, in pieces of 16
  * bytes, as they are stored. Activations for quantised weights are quantised, too: 8 bits with a
  * scale for each 32 values, the same integers as on the CPU. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 enum {
     MOST = 3, /* products in a launch */
@@ -17,19 +17,13 @@ struct gemv_product {
     bool accumulate;
 };
 
-/* x quantised: 32 values a block. */
-struct x_scale {
-    float d;
-    int sum; /* of the block's q */
-};
-
 struct gemv_args {
     gemv_product products[MOST];
     int n_products;
     int64_t cols;
-    const float *x;   /* (n, cols) */
-    const int8_t *q;  /* the same, quantised */
-    const x_scale *d; /* (n, cols / 32) */
+    const float *x;        /* (n, cols) */
+    const int8_t *q;       /* the same, quantised */
+    const cuda_x_scale *d; /* (n, cols / 32) */
 };
 
 /* Weights are read once: past the first cache, which holds x. */
@@ -41,67 +35,40 @@ static __device__ __forceinline__ uint4 stream16(const void *p) {
     return v;
 }
 
-template <bool is_bf16>
-static __device__ __forceinline__ float dot_halves(uint4 w, float4 a, float4 b, float sum) {
-    float2 p = cuda_two<is_bf16>(w.x), q = cuda_two<is_bf16>(w.y), r = cuda_two<is_bf16>(w.z),
-           s = cuda_two<is_bf16>(w.w);
-    sum += p.x * a.x + p.y * a.y + q.x * a.z + q.y * a.w;
-    return sum + (r.x * b.x + r.y * b.y + s.x * b.z + s.y * b.w);
-}
-
-/* Adds a lane's part of rows row … row + ROWS - 1 of w, times row y of x. */
-template <cca_dtype type>
+/* Adds a lane's part of rows row … row + ROWS - 1 of w, times row y of x: 16 bytes at a time. */
+template <typename T>
 static __device__ __forceinline__ void
 dot_rows(float *sums, const gemv_args &a, const cuda_weights &w, const int64_t *rows, int64_t y) {
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    const float *x = a.x + y * a.cols;
-    const int8_t *q = a.q + y * a.cols;
-    const x_scale *d = a.d + y * (a.cols / CCA_QUANT_BLOCK);
-    int64_t blocks = a.cols / CCA_QUANT_BLOCK;
-    if (type == CCA_F32) {
-#pragma unroll 4
-        for (int64_t c = lane * 4; c < a.cols; c += CUDA_WARP * 4) {
-            float4 v = *(const float4 *)(x + c);
+    int64_t lane = threadIdx.x % CUDA_WARP, n = a.cols / T::VALUES;
+    if constexpr (T::BLOCK == 1) {
+        enum { FOURS = T::VALUES / 4 };
+        const float4 *x = (const float4 *)(a.x + y * a.cols);
+#pragma unroll T::UNROLL
+        for (int64_t i = lane; i < n; i += CUDA_WARP) {
+            float4 v[FOURS];
+#pragma unroll
+            for (int k = 0; k < FOURS; k++) v[k] = x[i * FOURS + k];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                uint4 bits = stream16((const float *)w.q + rows[r] * a.cols + c);
-                sums[r] += __uint_as_float(bits.x) * v.x + __uint_as_float(bits.y) * v.y +
-                           __uint_as_float(bits.z) * v.z + __uint_as_float(bits.w) * v.w;
-            }
-        }
-    } else if (type == CCA_BF16 || type == CCA_F16) {
-#pragma unroll 4
-        for (int64_t c = lane * 8; c < a.cols; c += CUDA_WARP * 8) {
-            float4 v = *(const float4 *)(x + c), u = *(const float4 *)(x + c + 4);
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                uint4 bits = stream16((const uint16_t *)w.q + rows[r] * a.cols + c);
-                sums[r] = dot_halves<type == CCA_BF16>(bits, v, u, sums[r]);
-            }
-        }
-    } else if (type == CCA_Q8_0) {
-#pragma unroll 4
-        for (int64_t c = lane * 16; c < a.cols; c += CUDA_WARP * 16) {
-            uint4 v = *(const uint4 *)(q + c);
-            float dx = d[c / CCA_QUANT_BLOCK].d;
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                uint4 bits = stream16((const int8_t *)w.q + rows[r] * a.cols + c);
-                float dw = __half2float(w.scale[rows[r] * blocks + c / CCA_QUANT_BLOCK]);
-                sums[r] += dw * dx * (float)cuda_dot_bytes(bits, v, 0);
+                sums[r] = T::dot(stream16((const uint4 *)w.q + rows[r] * n + i), v, sums[r]);
             }
         }
     } else {
-#pragma unroll 2
-        for (int64_t i = lane; i < blocks; i += CUDA_WARP) {
-            uint4 v = ((const uint4 *)q)[2 * i], u = ((const uint4 *)q)[2 * i + 1];
-            x_scale dx = d[i];
+        enum { WORDS = T::VALUES / 16, SHARE = T::BLOCK / T::VALUES };
+        const uint4 *q = (const uint4 *)(a.q + y * a.cols);
+        const cuda_x_scale *d = a.d + y * (a.cols / CCA_QUANT_BLOCK);
+        int64_t blocks = a.cols / T::BLOCK;
+#pragma unroll T::UNROLL
+        for (int64_t i = lane; i < n; i += CUDA_WARP) {
+            uint4 v[WORDS];
+#pragma unroll
+            for (int k = 0; k < WORDS; k++) v[k] = q[i * WORDS + k];
+            cuda_x_scale dx = d[i * T::VALUES / CCA_QUANT_BLOCK];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                uint4 bits = stream16((const uint4 *)w.q + rows[r] * blocks + i);
-                int dot = cuda_dot_nibbles(bits, v, u);
-                float dw = __half2float(w.scale[rows[r] * blocks + i]);
-                sums[r] += dw * dx.d * (float)(dot - 8 * dx.sum);
+                int dot = T::dot(stream16((const uint4 *)w.q + rows[r] * n + i), v);
+                const typename T::scales *scale = (const typename T::scales *)w.scale;
+                sums[r] += T::scaled(scale[rows[r] * blocks + i / SHARE], dot, dx);
             }
         }
     }
@@ -128,12 +95,9 @@ static __device__ __forceinline__ void put_row(const gemv_product &p, int64_t y,
 }
 
 /* Brings the first 4 KB of each row near, while the kernel before this one still runs. */
-template <cca_dtype type>
+template <typename T>
 static __device__ __forceinline__ void prefetch_rows(const cuda_weights &w, const int64_t *rows) {
-    int64_t width = type == CCA_F32    ? w.cols * 4
-                    : type == CCA_Q8_0 ? w.cols
-                    : type == CCA_Q4_0 ? w.cols / 2
-                                       : w.cols * 2;
+    int64_t width = cuda_value_bytes<T>(w.cols);
     int64_t at = threadIdx.x % CUDA_WARP * 128;
 #pragma unroll
     for (int r = 0; r < ROWS && at < width; r++) {
@@ -147,11 +111,11 @@ template <cca_dtype type> static __global__ void __launch_bounds__(THREADS) gemv
     row += threadIdx.x / CUDA_WARP * ROWS;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) rows[r] = row + r < p.w.rows ? row + r : p.w.rows - 1;
-    prefetch_rows<type>(p.w, rows);
+    prefetch_rows<traits<type>>(p.w, rows);
     cuda_begin();
     if (row >= p.w.rows) return;
     float sums[ROWS] = {};
-    dot_rows<type>(sums, a, p.w, rows, y);
+    dot_rows<traits<type>>(sums, a, p.w, rows, y);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) sums[r] = cuda_warp_sum(sums[r]);
     if (threadIdx.x % CUDA_WARP != 0) return;
@@ -178,7 +142,7 @@ static __global__ void __launch_bounds__(THREADS) gemv_any(gemv_args a) {
 }
 
 /* One warp a block of 32 values. */
-static __global__ void quantise(int8_t *q, x_scale *d, const float *x, int64_t n_blocks) {
+static __global__ void quantise(int8_t *q, cuda_x_scale *d, const float *x, int64_t n_blocks) {
     cuda_begin();
     int64_t block = cuda_index() / CUDA_WARP;
     if (block >= n_blocks) return;
@@ -187,19 +151,19 @@ static __global__ void quantise(int8_t *q, x_scale *d, const float *x, int64_t n
     int value = largest > 0 ? __float2int_rn(x[i] * (127 / largest)) : 0;
     int sum = __reduce_add_sync(~0u, value);
     q[i] = (int8_t)value;
-    if (threadIdx.x % CUDA_WARP == 0) d[block] = x_scale{largest / 127, sum};
+    if (threadIdx.x % CUDA_WARP == 0) d[block] = cuda_x_scale{largest / 127, sum};
 }
 
 /* Makes the quantised form of x in the backend's buffer. */
 static bool quantise_x(cuda_backend *b, gemv_args *a, int64_t n) {
     int64_t n_blocks = n * (a->cols / CCA_QUANT_BLOCK);
     size_t q_bytes = (size_t)n_blocks * CCA_QUANT_BLOCK;
-    char *form = (char *)cuda_grow(b, &b->x, q_bytes + (size_t)n_blocks * sizeof(x_scale));
+    char *form = (char *)cuda_grow(b, &b->x, q_bytes + (size_t)n_blocks * sizeof(cuda_x_scale));
     if (!form) return false;
     a->q = (const int8_t *)form;
-    a->d = (const x_scale *)(form + q_bytes);
+    a->d = (const cuda_x_scale *)(form + q_bytes);
     cuda_launch(b, "product", quantise, cuda_blocks(n_blocks * CUDA_WARP, 256), 256, 0,
-                (int8_t *)form, (x_scale *)(form + q_bytes), a->x, n_blocks);
+                (int8_t *)form, (cuda_x_scale *)(form + q_bytes), a->x, n_blocks);
     return true;
 }
 
@@ -208,15 +172,10 @@ static void launch_gemv(cuda_backend *b, const gemv_args &a, cca_dtype type, int
     for (int i = 0; i < a.n_products; i++) {
         blocks += cuda_blocks(a.products[i].w.rows, ROWS_A_BLOCK);
     }
-    void (*kernel)(gemv_args) = gemv_any;
-    bool aligned = a.cols % (type == CCA_F32 ? 4 : 8) == 0;
-    switch (aligned ? type : (cca_dtype)-1) {
-    case CCA_F32: kernel = gemv<CCA_F32>; break;
-    case CCA_F16: kernel = gemv<CCA_F16>; break;
-    case CCA_BF16: kernel = gemv<CCA_BF16>; break;
-    case CCA_Q8_0: kernel = gemv<CCA_Q8_0>; break;
-    case CCA_Q4_0: kernel = gemv<CCA_Q4_0>; break;
-    }
+    auto kernel = cuda_with_traits(type, [&](auto t) {
+        typedef decltype(t) T;
+        return a.cols % T::VALUES == 0 ? gemv<T::TYPE> : gemv_any;
+    });
     cuda_launch(b, "product", kernel, dim3((unsigned)blocks, (unsigned)n), THREADS, 0, a);
 }
 
@@ -226,7 +185,7 @@ void cuda_gemv(cuda_backend *b, const cca_product *products, int n_products, con
     gemv_args a = {};
     a.cols = x->cols;
     a.x = (const float *)x->data;
-    if ((type == CCA_Q8_0 || type == CCA_Q4_0) && !quantise_x(b, &a, n)) return;
+    if (cuda_has_blocks(type) && !quantise_x(b, &a, n)) return;
     for (int done = 0; done < n_products; done += a.n_products) {
         a.n_products = n_products - done < MOST ? n_products - done : MOST;
         for (int i = 0; i < a.n_products; i++) {

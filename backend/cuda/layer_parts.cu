@@ -1,13 +1,13 @@
 /* What a layer consists of, as one operation each: one row of x through the products of
  * token.cu, many rows through cuBLASLt with activations that stay in bf16 between. Other
  * numbers of rows and other types are left to the single operations. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 /* Products of 16 bits need rows of whole vectors, and cuBLASLt an algorithm for them. */
 static bool suits_halves(const cca_product *products, int n_products) {
     for (int i = 0; i < n_products; i++) {
         const cca_matrix *w = products[i].weight;
-        if (w->type == CCA_F32 || w->rows % 16 != 0 || w->cols % 16 != 0) return false;
+        if (cuda_is_exact(w->type) || w->rows % 16 != 0 || w->cols % 16 != 0) return false;
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /* Pooling (step 2 of the definition) for bf16 and f16 caches with head_dim 64 or 128: one warp a
  * group and head, several keys side by side, eight values a lane, so that a group's rows are under
  * way together. cca_cuda.cu has the plain form. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 enum {
     THREADS = 128,
@@ -119,8 +119,7 @@ bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matri
                       int64_t first, int64_t count) {
     const cca_rows *raw = &groups->raw, *cores = &groups->cores;
     cca_dtype type = raw->k_type;
-    bool suits = (type == CCA_BF16 || type == CCA_F16) && raw->v_type == type &&
-                 cores->k_type == type && cores->v_type == type && groups->pooling != CCA_POOL_MAX &&
+    bool suits = cuda_is_half(type) && raw->v_type == type && cores->k_type == type && cores->v_type == type && groups->pooling != CCA_POOL_MAX &&
                  (cores->head_dim == 64 || cores->head_dim == 128);
     if (!b->forms.fused || !suits) return false;
     pool_args a = {*groups, (const float *)q->data, pos, first, count};

@@ -81,8 +81,7 @@ bool cuda_rotate_store(cca_backend *base, cca_rows *rows, cca_matrix *q, cca_mat
                        const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
     int64_t hd = rows->head_dim, n_heads = q->cols / hd;
-    bool halved = (rows->k_type == CCA_BF16 || rows->k_type == CCA_F16) &&
-                  (rows->v_type == CCA_BF16 || rows->v_type == CCA_F16);
+    bool halved = cuda_is_half(rows->k_type) && cuda_is_half(rows->v_type);
     if (!b->forms.fused || !halved || hd % 8 != 0) return false;
     turn_args a = {*rows,
                    (float *)q->data,

@@ -6,7 +6,7 @@
 #ifndef CCA_CUDA_ROPE_CUH
 #define CCA_CUDA_ROPE_CUH
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/types.cuh"
 
 /* Eight values of a head: for queries and keys four pairs, of dims d … and, where pairs are not
  * interleaved, d + half …; for values, eight in a row. */
@@ -34,16 +34,13 @@ static __device__ __forceinline__ octet rotate_octet(octet x, const float4 *turn
 }
 
 /* Four values rounded to a 16-bit type. */
+template <bool is_bf16> static __device__ __forceinline__ uint2 halves(float4 v) {
+    return make_uint2(cuda_half<is_bf16>::round_two(v.x, v.y),
+                      cuda_half<is_bf16>::round_two(v.z, v.w));
+}
+
 static __device__ __forceinline__ uint2 halves(float4 v, bool is_bf16) {
-    uint2 bits;
-    if (is_bf16) {
-        __nv_bfloat162 p[2] = {__floats2bfloat162_rn(v.x, v.y), __floats2bfloat162_rn(v.z, v.w)};
-        memcpy(&bits, p, sizeof bits);
-    } else {
-        __half2 p[2] = {__floats2half2_rn(v.x, v.y), __floats2half2_rn(v.z, v.w)};
-        memcpy(&bits, p, sizeof bits);
-    }
-    return bits;
+    return is_bf16 ? halves<true>(v) : halves<false>(v);
 }
 
 struct turn_args {

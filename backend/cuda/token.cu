@@ -339,14 +339,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
 typedef void (*token_kernel)(token_args);
 
 static token_kernel kernel_of(cca_dtype type) {
-    switch (type) {
-    case CCA_F32: return token<CCA_F32>;
-    case CCA_F16: return token<CCA_F16>;
-    case CCA_Q8_0: return token<CCA_Q8_0>;
-    case CCA_Q4_0: return token<CCA_Q4_0>;
-    case CCA_BF16: break;
-    }
-    return token<CCA_BF16>;
+    return cuda_with_traits(type, [](auto t) -> token_kernel { return token<decltype(t)::TYPE>; });
 }
 
 /* Whether a block can have the shared memory, and blocks wait for each other. */
@@ -361,13 +354,13 @@ static bool has_room(cuda_backend *b) {
 }
 
 void cuda_token_prepare(cuda_backend *b) {
-    static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
     if (!b->forms.stream || b->base.status != CCA_OK) return;
     b->forms.stream = has_room(b);
     if (!b->forms.stream) return;
-    for (cca_dtype type : types) {
+    for (int i = 0; cca_dtype_at(i); i++) {
+        if (!cca_dtype_at(i)->runs) continue;
         cuda_check(b,
-                   cudaFuncSetAttribute(kernel_of(type),
+                   cudaFuncSetAttribute(kernel_of((cca_dtype)cca_dtype_at(i)->id),
                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                         SHARED - FIXED_SHARED),
                    "token");
@@ -399,19 +392,21 @@ void cuda_token_free(cuda_backend *b) {
  * suit: they come in aligned pieces. A block takes more than half of a multiprocessor's shared
  * memory, so that no two share one while others have none. */
 static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols) {
-    bool quantised = type == CCA_Q8_0 || type == CCA_Q4_0;
-    if (cols % (quantised ? 256 : 8) != 0 || cols > SHARED) return false;
-    int x = x_bytes<CCA_F32>((int)cols), stage = stage_bytes<CCA_F32>();
-    if (quantised) {
-        x = x_bytes<CCA_Q8_0>((int)cols);
-        stage = type == CCA_Q8_0 ? stage_bytes<CCA_Q8_0>() : stage_bytes<CCA_Q4_0>();
-    }
-    a->x_bytes = (int)cca_max(x, WARPS * joined<128>::WIDTH * (int)sizeof(float));
+    struct sizes {
+        int piece, x, stage;
+    };
+    if (cols > SHARED) return false;
+    sizes s = cuda_with_traits(type, [=](auto t) {
+        typedef decltype(t) T;
+        return sizes{8 * T::BLOCK, x_bytes<T::TYPE>((int)cols), stage_bytes<T::TYPE>()};
+    });
+    if (cols % s.piece != 0) return false;
+    a->x_bytes = (int)cca_max(s.x, WARPS * joined<128>::WIDTH * (int)sizeof(float));
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
     int room = SHARED - FIXED_SHARED - rest;
-    if (room < WARPS * stage * LEAST_STAGES) return false;
-    a->n_stages = (int)cca_min(MOST_STAGES, room / (WARPS * stage));
-    *bytes = (size_t)cca_max(a->n_stages * WARPS * stage + rest, SHARED / 2);
+    if (room < WARPS * s.stage * LEAST_STAGES) return false;
+    a->n_stages = (int)cca_min(MOST_STAGES, room / (WARPS * s.stage));
+    *bytes = (size_t)cca_max(a->n_stages * WARPS * s.stage + rest, SHARED / 2);
     return true;
 }
 

@@ -30,36 +30,34 @@ enum {
     PAUSE = 50,                        /* ns, between looks for stages to fill */
 };
 
-/* x in shared memory. 16-bit weights: f32, the first and the last four of each eight values apart,
- * so that a lane's reads meet no bank conflicts. 4-bit weights: the halves of each block apart. */
+/* x in shared memory, as 16 bytes of weights want it. Where these are 8 values: f32, the first and
+ * the last four of each eight apart, so that a lane's reads meet no bank conflicts; 32 values: the
+ * halves of each 32 apart. */
 struct x_form {
-    float *low, *high;      /* f32 weights: low alone */
-    int8_t *q_low, *q_high; /* 8-bit weights: q_low alone */
+    float *low, *high;      /* 4 values: low alone */
+    int8_t *q_low, *q_high; /* 16 values: q_low alone */
     float2 *scale;          /* of a block: its scale, and that times -8 times the sum of its q */
 };
 
 /* ---- shared memory ------------------------------------------------------------------- */
 
-/* Bytes of values in a stage. A copy takes the copying warp some 100 cycles, of quantised weights
- * two. */
+/* Bytes of values in a stage, and of the scales that go with them. A copy takes the copying warp
+ * some 100 cycles, of weights with blocks two. */
 template <cca_dtype type> static __host__ __device__ constexpr int piece_bytes() {
-    return type == CCA_Q8_0 ? 4096 : 2048;
+    return traits<type>::STAGE;
 }
 
-/* Bytes of scales that go with them. */
+template <cca_dtype type> static __host__ __device__ constexpr bool has_blocks() {
+    return traits<type>::BLOCK > 1;
+}
+
 template <cca_dtype type> static __host__ __device__ constexpr int scale_bytes() {
-    return type == CCA_Q8_0   ? piece_bytes<type>() / CCA_QUANT_BLOCK * 2
-           : type == CCA_Q4_0 ? piece_bytes<type>() / (CCA_QUANT_BLOCK / 2) * 2
-                              : 0;
-}
-
-template <cca_dtype type> static __host__ __device__ constexpr bool is_quantised() {
-    return type == CCA_Q8_0 || type == CCA_Q4_0;
+    return traits<type>::STAGE / traits<type>::BYTES * traits<type>::SCALE_BYTES;
 }
 
 /* Bytes of x in its form. */
 template <cca_dtype type> static __host__ __device__ constexpr int x_bytes(int cols) {
-    return is_quantised<type>() ? cols + cols / CCA_QUANT_BLOCK * (int)sizeof(float2) : cols * 4;
+    return has_blocks<type>() ? cols + cols / CCA_QUANT_BLOCK * (int)sizeof(float2) : cols * 4;
 }
 
 template <cca_dtype type> static __host__ __device__ constexpr int stage_bytes() {
@@ -68,7 +66,7 @@ template <cca_dtype type> static __host__ __device__ constexpr int stage_bytes()
 
 template <cca_dtype type> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
     x_form x = {};
-    if (is_quantised<type>()) {
+    if (has_blocks<type>()) {
         x.scale = (float2 *)at;
         x.q_low = (int8_t *)(x.scale + cols / CCA_QUANT_BLOCK);
         x.q_high = x.q_low + cols / 2;
@@ -126,12 +124,13 @@ static __device__ __forceinline__ void next_row(stream_row *r, const token_weigh
     }
 }
 
-/* Bytes of a row's values. */
+/* Bytes of a row's values, and of its scales. */
 template <cca_dtype type> static __host__ __device__ constexpr int row_bytes(int cols) {
-    return type == CCA_F32    ? cols * 4
-           : type == CCA_Q8_0 ? cols
-           : type == CCA_Q4_0 ? cols / 2
-                              : cols * 2;
+    return (int)cuda_value_bytes<traits<type>>(cols);
+}
+
+template <cca_dtype type> static __host__ __device__ constexpr int row_scale_bytes(int cols) {
+    return cols / traits<type>::BLOCK * traits<type>::SCALE_BYTES;
 }
 
 /* ---- copies ahead -------------------------------------------------------------------- */
@@ -175,7 +174,7 @@ template <cca_dtype type> static __device__ __forceinline__ void open_row(stream
     const token_weights &w = s->weights[s->product];
     s->left = row_bytes<type>(w.cols);
     s->values = w.values[s->row.product] + (int64_t)s->row.row * s->left;
-    s->scales = w.scales[s->row.product] + (int64_t)s->row.row * (w.cols / CCA_QUANT_BLOCK * 2);
+    s->scales = w.scales[s->row.product] + (int64_t)s->row.row * row_scale_bytes<type>(w.cols);
 }
 
 /* Starts the copy of a piece. */
@@ -186,7 +185,7 @@ static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<type>
     char *to = r->memory + r->at * stage_bytes<type>();
     cuda_barrier_expect(r->full + r->at, bytes + scales);
     cuda_bulk_copy(to, s->values, bytes, r->full + r->at);
-    if (is_quantised<type>()) cuda_bulk_copy(to + most, s->scales, scales, r->full + r->at);
+    if (has_blocks<type>()) cuda_bulk_copy(to + most, s->scales, scales, r->full + r->at);
     next_stage(r);
     s->values += bytes;
     s->scales += scales;
@@ -230,38 +229,24 @@ stream_feed(const token_weights *weights, int n, stream_ring<type> ring, int war
 
 /* ---- sums ---------------------------------------------------------------------------- */
 
-static __device__ __forceinline__ float dot4(float4 a, float4 b, float sum) {
-    return sum + (a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w);
-}
-
-/* Four bf16 or f16 values as floats. */
-template <bool is_bf16> static __device__ __forceinline__ float4 four(uint32_t a, uint32_t b) {
-    float2 p = cuda_two<is_bf16>(a), q = cuda_two<is_bf16>(b);
-    return make_float4(p.x, p.y, q.x, q.y);
-}
-
-/* A lane's 16 bytes of weights, the at-th of the row, times x. scale: of the piece; k: which 16
+/* A lane's 16 bytes of weights, the at-th of the row, times x. scales: of the piece; k: which 16
  * bytes of it. */
 template <cca_dtype type>
-static __device__ __forceinline__ float dot16(uint4 w, const __half *scale, const x_form &x, int at,
+static __device__ __forceinline__ float dot16(uint4 w, const char *scales, const x_form &x, int at,
                                               int k, float sum) {
-    if (type == CCA_F32) {
-        float4 v = make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z),
-                               __uint_as_float(w.w));
-        return dot4(v, ((const float4 *)x.low)[at], sum);
+    typedef traits<type> T;
+    if constexpr (T::VALUES == 4) {
+        return T::dot(w, (const float4 *)x.low + at, sum);
+    } else if constexpr (!has_blocks<type>()) {
+        const float4 v[2] = {((const float4 *)x.low)[at], ((const float4 *)x.high)[at]};
+        return T::dot(w, v, sum);
+    } else {
+        enum { SHARE = T::BLOCK / T::VALUES };
+        uint4 v[T::VALUES / 16] = {((const uint4 *)x.q_low)[at]};
+        if (T::VALUES == 32) v[T::VALUES / 16 - 1] = ((const uint4 *)x.q_high)[at];
+        typename T::scales scale = ((const typename T::scales *)scales)[k / SHARE];
+        return sum + T::scaled(scale, T::dot(w, v), x.scale[at * T::VALUES / CCA_QUANT_BLOCK]);
     }
-    if (type == CCA_BF16 || type == CCA_F16) {
-        const bool is_bf16 = type == CCA_BF16;
-        sum = dot4(four<is_bf16>(w.x, w.y), ((const float4 *)x.low)[at], sum);
-        return dot4(four<is_bf16>(w.z, w.w), ((const float4 *)x.high)[at], sum);
-    }
-    if (type == CCA_Q8_0) {
-        int dot = cuda_dot_bytes(w, ((const uint4 *)x.q_low)[at], 0);
-        return sum + __half2float(scale[k / 2]) * x.scale[at / 2].x * (float)dot;
-    }
-    int dot = cuda_dot_nibbles(w, ((const uint4 *)x.q_low)[at], ((const uint4 *)x.q_high)[at]);
-    float2 d = x.scale[at];
-    return sum + __half2float(scale[k]) * (d.x * (float)dot + d.y);
 }
 
 /* A lane's share of a piece of n16 times 16 bytes, the first of which is the at-th of the row. */
@@ -269,7 +254,7 @@ template <cca_dtype type>
 static __device__ __forceinline__ float dot_piece(const char *stage, const x_form &x, int at,
                                                   int n16, float sum) {
     enum { N = piece_bytes<type>() / 16 };
-    const __half *scale = (const __half *)(stage + piece_bytes<type>());
+    const char *scale = stage + piece_bytes<type>();
     int lane = (int)(threadIdx.x % CUDA_WARP);
     if (n16 == N) { /* without conditions between, so that all are under way together */
         float sums[N / CUDA_WARP];
@@ -312,7 +297,7 @@ static __device__ __forceinline__ void normalise(float4 v[KEPT], const float4 w[
     __shared__ float sums[WARPS];
     float sum = 0;
 #pragma unroll
-    for (int k = 0; k < KEPT; k++) sum = dot4(v[k], v[k], sum);
+    for (int k = 0; k < KEPT; k++) sum = cuda_dot4(v[k], v[k], sum);
     sum = cuda_warp_sum(sum);
     if (threadIdx.x % CUDA_WARP == 0) sums[threadIdx.x / CUDA_WARP] = sum;
     sync_workers();
@@ -343,9 +328,9 @@ static __device__ __forceinline__ uint32_t round_byte(float x) {
  * of 32. */
 template <cca_dtype type>
 static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, float4 v) {
-    if (type == CCA_F32) {
+    if (traits<type>::VALUES == 4) {
         if (i < n) ((float4 *)x.low)[i] = v;
-    } else if (!is_quantised<type>()) {
+    } else if (!has_blocks<type>()) {
         if (i < n) ((float4 *)(i % 2 ? x.high : x.low))[i / 2] = v;
     } else {
         float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -364,7 +349,7 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
         for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
         if (i >= n) return;
         int block = i / 8, part = i % 8;
-        if (type == CCA_Q8_0) {
+        if (traits<type>::VALUES == 16) {
             ((uint32_t *)x.q_low)[i] = q;
         } else {
             ((uint32_t *)(part < 4 ? x.q_low : x.q_high))[block * 4 + part % 4] = q;

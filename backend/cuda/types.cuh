@@ -1,0 +1,376 @@
+/* What kernels know of the types of weights and caches: one specialisation of traits a type.
+ *
+ *     uint4 bits = ((const uint4 *)w.q)[i];                  // 16 bytes of a row of weights
+ *     sum = traits<CCA_BF16>::dot(bits, x, sum);             // x: two float4
+ *     float y = cuda_weight_at(w, i);                        // of a type not known before
+ *     auto kernel = cuda_with_traits(type, [](auto t) { return gemv<decltype(t)::TYPE>; });
+ *
+ * Weights of types with blocks are laid out anew on the device, so that everything can be read in
+ * aligned pieces: q holds the values of all blocks, one behind the other, then come the scales.
+ * Rows of a cache lie as in dtype.h. */
+#ifndef CCA_CUDA_TYPES_CUH
+#define CCA_CUDA_TYPES_CUH
+
+#include "backend/cuda/device.cuh"
+
+struct cuda_weights {
+    const void *q, *scale;
+    cca_dtype type;
+    int64_t rows, cols;
+};
+
+/* A block of 32 values of x that was quantised: x = d * q. */
+struct cuda_x_scale {
+    float d;
+    int sum; /* of q */
+};
+
+/* Each has:
+ *     BLOCK, BYTES, SCALE_BYTES
+ *                     values that share scales on the device (1: there are none), their bytes, and
+ *                     those of the scales
+ *     VALUES          in 16 bytes
+ *     EXACT           products of many rows are in f32; else in bf16 or less
+ *     IS_OPERAND      those products take weights as they lie
+ *     UNROLL, STAGE   pieces of 16 bytes of a row that a lane has under way; bytes of a stage of
+ *                     token_stream.cuh, of which a copy takes some 100 cycles to begin
+ *     weight(w, i)    value i of a matrix, counted row by row
+ * without blocks:
+ *     dot(w, x, sum)  16 bytes of weights times as many values of x, added to sum
+ *     two, round_two  of 16 bits: two values as floats, and back
+ * with blocks:
+ *     scales          of a block
+ *     PIECES, lay_out the pieces in which a block of the file goes where it lies on the device
+ *     decode          VALUES values of 16 bytes
+ *     dot(w, x)       16 bytes of weights times as many bytes of x: integers
+ *     scaled          what that is worth; x: as cuda_x_scale, or {d, -8 * d * sum}
+ * and, of a cache:
+ *     value(rows, i)  value i
+ *     put             the values of a warp's lanes as values i …, rounded as cca_dtype_encode does
+ *                     it; lanes from n_lanes on have none, which types with blocks do not know */
+template <cca_dtype type> struct traits;
+
+/* ---- f32, f16, bf16 -------------------------------------------------------------------- */
+
+static __device__ __forceinline__ float cuda_dot4(float4 a, float4 b, float sum) {
+    return sum + (a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w);
+}
+
+template <> struct traits<CCA_F32> {
+    static constexpr cca_dtype TYPE = CCA_F32;
+    static constexpr bool EXACT = true, IS_OPERAND = true;
+    enum { BLOCK = 1, BYTES = 4, SCALE_BYTES = 0, VALUES = 4, UNROLL = 4, STAGE = 2048 };
+
+    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
+        return ((const float *)w.q)[i];
+    }
+
+    static __device__ __forceinline__ float dot(uint4 w, const float4 *x, float sum) {
+        float4 v = make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z),
+                               __uint_as_float(w.w));
+        return cuda_dot4(v, x[0], sum);
+    }
+
+    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
+        return ((const float *)rows)[i];
+    }
+
+    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane,
+                                               int n_lanes) {
+        if (lane < n_lanes) ((float *)rows)[i + lane] = x;
+    }
+};
+
+/* What both 16-bit types share; T: the type of one value. */
+template <typename T> struct half_traits {
+    enum { BLOCK = 1, BYTES = 2, SCALE_BYTES = 0, VALUES = 8, UNROLL = 4, STAGE = 2048 };
+
+    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
+        return value(w.q, i);
+    }
+
+    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
+        return (float)((const T *)rows)[i];
+    }
+
+    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane,
+                                               int n_lanes) {
+        if (lane < n_lanes) ((T *)rows)[i + lane] = T(x);
+    }
+};
+
+template <> struct traits<CCA_F16> : half_traits<__half> {
+    static constexpr cca_dtype TYPE = CCA_F16;
+    static constexpr bool EXACT = false, IS_OPERAND = false;
+
+    static __device__ __forceinline__ float2 two(uint32_t pair) {
+        __half2 h;
+        memcpy(&h, &pair, sizeof h);
+        return __half22float2(h);
+    }
+
+    static __device__ __forceinline__ uint32_t round_two(float x, float y) {
+        uint32_t pair;
+        __half2 h = __floats2half2_rn(x, y);
+        memcpy(&pair, &h, sizeof pair);
+        return pair;
+    }
+
+    static __device__ __forceinline__ float dot(uint4 w, const float4 *x, float sum);
+};
+
+template <> struct traits<CCA_BF16> : half_traits<__nv_bfloat16> {
+    static constexpr cca_dtype TYPE = CCA_BF16;
+    static constexpr bool EXACT = false, IS_OPERAND = true;
+
+    static __device__ __forceinline__ float2 two(uint32_t pair) {
+        return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & ~0xffffu));
+    }
+
+    static __device__ __forceinline__ uint32_t round_two(float x, float y) {
+        uint32_t pair;
+        __nv_bfloat162 h = __floats2bfloat162_rn(x, y);
+        memcpy(&pair, &h, sizeof pair);
+        return pair;
+    }
+
+    static __device__ __forceinline__ float dot(uint4 w, const float4 *x, float sum);
+};
+
+/* The one of them. */
+template <bool is_bf16> using cuda_half = traits<is_bf16 ? CCA_BF16 : CCA_F16>;
+
+template <bool is_bf16> static __device__ __forceinline__ float2 cuda_two(uint32_t pair) {
+    return cuda_half<is_bf16>::two(pair);
+}
+
+/* Eight values of 16 bytes as floats, and back, rounded. */
+template <bool is_bf16>
+static __device__ __forceinline__ void cuda_eight(float out[8], uint4 bits) {
+    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 both = cuda_two<is_bf16>(words[i]);
+        out[2 * i] = both.x;
+        out[2 * i + 1] = both.y;
+    }
+}
+
+template <bool is_bf16> static __device__ __forceinline__ uint4 cuda_round_eight(const float *x) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = cuda_half<is_bf16>::round_two(x[2 * i], x[2 * i + 1]);
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/* Four values as floats. */
+template <bool is_bf16> static __device__ __forceinline__ float4 cuda_four(uint32_t a, uint32_t b) {
+    float2 p = cuda_two<is_bf16>(a), q = cuda_two<is_bf16>(b);
+    return make_float4(p.x, p.y, q.x, q.y);
+}
+
+template <bool is_bf16>
+static __device__ __forceinline__ float cuda_dot_halves(uint4 w, const float4 *x, float sum) {
+    sum = cuda_dot4(cuda_four<is_bf16>(w.x, w.y), x[0], sum);
+    return cuda_dot4(cuda_four<is_bf16>(w.z, w.w), x[1], sum);
+}
+
+__device__ __forceinline__ float traits<CCA_F16>::dot(uint4 w, const float4 *x, float sum) {
+    return cuda_dot_halves<false>(w, x, sum);
+}
+
+__device__ __forceinline__ float traits<CCA_BF16>::dot(uint4 w, const float4 *x, float sum) {
+    return cuda_dot_halves<true>(w, x, sum);
+}
+
+/* ---- blocks ---------------------------------------------------------------------------- */
+
+/* Blocks of 32 values, N bytes and an f16 scale, which stands in front of them in the file. */
+template <int N> struct block_traits {
+    static constexpr bool EXACT = false, IS_OPERAND = false;
+    typedef __half scales;
+    enum { BLOCK = CCA_QUANT_BLOCK, BYTES = N, SCALE_BYTES = sizeof(scales), PIECES = N / 2 };
+
+    /* Two bytes: blocks of the file begin at even addresses only. */
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int piece) {
+        const uint16_t *from = (const uint16_t *)file + block * (PIECES + 1);
+        ((uint16_t *)q)[block * PIECES + piece] = from[1 + piece];
+        if (piece == 0) ((uint16_t *)scale)[block] = from[0];
+    }
+
+    static __device__ __forceinline__ float scale(const cuda_weights &w, int64_t i) {
+        return __half2float(((const __half *)w.scale)[i / BLOCK]);
+    }
+};
+
+template <> struct traits<CCA_Q8_0> : block_traits<CCA_QUANT_BLOCK> {
+    static constexpr cca_dtype TYPE = CCA_Q8_0;
+    enum { VALUES = 16, UNROLL = 4, STAGE = 4096 };
+
+    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
+        return scale(w, i) * (float)((const int8_t *)w.q)[i];
+    }
+
+    static __device__ __forceinline__ void decode(float v[VALUES], uint4 bits, __half scale) {
+        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+        float d = __half2float(scale);
+#pragma unroll
+        for (int k = 0; k < 16; k++) v[k] = d * (int8_t)(words[k / 4] >> (8 * (k % 4)));
+    }
+
+    static __device__ __forceinline__ int dot(uint4 w, const uint4 *x) {
+        int sum = __dp4a((int)w.x, (int)x[0].x, 0);
+        sum = __dp4a((int)w.y, (int)x[0].y, sum);
+        sum = __dp4a((int)w.z, (int)x[0].z, sum);
+        return __dp4a((int)w.w, (int)x[0].w, sum);
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, cuda_x_scale x) {
+        return __half2float(scale) * x.d * (float)dot;
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, float2 x) {
+        return __half2float(scale) * x.x * (float)dot;
+    }
+
+    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
+        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
+    }
+
+    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane, int) {
+        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        float d = cuda_warp_max(fabsf(x)) / 127;
+        block->q[lane] = (int8_t)roundf(x * (d > 0 ? 1 / d : 0));
+        if (lane == 0) block->scale = __half_as_ushort(__float2half_rn(d));
+    }
+};
+
+template <> struct traits<CCA_Q4_0> : block_traits<CCA_QUANT_BLOCK / 2> {
+    static constexpr cca_dtype TYPE = CCA_Q4_0;
+    enum { VALUES = 32, UNROLL = 2, STAGE = 2048 };
+
+    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
+        int k = (int)(i % BLOCK);
+        uint8_t both = ((const uint8_t *)w.q)[i / BLOCK * BYTES + k % 16];
+        return scale(w, i) * (float)((k < 16 ? both & 15 : both >> 4) - 8);
+    }
+
+    static __device__ __forceinline__ void decode(float v[VALUES], uint4 bits, __half scale) {
+        const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+        float d = __half2float(scale);
+#pragma unroll
+        for (int k = 0; k < 16; k++) {
+            uint32_t both = words[k / 4] >> (8 * (k % 4));
+            v[k] = d * ((int)(both & 15) - 8);
+            v[k + 16] = d * ((int)(both >> 4 & 15) - 8);
+        }
+    }
+
+    /* sum + products of four unsigned and four signed bytes. */
+    static __device__ __forceinline__ int dot_unsigned(uint32_t a, uint32_t b, int sum) {
+        int out;
+        asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
+        return out;
+    }
+
+    /* Products of the 16 low nibbles with x[0], and of the high ones, which are taken where they
+     * stand, 16 times as much, with x[1]. */
+    static __device__ __forceinline__ int dot(uint4 w, const uint4 *x) {
+        const uint32_t words[4] = {w.x, w.y, w.z, w.w};
+        const uint32_t low[4] = {x[0].x, x[0].y, x[0].z, x[0].w};
+        const uint32_t high[4] = {x[1].x, x[1].y, x[1].z, x[1].w};
+        int of_low = 0, of_high = 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            of_low = dot_unsigned(words[i] & 0x0f0f0f0f, low[i], of_low);
+            of_high = dot_unsigned(words[i] & 0xf0f0f0f0, high[i], of_high);
+        }
+        return of_low + (of_high >> 4);
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, cuda_x_scale x) {
+        return __half2float(scale) * x.d * (float)(dot - 8 * x.sum);
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, float2 x) {
+        return __half2float(scale) * (x.x * (float)dot + x.y);
+    }
+};
+
+/* ---- types that are known at run time only --------------------------------------------- */
+
+/* f(traits) of a type of weights, of a type of caches. */
+#pragma nv_exec_check_disable
+template <typename F>
+static __host__ __device__ __forceinline__ auto cuda_with_traits(cca_dtype type, F f) {
+    switch (type) {
+    case CCA_F16: return f(traits<CCA_F16>());
+    case CCA_BF16: return f(traits<CCA_BF16>());
+    case CCA_Q8_0: return f(traits<CCA_Q8_0>());
+    case CCA_Q4_0: return f(traits<CCA_Q4_0>());
+    default: return f(traits<CCA_F32>());
+    }
+}
+
+#pragma nv_exec_check_disable
+template <typename F>
+static __host__ __device__ __forceinline__ auto cuda_with_cached(cca_dtype type, F f) {
+    switch (type) {
+    case CCA_F16: return f(traits<CCA_F16>());
+    case CCA_BF16: return f(traits<CCA_BF16>());
+    case CCA_Q8_0: return f(traits<CCA_Q8_0>());
+    default: return f(traits<CCA_F32>());
+    }
+}
+
+/* Value i of a matrix, counted row by row; value i of a cache's rows. */
+static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, int64_t i) {
+    return cuda_with_traits(w.type, [&](auto t) { return decltype(t)::weight(w, i); });
+}
+
+static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
+                                                       int64_t i) {
+    return cuda_with_cached(type, [&](auto t) { return decltype(t)::value(rows, i); });
+}
+
+/* Puts the value of each lane into a cache as values i … i + 31; see traits. */
+static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
+                                                int n_lanes) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    cuda_with_cached(type, [&](auto t) { decltype(t)::put(rows, i, x, lane, n_lanes); });
+}
+
+/* Bytes of the values of n weights of a row, without scales. */
+template <typename T> static __host__ __device__ constexpr int64_t cuda_value_bytes(int64_t n) {
+    return (int)T::BYTES >= (int)T::BLOCK ? n * (T::BYTES / T::BLOCK) : n / (T::BLOCK / T::BYTES);
+}
+
+/* ---- on the host ----------------------------------------------------------------------- */
+
+static inline bool cuda_has_blocks(cca_dtype type) {
+    return cuda_with_traits(type, [](auto t) { return decltype(t)::BLOCK > 1; });
+}
+
+static inline bool cuda_is_half(cca_dtype type) {
+    return cuda_with_traits(
+        type, [](auto t) { return decltype(t)::BLOCK == 1 && decltype(t)::BYTES == 2; });
+}
+
+static inline bool cuda_is_exact(cca_dtype type) {
+    return cuda_with_traits(type, [](auto t) { return decltype(t)::EXACT; });
+}
+
+static inline bool cuda_is_operand(cca_dtype type) {
+    return cuda_with_traits(type, [](auto t) { return decltype(t)::IS_OPERAND; });
+}
+
+static inline cuda_weights cuda_weights_of(const cca_matrix *m) {
+    int64_t bytes = cuda_with_traits(
+        m->type, [=](auto t) { return cuda_value_bytes<decltype(t)>(m->rows * m->cols); });
+    const char *scale = cuda_has_blocks(m->type) ? (const char *)m->data + bytes : NULL;
+    return cuda_weights{m->data, scale, m->type, m->rows, m->cols};
+}
+
+#endif
