@@ -138,7 +138,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
                        bool *owned) {
     cuda_backend *b = cuda_of(base);
     *owned = true;
-    void *data = cuda_alloc(base, bytes);
+    void *data = cuda_alloc(base, cuda_weight_bytes(shape));
     if (!data) return NULL;
     bool split = cuda_has_blocks(shape->type);
     void *raw = split ? cuda_grow(b, &b->w, bytes) : data;

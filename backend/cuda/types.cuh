@@ -366,6 +366,15 @@ static inline bool cuda_is_operand(cca_dtype type) {
     return cuda_with_traits(type, [](auto t) { return decltype(t)::IS_OPERAND; });
 }
 
+/* Bytes of a matrix on the device. */
+static inline size_t cuda_weight_bytes(const cca_matrix *m) {
+    return cuda_with_traits(m->type, [=](auto t) {
+        typedef decltype(t) T;
+        int64_t n = m->rows * m->cols;
+        return (size_t)(cuda_value_bytes<T>(n) + n / T::BLOCK * T::SCALE_BYTES);
+    });
+}
+
 static inline cuda_weights cuda_weights_of(const cca_matrix *m) {
     int64_t bytes = cuda_with_traits(
         m->type, [=](auto t) { return cuda_value_bytes<decltype(t)>(m->rows * m->cols); });
