@@ -1,6 +1,7 @@
 /* Each kernel variant that this machine can run against the plain one. Bounds are relative
  * distances ‖a - b‖ / ‖b‖; float arithmetic itself leaves about 1e-7. */
 #include "backend/cpu/kernels.h"
+#include "check/peaks.h"
 #include "tests/unit/test.h"
 
 static const cca_kernels *const plain = &cca_kernels_plain;
@@ -388,6 +389,17 @@ static void variants_are_found(void **state) {
     for (int i = 1; cca_kernels_at(i); i++) print_message("tested: %s\n", cca_kernels_at(i)->name);
 }
 
+/* Only AVX-512 has more than one kind of instructions for products. */
+static void products_have_peaks(void **state) {
+    (void)state;
+    const cca_peaks p = {.f32 = 1, .bf16 = 2, .bytes = 3};
+    bool more = strcmp(cca_kernels_best()->name, "avx512") == 0;
+    assert_true(cca_peaks_of_products(&p, "f32") == 1 && cca_peaks_of_products(&p, "f16") == 1);
+    assert_true(cca_peaks_of_products(&p, "bf16") == (more ? 2 : 1));
+    assert_true(cca_peaks_of_products(&p, "q8_0") == (more ? 3 : 1));
+    assert_true(cca_peaks_of_products(&p, "q4_0") == (more ? 3 : 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),
@@ -399,6 +411,7 @@ int main(void) {
         cmocka_unit_test(heads_together),
         cmocka_unit_test(pooling),
         cmocka_unit_test(variants_are_found),
+        cmocka_unit_test(products_have_peaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
