@@ -119,7 +119,8 @@ bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matri
                       int64_t first, int64_t count) {
     const cca_rows *raw = &groups->raw, *cores = &groups->cores;
     cca_dtype type = raw->k_type;
-    bool suits = cuda_is_half(type) && raw->v_type == type && cores->k_type == type && cores->v_type == type && groups->pooling != CCA_POOL_MAX &&
+    bool suits = cuda_is_half(type) && raw->v_type == type && cores->k_type == type &&
+                 cores->v_type == type && groups->pooling != CCA_POOL_MAX &&
                  (cores->head_dim == 64 || cores->head_dim == 128);
     if (!b->forms.fused || !suits) return false;
     pool_args a = {*groups, (const float *)q->data, pos, first, count};
