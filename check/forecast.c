@@ -1,8 +1,9 @@
 #include "check/forecast.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     LEAST_ROWS = 64, /* of a matrix that is timed in part */
@@ -54,12 +55,6 @@ struct cca_forecaster {
     cca_error error;
 };
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -68,10 +63,10 @@ static int compare(const void *a, const void *b) {
 /* Some steps of some work, and the wait for them: operations of a device overlap. */
 static cca_status take_sample(cca_forecaster *s, void (*step)(void *work, int i), void *work,
                               int first, int n_steps, double *took) {
-    double begin = seconds();
+    double begin = cca_seconds();
     for (int i = 0; i < n_steps; i++) step(work, first + i);
     if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
-    *took = seconds() - begin;
+    *took = cca_seconds() - begin;
     return s->status;
 }
 
@@ -88,7 +83,7 @@ static double typical(const cca_forecaster *s, double *samples, int n) {
 static double time_of(cca_forecaster *s, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0, took;
     double enough = s->n_threads ? SAMPLE_SECONDS : DEVICE_SECONDS;
-    for (double begin = seconds(); !s->warm; s->warm = seconds() - begin > WARM_SECONDS)
+    for (double begin = cca_seconds(); !s->warm; s->warm = cca_seconds() - begin > WARM_SECONDS)
         if (take_sample(s, step, work, 0, 1, &took)) return 0;
     for (int twice = 0; twice < 2; twice++)
         if (take_sample(s, step, work, twice, 1, &took)) return 0;

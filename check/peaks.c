@@ -1,10 +1,10 @@
 #include "check/peaks.h"
 
 #include "backend/cpu/kernels.h"
+#include "base/clock.h"
 #include "base/workers.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     TURNS = 1 << 16,     /* of a loop over registers: some milliseconds */
@@ -21,12 +21,6 @@ typedef struct spin_job {
     double operations; /* of one piece */
 } spin_job;
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void run_spin(void *context, int64_t piece, int thread) {
     spin_job *j = context;
     float sink[CCA_SPIN_SINK];
@@ -41,9 +35,9 @@ static double measure_spin(cca_workers *workers, cca_peak kind) {
     int64_t n = 4 * (int64_t)cca_workers_count(workers);
     double best = 0;
     for (int i = 0; i < ROUNDS; i++) {
-        double begin = seconds();
+        double begin = cca_seconds();
         cca_workers_run(workers, n, run_spin, &j);
-        double rate = (double)n * j.operations / (seconds() - begin);
+        double rate = (double)n * j.operations / (cca_seconds() - begin);
         best = rate > best ? rate : best;
         if (rate == 0) break;
     }
@@ -68,9 +62,9 @@ static double measure_read(cca_workers *workers, const void *memory, uint64_t *s
     read_job j = {.memory = memory, .sum = sums};
     double best = 0;
     for (int i = 0; i < READ_ROUNDS; i++) {
-        double begin = seconds();
+        double begin = cca_seconds();
         cca_workers_run(workers, (int64_t)(READ_BYTES / READ_PIECE), run_read, &j);
-        double rate = (double)READ_BYTES / (seconds() - begin);
+        double rate = (double)READ_BYTES / (cca_seconds() - begin);
         best = rate > best ? rate : best;
     }
     return best;

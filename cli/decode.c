@@ -1,5 +1,6 @@
 #include "cli/decode.h"
 
+#include "base/clock.h"
 #include "cli/signals.h"
 
 #include <stdlib.h>
@@ -129,7 +130,7 @@ static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) 
     if (!cca_tokens_push(&d->ids, id, d->n_bytes))
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
     d->n_bytes += size;
-    if (d->n_generated++ == 0) d->ttft_s = term_seconds() - d->started;
+    if (d->n_generated++ == 0) d->ttft_s = cca_seconds() - d->started;
     return answer_add(a, bytes, size, err);
 }
 
@@ -151,14 +152,14 @@ static cca_status step(decoder *d, answer *a, int32_t *id, cca_error *err) {
 cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
     int32_t id = -1;
     cca_status status = CCA_OK;
-    d->ttft_s = term_seconds() - d->started;
+    d->ttft_s = cca_seconds() - d->started;
     while (!status && !d->stop_reason) status = step(d, a, &id, err);
     if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */
         d->stop_reason = "interrupted";
         status = CCA_OK;
     }
     if (!status) status = answer_end(a, err);
-    d->decode_s = term_seconds() - d->started - d->ttft_s;
+    d->decode_s = cca_seconds() - d->started - d->ttft_s;
     return status;
 }
 

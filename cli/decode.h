@@ -4,7 +4,7 @@
  *     decoder_stops(&d, &stop_list, escape, &err);
  *     decoder_open(&d, &sampling, ignore_eos, chat_end, engine, &err);
  *     decoder_start(&d, session, &prompt, &err);      // for each prompt
- *     d.started = term_seconds();
+ *     d.started = cca_seconds();
  *     ... prefill ...
  *     d.most = n_predict, d.limit = limit;
  *     decoder_run(&d, &answer, &err);

@@ -1,4 +1,5 @@
 /* cca generate: continues a text. */
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/decode.h"
 #include "cli/input.h"
@@ -160,10 +161,10 @@ static int64_t positions_needed(const generation *g) {
 /* ---- preparation ---- */
 
 static cca_status open_model(generation *g, cca_error *err) {
-    double start = term_seconds();
+    double start = cca_seconds();
     cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
     if (!status) status = cli_tokenizer(&g->tok, g->engine, err);
-    g->load_s = term_seconds() - start;
+    g->load_s = cca_seconds() - start;
     return status;
 }
 
@@ -171,14 +172,14 @@ static cca_status open_model(generation *g, cca_error *err) {
 
 static cca_status prefill(generation *g, cca_error *err) {
     int64_t n = (int64_t)g->prompt.n;
-    g->decoder.started = term_seconds();
+    g->decoder.started = cca_seconds();
     cca_status status = stored_open(&g->stored, &g->o->stored, false, g->session, g->prompt.ids, n,
                                     n - 1, &g->term, err);
     term_start(&g->term, "prefill", TERM_TOKENS, n);
     term_skip(&g->term, g->stored.reused);
     if (!status) status = stored_prefill(&g->stored, g->prompt.ids, &n, 1, err);
     term_done(&g->term);
-    g->prefill_s = term_seconds() - g->decoder.started;
+    g->prefill_s = cca_seconds() - g->decoder.started;
     if (status == CCA_INTERRUPTED) return stored_interrupted(&g->stored, "prefill", n, err);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "cli/measure.h"
 
+#include "base/clock.h"
 #include "cli/args.h"
 #include "cli/signals.h"
 
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static int compare_sizes(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -42,9 +42,7 @@ measure_clock measure_clock_of(const char *name) {
 }
 
 double measure_seconds(measure_clock clock) {
-    struct timespec now;
-    clock_gettime(clock == MEASURE_CPU ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return clock == MEASURE_CPU ? cca_cpu_seconds() : cca_seconds();
 }
 
 cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, bool one_by_one,

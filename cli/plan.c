@@ -1,4 +1,5 @@
 /* cca plan: memory and time of a run, before anything is loaded. */
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 
@@ -105,7 +106,7 @@ static cca_status forecast(planning *p, cca_error *err) {
     cca_session_options options[MOST_COLUMNS];
     cca_forecast forecasts[MOST_COLUMNS];
     if (p->o->context.dry_run) return CCA_OK;
-    double begin = term_seconds();
+    double begin = cca_seconds();
     for (int i = 0; i < p->n; i++)
         options[i] = cli_session_options(&p->columns[i].context, p->n_positions, 0);
     cca_status status = cca_engine_forecast(forecasts, p->engine, options, p->n, p->n_prompt, err);
@@ -116,7 +117,7 @@ static cca_status forecast(planning *p, cca_error *err) {
     }
     if (status) return status;
     for (int i = 0; i < p->n; i++) p->columns[i].forecast = forecasts[i];
-    p->measured_s = term_seconds() - begin;
+    p->measured_s = cca_seconds() - begin;
     return CCA_OK;
 }
 

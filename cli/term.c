@@ -1,5 +1,6 @@
 #include "cli/term.h"
 
+#include "base/clock.h"
 #include "cli/signals.h"
 
 #include <stdarg.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LINE_TEXT = 256 };
@@ -26,12 +26,6 @@ const arg_option term_args[] = {
      .help = "model, device, settings and memory, too"},
     {0},
 };
-
-double term_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 uint64_t term_peak_memory(void) {
     struct rusage usage;
@@ -166,7 +160,7 @@ void term_start(term *t, const char *what, term_unit unit, int64_t total) {
     t->total = total;
     t->done = t->skipped = 0;
     t->cache_bytes = 0;
-    t->started = t->shown = term_seconds();
+    t->started = t->shown = cca_seconds();
 }
 
 void term_skip(term *t, int64_t n) {
@@ -175,7 +169,7 @@ void term_skip(term *t, int64_t n) {
 
 void term_progress(term *t, int64_t done, uint64_t cache_bytes) {
     char text[LINE_TEXT];
-    double now = term_seconds();
+    double now = cca_seconds();
     t->done = done;
     t->cache_bytes = cache_bytes;
     if (signals_status_asked()) {

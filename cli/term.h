@@ -62,9 +62,6 @@ void term_progress(term *t, int64_t done, uint64_t cache_bytes);
 /* Removes the bar. */
 void term_done(term *t);
 
-/* Seconds of a clock that only goes forward. */
-double term_seconds(void);
-
 /* The most memory that the process had so far, bytes. */
 uint64_t term_peak_memory(void);
 

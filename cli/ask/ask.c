@@ -1,6 +1,7 @@
 /* cca ask: many questions over documents that are read once. */
 #include "cli/ask/ask.h"
 
+#include "base/clock.h"
 #include "cli/signals.h"
 
 #include <stddef.h>
@@ -106,7 +107,7 @@ static cca_status interrupted(asking *a, const char *what, int64_t n, cca_error 
 /* Brings the documents, or what is missing of them in their session. */
 static cca_status prefill_documents(asking *a, cca_error *err) {
     int64_t n = documents_n_tokens(&a->docs);
-    double started = term_seconds();
+    double started = cca_seconds();
     cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->docs.tokens.ids,
                                     n, n, &a->term, err);
     term_start(&a->term, "prefill", TERM_TOKENS, n);
@@ -115,7 +116,7 @@ static cca_status prefill_documents(asking *a, cca_error *err) {
         status = stored_prefill(&a->stored, a->docs.tokens.ids, a->docs.ends, a->docs.n, err);
     if (!status && many(a)) status = cca_session_mark(a->session, err);
     term_done(&a->term);
-    a->documents_s = term_seconds() - started;
+    a->documents_s = cca_seconds() - started;
     return status == CCA_INTERRUPTED ? interrupted(a, "prefill of the documents", n, err) : status;
 }
 
@@ -182,7 +183,7 @@ static cca_status answer_question(asking *a, const question *q, const cca_prompt
     decoder *d = &a->decoder;
     exchange e = {.question = q, .text = &text->text};
     cca_status status = prefill_question(a, &e.n_reused, err);
-    e.prefill_s = term_seconds() - d->started;
+    e.prefill_s = cca_seconds() - d->started;
     if (status) return status;
     answer_begin(text, &a->out,
                  &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
@@ -214,7 +215,7 @@ static cca_status ask_one(asking *a, const question *q, cca_error *err) {
                      a->n_asked, a->docs.tokens.n, (long long)d->limit);
     if (!status) status = add_stops(a, q, err);
     if (!status) status = decoder_start(d, a->session, &a->docs.tokens, err);
-    d->started = term_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
+    d->started = cca_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
     if (!status) status = answer_question(a, q, &p, &text, err);
     answer_free(&text);
     return status;
@@ -304,10 +305,10 @@ static int64_t usual_sources(const asking *a) {
 }
 
 static cca_status open_model(asking *a, cca_error *err) {
-    double start = term_seconds();
+    double start = cca_seconds();
     cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->term, err);
     if (!status) status = cli_tokenizer(&a->tok, a->engine, err);
-    a->load_s = term_seconds() - start;
+    a->load_s = cca_seconds() - start;
     if (status) return status;
     a->n_sources = a->o->n_sources < 0 ? usual_sources(a) : a->o->n_sources;
     return CCA_OK;

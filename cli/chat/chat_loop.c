@@ -1,4 +1,5 @@
 /* cca chat: a conversation. */
+#include "base/clock.h"
 #include "cli/chat/chat_draft.h"
 #include "cli/chat/chat_file.h"
 #include "cli/chat/chat_line.h"
@@ -138,9 +139,9 @@ cca_status chat_answer(chatting *a, cca_error *err) {
     answer text = {0};
     d->options.seed = a->seed + a->n_answers;
     cca_status status = decoder_start(d, c->session, &c->tokens, err);
-    d->started = term_seconds();
+    d->started = cca_seconds();
     if (!status) status = conversation_prefill(c, true, err);
-    a->prefill_s = term_seconds() - d->started;
+    a->prefill_s = cca_seconds() - d->started;
     if (status) return status;
     a->n_answers++;
     a->n_prefilled = c->prefilled;

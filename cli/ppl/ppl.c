@@ -1,4 +1,5 @@
 /* cca ppl: perplexity of a text. */
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/ppl/ppl_pass.h"
@@ -200,12 +201,12 @@ static cca_status print_estimate(void *user, int64_t index, cca_error *err) {
 
 static cca_status run_windows(ppl_run *r, cca_error *err) {
     bool estimates = is_llamacpp(r) && !r->o->output.json;
-    double start = term_seconds();
+    double start = cca_seconds();
     term_start(&r->term, "ppl", TERM_TOKENS, r->report.totals.positions);
     cca_status status =
         ppl_pass_run(&r->pass, r->session, estimates ? print_estimate : NULL, r, err);
     term_done(&r->term);
-    r->report.eval_s = term_seconds() - start;
+    r->report.eval_s = cca_seconds() - start;
     r->report.stats = r->pass.stats;
     const ppl_sums *all = &r->report.stats.all;
     if (status == CCA_INTERRUPTED && all->n > 0)
@@ -274,9 +275,9 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
 static cca_status run(const void *options, cca_error *err) {
     ppl_run r = {.o = options};
     term_open(&r.term, &r.o->term);
-    double start = term_seconds();
+    double start = cca_seconds();
     cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.term, err);
-    r.report.load_s = term_seconds() - start;
+    r.report.load_s = cca_seconds() - start;
     r.report.context = &r.o->context;
     r.report.engine = r.engine;
     if (!status) status = make_tokens(&r, err);

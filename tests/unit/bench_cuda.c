@@ -4,6 +4,7 @@
  * `in-turn FILE` it runs prefill and decode of a small model as racecheck of compute-sanitizer can
  * follow them. It asserts nothing. */
 #include "backend/cuda/cuda.h"
+#include "base/clock.h"
 #include "model.h"
 #include "tests/unit/test.h"
 
@@ -11,12 +12,6 @@ enum { REPEATS = 20 };
 
 static cca_backend *gpu;
 static uint64_t seed = 1;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -40,10 +35,10 @@ typedef void (*operation)(const void *context);
 static double measure(operation run, const void *context, int times, double *spread) {
     double seconds[REPEATS] = {0};
     for (int i = -3; i < REPEATS; i++) {
-        double start = now();
+        double start = cca_seconds();
         for (int k = 0; k < times; k++) run(context);
         finish();
-        if (i >= 0) seconds[i] = (now() - start) / times;
+        if (i >= 0) seconds[i] = (cca_seconds() - start) / times;
     }
     qsort(seconds, REPEATS, sizeof *seconds, by_size);
     *spread = (seconds[REPEATS * 3 / 4] - seconds[REPEATS / 4]) / seconds[REPEATS / 2];
@@ -302,7 +297,7 @@ static double submitted;
 static cca_status (*true_sync)(cca_backend *b, cca_error *err);
 
 static cca_status timed_sync(cca_backend *b, cca_error *err) {
-    submitted = now();
+    submitted = cca_seconds();
     return true_sync(b, err);
 }
 
@@ -319,9 +314,9 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
     ops.sync = timed_sync;
     gpu->ops = &ops;
     for (int i = 0; i < TOKENS; i++) {
-        double start = now();
+        double start = cca_seconds();
         must(cca_model_forward(m.state, &(int32_t){7}, 1, pos + i, &err), &err);
-        seconds[i] = now() - start;
+        seconds[i] = cca_seconds() - start;
         submits[i] = submitted - start;
     }
     gpu->ops = kept;
