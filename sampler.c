@@ -1,5 +1,7 @@
 #include "sampler.h"
 
+#include "base/random.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,15 +52,9 @@ static cca_status check_options(const cca_sampler_options *o, int32_t vocab_size
     return CCA_OK;
 }
 
-/* splitmix64 spreads a seed over the generator's state, which must not be all zero. */
+/* Spreads a seed over the generator's state, which must not be all zero. */
 static void seed_random(uint64_t state[4], uint64_t seed) {
-    for (int i = 0; i < 4; i++) {
-        seed += 0x9e3779b97f4a7c15u;
-        uint64_t z = seed;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        state[i] = z ^ (z >> 31);
-    }
+    for (int i = 0; i < 4; i++) state[i] = cca_random_next(&seed);
 }
 
 static uint64_t rotate(uint64_t x, int bits) {

@@ -1,6 +1,7 @@
 #include "check/forecast.h"
 
 #include "base/clock.h"
+#include "base/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,11 +102,6 @@ static cca_status outcome(cca_forecaster *s, cca_error *err) {
     return cca_backend_sync(s->backend, err);
 }
 
-static float uniform(uint64_t *state) {
-    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (float)((double)(*state >> 11) * 0x1p-52 - 1);
-}
-
 static void fail_memory(cca_backend *b) {
     cca_backend_fail(b, CCA_NO_MEMORY, "no memory to measure the speed with");
 }
@@ -121,7 +117,7 @@ static void *random_rows(cca_backend *b, cca_dtype type, int64_t rows, int64_t c
     char *out = exists ? malloc(bytes + 1) : NULL;
     if (row && out) {
         for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
-            for (int64_t i = 0; i < cols; i++) row[i] = uniform(&state);
+            for (int64_t i = 0; i < cols; i++) row[i] = cca_random_uniform(&state);
             cca_dtype_encode(out + (size_t)r * row_bytes, type, row, cols);
         }
         size_t block = DISTINCT_ROWS * row_bytes;

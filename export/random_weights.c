@@ -1,5 +1,6 @@
 /* Random weights for benchmarks and tests: each value is a function of seed, tensor, row and
  * column alone, so neither threads nor the order of reading change anything. */
+#include "base/random.h"
 #include "export/source.h"
 
 #include <math.h>
@@ -9,15 +10,6 @@
 
 /* Long enough for every benchmark: nothing is trained, so there is no length to protect. */
 enum { RANDOM_SEQ_LEN = 131072 };
-
-/* The step function and constants of splitmix64. */
-static const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
-
-static uint64_t mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
 
 /* The sum of two 16-bit numbers has a triangular distribution; mean 0 and deviation 1. */
 static float triangle(uint32_t bits) {
@@ -40,15 +32,14 @@ static void random_row(float *out, const cca_source *source, const cca_source_te
         cca_source_read_row(out, source, t, row);
         return;
     }
-    uint64_t tensor = number_of(t);
-    uint64_t start =
-        mix(mix(mix(source->seed + golden) + tensor * golden) + (uint64_t)row * golden);
+    uint64_t of_tensor = cca_random_at(cca_random_at(source->seed, 1), number_of(t));
+    uint64_t start = cca_random_at(of_tensor, (uint64_t)row);
     float mean = t->vector ? 1 : 0;
     float deviation = t->vector                  ? 0.05f
                       : t->role == CCA_EMBEDDING ? 1.0f
                                                  : 1 / sqrtf((float)t->cols);
     for (int64_t i = 0; i < t->cols; i += 2) {
-        uint64_t bits = mix(start + (uint64_t)(i / 2 + 1) * golden);
+        uint64_t bits = cca_random_at(start, (uint64_t)(i / 2 + 1));
         out[i] = mean + deviation * triangle((uint32_t)bits);
         if (i + 1 < t->cols) out[i + 1] = mean + deviation * triangle((uint32_t)(bits >> 32));
     }

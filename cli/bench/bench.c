@@ -1,5 +1,6 @@
 /* cca bench: prefill and decode at depths. */
 #include "cli/bench/bench.h"
+#include "base/random.h"
 #include "cli/signals.h"
 
 #include <inttypes.h>
@@ -230,10 +231,8 @@ static cca_status prepare(bench_run *r, cca_error *err) {
     r->seconds = malloc((size_t)o->repetitions * sizeof *r->seconds);
     if (!r->ids || !r->seconds) return cca_fail(err, CCA_NO_MEMORY, "no memory");
     uint64_t random = 1;
-    for (int64_t i = 0; i < n; i++) {
-        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        r->ids[i] = (int32_t)((random >> 33) % (uint64_t)vocab_size);
-    }
+    for (int64_t i = 0; i < n; i++)
+        r->ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)vocab_size);
     r->report = (bench_report){
         .facts = cca_engine_info(r->engine),
         .context = &o->context,

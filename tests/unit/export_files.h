@@ -243,8 +243,7 @@ static inline void hf_build(hf_model *m, const char *dtype, bool tied, bool bias
 static inline float hf_value(const char *name, int64_t i) {
     uint64_t state = 5381;
     for (const char *c = name; *c; c++) state = state * 33 + (uint8_t)*c;
-    state += (uint64_t)i * 0x9e3779b97f4a7c15u;
-    return (float)((int)(test_random(&state) % 127) - 63) / 64;
+    return (float)((int)(cca_random_at(state, (uint64_t)i + 1) % 127) - 63) / 64;
 }
 
 static inline size_t hf_value_bytes(const char *dtype) {

@@ -1,6 +1,8 @@
-/* What the unit tests share: cmocka, a reproducible generator, a comparison of vectors. */
+/* What the unit tests share: cmocka, random vectors, a comparison of vectors. */
 #ifndef CCA_TEST_H
 #define CCA_TEST_H
+
+#include "base/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,21 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-/* splitmix64 */
-static inline uint64_t test_random(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-/* Uniform in [-1, 1). */
-static inline float test_uniform(uint64_t *state) {
-    return (float)((double)(test_random(state) >> 11) * 0x1p-52 - 1);
-}
-
 static inline void test_fill(float *x, int64_t n, uint64_t *state, float size) {
-    for (int64_t i = 0; i < n; i++) x[i] = size * test_uniform(state);
+    for (int64_t i = 0; i < n; i++) x[i] = size * cca_random_uniform(state);
 }
 
 /* ‖a - b‖ / ‖b‖; infinite where a value is no number. */

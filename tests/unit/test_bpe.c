@@ -291,7 +291,7 @@ static void add_random_merge(small *s, int32_t (*merges)[3], uint64_t *random) {
     int32_t pair[2], result = 0;
     char both[2 * SMALL_TEXT], text[2 * SMALL_TEXT];
     for (int i = 0; i < 2; i++) {
-        uint64_t k = test_random(random) % (s->vocab.n_tokens - 256 + 3);
+        uint64_t k = cca_random_next(random) % (s->vocab.n_tokens - 256 + 3);
         pair[i] = k < 3 ? 'a' + (int32_t)k : 256 + (int32_t)k - 3;
     }
     const char *left = s->tokens[pair[0]].bytes, *right = s->tokens[pair[1]].bytes;
@@ -317,9 +317,9 @@ static void test_merges(void **state) {
         for (int word = 0; word < 100; word++) {
             char text[80];
             int32_t ids[80];
-            size_t n = 1 + test_random(&random) % 80;
+            size_t n = 1 + cca_random_next(&random) % 80;
             for (size_t i = 0; i < n; i++) {
-                ids[i] = 'a' + (int32_t)(test_random(&random) % 3);
+                ids[i] = 'a' + (int32_t)(cca_random_next(&random) % 3);
                 text[i] = (char)ids[i];
             }
             size_t left = merge_plainly(ids, n, (const int32_t(*)[3])merges, s->vocab.n_merges);

@@ -247,7 +247,7 @@ static void threads_do_not_change_a_bit(void **state) {
         if (cca_export(&o, &err) != CCA_OK) fail_msg("%s", err.text);
         int32_t tokens[200];
         uint64_t seed = 6;
-        for (int i = 0; i < 200; i++) tokens[i] = (int32_t)(test_random(&seed) % 300);
+        for (int i = 0; i < 200; i++) tokens[i] = (int32_t)(cca_random_next(&seed) % 300);
         float *logits[3];
         for (int n = 1; n <= 3; n++) {
             cca_engine *engine;

@@ -217,7 +217,7 @@ static int begin(void **state) {
     uint64_t random = 7;
     if (fd < 0 || cca_engine_open(&engine, MODEL, &o, &err) != CCA_OK) return -1;
     close(fd);
-    for (int i = 0; i < CTX; i++) ids[i] = (int32_t)(test_random(&random) % 4000);
+    for (int i = 0; i < CTX; i++) ids[i] = (int32_t)(cca_random_next(&random) % 4000);
     return 0;
 }
 
