@@ -9,16 +9,15 @@
 #ifndef CCA_RANDOM_H
 #define CCA_RANDOM_H
 
+#include "base/hash.h"
+
 #include <stdint.h>
 
 static const uint64_t cca_random_step = UINT64_C(0x9e3779b97f4a7c15);
 
 /* Value i of the stream that seed begins, counted from 1; any i, modulo 2^64. */
 static inline uint64_t cca_random_at(uint64_t seed, uint64_t i) {
-    uint64_t z = seed + i * cca_random_step;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    return cca_hash_number(seed + i * cca_random_step);
 }
 
 /* The next 64 bits of a stream, whose state may begin as any number. */

@@ -1,5 +1,6 @@
 #include "cli/input.h"
 
+#include "base/hash.h"
 #include "cli/signals.h"
 
 #include <errno.h>
@@ -301,11 +302,11 @@ cca_status input_parse_ids(cca_tokens *out, const text_buffer *text, const char 
 }
 
 uint64_t input_hash_tokenizer(const cca_tokenizer *tok) {
-    uint64_t hash = text_hash("", 0);
+    uint64_t hash = cca_hash("", 0);
     int32_t n = cca_tokenizer_info(tok)->vocab_size;
     for (int32_t id = 0; id < n; id++) {
         const char *piece = cca_tokenizer_piece(tok, id);
-        hash = text_hash_more(hash, piece, strlen(piece) + 1);
+        hash = cca_hash_more(hash, piece, strlen(piece) + 1);
     }
     return hash;
 }

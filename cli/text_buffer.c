@@ -128,13 +128,3 @@ bool text_append_unescaped(text_buffer *out, const char *text, size_t size) {
     }
     return true;
 }
-
-uint64_t text_hash_more(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *p = bytes;
-    for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
-uint64_t text_hash(const void *bytes, size_t size) {
-    return text_hash_more(UINT64_C(0xcbf29ce484222325), bytes, size);
-}

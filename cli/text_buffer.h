@@ -45,9 +45,4 @@ bool utf8_append_clean(text_buffer *out, const char *text, size_t size);
  * without memory. */
 bool text_append_unescaped(text_buffer *out, const char *text, size_t size);
 
-/* FNV-1a, 64 bits: names a text in a signature, protects nothing. */
-uint64_t text_hash(const void *bytes, size_t size);
-/* Goes on from a hash with more bytes. */
-uint64_t text_hash_more(uint64_t hash, const void *bytes, size_t size);
-
 #endif

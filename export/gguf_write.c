@@ -1,5 +1,6 @@
 #include "export/gguf_write.h"
 
+#include "base/hash.h"
 #include "base/whole_file.h"
 
 #include <stdio.h>
@@ -7,9 +8,6 @@
 #include <string.h>
 
 enum { GGUF_VERSION = 3, ALIGNMENT = 32, FINGERPRINT_DIGITS = 16 };
-
-static const uint64_t fnv_start = UINT64_C(0xcbf29ce484222325);
-static const uint64_t fnv_prime = UINT64_C(0x100000001b3);
 
 /* A growing piece of memory; once an allocation has failed it stays as it is. */
 typedef struct buffer {
@@ -63,12 +61,6 @@ static void append_string(buffer *b, const char *bytes, size_t size) {
     append(b, bytes, size);
 }
 
-static uint64_t fnv1a(uint64_t hash, const void *data, size_t n) {
-    const uint8_t *bytes = data;
-    for (size_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * fnv_prime;
-    return hash;
-}
-
 static uint64_t align(uint64_t n) {
     return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
@@ -94,7 +86,7 @@ static void end_key(cca_gguf_writer *w, const char *key, size_t start) {
         starts_with(key, "cca.") || w->keys.failed) {
         return;
     }
-    w->hash = fnv1a(w->hash, w->keys.data + start, w->keys.size - start);
+    w->hash = cca_hash_more(w->hash, w->keys.data + start, w->keys.size - start);
 }
 
 void cca_gguf_put_number(cca_gguf_writer *w, const char *key, cca_gguf_type type,
@@ -209,7 +201,7 @@ cca_status cca_gguf_writer_new(cca_gguf_writer **out, const char *path, cca_erro
     *out = NULL;
     cca_gguf_writer *w = calloc(1, sizeof *w);
     if (!w) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to write it", path);
-    w->hash = fnv_start;
+    w->hash = cca_hash("", 0);
     cca_status status = cca_whole_open(&w->file, path, err);
     if (status == CCA_OK) {
         *out = w;
@@ -245,8 +237,8 @@ cca_status cca_gguf_writer_finish(cca_gguf_writer *w, const uint32_t *crcs, cca_
     buffer header = {0};
     size_t crc_bytes = w->n_tensors * sizeof *crcs;
     memcpy(w->keys.data + w->crcs_at, crcs, crc_bytes);
-    uint64_t hash = fnv1a(w->hash, w->infos.data, w->infos.size);
-    hash = fnv1a(hash, crcs, crc_bytes);
+    uint64_t hash = cca_hash_more(w->hash, w->infos.data, w->infos.size);
+    hash = cca_hash_more(hash, crcs, crc_bytes);
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)hash);
     memcpy(w->keys.data + w->fingerprint_at, digits, FINGERPRINT_DIGITS);
 

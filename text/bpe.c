@@ -1,6 +1,7 @@
 /* The vocabulary of byte-level BPE and the merging of words. */
 #include "text/bpe.h"
 
+#include "base/hash.h"
 #include "text/bpe_text.h"
 
 #include <utf8proc.h>
@@ -54,17 +55,9 @@ static bool table_new(table *t, size_t n) {
     return t->slots;
 }
 
-static uint64_t mix(uint64_t x) {
-    x ^= x >> 32;
-    x *= 0x9e3779b97f4a7c15u;
-    return x ^ (x >> 29);
-}
-
 /* The slot of the token with these bytes, or the free one where it belongs. */
 static uint32_t *find_token(const cca_bpe *bpe, const char *bytes, size_t size) {
-    uint64_t hash = size;
-    for (size_t i = 0; i < size; i++) hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3u;
-    for (size_t i = mix(hash);; i++) {
+    for (size_t i = cca_hash_number(cca_hash_more(size, bytes, size));; i++) {
         uint32_t *slot = &bpe->by_bytes.slots[i & bpe->by_bytes.mask];
         if (!*slot) return slot;
         const size_t *start = &bpe->starts[*slot - 1];
@@ -75,7 +68,7 @@ static uint32_t *find_token(const cca_bpe *bpe, const char *bytes, size_t size) 
 
 /* The slot of the merge of two tokens, or the free one where it belongs. */
 static uint32_t *find_merge(const cca_bpe *bpe, int32_t left, int32_t right) {
-    for (size_t i = mix((uint64_t)left << 32 | (uint32_t)right);; i++) {
+    for (size_t i = cca_hash_number((uint64_t)left << 32 | (uint32_t)right);; i++) {
         uint32_t *slot = &bpe->by_pair.slots[i & bpe->by_pair.mask];
         if (!*slot) return slot;
         const merge *m = &bpe->merges[*slot - 1];

@@ -6,6 +6,7 @@
  * its two sides is independent. In nearly all vocabularies the border between words is such a
  * place; in texts without spaces (Chinese, base64) there are many others. Unigram models add up
  * scores in floats over the whole text, so that every cut may change a rounding: none is made. */
+#include "base/hash.h"
 #include "text/spm.h"
 
 #include <stdlib.h>
@@ -63,7 +64,7 @@ static uint32_t character_at(const char *text, size_t size, size_t at, size_t *l
 
 static size_t pair_slot(uint32_t a, uint32_t b) {
     uint64_t pair = (uint64_t)a << 32 | b;
-    return (size_t)((pair * 0x9e3779b97f4a7c15u) >> (64 - PAIR_BITS));
+    return (size_t)(cca_hash_number(pair) >> (64 - PAIR_BITS));
 }
 
 static void note_pairs(cca_spm *spm, cca_spm_text piece) {

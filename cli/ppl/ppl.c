@@ -1,5 +1,6 @@
 /* cca ppl: perplexity of a text. */
 #include "base/clock.h"
+#include "base/hash.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/ppl/ppl_pass.h"
@@ -109,8 +110,8 @@ static cca_status make_tokens(ppl_run *r, cca_error *err) {
     if (!status) {
         keep_first(r, r->o->n_tokens);
         r->report.tokenizer_hash = r->tok ? input_hash_tokenizer(r->tok) : 0;
-        r->report.text_hash = r->o->ids ? text_hash(r->tokens.ids, r->tokens.n * sizeof(int32_t))
-                                        : text_hash(text.text.bytes, r->text_bytes);
+        r->report.text_hash = r->o->ids ? cca_hash(r->tokens.ids, r->tokens.n * sizeof(int32_t))
+                                        : cca_hash(text.text.bytes, r->text_bytes);
     }
     input_free(&text);
     return status;

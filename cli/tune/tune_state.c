@@ -1,4 +1,5 @@
 /* What is measured outlives the process: a JSON file of finished points. */
+#include "base/hash.h"
 #include "cli/kept_prefill.h"
 #include "cli/tune/tune.h"
 
@@ -12,7 +13,7 @@ static const char schema[] = "cca.tune.state.1";
 
 static cca_status default_path(char **out, const char *signature, cca_error *err) {
     char *folder;
-    uint64_t name = text_hash(signature, strlen(signature));
+    uint64_t name = cca_hash(signature, strlen(signature));
     cca_status status = stored_make_folder(&folder, err);
     if (!status && asprintf(out, "%s/tune-%016" PRIx64 ".json", folder, name) < 0) {
         *out = NULL;

@@ -1,4 +1,5 @@
 /* What each point of a sweep is measured on: windows of a text, and a document with facts. */
+#include "base/hash.h"
 #include "cli/ppl/ppl_pass.h"
 #include "cli/tune/tune.h"
 
@@ -23,7 +24,7 @@ static cca_status make_windows(tune_task *t, const cca_engine *engine, const inp
     cca_status status = input_encode(&t->text, tok, text, special ? INPUT_SPECIAL : 0, err);
     if (status) return status;
     t->text_bytes = text->text.size;
-    t->text_hash = text_hash(t->text.ids, t->text.n * sizeof *t->text.ids);
+    t->text_hash = cca_hash(t->text.ids, t->text.n * sizeof *t->text.ids);
     if ((int64_t)t->text.n < LEAST_TOKENS)
         return cca_fail(err, CCA_NO_FIT, "the text has %zu tokens, at least %d are needed",
                         t->text.n, LEAST_TOKENS);
@@ -155,7 +156,7 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
                  model, t->text_hash, t->layout.window, t->layout.n_tokens,
                  t->layout.bos == PPL_BOS_EVERY ? "every" : "none", t->n_document, t->n_facts,
                  t->n_facts > 0 ? cca_chat_name(t->prompt.chat) : "none",
-                 s->chat.system ? text_hash(s->chat.system, strlen(s->chat.system)) : 0,
+                 s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system)) : 0,
                  s->context.k_type, s->context.v_type, s->context.chunk_size, f->device, f->kernels,
                  f->n_threads, s->fp8, s->clock) >= 0)
         return CCA_OK;

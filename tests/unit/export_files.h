@@ -4,6 +4,7 @@
 #define CCA_EXPORT_FILES_H
 
 #include "backend/dtype.h"
+#include "base/hash.h"
 #include "export/model_file.h"
 #include "gguf/gguf.h"
 #include "test.h"
@@ -241,9 +242,8 @@ static inline void hf_build(hf_model *m, const char *dtype, bool tied, bool bias
 
 /* The value of element i of a tensor: a multiple of 1/64 below 1, exact in every type. */
 static inline float hf_value(const char *name, int64_t i) {
-    uint64_t state = 5381;
-    for (const char *c = name; *c; c++) state = state * 33 + (uint8_t)*c;
-    return (float)((int)(cca_random_at(state, (uint64_t)i + 1) % 127) - 63) / 64;
+    uint64_t seed = cca_hash(name, strlen(name));
+    return (float)((int)(cca_random_at(seed, (uint64_t)i + 1) % 127) - 63) / 64;
 }
 
 static inline size_t hf_value_bytes(const char *dtype) {

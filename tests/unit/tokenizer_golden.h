@@ -3,6 +3,7 @@
 #ifndef TEST_TOKENIZER_GOLDEN_H
 #define TEST_TOKENIZER_GOLDEN_H
 
+#include "base/hash.h"
 #include "text/spm.h"
 #include "tokenizer.h"
 
@@ -172,21 +173,13 @@ static inline char *check_line(const cca_tokenizer *tok, bytes text, unsigned fl
     return line + 1;
 }
 
-static inline uint64_t hash_ids(const cca_tokens *tokens) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < tokens->n; i++)
-        for (int shift = 0; shift < 32; shift += 8)
-            hash = (hash ^ (((uint32_t)tokens->ids[i] >> shift) & 0xff)) * 0x100000001b3u;
-    return hash;
-}
-
 /* The same with a line of the text's name, its size, the number of ids, and their hash. */
 static inline char *check_hash(const cca_tokenizer *tok, bytes text, unsigned flags, char *line) {
     cca_tokens tokens = encode(tok, text.p, text.size, flags);
     char expected[100];
     size_t name = strcspn(line, " ");
     int n = snprintf(expected, sizeof expected, " %zu %zu %016llx\n", text.size, tokens.n,
-                     (unsigned long long)hash_ids(&tokens));
+                     (unsigned long long)cca_hash(tokens.ids, tokens.n * sizeof *tokens.ids));
     if (strncmp(line + name, expected, (size_t)n) != 0)
         fail_msg("name, size, number and hash of the ids:%sbut expected %.60s", expected, line);
     cca_tokens_free(&tokens);
