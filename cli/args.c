@@ -1,5 +1,7 @@
 #include "cli/args.h"
 
+#include "base/utf8.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -308,7 +310,7 @@ void args_free(void *out, const arg_group *groups) {
 /* Columns that a text takes: bytes that begin a character. */
 static int width(const char *text) {
     int n = 0;
-    for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
+    for (; *text; text++) n += !cca_utf8_continues(*text);
     return n;
 }
 

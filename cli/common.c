@@ -1,6 +1,8 @@
 /* Options and steps that several commands share. */
 #include "cli/cli.h"
 
+#include "base/utf8.h"
+
 #include <glob.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -316,8 +318,8 @@ cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cc
     cca_status status = cca_prompt_begin(out, chat, cca_engine_tokenizer(engine), tokens, err);
     if (status || !options->system) return status;
     size_t size = strlen(options->system);
-    if (utf8_valid(options->system, size) != size)
+    if (cca_utf8_valid(options->system, size) != size)
         return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
-                        utf8_valid(options->system, size));
+                        cca_utf8_valid(options->system, size));
     return cca_prompt_text(out, CCA_SLOT_SYSTEM, options->system, size, err);
 }

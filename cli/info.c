@@ -1,4 +1,5 @@
 /* cca info: facts of a model file. Reads its header only; no engine. */
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "gguf/config.h"
 
@@ -208,7 +209,7 @@ static void print_value(output *out, json_t *value, bool is_cut) {
     }
     size_t size = strlen(text);
     size_t shown = size < SHOWN_BYTES ? size : SHOWN_BYTES;
-    while (shown < size && ((uint8_t)text[shown] & 0xc0) == 0x80) shown--; /* whole characters */
+    while (shown < size && cca_utf8_continues(text[shown])) shown--; /* whole characters */
     output_printf(out, "%.*s%s\n", (int)shown, text, is_cut || shown < size ? " …" : "");
     free(text);
 }

@@ -1,6 +1,7 @@
 #include "cli/input.h"
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "cli/signals.h"
 
 #include <errno.h>
@@ -154,19 +155,19 @@ static bool push_bad(input_text *text, size_t at) {
 
 cca_status input_note_bad(input_text *text, cca_error *err) {
     const text_buffer *t = &text->text;
-    for (size_t at = utf8_valid(t->bytes, t->size); at < t->size;) {
+    for (size_t at = cca_utf8_valid(t->bytes, t->size); at < t->size;) {
         size_t length;
-        utf8_next(&length, t->bytes + at, t->size - at);
+        cca_utf8_next(NULL, &length, t->bytes + at, t->size - at);
         for (size_t end = at + length; at < end; at++) {
             if (!push_bad(text, at)) return no_memory("input", err);
         }
-        at += utf8_valid(t->bytes + at, t->size - at);
+        at += cca_utf8_valid(t->bytes + at, t->size - at);
     }
     return CCA_OK;
 }
 
 static cca_status check_utf8(input_text *text, const char *how, cca_error *err) {
-    size_t valid = utf8_valid(text->text.bytes, text->text.size);
+    size_t valid = cca_utf8_valid(text->text.bytes, text->text.size);
     if (valid == text->text.size) return CCA_OK;
     if (strcmp(how, "error") == 0) return invalid_utf8(text, valid, err);
     if (strcmp(how, "bytes") == 0) return input_note_bad(text, err);

@@ -1,5 +1,7 @@
 #include "cli/output.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -223,7 +225,7 @@ cca_status answer_add(answer *a, const char *bytes, size_t size, cca_error *err)
         return status;
     }
     size_t ready = a->held.size - may_stop(a);
-    return release(a, ready - utf8_unfinished(a->held.bytes, ready), err);
+    return release(a, ready - cca_utf8_unfinished(a->held.bytes, ready), err);
 }
 
 cca_status answer_end(answer *a, cca_error *err) {

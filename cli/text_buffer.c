@@ -1,5 +1,7 @@
 #include "cli/text_buffer.h"
 
+#include "base/utf8.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,63 +39,15 @@ void text_free(text_buffer *b) {
     *b = (text_buffer){0};
 }
 
-/* Continuation bytes that follow a lead byte, and the range of the first of them; -1 for a byte
- * that leads nothing. */
-static int lead(uint8_t byte, uint8_t *low, uint8_t *high) {
-    *low = 0x80;
-    *high = 0xbf;
-    if (byte < 0x80) return 0;
-    if (byte < 0xc2 || byte > 0xf4) return -1;
-    if (byte == 0xe0) *low = 0xa0;
-    if (byte == 0xed) *high = 0x9f;
-    if (byte == 0xf0) *low = 0x90;
-    if (byte == 0xf4) *high = 0x8f;
-    return byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
-}
-
-utf8_kind utf8_next(size_t *length, const char *text, size_t size) {
-    const uint8_t *s = (const uint8_t *)text;
-    uint8_t low, high;
-    int more = lead(s[0], &low, &high);
-    *length = 1;
-    if (more < 0) return UTF8_INVALID;
-    for (int i = 0; i < more; i++) {
-        if (*length == size) return UTF8_CUT;
-        if (s[*length] < low || s[*length] > high) return UTF8_INVALID;
-        low = 0x80;
-        high = 0xbf;
-        ++*length;
-    }
-    return UTF8_WHOLE;
-}
-
-size_t utf8_valid(const char *text, size_t size) {
-    size_t at = 0;
-    size_t length;
-    while (at < size && utf8_next(&length, text + at, size - at) == UTF8_WHOLE) at += length;
-    return at;
-}
-
-size_t utf8_unfinished(const char *text, size_t size) {
-    for (size_t back = 1; back <= 3 && back <= size; back++) {
-        size_t length;
-        uint8_t byte = (uint8_t)text[size - back];
-        if (byte < 0x80) return 0;
-        if (byte >= 0xc0)
-            return utf8_next(&length, text + size - back, back) == UTF8_CUT ? back : 0;
-    }
-    return 0;
-}
-
 bool utf8_append_clean(text_buffer *out, const char *text, size_t size) {
     while (size > 0) {
-        size_t valid = utf8_valid(text, size);
+        size_t valid = cca_utf8_valid(text, size);
         if (!text_append(out, text, valid)) return false;
         text += valid;
         size -= valid;
         if (size == 0) break;
         size_t bad;
-        utf8_next(&bad, text, size);
+        cca_utf8_next(NULL, &bad, text, size);
         if (!text_append(out, "\xef\xbf\xbd", 3)) return false;
         text += bad;
         size -= bad;

@@ -21,23 +21,6 @@ bool text_append(text_buffer *b, const char *bytes, size_t size);
 void text_drop(text_buffer *b, size_t size);
 void text_free(text_buffer *b);
 
-typedef enum utf8_kind {
-    UTF8_WHOLE,   /* one character */
-    UTF8_INVALID, /* bytes that no character begins with */
-    UTF8_CUT,     /* a character that the end of the text cuts off */
-} utf8_kind;
-
-/* Looks at the first character of size ≥ 1 bytes: how many bytes it has, or, where it is
- * invalid, the longest part that one replacement character stands for (Unicode 3.9, table 3-7:
- * neither overlong forms nor surrogates nor anything above U+10FFFF). */
-utf8_kind utf8_next(size_t *length, const char *text, size_t size);
-
-/* Bytes of the whole characters that text starts with. */
-size_t utf8_valid(const char *text, size_t size);
-
-/* Bytes at the end of text that may be the start of a character yet to come: 0 … 3. */
-size_t utf8_unfinished(const char *text, size_t size);
-
 /* Appends text with U+FFFD for what is not UTF-8; false without memory. */
 bool utf8_append_clean(text_buffer *out, const char *text, size_t size);
 

@@ -1,5 +1,6 @@
 /* The tokenizer.json of Hugging Face: byte-level BPE, and SentencePiece's BPE. */
 #include "export/vocab_json.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +132,7 @@ static int64_t find_piece(const json_t *pieces, const char *text, size_t size) {
 static int64_t count_splits(const json_t *pieces, cca_gguf_string piece) {
     int64_t n = 0;
     for (size_t at = 1; at < piece.size; at++) {
-        if (((uint8_t)piece.bytes[at] & 0xc0) == 0x80) continue; /* within a character */
+        if (cca_utf8_continues(piece.bytes[at])) continue; /* within a character */
         n += find_piece(pieces, piece.bytes, at) >= 0 &&
              find_piece(pieces, piece.bytes + at, piece.size - at) >= 0;
     }

@@ -2,9 +2,8 @@
 #include "text/bpe.h"
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "text/bpe_text.h"
-
-#include <utf8proc.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -93,13 +92,13 @@ static int alphabet_byte(int32_t point) {
 static bool decode(char *out, size_t *size, const char *text, size_t text_size) {
     *size = 0;
     for (size_t at = 0; at < text_size;) {
-        int32_t point;
-        utf8proc_ssize_t n = utf8proc_iterate((const uint8_t *)text + at,
-                                              (utf8proc_ssize_t)(text_size - at), &point);
-        int byte = n > 0 ? alphabet_byte(point) : -1;
+        uint32_t point;
+        size_t length;
+        (void)cca_utf8_next(&point, &length, text + at, text_size - at);
+        int byte = alphabet_byte((int32_t)point); /* U+FFFD has none */
         if (byte < 0) return false;
         out[(*size)++] = (char)byte;
-        at += (size_t)n;
+        at += length;
     }
     return true;
 }
@@ -375,17 +374,10 @@ static cca_status encode_word(void *context, size_t from, size_t end, cca_error 
 
 /* PCRE2 and the normalisation rely on it. */
 static cca_status check_utf8(const char *text, size_t size, uint64_t base, cca_error *err) {
-    for (size_t at = 0; at < size;) {
-        int32_t point;
-        utf8proc_ssize_t n = (uint8_t)text[at] < 0x80
-                                 ? 1
-                                 : utf8proc_iterate((const uint8_t *)text + at,
-                                                    (utf8proc_ssize_t)(size - at), &point);
-        if (n <= 0)
-            return cca_fail(err, CCA_BAD_TEXT, "offset %llu: the text is not valid UTF-8",
-                            (unsigned long long)base + at);
-        at += (size_t)n;
-    }
+    size_t valid = cca_utf8_valid(text, size);
+    if (valid < size)
+        return cca_fail(err, CCA_BAD_TEXT, "offset %llu: the text is not valid UTF-8",
+                        (unsigned long long)base + valid);
     return CCA_OK;
 }
 

@@ -1,6 +1,7 @@
 /* NFC with offsets, on utf8proc's tables. utf8proc_map does not say where its output came from,
  * and its sorting of marks takes quadratic time; so a text is normalised in clusters, which are
  * characters with the marks behind them. Normalisation never crosses their borders. */
+#include "base/utf8.h"
 #include "text/bpe_text.h"
 
 #include <utf8proc.h>
@@ -40,11 +41,11 @@ static void *grown(void *array, size_t *capacity, size_t used, size_t n, size_t 
 
 /* The code point at text[*at], which is valid UTF-8; moves on. */
 static int32_t next_point(const char *text, size_t size, size_t *at) {
-    int32_t point = 0;
-    utf8proc_ssize_t n =
-        utf8proc_iterate((const uint8_t *)text + *at, (utf8proc_ssize_t)(size - *at), &point);
-    *at += n > 0 ? (size_t)n : 1;
-    return point;
+    uint32_t point;
+    size_t length;
+    (void)cca_utf8_next(&point, &length, text + *at, size - *at);
+    *at += length;
+    return (int32_t)point;
 }
 
 /* Marks, and the letters that can merge with a letter before them: vowels and final consonants
@@ -137,7 +138,7 @@ static bool add_copy(cca_nfc *nfc, const char *source, size_t from, size_t end) 
 static bool add_changed(cca_nfc *nfc, const cluster *c, size_t from) {
     if (!add_span(nfc, (cca_nfc_span){nfc->size, from, true}, 4 * c->n)) return false;
     for (size_t i = 0; i < c->n; i++)
-        nfc->size += (size_t)utf8proc_encode_char(c->points[i], (uint8_t *)nfc->text + nfc->size);
+        nfc->size += cca_utf8_put(nfc->text + nfc->size, (uint32_t)c->points[i]);
     return true;
 }
 

@@ -7,6 +7,7 @@
  * place; in texts without spaces (Chinese, base64) there are many others. Unigram models add up
  * scores in floats over the whole text, so that every cut may change a rounding: none is made. */
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "text/spm.h"
 
 #include <stdlib.h>
@@ -39,26 +40,11 @@ struct cca_spm {
 
 /* ---- characters ---- */
 
-/* The character at the start of size ≥ 1 bytes; U+FFFD (one byte) where they are no UTF-8. */
-static uint32_t decode(const char *text, size_t size, size_t *length) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const uint8_t *p = (const uint8_t *)text;
-    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    uint32_t c = n == 1 ? p[0] : p[0] & (0x7fu >> n);
-    *length = 1;
-    if ((p[0] >= 0x80 && p[0] < 0xc0) || p[0] > 0xf4 || n > size) return 0xfffd;
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0xfffd;
-        c = c << 6 | (p[i] & 0x3fu);
-    }
-    if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return 0xfffd;
-    *length = n;
-    return c;
-}
-
-/* The same character for a space and what the library makes of it. */
+/* The character at text + at; the same one for a space and what the library makes of it. U+FFFD
+ * (one byte) where there is no UTF-8. */
 static uint32_t character_at(const char *text, size_t size, size_t at, size_t *length) {
-    uint32_t c = decode(text + at, size - at, length);
+    uint32_t c;
+    if (cca_utf8_next(&c, length, text + at, size - at) != CCA_UTF8_WHOLE) *length = 1;
     return c == 0x2581 ? ' ' : c;
 }
 
@@ -92,8 +78,8 @@ static bool plain_at(const cca_spm *spm, const char *text, size_t at) {
 
 static bool may_cut(const cca_spm *spm, const char *text, size_t size, size_t at) {
     size_t length, before = at - 1;
-    while (before > 0 && ((uint8_t)text[before] & 0xc0) == 0x80) before--;
-    if (((uint8_t)text[at] & 0xc0) == 0x80) return false;
+    while (before > 0 && cca_utf8_continues(text[before])) before--;
+    if (cca_utf8_continues(text[at])) return false;
     uint32_t a = character_at(text, at, before, &length);
     uint32_t b = character_at(text, size, at, &length);
     if (in_a_piece(spm, a, b)) return false;

@@ -1,6 +1,7 @@
 /* What cca ask writes: answers, records, statistics. */
 #include "cli/ask/ask.h"
 
+#include "base/utf8.h"
 #include "cli/ask/quotes.h"
 #include "cli/ask/sources.h"
 
@@ -67,7 +68,7 @@ static void tell(asking *a, const exchange *e) {
 static char *quoted(const char *text, size_t size) {
     enum { LONGEST = 160 };
     bool cut = size > LONGEST;
-    size_t shown = cut ? utf8_valid(text, LONGEST) : size;
+    size_t shown = cut ? cca_utf8_valid(text, LONGEST) : size;
     char *line;
     if (asprintf(&line, "\"%.*s%s\"", (int)shown, text, cut ? " \u2026" : "") < 0) return NULL;
     for (char *c = line; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;

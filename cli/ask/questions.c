@@ -1,5 +1,6 @@
 #include "cli/ask/questions.h"
 
+#include "base/utf8.h"
 #include "cli/input.h"
 #include "cli/signals.h"
 
@@ -113,7 +114,7 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
 static cca_status read_json(question *out, const questions *q, const char *line, size_t size,
                             where at, cca_error *err) {
     json_error_t why;
-    size_t valid = utf8_valid(line, size);
+    size_t valid = cca_utf8_valid(line, size);
     *out = (question){.most = q->options->most};
     if (valid != size)
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
@@ -158,7 +159,7 @@ static cca_status take_arguments(questions *q, cca_error *err) {
     const arg_list *given = &q->options->given;
     for (size_t i = 0; i < given->n; i++) {
         const char *text = given->items[i].text;
-        size_t size = strlen(text), valid = utf8_valid(text, size);
+        size_t size = strlen(text), valid = cca_utf8_valid(text, size);
         if (valid != size)
             return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu",
                             i + 1, valid);
@@ -219,7 +220,7 @@ static cca_status read_line(questions *q, size_t *size, bool *there, cca_error *
 }
 
 static cca_status take_typed(questions *q, size_t size, cca_error *err) {
-    size_t valid = utf8_valid(q->buffer, size);
+    size_t valid = cca_utf8_valid(q->buffer, size);
     if (valid != size)
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         on_stdin, q->line, valid);

@@ -1,5 +1,6 @@
 #include "cli/chat/chat_line.h"
 
+#include "base/utf8.h"
 #include "cli/folder.h"
 #include "cli/signals.h"
 
@@ -20,7 +21,6 @@ enum {
     READ_SIZE = 4096,
     POLL_MS = 100, /* how often signals and the size of the terminal are looked at */
     MOST_REMEMBERED = 1000,
-    REPLACEMENT = 0xfffd,
     PROMPT_WIDTH = 4,
 };
 
@@ -112,7 +112,7 @@ static cca_status no_memory(cca_error *err) {
 }
 
 static cca_status check_line(chat_line *l, const text_buffer *line, cca_error *err) {
-    size_t valid = utf8_valid(line->bytes, line->size);
+    size_t valid = cca_utf8_valid(line->bytes, line->size);
     if (valid == line->size) return CCA_OK;
     unsigned long long at = l->offset + valid, no = l->no + 1;
     return cca_fail(err, CCA_BAD_TEXT,
@@ -146,22 +146,18 @@ static cca_status read_plain(chat_line *l, text_buffer *out, chat_line_event *ev
 
 /* ---- characters ------------------------------------------------------------------------ */
 
-/* The character that the whole bytes of one are. */
-static wchar_t decode(const char *bytes, size_t length) {
-    static const uint8_t first[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-    uint32_t c = (uint8_t)bytes[0] & first[length];
-    for (size_t i = 1; i < length; i++) c = c << 6 | ((uint8_t)bytes[i] & 0x3f);
-    return (wchar_t)c;
+/* The character that size ≥ 1 bytes begin with; false, and U+FFFD, where there is none or it is
+ * NUL, which would end a line. */
+static bool take_character(wchar_t *out, size_t *length, const char *bytes, size_t size) {
+    uint32_t code;
+    bool taken = cca_utf8_next(&code, length, bytes, size) == CCA_UTF8_WHOLE && code != 0;
+    *out = (wchar_t)(taken ? code : CCA_UTF8_REPLACEMENT);
+    return taken;
 }
 
 static bool append_character(text_buffer *out, wchar_t w) {
-    uint32_t c = (uint32_t)w;
     char bytes[4];
-    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = n; i-- > 1; c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3f));
-    bytes[0] = (char)(lead[n] | c);
-    return text_append(out, bytes, n);
+    return text_append(out, bytes, cca_utf8_put(bytes, (uint32_t)w));
 }
 
 /* libedit's source of characters: 1, or 0 at the end, -1 after a failure or an interruption. */
@@ -177,17 +173,18 @@ static int next_character(EditLine *el, wchar_t *out) {
             return errno == 0 ? 0 : -1;
         }
         bytes[n++] = l->bytes[l->at];
-        utf8_kind kind = utf8_next(&length, bytes, n);
-        if (kind == UTF8_INVALID) {
+        uint32_t code;
+        cca_utf8_kind kind = cca_utf8_next(&code, &length, bytes, n);
+        if (kind == CCA_UTF8_INVALID) {
             /* What makes it invalid may begin the next character. */
             if (n == 1) l->at++;
             l->invalid = true;
-            *out = REPLACEMENT;
+            *out = CCA_UTF8_REPLACEMENT;
             return 1;
         }
         l->at++;
-        if (kind == UTF8_WHOLE) {
-            *out = decode(bytes, n);
+        if (kind == CCA_UTF8_WHOLE) {
+            *out = (wchar_t)code;
             return 1;
         }
     }
@@ -215,11 +212,11 @@ static wchar_t *paste_characters(chat_line *l, const text_buffer *paste) {
     size_t n = 0, length;
     for (size_t at = 0; out && at < paste->size; at += length) {
         const char *c = paste->bytes + at;
-        bool whole = utf8_next(&length, c, paste->size - at) == UTF8_WHOLE && *c != '\0';
-        if (!whole) l->invalid = true;
-        if (*c == '\n' && at > 0 && c[-1] == '\r') continue;
-        out[n++] = !whole ? REPLACEMENT : *c == '\r' ? L'\n' : decode(c, length);
+        if (!take_character(&out[n], &length, c, paste->size - at)) l->invalid = true;
+        if (*c == '\r') out[n] = L'\n';
+        n += *c != '\n' || at == 0 || c[-1] != '\r';
     }
+    if (out) out[n] = L'\0';
     return out;
 }
 
@@ -275,10 +272,8 @@ void chat_line_remember(chat_line *l, const char *text, size_t size) {
     wchar_t *line = l->history ? calloc(size + 1, sizeof *line) : NULL;
     size_t n = 0, length;
     if (!line) return;
-    for (size_t at = 0; at < size; at += length) {
-        bool whole = utf8_next(&length, text + at, size - at) == UTF8_WHOLE;
-        line[n++] = whole && text[at] ? decode(text + at, length) : REPLACEMENT;
-    }
+    for (size_t at = 0; at < size; at += length)
+        (void)take_character(&line[n++], &length, text + at, size - at);
     bool same = history_w(l->history, &event, H_FIRST) == 0 && wcscmp(event.str, line) == 0;
     bool added = !same && history_w(l->history, &event, H_ENTER, line) > 0;
     free(line);

@@ -1,6 +1,8 @@
 /* Facts that are planted into a text to be asked for. */
 #include "cli/tune/tune.h"
 
+#include "base/utf8.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +58,7 @@ static size_t find_seam(const char *text, size_t from, size_t to) {
         for (size_t at = from; at < to; at++)
             if (is_seam(text, at, (seam)kind)) return at;
     }
-    while (from < to && ((unsigned char)text[from] & 0xc0) == 0x80) from++;
+    while (from < to && cca_utf8_continues(text[from])) from++;
     return from;
 }
 

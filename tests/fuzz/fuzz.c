@@ -1,6 +1,6 @@
 #include "fuzz.h"
 
-#include "cli/text_buffer.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ bool fuzz_part(const uint8_t **part, size_t *part_size, const uint8_t **data, si
 }
 
 size_t fuzz_utf8(const uint8_t *data, size_t size) {
-    return utf8_valid((const char *)data, size);
+    return cca_utf8_valid((const char *)data, size);
 }
 
 size_t fuzz_memory(size_t size) {

@@ -1,5 +1,6 @@
 /* Byte-level BPE: an input is the number of a pattern, a text, "%%", a token a line, "%%", a merge
  * a line. Without tokens the vocabulary is that of all bytes, so that texts alone get far. */
+#include "base/utf8.h"
 #include "fuzz.h"
 
 #include "text/bpe.h"
@@ -25,15 +26,12 @@ static size_t split(cca_gguf_string *lines, const uint8_t **data, size_t *size) 
 }
 
 /* GPT-2's alphabet: printable bytes are themselves, others count up from U+0100. */
-static size_t all_bytes(cca_gguf_string *tokens, char (*texts)[3]) {
+static size_t all_bytes(cca_gguf_string *tokens, char (*texts)[4]) {
     unsigned next = 256;
     for (unsigned byte = 0; byte < 256; byte++) {
         bool printable = (byte > ' ' && byte < 127) || (byte > 160 && byte != 173);
         unsigned c = printable ? byte : next++;
-        size_t n = c < 128 ? 1 : 2;
-        texts[byte][0] = (char)(n == 1 ? c : 0xc0 | c >> 6);
-        texts[byte][1] = (char)(0x80 | (c & 0x3f));
-        tokens[byte] = (cca_gguf_string){texts[byte], n};
+        tokens[byte] = (cca_gguf_string){texts[byte], cca_utf8_put(texts[byte], c)};
     }
     return 256;
 }
@@ -55,7 +53,7 @@ static void encode(const cca_bpe *bpe, size_t n_tokens, const uint8_t *text, siz
 void fuzz_one(const uint8_t *data, size_t size) {
     static const char *const pre[] = {"llama3", "qwen2", "smollm", "falcon3", "unknown"};
     static cca_gguf_string tokens[MAX_LINES], merges[MAX_LINES];
-    static char bytes[256][3];
+    static char bytes[256][4];
     const uint8_t *text;
     size_t text_size;
     cca_error err;

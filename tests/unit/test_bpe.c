@@ -1,5 +1,6 @@
 /* Byte-level BPE against Hugging Face's tokenizers (tests/golden/bpe/make.py), its offsets, and
  * what it refuses. */
+#include "base/utf8.h"
 #include "test.h"
 
 #include "text/bpe.h"
@@ -113,7 +114,7 @@ static char *decode(size_t *size, const cca_bpe *bpe, const cca_tokens *tokens) 
 }
 
 static size_t character_at(const char *text, size_t at) {
-    while (at > 0 && ((uint8_t)text[at] & 0xc0) == 0x80) at--;
+    while (at > 0 && cca_utf8_continues(text[at])) at--;
     return at;
 }
 
@@ -125,7 +126,7 @@ static bool is_offset(const char *text, size_t offset, size_t expected, bool nfc
     bool marks = nfc && at < expected;
     while (marks && ++at <= expected) {
         uint8_t byte = (uint8_t)text[at];
-        marks = byte >= 0xcc || (byte & 0xc0) == 0x80;
+        marks = byte >= 0xcc || cca_utf8_continues(text[at]);
     }
     return marks;
 }
@@ -188,7 +189,7 @@ enum { SMALL_TOKENS = 400, SMALL_MERGES = 200, SMALL_TEXT = 64 };
 
 /* All bytes, token i for byte i, and what a test adds. */
 typedef struct small {
-    char alphabet[256][3], token_texts[SMALL_TOKENS][SMALL_TEXT],
+    char alphabet[256][4], token_texts[SMALL_TOKENS][SMALL_TEXT],
         merge_texts[SMALL_MERGES][SMALL_TEXT];
     cca_gguf_string tokens[SMALL_TOKENS], merges[SMALL_MERGES];
     bool apart[SMALL_TOKENS];
@@ -201,9 +202,7 @@ static small *small_new(const char *pre) {
     for (unsigned byte = 0, others = 0; byte < 256; byte++) {
         bool itself = byte > 32 && byte < 256 && byte != 173 && (byte < 127 || byte > 160);
         unsigned point = itself ? byte : 256 + others++;
-        char *text = s->alphabet[byte];
-        if (point >= 0x80) *text++ = (char)(0xc0 | point >> 6);
-        *text++ = (char)(point < 0x80 ? point : 0x80 | (point & 0x3f));
+        (void)cca_utf8_put(s->alphabet[byte], point);
         s->tokens[byte] = literal(s->alphabet[byte]);
     }
     s->vocab = (cca_bpe_vocab){.tokens = s->tokens, .n_tokens = 256, .merges = s->merges};

@@ -5,64 +5,6 @@
 #include <unistd.h>
 #include <zlib.h>
 
-/* ---- UTF-8 ---- */
-
-static void expect_next(const char *text, size_t size, utf8_kind kind, size_t length) {
-    size_t found;
-    assert_int_equal(utf8_next(&found, text, size), kind);
-    assert_int_equal(found, length);
-}
-
-static void test_utf8_next(void **state) {
-    (void)state;
-    expect_next("a", 1, UTF8_WHOLE, 1);
-    expect_next("\0", 1, UTF8_WHOLE, 1);
-    expect_next("\xc3\xa9x", 3, UTF8_WHOLE, 2);
-    expect_next("\xe2\x82\xac", 3, UTF8_WHOLE, 3);
-    expect_next("\xf0\x9f\x99\x82", 4, UTF8_WHOLE, 4);
-    expect_next("\xf4\x8f\xbf\xbf", 4, UTF8_WHOLE, 4);
-    expect_next("\x80", 1, UTF8_INVALID, 1);
-    expect_next("\xc0\xaf", 2, UTF8_INVALID, 1);         /* overlong "/" */
-    expect_next("\xe0\x9f\xbf", 3, UTF8_INVALID, 1);     /* overlong */
-    expect_next("\xf0\x8f\xbf\xbf", 4, UTF8_INVALID, 1); /* overlong */
-    expect_next("\xed\xa0\x80", 3, UTF8_INVALID, 1);     /* a surrogate */
-    expect_next("\xf4\x90\x80\x80", 4, UTF8_INVALID, 1); /* above U+10FFFF */
-    expect_next("\xf5\x80\x80\x80", 4, UTF8_INVALID, 1);
-    expect_next("\xff", 1, UTF8_INVALID, 1);
-    expect_next("\xe2\x82z", 3, UTF8_INVALID, 2);
-    expect_next("\xf0\x9f\x99z", 4, UTF8_INVALID, 3);
-    expect_next("\xe2\x82", 2, UTF8_CUT, 2);
-    expect_next("\xc3", 1, UTF8_CUT, 1);
-}
-
-/* Each code point, encoded by the definition, is whole; each surrogate is not. */
-static void test_utf8_all_code_points(void **state) {
-    (void)state;
-    for (uint32_t c = 0; c <= 0x10ffff; c++) {
-        char text[4];
-        size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4, length;
-        static const uint8_t leads[] = {0, 0, 0xc0, 0xe0, 0xf0};
-        for (size_t i = 0; i < n; i++) text[n - 1 - i] = (char)(0x80 | (c >> (6 * i) & 0x3f));
-        text[0] = (char)(n == 1 ? c : leads[n] | c >> (6 * (n - 1)));
-        bool surrogate = c >= 0xd800 && c <= 0xdfff;
-        utf8_kind kind = utf8_next(&length, text, n);
-        if (kind != (surrogate ? UTF8_INVALID : UTF8_WHOLE)) fail_msg("U+%04X", c);
-        if (!surrogate) assert_int_equal(length, n);
-    }
-}
-
-static void test_utf8_unfinished(void **state) {
-    (void)state;
-    assert_int_equal(utf8_unfinished("ab", 2), 0);
-    assert_int_equal(utf8_unfinished("a\xc3", 2), 1);
-    assert_int_equal(utf8_unfinished("a\xe2\x82", 3), 2);
-    assert_int_equal(utf8_unfinished("\xf0\x9f\x99", 3), 3);
-    assert_int_equal(utf8_unfinished("\xc3\xa9", 2), 0);
-    assert_int_equal(utf8_unfinished("\x80", 1), 0); /* never will be a character */
-    assert_int_equal(utf8_unfinished("\xed\xa0", 2), 0);
-    assert_int_equal(utf8_unfinished("", 0), 0);
-}
-
 static void expect_bytes(const text_buffer *b, const char *bytes, size_t size) {
     assert_int_equal(b->size, size);
     assert_memory_equal(b->bytes, bytes, size);
@@ -250,17 +192,10 @@ static void test_ids(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_utf8_next),
-        cmocka_unit_test(test_utf8_all_code_points),
-        cmocka_unit_test(test_utf8_unfinished),
-        cmocka_unit_test(test_replacement),
-        cmocka_unit_test(test_escapes),
-        cmocka_unit_test(test_gzip),
-        cmocka_unit_test(test_damaged_gzip),
-        cmocka_unit_test(test_unreadable),
-        cmocka_unit_test(test_pieces_join),
-        cmocka_unit_test(test_invalid_utf8),
-        cmocka_unit_test(test_character_over_a_seam),
+        cmocka_unit_test(test_replacement),  cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_gzip),         cmocka_unit_test(test_damaged_gzip),
+        cmocka_unit_test(test_unreadable),   cmocka_unit_test(test_pieces_join),
+        cmocka_unit_test(test_invalid_utf8), cmocka_unit_test(test_character_over_a_seam),
         cmocka_unit_test(test_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

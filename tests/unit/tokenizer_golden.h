@@ -4,6 +4,7 @@
 #define TEST_TOKENIZER_GOLDEN_H
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "text/spm.h"
 #include "tokenizer.h"
 
@@ -55,14 +56,6 @@ static inline bytes read_model_file(const char *name, const char *type) {
     return read_needed(path);
 }
 
-static inline size_t put_character(char *out, unsigned long c) {
-    if (c < 0x80) return out[0] = (char)c, 1;
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n; i-- > 1; c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
-    out[0] = (char)((0xf0 << (4 - n)) | c);
-    return n;
-}
-
 static inline bytes unescape(const char *line, size_t size) {
     static const char names[] = "nrt0s\\#", values[] = "\n\r\t\0 \\#";
     bytes out = {malloc(size + 1), 0};
@@ -72,7 +65,7 @@ static inline bytes unescape(const char *line, size_t size) {
             out.p[out.size++] = line[i];
         } else if (line[++i] == 'u') {
             char *end;
-            out.size += put_character(out.p + out.size, strtoul(line + i + 2, &end, 16));
+            out.size += cca_utf8_put(out.p + out.size, (uint32_t)strtoul(line + i + 2, &end, 16));
             i = (size_t)(end - line);
         } else {
             const char *name = strchr(names, line[i]);
