@@ -1,5 +1,7 @@
 #include "store.h"
 
+#include "base/whole_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,7 +14,6 @@
 enum {
     ALIGN = 64, /* of headers: none straddles a sector of a disk */
     MAX_FACTS = 1 << 16,
-    MAX_TEMPORARIES = 100,
     LOCK_WRITER = 0, /* bytes of the file that stand for its two locks */
     LOCK_READERS = 1,
 };
@@ -41,9 +42,8 @@ typedef struct segment {
 } segment;
 
 struct cca_store {
-    int fd;
-    int replaced; /* the file that the first commit of a new one replaces, locked; or -1 */
-    char *path, *temporary; /* temporary: the name until the first commit, then NULL */
+    cca_whole_file file; /* of a new one the first commit gives it its name */
+    int replaced;        /* the file that this replaces, locked; or -1 */
     char *facts;
     int32_t *tokens;
     int64_t n_tokens;
@@ -61,16 +61,16 @@ static uint64_t align(uint64_t n) {
 }
 
 static cca_status damaged(const cca_store *s, uint64_t at, const char *what, cca_error *err) {
-    return cca_fail(err, CCA_BAD_MODEL, "%s: damaged at byte %llu: %s", s->path,
+    return cca_fail(err, CCA_BAD_MODEL, "%s: damaged at byte %llu: %s", s->file.path,
                     (unsigned long long)at, what);
 }
 
 static cca_status no_memory(const cca_store *s, cca_error *err) {
-    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its index", s->path);
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its index", s->file.path);
 }
 
 static cca_status bad_output(const cca_store *s, const char *what, cca_error *err) {
-    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", s->path, what, strerror(errno));
+    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", s->file.path, what, strerror(errno));
 }
 
 /* ---- bytes ---------------------------------------------------------------------------- */
@@ -78,23 +78,12 @@ static cca_status bad_output(const cca_store *s, const char *what, cca_error *er
 static cca_status read_at(const cca_store *s, uint64_t at, void *data, size_t bytes,
                           cca_error *err) {
     for (size_t done = 0; done < bytes;) {
-        ssize_t n = pread(s->fd, (char *)data + done, bytes - done, (off_t)(at + done));
+        ssize_t n = pread(s->file.fd, (char *)data + done, bytes - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
-            return cca_fail(err, CCA_BAD_MODEL, "%s: cannot read: %s", s->path, strerror(errno));
+            return cca_fail(err, CCA_BAD_MODEL, "%s: cannot read: %s", s->file.path,
+                            strerror(errno));
         if (n == 0) return damaged(s, at + done, "the file ends here", err);
-        done += (size_t)n;
-    }
-    return CCA_OK;
-}
-
-static cca_status write_at(const cca_store *s, uint64_t at, const void *data, size_t bytes,
-                           cca_error *err) {
-    for (size_t done = 0; done < bytes;) {
-        ssize_t n = pwrite(s->fd, (const char *)data + done, bytes - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n == 0) errno = ENOSPC;
-        if (n <= 0) return bad_output(s, "write", err);
         done += (size_t)n;
     }
     return CCA_OK;
@@ -179,14 +168,14 @@ static cca_status scan(cca_store *s, cca_error *err) {
 static cca_status read_header(cca_store *s, cca_error *err) {
     file_header h;
     if (s->file_bytes < sizeof h)
-        return cca_fail(err, CCA_BAD_MODEL, "%s: too short for a session file", s->path);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: too short for a session file", s->file.path);
     cca_status status = read_at(s, 0, &h, sizeof h, err);
     if (status) return status;
     if (memcmp(h.magic, file_magic, sizeof file_magic - 1) != 0)
-        return cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", s->path);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", s->file.path);
     if (h.magic[7] != file_magic[7])
-        return cca_fail(err, CCA_BAD_MODEL, "%s: a session file of version %d, not %d", s->path,
-                        h.magic[7], file_magic[7]);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: a session file of version %d, not %d",
+                        s->file.path, h.magic[7], file_magic[7]);
     if (h.facts_bytes > MAX_FACTS || h.facts_bytes > s->file_bytes - sizeof h)
         return damaged(s, 8, "the length of its description", err);
     s->facts = calloc(1, h.facts_bytes + 1);
@@ -209,38 +198,38 @@ static cca_store *new_store(const char *path, cca_error *err) {
         cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
         return NULL;
     }
-    s->fd = s->replaced = -1;
-    s->path = copy;
+    s->file = (cca_whole_file){.path = copy, .fd = -1};
+    s->replaced = -1;
     return s;
 }
 
 static cca_status busy(const cca_store *s, cca_error *err) {
-    return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this session", s->path);
+    return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this session", s->file.path);
 }
 
 /* Whether fd is still the file of that name, now that it is locked. */
 static bool is_current(const cca_store *s, int fd) {
     struct stat a, b;
-    return fstat(fd, &a) == 0 && stat(s->path, &b) == 0 && a.st_dev == b.st_dev &&
+    return fstat(fd, &a) == 0 && stat(s->file.path, &b) == 0 && a.st_dev == b.st_dev &&
            a.st_ino == b.st_ino;
 }
 
 static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     struct stat st;
     /* O_NONBLOCK: a named pipe is refused, not waited for. */
-    s->fd = open(s->path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-    if (s->fd < 0 && writable && (errno == EACCES || errno == EROFS))
+    s->file.fd = open(s->file.path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+    if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS))
         return bad_output(s, "open for writing", err);
-    if (s->fd < 0 || fstat(s->fd, &st) != 0)
-        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", s->path, strerror(errno));
+    if (s->file.fd < 0 || fstat(s->file.fd, &st) != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", s->file.path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", s->path);
-    if (writable && (!lock(s->fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->fd)))
+        return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", s->file.path);
+    if (writable && (!lock(s->file.fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->file.fd)))
         return busy(s, err);
-    if (!writable && !lock(s->fd, F_RDLCK, LOCK_READERS)) return busy(s, err);
+    if (!writable && !lock(s->file.fd, F_RDLCK, LOCK_READERS)) return busy(s, err);
     /* The size counts once the lock is there. */
-    if (fstat(s->fd, &st) != 0)
-        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", s->path, strerror(errno));
+    if (fstat(s->file.fd, &st) != 0)
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", s->file.path, strerror(errno));
     s->file_bytes = (uint64_t)st.st_size;
     return CCA_OK;
 }
@@ -252,7 +241,7 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     cca_status status = open_file(s, writable, err);
     if (!status) status = read_header(s, err);
     if (!status) status = scan(s, err);
-    if (!status && writable && ftruncate(s->fd, (off_t)s->end) != 0)
+    if (!status && writable && ftruncate(s->file.fd, (off_t)s->end) != 0)
         status = bad_output(s, "cut off an unfinished tail", err);
     if (status) {
         cca_store_close(s);
@@ -264,22 +253,15 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
 
 /* Nobody may write the file that a new one will replace. */
 static cca_status lock_replaced(cca_store *s, cca_error *err) {
-    s->replaced = open(s->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    s->replaced = open(s->file.path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (s->replaced >= 0 && !lock(s->replaced, F_WRLCK, LOCK_WRITER)) return busy(s, err);
     return CCA_OK;
 }
 
-static cca_status open_temporary(cca_store *s, cca_error *err) {
-    size_t size = strlen(s->path) + 64;
-    s->temporary = malloc(size);
-    if (!s->temporary) return no_memory(s, err);
-    for (int i = 0; i < MAX_TEMPORARIES && s->fd < 0; i++) {
-        snprintf(s->temporary, size, "%s.%ld-%d.tmp", s->path, (long)getpid(), i);
-        s->fd = open(s->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (s->fd < 0 && errno != EEXIST) break;
-    }
-    if (s->fd < 0) return bad_output(s, "create it", err);
-    return lock(s->fd, F_WRLCK, LOCK_WRITER) ? CCA_OK : busy(s, err);
+static cca_status begin_file(cca_store *s, cca_error *err) {
+    cca_status status = cca_whole_begin(&s->file, 0, err);
+    if (status) return status == CCA_BAD_OUTPUT ? bad_output(s, "create it", err) : status;
+    return lock(s->file.fd, F_WRLCK, LOCK_WRITER) ? CCA_OK : busy(s, err);
 }
 
 cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err) {
@@ -293,9 +275,9 @@ cca_status cca_store_create(cca_store **out, const char *path, const char *facts
     memcpy(h.magic, file_magic, sizeof file_magic);
     s->facts = strdup(facts);
     cca_status status = s->facts ? lock_replaced(s, err) : no_memory(s, err);
-    if (!status) status = open_temporary(s, err);
-    if (!status) status = write_at(s, 0, &h, sizeof h, err);
-    if (!status) status = write_at(s, sizeof h, facts, n, err);
+    if (!status) status = begin_file(s, err);
+    if (!status) status = cca_whole_write(&s->file, 0, &h, sizeof h, err);
+    if (!status) status = cca_whole_write(&s->file, sizeof h, facts, n, err);
     s->end = align(sizeof h + n);
     if (status) {
         cca_store_close(s);
@@ -307,13 +289,8 @@ cca_status cca_store_create(cca_store **out, const char *path, const char *facts
 
 void cca_store_close(cca_store *s) {
     if (!s) return;
-    if (s->fd >= 0) {
-        if (s->temporary) unlink(s->temporary);
-        close(s->fd);
-    }
+    cca_whole_close(&s->file);
     if (s->replaced >= 0) close(s->replaced);
-    free(s->path);
-    free(s->temporary);
     free(s->facts);
     free(s->tokens);
     free(s->segments);
@@ -323,7 +300,7 @@ void cca_store_close(cca_store *s) {
 /* ---- facts ---------------------------------------------------------------------------- */
 
 const char *cca_store_path(const cca_store *store) {
-    return store->path;
+    return store->file.path;
 }
 
 const char *cca_store_facts(const cca_store *store) {
@@ -381,7 +358,7 @@ cca_store_segment cca_store_segment_at(const cca_store *store, size_t index) {
 
 cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) {
     if (index >= store->n_segments)
-        return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", store->path, index);
+        return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", store->file.path, index);
     store->reading = index;
     store->done = 0;
     store->crc = 0;
@@ -411,7 +388,7 @@ static void roll_back(cca_store *s) {
         s->end = seg->at;
     }
     s->done = 0;
-    (void)!ftruncate(s->fd, (off_t)s->end);
+    (void)!ftruncate(s->file.fd, (off_t)s->end);
 }
 
 void cca_store_cancel(cca_store *store) {
@@ -427,7 +404,8 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
                            uint64_t bytes, cca_error *err) {
     segment_header h = {segment_magic, kind, first, n, bytes, 0, 0};
     if (!header_makes_sense(store, &h))
-        return failed(store, cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->path));
+        return failed(store,
+                      cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->file.path));
     cca_status status = kind == CCA_STORE_TOKENS ? grow_tokens(store, &h, err) : CCA_OK;
     if (!status) status = push_segment(store, &h, store->end, err);
     if (status) return failed(store, status);
@@ -440,8 +418,10 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
     segment *seg = &store->segments[store->n_segments - 1];
     if (bytes > seg->h.bytes - store->done)
-        return failed(store, cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->path));
-    cca_status status = write_at(store, seg->at + ALIGN + store->done, data, bytes, err);
+        return failed(store,
+                      cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->file.path));
+    cca_status status =
+        cca_whole_write(&store->file, seg->at + ALIGN + store->done, data, bytes, err);
     if (status) return failed(store, status);
     if (seg->h.kind == CCA_STORE_TOKENS)
         memcpy((char *)(store->tokens + seg->h.first) + store->done, data, bytes);
@@ -451,19 +431,19 @@ cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca
 }
 
 static cca_status sync_data(cca_store *s, cca_error *err) {
-    return fdatasync(s->fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
+    return fdatasync(s->file.fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
 }
 
 static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
     char place[ALIGN] = {0};
     seg->h.header_crc = header_crc(&seg->h);
     memcpy(place, &seg->h, sizeof seg->h);
-    return write_at(s, seg->at, place, sizeof place, err);
+    return cca_whole_write(&s->file, seg->at, place, sizeof place, err);
 }
 
 /* The headers backwards: the first one, without which a reader stops, comes last. */
 static cca_status write_headers(cca_store *s, cca_error *err) {
-    cca_status status = ftruncate(s->fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
+    cca_status status = ftruncate(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
     if (!status) status = sync_data(s, err);
     for (size_t i = s->n_segments; i-- > s->n_committed && !status;)
         status = write_header(s, &s->segments[i], err);
@@ -473,12 +453,8 @@ static cca_status write_headers(cca_store *s, cca_error *err) {
 cca_status cca_store_commit(cca_store *store, cca_error *err) {
     cca_status status = write_headers(store, err);
     if (status) return failed(store, status);
-    if (store->temporary) {
-        if (rename(store->temporary, store->path) != 0)
-            return failed(store, bad_output(store, "give the new file its name", err));
-        free(store->temporary);
-        store->temporary = NULL;
-    }
+    if (store->file.temporary) status = cca_whole_commit(&store->file, err);
+    if (status) return failed(store, status);
     store->n_committed = store->n_segments;
     store->file_bytes = store->end;
     return CCA_OK;
@@ -515,25 +491,25 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     if (n_segments >= store->n_segments) return CCA_OK;
-    if (!lock(store->fd, F_WRLCK, LOCK_READERS))
+    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS))
         return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
-                        store->path);
+                        store->file.path);
     store->n_committed = n_segments;
     roll_back(store);
     store->file_bytes = store->end;
     cca_status status = sync_data(store, err);
-    (void)lock(store->fd, F_UNLCK, LOCK_READERS);
+    (void)lock(store->file.fd, F_UNLCK, LOCK_READERS);
     return status;
 }
 
 cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
     segment *seg = &store->segments[window_of(store, point)];
-    if (!lock(store->fd, F_WRLCK, LOCK_READERS)) return CCA_OK;
+    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS)) return CCA_OK;
     seg->h.kind = CCA_STORE_DROPPED;
     cca_status status = write_header(store, seg, err);
     /* A file system that cannot do this keeps the space; that is no failure. */
-    (void)!fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    (void)!fallocate(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                      (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
-    (void)lock(store->fd, F_UNLCK, LOCK_READERS);
+    (void)lock(store->file.fd, F_UNLCK, LOCK_READERS);
     return status;
 }

@@ -38,9 +38,10 @@ static cca_status open_temporary(cca_whole_file *f, cca_error *err) {
     size_t size = strlen(f->path) + 64;
     f->temporary = malloc(size);
     if (!f->temporary) return no_name(f->path, err);
+    mode_t mode = f->owner_only ? 0600 : 0666;
     for (int i = 0; i < MAX_TEMPORARIES && f->fd < 0; i++) {
         snprintf(f->temporary, size, "%s.%ld-%d.tmp", f->path, (long)getpid(), i);
-        f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (f->fd < 0 && errno != EEXIST) break;
     }
     return f->fd < 0 ? bad_output(f, "create a temporary file beside it", err) : CCA_OK;
@@ -87,21 +88,18 @@ static void sync_folder(const cca_whole_file *f) {
 }
 
 cca_status cca_whole_commit(cca_whole_file *f, cca_error *err) {
-    int fd = f->fd;
-    f->fd = -1;
-    if (close(fd) != 0 || rename(f->temporary, f->path) != 0) {
-        cca_status status = bad_output(f, "give the finished file its name", err);
-        unlink(f->temporary);
-        return status;
-    }
+    if (rename(f->temporary, f->path) != 0)
+        return bad_output(f, "give the finished file its name", err);
+    free(f->temporary);
+    f->temporary = NULL;
     sync_folder(f);
     return CCA_OK;
 }
 
 void cca_whole_close(cca_whole_file *f) {
-    if (f->fd >= 0) {
+    if (f->path && f->fd >= 0) {
+        if (f->temporary) unlink(f->temporary);
         close(f->fd);
-        unlink(f->temporary);
     }
     free(f->temporary);
     free(f->path);

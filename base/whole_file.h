@@ -9,28 +9,33 @@
  *     cca_whole_commit(&f, &err);                    // rename
  *     cca_whole_close(&f);                           // without commit: nothing remains
  *
- * Failures to write are CCA_BAD_OUTPUT and name the file. */
+ * Failures to write are CCA_BAD_OUTPUT, name the file, and leave errno. */
 #ifndef CCA_WHOLE_FILE_H
 #define CCA_WHOLE_FILE_H
 
 #include "base/base.h"
 
 typedef struct cca_whole_file {
-    char *path, *temporary;
-    int fd; /* -1: no temporary file */
+    char *path;      /* the file's place; owned */
+    char *temporary; /* its name until commit, then NULL; owned */
+    bool owner_only; /* others may not even read it; to be set before begin */
+    int fd;          /* for reading and writing until close; -1: not begun */
 } cca_whole_file;
 
 /* Checks that path may be written to: it does not exist or is a regular file. A symbolic link
- * is followed, so that the file it names is replaced. */
+ * is followed, so that the file it names is replaced. Who wants neither begins with
+ * {.path = a copy of the name, .fd = -1}. */
 cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err);
-/* Opens the temporary file and takes its space at once, where the file system can: a full disk
- * shows now, not in an hour. */
+/* Opens the temporary file and takes the space for size bytes, if they are known, at once, where
+ * the file system can: a full disk shows now, not in an hour. */
 cca_status cca_whole_begin(cca_whole_file *f, uint64_t size, cca_error *err);
 /* n bytes at an offset. */
 cca_status cca_whole_write(cca_whole_file *f, uint64_t offset, const void *data, size_t n,
                            cca_error *err);
 cca_status cca_whole_sync(cca_whole_file *f, cca_error *err);
+/* Gives what was synced its name. The file stays open; after a failure it may be tried again. */
 cca_status cca_whole_commit(cca_whole_file *f, cca_error *err);
+/* Also of a file that is closed already, or zeroed. */
 void cca_whole_close(cca_whole_file *f);
 
 #endif

@@ -24,28 +24,15 @@ static void write_failed(output *out) {
     fail_output(out, errno == EPIPE ? CLI_PIPE_CLOSED : CCA_BAD_OUTPUT, why);
 }
 
-/* mkstemp makes files that only their owner reads; this gives what open would have. */
-static void usual_permissions(int fd) {
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(fd, 0666 & ~mask);
-}
-
-static void open_temp(output *out, const char *path) {
-    char *real = realpath(path, NULL); /* a link stays a link; NULL where nothing is there yet */
-    out->path = real ? real : strdup(path);
-    if (!out->path || asprintf(&out->temp, "%s.XXXXXX", out->path) < 0) {
-        out->temp = NULL;
-        fail_output(out, CCA_NO_MEMORY, "no memory");
-    } else if ((out->fd = mkstemp(out->temp)) >= 0) {
-        usual_permissions(out->fd);
-        return;
-    } else {
+static void open_file(output *out, const char *path) {
+    cca_status status = cca_whole_open(&out->file, path, NULL);
+    if (!status) status = cca_whole_begin(&out->file, 0, NULL);
+    if (status == CCA_NO_MEMORY)
+        fail_output(out, status, "no memory");
+    else if (status)
         write_failed(out);
-    }
-    free(out->temp);
-    free(out->path);
-    out->temp = out->path = NULL;
+    out->fd = out->file.fd;
+    if (status) cca_whole_close(&out->file);
 }
 
 cca_status output_open(output *out, const char *path, cca_error *err) {
@@ -55,7 +42,7 @@ cca_status output_open(output *out, const char *path, cca_error *err) {
     out->fd = STDOUT_FILENO;
     if (out->name != path) return CCA_OK;
     if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) {
-        open_temp(out, path);
+        open_file(out, path);
     } else {
         out->fd = open(path, O_WRONLY | O_CLOEXEC);
         if (out->fd < 0) write_failed(out);
@@ -131,16 +118,14 @@ cca_status output_flush(output *out, cca_error *err) {
 
 cca_status output_close(output *out, bool keep, cca_error *err) {
     cca_status status = keep ? output_flush(out, err) : CCA_OK;
-    bool is_file = out->fd >= 0 && out->fd != STDOUT_FILENO;
+    bool is_other = !out->file.path && out->fd >= 0 && out->fd != STDOUT_FILENO;
     /* The data reaches the disk before the name does. */
-    if (keep && out->temp && !status && (fsync(out->fd) || rename(out->temp, out->path)))
+    if (keep && out->file.path && !status &&
+        (cca_whole_sync(&out->file, NULL) || cca_whole_commit(&out->file, NULL)))
         write_failed(out);
-    if (is_file && close(out->fd) != 0) write_failed(out);
+    cca_whole_close(&out->file);
+    if (is_other && close(out->fd) != 0) write_failed(out);
     if (keep) status = output_flush(out, err);
-    if (out->temp && (!keep || status)) unlink(out->temp);
-    free(out->temp);
-    free(out->path);
-    out->temp = out->path = NULL;
     out->fd = -1;
     return status;
 }

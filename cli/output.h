@@ -13,6 +13,7 @@
 #define CCA_CLI_OUTPUT_H
 
 #include "base/base.h"
+#include "base/whole_file.h"
 #include "cli/args.h"
 #include "cli/text_buffer.h"
 
@@ -25,9 +26,9 @@ enum { OUTPUT_BUFFER = 8192 };
 
 typedef struct output {
     int fd;
-    const char *name;  /* for messages */
-    char *path, *temp; /* of a file to be renamed; NULL for anything else */
-    cca_status status; /* the first failure */
+    const char *name;    /* for messages */
+    cca_whole_file file; /* closed for what is no regular file */
+    cca_status status;   /* the first failure */
     cca_error error;
     size_t used;
     char last; /* byte written last */

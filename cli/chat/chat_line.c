@@ -1,6 +1,7 @@
 #include "cli/chat/chat_line.h"
 
 #include "base/utf8.h"
+#include "base/whole_file.h"
 #include "cli/folder.h"
 #include "cli/signals.h"
 
@@ -235,17 +236,22 @@ static unsigned char insert_paste(EditLine *el, int key) {
 
 /* ---- the history ----------------------------------------------------------------------- */
 
+static bool write_history(const chat_line *l, int fd) {
+    HistEventW event;
+    FILE *file = fdopen(fd, "w");
+    bool done = file && history_w(l->history, &event, H_SAVE_FP, file) >= 0;
+    if (file ? fclose(file) != 0 : close(fd) != 0) done = false;
+    return done;
+}
+
 /* Only the last ones, in a new file that takes the place of the old one. */
 static void shorten_history(const chat_line *l) {
-    HistEventW event;
-    char *name = NULL;
-    if (asprintf(&name, "%s.XXXXXX", l->path) < 0) return;
-    int fd = mkstemp(name); /* for its owner alone */
-    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
-    bool done = file && history_w(l->history, &event, H_SAVE_FP, file) >= 0;
-    if (file && fclose(file) != 0) done = false;
-    if (fd >= 0 && (!done || rename(name, l->path) != 0)) unlink(name);
-    free(name);
+    cca_whole_file f;
+    cca_status status = cca_whole_open(&f, l->path, NULL);
+    f.owner_only = true;
+    if (!status) status = cca_whole_begin(&f, 0, NULL);
+    if (!status && write_history(l, dup(f.fd))) (void)cca_whole_commit(&f, NULL);
+    cca_whole_close(&f);
 }
 
 static void open_history(chat_line *l) {
