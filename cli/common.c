@@ -264,15 +264,11 @@ int64_t cli_window_size(const context_options *options, const cca_engine *engine
     return options->window_size ? options->window_size : cca_engine_info(engine)->window_size;
 }
 
-static json_t *size_or_null(int64_t size) {
-    return size > 0 ? json_integer(size) : json_null();
-}
-
 json_t *cli_attention_json(const context_options *options, const cca_engine *engine) {
     return json_pack("{s:s, s:o, s:o, s:s, s:s}", "kind", options->attn, "group_size",
-                     size_or_null(cli_group_size(options, engine)), "window_size",
-                     size_or_null(cli_window_size(options, engine)), "cache_type_k",
-                     options->k_type, "cache_type_v", options->v_type);
+                     output_size(cli_group_size(options, engine)), "window_size",
+                     output_size(cli_window_size(options, engine)), "cache_type_k", options->k_type,
+                     "cache_type_v", options->v_type);
 }
 
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,

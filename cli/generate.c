@@ -201,10 +201,6 @@ static json_t *record(generation *g, bool is_event) {
     return all;
 }
 
-static double per_second(int64_t n, double seconds) {
-    return seconds > 0 ? (double)n / seconds : 0;
-}
-
 static void last_line(generation *g) {
     char peak[TERM_SIZE_TEXT];
     bool open_line = g->out.last != '\n' && g->answer.text.size > 0;
@@ -218,9 +214,10 @@ static void last_line(generation *g) {
         "prompt %zu tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
         "token after %.3g s; peak memory %s",
         g->prompt.n, (long long)g->stored.reused,
-        per_second((int64_t)g->prompt.n - g->stored.reused, g->prefill_s),
-        (long long)g->decoder.n_generated, per_second(g->decoder.n_decoded, g->decoder.decode_s),
-        g->decoder.ttft_s, term_size(peak, term_peak_memory()));
+        term_per_second((int64_t)g->prompt.n - g->stored.reused, g->prefill_s),
+        (long long)g->decoder.n_generated,
+        term_per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
+        term_size(peak, term_peak_memory()));
 }
 
 /* From the prefilled session to the closed output. */

@@ -4,7 +4,6 @@
 #include "gguf/config.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,16 +155,11 @@ static bool is_real(cca_gguf_type type) {
     return type == CCA_GGUF_F32 || type == CCA_GGUF_F64;
 }
 
-/* JSON has no word for the others. */
-static json_t *real_or_null(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *json_element(const cca_gguf_array *a, uint64_t i) {
     double number = cca_gguf_array_number(a, i);
     if (a->strings) return output_string(a->strings[i].bytes, a->strings[i].size);
     if (a->type == CCA_GGUF_BOOL) return json_boolean(number != 0);
-    if (is_real(a->type) || !(number < 0x1p63)) return real_or_null(number);
+    if (is_real(a->type) || !(number < 0x1p63)) return output_real(true, number);
     return json_integer((json_int_t)number);
 }
 
@@ -196,7 +190,7 @@ static json_t *json_key(const cca_gguf *file, const char *key, cca_gguf_type typ
     if (type == CCA_GGUF_BOOL && cca_gguf_bool(&flag, file, key, NULL, NULL) == CCA_OK)
         return json_boolean(flag);
     if (is_real(type) && cca_gguf_f32(&real, file, key, NULL, NULL) == CCA_OK)
-        return real_or_null((double)real);
+        return output_real(true, (double)real);
     return json_integer_key(file, key);
 }
 
@@ -321,11 +315,6 @@ static json_t *json_config(const info *f) {
                      (int)c->tied, "has_bias", (int)c->has_bias);
 }
 
-/* g and s as null where the file does not say. */
-static json_t *size_or_null(int64_t size) {
-    return size > 0 ? json_integer(size) : json_null();
-}
-
 static json_t *record(const info *f) {
     json_t *all = json_pack(
         "{s:s, s:o, s:I, s:o, s:I, s:o, s:o, s:s}", "schema", "cca.info.1", "file",
@@ -339,8 +328,8 @@ static json_t *record(const info *f) {
         json_t *rest = json_pack(
             "{s:o, s:I, s:I, s:s, s:o, s:o, s:b, s:o}", "config", json_config(f), "context_length",
             (json_int_t)c->seq_len, "trained_length", (json_int_t)c->trained_length, "rope",
-            f->rope, "group_size", size_or_null(c->group_size), "window_size",
-            size_or_null(c->window_size), "tuned", (int)c->tuned, "tokenizer", json_tokenizer(f));
+            f->rope, "group_size", output_size(c->group_size), "window_size",
+            output_size(c->window_size), "tuned", (int)c->tuned, "tokenizer", json_tokenizer(f));
         if (json_object_update(all, rest) != 0) {
             json_decref(all);
             all = NULL;

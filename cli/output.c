@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -149,6 +150,14 @@ json_t *output_string(const char *bytes, size_t size) {
         value = json_stringn(clean.bytes ? clean.bytes : "", clean.size);
     text_free(&clean);
     return value;
+}
+
+json_t *output_real(bool known, double value) {
+    return known && isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *output_size(int64_t size) {
+    return size > 0 ? json_integer(size) : json_null();
 }
 
 /* ---- the text that a model writes ---- */

@@ -54,6 +54,10 @@ void output_put(json_t **object, const char *key, json_t *value);
 void output_add(json_t **array, json_t *value);
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL without memory. */
 json_t *output_string(const char *bytes, size_t size);
+/* null where the value is not known, or no finite number: JSON has no word for the others. */
+json_t *output_real(bool known, double value);
+/* null for 0, which stands for a size that nobody gave. */
+json_t *output_size(int64_t size);
 
 /* ---- the text that a model writes ---- */
 

@@ -4,7 +4,6 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -32,11 +31,6 @@ static const char *status_of(const cca_check *c) {
     return c->skipped ? "skipped" : c->passed ? "ok" : "failed";
 }
 
-/* JSON has no infinity. */
-static json_t *number(const cca_check *c, double value) {
-    return c->skipped || !isfinite(value) ? json_null() : json_real(value);
-}
-
 static void show(void *user, const cca_check *c) {
     testing *t = user;
     cca_error ignored;
@@ -46,8 +40,9 @@ static void show(void *user, const cca_check *c) {
     if (t->o->output.json) {
         json_array_append_new(t->checks,
                               json_pack("{s:s, s:s, s:o, s:o, s:s?}", "name", c->name, "status",
-                                        status_of(c), "difference", number(c, c->difference),
-                                        "bound", number(c, c->bound), "skipped", c->skipped));
+                                        status_of(c), "difference",
+                                        output_real(!c->skipped, c->difference), "bound",
+                                        output_real(!c->skipped, c->bound), "skipped", c->skipped));
         return;
     }
     if (c->skipped)

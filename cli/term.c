@@ -32,6 +32,10 @@ uint64_t term_peak_memory(void) {
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
+double term_per_second(int64_t n, double seconds) {
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
 const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes) {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
     double value = (double)bytes;
@@ -126,7 +130,7 @@ void term_error(term *t, const char *text) {
 static void describe(const term *t, char out[LINE_TEXT], double now) {
     char done[TERM_SIZE_TEXT], total[TERM_SIZE_TEXT], speed_text[TERM_SIZE_TEXT];
     double elapsed = now - t->started;
-    double speed = elapsed > 0 ? (double)(t->done - t->skipped) / elapsed : 0;
+    double speed = term_per_second(t->done - t->skipped, elapsed);
     long long left = speed > 0 ? (long long)((double)(t->total - t->done) / speed + 0.5) : 0;
     int percent = t->total > 0 ? (int)(100.0 * (double)t->done / (double)t->total) : 100;
     if (t->unit == TERM_BYTES)

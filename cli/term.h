@@ -69,4 +69,7 @@ uint64_t term_peak_memory(void);
 enum { TERM_SIZE_TEXT = 32 };
 const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes);
 
+/* Of n things in so many seconds; 0 where no time has passed. */
+double term_per_second(int64_t n, double seconds);
+
 #endif

@@ -49,10 +49,6 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
     return record;
 }
 
-static double per_second(int64_t n, double seconds) {
-    return seconds > 0 ? (double)n / seconds : 0;
-}
-
 static void tell(asking *a, const exchange *e) {
     const decoder *d = &a->decoder;
     int64_t n_prefilled = d->n_prompt - e->n_reused;
@@ -60,8 +56,8 @@ static void tell(asking *a, const exchange *e) {
               "question %zu: prompt %lld tokens (%lld reused, %lld prefilled), %.4g tok/s; "
               "generated %lld tokens, %.4g tok/s; first token after %.3g s",
               a->n_asked, (long long)d->n_prompt, (long long)e->n_reused, (long long)n_prefilled,
-              per_second(n_prefilled, e->prefill_s), (long long)d->n_generated,
-              per_second(d->n_decoded, d->decode_s), d->ttft_s);
+              term_per_second(n_prefilled, e->prefill_s), (long long)d->n_generated,
+              term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 
 /* A text on a line, in quotation marks, cut where it is long; the caller frees it. */

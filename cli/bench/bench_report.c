@@ -79,7 +79,7 @@ static void print_csv(output *out, const bench_report *r) {
 }
 
 static json_t *positive_or_null(double value) {
-    return value > 0 ? json_real(value) : json_null();
+    return output_real(value > 0, value);
 }
 
 static json_t *json_rows(const bench_report *r) {

@@ -208,10 +208,6 @@ static cca_status do_set(chatting *a, const char *argument, cca_error *err) {
 
 /* ---- facts ----------------------------------------------------------------------------- */
 
-static double per_second(int64_t n, double seconds) {
-    return seconds > 0 ? (double)n / seconds : 0;
-}
-
 static void do_stats(const chatting *a) {
     const conversation *c = &a->c;
     const decoder *d = a->decoder;
@@ -231,8 +227,8 @@ static void do_stats(const chatting *a) {
         term_say(a->term,
                  "last answer      prefill %lld tokens, %.4g tok/s; generated %lld, %.4g tok/s; "
                  "first token after %.3g s; ended by %s",
-                 (long long)a->n_prefilled, per_second(a->n_prefilled, a->prefill_s),
-                 (long long)d->n_generated, per_second(d->n_decoded, d->decode_s), d->ttft_s,
+                 (long long)a->n_prefilled, term_per_second(a->n_prefilled, a->prefill_s),
+                 (long long)d->n_generated, term_per_second(d->n_decoded, d->decode_s), d->ttft_s,
                  d->stop_reason);
     term_say(a->term, "seed             %llu, plus the number of answers before",
              (unsigned long long)a->seed);

@@ -129,7 +129,7 @@ static void tell_answer(chatting *a) {
                 "prompt %lld tokens (%lld prefilled); generated %lld tokens, %.4g tok/s; first "
                 "token after %.3g s",
                 (long long)d->n_prompt, (long long)a->n_prefilled, (long long)d->n_generated,
-                d->decode_s > 0 ? (double)d->n_decoded / d->decode_s : 0, d->ttft_s);
+                term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 
 cca_status chat_answer(chatting *a, cca_error *err) {

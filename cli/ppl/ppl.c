@@ -221,7 +221,7 @@ static void last_line(ppl_run *r) {
     char peak[TERM_SIZE_TEXT];
     term_note(&r->term, "%lld tokens in %.3g s, %.4g tok/s; peak memory %s",
               (long long)r->report.totals.positions, r->report.eval_s,
-              r->report.eval_s > 0 ? (double)r->report.totals.positions / r->report.eval_s : 0,
+              term_per_second(r->report.totals.positions, r->report.eval_s),
               term_size(peak, term_peak_memory()));
 }
 

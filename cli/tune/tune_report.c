@@ -79,25 +79,17 @@ void tune_report_csv(output *out, const tune_report *r) {
     }
 }
 
-static json_t *real_or_null(bool known, double value) {
-    return known ? json_real(value) : json_null();
-}
-
-static json_t *size_or_null(int64_t size) {
-    return size > 0 ? json_integer(size) : json_null();
-}
-
 static json_t *json_point(const tune_report *r, const tune_point *p) {
     bool m = p->measured;
     return json_pack(
         "{s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:b, s:b, s:b}", "attn",
-        tune_is_full(p) ? "full" : "cca", "group_size", size_or_null(p->group_size), "window_size",
-        size_or_null(p->window_size), "perplexity", real_or_null(m, p->perplexity),
-        "standard_error", real_or_null(m, p->standard_error), "increase",
+        tune_is_full(p) ? "full" : "cca", "group_size", output_size(p->group_size), "window_size",
+        output_size(p->window_size), "perplexity", output_real(m, p->perplexity), "standard_error",
+        output_real(m, p->standard_error), "increase",
         m && r->reference ? json_real(tune_increase(p, r->reference)) : json_null(), "right",
         (json_int_t)p->n_right, "facts", (json_int_t)p->n_facts, "cache_bytes",
         (json_int_t)p->cache_bytes, "memory_bytes", (json_int_t)p->memory_bytes, "prefill_tok_s",
-        real_or_null(m, p->prefill_tps), "decode_tok_s", real_or_null(m, p->decode_tps), "reused",
+        output_real(m, p->prefill_tps), "decode_tok_s", output_real(m, p->decode_tps), "reused",
         (int)p->reused, "over_limit", (int)p->over_limit, "pareto", (int)p->pareto, "chosen",
         (int)p->chosen);
 }
@@ -110,11 +102,11 @@ static json_t *json_choice(const tune_point *p) {
 
 static json_t *json_limits(const tune_limits *l) {
     return json_pack("{s:o, s:s, s:o, s:o, s:o}", "ppl_increase",
-                     real_or_null(l->has_ppl_increase, l->ppl_increase), "against",
+                     output_real(l->has_ppl_increase, l->ppl_increase), "against",
                      l->against_full ? "full" : "best", "memory_bytes",
-                     size_or_null((int64_t)l->memory), "min_tok_s",
-                     real_or_null(l->min_tps > 0, l->min_tps), "min_facts",
-                     real_or_null(l->min_facts > 0, l->min_facts));
+                     output_size((int64_t)l->memory), "min_tok_s",
+                     output_real(l->min_tps > 0, l->min_tps), "min_facts",
+                     output_real(l->min_facts > 0, l->min_facts));
 }
 
 void tune_report_json(output *out, const tune_report *r, json_t *warnings) {
