@@ -124,7 +124,7 @@ test: $(BIN) $(TEST_X)
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
 
 # What engine.h needs; installed side by side, so their includes lose the folder.
-HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h tokenizer.h
+HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h text/tokens.h tokenizer.h
 D_BIN := $(DESTDIR)$(PREFIX)/bin
 D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca

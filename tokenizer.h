@@ -16,15 +16,9 @@
 
 #include "base/base.h"
 #include "gguf/gguf.h"
+#include "text/tokens.h"
 
 typedef struct cca_tokenizer cca_tokenizer;
-
-/* A growing list of ids, each with the offset of its first byte in the text it came from. */
-typedef struct cca_tokens {
-    int32_t *ids;
-    uint64_t *offsets;
-    size_t n, capacity;
-} cca_tokens;
 
 typedef struct cca_tokenizer_facts {
     const char *kind; /* "sentencepiece", or "bpe": byte-level BPE */
@@ -38,10 +32,6 @@ typedef enum cca_encode_flags {
     CCA_ENCODE_START = 1,   /* the first text after BOS: gets the dummy prefix, if any */
     CCA_ENCODE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
 } cca_encode_flags;
-
-/* Appends one id; false without memory, then the list is as before. */
-bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset);
-void cca_tokens_free(cca_tokens *tokens);
 
 /* Reads the tokenizer of a model file, of which nothing is kept: the original SentencePiece
  * bytes where the file has them (cca.tokenizer.sentencepiece), else one rebuilt from the lists

@@ -14,7 +14,7 @@
 
 #include "base/base.h"
 #include "gguf/gguf.h"
-#include "tokenizer.h"
+#include "text/tokens.h"
 
 /* What cca_bpe_new reads; nothing of it is needed afterwards. */
 typedef struct cca_bpe_vocab {

@@ -16,7 +16,7 @@
 #define CCA_SPM_H
 
 #include "base/base.h"
-#include "tokenizer.h"
+#include "text/tokens.h"
 
 /* Types of pieces; GGUF's tokenizer.ggml.token_type has the same numbers. */
 typedef enum cca_spm_type {

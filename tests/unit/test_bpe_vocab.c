@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "text/bpe.h"
+#include "tokenizer.h"
 
 #include <errno.h>
 
