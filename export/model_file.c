@@ -3,7 +3,7 @@
 #include "cca.h"
 #include "chat.h"
 #include "export/convert.h"
-#include "export/vocab.h"
+#include "export/vocab_read.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -10,40 +10,10 @@
  * model. The output appears under its name only when it is complete: it is written to a
  * temporary file beside it, synced, read back, compared with the source and renamed. On any
  * failure the temporary file is removed and what stood there before is left as it was. */
-#ifndef CCA_EXPORT_H
-#define CCA_EXPORT_H
+#ifndef CCA_MODEL_FILE_H
+#define CCA_MODEL_FILE_H
 
-#include "backend/dtype.h"
-#include "base/base.h"
-
-#include <signal.h>
-
-/* The shape of a model of random weights; the same seed gives the same bytes. */
-typedef struct cca_random_shape {
-    int64_t dim, n_layers, n_heads, n_kv_heads, hidden_dim, vocab_size;
-    uint64_t seed;
-} cca_random_shape;
-
-typedef struct cca_export_options {
-    const char *input; /* folder with config.json, GGUF or llama2.c file; or NULL and … */
-    const cca_random_shape *random; /* … a shape */
-    const char *output;
-    const char *tokenizer; /* SentencePiece model or llama2.c tokenizer; NULL: the input's own */
-    const char *chat_template; /* one of chat.h's names; NULL: the input's, if anything */
-    bool has_type;      /* false: matrices keep their type, or get q8_0 for one that does not run */
-    cca_dtype type;     /* of matrices; norms and biases are always f32 */
-    int64_t group_size; /* 0: what the source says, if anything */
-    int64_t window_size;
-    int64_t ctx_size; /* trained length to write; 0: the source's (random: 131072) */
-    int n_threads;    /* 0: one a processor */
-
-    void *user; /* passed to the two below, each of which may be NULL */
-    /* Bytes of tensors written so far and in the end; tensor is the one under way. */
-    void (*on_progress)(void *user, uint64_t done, uint64_t total, const char *tensor);
-    /* One line about something that the user should know and that is no failure. */
-    void (*on_warning)(void *user, const char *text);
-    const volatile sig_atomic_t *stop; /* may be NULL; non-zero: CCA_INTERRUPTED soon */
-} cca_export_options;
+#include "export/options.h"
 
 /* CCA_USAGE for options that make no sense (both or no input; g and s), CCA_BAD_MODEL for a
  * source that is missing, broken or would run wrongly, CCA_BAD_OUTPUT, CCA_NO_MEMORY,

@@ -14,7 +14,7 @@
 
 #include "backend/dtype.h"
 #include "base/mapping.h"
-#include "export/model_file.h"
+#include "export/options.h"
 #include "gguf/gguf.h"
 #include "layer.h"
 

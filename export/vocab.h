@@ -1,13 +1,10 @@
 /* The vocabulary of a tokenizer file, on its way into a model file.
  *
  *     cca_vocab vocab;
- *     cca_vocab_open(&vocab, "tokenizer.model", &err);
+ *     cca_vocab_open(&vocab, "tokenizer.model", &err);     // vocab_read.h
  *     cca_vocab_pad(&vocab, 32064, &err);
  *     cca_vocab_put(writer, &vocab, &source.text);
- *     cca_vocab_close(&vocab);
- *
- * Three formats are read, told apart by their first bytes: SentencePiece models, the .bin files
- * of llama2.c, and the tokenizer.json of Hugging Face with byte-level BPE or SentencePiece's. */
+ *     cca_vocab_close(&vocab); */
 #ifndef CCA_VOCAB_H
 #define CCA_VOCAB_H
 
@@ -15,7 +12,6 @@
 #include "export/gguf_write.h"
 #include "export/json.h"
 #include "export/source.h"
-#include "text/spm.h"
 
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */
@@ -38,8 +34,8 @@ typedef struct cca_vocab {
     char *padding;
 } cca_vocab;
 
-/* CCA_BAD_MODEL for what is missing or broken. Close it even then. */
-cca_status cca_vocab_open(cca_vocab *out, const char *path, cca_error *err);
+/* Room for n pieces, all of them empty. */
+cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err);
 void cca_vocab_close(cca_vocab *vocab);
 
 /* Adds unused pieces [PADn] until there are n; CCA_BAD_MODEL if there are more already. */
@@ -52,11 +48,5 @@ cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_s
 
 /* The id of a token by its text, -1 if there is none. */
 int32_t cca_vocab_find(const cca_vocab *vocab, const char *text);
-
-/* The formats, for cca_vocab_open: vocab->file is there. */
-cca_status cca_vocab_read_sentencepiece(cca_vocab *vocab, cca_error *err);
-cca_status cca_vocab_read_llama2c(cca_vocab *vocab, cca_error *err);
-cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err);
-cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err);
 
 #endif

@@ -1,6 +1,8 @@
 /* The tokenizer.json of Hugging Face: byte-level BPE, and SentencePiece's BPE. */
 #include "export/vocab_json.h"
 #include "base/utf8.h"
+#include "export/vocab_read.h"
+#include "text/spm.h"
 
 #include <stdlib.h>
 #include <string.h>

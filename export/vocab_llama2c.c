@@ -1,7 +1,8 @@
 /* The tokenizer.bin of llama2.c: the length of the longest token, then for each token its score
  * (float), length (int32) and bytes. The first three are <unk>, <s> and </s>, then the 256
  * bytes; llama2.c writes ▁ as a plain space and line breaks around <s> and </s>. */
-#include "export/vocab.h"
+#include "export/vocab_read.h"
+#include "text/spm.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* The pieces of a SentencePiece model. */
-#include "export/vocab.h"
+#include "export/vocab_read.h"
+#include "text/spm.h"
 
 static cca_status take_pieces(cca_vocab *vocab, const cca_spm_model *model, cca_error *err) {
     cca_status status = cca_vocab_alloc(vocab, (int64_t)model->n_pieces, err);

@@ -1,7 +1,7 @@
 /* Vocabularies on their way into a model file, in each format that export reads. */
 #include "fuzz.h"
 
-#include "export/vocab.h"
+#include "export/vocab_read.h"
 
 static volatile int sink;
 

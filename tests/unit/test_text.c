@@ -3,8 +3,9 @@
  * tokenizer.json is refused. */
 #include "engine.h"
 #include "export/model_file.h"
-#include "export/vocab.h"
+#include "export/vocab_read.h"
 #include "tests/unit/test.h"
+#include "text/spm.h"
 
 #include <unistd.h>
 
