@@ -1,6 +1,6 @@
-/* What stands behind the slashes of a chat. */
+#include "cli/chat/chat_actions.h"
+
 #include "cli/chat/chat_file.h"
-#include "cli/chat/chat_state.h"
 
 #include <stddef.h>
 #include <stdlib.h>

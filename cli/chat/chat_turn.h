@@ -1,9 +1,13 @@
-/* A chat under way: what its loop (chat.c) and what stands behind its slashes (chat_actions.c) work
- * on. */
-#ifndef CCA_CLI_CHATTING_H
-#define CCA_CLI_CHATTING_H
+/* A chat under way, and its turns.
+ *
+ *     chatting a = {.settings = settings, .term = &term, .out = &out, .decoder = &decoder, ...};
+ *     conversation_open(&a.c, ...);
+ *     chat_say(&a, "Who is she?", 11, &err);          // prefill, answer, session file
+ *     chat_answer(&a, &err);                          // another answer, behind conversation_cut
+ *     chat_keep(&a, &err); */
+#ifndef CCA_CLI_CHAT_TURN_H
+#define CCA_CLI_CHAT_TURN_H
 
-#include "cli/chat/chat_commands.h"
 #include "cli/chat/conversation.h"
 #include "cli/cli.h"
 #include "cli/decode.h"
@@ -14,6 +18,7 @@ typedef struct chat_settings {
     int64_t max_answer;
 } chat_settings;
 
+/* Those of them that are not the sampler's. */
 extern const arg_option chat_answer_args[];
 
 typedef struct chatting {
@@ -42,8 +47,5 @@ cca_status chat_keep(chatting *a, cca_error *err);
 cca_status chat_keep_cut(chatting *a, cca_error *err);
 /* What comes of a failure of that: on a terminal a warning, and the file is left alone. */
 cca_status chat_unkept(chatting *a, cca_status status, cca_error *err);
-
-/* Does what a command says; the conversation is as before after a failure. */
-cca_status chat_act(chatting *a, const chat_command *command, cca_error *err);
 
 #endif
