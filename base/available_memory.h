@@ -4,8 +4,8 @@
  *     uint64_t mine = cca_memory_resident();
  *
  * Neither fails: what the system does not tell is taken as no limit. */
-#ifndef CCA_MEMORY_H
-#define CCA_MEMORY_H
+#ifndef CCA_AVAILABLE_MEMORY_H
+#define CCA_AVAILABLE_MEMORY_H
 
 #include "base/base.h"
 

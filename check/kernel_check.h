@@ -3,8 +3,8 @@
  *     cca_kernels_check(cca_kernels_best(), show, NULL, &err);
  *
  * Apart from self_check.h so that a test can hand in a table with a fault. */
-#ifndef CCA_SELFTEST_KERNELS_H
-#define CCA_SELFTEST_KERNELS_H
+#ifndef CCA_KERNEL_CHECK_H
+#define CCA_KERNEL_CHECK_H
 
 #include "backend/cpu/kernels.h"
 #include "check/self_check.h"

@@ -6,8 +6,8 @@
  *     cca_selftest_options o = {.model = "model.gguf"};
  *     cca_status status = cca_selftest(&o, show, NULL, &err);   // CCA_CHECK_FAILED: see the checks
  */
-#ifndef CCA_SELFTEST_H
-#define CCA_SELFTEST_H
+#ifndef CCA_SELF_CHECK_H
+#define CCA_SELF_CHECK_H
 
 #include "base/base.h"
 

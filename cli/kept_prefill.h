@@ -8,8 +8,8 @@
  *
  * With use_cache the prompt is cut at the same places whether or not there is a file, so that
  * answers do not depend on one. */
-#ifndef CCA_CLI_STORED_H
-#define CCA_CLI_STORED_H
+#ifndef CCA_CLI_KEPT_PREFILL_H
+#define CCA_CLI_KEPT_PREFILL_H
 
 #include "cli/cli.h"
 

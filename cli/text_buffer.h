@@ -1,10 +1,10 @@
-/* Bytes that grow, UTF-8, escapes.
+/* Bytes that grow; escapes resolved, damaged UTF-8 made clean.
  *
  *     text_buffer b = {0};
  *     text_append(&b, "abc", 3);          // false without memory
  *     text_free(&b); */
-#ifndef CCA_CLI_TEXT_H
-#define CCA_CLI_TEXT_H
+#ifndef CCA_CLI_TEXT_BUFFER_H
+#define CCA_CLI_TEXT_BUFFER_H
 
 #include "base/base.h"
 

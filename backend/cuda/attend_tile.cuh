@@ -9,8 +9,8 @@
  * Running softmax: Milakov and Gimelshein, arXiv:1805.02867. Accumulators of a 16 × 8 product lie
  * as mma and wgmma leave them: a lane has columns lane % 4 * 2 and the next, of rows lane / 4
  * (side 0) and lane / 4 + 8 (side 1). */
-#ifndef CCA_CUDA_TILE_CUH
-#define CCA_CUDA_TILE_CUH
+#ifndef CCA_CUDA_ATTEND_TILE_CUH
+#define CCA_CUDA_ATTEND_TILE_CUH
 
 #include "backend/cuda/types.cuh"
 

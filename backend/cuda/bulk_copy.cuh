@@ -7,8 +7,8 @@
  * &full); } cuda_barrier_wait(&full, 0);          // the first phase is 0, the next 1, then 0 again
  *
  * Addresses and sizes of copies are multiples of 16 bytes. */
-#ifndef CCA_CUDA_COPY_CUH
-#define CCA_CUDA_COPY_CUH
+#ifndef CCA_CUDA_BULK_COPY_CUH
+#define CCA_CUDA_BULK_COPY_CUH
 
 #include "backend/cuda/device.cuh"
 

@@ -10,8 +10,8 @@
  * Everything of a backend runs on its own stream, in the order of the calls; nothing is global,
  * so each GPU can have backends of its own. Host functions return nothing: the first failure
  * sticks in the backend (see backend.h). */
-#ifndef CCA_CUDA_CUH
-#define CCA_CUDA_CUH
+#ifndef CCA_CUDA_DEVICE_CUH
+#define CCA_CUDA_DEVICE_CUH
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -14,8 +14,8 @@
  *     stream_read_norm(norm, step);
  *     ...                                                  // until x is there
  *     stream_multiply(&ring, step, norm, x_memory); */
-#ifndef CCA_CUDA_STREAM_CUH
-#define CCA_CUDA_STREAM_CUH
+#ifndef CCA_CUDA_TOKEN_STREAM_CUH
+#define CCA_CUDA_TOKEN_STREAM_CUH
 
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/token.cuh"
