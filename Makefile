@@ -61,7 +61,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo quality quality-full test asan valgrind valgrind-tests lib install uninstall
-.PHONY: fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
+.PHONY: test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
 all: $(BIN)
 
 cpu:
@@ -120,8 +120,14 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
 	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(CLI_LIBS) $(LDLIBS)
 
-test: $(BIN) $(TEST_X)
+# Builds with all processors unless make was told how many, then tests one after the other.
+PARALLEL = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+test:
+	@$(MAKE) $(PARALLEL) test-programs
 	CCA=./$(BIN) tests/run.sh $(TEST_X)
+
+test-programs: $(BIN) $(TEST_X)
+	@:
 
 # What engine.h needs; installed side by side, so their includes lose the folder.
 HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h text/tokens.h tokenizer.h
@@ -229,7 +235,7 @@ deps:
 # not his; examples/README.md tells more.
 demo:
 	@$(MAKE) --no-print-directory deps
-	@$(MAKE) --no-print-directory $(BIN)
+	@$(MAKE) $(PARALLEL) $(BIN)
 	./$(BIN) generate -p 'It was a dark night, and the captain' -n 48 -s 1
 	@echo
 	./$(BIN) ask -f examples/paradise-lost.txt \
