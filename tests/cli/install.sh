@@ -49,7 +49,7 @@ example libcca.a $(flags --cflags) "$root$prefix/lib/libcca.a" $(flags --static 
 # What the comments of the headers show is a program, too, with a shorter context.
 example_of() { # header, parameters of its function
     printf 'static void use_%s(%s) {\n' "$1" "$2"
-    sed -n 's/^ \*     //p' "$1.h" | sed 's/^\.\.\..*//; s/ \.\.\..*/ exit(1);/; s/"model.gguf"/model/; s/131072/64/
+    sed -n 's/^ \*     //p' "$root$prefix/include/cca/$1.h" | sed 's/^\.\.\..*//; s/ \.\.\..*/ exit(1);/; s/"model.gguf"/model/; s/131072/64/
         /cca_session_free/i puts(logits[0] < 100 && logits[639] < 100 ? "finite" : "not finite");'
     printf '}\n'
 }
