@@ -1,5 +1,7 @@
 #include "check/kernel_check.h"
 
+#include "base/random.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,10 +37,7 @@ static float *take_floats(tester *t, int64_t n) {
 /* Uniform in [-1, 1). */
 static float *take_random(tester *t, int64_t n) {
     float *x = take_floats(t, n);
-    for (int64_t i = 0; i < n; i++) {
-        t->state = t->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        x[i] = (float)((double)(t->state >> 11) * 0x1p-52 - 1);
-    }
+    for (int64_t i = 0; i < n; i++) x[i] = cca_random_uniform(&t->state);
     return x;
 }
 

@@ -1,6 +1,7 @@
 #include "check/self_check.h"
 
 #include "backend/cpu/cpu.h"
+#include "base/random.h"
 #include "cca.h"
 #include "check/kernel_check.h"
 #include "gguf/gguf.h"
@@ -283,10 +284,8 @@ static cca_status open_model(checker *c, cca_error *err) {
     c->want = calloc(n, (size_t)c->config.vocab_size * sizeof *c->want);
     c->got = calloc(n, (size_t)c->config.vocab_size * sizeof *c->got);
     uint64_t state = 1;
-    for (int i = 0; i < N_TOKENS; i++) {
-        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        c->ids[i] = (int32_t)((state >> 33) % (uint64_t)c->config.vocab_size);
-    }
+    for (int i = 0; i < N_TOKENS; i++)
+        c->ids[i] = (int32_t)(cca_random_next(&state) % (uint64_t)c->config.vocab_size);
     return c->want && c->got ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
 }
 
