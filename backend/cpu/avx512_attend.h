@@ -5,7 +5,20 @@
  * queries at a time have all their scores with the tile in registers: they become weights there,
  * which are stored as bf16 and multiplied with the values. Queries, weights and q8_0 rows are
  * rounded to bf16; scores, weights' sums and outputs are f32. What a query gets does not depend on
- * the queries beside it but for where its tiles of keys begin. */
+ * the queries beside it but for where its tiles of keys begin.
+ *
+ *                     64 keys (CCA_TILE_K)            dims, as many as head_dim
+ *     pair of dims   +----+----+----+----+    pair   +----+----+----+----+
+ *       0            |    |    |    |    |    of     |    |    |    |    |
+ *       1            | keys, packed      |    keys   | values, packed    |
+ *       …            +----+----+----+----+           +----+----+----+----+
+ *                      zmm: 16 keys × 2 dims           zmm: 16 dims × 2 keys
+ *
+ *     6 queries      +----+----+----+----+ bf16 p    +----+----+----+----+
+ *     (ATTEND_ROWS)  | s: 6 × 4 zmm, f32 | ------->  | out, in scratch   |
+ *                    +----+----+----+----+ mask,     +----+----+----+----+
+ *       s = q · keysᵀ, in registers        exp2      out += p · values, 6 × 4 zmm at a time
+ */
 
 enum {
     ATTEND_ROWS = 6,                     /* queries in registers */

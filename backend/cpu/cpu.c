@@ -261,7 +261,26 @@ static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t 
     run_rows(b, j, out->heads, n * out->head_dim);
 }
 
-/* ---- products ------------------------------------------------------------------------ */
+/* ---- products ------------------------------------------------------------------------ *
+ *
+ * A panel is CCA_PANEL rows of one weight. The panels of all products of a call are one list of
+ * pieces, which threads take from; a piece belongs to one product, and nobody else writes its
+ * columns of the output:
+ *
+ *     Wq            Wk      Wv         products of the same x
+ *     [0][1][2][3]  [4][5]  [6][7]     pieces, in the order of the list
+ *
+ * Within a piece, DEPTH columns of the panel are packed at a time, stay in the L2 cache, and meet
+ * TOKENS rows of x after another:
+ *
+ *                  DEPTH columns               panel, packed
+ *     x (tokens)  +-------+-------+---      +-------+-------+---
+ *      TOKENS     |   i   |       |      ·  |   c   | c + 1 |    CCA_PANEL rows of W
+ *      TOKENS     | i + 1 |       |         +-------+-------+---
+ *
+ *     for c: pack panel c; for i: out[i] += x[i, c] · panel[c]ᵀ
+ *
+ * With fewer tokens than FEW nothing is packed: rows of W are read once, where they lie. */
 
 /* Bytes of n values of x in the form that a weight's type wants. */
 static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {

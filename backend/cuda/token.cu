@@ -6,6 +6,19 @@
  * on their way (token_stream.cuh). A few steps go ahead of the others, so that the GPU works while
  * the rest is collected.
  *
+ *     a block        warps 0 … 10                        warp 11, lane i for warp i
+ *                    (its rows of the step's products)   (copies W → warp i's ring of stages)
+ *     step 1 q k v   norm(x) → shared; W·x, rows         fill, fill, fill …
+ *       — all blocks wait —                              … the rings run full of step 3's W
+ *     step 2 attend  rotate, store own k v; a warp has   …
+ *                    one split of one head's keys;
+ *                    block joins warps, head's first
+ *                    block joins blocks (sealed)
+ *       — all blocks wait —
+ *     step 3 o       x += W·attended                     fill, fill …
+ *       — all blocks wait —
+ *     step 4 gate up, step 5 down, then the next layer's step 1; last of all the logits
+ *
  * The same steps give the same bits: what is added up, and in which order, does not depend on time.
  */
 #include "backend/cuda/token_stream.cuh"
@@ -13,7 +26,7 @@
 #include <stdlib.h>
 
 enum {
-    CARRIED = 8,               /* steps that travel with the launch */
+    CARRIED = 8,            /* steps that travel with the launch */
     FIRST = 6,              /* steps after which the device begins with a token, */
     MANY = 40,              /* where the one before had so many */
     MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
