@@ -1,6 +1,5 @@
 #include "chat.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_SCAFFOLD = 128 };
@@ -198,8 +197,7 @@ static cca_status end_exchange(cca_prompt *p, cca_error *err) {
     return status;
 }
 
-cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
-                           cca_error *err) {
+cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_error *err) {
     char scaffold[MAX_SCAFFOLD] = "";
     const layout *l = &layouts[p->chat];
     bool further = p->slot == CCA_SLOT_ANSWER;
@@ -213,30 +211,20 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool
         for (const char *c = parts[i]; *c && size < sizeof scaffold; c++) scaffold[size++] = *c;
     bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
     size -= space;
-    *lead = space ? " " : "";
     status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
-    *start = p->out->n == p->begin;
+    *how = (p->out->n == p->begin ? CCA_ENCODE_START : 0) | (space ? CCA_ENCODE_SPACE : 0);
     if (status == CCA_OK) p->slot = slot;
     return status;
 }
 
 cca_status cca_prompt_text(cca_prompt *p, cca_slot slot, const char *text, size_t size,
                            cca_error *err) {
-    const char *lead;
-    bool start;
-    cca_status status = cca_prompt_open(p, slot, &lead, &start, err);
-    if (status != CCA_OK || *lead == '\0') return status ? status : encode(p, text, size, 0, err);
-    char *led = malloc(size + 1);
-    if (!led) return cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt of %zu bytes", size);
-    led[0] = *lead;
-    if (size > 0) memcpy(led + 1, text, size);
-    status = encode(p, led, size + 1, 0, err);
-    free(led);
-    return status;
+    unsigned how;
+    cca_status status = cca_prompt_open(p, slot, &how, err);
+    return status ? status : cca_tokenizer_encode(p->out, p->tok, text, size, how, err);
 }
 
 cca_status cca_prompt_end(cca_prompt *p, cca_error *err) {
-    const char *lead;
-    bool start;
-    return cca_prompt_open(p, CCA_SLOT_ANSWER, &lead, &start, err);
+    unsigned how;
+    return cca_prompt_open(p, CCA_SLOT_ANSWER, &how, err);
 }

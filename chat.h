@@ -75,12 +75,11 @@ typedef struct cca_prompt {
 cca_status cca_prompt_begin(cca_prompt *p, cca_chat chat, const cca_tokenizer *tok, cca_tokens *out,
                             cca_error *err);
 
-/* Appends the scaffold up to a text that the caller will encode: with *lead ("" or " ") in front
- * of it, and CCA_ENCODE_START where *start. Slots come in their order; only documents repeat, and
- * behind an answer, which the caller has appended, documents or a question may follow again, for
- * which the model's turn is closed (else CCA_USAGE). */
-cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, const char **lead, bool *start,
-                           cca_error *err);
+/* Appends the scaffold up to a text that the caller will encode: with the flags *how, which are
+ * CCA_ENCODE_START, CCA_ENCODE_SPACE, both or 0. Slots come in their order; only documents repeat,
+ * and behind an answer, which the caller has appended, documents or a question may follow again,
+ * for which the model's turn is closed (else CCA_USAGE). */
+cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_error *err);
 /* Opens the slot and appends a text as plain text. */
 cca_status cca_prompt_text(cca_prompt *p, cca_slot slot, const char *text, size_t size,
                            cca_error *err);

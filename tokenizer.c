@@ -508,8 +508,8 @@ static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const 
     return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
 }
 
-cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
-                                size_t size, unsigned flags, cca_error *err) {
+static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *text, size_t size,
+                         unsigned flags, cca_error *err) {
     size_t before = out->n, from = 0;
     bool start = flags & CCA_ENCODE_START, all = flags & CCA_ENCODE_SPECIAL;
     cca_status status = CCA_OK;
@@ -527,6 +527,20 @@ cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const
     }
     if (status == CCA_OK) status = encode_plain(out, tok, text, from, size, start, err);
     if (status != CCA_OK) out->n = before;
+    return status;
+}
+
+cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                                size_t size, unsigned flags, cca_error *err) {
+    if (!(flags & CCA_ENCODE_SPACE)) return encode(out, tok, text, size, flags, err);
+    char *spaced = malloc(size + 1);
+    if (!spaced) return cca_fail(err, CCA_NO_MEMORY, "no memory for a text of %zu bytes", size);
+    spaced[0] = ' ';
+    if (size > 0) memcpy(spaced + 1, text, size);
+    size_t n = out->n;
+    cca_status status = encode(out, tok, spaced, size + 1, flags, err);
+    for (; n < out->n; n++) out->offsets[n] -= out->offsets[n] > 0;
+    free(spaced);
     return status;
 }
 

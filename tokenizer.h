@@ -31,6 +31,7 @@ typedef struct cca_tokenizer_facts {
 typedef enum cca_encode_flags {
     CCA_ENCODE_START = 1,   /* the first text after BOS: gets the dummy prefix, if any */
     CCA_ENCODE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
+    CCA_ENCODE_SPACE = 4,   /* as if a space stood before the text; offsets do not count it */
 } cca_encode_flags;
 
 /* Reads the tokenizer of a model file, of which nothing is kept: the original SentencePiece

@@ -115,11 +115,6 @@ json_t *cli_attention_json(const context_options *options, const cca_engine *eng
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
                         int64_t n_positions);
 
-/* Begins a prompt with the template that the options or the model file name, and the system text;
- * tokens holds BOS. CCA_USAGE where none is named. */
-cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cca_engine *engine,
-                          cca_tokens *tokens, cca_error *err);
-
 /* ---- memory ---- */
 
 /* What a run takes, in bytes. program: what the process has once the text is read, before weights

@@ -296,26 +296,3 @@ cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t
     term_progress(user, pos + n, cca_session_cache_bytes(session));
     return CCA_OK;
 }
-
-/* ---- chat ---- */
-
-cca_status cli_chat_begin(cca_prompt *out, const chat_options *options, const cca_engine *engine,
-                          cca_tokens *tokens, cca_error *err) {
-    cca_chat chat = CCA_CHAT_PLAIN;
-    cca_error why;
-    if (options->name) {
-        cca_chat_parse(&chat, options->name);
-    } else {
-        cca_status status = cca_chat_of_file(&chat, cca_engine_file(engine), &why);
-        if (status)
-            return cca_fail(err, status, "%s; give --chat-template NAME: %s", why.text,
-                            cca_chat_names);
-    }
-    cca_status status = cca_prompt_begin(out, chat, cca_engine_tokenizer(engine), tokens, err);
-    if (status || !options->system) return status;
-    size_t size = strlen(options->system);
-    if (cca_utf8_valid(options->system, size) != size)
-        return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
-                        cca_utf8_valid(options->system, size));
-    return cca_prompt_text(out, CCA_SLOT_SYSTEM, options->system, size, err);
-}

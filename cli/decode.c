@@ -69,12 +69,14 @@ cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_er
 }
 
 cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
-                        int32_t chat_end, const cca_engine *engine, cca_error *err) {
-    d->tok = cca_engine_tokenizer(engine);
+                        const prompt *p, const cca_engine *engine, cca_error *err) {
+    const char *stop = p->has_template ? cca_chat_stop(p->opening.chat) : NULL;
+    d->tok = p->tok;
     d->vocab_size = cca_engine_info(engine)->vocab_size;
     d->ignore_eos = ignore_eos;
-    d->chat_end = chat_end;
-    cca_status status = decoder_sampling(d, sampling, err);
+    d->chat_end = p->has_template ? cca_chat_end_token(p->opening.chat, p->tok) : -1;
+    cca_status status = stop ? decoder_add_stop(d, stop, err) : CCA_OK;
+    if (!status) status = decoder_sampling(d, sampling, err);
     return status || !ignore_eos ? status : list_end_ids(d, err);
 }
 
@@ -87,19 +89,18 @@ void decoder_close(decoder *d) {
     *d = (decoder){0};
 }
 
-cca_status decoder_start(decoder *d, cca_session *session, const cca_tokens *prompt,
-                         cca_error *err) {
+cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_error *err) {
     cca_sampler_free(d->sampler);
     d->sampler = NULL;
     d->session = session;
     d->stop_reason = NULL;
-    d->n_prompt = (int64_t)prompt->n;
+    d->n_prompt = prompt_length(p);
     d->n_generated = d->n_decoded = 0;
     d->ids.n = d->n_bytes = 0;
     d->ttft_s = d->decode_s = 0;
     cca_status status = cca_sampler_new(&d->sampler, &d->options, (int32_t)d->vocab_size, err);
-    for (size_t i = 0; i < prompt->n && !status; i++)
-        cca_sampler_accept(d->sampler, prompt->ids[i]);
+    for (size_t i = 0; i < p->tokens.n && !status; i++)
+        cca_sampler_accept(d->sampler, p->tokens.ids[i]);
     return status;
 }
 
@@ -166,4 +167,10 @@ cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s) {
     return json_pack("{s:f, s:f, s:f, s:f}", "load_s", load_s, "prefill_s", prefill_s, "ttft_s",
                      d->ttft_s, "decode_s", d->decode_s);
+}
+
+json_t *decoder_tokens_json(const decoder *d, int64_t n_reused) {
+    return json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
+                     (json_int_t)n_reused, "prefilled", (json_int_t)(d->n_prompt - n_reused),
+                     "generated", (json_int_t)d->n_generated);
 }

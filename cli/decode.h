@@ -2,7 +2,7 @@
  *
  *     decoder d = {0};
  *     decoder_stops(&d, &stop_list, escape, &err);
- *     decoder_open(&d, &sampling, ignore_eos, chat_end, engine, &err);
+ *     decoder_open(&d, &sampling, ignore_eos, &prompt, engine, &err);
  *     decoder_start(&d, session, &prompt, &err);      // for each prompt
  *     d.started = cca_seconds();
  *     ... prefill ...
@@ -12,8 +12,7 @@
 #ifndef CCA_CLI_DECODE_H
 #define CCA_CLI_DECODE_H
 
-#include "cli/cli.h"
-#include "cli/text_buffer.h"
+#include "cli/prompt.h"
 
 typedef struct decoder {
     const cca_tokenizer *tok;
@@ -46,19 +45,21 @@ cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err);
 void decoder_cut_stops(decoder *d, size_t n);
 /* Settles options, the seed too. */
 cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_error *err);
-/* Settles the options and the end tokens. */
+/* Settles the options, and what else ends an answer: the prompt's template has a token or a text
+ * for that. */
 cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
-                        int32_t chat_end, const cca_engine *engine, cca_error *err);
+                        const prompt *p, const cca_engine *engine, cca_error *err);
 void decoder_close(decoder *d);
 
 /* A new sampler that has seen the prompt, and zeroed counts. */
-cca_status decoder_start(decoder *d, cca_session *session, const cca_tokens *prompt,
-                         cca_error *err);
+cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_error *err);
 /* From the prefilled session to the end of the answer. An interruption ends it, too: that is a
  * stop_reason, not a failure. */
 cca_status decoder_run(decoder *d, answer *a, cca_error *err);
 
 /* {"load_s", "prefill_s", "ttft_s", "decode_s"} */
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s);
+/* {"prompt", "reused", "prefilled", "generated"}, of a prompt of which so many were reused */
+json_t *decoder_tokens_json(const decoder *d, int64_t n_reused);
 
 #endif

@@ -1,13 +1,8 @@
 /* cca generate: continues a text. */
 #include "base/clock.h"
-#include "cli/cli.h"
 #include "cli/decode.h"
-#include "cli/input.h"
-#include "cli/kept_prefill.h"
-#include "cli/signals.h"
 
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -62,10 +57,7 @@ typedef struct generation {
     decoder decoder;
     cca_engine *engine;
     const cca_tokenizer *tok;
-    cca_tokens prompt;
-    cca_prompt chat;
-    bool is_chat;
-    size_t text_begin, text_end; /* tokens of the text among those of the prompt */
+    prompt prompt;
     cca_session *session;
     stored stored;
     cli_plan plan;
@@ -85,61 +77,40 @@ static int64_t room_for_answer(const generation *g) {
  * says which. */
 static cca_status truncate_prompt(generation *g, cca_error *err) {
     const char *part = g->o->truncate;
-    cca_tokens *p = &g->prompt;
-    int64_t n = (int64_t)p->n;
-    int64_t first = (int64_t)g->text_begin, n_text = (int64_t)g->text_end - first;
-    int64_t keep = g->limit - room_for_answer(g), cut = n - keep;
+    prompt *p = &g->prompt;
+    int64_t n = prompt_length(p), n_text = p->text_end - p->text_begin, at = p->text_begin;
+    int64_t cut = n - (g->limit - room_for_answer(g));
     if (cut >= n_text)
         return cca_fail(err, CCA_NO_FIT,
                         "--truncate: -n %lld leaves no room for a prompt within %lld tokens",
                         (long long)g->o->n_predict, (long long)g->limit);
-    int64_t at = first;
     if (part[0] == 'm') at += (n_text - cut) / 2;
     if (part[0] == 't') at += n_text - cut;
-    uint64_t from = p->offsets[at], bytes_end = p->offsets[at + cut - 1];
-    size_t rest = (size_t)(n - at - cut);
-    memmove(p->ids + at, p->ids + at + cut, rest * sizeof *p->ids);
-    memmove(p->offsets + at, p->offsets + at + cut, rest * sizeof *p->offsets);
-    p->n = (size_t)keep;
+    uint64_t from = p->tokens.offsets[at], to = p->tokens.offsets[at + cut - 1];
+    prompt_shorten(p, at, cut);
     term_warn(&g->term,
               "--truncate %s: of %lld prompt tokens, %lld were cut (tokens %lld to %lld, which "
               "start at bytes %llu to %llu)",
               part, (long long)n, (long long)cut, (long long)at, (long long)(at + cut - 1),
-              (unsigned long long)from, (unsigned long long)bytes_end);
+              (unsigned long long)from, (unsigned long long)to);
     return CCA_OK;
 }
 
-/* BOS, and with a chat template what stands before the text. */
-static cca_status begin_prompt(generation *g, const char **lead, unsigned *flags, cca_error *err) {
-    const chat_options *chat = &g->o->chat;
-    bool start = true;
-    *lead = "";
-    g->is_chat = chat->system || chat->name;
-    cca_status status = input_encode(&g->prompt, g->tok, &(input_text){0}, INPUT_BOS, err);
-    if (!status && g->is_chat) status = cli_chat_begin(&g->chat, chat, g->engine, &g->prompt, err);
-    if (!status && g->is_chat)
-        status = cca_prompt_open(&g->chat, CCA_SLOT_QUESTION, lead, &start, err);
-    *flags = (g->o->input.special ? INPUT_SPECIAL : 0) | (start ? 0 : INPUT_LATER);
-    return status;
-}
-
 static cca_status make_prompt(generation *g, cca_error *err) {
-    const char *lead;
-    unsigned flags;
+    const chat_options *chat = g->o->chat.system || g->o->chat.name ? &g->o->chat : NULL;
     input_text text = {0};
-    cca_status status = begin_prompt(g, &lead, &flags, err);
-    g->text_begin = g->prompt.n;
-    if (!status) status = input_read_behind(&text, lead, &g->o->input, err);
-    if (!status) status = input_encode(&g->prompt, g->tok, &text, flags, err);
-    g->text_end = g->prompt.n;
+    cca_status status = prompt_begin(&g->prompt, chat, g->engine, err);
+    if (!status) status = input_read(&text, &g->o->input, err);
+    if (!status)
+        status = prompt_add(&g->prompt, CCA_SLOT_QUESTION, &text, g->o->input.special, err);
     input_free(&text);
-    if (!status && g->is_chat) status = cca_prompt_end(&g->chat, err);
     if (status) return status;
-    if (g->prompt.n == 0)
+    int64_t n = prompt_length(&g->prompt);
+    if (n == 0)
         return cca_fail(err, CCA_NO_FIT, "the prompt is empty, and this model has no BOS token");
     g->limit = cli_position_limit(&g->o->context, g->engine);
-    if (g->o->truncate && (int64_t)g->prompt.n > g->limit) return truncate_prompt(g, err);
-    return cli_check_length("the prompt", (int64_t)g->prompt.n, &g->o->context, g->engine, err);
+    if (g->o->truncate && n > g->limit) return truncate_prompt(g, err);
+    return cli_check_length("the prompt", n, &g->o->context, g->engine, err);
 }
 
 static unsigned session_flags(const generation *g) {
@@ -150,7 +121,7 @@ static unsigned session_flags(const generation *g) {
  * trained length does, and memory. */
 static int64_t positions_needed(const generation *g) {
     const context_options *c = &g->o->context;
-    int64_t more = g->o->n_predict, n = (int64_t)g->prompt.n;
+    int64_t more = g->o->n_predict, n = prompt_length(&g->prompt);
     if (more >= 0) return cca_min(g->limit, n + more);
     int64_t most = g->limit;
     if (c->beyond_trained && c->ctx_size == 0)
@@ -170,26 +141,19 @@ static cca_status open_model(generation *g, cca_error *err) {
 
 /* ---- the run ---- */
 
+/* No file of the cache serves, and without a named one prefill is cut nowhere. */
 static cca_status prefill(generation *g, cca_error *err) {
-    int64_t n = (int64_t)g->prompt.n;
     g->decoder.started = cca_seconds();
-    cca_status status = stored_open(&g->stored, &g->o->stored, false, g->session, g->prompt.ids, n,
-                                    n - 1, &g->term, err);
-    term_start(&g->term, "prefill", TERM_TOKENS, n);
-    term_skip(&g->term, g->stored.reused);
-    if (!status) status = stored_prefill(&g->stored, g->prompt.ids, &n, 1, err);
-    term_done(&g->term);
+    cca_status status =
+        prompt_prefill(&g->stored, &g->prompt, &g->o->stored, 0, g->session, &g->term, err);
     g->prefill_s = cca_seconds() - g->decoder.started;
-    if (status == CCA_INTERRUPTED) return stored_interrupted(&g->stored, "prefill", n, err);
     return status;
 }
 
 /* ---- reports ---- */
 
 static json_t *record(generation *g, bool is_event) {
-    json_int_t n = (json_int_t)g->prompt.n, reused = (json_int_t)g->stored.reused;
-    json_t *tokens = json_pack("{s:I, s:I, s:I, s:I}", "prompt", n, "reused", reused, "prefilled",
-                               n - reused, "generated", (json_int_t)g->decoder.n_generated);
+    json_t *tokens = decoder_tokens_json(&g->decoder, g->stored.reused);
     json_t *timing = decoder_timing_json(&g->decoder, g->load_s, g->prefill_s);
     json_t *all = json_pack(
         "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1", "text",
@@ -211,10 +175,10 @@ static void last_line(generation *g) {
                   (long long)g->limit);
     term_note(
         &g->term,
-        "prompt %zu tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
+        "prompt %lld tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
         "token after %.3g s; peak memory %s",
-        g->prompt.n, (long long)g->stored.reused,
-        term_per_second((int64_t)g->prompt.n - g->stored.reused, g->prefill_s),
+        (long long)g->decoder.n_prompt, (long long)g->stored.reused,
+        term_per_second(g->decoder.n_prompt - g->stored.reused, g->prefill_s),
         (long long)g->decoder.n_generated,
         term_per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
         term_size(peak, term_peak_memory()));
@@ -231,9 +195,9 @@ static cca_status write_answer(generation *g, cca_error *err) {
         .n_stops = g->decoder.n_stops,
         /* The dummy prefix of the first text after BOS is no part of that text, nor is the space
          * that some templates have before an answer. */
-        .strip_space =
-            g->is_chat || (cca_tokenizer_info(g->tok)->dummy_prefix && g->prompt.n == 1 &&
-                           g->prompt.ids[0] == cca_tokenizer_info(g->tok)->bos),
+        .strip_space = g->prompt.has_template ||
+                       (cca_tokenizer_info(g->tok)->dummy_prefix && g->prompt.tokens.n == 1 &&
+                        g->prompt.tokens.ids[0] == cca_tokenizer_info(g->tok)->bos),
     };
     answer_begin(&g->answer, &g->out, &options);
     g->decoder.most = o->n_predict;
@@ -250,7 +214,7 @@ static cca_status write_answer(generation *g, cca_error *err) {
 }
 
 static cca_status run_session(generation *g, cca_error *err) {
-    cli_tell_attention(&g->term, &g->o->context, g->engine, (int64_t)g->prompt.n);
+    cli_tell_attention(&g->term, &g->o->context, g->engine, prompt_length(&g->prompt));
     cca_status status = output_open(&g->out, g->o->output.file, err);
     if (!status) status = prefill(g, err);
     bool prefilled = !status;
@@ -263,25 +227,13 @@ static cca_status run_session(generation *g, cca_error *err) {
     return closed;
 }
 
-/* With a template, its end token and stop text end the answer, too. */
-static cca_status open_decoder(generation *g, cca_error *err) {
-    int32_t end = -1;
-    cca_status status = CCA_OK;
-    if (g->is_chat) {
-        end = cca_chat_end_token(g->chat.chat, g->tok);
-        const char *stop = cca_chat_stop(g->chat.chat);
-        if (stop) status = decoder_add_stop(&g->decoder, stop, err);
-    }
-    if (status) return status;
-    return decoder_open(&g->decoder, &g->o->sampling, g->o->ignore_eos, end, g->engine, err);
-}
-
 static cca_status generate(generation *g, cca_error *err) {
     cca_status status = make_prompt(g, err);
     if (status) return status;
     int64_t n_positions = positions_needed(g);
     if (g->o->n_predict < 0) g->limit = n_positions;
-    status = open_decoder(g, err);
+    status =
+        decoder_open(&g->decoder, &g->o->sampling, g->o->ignore_eos, &g->prompt, g->engine, err);
     if (!status)
         status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
                                   n_positions, session_flags(g), err);
@@ -295,7 +247,7 @@ static void free_all(generation *g) {
     answer_free(&g->answer);
     stored_close(&g->stored);
     cca_session_free(g->session);
-    cca_tokens_free(&g->prompt);
+    prompt_free(&g->prompt);
     cca_engine_close(g->engine);
     term_close(&g->term);
 }

@@ -198,8 +198,7 @@ static cca_status read_piece(input_text *out, const arg_item *piece, bool escape
     return done ? CCA_OK : no_memory(name, err);
 }
 
-cca_status input_read_behind(input_text *out, const char *lead, const input_options *options,
-                             cca_error *err) {
+cca_status input_read(input_text *out, const input_options *options, cca_error *err) {
     const arg_item from_stdin = {'f', "-"};
     const arg_item *pieces = options->pieces.items;
     size_t n = options->pieces.n;
@@ -211,16 +210,19 @@ cca_status input_read_behind(input_text *out, const char *lead, const input_opti
         n = 1;
     }
     out->sources = calloc(n, sizeof *out->sources);
-    if (!out->sources || !text_append(&out->text, lead, strlen(lead)))
-        return no_memory("input", err);
+    if (!out->sources) return no_memory("input", err);
     cca_status status = CCA_OK;
     for (size_t i = 0; i < n && !status; i++)
         status = read_piece(out, &pieces[i], options->escape, err);
     return status ? status : check_utf8(out, options->invalid_utf8, err);
 }
 
-cca_status input_read(input_text *out, const input_options *options, cca_error *err) {
-    return input_read_behind(out, "", options, err);
+cca_status input_read_piece(input_text *out, const input_options *options, const arg_item *piece,
+                            cca_error *err) {
+    arg_item item = *piece;
+    input_options one = *options;
+    one.pieces = (arg_list){&item, 1, 1};
+    return input_read(out, &one, err);
 }
 
 void input_free(input_text *text) {
@@ -235,12 +237,11 @@ void input_free(input_text *text) {
 /* A stretch without bad bytes; the encoder counts offsets from its start. */
 static cca_status encode_stretch(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
                                  size_t begin, size_t end, unsigned flags, cca_error *err) {
-    if (begin == end) return CCA_OK;
+    if (begin > 0) flags &= ~(unsigned)(CCA_ENCODE_START | CCA_ENCODE_SPACE);
+    if (begin == end && !(flags & CCA_ENCODE_SPACE)) return CCA_OK;
     size_t n = out->n;
-    unsigned how = begin == 0 && !(flags & INPUT_LATER) ? CCA_ENCODE_START : 0;
-    if (flags & INPUT_SPECIAL) how |= CCA_ENCODE_SPECIAL;
     cca_status status =
-        cca_tokenizer_encode(out, tok, text->text.bytes + begin, end - begin, how, err);
+        cca_tokenizer_encode(out, tok, text->text.bytes + begin, end - begin, flags, err);
     for (; n < out->n; n++) out->offsets[n] += begin;
     return status;
 }
@@ -255,12 +256,14 @@ static cca_status encode_bad_byte(cca_tokens *out, const cca_tokenizer *tok, con
     return cca_tokens_push(out, id, at) ? CCA_OK : no_memory("tokens", err);
 }
 
+cca_status input_bos(cca_tokens *out, const cca_tokenizer *tok, cca_error *err) {
+    const cca_tokenizer_facts *facts = cca_tokenizer_info(tok);
+    bool wanted = facts->add_bos && facts->bos >= 0;
+    return !wanted || cca_tokens_push(out, facts->bos, 0) ? CCA_OK : no_memory("tokens", err);
+}
+
 cca_status input_encode(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
                         unsigned flags, cca_error *err) {
-    const cca_tokenizer_facts *facts = cca_tokenizer_info(tok);
-    if ((flags & INPUT_BOS) && facts->add_bos && facts->bos >= 0 &&
-        !cca_tokens_push(out, facts->bos, 0))
-        return no_memory("tokens", err);
     size_t begin = 0;
     cca_status status = CCA_OK;
     for (size_t i = 0; i < text->n_bad && !status; i++) {

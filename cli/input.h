@@ -2,7 +2,8 @@
  *
  *     input_text text;
  *     input_read(&text, &options, &err);
- *     input_encode(&tokens, tokenizer, &text, INPUT_BOS, &err);
+ *     input_bos(&tokens, tokenizer, &err);
+ *     input_encode(&tokens, tokenizer, &text, CCA_ENCODE_START, &err);
  *     input_free(&text);
  *
  * A file that begins with gzip's magic bytes is decompressed; nothing else is changed. A file
@@ -39,20 +40,16 @@ typedef struct input_text {
 
 /* Reads all pieces; without any, standard input unless it is a terminal (CCA_USAGE). */
 cca_status input_read(input_text *out, const input_options *options, cca_error *err);
-/* The same with lead in front. */
-cca_status input_read_behind(input_text *out, const char *lead, const input_options *options,
-                             cca_error *err);
+/* The same for a single piece. */
+cca_status input_read_piece(input_text *out, const input_options *options, const arg_item *piece,
+                            cca_error *err);
 void input_free(input_text *text);
 /* Lists the bytes of the text that are no UTF-8 in bad, as --invalid-utf8 bytes does. */
 cca_status input_note_bad(input_text *text, cca_error *err);
 
-enum {
-    INPUT_BOS = 1,     /* begin with BOS where the tokenizer wants one: the one place that does */
-    INPUT_SPECIAL = 2, /* as CCA_ENCODE_SPECIAL */
-    INPUT_LATER = 4,   /* text stands before it: no dummy prefix */
-};
-
-/* Appends the tokens of the text. */
+/* Appends BOS where the tokenizer wants one: the one place that does. */
+cca_status input_bos(cca_tokens *out, const cca_tokenizer *tok, cca_error *err);
+/* Appends the tokens of the text; flags are cca_encode_flags. */
 cca_status input_encode(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
                         unsigned flags, cca_error *err);
 

@@ -246,14 +246,14 @@ static cca_status start_anew(stored *st, cca_error *err) {
     return create(st, &st->store, err);
 }
 
-cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
+cca_status stored_open(stored *out, const stored_options *options, unsigned flags,
                        cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
                        cca_error *err) {
     const wanted w = {ids, n, most};
     *out = (stored){.options = options, .session = session, .term = t};
-    out->seams = use_cache || options->file;
-    if (options->off || (!options->file && !use_cache)) return CCA_OK;
     out->named = options->file != NULL;
+    out->seams = out->named || (flags & STORED_SEAMS);
+    if (options->off || (!out->named && !(flags & STORED_CACHE))) return CCA_OK;
     if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
     if (!out->named) {
         cca_status status = cache_path(&out->path, session, &w, err);

@@ -2,12 +2,11 @@
  * grows, and taken up by the next run whose prompt begins the same.
  *
  *     stored st;
- *     stored_open(&st, &options, use_cache, session, ids, n, n - 1, &term, &err);
+ *     stored_open(&st, &options, STORED_CACHE, session, ids, n, n - 1, &term, &err);
  *     stored_prefill(&st, ids, ends, n_ends, &err);      // st.reused of them were there
  *     stored_close(&st);
  *
- * With use_cache the prompt is cut at the same places whether or not there is a file, so that
- * answers do not depend on one. */
+ * prompt_prefill (prompt.h) is all of this for a prompt. */
 #ifndef CCA_CLI_KEPT_PREFILL_H
 #define CCA_CLI_KEPT_PREFILL_H
 
@@ -35,12 +34,16 @@ typedef struct stored {
     int64_t reused;   /* tokens that need no prefill */
 } stored;
 
-/* Finds the file, named or, with use_cache, the one in the cache folder that agrees longest with
+/* STORED_CACHE: where no file is named, one of the cache folder serves. STORED_SEAMS: the prompt is
+ * cut at the same places whether or not there is a file, so that answers do not depend on one. */
+enum { STORED_CACHE = 1, STORED_SEAMS = 2 };
+
+/* Finds the file, named or, with STORED_CACHE, the one in the cache folder that agrees longest with
  * the n ids, and loads the last state that they share, of at most `most` tokens: n where more ids
  * will follow, else n - 1, since logits come of evaluating one. A named file of another
  * model or other settings, or damaged, is CCA_BAD_MODEL; one that another process writes is
  * CCA_RUNTIME. */
-cca_status stored_open(stored *out, const stored_options *options, bool use_cache,
+cca_status stored_open(stored *out, const stored_options *options, unsigned flags,
                        cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
                        cca_error *err);
 

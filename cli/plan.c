@@ -68,7 +68,8 @@ static cca_status count_positions(planning *p, cca_error *err) {
     if (o->input.pieces.n == 0) return CCA_OK;
     cca_status status = cli_tokenizer(&tok, p->engine, err);
     if (!status) status = input_read(&text, &o->input, err);
-    unsigned flags = INPUT_BOS | (o->input.special ? INPUT_SPECIAL : 0);
+    unsigned flags = CCA_ENCODE_START | (o->input.special ? CCA_ENCODE_SPECIAL : 0);
+    if (!status) status = input_bos(&tokens, tok, err);
     if (!status) status = input_encode(&tokens, tok, &text, flags, err);
     p->n_prompt = cca_max((int64_t)tokens.n, 1);
     p->n_positions =

@@ -68,9 +68,9 @@ static cca_status read_ids(tokenizing *t, cca_error *err) {
 }
 
 static cca_status encode(tokenizing *t, cca_error *err) {
-    unsigned flags = t->o->no_bos ? 0 : INPUT_BOS;
-    if (t->o->input.special) flags |= INPUT_SPECIAL;
-    return input_encode(&t->tokens, t->tok, &t->text, flags, err);
+    unsigned flags = CCA_ENCODE_START | (t->o->input.special ? CCA_ENCODE_SPECIAL : 0);
+    cca_status status = t->o->no_bos ? CCA_OK : input_bos(&t->tokens, t->tok, err);
+    return status ? status : input_encode(&t->tokens, t->tok, &t->text, flags, err);
 }
 
 /* What comes back must be what went in, byte for byte. */

@@ -52,36 +52,38 @@ static int64_t answer_bound(const asking *a, int64_t most) {
 }
 
 /* Puts a question behind what stands before it, in place of another one. */
-static cca_status encode_question(asking *a, const question *q, cca_prompt *p, cca_error *err) {
-    *p = a->prompt;
-    a->docs.tokens.n = a->base;
-    cca_status status = cca_prompt_text(p, CCA_SLOT_QUESTION, q->text, q->size, err);
-    return status ? status : cca_prompt_end(p, err);
+static cca_status encode_question(asking *a, const question *q, cca_error *err) {
+    prompt_cut(&a->docs.prompt, a->base, a->before);
+    return prompt_ask(&a->docs.prompt, q->text, q->size, err);
+}
+
+/* The next question goes where the documents end, or where an answer does. */
+static void go_on_behind(asking *a, int64_t n, cca_slot slot) {
+    a->base = n;
+    a->before = slot;
 }
 
 /* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
  * questions together. INT64_MAX: as many as there are. */
 static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_error *err) {
-    cca_prompt start = a->prompt;
+    const int64_t start = documents_n_tokens(&a->docs);
     int64_t answers = 0;
     bool endless = false;
     cca_status status = CCA_OK;
-    *longest = *positions = (int64_t)a->base;
+    *longest = *positions = start;
+    go_on_behind(a, start, CCA_SLOT_DOCUMENT);
     for (size_t i = 0; i < a->questions.n && !status; i++) {
         const question *q = &a->questions.items[i];
-        cca_prompt p;
-        status = encode_question(a, q, &p, err);
-        int64_t n = (int64_t)a->docs.tokens.n, most = answer_bound(a, q->most);
+        status = encode_question(a, q, err);
+        int64_t n = prompt_length(&a->docs.prompt), most = answer_bound(a, q->most);
         answers = a->o->follow_up ? answers + most : most;
         *longest = cca_max(*longest, n);
         *positions = cca_max(*positions, n + answers);
         endless |= most < 0;
-        if (!a->o->follow_up) continue;
-        a->prompt = p;
-        a->base = a->docs.tokens.n;
+        if (a->o->follow_up) go_on_behind(a, n, CCA_SLOT_ANSWER);
     }
-    a->prompt = start;
-    a->base = a->docs.tokens.n = (size_t)documents_n_tokens(&a->docs);
+    go_on_behind(a, start, CCA_SLOT_DOCUMENT);
+    prompt_cut(&a->docs.prompt, a->base, a->before);
     int64_t most = answer_bound(a, a->o->questions.most);
     if (a->questions.live) {
         *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
@@ -100,67 +102,47 @@ static bool many(const asking *a) {
 
 /* ---- prefill ---- */
 
-static cca_status interrupted(asking *a, const char *what, int64_t n, cca_error *err) {
-    return stored_interrupted(&a->stored, what, n, err);
-}
-
 /* Brings the documents, or what is missing of them in their session. */
 static cca_status prefill_documents(asking *a, cca_error *err) {
-    int64_t n = documents_n_tokens(&a->docs);
     double started = cca_seconds();
-    cca_status status = stored_open(&a->stored, &a->o->stored, true, a->session, a->docs.tokens.ids,
-                                    n, n, &a->term, err);
-    term_start(&a->term, "prefill", TERM_TOKENS, n);
-    term_skip(&a->term, a->stored.reused);
-    if (!status)
-        status = stored_prefill(&a->stored, a->docs.tokens.ids, a->docs.ends, a->docs.n, err);
+    cca_status status = prompt_prefill(&a->stored, &a->docs.prompt, &a->o->stored,
+                                       STORED_CACHE | STORED_SEAMS, a->session, &a->term, err);
     if (!status && many(a)) status = cca_session_mark(a->session, err);
-    term_done(&a->term);
     a->documents_s = cca_seconds() - started;
-    return status == CCA_INTERRUPTED ? interrupted(a, "prefill of the documents", n, err) : status;
+    return status;
 }
 
 /* Brings the question, from where the last answer ended, or from where the documents end. */
 static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = &a->term};
-    const cca_tokens *tokens = &a->docs.tokens;
-    bool rewind = a->astray || cca_session_pos(a->session) > (int64_t)a->base;
+    bool rewind = a->astray || cca_session_pos(a->session) > a->base;
     cca_status status = rewind ? cca_session_rewind(a->session, err) : CCA_OK;
-    int64_t pos = cca_session_pos(a->session), n = (int64_t)tokens->n;
-    *n_reused = a->n_asked > 1 ? pos : a->stored.reused;
-    a->astray = true;
-    term_start(&a->term, "prefill", TERM_TOKENS, n);
-    term_skip(&a->term, pos);
+    *n_reused = a->n_asked > 1 ? cca_session_pos(a->session) : a->stored.reused;
     if (!status && a->n_sources > 0) status = cca_session_watch(a->session, err);
-    if (!status) status = cca_session_eval(a->session, tokens->ids + pos, n - pos, &options, err);
-    term_done(&a->term);
+    if (!status) status = prompt_evaluate(&a->docs.prompt, a->session, &a->term, err);
     a->astray = status != CCA_OK;
     if (status != CCA_INTERRUPTED) return status;
     char what[64];
     snprintf(what, sizeof what, "prefill of question %zu", a->n_asked);
-    return interrupted(a, what, n, err);
+    return stored_interrupted(&a->stored, what, prompt_length(&a->docs.prompt), err);
 }
 
 /* ---- one question ---- */
 
 /* Puts the answer behind its question, as tokens: those that were taken, and the text again of one
  * that a stop text cuts in two. The session may have seen more. */
-static cca_status keep_answer(asking *a, const cca_prompt *p, const answer *text, cca_error *err) {
+static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     const decoder *d = &a->decoder;
     size_t skipped = text->skipped, size = text->text.size + skipped, n = d->ids.n,
            whole = d->n_bytes;
     while (n > 0 && whole > size) whole = d->ids.offsets[--n];
-    cca_tokens *tokens = &a->docs.tokens;
-    for (size_t i = 0; i < n; i++) {
-        if (!cca_tokens_push(tokens, d->ids.ids[i], 0))
-            return cca_fail(err, CCA_NO_MEMORY, "no memory for the conversation");
-    }
-    a->astray = cca_session_pos(a->session) > (int64_t)tokens->n;
+    prompt *p = &a->docs.prompt;
+    cca_status status = prompt_answer(p, d->ids.ids, n, err);
+    if (status) return status;
+    a->astray = cca_session_pos(a->session) > prompt_length(p);
     size_t from = whole > skipped ? whole - skipped : 0;
-    cca_status status = cca_tokenizer_encode(tokens, a->tok, text->text.bytes + from,
-                                             text->text.size - from, 0, err);
-    a->prompt = *p;
-    a->base = tokens->n;
+    status = cca_tokenizer_encode(&p->tokens, a->tok, text->text.bytes + from,
+                                  text->text.size - from, 0, err);
+    go_on_behind(a, prompt_length(p), CCA_SLOT_ANSWER);
     return status;
 }
 
@@ -178,8 +160,7 @@ static bool at_terminal(const asking *a) {
            isatty(STDOUT_FILENO) == 1;
 }
 
-static cca_status answer_question(asking *a, const question *q, const cca_prompt *p, answer *text,
-                                  cca_error *err) {
+static cca_status answer_question(asking *a, const question *q, answer *text, cca_error *err) {
     decoder *d = &a->decoder;
     exchange e = {.question = q, .text = &text->text};
     cca_status status = prefill_question(a, &e.n_reused, err);
@@ -193,7 +174,7 @@ static cca_status answer_question(asking *a, const question *q, const cca_prompt
     status = decoder_run(d, text, err);
     cca_session_unwatch(a->session);
     if (!status) status = ask_report(a, &e, at_terminal(a), err);
-    if (!status && a->o->follow_up) status = keep_answer(a, p, text, err);
+    if (!status && a->o->follow_up) status = keep_answer(a, text, err);
     if (!status && strcmp(d->stop_reason, "interrupted") == 0)
         return cca_fail(err, CCA_INTERRUPTED, "interrupted in answer %zu; the text so far is kept",
                         a->n_asked);
@@ -203,20 +184,20 @@ static cca_status answer_question(asking *a, const question *q, const cca_prompt
 static cca_status ask_one(asking *a, const question *q, cca_error *err) {
     decoder *d = &a->decoder;
     answer text = {0};
-    cca_prompt p;
     a->n_asked++;
     d->most = answer_bound(a, q->most);
-    cca_status status = encode_question(a, q, &p, err);
-    if (!status && (int64_t)a->docs.tokens.n > d->limit)
+    cca_status status = encode_question(a, q, err);
+    int64_t n = prompt_length(&a->docs.prompt);
+    if (!status && n > d->limit)
         status =
             cca_fail(err, CCA_NO_FIT,
-                     "question %zu: with it the prompt has %zu tokens; there is room for %lld, "
+                     "question %zu: with it the prompt has %lld tokens; there is room for %lld, "
                      "which -c changes",
-                     a->n_asked, a->docs.tokens.n, (long long)d->limit);
+                     a->n_asked, (long long)n, (long long)d->limit);
     if (!status) status = add_stops(a, q, err);
-    if (!status) status = decoder_start(d, a->session, &a->docs.tokens, err);
+    if (!status) status = decoder_start(d, a->session, &a->docs.prompt, err);
     d->started = cca_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
-    if (!status) status = answer_question(a, q, &p, &text, err);
+    if (!status) status = answer_question(a, q, &text, err);
     answer_free(&text);
     return status;
 }
@@ -253,26 +234,15 @@ static cca_status ask_all(asking *a, cca_error *err) {
     return closed;
 }
 
-static cca_status open_decoder(asking *a, cca_error *err) {
-    cca_chat chat = a->prompt.chat;
-    const char *stop = cca_chat_stop(chat);
-    cca_status status = stop ? decoder_add_stop(&a->decoder, stop, err) : CCA_OK;
-    a->n_stops = a->decoder.n_stops;
-    if (status) return status;
-    return decoder_open(&a->decoder, &a->o->sampling, false, cca_chat_end_token(chat, a->tok),
-                        a->engine, err);
-}
-
 static cca_status ask(asking *a, cca_error *err) {
     const context_options *context = &a->o->context;
     int64_t longest = 0, positions = 0;
     cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
+    if (!status) status = measure(a, &longest, &positions, err);
+    if (!status)
+        status = decoder_open(&a->decoder, &a->o->sampling, false, &a->docs.prompt, a->engine, err);
     if (status) return status;
-    a->prompt = a->docs.prompt;
-    a->base = a->docs.tokens.n;
-    status = measure(a, &longest, &positions, err);
-    if (!status) status = open_decoder(a, err);
-    if (status) return status;
+    a->n_stops = a->decoder.n_stops;
     unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0);
     int64_t limit = cli_position_limit(context, a->engine);
     if (positions == INT64_MAX)

@@ -28,7 +28,7 @@ typedef struct asking {
     output out;
     cca_engine *engine;
     const cca_tokenizer *tok;
-    documents docs; /* its tokens go on with the conversation and one question */
+    documents docs; /* its prompt goes on with the conversation and one question */
     questions questions;
     cca_session *session;
     stored stored;
@@ -36,8 +36,8 @@ typedef struct asking {
     cli_plan plan;
     json_t *answers;   /* the records, for --json */
     size_t n_asked;    /* the question under way included */
-    cca_prompt prompt; /* where the next question goes, */
-    size_t base;       /* and the tokens before it */
+    int64_t base;      /* tokens before the next question, */
+    cca_slot before;   /* and what they end with */
     bool astray;       /* the session is not where some of these tokens end */
     int64_t n_sources; /* passages to tell of each answer */
     size_t n_stops;    /* those that end any answer */

@@ -32,15 +32,11 @@ typedef struct findings {
 
 static json_t *answer_record(const asking *a, const exchange *e, const findings *f) {
     const decoder *d = &a->decoder;
-    json_t *tokens =
-        json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
-                  (json_int_t)e->n_reused, "prefilled", (json_int_t)(d->n_prompt - e->n_reused),
-                  "generated", (json_int_t)d->n_generated);
-    json_t *record =
-        json_pack("{s:o, s:o, s:s, s:o, s:o}", "question",
-                  output_string(e->question->text, e->question->size), "text",
-                  output_string(e->text->bytes, e->text->size), "stop_reason", d->stop_reason,
-                  "tokens", tokens, "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
+    json_t *record = json_pack("{s:o, s:o, s:s, s:o, s:o}", "question",
+                               output_string(e->question->text, e->question->size), "text",
+                               output_string(e->text->bytes, e->text->size), "stop_reason",
+                               d->stop_reason, "tokens", decoder_tokens_json(d, e->n_reused),
+                               "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
     if (record && a->o->quotes)
         output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
@@ -130,9 +126,9 @@ cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err
 
 static void write_record(asking *a) {
     json_t *all = json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
-                            "chat_template", cca_chat_name(a->prompt.chat), "document_tokens",
-                            (json_int_t)documents_n_tokens(&a->docs), "answers", a->answers,
-                            "memory", cli_plan_json(&a->plan), "attention",
+                            "chat_template", cca_chat_name(a->docs.prompt.opening.chat),
+                            "document_tokens", (json_int_t)documents_n_tokens(&a->docs), "answers",
+                            a->answers, "memory", cli_plan_json(&a->plan), "attention",
                             cli_attention_json(&a->o->context, a->engine), "seed",
                             (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);
     if (all && a->o->jsonl) {

@@ -7,25 +7,15 @@
 /* Appends the text and the tokens of one piece. */
 static cca_status read_document(documents *d, const arg_item *piece, const input_options *input,
                                 cca_error *err) {
-    arg_item item = *piece;
-    input_options one = *input;
-    input_text text = {0};
-    const char *lead;
-    bool start;
-    document *doc = &d->items[d->n];
-    one.pieces = (arg_list){&item, 1, 1};
-    cca_status status = cca_prompt_open(&d->prompt, CCA_SLOT_DOCUMENT, &lead, &start, err);
-    if (!status) status = input_read_behind(&text, lead, &one, err);
-    unsigned flags = (one.special ? INPUT_SPECIAL : 0) | (start ? 0 : INPUT_LATER);
-    doc->first = (int64_t)d->tokens.n;
-    if (!status) status = input_encode(&d->tokens, d->prompt.tok, &text, flags, err);
+    input_text text;
+    cca_status status = input_read_piece(&text, input, piece, err);
+    if (!status) status = prompt_add(&d->prompt, CCA_SLOT_DOCUMENT, &text, input->special, err);
     if (!status) {
-        doc->last = d->ends[d->n++] = (int64_t)d->tokens.n;
-        doc->name = text.sources[0].name;
-        doc->lead = strlen(lead);
-        doc->text = text.text;
+        d->items[d->n++] = (document){.name = text.sources[0].name,
+                                      .text = text.text,
+                                      .first = d->prompt.text_begin,
+                                      .last = d->prompt.text_end};
         text.text = (text_buffer){0};
-        text_drop(&doc->text, doc->lead);
     }
     input_free(&text);
     return status;
@@ -50,12 +40,8 @@ cca_status documents_read(documents *out, const input_options *input, const chat
         n_stdin += items[i].tag == 'f' && strcmp(items[i].text, "-") == 0;
     if (n_stdin > 1) return cca_fail(err, CCA_USAGE, "standard input can be read only once");
     out->items = calloc(n, sizeof *out->items);
-    out->ends = calloc(n, sizeof *out->ends);
-    if (!out->items || !out->ends)
-        return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
-    const cca_tokenizer *tok = cca_engine_tokenizer(engine);
-    cca_status status = input_encode(&out->tokens, tok, &(input_text){0}, INPUT_BOS, err);
-    if (!status) status = cli_chat_begin(&out->prompt, chat, engine, &out->tokens, err);
+    if (!out->items) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
+    cca_status status = prompt_begin(&out->prompt, chat, engine, err);
     for (size_t i = 0; i < n && !status; i++) status = read_document(out, &items[i], input, err);
     return status;
 }
@@ -63,13 +49,12 @@ cca_status documents_read(documents *out, const input_options *input, const chat
 void documents_free(documents *d) {
     for (size_t i = 0; i < d->n; i++) text_free(&d->items[i].text);
     free(d->items);
-    free(d->ends);
-    cca_tokens_free(&d->tokens);
+    prompt_free(&d->prompt);
     *d = (documents){0};
 }
 
 int64_t documents_n_tokens(const documents *d) {
-    return d->ends[d->n - 1];
+    return d->items[d->n - 1].last;
 }
 
 /* ---- places ---- */

@@ -2,7 +2,7 @@
  *
  *     documents d;
  *     documents_read(&d, &input, &chat, engine, &err);   // BOS, the template's opening, documents
- *     ... d.tokens.ids, up to d.ends[d.n - 1]; d.prompt goes on from there ...
+ *     ... d.prompt goes on behind documents_n_tokens(&d) tokens ...
  *     place p = documents_place(&d, 0, 17, 40);          // bytes 17 … 39 of the first
  *     documents_free(&d);
  *
@@ -11,26 +11,22 @@
 #ifndef CCA_CLI_DOCUMENTS_H
 #define CCA_CLI_DOCUMENTS_H
 
-#include "cli/cli.h"
-#include "cli/input.h"
+#include "cli/prompt.h"
 
 typedef struct document {
     const char *name; /* path, "standard input" or "--prompt" */
     text_buffer text;
-    size_t lead;         /* bytes that the template put before it, which tokens' offsets count */
     int64_t first, last; /* its tokens: first … last - 1 */
 } document;
 
 typedef struct documents {
     document *items;
     size_t n;
-    int64_t *ends;     /* tokens up to the end of each */
-    cca_tokens tokens; /* the caller may append, and cut back to ends[n - 1] */
-    cca_prompt prompt; /* where the documents end */
+    prompt prompt; /* the caller may append, and cut back to where the documents end */
 } documents;
 
 /* Reads and encodes the pieces, or standard input where there is none and it is no terminal, each
- * on its own. The statuses of input_read and cca_prompt_open. On failure documents_free is still
+ * on its own. The statuses of prompt_begin and input_read. On failure documents_free is still
  * due. */
 cca_status documents_read(documents *out, const input_options *input, const chat_options *chat,
                           const cca_engine *engine, cca_error *err);

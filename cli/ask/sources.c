@@ -22,12 +22,10 @@ static size_t document_of(const documents *d, int64_t first, int64_t last) {
 /* The bytes of tokens first … last - 1, as far as they are the document's. */
 static place place_of(const documents *d, size_t index, int64_t first, int64_t last) {
     const document *doc = &d->items[index];
-    const uint64_t *offsets = d->tokens.offsets;
+    const uint64_t *offsets = d->prompt.tokens.offsets;
     first = cca_max(first, doc->first);
-    size_t begin = first < doc->last ? offsets[first] : doc->lead + doc->text.size;
-    size_t end = last < doc->last ? offsets[last] : doc->lead + doc->text.size;
-    begin = begin > doc->lead ? begin - doc->lead : 0;
-    end = end > doc->lead ? end - doc->lead : 0;
+    size_t begin = first < doc->last ? offsets[first] : doc->text.size;
+    size_t end = last < doc->last ? offsets[last] : doc->text.size;
     return documents_place(d, index, begin, end);
 }
 

@@ -11,15 +11,12 @@
 /* Documents are evaluated at once: the next answer need not wait for them. */
 static cca_status do_read(chatting *a, const char *path, cca_error *err) {
     conversation *c = &a->c;
-    arg_item piece = {'f', path};
-    input_options one = *a->input;
     input_text text = {0};
     size_t before = c->n_messages;
-    one.pieces = (arg_list){&piece, 1, 1};
     if (strcmp(path, "-") == 0)
         return cca_fail(err, CCA_USAGE, "/read -: standard input is where messages come from");
     cca_status status = conversation_mark(c, err);
-    if (!status) status = input_read(&text, &one, err);
+    if (!status) status = input_read_piece(&text, a->input, &(arg_item){'f', path}, err);
     if (!status) status = conversation_read(c, path, &text, err);
     input_free(&text);
     if (!status) status = conversation_prefill(c, false, err);
@@ -28,14 +25,15 @@ static cca_status do_read(chatting *a, const char *path, cca_error *err) {
         return status;
     }
     const message *m = &c->messages[c->n_messages - 1];
-    term_note(a->term, "%s: %lld tokens", path, (long long)((int64_t)c->tokens.n - m->from));
+    term_note(a->term, "%s: %lld tokens", path, (long long)(prompt_length(&c->prompt) - m->from));
     return chat_keep(a, err);
 }
 
 static cca_status do_save(chatting *a, const char *path, cca_error *err) {
     cca_status status = chat_file_save(&a->c, path, err);
     if (!status)
-        term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages, a->c.tokens.n);
+        term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages,
+                  a->c.prompt.tokens.n);
     return status;
 }
 
@@ -61,7 +59,7 @@ static void tell_last(const chatting *a) {
 static cca_status do_load(chatting *a, const char *path, cca_error *err) {
     cca_status status = chat_file_load(&a->c, path, err);
     if (status) return status;
-    term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages, a->c.tokens.n);
+    term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages, a->c.prompt.tokens.n);
     if (a->interactive) tell_last(a);
     return keep_anew(a, err);
 }
@@ -72,7 +70,7 @@ static cca_status cut(chatting *a, size_t n_messages, cca_error *err) {
     conversation_cut(&a->c, n_messages);
     cca_status status = chat_keep_cut(a, err);
     if (status) return status;
-    term_note(a->term, "%zu messages, %zu tokens", a->c.n_messages, a->c.tokens.n);
+    term_note(a->term, "%zu messages, %zu tokens", a->c.n_messages, a->c.prompt.tokens.n);
     return CCA_OK;
 }
 
@@ -104,20 +102,19 @@ typedef struct kept_answer {
 
 static cca_status keep_answer(kept_answer *out, const conversation *c, cca_error *err) {
     const message *m = &c->messages[c->n_messages - 1];
-    out->n = c->tokens.n - (size_t)m->begin;
+    out->n = c->prompt.tokens.n - (size_t)m->begin;
     out->ids = malloc((out->n + 1) * sizeof *out->ids);
     if (!out->ids || !text_append(&out->text, m->text.text.bytes, m->text.text.size))
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
-    memcpy(out->ids, c->tokens.ids + m->begin, out->n * sizeof *out->ids);
+    memcpy(out->ids, c->prompt.tokens.ids + m->begin, out->n * sizeof *out->ids);
     return CCA_OK;
 }
 
 /* Where another answer came to nothing. */
 static void put_back(conversation *c, const kept_answer *old) {
-    int64_t begin = (int64_t)c->tokens.n;
-    bool done = true;
-    for (size_t i = 0; i < old->n && done; i++) done = cca_tokens_push(&c->tokens, old->ids[i], 0);
-    if (!done || conversation_answered(c, begin, &old->text, false, NULL))
+    int64_t begin = prompt_length(&c->prompt);
+    if (prompt_answer(&c->prompt, old->ids, old->n, NULL) ||
+        conversation_answered(c, begin, &old->text, false, NULL))
         conversation_cut(c, conversation_before(c)); /* without memory: not even the question */
 }
 
@@ -155,7 +152,7 @@ static cca_status do_system(chatting *a, const char *text, cca_error *err) {
     cca_status status = conversation_system(c, text, err);
     if (status) return status;
     term_note(a->term, "all %zu tokens are read anew, with the next message at the latest",
-              c->tokens.n);
+              c->prompt.tokens.n);
     return keep_anew(a, err);
 }
 
@@ -215,9 +212,9 @@ static void do_stats(const chatting *a) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < c->n_marks; i++) bytes += cca_snapshot_bytes(c->marks[i]);
     term_say(a->term, "conversation     %zu messages, %zu tokens, room for %lld of %lld",
-             c->n_messages, c->tokens.n, (long long)(c->limit - (int64_t)c->tokens.n),
+             c->n_messages, c->prompt.tokens.n, (long long)(c->limit - prompt_length(&c->prompt)),
              (long long)c->limit);
-    term_say(a->term, "template         %s", cca_chat_name(c->opening.chat));
+    term_say(a->term, "template         %s", cca_chat_name(c->prompt.opening.chat));
     if (!c->stale)
         term_say(a->term, "cache            %s of %lld tokens",
                  term_size(cache, cca_session_cache_bytes(c->session)),

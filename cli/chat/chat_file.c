@@ -13,7 +13,7 @@ static const char *const roles[] = {[CCA_SLOT_DOCUMENT] = "document",
 
 /* Tokens of the beginning, which stays. */
 static int64_t base_end(const conversation *c) {
-    return c->n_base < c->n_messages ? c->messages[c->n_base].begin : (int64_t)c->tokens.n;
+    return c->n_base < c->n_messages ? c->messages[c->n_base].begin : prompt_length(&c->prompt);
 }
 
 /* ---- the note -------------------------------------------------------------------------- */
@@ -35,11 +35,11 @@ char *chat_note_write(const conversation *c, int64_t pos) {
     bool done = messages && pending;
     for (size_t i = 0; i < c->n_messages && done; i++)
         done = json_array_append_new(messages, message_json(&c->messages[i])) == 0;
-    for (int64_t i = pos; i < (int64_t)c->tokens.n && done; i++)
-        done = json_array_append_new(pending, json_integer(c->tokens.ids[i])) == 0;
+    for (int64_t i = pos; i < prompt_length(&c->prompt) && done; i++)
+        done = json_array_append_new(pending, json_integer(c->prompt.tokens.ids[i])) == 0;
     json_t *system = c->has_system ? output_string(c->system.bytes, c->system.size) : json_null();
     json_t *all = json_pack("{s:s, s:s, s:o, s:I, s:o, s:o}", "schema", note_schema, "template",
-                            cca_chat_name(c->opening.chat), "system", system, "base",
+                            cca_chat_name(c->prompt.opening.chat), "system", system, "base",
                             (json_int_t)c->n_base, "messages", messages, "pending", pending);
     char *text = all && done ? json_dumps(all, JSON_COMPACT) : NULL;
     json_decref(all);
@@ -58,15 +58,16 @@ static cca_status tell_note(cca_status status, const char *path, const char *wha
 
 /* The ids of the checkpoint and those behind it, which must begin as the template does. */
 static cca_status take_ids(conversation *c, const int32_t *ids, int64_t n, const json_t *pending) {
-    int32_t vocab_size = cca_tokenizer_info(c->tok)->vocab_size;
+    int32_t vocab_size = cca_tokenizer_info(c->prompt.tok)->vocab_size;
     int64_t all = n + (int64_t)json_array_size(pending);
-    int64_t opening = (int64_t)c->tokens.n;
+    int64_t opening = prompt_length(&c->prompt);
     for (int64_t i = 0; i < all; i++) {
         json_int_t id =
             i < n ? ids[i] : json_integer_value(json_array_get(pending, (size_t)(i - n)));
         if (id < 0 || id >= vocab_size) return CCA_BAD_MODEL;
-        if (i < opening && c->tokens.ids[i] != id) return CCA_BAD_MODEL;
-        if (i >= opening && !cca_tokens_push(&c->tokens, (int32_t)id, 0)) return CCA_NO_MEMORY;
+        if (i < opening && c->prompt.tokens.ids[i] != id) return CCA_BAD_MODEL;
+        if (i >= opening && !cca_tokens_push(&c->prompt.tokens, (int32_t)id, 0))
+            return CCA_NO_MEMORY;
     }
     return all >= opening ? CCA_OK : CCA_BAD_MODEL;
 }
@@ -82,7 +83,7 @@ static bool slot_of(cca_slot *out, const char *role) {
 /* Whether a message may stand behind the others. */
 static bool may_follow(const conversation *c, const message *m) {
     const message *last = c->n_messages > 0 ? &c->messages[c->n_messages - 1] : NULL;
-    if (m->begin > m->from || m->from > (int64_t)c->tokens.n) return false;
+    if (m->begin > m->from || m->from > prompt_length(&c->prompt)) return false;
     if (!last) return m->slot != CCA_SLOT_ANSWER;
     if (m->begin < last->from) return false;
     return (m->slot == CCA_SLOT_ANSWER) == (last->slot == CCA_SLOT_QUESTION);
@@ -116,7 +117,8 @@ static cca_status take_documents(conversation *c) {
         if (m->slot != CCA_SLOT_DOCUMENT) continue;
         for (int64_t t = m->from; t < conversation_end(c, i); t++) {
             size_t size, skip;
-            const char *bytes = cca_tokenizer_bytes(&size, c->tok, c->tokens.ids[t], true);
+            const char *bytes =
+                cca_tokenizer_bytes(&size, c->prompt.tok, c->prompt.tokens.ids[t], true);
             skip = t == m->from && m->led && size > 0 && bytes[0] == ' ';
             if (!text_append(&m->text.text, bytes + skip, size - skip)) return CCA_NO_MEMORY;
         }
@@ -140,7 +142,7 @@ static cca_status take_note(conversation *c, const json_t *note, const int32_t *
                             const char *path, cca_error *err) {
     const json_t *messages = json_object_get(note, "messages");
     json_int_t base = json_integer_value(json_object_get(note, "base"));
-    int64_t opening = (int64_t)c->tokens.n;
+    int64_t opening = prompt_length(&c->prompt);
     cca_status status = take_ids(c, ids, n, json_object_get(note, "pending"));
     if (status)
         return tell_note(status, path, "its ids are not those of a conversation with this model",
@@ -158,7 +160,7 @@ static cca_status open_noted(conversation *out, const conversation *like, const 
                              const char *path, cca_error *err) {
     const char *template = json_string_value(json_object_get(note, "template"));
     const char *schema = json_string_value(json_object_get(note, "schema"));
-    const char *own = cca_chat_name(like->opening.chat);
+    const char *own = cca_chat_name(like->prompt.opening.chat);
     if (!template || !schema || strcmp(schema, note_schema) != 0)
         return bad_note(path, "is none that this program knows", err);
     if (strcmp(template, own) != 0)
@@ -212,7 +214,7 @@ static int point_before(const cca_store *store, int64_t pos) {
 /* Where the last turn begins. */
 static int64_t turn_begin(const conversation *c) {
     size_t i = conversation_before(c);
-    return i < c->n_messages ? c->messages[i].begin : (int64_t)c->tokens.n;
+    return i < c->n_messages ? c->messages[i].begin : prompt_length(&c->prompt);
 }
 
 /* The states at the beginning, at the last turn's start and at the end. */
@@ -233,7 +235,8 @@ static cca_status load_states(conversation *c, cca_store *store, cca_error *err)
 static bool same_base(const conversation *a, const conversation *b) {
     int64_t n = base_end(a);
     return a->n_base == b->n_base && a->has_system == b->has_system && n == base_end(b) &&
-           memcmp(a->tokens.ids, b->tokens.ids, (size_t)n * sizeof *a->tokens.ids) == 0;
+           memcmp(a->prompt.tokens.ids, b->prompt.tokens.ids,
+                  (size_t)n * sizeof *a->prompt.tokens.ids) == 0;
 }
 
 static cca_status load(conversation *c, cca_store *store, bool own_base, cca_error *err) {
@@ -257,9 +260,9 @@ static cca_status load(conversation *c, cca_store *store, bool own_base, cca_err
         status = cca_fail(err, CCA_BAD_MODEL,
                           "%s: the conversation began with other documents or another system text",
                           path);
-    if (!status && (int64_t)other.tokens.n >= c->limit)
+    if (!status && prompt_length(&other.prompt) >= c->limit)
         status = cca_fail(err, CCA_NO_FIT, "%s: the conversation has %zu tokens, the context %lld",
-                          path, other.tokens.n, (long long)c->limit);
+                          path, other.prompt.tokens.n, (long long)c->limit);
     if (!status) {
         other.session = c->session;
         other.limit = c->limit;
@@ -297,7 +300,7 @@ static cca_status append_point(cca_store *store, conversation *c, bool with_note
         if (!status) status = cca_store_write(store, note, size, err);
         free(note);
     }
-    return status ? status : cca_session_save(c->session, store, c->tokens.ids, err);
+    return status ? status : cca_session_save(c->session, store, c->prompt.tokens.ids, err);
 }
 
 /* Those of the marks that another process will want, and the state as it is. */
@@ -380,7 +383,7 @@ cca_status chat_file_append(cca_store *store, conversation *c, cca_error *err) {
 }
 
 cca_status chat_file_cut(cca_store *store, const conversation *c, cca_error *err) {
-    int point = point_before(store, (int64_t)c->tokens.n);
+    int point = point_before(store, prompt_length(&c->prompt));
     size_t n = point < 0 ? 0 : cca_store_point_at(store, (size_t)point).n_segments;
     return cca_store_cut(store, n, err);
 }

@@ -119,8 +119,7 @@ static cca_status failed(chat_run *r, cca_status status, cca_error *err) {
 
 static void tell_room(chat_run *r) {
     const conversation *c = &r->a.c;
-    int64_t left = c->limit - (int64_t)c->tokens.n;
-    int64_t n = (int64_t)c->tokens.n;
+    int64_t n = prompt_length(&c->prompt), left = c->limit - n;
     if (!r->told_attention && n > cli_window_size(&r->o->context, r->engine)) {
         cli_tell_attention(&r->term, &r->o->context, r->engine, n);
         r->told_attention = true;
@@ -163,7 +162,7 @@ static cca_status talk(chat_run *r, cca_error *err) {
     if (r->a.interactive) {
         signals_outlive();
         term_note(&r->term, "%s, template %s; /help lists the commands",
-                  cca_engine_info(r->engine)->path, cca_chat_name(r->a.c.opening.chat));
+                  cca_engine_info(r->engine)->path, cca_chat_name(r->a.c.prompt.opening.chat));
     }
     while (!status && !r->a.done) status = step(r, err);
     return status;
@@ -176,44 +175,28 @@ static cca_status read_documents(chat_run *r, cca_error *err) {
     const arg_list *pieces = &r->o->input.pieces;
     cca_status status = CCA_OK;
     for (size_t i = 0; i < pieces->n && !status; i++) {
-        arg_item item = pieces->items[i];
-        input_options one = r->o->input;
-        input_text text = {0};
-        if (item.tag == 'f' && strcmp(item.text, "-") == 0)
+        const arg_item *piece = &pieces->items[i];
+        input_text text;
+        if (piece->tag == 'f' && strcmp(piece->text, "-") == 0)
             return cca_fail(err, CCA_USAGE, "-f -: standard input is where messages come from");
-        one.pieces = (arg_list){&item, 1, 1};
-        status = input_read(&text, &one, err);
-        if (!status)
-            status =
-                conversation_read(&r->a.c, item.tag == 'f' ? item.text : "--prompt", &text, err);
+        status = input_read_piece(&text, &r->o->input, piece, err);
+        if (!status) status = conversation_read(&r->a.c, text.sources[0].name, &text, err);
         input_free(&text);
     }
     if (status) return status;
-    return cli_check_length("the beginning (system text and documents)", (int64_t)r->a.c.tokens.n,
-                            &r->o->context, r->engine, err);
+    return cli_check_length("the beginning (system text and documents)",
+                            prompt_length(&r->a.c.prompt), &r->o->context, r->engine, err);
 }
 
 /* As for ask, whose stored states serve here, too. */
 static cca_status prefill_documents(chat_run *r, cca_error *err) {
-    conversation *c = &r->a.c;
     stored_options options = r->o->stored;
-    stored st = {0};
-    size_t n = c->tokens.n;
-    int64_t *ends = calloc(c->n_messages, sizeof *ends);
-    if (!ends) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
-    for (size_t i = 0; i < c->n_messages; i++) ends[i] = conversation_end(c, i);
+    stored st;
     options.file = NULL;
-    cca_status status = stored_open(&st, &options, true, r->session, c->tokens.ids, (int64_t)n,
-                                    (int64_t)n, &r->term, err);
-    term_start(&r->term, "prefill", TERM_TOKENS, (int64_t)n);
-    term_skip(&r->term, st.reused);
-    if (!status) status = stored_prefill(&st, c->tokens.ids, ends, c->n_messages, err);
-    term_done(&r->term);
-    if (status == CCA_INTERRUPTED)
-        status = stored_interrupted(&st, "prefill of the documents", (int64_t)n, err);
+    cca_status status = prompt_prefill(&st, &r->a.c.prompt, &options, STORED_CACHE | STORED_SEAMS,
+                                       r->session, &r->term, err);
     stored_close(&st);
-    free(ends);
-    return status ? status : conversation_mark(c, err);
+    return status ? status : conversation_mark(&r->a.c, err);
 }
 
 static cca_status begin(chat_run *r, cca_error *err) {
@@ -227,27 +210,15 @@ static cca_status begin(chat_run *r, cca_error *err) {
     if (status || !path) return status;
     if (resumes)
         term_note(&r->term, "session %s: %zu messages, %zu tokens are there", path, c->n_messages,
-                  c->tokens.n);
+                  c->prompt.tokens.n);
     return c->n_base > 0 && !resumes ? chat_keep(&r->a, err) : CCA_OK;
-}
-
-static cca_status open_decoder(chat_run *r, cca_error *err) {
-    cca_chat chat = r->a.c.opening.chat;
-    const char *stop = cca_chat_stop(chat);
-    cca_status status = stop ? decoder_add_stop(&r->decoder, stop, err) : CCA_OK;
-    if (status) return status;
-    status =
-        decoder_open(&r->decoder, &r->a.settings.sampling, false,
-                     cca_chat_end_token(chat, cca_engine_tokenizer(r->engine)), r->engine, err);
-    r->a.seed = r->decoder.options.seed;
-    return status;
 }
 
 static cca_status open_session(chat_run *r, cca_error *err) {
     const context_options *context = &r->o->context;
     const output_options to_stdout = {0};
     const unsigned flags = CLI_STORED | CLI_COPIES;
-    int64_t limit = cli_position_limit(context, r->engine), n = (int64_t)r->a.c.tokens.n;
+    int64_t limit = cli_position_limit(context, r->engine), n = prompt_length(&r->a.c.prompt);
     if (context->beyond_trained && context->ctx_size == 0)
         limit = n + cca_engine_info(r->engine)->trained_length;
     int64_t room = limit;
@@ -268,7 +239,10 @@ static cca_status chat(chat_run *r, cca_error *err) {
     if (!status)
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
     if (!status) status = read_documents(r, err);
-    if (!status) status = open_decoder(r, err);
+    if (!status)
+        status =
+            decoder_open(&r->decoder, &o->settings.sampling, false, &r->a.c.prompt, r->engine, err);
+    r->a.seed = r->decoder.options.seed;
     if (!status) status = open_session(r, err);
     if (status || !r->session) return status;
     status = begin(r, err);

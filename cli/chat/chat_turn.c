@@ -42,12 +42,6 @@ static cca_status end_line(output *out, bool empty, cca_error *err) {
     return output_flush(out, err);
 }
 
-static bool take_tokens(cca_tokens *out, const cca_tokens *more) {
-    bool done = true;
-    for (size_t i = 0; i < more->n && done; i++) done = cca_tokens_push(out, more->ids[i], 0);
-    return done;
-}
-
 static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
     decoder *d = a->decoder;
     answer_begin(
@@ -57,8 +51,8 @@ static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
     d->most = a->settings.max_answer;
     d->limit = a->c.limit;
     cca_status status = decoder_run(d, text, err);
-    if (!take_tokens(&a->c.tokens, &d->ids) && !status)
-        status = cca_fail(err, CCA_NO_MEMORY, "no memory for the answer's tokens");
+    cca_status taken = prompt_answer(&a->c.prompt, d->ids.ids, d->ids.n, status ? NULL : err);
+    if (!status) status = taken;
     cca_error line_error;
     cca_status line = end_line(a->out, text->text.size == 0, &line_error);
     if (status || !line) return status;
@@ -85,10 +79,10 @@ static void tell_answer(chatting *a) {
 cca_status chat_answer(chatting *a, cca_error *err) {
     conversation *c = &a->c;
     decoder *d = a->decoder;
-    int64_t n_prompt = (int64_t)c->tokens.n;
+    int64_t n_prompt = prompt_length(&c->prompt);
     answer text = {0};
     d->options.seed = a->seed + a->n_answers;
-    cca_status status = decoder_start(d, c->session, &c->tokens, err);
+    cca_status status = decoder_start(d, c->session, &c->prompt, err);
     d->started = cca_seconds();
     if (!status) status = conversation_prefill(c, true, err);
     a->prefill_s = cca_seconds() - d->started;

@@ -31,52 +31,20 @@ bool conversation_push(conversation *c, const message *m) {
 }
 
 int64_t conversation_end(const conversation *c, size_t i) {
-    return i + 1 < c->n_messages ? c->messages[i + 1].begin : (int64_t)c->tokens.n;
-}
-
-/* The text behind lead; bytes that are no UTF-8 move with it. */
-static bool copy_led(input_text *out, const char *lead, const input_text *text) {
-    size_t n = strlen(lead);
-    *out = (input_text){.n_bad = text->n_bad};
-    out->bad = malloc((text->n_bad + 1) * sizeof *out->bad);
-    if (!out->bad) return false;
-    for (size_t i = 0; i < text->n_bad; i++) out->bad[i] = text->bad[i] + n;
-    return text_append(&out->text, lead, n) &&
-           text_append(&out->text, text->text.bytes, text->text.size);
+    return i + 1 < c->n_messages ? c->messages[i + 1].begin : prompt_length(&c->prompt);
 }
 
 /* Appends the tokens of a message that is no answer; fills in where they stand. */
 static cca_status encode(conversation *c, message *m, cca_error *err) {
-    const char *lead;
-    bool start;
-    m->begin = (int64_t)c->tokens.n;
-    cca_status status = cca_prompt_open(&c->prompt, m->slot, &lead, &start, err);
-    if (status) return status;
-    m->from = (int64_t)c->tokens.n;
-    m->led = *lead || (start && cca_tokenizer_info(c->tok)->dummy_prefix);
-    unsigned flags = start ? 0 : INPUT_LATER;
-    if (c->special && m->slot == CCA_SLOT_DOCUMENT) flags |= INPUT_SPECIAL;
-    input_text led;
-    if (!*lead) {
-        status = input_encode(&c->tokens, c->tok, &m->text, flags, err);
-    } else {
-        status = copy_led(&led, lead, &m->text) ? input_encode(&c->tokens, c->tok, &led, flags, err)
-                                                : no_memory(err);
-        input_free(&led);
-    }
-    if (!status && m->slot == CCA_SLOT_QUESTION) status = cca_prompt_end(&c->prompt, err);
+    bool special = c->special && m->slot == CCA_SLOT_DOCUMENT;
+    m->begin = prompt_length(&c->prompt);
+    cca_status status = prompt_add(&c->prompt, m->slot, &m->text, special, err);
+    m->from = c->prompt.text_begin;
+    m->led = c->prompt.led;
     return status;
 }
 
 /* ---- opening and closing --------------------------------------------------------------- */
-
-/* BOS and system text. */
-static cca_status begin(conversation *c, const chat_options *options, cca_error *err) {
-    cca_status status = input_encode(&c->tokens, c->tok, &(input_text){0}, INPUT_BOS, err);
-    if (!status) status = cli_chat_begin(&c->opening, options, c->engine, &c->tokens, err);
-    c->prompt = c->opening;
-    return status;
-}
 
 static bool set_system(conversation *c, const char *system) {
     c->has_system = system != NULL;
@@ -87,8 +55,7 @@ static bool set_system(conversation *c, const char *system) {
 cca_status conversation_open(conversation *out, const chat_options *options, cca_engine *engine,
                              bool special, term *t, cca_error *err) {
     *out = (conversation){.engine = engine, .special = special, .term = t, .limit = INT64_MAX};
-    out->tok = cca_engine_tokenizer(engine);
-    cca_status status = begin(out, options, err);
+    cca_status status = prompt_begin(&out->prompt, options, engine, err);
     return status || set_system(out, options->system) ? status : no_memory(err);
 }
 
@@ -103,7 +70,7 @@ void conversation_close(conversation *c) {
     drop_marks(c, -1);
     free(c->marks);
     text_free(&c->system);
-    cca_tokens_free(&c->tokens);
+    prompt_free(&c->prompt);
     *c = (conversation){0};
 }
 
@@ -131,16 +98,12 @@ static cca_status go_back(conversation *c, int64_t most, cca_error *err) {
 }
 
 cca_status conversation_prefill(conversation *c, bool logits, cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = c->term};
-    int64_t n = (int64_t)c->tokens.n;
+    int64_t n = prompt_length(&c->prompt);
     c->prefilled = 0;
     cca_status status = go_back(c, logits ? n - 1 : n, err);
     int64_t pos = cca_session_pos(c->session);
     if (status || pos == n) return status;
-    term_start(c->term, "prefill", TERM_TOKENS, n);
-    term_skip(c->term, pos);
-    status = cca_session_eval(c->session, c->tokens.ids + pos, n - pos, &options, err);
-    term_done(c->term);
+    status = prompt_evaluate(&c->prompt, c->session, c->term, err);
     c->stale = status != CCA_OK;
     c->prefilled = n - pos;
     if (status != CCA_INTERRUPTED) return status;
@@ -178,7 +141,7 @@ cca_status conversation_take(conversation *c, cca_error *err) {
 }
 
 cca_status conversation_mark(conversation *c, cca_error *err) {
-    int64_t n = (int64_t)c->tokens.n;
+    int64_t n = prompt_length(&c->prompt);
     cca_status status = go_back(c, n, err);
     if (!status && n - cca_session_pos(c->session) > FEW)
         status = conversation_prefill(c, false, err);
@@ -189,21 +152,18 @@ cca_status conversation_mark(conversation *c, cca_error *err) {
 
 /* The tokens from n on go. */
 static void cut_tokens(conversation *c, int64_t n) {
-    c->tokens.n = (size_t)n;
+    cca_slot last = c->n_messages > 0 ? c->messages[c->n_messages - 1].slot : CCA_SLOT_NONE;
+    if (last == CCA_SLOT_QUESTION) last = CCA_SLOT_ANSWER; /* it goes up to where that begins */
+    prompt_cut(&c->prompt, n, last);
     drop_marks(c, n);
     if (c->session && cca_session_pos(c->session) > n) c->stale = true;
 }
 
 void conversation_cut(conversation *c, size_t n_messages) {
     bool all = n_messages >= c->n_messages;
-    int64_t n = all ? (int64_t)c->tokens.n : c->messages[n_messages].begin;
+    int64_t n = all ? prompt_length(&c->prompt) : c->messages[n_messages].begin;
     while (c->n_messages > n_messages) free_message(&c->messages[--c->n_messages]);
     cut_tokens(c, n);
-    c->prompt = c->opening;
-    if (c->n_messages > 0) { /* a question's tokens go up to where its answer begins */
-        cca_slot slot = c->messages[c->n_messages - 1].slot;
-        c->prompt.slot = slot == CCA_SLOT_DOCUMENT ? slot : CCA_SLOT_ANSWER;
-    }
 }
 
 size_t conversation_before(const conversation *c) {
@@ -213,7 +173,7 @@ size_t conversation_before(const conversation *c) {
 }
 
 static cca_status check_room(const conversation *c, const message *m, cca_error *err) {
-    int64_t n = (int64_t)c->tokens.n;
+    int64_t n = prompt_length(&c->prompt);
     if (n < c->limit) return CCA_OK;
     return cca_fail(err, CCA_NO_FIT,
                     "%s%s has %lld tokens, and of the context of %lld the conversation leaves %lld",
@@ -224,14 +184,12 @@ static cca_status check_room(const conversation *c, const message *m, cca_error 
 
 /* Takes over what m has. */
 static cca_status add(conversation *c, message *m, cca_error *err) {
-    cca_prompt before = c->prompt;
-    int64_t n = (int64_t)c->tokens.n;
+    int64_t n = prompt_length(&c->prompt);
     cca_status status = encode(c, m, err);
     if (!status) status = check_room(c, m, err);
     if (!status && !conversation_push(c, m)) status = no_memory(err);
     if (!status) return status;
     free_message(m);
-    c->prompt = before;
     cut_tokens(c, n);
     return status;
 }
@@ -256,7 +214,7 @@ static cca_status encode_rest(conversation *c, const char *bytes, size_t size, c
     input_text rest = {0};
     cca_status status = text_append(&rest.text, bytes, size) ? CCA_OK : no_memory(err);
     if (!status) status = input_note_bad(&rest, err);
-    if (!status) status = input_encode(&c->tokens, c->tok, &rest, INPUT_LATER, err);
+    if (!status) status = input_encode(&c->prompt.tokens, c->prompt.tok, &rest, 0, err);
     input_free(&rest);
     return status;
 }
@@ -265,18 +223,19 @@ static cca_status encode_rest(conversation *c, const char *bytes, size_t size, c
  * is not seen: it belongs to the template. */
 static cca_status drop_unseen(conversation *c, int64_t n_prompt, const text_buffer *seen,
                               cca_error *err) {
+    const prompt *p = &c->prompt;
     int64_t n = n_prompt;
     size_t size, done = 0;
     bool begun = false;
-    for (; n < (int64_t)c->tokens.n; n++) {
-        const char *bytes = cca_tokenizer_bytes(&size, c->tok, c->tokens.ids[n], false);
+    for (; n < prompt_length(p); n++) {
+        const char *bytes = cca_tokenizer_bytes(&size, p->tok, p->tokens.ids[n], false);
         size_t skip = !begun && size > 0 && bytes[0] == ' ';
         begun |= size > 0;
         size -= skip;
         if (done + size > seen->size) break;
         done += size;
     }
-    if (n == (int64_t)c->tokens.n) return CCA_OK;
+    if (n == prompt_length(p)) return CCA_OK;
     cut_tokens(c, n);
     return encode_rest(c, seen->bytes + done, seen->size - done, err);
 }
@@ -301,42 +260,38 @@ void conversation_leave(conversation *c) {
 }
 
 /* Encodes a message as it stood in old; answers keep their tokens. */
-static cca_status encode_again(conversation *c, message *m, const cca_tokens *old, int64_t end,
+static cca_status encode_again(conversation *c, message *m, const prompt *old, int64_t end,
                                cca_error *err) {
     if (m->slot != CCA_SLOT_ANSWER) return encode(c, m, err);
     int64_t begin = m->begin;
-    m->begin = m->from = (int64_t)c->tokens.n;
-    for (int64_t i = begin; i < end; i++) {
-        if (!cca_tokens_push(&c->tokens, old->ids[i], 0)) return no_memory(err);
-    }
-    return CCA_OK;
+    m->begin = m->from = prompt_length(&c->prompt);
+    return prompt_answer(&c->prompt, old->tokens.ids + begin, (size_t)(end - begin), err);
 }
 
 cca_status conversation_system(conversation *c, const char *system, cca_error *err) {
     conversation was = *c;
-    chat_options options = {.system = system, .name = cca_chat_name(c->prompt.chat)};
+    chat_options options = {.system = system, .name = cca_chat_name(c->prompt.opening.chat)};
     message *messages = calloc(c->n_messages + 1, sizeof *messages);
     if (!messages) return no_memory(err);
     for (size_t i = 0; i < c->n_messages; i++) messages[i] = c->messages[i];
-    c->tokens = (cca_tokens){0};
-    cca_status status = begin(c, &options, err);
+    cca_status status = prompt_begin(&c->prompt, &options, c->engine, err);
     for (size_t i = 0; i < c->n_messages && !status; i++)
-        status = encode_again(c, &messages[i], &was.tokens, conversation_end(&was, i), err);
-    if (!status && (int64_t)c->tokens.n >= c->limit)
+        status = encode_again(c, &messages[i], &was.prompt, conversation_end(&was, i), err);
+    if (!status && prompt_length(&c->prompt) >= c->limit)
         status = cca_fail(err, CCA_NO_FIT,
-                          "with this system text the conversation has %zu tokens, "
+                          "with this system text the conversation has %lld tokens, "
                           "the context %lld",
-                          c->tokens.n, (long long)c->limit);
+                          (long long)prompt_length(&c->prompt), (long long)c->limit);
     if (!status && !set_system(c, system)) status = no_memory(err);
     if (status) {
-        cca_tokens_free(&c->tokens);
+        prompt_free(&c->prompt);
         free(messages);
         *c = was;
         return status;
     }
     for (size_t i = 0; i < c->n_messages; i++) c->messages[i] = messages[i];
     free(messages);
-    cca_tokens_free(&was.tokens);
+    prompt_free(&was.prompt);
     conversation_leave(c);
     return CCA_OK;
 }
@@ -344,6 +299,5 @@ cca_status conversation_system(conversation *c, const char *system, cca_error *e
 void conversation_replace(conversation *c, conversation *other) {
     conversation_close(c);
     *c = *other;
-    c->prompt.out = c->opening.out = &c->tokens;
     *other = (conversation){0};
 }

@@ -6,7 +6,7 @@
  *     conversation_settle(&c, session, limit);                          // those stay
  *     conversation_say(&c, text, size, &err);                           // a turn begins
  *     conversation_prefill(&c, true, &err);
- *     ... a decoder writes the answer behind c.tokens ...
+ *     ... a decoder writes the answer behind c.prompt ...
  *     conversation_answered(&c, n_prompt, text, size, &err);            // and ends
  *     conversation_undo(&c);
  *     conversation_close(&c);
@@ -17,8 +17,7 @@
 #ifndef CCA_CLI_CONVERSATION_H
 #define CCA_CLI_CONVERSATION_H
 
-#include "cli/cli.h"
-#include "cli/input.h"
+#include "cli/prompt.h"
 
 typedef struct message {
     cca_slot slot; /* CCA_SLOT_DOCUMENT, CCA_SLOT_QUESTION, CCA_SLOT_ANSWER */
@@ -31,17 +30,14 @@ typedef struct message {
 
 typedef struct conversation {
     cca_engine *engine;
-    const cca_tokenizer *tok;
     term *term;
     bool special;       /* control tokens written out in documents are control tokens */
     text_buffer system; /* the system text, where has_system */
     bool has_system;
     message *messages;
     size_t n_messages, capacity;
-    size_t n_base;      /* documents at the start, which stay */
-    cca_prompt opening; /* behind BOS and system text */
-    cca_prompt prompt;  /* behind the last message */
-    cca_tokens tokens;
+    size_t n_base;        /* documents at the start, which stay */
+    prompt prompt;        /* system text and messages */
     cca_session *session; /* borrowed */
     bool stale;           /* what the session has evaluated is not the first of the tokens */
     cca_snapshot **marks; /* ascending; each of the first tokens */

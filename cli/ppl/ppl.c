@@ -89,9 +89,10 @@ static cca_status read_text(ppl_run *r, input_text *text, cca_error *err) {
     if (status) return status;
     text_buffer *t = &text->text;
     if (is_llamacpp(r) && t->size > 0 && t->bytes[t->size - 1] == '\n') t->size--;
-    unsigned flags = (is_llamacpp(r) ? INPUT_BOS : 0) | (r->o->input.special ? INPUT_SPECIAL : 0);
+    unsigned flags = CCA_ENCODE_START | (r->o->input.special ? CCA_ENCODE_SPECIAL : 0);
     r->text_bytes = t->size;
-    return input_encode(&r->tokens, r->tok, text, flags, err);
+    if (is_llamacpp(r)) status = input_bos(&r->tokens, r->tok, err);
+    return status ? status : input_encode(&r->tokens, r->tok, text, flags, err);
 }
 
 /* --tokens: the first n, which is said. */

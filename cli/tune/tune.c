@@ -255,7 +255,7 @@ static cca_status write_reports(const tune_run *r, cca_error *err) {
         .n = r->n,
         .reference = tune_reference(r->points, r->n, r->limits.against_full),
         .choice = r->choice,
-        .cache_at = at > 0 ? at : (int64_t)r->task.n_document,
+        .cache_at = at > 0 ? at : r->task.n_document,
     };
     cca_status status = output_open(&out, r->o->output, err);
     if (!status && r->o->format[0] == 'm') tune_report_md(&out, &report);

@@ -9,10 +9,9 @@
 #ifndef CCA_CLI_TUNE_H
 #define CCA_CLI_TUNE_H
 
-#include "cli/cli.h"
-#include "cli/input.h"
 #include "cli/measure.h"
 #include "cli/ppl/ppl_windows.h"
+#include "cli/prompt.h"
 
 /* ---- points ---- */
 
@@ -104,9 +103,8 @@ typedef struct tune_task {
     cca_tokens text; /* for perplexity, without BOS */
     uint64_t text_bytes, text_hash;
     ppl_layout layout;
-    cca_tokens document; /* with BOS and facts; behind it a question, in place of another one */
-    size_t n_document;
-    cca_prompt prompt; /* where the document ends */
+    prompt prompt;      /* the document with facts; behind it a question, in place of another one */
+    int64_t n_document; /* tokens up to its end */
     tune_fact facts[TUNE_MOST_FACTS];
     int n_facts;
     int64_t ctx_size;  /* positions that a point's session needs */

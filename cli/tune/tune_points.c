@@ -28,8 +28,7 @@ cca_status tune_plan(tune_point *p, const tune_task *t, const cca_engine *engine
     context_options context = context_of(t, p);
     int64_t at = t->settings->cache_at;
     cli_plan plan;
-    cca_status status =
-        cli_plan_make(&plan, engine, &context, at > 0 ? at : (int64_t)t->n_document, 0, err);
+    cca_status status = cli_plan_make(&plan, engine, &context, at > 0 ? at : t->n_document, 0, err);
     p->cache_bytes = plan.session.cores + plan.session.window;
     p->memory_bytes = plan.weights + plan.session.total; /* not what this program takes now */
     return status;
@@ -72,7 +71,7 @@ static cca_status timed(measuring *m, double *tps, int64_t n, bool one_by_one, c
     double begin = measure_seconds(clock);
     /* What is decoded for its speed is the document's start again. */
     cca_status status =
-        measure_eval(m->session, m->task->document.ids, n, one_by_one, &options, err);
+        measure_eval(m->session, m->task->prompt.tokens.ids, n, one_by_one, &options, err);
     double seconds = measure_seconds(clock) - begin;
     *tps = measure_stats_of(&seconds, 1, n).median;
     return status;
@@ -85,9 +84,9 @@ static cca_status ask_fact(measuring *m, decoder *d, output *unused, int i, cca_
     cca_status status = tune_put_question(t, i, err);
     if (!status) status = cca_session_rewind(m->session, err);
     if (!status)
-        status = cca_session_eval(m->session, t->document.ids + t->n_document,
-                                  (int64_t)(t->document.n - t->n_document), &options, err);
-    if (!status) status = decoder_start(d, m->session, &t->document, err);
+        status = cca_session_eval(m->session, t->prompt.tokens.ids + t->n_document,
+                                  prompt_length(&t->prompt) - t->n_document, &options, err);
+    if (!status) status = decoder_start(d, m->session, &t->prompt, err);
     if (status) return status;
     answer_begin(
         &text, unused,
@@ -102,15 +101,9 @@ static cca_status ask_fact(measuring *m, decoder *d, output *unused, int i, cca_
 
 static cca_status ask_facts(measuring *m, cca_error *err) {
     static const sampling_options greedy = {.top_p = 1, .repeat_penalty = 1};
-    cca_chat chat = m->task->prompt.chat;
-    const char *stop = cca_chat_stop(chat);
     decoder d = {0};
     output unused = {0};
-    cca_status status = stop ? decoder_add_stop(&d, stop, err) : CCA_OK;
-    if (!status)
-        status =
-            decoder_open(&d, &greedy, false,
-                         cca_chat_end_token(chat, cca_engine_tokenizer(m->engine)), m->engine, err);
+    cca_status status = decoder_open(&d, &greedy, false, &m->task->prompt, m->engine, err);
     d.most = TUNE_MOST_ANSWER;
     d.limit = m->task->ctx_size;
     for (int i = 0; i < m->task->n_facts && !status; i++) status = ask_fact(m, &d, &unused, i, err);
@@ -121,7 +114,7 @@ static cca_status ask_facts(measuring *m, cca_error *err) {
 
 static cca_status measure_document(measuring *m, cca_error *err) {
     cca_session_reset(m->session);
-    cca_status status = timed(m, &m->point->prefill_tps, (int64_t)m->task->n_document, false, err);
+    cca_status status = timed(m, &m->point->prefill_tps, m->task->n_document, false, err);
     if (!status) status = cca_session_mark(m->session, err);
     if (!status) status = timed(m, &m->point->decode_tps, TUNE_DECODED, true, err);
     if (!status && m->task->n_facts > 0) status = ask_facts(m, err);

@@ -42,9 +42,10 @@ void tune_report_md(output *out, const tune_report *r) {
                   f->device, f->kernels, f->n_threads, t->layout.n_tokens, t->layout.window,
                   r->limits->against_full ? "full attention" : "the best");
     if (t->n_facts > 0)
-        output_printf(out, "Facts: %d in a document of %zu tokens.\n", t->n_facts, t->n_document);
+        output_printf(out, "Facts: %d in a document of %" PRId64 " tokens.\n", t->n_facts,
+                      t->n_document);
     output_printf(out,
-                  "Speeds (%s time): prefill of %zu tokens, decode of %d behind them.\n"
+                  "Speeds (%s time): prefill of %" PRId64 " tokens, decode of %d behind them.\n"
                   "Cache: at %" PRId64 " tokens, %s/%s.\n\n",
                   t->settings->clock, t->n_document, TUNE_DECODED, r->cache_at,
                   t->settings->context.k_type, t->settings->context.v_type);

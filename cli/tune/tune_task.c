@@ -21,7 +21,8 @@ static cca_status make_windows(tune_task *t, const cca_engine *engine, const inp
     const tune_settings *s = t->settings;
     const cca_tokenizer *tok = cca_engine_tokenizer(engine);
     int64_t limit = cli_position_limit(&s->context, engine), window = s->context.ctx_size;
-    cca_status status = input_encode(&t->text, tok, text, special ? INPUT_SPECIAL : 0, err);
+    cca_status status = input_encode(&t->text, tok, text,
+                                     CCA_ENCODE_START | (special ? CCA_ENCODE_SPECIAL : 0), err);
     if (status) return status;
     t->text_bytes = text->text.size;
     t->text_hash = cca_hash(t->text.ids, t->text.n * sizeof *t->text.ids);
@@ -49,45 +50,36 @@ static size_t bytes_of(const tune_task *t, int64_t n) {
     return n < (int64_t)t->text.n ? t->text.offsets[n] : t->text_bytes;
 }
 
-static cca_status begin_chat(tune_task *t, const cca_engine *engine, cca_error *err) {
+/* Only questions need a template. */
+static cca_status begin_prompt(tune_task *t, const cca_engine *engine, cca_error *err) {
     cca_error why;
-    cca_status status = cli_chat_begin(&t->prompt, &t->settings->chat, engine, &t->document, &why);
+    if (t->n_facts == 0) return prompt_begin(&t->prompt, NULL, engine, err);
+    cca_status status = prompt_begin(&t->prompt, &t->settings->chat, engine, &why);
     return status ? cca_fail(err, status, "%s; or --no-facts", why.text) : CCA_OK;
 }
 
-/* The template's opening, and the document with so many tokens of the text. */
-static cca_status encode_document(tune_task *t, const cca_engine *engine, const input_text *text,
-                                  int64_t n, bool special, cca_error *err) {
-    const cca_tokenizer *tok = cca_engine_tokenizer(engine);
-    const char *lead = "";
-    bool start = true;
+/* The document with so many tokens of the text, behind the template's opening. */
+static cca_status encode_document(tune_task *t, int64_t opening, const input_text *text, int64_t n,
+                                  bool special, cca_error *err) {
     input_text planted = {0};
-    unsigned flags = special ? INPUT_SPECIAL : 0;
-    t->document.n = 0;
-    cca_status status = input_encode(&t->document, tok, &(input_text){0}, INPUT_BOS, err);
-    if (!status && t->n_facts > 0) {
-        status = begin_chat(t, engine, err);
-        if (!status) status = cca_prompt_open(&t->prompt, CCA_SLOT_DOCUMENT, &lead, &start, err);
-    }
-    if (!status && !text_append(&planted.text, lead, strlen(lead))) status = no_memory(err);
-    if (!status)
-        status = tune_plant_facts(&planted, text, bytes_of(t, n), t->facts, t->n_facts, err);
-    if (!status)
-        status = input_encode(&t->document, tok, &planted, flags | (start ? 0 : INPUT_LATER), err);
-    t->n_document = t->document.n;
+    prompt_cut(&t->prompt, opening, CCA_SLOT_NONE);
+    cca_status status = tune_plant_facts(&planted, text, bytes_of(t, n), t->facts, t->n_facts, err);
+    if (!status) status = prompt_add(&t->prompt, CCA_SLOT_DOCUMENT, &planted, special, err);
+    t->n_document = prompt_length(&t->prompt);
     input_free(&planted);
     return status;
 }
 
 /* As many tokens of the text as fill the length together with the facts. */
-static cca_status make_document(tune_task *t, const cca_engine *engine, const input_text *text,
-                                int64_t length, bool special, cca_error *err) {
-    int64_t n = cca_min((int64_t)t->text.n, length), taken, over;
+static cca_status make_document(tune_task *t, const input_text *text, int64_t length, bool special,
+                                cca_error *err) {
+    int64_t n = cca_min((int64_t)t->text.n, length), opening = prompt_length(&t->prompt);
+    int64_t taken, over;
     do {
         taken = n;
-        cca_status status = encode_document(t, engine, text, n, special, err);
+        cca_status status = encode_document(t, opening, text, n, special, err);
         if (status) return status;
-        over = (int64_t)t->n_document - length;
+        over = t->n_document - length;
         n -= over;
     } while (over > 0 && n >= LEAST_TOKENS);
     if (over > 0)
@@ -95,17 +87,15 @@ static cca_status make_document(tune_task *t, const cca_engine *engine, const in
                         t->n_facts, (long long)length);
     if (t->settings->length > 0 && taken == (int64_t)t->text.n && over < 0)
         return cca_fail(err, CCA_NO_FIT,
-                        "the text makes a document of %zu tokens, --length wants %lld",
-                        t->n_document, (long long)length);
+                        "the text makes a document of %lld tokens, --length wants %lld",
+                        (long long)t->n_document, (long long)length);
     return CCA_OK;
 }
 
 cca_status tune_put_question(tune_task *t, int i, cca_error *err) {
     const char *question = t->facts[i].question;
-    cca_prompt p = t->prompt;
-    t->document.n = t->n_document;
-    cca_status status = cca_prompt_text(&p, CCA_SLOT_QUESTION, question, strlen(question), err);
-    return status ? status : cca_prompt_end(&p, err);
+    prompt_cut(&t->prompt, t->n_document, CCA_SLOT_DOCUMENT);
+    return prompt_ask(&t->prompt, question, strlen(question), err);
 }
 
 /* Tokens that the longest question adds to the document. */
@@ -114,7 +104,7 @@ static cca_status longest_question(tune_task *t, int64_t *out, cca_error *err) {
     *out = 0;
     for (int i = 0; i < t->n_facts && !status; i++) {
         status = tune_put_question(t, i, err);
-        *out = cca_max(*out, (int64_t)(t->document.n - t->n_document));
+        *out = cca_max(*out, prompt_length(&t->prompt) - t->n_document);
     }
     return status;
 }
@@ -128,18 +118,19 @@ static cca_status fit_document(tune_task *t, const cca_engine *engine, const inp
         &(context_options){.beyond_trained = t->settings->context.beyond_trained}, engine);
     int64_t length = t->settings->length, question = 0;
     if (length == 0) length = cca_max(cca_min(DEFAULT_LENGTH, limit - ROOM), 1);
-    cca_status status = make_document(t, engine, text, length, special, err);
+    cca_status status = begin_prompt(t, engine, err);
+    if (!status) status = make_document(t, text, length, special, err);
     if (!status) status = longest_question(t, &question, err);
     if (status) return status;
     int64_t behind = cca_max(question + TUNE_MOST_ANSWER, TUNE_DECODED);
-    t->ctx_size = cca_max((int64_t)t->n_document + behind, ppl_layout_totals(&t->layout).largest);
-    t->positions = ppl_layout_totals(&t->layout).positions + (int64_t)t->n_document +
-                   t->n_facts * question + TUNE_DECODED;
+    t->ctx_size = cca_max(t->n_document + behind, ppl_layout_totals(&t->layout).largest);
+    t->positions = ppl_layout_totals(&t->layout).positions + t->n_document + t->n_facts * question +
+                   TUNE_DECODED;
     if (t->ctx_size <= limit) return CCA_OK;
     return cca_fail(err, CCA_NO_FIT,
-                    "a document of %zu tokens, a question and an answer take %lld positions, the "
+                    "a document of %lld tokens, a question and an answer take %lld positions, the "
                     "model was trained for %lld; --beyond-trained lifts the limit",
-                    t->n_document, (long long)t->ctx_size, (long long)limit);
+                    (long long)t->n_document, (long long)t->ctx_size, (long long)limit);
 }
 
 /* ---- all of it ---- */
@@ -151,11 +142,11 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
     cca_gguf_fingerprint(model, cca_engine_file(engine));
     if (asprintf(&t->signature,
                  "model=%s text=%016" PRIx64 " W=%" PRId64 " tokens=%" PRId64
-                 " bos=%s document=%zu facts=%d template=%s system=%08" PRIx64
+                 " bos=%s document=%" PRId64 " facts=%d template=%s system=%08" PRIx64
                  " kv=%s/%s ub=%" PRId64 " device=%s kernels=%s threads=%d fp8=%d clock=%s",
                  model, t->text_hash, t->layout.window, t->layout.n_tokens,
                  t->layout.bos == PPL_BOS_EVERY ? "every" : "none", t->n_document, t->n_facts,
-                 t->n_facts > 0 ? cca_chat_name(t->prompt.chat) : "none",
+                 t->n_facts > 0 ? cca_chat_name(t->prompt.opening.chat) : "none",
                  s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system)) : 0,
                  s->context.k_type, s->context.v_type, s->context.chunk_size, f->device, f->kernels,
                  f->n_threads, s->fp8, s->clock) >= 0)
@@ -175,6 +166,6 @@ cca_status tune_task_make(tune_task *out, const cca_engine *engine, const input_
 
 void tune_task_free(tune_task *t) {
     cca_tokens_free(&t->text);
-    cca_tokens_free(&t->document);
+    prompt_free(&t->prompt);
     free(t->signature);
 }

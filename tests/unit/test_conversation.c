@@ -58,10 +58,10 @@ static void turn(conversation *c, const char *question, const char *said) {
     ok(conversation_mark(c, &err));
     ok(conversation_say(c, question, strlen(question), &err));
     ok(conversation_prefill(c, true, &err));
-    int64_t n = (int64_t)c->tokens.n;
-    ok(cca_tokenizer_encode(&c->tokens, c->tok, said, strlen(said), 0, &err));
-    int64_t more = (int64_t)c->tokens.n - n - 1;
-    ok(cca_session_eval(session, c->tokens.ids + n, more, NULL, &err));
+    int64_t n = prompt_length(&c->prompt);
+    ok(cca_tokenizer_encode(&c->prompt.tokens, c->prompt.tok, said, strlen(said), 0, &err));
+    int64_t more = prompt_length(&c->prompt) - n - 1;
+    ok(cca_session_eval(session, c->prompt.tokens.ids + n, more, NULL, &err));
     ok(conversation_answered(c, n, &seen, true, &err));
     text_free(&seen);
 }
@@ -105,9 +105,9 @@ static void turns_are_taken_back(void **state) {
     assert_int_equal(conversation_before(&c), 0);
     read_document(&c, 3);
     turn(&c, "Who?", " Nobody at all.");
-    size_t n_tokens = c.tokens.n;
+    size_t n_tokens = c.prompt.tokens.n;
     float *wanted = ask(&c);
-    assert_int_equal(c.tokens.n, n_tokens);
+    assert_int_equal(c.prompt.tokens.n, n_tokens);
     same_logits(&c, wanted);
     read_document(&c, 5);
     float *behind = ask(&c);
@@ -121,7 +121,7 @@ static void turns_are_taken_back(void **state) {
     same_logits(&c, behind);
     assert_int_equal(conversation_before(&c), 3); /* the document */
     conversation_cut(&c, 3);
-    assert_int_equal(c.tokens.n, n_tokens);
+    assert_int_equal(c.prompt.tokens.n, n_tokens);
     same_logits(&c, wanted);
     free(wanted);
     free(behind);
@@ -157,14 +157,16 @@ static void unseen_tokens_go(void **state) {
     assert_true(text_append(&seen, "The old man", 11));
     ok(conversation_say(&c, "Who?", 4, &err));
     ok(conversation_prefill(&c, true, &err));
-    size_t n = c.tokens.n;
-    ok(cca_tokenizer_encode(&c.tokens, c.tok, " The old man\nand the sea", 24, 0, &err));
-    ok(cca_session_eval(session, c.tokens.ids + n, (int64_t)(c.tokens.n - n) - 1, NULL, &err));
+    size_t n = c.prompt.tokens.n;
+    ok(cca_tokenizer_encode(&c.prompt.tokens, c.prompt.tok, " The old man\nand the sea", 24, 0,
+                            &err));
+    ok(cca_session_eval(session, c.prompt.tokens.ids + n, (int64_t)(c.prompt.tokens.n - n) - 1,
+                        NULL, &err));
     ok(conversation_answered(&c, (int64_t)n, &seen, true, &err));
     cca_tokens want = {0};
-    ok(cca_tokenizer_encode(&want, c.tok, " The old man", 12, 0, &err));
-    assert_int_equal(c.tokens.n - n, want.n);
-    assert_memory_equal(c.tokens.ids + n, want.ids, want.n * sizeof *want.ids);
+    ok(cca_tokenizer_encode(&want, c.prompt.tok, " The old man", 12, 0, &err));
+    assert_int_equal(c.prompt.tokens.n - n, want.n);
+    assert_memory_equal(c.prompt.tokens.ids + n, want.ids, want.n * sizeof *want.ids);
     assert_true(c.stale);
     turn(&c, "And then?", " Nothing.");
     cca_tokens_free(&want);
@@ -178,14 +180,14 @@ static void what_does_not_fit_is_refused(void **state) {
     begin_chat(&c, NULL, 4);
     turn(&c, "Who?", " Nobody at all.");
     float *wanted = ask(&c);
-    size_t n = c.tokens.n;
+    size_t n = c.prompt.tokens.n;
     char *text = calloc(1, LIMIT * 4);
     assert_non_null(text);
     memset(text, 'x', LIMIT * 4 - 1);
     for (int i = 0; i < LIMIT * 4 - 1; i += 3) text[i] = ' ';
     assert_int_equal(conversation_say(&c, text, LIMIT * 4 - 1, &err), CCA_NO_FIT);
     assert_non_null(strstr(err.text, "of the context of 3000"));
-    assert_int_equal(c.tokens.n, n);
+    assert_int_equal(c.prompt.tokens.n, n);
     assert_int_equal(c.n_messages, 2);
     assert_int_equal(conversation_system(&c, text, &err), CCA_NO_FIT);
     assert_false(c.has_system);
@@ -207,8 +209,9 @@ static void the_system_text_changes(void **state) {
     read_document(&c, 3);
     turn(&c, "Who?", " Nobody at all.");
     ok(conversation_system(&c, "Be very brief.", &err));
-    assert_int_equal(c.tokens.n, fresh.tokens.n);
-    assert_memory_equal(c.tokens.ids, fresh.tokens.ids, c.tokens.n * sizeof *c.tokens.ids);
+    assert_int_equal(c.prompt.tokens.n, fresh.prompt.tokens.n);
+    assert_memory_equal(c.prompt.tokens.ids, fresh.prompt.tokens.ids,
+                        c.prompt.tokens.n * sizeof *c.prompt.tokens.ids);
     for (size_t i = 0; i < 3; i++) assert_int_equal(c.messages[i].begin, fresh.messages[i].begin);
     near_logits(&c, wanted);
     free(wanted);
@@ -291,7 +294,7 @@ static void files_follow(void **state) {
 /* A note that differs from a good one in one place. */
 static void check_note(const conversation *c, const char *from, const char *to, const char *why) {
     conversation out;
-    char *note = chat_note_write(c, (int64_t)c->tokens.n - 2);
+    char *note = chat_note_write(c, prompt_length(&c->prompt) - 2);
     assert_non_null(note);
     char *at = strstr(note, from);
     if (!at) fail_msg("%s is not in %s", from, note);
@@ -299,13 +302,14 @@ static void check_note(const conversation *c, const char *from, const char *to, 
     char *changed = calloc(1, size);
     assert_non_null(changed);
     snprintf(changed, size, "%.*s%s%s", (int)(at - note), note, to, at + strlen(from));
-    cca_status status = chat_note_read(&out, c, changed, strlen(changed), c->tokens.ids,
-                                       (int64_t)c->tokens.n - 2, "x.ccas", &err);
+    cca_status status = chat_note_read(&out, c, changed, strlen(changed), c->prompt.tokens.ids,
+                                       prompt_length(&c->prompt) - 2, "x.ccas", &err);
     if (!why) {
         ok(status);
-        assert_int_equal(out.tokens.n, c->tokens.n);
-        assert_memory_equal(out.tokens.ids, c->tokens.ids, c->tokens.n * sizeof *c->tokens.ids);
-        assert_int_equal(out.prompt.slot, c->prompt.slot);
+        assert_int_equal(out.prompt.tokens.n, c->prompt.tokens.n);
+        assert_memory_equal(out.prompt.tokens.ids, c->prompt.tokens.ids,
+                            c->prompt.tokens.n * sizeof *c->prompt.tokens.ids);
+        assert_int_equal(out.prompt.now.slot, c->prompt.now.slot);
         assert_int_equal(out.messages[0].text.text.size, c->messages[0].text.text.size);
         assert_memory_equal(out.messages[0].text.text.bytes, c->messages[0].text.text.bytes,
                             c->messages[0].text.text.size);

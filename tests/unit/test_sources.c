@@ -7,33 +7,29 @@ static cca_error err;
 
 /* ---- passages ------------------------------------------------------------------------ */
 
-enum { UNIT = 4, N_TOKENS = 40, LEAD = 1 };
+enum { UNIT = 4, N_TOKENS = 40 };
 
 /* Two documents with two bytes a token, behind 2 tokens of BOS and template: tokens 2 … 20 and
- * 21 … 39; the first has a byte of the template in front. */
+ * 21 … 39; the first begins with a space of the template, which is no byte of its own. */
 typedef struct two {
     document items[2];
-    int64_t ends[2];
     uint64_t offsets[N_TOKENS];
     documents docs;
 } two;
 
 static void make_two(two *t) {
-    *t = (two){.items = {{.name = "a", .lead = LEAD, .first = 2, .last = 21},
-                         {.name = "b", .first = 21, .last = N_TOKENS}},
-               .ends = {21, N_TOKENS}};
+    *t = (two){.items = {{.name = "a", .first = 2, .last = 21},
+                         {.name = "b", .first = 21, .last = N_TOKENS}}};
     for (int i = 0; i < N_TOKENS; i++) {
         int d = i >= 21;
-        t->offsets[i] = i < 2 ? 0 : (uint64_t)(2 * (i - t->items[d].first));
+        t->offsets[i] = i <= 2 ? 0 : (uint64_t)(2 * (i - t->items[d].first) - !d);
         if (i < 2) continue;
         bool cut = i == 2; /* its first byte is the template's */
         const char pair[] = {(char)('a' + i % 26), i % 5 == 4 ? '\n' : '.'};
         assert_true(text_append(&t->items[d].text, pair + cut, 2 - cut));
     }
-    t->docs = (documents){.items = t->items,
-                          .n = 2,
-                          .ends = t->ends,
-                          .tokens = {.offsets = t->offsets, .n = N_TOKENS}};
+    t->docs = (documents){
+        .items = t->items, .n = 2, .prompt.tokens = {.offsets = t->offsets, .n = N_TOKENS}};
 }
 
 static void free_two(two *t) {
