@@ -1,5 +1,11 @@
-/* The commands, and what several of them share: options about model, context, sampling and
- * output, and the steps from there to a session. */
+/* The commands, and what several of them share:
+ *
+ *     help.c            the list of commands, their pages
+ *     run_options.c     options about model, context, sampling, chat and output; the engine and the
+ *                       limits that come of them
+ *     memory_check.c    what a run takes, and its session where there is that much
+ *
+ * Beside it: prompt.h, what is read, and decode.h, what is written; input.h, output.h, term.h. */
 #ifndef CCA_CLI_CLI_H
 #define CCA_CLI_CLI_H
 
@@ -24,6 +30,8 @@ extern const cli_command cli_generate, cli_ask, cli_chat, cli_ppl, cli_plan_comm
     cli_tune, cli_export, cli_info, cli_selftest, cli_session, cli_completion, cli_tokenize,
     cli_help, cli_version;
 
+/* ---- commands (help.c) ---- */
+
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
 const cli_command *cli_find(const char *name);
@@ -34,7 +42,7 @@ void cli_print_overview(FILE *to);
 /* The page of a command, or the overview for NULL, to standard output. */
 cca_status cli_print_help(const cli_command *command, cca_error *err);
 
-/* ---- options ---- */
+/* ---- options (run_options.c) ---- */
 
 typedef struct model_options {
     const char *model; /* NULL: $CCA_MODEL, else the one that ships with the program */
@@ -80,7 +88,7 @@ typedef struct output_options {
 extern const arg_option model_args[], context_args[], cache_args[], sampling_args[], greedy_args[],
     chat_args[], output_args[];
 
-/* ---- steps ---- */
+/* ---- engine and limits (run_options.c) ---- */
 
 /* The path of the model; the caller frees it. CCA_BAD_MODEL where there is none. */
 cca_status cli_model_path(char **out, const char *given, cca_error *err);
@@ -115,7 +123,7 @@ json_t *cli_attention_json(const context_options *options, const cca_engine *eng
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
                         int64_t n_positions);
 
-/* ---- memory ---- */
+/* ---- memory and session (memory_check.c) ---- */
 
 /* What a run takes, in bytes. program: what the process has once the text is read, before weights
  * and session: code, tokenizer, text. */

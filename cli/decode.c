@@ -153,6 +153,8 @@ static cca_status step(decoder *d, answer *a, int32_t *id, cca_error *err) {
 cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
     int32_t id = -1;
     cca_status status = CCA_OK;
+    a->options.stops = d->stops;
+    a->options.n_stops = d->n_stops;
     d->ttft_s = cca_seconds() - d->started;
     while (!status && !d->stop_reason) status = step(d, a, &id, err);
     if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */

@@ -53,8 +53,8 @@ void decoder_close(decoder *d);
 
 /* A new sampler that has seen the prompt, and zeroed counts. */
 cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_error *err);
-/* From the prefilled session to the end of the answer. An interruption ends it, too: that is a
- * stop_reason, not a failure. */
+/* From the prefilled session to the end of the answer, which the decoder's stop texts end. An
+ * interruption ends it, too: that is a stop_reason, not a failure. */
 cca_status decoder_run(decoder *d, answer *a, cca_error *err);
 
 /* {"load_s", "prefill_s", "ttft_s", "decode_s"} */

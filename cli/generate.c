@@ -56,7 +56,6 @@ typedef struct generation {
     answer answer;
     decoder decoder;
     cca_engine *engine;
-    const cca_tokenizer *tok;
     prompt prompt;
     cca_session *session;
     stored stored;
@@ -134,7 +133,6 @@ static int64_t positions_needed(const generation *g) {
 static cca_status open_model(generation *g, cca_error *err) {
     double start = cca_seconds();
     cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
-    if (!status) status = cli_tokenizer(&g->tok, g->engine, err);
     g->load_s = cca_seconds() - start;
     return status;
 }
@@ -191,13 +189,12 @@ static cca_status write_answer(generation *g, cca_error *err) {
         .format = o->jsonl         ? ANSWER_JSONL
                   : o->output.json ? ANSWER_JSON
                                    : ANSWER_TEXT,
-        .stops = g->decoder.stops,
-        .n_stops = g->decoder.n_stops,
         /* The dummy prefix of the first text after BOS is no part of that text, nor is the space
          * that some templates have before an answer. */
-        .strip_space = g->prompt.has_template ||
-                       (cca_tokenizer_info(g->tok)->dummy_prefix && g->prompt.tokens.n == 1 &&
-                        g->prompt.tokens.ids[0] == cca_tokenizer_info(g->tok)->bos),
+        .strip_space =
+            g->prompt.has_template ||
+            (cca_tokenizer_info(g->prompt.tok)->dummy_prefix && g->prompt.tokens.n == 1 &&
+             g->prompt.tokens.ids[0] == cca_tokenizer_info(g->prompt.tok)->bos),
     };
     answer_begin(&g->answer, &g->out, &options);
     g->decoder.most = o->n_predict;

@@ -41,8 +41,9 @@ static cca_status open_template(prompt *p, const chat_options *options, const cc
 
 cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine *engine,
                         cca_error *err) {
-    *out = (prompt){.tok = cca_engine_tokenizer(engine), .has_template = chat != NULL};
-    cca_status status = input_bos(&out->tokens, out->tok, err);
+    *out = (prompt){.has_template = chat != NULL};
+    cca_status status = cli_tokenizer(&out->tok, engine, err);
+    if (!status) status = input_bos(&out->tokens, out->tok, err);
     out->now.begin = out->tokens.n;
     if (!status && chat) status = open_template(out, chat, engine, err);
     out->opening = out->now;
@@ -62,13 +63,9 @@ int64_t prompt_length(const prompt *p) {
 /* ---- texts ----------------------------------------------------------------------------- */
 
 static cca_status push_end(prompt *p, cca_error *err) {
-    if (p->n_ends == p->ends_capacity) {
-        size_t capacity = p->ends_capacity ? 2 * p->ends_capacity : 16;
-        int64_t *ends = realloc(p->ends, capacity * sizeof *ends);
-        if (!ends) return no_memory(err);
-        p->ends = ends;
-        p->ends_capacity = capacity;
-    }
+    int64_t *ends = realloc(p->ends, (p->n_ends + 1) * sizeof *ends);
+    if (!ends) return no_memory(err);
+    p->ends = ends;
     p->ends[p->n_ends++] = prompt_length(p);
     return CCA_OK;
 }

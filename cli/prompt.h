@@ -27,15 +27,15 @@ typedef struct prompt {
     cca_prompt opening; /* of the template: behind BOS and system text, */
     cca_prompt now;     /* and behind the last text */
     int64_t *ends;      /* ascending */
-    size_t n_ends, ends_capacity;
+    size_t n_ends;
     int64_t text_begin, text_end; /* the tokens of the text added last, */
     bool led;                     /* which begin with a space that is no part of it */
 } prompt;
 
 /* BOS where the tokenizer wants one, and with chat (NULL: the prompt is the texts as they are) the
- * template that it or the model file names, and its system text. CCA_USAGE where no template is
- * named or the vocabulary lacks its tokens, CCA_BAD_TEXT for a system text that is no UTF-8. free
- * is due in any case. */
+ * template that it or the model file names, and its system text. CCA_BAD_MODEL without a tokenizer,
+ * CCA_USAGE where no template is named or the vocabulary lacks its tokens, CCA_BAD_TEXT for a
+ * system text that is no UTF-8. free is due in any case. */
 cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine *engine,
                         cca_error *err);
 void prompt_free(prompt *p);

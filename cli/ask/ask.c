@@ -53,14 +53,9 @@ static int64_t answer_bound(const asking *a, int64_t most) {
 
 /* Puts a question behind what stands before it, in place of another one. */
 static cca_status encode_question(asking *a, const question *q, cca_error *err) {
-    prompt_cut(&a->docs.prompt, a->base, a->before);
+    bool further = a->base > documents_n_tokens(&a->docs);
+    prompt_cut(&a->docs.prompt, a->base, further ? CCA_SLOT_ANSWER : CCA_SLOT_DOCUMENT);
     return prompt_ask(&a->docs.prompt, q->text, q->size, err);
-}
-
-/* The next question goes where the documents end, or where an answer does. */
-static void go_on_behind(asking *a, int64_t n, cca_slot slot) {
-    a->base = n;
-    a->before = slot;
 }
 
 /* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
@@ -70,8 +65,7 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
     int64_t answers = 0;
     bool endless = false;
     cca_status status = CCA_OK;
-    *longest = *positions = start;
-    go_on_behind(a, start, CCA_SLOT_DOCUMENT);
+    *longest = *positions = a->base = start;
     for (size_t i = 0; i < a->questions.n && !status; i++) {
         const question *q = &a->questions.items[i];
         status = encode_question(a, q, err);
@@ -80,10 +74,10 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
         *longest = cca_max(*longest, n);
         *positions = cca_max(*positions, n + answers);
         endless |= most < 0;
-        if (a->o->follow_up) go_on_behind(a, n, CCA_SLOT_ANSWER);
+        if (a->o->follow_up) a->base = n;
     }
-    go_on_behind(a, start, CCA_SLOT_DOCUMENT);
-    prompt_cut(&a->docs.prompt, a->base, a->before);
+    a->base = start;
+    prompt_cut(&a->docs.prompt, start, CCA_SLOT_DOCUMENT);
     int64_t most = answer_bound(a, a->o->questions.most);
     if (a->questions.live) {
         *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
@@ -142,7 +136,7 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     size_t from = whole > skipped ? whole - skipped : 0;
     status = cca_tokenizer_encode(&p->tokens, a->tok, text->text.bytes + from,
                                   text->text.size - from, 0, err);
-    go_on_behind(a, prompt_length(p), CCA_SLOT_ANSWER);
+    a->base = prompt_length(p);
     return status;
 }
 
@@ -168,8 +162,6 @@ static cca_status answer_question(asking *a, const question *q, answer *text, cc
     if (status) return status;
     answer_begin(text, &a->out,
                  &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
-                                   .stops = d->stops,
-                                   .n_stops = d->n_stops,
                                    .strip_space = true});
     status = decoder_run(d, text, err);
     cca_session_unwatch(a->session);

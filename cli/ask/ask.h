@@ -36,8 +36,7 @@ typedef struct asking {
     cli_plan plan;
     json_t *answers;   /* the records, for --json */
     size_t n_asked;    /* the question under way included */
-    int64_t base;      /* tokens before the next question, */
-    cca_slot before;   /* and what they end with */
+    int64_t base;      /* tokens before the next question */
     bool astray;       /* the session is not where some of these tokens end */
     int64_t n_sources; /* passages to tell of each answer */
     size_t n_stops;    /* those that end any answer */

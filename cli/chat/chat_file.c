@@ -57,17 +57,16 @@ static cca_status tell_note(cca_status status, const char *path, const char *wha
 }
 
 /* The ids of the checkpoint and those behind it, which must begin as the template does. */
-static cca_status take_ids(conversation *c, const int32_t *ids, int64_t n, const json_t *pending) {
-    int32_t vocab_size = cca_tokenizer_info(c->prompt.tok)->vocab_size;
+static cca_status take_ids(prompt *p, const int32_t *ids, int64_t n, const json_t *pending) {
+    int32_t vocab_size = cca_tokenizer_info(p->tok)->vocab_size;
     int64_t all = n + (int64_t)json_array_size(pending);
-    int64_t opening = prompt_length(&c->prompt);
+    int64_t opening = prompt_length(p);
     for (int64_t i = 0; i < all; i++) {
         json_int_t id =
             i < n ? ids[i] : json_integer_value(json_array_get(pending, (size_t)(i - n)));
         if (id < 0 || id >= vocab_size) return CCA_BAD_MODEL;
-        if (i < opening && c->prompt.tokens.ids[i] != id) return CCA_BAD_MODEL;
-        if (i >= opening && !cca_tokens_push(&c->prompt.tokens, (int32_t)id, 0))
-            return CCA_NO_MEMORY;
+        if (i < opening && p->tokens.ids[i] != id) return CCA_BAD_MODEL;
+        if (i >= opening && !cca_tokens_push(&p->tokens, (int32_t)id, 0)) return CCA_NO_MEMORY;
     }
     return all >= opening ? CCA_OK : CCA_BAD_MODEL;
 }
@@ -111,14 +110,14 @@ static cca_status take_message(conversation *c, const json_t *one) {
 
 /* The texts of documents, from their tokens. */
 static cca_status take_documents(conversation *c) {
+    const prompt *p = &c->prompt;
     cca_status status = CCA_OK;
     for (size_t i = 0; i < c->n_messages && !status; i++) {
         message *m = &c->messages[i];
         if (m->slot != CCA_SLOT_DOCUMENT) continue;
         for (int64_t t = m->from; t < conversation_end(c, i); t++) {
             size_t size, skip;
-            const char *bytes =
-                cca_tokenizer_bytes(&size, c->prompt.tok, c->prompt.tokens.ids[t], true);
+            const char *bytes = cca_tokenizer_bytes(&size, p->tok, p->tokens.ids[t], true);
             skip = t == m->from && m->led && size > 0 && bytes[0] == ' ';
             if (!text_append(&m->text.text, bytes + skip, size - skip)) return CCA_NO_MEMORY;
         }
@@ -143,7 +142,7 @@ static cca_status take_note(conversation *c, const json_t *note, const int32_t *
     const json_t *messages = json_object_get(note, "messages");
     json_int_t base = json_integer_value(json_object_get(note, "base"));
     int64_t opening = prompt_length(&c->prompt);
-    cca_status status = take_ids(c, ids, n, json_object_get(note, "pending"));
+    cca_status status = take_ids(&c->prompt, ids, n, json_object_get(note, "pending"));
     if (status)
         return tell_note(status, path, "its ids are not those of a conversation with this model",
                          err);
@@ -235,8 +234,7 @@ static cca_status load_states(conversation *c, cca_store *store, cca_error *err)
 static bool same_base(const conversation *a, const conversation *b) {
     int64_t n = base_end(a);
     return a->n_base == b->n_base && a->has_system == b->has_system && n == base_end(b) &&
-           memcmp(a->prompt.tokens.ids, b->prompt.tokens.ids,
-                  (size_t)n * sizeof *a->prompt.tokens.ids) == 0;
+           memcmp(a->prompt.tokens.ids, b->prompt.tokens.ids, (size_t)n * sizeof(int32_t)) == 0;
 }
 
 static cca_status load(conversation *c, cca_store *store, bool own_base, cca_error *err) {

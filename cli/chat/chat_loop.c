@@ -232,10 +232,8 @@ static cca_status open_session(chat_run *r, cca_error *err) {
 }
 
 static cca_status chat(chat_run *r, cca_error *err) {
-    const cca_tokenizer *tok;
     const run_options *o = r->o;
     cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
-    if (!status) status = cli_tokenizer(&tok, r->engine, err);
     if (!status)
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
     if (!status) status = read_documents(r, err);

@@ -44,10 +44,7 @@ static cca_status end_line(output *out, bool empty, cca_error *err) {
 
 static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
     decoder *d = a->decoder;
-    answer_begin(
-        text, a->out,
-        &(answer_options){
-            .format = ANSWER_TEXT, .stops = d->stops, .n_stops = d->n_stops, .strip_space = true});
+    answer_begin(text, a->out, &(answer_options){.format = ANSWER_TEXT, .strip_space = true});
     d->most = a->settings.max_answer;
     d->limit = a->c.limit;
     cca_status status = decoder_run(d, text, err);

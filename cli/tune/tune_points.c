@@ -88,9 +88,7 @@ static cca_status ask_fact(measuring *m, decoder *d, output *unused, int i, cca_
                                   prompt_length(&t->prompt) - t->n_document, &options, err);
     if (!status) status = decoder_start(d, m->session, &t->prompt, err);
     if (status) return status;
-    answer_begin(
-        &text, unused,
-        &(answer_options){.format = ANSWER_JSON, .stops = d->stops, .n_stops = d->n_stops});
+    answer_begin(&text, unused, &(answer_options){.format = ANSWER_JSON});
     status = decoder_run(d, &text, err);
     if (!status && strcmp(d->stop_reason, "interrupted") == 0)
         status = cca_fail(err, CCA_INTERRUPTED, "interrupted");

@@ -1,4 +1,4 @@
-/* Options and steps that several commands share. */
+/* Options that several commands share, and the steps from them to an engine and its limits. */
 #include "cli/cli.h"
 
 #include "base/utf8.h"
