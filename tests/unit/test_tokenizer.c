@@ -195,6 +195,9 @@ static void test_dummy_prefix(void **state) {
     check_pieces(tok, "the", START, "▁the@0");
     check_pieces(tok, "the", 0, "t@0 he@1");
     check_pieces(tok, " the", 0, "▁the@0");
+    check_pieces(tok, "the the", CCA_ENCODE_SPACE, "▁the@0 ▁the@3");
+    check_pieces(tok, "the</s>the", CCA_ENCODE_SPACE | SPECIAL, "▁the@0 </s>@3 t@7 he@8");
+    check_pieces(tok, "", CCA_ENCODE_SPACE, "▁@0");
     check_pieces(tok, "the</s>the", START | SPECIAL, "▁the@0 </s>@3 t@7 he@8");
     /* BOS written out does not use the start up, other tokens do. */
     check_pieces(tok, "<s>the", START | SPECIAL, "<s>@0 ▁the@3");
