@@ -119,7 +119,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     *out = NULL;
     cca_cache_size size;
     cca_status status = cca_cache_measure(&size, shape, policy, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     cca_cache *c = calloc(1, sizeof *c);
     if (!c) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
     c->backend = backend;
@@ -134,7 +134,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     c->mark_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_mark);
     c->mark_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_mark);
     status = cca_backend_sync(backend, err);
-    if (status != CCA_OK) {
+    if (status) {
         cca_cache_free(c);
         return status;
     }

@@ -120,7 +120,7 @@ cca_status cca_chat_of_file(cca_chat *out, const cca_gguf *file, cca_error *err)
     const cca_gguf_string none = {"", 0};
     cca_gguf_string text;
     cca_status status = cca_gguf_str(&text, file, key, &none, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (text.size == 0)
         return cca_fail(err, CCA_USAGE, "%s names no chat template", cca_gguf_name(file));
     bool known = key == named ? parse(out, text.bytes, text.size)
@@ -136,7 +136,7 @@ static int32_t token_of(const cca_tokenizer *tok, const char *text) {
     int32_t id = -1;
     cca_status status =
         cca_tokenizer_encode(&tokens, tok, text, strlen(text), CCA_ENCODE_SPECIAL, NULL);
-    if (status == CCA_OK && tokens.n == 1) id = tokens.ids[0];
+    if (!status && tokens.n == 1) id = tokens.ids[0];
     cca_tokens_free(&tokens);
     return id;
 }
@@ -204,7 +204,7 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_erro
     const char *parts[3] = {further && !l->eos ? l->answer_close : "", between(p, slot)};
     if (!parts[1]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
     cca_status status = further && l->eos ? end_exchange(p, err) : CCA_OK;
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (slot == CCA_SLOT_QUESTION) parts[2] = l->question;
     size_t size = 0;
     for (int i = 0; i < 3 && parts[i]; i++)
@@ -213,7 +213,7 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_erro
     size -= space;
     status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
     *how = (p->out->n == p->begin ? CCA_ENCODE_START : 0) | (space ? CCA_ENCODE_SPACE : 0);
-    if (status == CCA_OK) p->slot = slot;
+    if (!status) p->slot = slot;
     return status;
 }
 

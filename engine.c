@@ -8,7 +8,6 @@
 #include "model.h"
 #include "store_cache.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +67,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
     const cca_config *c = cca_model_config(e->model);
     cca_gguf_string name, unnamed = {"", 0};
     cca_status status = cca_gguf_str(&name, e->file, "general.name", &unnamed, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     e->path = copy_bytes(path, strlen(path));
     e->name = copy_bytes(name.bytes, name.size);
     if (!e->path || !e->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
@@ -110,9 +109,8 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
     int64_t rows = cca_model_config(e->model)->vocab_size;
     if (tokens <= rows) return CCA_OK;
     return cca_fail(err, CCA_BAD_MODEL,
-                    "%s: the tokenizer has %" PRId64 " tokens, tensor token_embd.weight %" PRId64
-                    " rows",
-                    cca_gguf_name(e->file), tokens, rows);
+                    "%s: the tokenizer has %lld tokens, tensor token_embd.weight %lld rows",
+                    cca_gguf_name(e->file), (long long)tokens, (long long)rows);
 }
 
 /* A device that has no room for the weights is not begun to be filled. */
@@ -123,9 +121,8 @@ static cca_status check_weights(const cca_engine *e, cca_error *err) {
         bytes += cca_gguf_tensor_at(e->file, i)->bytes;
     uint64_t room = cca_backend_room(e->backend);
     if (bytes <= room) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY,
-                    "%s: the weights take %" PRIu64 " bytes; the device has %" PRIu64 " free",
-                    cca_gguf_name(e->file), bytes, room);
+    return cca_fail(err, CCA_NO_MEMORY, "%s: the weights take %llu bytes; the device has %llu free",
+                    cca_gguf_name(e->file), (unsigned long long)bytes, (unsigned long long)room);
 }
 
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
@@ -134,15 +131,15 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     cca_backend_options borrower = {.n_threads = 1};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
-    if (status == CCA_OK && options->plan_only && !is_cpu(e))
+    if (!status && options->plan_only && !is_cpu(e))
         status = cca_backend_cpu(&e->borrower, &borrower, err);
-    if (status == CCA_OK) status = cca_gguf_open(&e->file, path, err);
-    if (status == CCA_OK) status = check_weights(e, err);
+    if (!status) status = cca_gguf_open(&e->file, path, err);
+    if (!status) status = check_weights(e, err);
     cca_backend *holder = e->borrower ? e->borrower : e->backend;
-    if (status == CCA_OK) status = cca_model_open(&e->model, e->file, holder, err);
-    if (status == CCA_OK) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
-    if (status == CCA_OK) status = check_vocabulary(e, err);
-    if (status == CCA_OK) status = gather_facts(e, path, options->n_threads, err);
+    if (!status) status = cca_model_open(&e->model, e->file, holder, err);
+    if (!status) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
+    if (!status) status = check_vocabulary(e, err);
+    if (!status) status = gather_facts(e, path, options->n_threads, err);
     return status;
 }
 
@@ -157,7 +154,7 @@ cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_
     e->device = copy_bytes(device, strlen(device));
     cca_status status = e->device ? open_parts(e, path, options, err)
                                   : cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
-    if (status != CCA_OK) {
+    if (status) {
         cca_engine_close(e);
         return status;
     }
@@ -231,9 +228,9 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     cca_attn attn = CCA_ATTN_CCA;
     int64_t n_sinks = 0;
     cca_status status = parse_attn(&attn, &n_sinks, o->attn, err);
-    if (status == CCA_OK) status = parse_type(&out->k_type, "keys", o->k_type, err);
-    if (status == CCA_OK) status = parse_type(&out->v_type, "values", o->v_type, err);
-    if (status != CCA_OK) return status;
+    if (!status) status = parse_type(&out->k_type, "keys", o->k_type, err);
+    if (!status) status = parse_type(&out->v_type, "values", o->v_type, err);
+    if (status) return status;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
     out->stored = o->stored;
@@ -258,10 +255,10 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     cca_state_options o;
     cca_state_size size;
     cca_status status = resolve(&o, engine, options, err);
-    if (status == CCA_OK) {
+    if (!status) {
         status = cca_state_measure(&size, cca_model_config(engine->model), &o, err);
     }
-    if (status != CCA_OK) return status;
+    if (status) return status;
     out->cores = size.cache.cores;
     out->window = size.cache.window;
     out->mark = size.cache.mark;
@@ -293,15 +290,15 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
     cca_forecaster *forecast = NULL;
     cca_state_options o;
     cca_status status = resolve(&o, engine, &options[0], err);
-    if (status == CCA_OK) status = cca_backend_open(&b, engine->device, &backend, err);
-    if (status == CCA_OK) {
+    if (!status) status = cca_backend_open(&b, engine->device, &backend, err);
+    if (!status) {
         status = cca_forecast_new(&forecast, b, is_cpu(engine) ? backend.n_threads : 0,
                                   engine->file, config, o.chunk_size, err);
     }
-    for (int i = 0; i < n && status == CCA_OK; i++) {
+    for (int i = 0; i < n && !status; i++) {
         status = resolve(&o, engine, &options[i], err);
-        if (status == CCA_OK) status = cca_forecast_attention(forecast, &o, n_tokens, err);
-        if (status != CCA_OK) break;
+        if (!status) status = cca_forecast_attention(forecast, &o, n_tokens, err);
+        if (status) break;
         out[i].prefill_s = cca_forecast_prefill(forecast, n_tokens);
         out[i].token_s = cca_forecast_decode(forecast, n_tokens);
     }
@@ -316,13 +313,13 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
 static cca_status check_room(cca_session *s, const cca_session_options *options, cca_error *err) {
     cca_session_size size;
     cca_status status = cca_session_measure(&size, s->engine, options, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     uint64_t room = cca_engine_room(s->engine);
     if (size.total <= room) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY,
-                    "a session for %" PRId64 " positions takes %" PRIu64
-                    " bytes; beside the weights %" PRIu64 " are free",
-                    s->options.ctx_size, size.total, room);
+    return cca_fail(
+        err, CCA_NO_MEMORY,
+        "a session for %lld positions takes %llu bytes; beside the weights %llu are free",
+        (long long)s->options.ctx_size, (unsigned long long)size.total, (unsigned long long)room);
 }
 
 static cca_status make_session(cca_session *s, const cca_session_options *options, cca_error *err) {
@@ -330,14 +327,14 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     cca_backend_options backend = {
         .n_threads = e->facts.n_threads, .stop = options->stop, .fp8 = e->fp8};
     cca_status status = resolve(&s->options, e, options, err);
-    if (status == CCA_OK && e->borrower)
+    if (!status && e->borrower)
         status = cca_fail(err, CCA_USAGE, "%s was opened for planning only", e->path);
-    if (status == CCA_OK) status = cca_backend_open(&s->backend, e->device, &backend, err);
-    if (status == CCA_OK) status = check_room(s, options, err);
-    if (status == CCA_OK) {
+    if (!status) status = cca_backend_open(&s->backend, e->device, &backend, err);
+    if (!status) status = check_room(s, options, err);
+    if (!status) {
         status = cca_state_new(&s->state, e->model, s->backend, &s->options, err);
     }
-    if (status != CCA_OK) return status;
+    if (status) return status;
     s->logits = calloc((size_t)e->facts.vocab_size, sizeof *s->logits);
     return s->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
 }
@@ -350,7 +347,7 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
     s->engine = engine;
     s->last_row = s->marked = -1;
     cca_status status = make_session(s, options, err);
-    if (status != CCA_OK) {
+    if (status) {
         cca_session_free(s);
         return status;
     }
@@ -370,16 +367,13 @@ void cca_session_free(cca_session *session) {
 static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t n, cca_error *err) {
     if (n < 0 || n > s->options.ctx_size - s->pos) {
         return cca_fail(err, CCA_NO_FIT,
-                        "%" PRId64 " tokens behind position %" PRId64
-                        " do not fit the context of %" PRId64,
-                        n, s->pos, s->options.ctx_size);
+                        "%lld tokens behind position %lld do not fit the context of %lld",
+                        (long long)n, (long long)s->pos, (long long)s->options.ctx_size);
     }
     for (int64_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= s->engine->facts.vocab_size) {
-            return cca_fail(err, CCA_USAGE,
-                            "token %" PRId64 " has id %" PRId32
-                            ", outside the vocabulary of %" PRId64,
-                            i, ids[i], s->engine->facts.vocab_size);
+            return cca_fail(err, CCA_USAGE, "token %lld has id %d, outside the vocabulary of %lld",
+                            (long long)i, ids[i], (long long)s->engine->facts.vocab_size);
         }
     }
     return CCA_OK;
@@ -389,13 +383,13 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
     cca_status status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
-    for (int64_t done = 0, some; status == CCA_OK && done < n; done += some) {
+    for (int64_t done = 0, some; !status && done < n; done += some) {
         some = cca_min(n - done, chunk - s->pos % chunk);
         bool watch = s->watching && done + some == n;
         s->last_row = -1;
         cca_cache_watch(cca_state_cache(s->state), watch ? &s->mass : NULL);
         status = cca_model_forward(s->state, ids + done, some, s->pos, err);
-        if (status != CCA_OK) break;
+        if (status) break;
         s->n_watched += watch;
         s->pos += some;
         s->last_row = some - 1;
@@ -420,7 +414,7 @@ const float *cca_session_logits(cca_session *s, cca_error *err) {
         return NULL;
     }
     cca_status status = cca_model_logits(s->state, s->last_row, 1, s->logits, err);
-    return status == CCA_OK ? s->logits : NULL;
+    return !status ? s->logits : NULL;
 }
 
 cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n, float *out,
@@ -431,7 +425,7 @@ cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n
 cca_status cca_session_mark(cca_session *s, cca_error *err) {
     s->marked = -1;
     cca_status status = cca_state_mark(s->state, s->pos, err);
-    if (status == CCA_OK) s->marked = s->pos;
+    if (!status) s->marked = s->pos;
     return status;
 }
 
@@ -439,7 +433,7 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
     if (s->marked < 0) return cca_fail(err, CCA_USAGE, "the session has no mark to rewind to");
     s->last_row = -1;
     cca_status status = cca_state_rewind(s->state, s->marked, err);
-    if (status == CCA_OK) s->pos = s->marked;
+    if (!status) s->pos = s->marked;
     return status;
 }
 
@@ -504,7 +498,7 @@ cca_status cca_session_snapshot(cca_snapshot **out, cca_session *s, cca_error *e
     copy->pos = s->pos;
     copy->bytes = bytes;
     cca_status status = cca_store_cache_window_get(copy->window, cache, s->pos, err);
-    if (status == CCA_OK)
+    if (!status)
         *out = copy;
     else
         free(copy);
@@ -527,7 +521,7 @@ cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca
     s->last_row = s->marked = -1;
     cca_status status =
         cca_store_cache_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
-    if (status == CCA_OK) s->pos = snapshot->pos;
+    if (!status) s->pos = snapshot->pos;
     return status;
 }
 
@@ -541,13 +535,14 @@ char *cca_session_facts(const cca_session *s) {
     cca_gguf_fingerprint(model, s->engine->file);
     int n = asprintf(
         &text,
-        "model=%s\nlayers=%" PRId64 "\nheads=%" PRId64 "\nkv_heads=%" PRId64 "\nhead_dim=%" PRId64
-        "\nrope=%s\nattention=%s\ngroup_size=%" PRId64 "\nwindow_size=%" PRId64 "\nsinks=%" PRId64
-        "\ncache_type_k=%s\ncache_type_v=%s\nprecision=%s\n",
-        model, f->n_layers, f->n_heads, f->n_kv_heads, f->head_dim, f->rope, attn_names[p->attn],
-        full ? 0 : p->rule.group_size, full ? 0 : p->rule.window_size, p->rule.n_sinks,
-        cca_dtype_name(s->options.k_type), cca_dtype_name(s->options.v_type),
-        s->engine->fp8 ? "fp8" : "weights");
+        "model=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\nattention=%s\n"
+        "group_size=%lld\nwindow_size=%lld\nsinks=%lld\ncache_type_k=%s\ncache_type_v=%s\n"
+        "precision=%s\n",
+        model, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
+        (long long)f->head_dim, f->rope, attn_names[p->attn],
+        (long long)(full ? 0 : p->rule.group_size), (long long)(full ? 0 : p->rule.window_size),
+        (long long)p->rule.n_sinks, cca_dtype_name(s->options.k_type),
+        cca_dtype_name(s->options.v_type), s->engine->fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }
 
@@ -598,9 +593,9 @@ cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_
     cca_session_reset(s);
     if (!status) status = cca_session_check_facts(s, store, err);
     if (!status && pos > s->options.ctx_size)
-        status = cca_fail(err, CCA_NO_FIT,
-                          "%s: its checkpoint at %" PRId64 " is beyond the context of %" PRId64,
-                          cca_store_path(store), pos, s->options.ctx_size);
+        status =
+            cca_fail(err, CCA_NO_FIT, "%s: its checkpoint at %lld is beyond the context of %lld",
+                     cca_store_path(store), (long long)pos, (long long)s->options.ctx_size);
     if (!status) status = cca_store_cache_load(cca_state_cache(s->state), store, point, err);
     if (!status) s->pos = pos;
     return status;

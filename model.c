@@ -1,6 +1,5 @@
 #include "model.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,10 +73,10 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
     int64_t rows = shape.vector ? 1 : shape.rows, cols = shape.vector ? shape.rows : shape.cols;
     if (!t) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing", path, name);
     if (t->n_dims != (shape.vector ? 1 : 2) || t->dims[0] != cols || t->dims[1] != rows) {
-        return cca_fail(
-            err, CCA_BAD_MODEL,
-            "%s: tensor %s has shape [%" PRId64 ", %" PRId64 "]%s, not [%" PRId64 ", %" PRId64 "]",
-            path, name, t->dims[0], t->dims[1], t->n_dims > 2 ? " and more" : "", cols, rows);
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor %s has shape [%lld, %lld]%s, not [%lld, %lld]", path, name,
+                        (long long)t->dims[0], (long long)t->dims[1],
+                        t->n_dims > 2 ? " and more" : "", (long long)cols, (long long)rows);
     }
     if (!cca_dtype_runs(t->type) || (shape.vector && t->type != CCA_F32)) {
         return refuse_type(path, t, err);
@@ -90,7 +89,7 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
 
 static cca_status bind_layer(cca_model *m, int64_t index, cca_error *err) {
     cca_status status = CCA_OK;
-    for (cca_role r = CCA_FIRST_OF_LAYER; status == CCA_OK && r < CCA_N_ROLES; r++)
+    for (cca_role r = CCA_FIRST_OF_LAYER; !status && r < CCA_N_ROLES; r++)
         status = bind(m, &m->layers[index].w[r], r, index, err);
     return status;
 }
@@ -162,13 +161,12 @@ static cca_status bind_all(cca_model *m, cca_error *err) {
     m->known = calloc(cca_gguf_n_tensors(m->file), sizeof *m->known);
     if (!m->layers || !m->known) return cca_fail(err, CCA_NO_MEMORY, "no memory for the layers");
     cca_status status = bind(m, &m->embedding, CCA_EMBEDDING, 0, err);
-    for (int64_t l = 0; status == CCA_OK && l < m->config.n_layers; l++)
-        status = bind_layer(m, l, err);
-    if (status == CCA_OK) status = bind(m, &m->output_norm, CCA_OUTPUT_NORM, 0, err);
-    if (status == CCA_OK) status = bind(m, &m->output, CCA_OUTPUT, 0, err);
-    if (status == CCA_OK) status = make_rope(m, err);
-    if (status == CCA_OK) status = refuse_unknown(m, err);
-    if (status == CCA_OK) status = cca_backend_sync(m->backend, err);
+    for (int64_t l = 0; !status && l < m->config.n_layers; l++) status = bind_layer(m, l, err);
+    if (!status) status = bind(m, &m->output_norm, CCA_OUTPUT_NORM, 0, err);
+    if (!status) status = bind(m, &m->output, CCA_OUTPUT, 0, err);
+    if (!status) status = make_rope(m, err);
+    if (!status) status = refuse_unknown(m, err);
+    if (!status) status = cca_backend_sync(m->backend, err);
     return status;
 }
 
@@ -177,7 +175,7 @@ cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *ba
     *out = NULL;
     cca_config config;
     cca_status status = cca_config_read(&config, file, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     /* Checked before memory is taken for layers that the file only claims to have. */
     if ((uint64_t)config.n_layers > cca_gguf_n_tensors(file)) {
         return cca_fail(err, CCA_BAD_MODEL,
@@ -193,7 +191,7 @@ cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *ba
     status = bind_all(m, err);
     free(m->known);
     m->known = NULL;
-    if (status != CCA_OK) {
+    if (status) {
         cca_model_close(m);
         return status;
     }
@@ -319,7 +317,7 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
     *out = NULL;
     cca_state_size size = {0};
     cca_status status = cca_state_measure(&size, &model->config, options, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     cca_state *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     s->model = model;
@@ -341,10 +339,10 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
     }
     cca_cache_shape shape = cache_shape(&model->config, options);
     status = cca_backend_sync(backend, err);
-    if (status == CCA_OK) {
+    if (!status) {
         status = cca_cache_new(&s->cache, backend, &shape, &options->policy, err);
     }
-    if (status != CCA_OK) {
+    if (status) {
         cca_state_free(s);
         return status;
     }
@@ -423,7 +421,7 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
     }
     /* One token is waited for when its logits are read: nothing stands still in between. */
     cca_status status = n == 1 ? cca_backend_report(b, err) : cca_backend_sync(b, err);
-    if (status == CCA_OK) s->n_rows = n;
+    if (!status) s->n_rows = n;
     return status;
 }
 

@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     cca_status status =
         command ? run_command(command, argc - 1, argv + 1, &err) : cli_unknown(name, &err);
     if (status == CCA_INTERRUPTED && *signals_stop()) status = (cca_status)(128 + *signals_stop());
-    if (status != CCA_OK && status != CLI_PIPE_CLOSED) {
+    if (status && status != CLI_PIPE_CLOSED) {
         fprintf(stderr, "cca%s%s: %s\n", command ? " " : "", command ? name : "", err.text);
         if (status == CCA_USAGE && command) fprintf(stderr, "(cca help %s)\n", name);
     }

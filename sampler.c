@@ -78,7 +78,7 @@ cca_status cca_sampler_new(cca_sampler **out, const cca_sampler_options *options
                            int32_t vocab_size, cca_error *err) {
     *out = NULL;
     cca_status status = check_options(options, vocab_size, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     cca_sampler *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a sampler");
     size_t n = (size_t)vocab_size;

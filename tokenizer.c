@@ -197,7 +197,7 @@ static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *
     uint32_t id;
     if (!cca_gguf_has(src->file, key)) return CCA_OK;
     cca_status status = cca_gguf_u32(&id, src->file, key, NULL, src->err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (id >= (uint32_t)tok->facts.vocab_size)
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is %u, the vocabulary has %d tokens",
                         cca_gguf_name(src->file), key, id, tok->facts.vocab_size);
@@ -208,10 +208,10 @@ static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *
 static cca_status read_ids(cca_tokenizer *tok, const source *src) {
     cca_tokenizer_facts *f = &tok->facts;
     cca_status status = read_id(&f->bos, tok, src, "tokenizer.ggml.bos_token_id");
-    if (status == CCA_OK) status = read_id(&f->eos, tok, src, "tokenizer.ggml.eos_token_id");
-    if (status == CCA_OK) status = read_id(&f->unk, tok, src, "tokenizer.ggml.unknown_token_id");
-    if (status == CCA_OK) status = read_id(&f->pad, tok, src, "tokenizer.ggml.padding_token_id");
-    if (status == CCA_OK)
+    if (!status) status = read_id(&f->eos, tok, src, "tokenizer.ggml.eos_token_id");
+    if (!status) status = read_id(&f->unk, tok, src, "tokenizer.ggml.unknown_token_id");
+    if (!status) status = read_id(&f->pad, tok, src, "tokenizer.ggml.padding_token_id");
+    if (!status)
         status = cca_gguf_bool(&f->add_bos, src->file, "tokenizer.ggml.add_bos_token",
                                &src->add_bos, src->err);
     f->add_bos = f->add_bos && f->bos >= 0;
@@ -238,9 +238,9 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
     const size_t n_single = sizeof single / sizeof *single;
     if (src->file) {
         cca_status status = cca_gguf_arr(&more, src->file, key, false, src->err);
-        if (status == CCA_OK) status = read_id(&single[1], tok, src, "tokenizer.ggml.eot_token_id");
-        if (status == CCA_OK) status = read_id(&single[2], tok, src, "tokenizer.ggml.eom_token_id");
-        if (status != CCA_OK) return status;
+        if (!status) status = read_id(&single[1], tok, src, "tokenizer.ggml.eot_token_id");
+        if (!status) status = read_id(&single[2], tok, src, "tokenizer.ggml.eom_token_id");
+        if (status) return status;
     }
     if (more.n > (uint64_t)tok->facts.vocab_size || (more.n > 0 && more.strings))
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
@@ -276,10 +276,10 @@ static cca_status fill_spm(cca_tokenizer *tok, const source *src) {
         .dummy_prefix = model->add_dummy_prefix && !model->whitespace_suffix,
     };
     cca_status status = build_vocabulary(tok, src);
-    if (status == CCA_OK && src->file) status = read_ids(tok, src);
-    if (status == CCA_OK) status = read_ends(tok, src);
-    if (status == CCA_OK) status = find_specials(tok, src);
-    if (status == CCA_OK) status = cca_spm_open(&tok->spm, model, src->name, src->err);
+    if (!status && src->file) status = read_ids(tok, src);
+    if (!status) status = read_ends(tok, src);
+    if (!status) status = find_specials(tok, src);
+    if (!status) status = cca_spm_open(&tok->spm, model, src->name, src->err);
     return status;
 }
 
@@ -316,19 +316,19 @@ static void take_bpe_bytes(cca_tokenizer *tok) {
 static cca_status fill_bpe(cca_tokenizer *tok, const source *src) {
     tok->facts = (cca_tokenizer_facts){.kind = "bpe", .bos = -1, .eos = -1, .unk = -1, .pad = -1};
     cca_status status = build_vocabulary(tok, src);
-    if (status == CCA_OK) status = read_ids(tok, src);
-    if (status == CCA_OK) status = open_bpe(tok, src);
-    if (status != CCA_OK) return status;
+    if (!status) status = read_ids(tok, src);
+    if (!status) status = open_bpe(tok, src);
+    if (status) return status;
     take_bpe_bytes(tok);
     status = read_ends(tok, src);
-    return status == CCA_OK ? find_specials(tok, src) : status;
+    return !status ? find_specials(tok, src) : status;
 }
 
 static cca_status open_source(cca_tokenizer **out, const source *src) {
     cca_tokenizer *tok = calloc(1, sizeof *tok);
     if (!tok) return no_memory(src);
     cca_status status = src->is_bpe ? fill_bpe(tok, src) : fill_spm(tok, src);
-    if (status == CCA_OK)
+    if (!status)
         *out = tok;
     else
         cca_tokenizer_close(tok);
@@ -340,7 +340,7 @@ cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *mod
     *out = NULL;
     source src = {.name = name, .err = err};
     cca_status status = cca_spm_model_read(&src.model, model, size, name, err);
-    if (status == CCA_OK) status = open_source(out, &src);
+    if (!status) status = open_source(out, &src);
     cca_spm_model_free(&src.model);
     return status;
 }
@@ -349,9 +349,8 @@ cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *mod
 static cca_status read_lists(source *src, bool required) {
     const char *file = cca_gguf_name(src->file);
     cca_status status = cca_gguf_arr(&src->tokens, src->file, key_tokens, required, src->err);
-    if (status == CCA_OK)
-        status = cca_gguf_arr(&src->types, src->file, key_types, required, src->err);
-    if (status != CCA_OK) return status;
+    if (!status) status = cca_gguf_arr(&src->types, src->file, key_types, required, src->err);
+    if (status) return status;
     if (src->tokens.n > 0 && !src->tokens.strings)
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", file, key_tokens);
     if (src->types.strings || (src->types.n > 0 && src->types.n != src->tokens.n))
@@ -370,13 +369,13 @@ static cca_status read_lists(source *src, bool required) {
 static cca_status read_original(source *src) {
     cca_gguf_array bytes;
     cca_status status = cca_gguf_arr(&bytes, src->file, key_original, true, src->err);
-    if (status == CCA_OK && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8)
+    if (!status && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8)
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of bytes",
                           cca_gguf_name(src->file), key_original);
-    if (status == CCA_OK) status = read_lists(src, false);
-    if (status == CCA_OK)
+    if (!status) status = read_lists(src, false);
+    if (!status)
         status = cca_spm_model_read(&src->model, bytes.data, (size_t)bytes.n, src->name, src->err);
-    if (status == CCA_OK && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces)
+    if (!status && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces)
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s has %llu tokens, %s has %zu",
                           cca_gguf_name(src->file), key_tokens, (unsigned long long)src->tokens.n,
                           key_original, src->model.n_pieces);
@@ -396,7 +395,7 @@ static cca_status settle_unknown(source *src) {
     uint32_t unknown;
     cca_status status =
         cca_gguf_u32(&unknown, src->file, "tokenizer.ggml.unknown_token_id", &usual, src->err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (unknown >= n || model->pieces[unknown].type != among) unknown = usual;
     for (size_t i = first; i < n; i++) {
         if (model->pieces[i].type == CCA_SPM_UNKNOWN) model->pieces[i].type = CCA_SPM_CONTROL;
@@ -412,11 +411,11 @@ static cca_status rebuild(source *src) {
     cca_gguf_array scores;
     bool prefix = true;
     cca_status status = read_lists(src, true);
-    if (status == CCA_OK) status = cca_gguf_arr(&scores, src->file, key_scores, true, src->err);
-    if (status == CCA_OK)
+    if (!status) status = cca_gguf_arr(&scores, src->file, key_scores, true, src->err);
+    if (!status)
         status = cca_gguf_bool(&model->add_dummy_prefix, src->file,
                                "tokenizer.ggml.add_space_prefix", &prefix, src->err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (scores.strings || scores.n != src->tokens.n)
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers",
                         cca_gguf_name(src->file), key_scores, (unsigned long long)src->tokens.n);
@@ -429,7 +428,7 @@ static cca_status rebuild(source *src) {
         model->byte_fallback |= type == CCA_SPM_BYTE;
     }
     status = settle_unknown(src);
-    return status == CCA_OK ? cca_spm_model_check(model, src->name, src->err) : status;
+    return !status ? cca_spm_model_check(model, src->name, src->err) : status;
 }
 
 static bool is(cca_gguf_string text, const char *word) {
@@ -444,13 +443,12 @@ static bool wants_bos(cca_gguf_string pre) {
 static cca_status read_bpe(source *src) {
     src->is_bpe = true;
     cca_status status = read_lists(src, true);
-    if (status == CCA_OK)
-        status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
-    if (status == CCA_OK) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
-    if (status == CCA_OK && src->merges.n > 0 && !src->merges.strings)
+    if (!status) status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
+    if (!status) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
+    if (!status && src->merges.n > 0 && !src->merges.strings)
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings",
                         cca_gguf_name(src->file), key_merges);
-    if (status == CCA_OK) src->add_bos = wants_bos(src->pre);
+    if (!status) src->add_bos = wants_bos(src->pre);
     return status;
 }
 
@@ -469,7 +467,7 @@ static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, reader *r
     source src = {.file = file, .add_bos = true, .name = name, .err = err};
     cca_spm_model_init(&src.model);
     cca_status status = read(&src);
-    if (status == CCA_OK) status = open_source(out, &src);
+    if (!status) status = open_source(out, &src);
     cca_spm_model_free(&src.model);
     return status;
 }
@@ -480,7 +478,7 @@ cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_err
     if (!cca_gguf_has(file, key_model) && !cca_gguf_has(file, key_tokens)) return CCA_OK;
     cca_gguf_string kind;
     cca_status status = cca_gguf_str(&kind, file, key_model, NULL, err);
-    if (status != CCA_OK || is(kind, "no_vocab") || is(kind, "none")) return status;
+    if (status || is(kind, "no_vocab") || is(kind, "none")) return status;
     if (is(kind, "llama")) return open_file(out, file, rebuild, err);
     if (is(kind, "gpt2")) return open_file(out, file, read_bpe, err);
     return cca_fail(err, CCA_BAD_MODEL, "%s: %s is \"%.*s\", a kind that is not supported",
@@ -517,16 +515,16 @@ static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *
         const special_token *s = match_special(tok, text + at, size - at, all);
         if (!s) continue;
         status = encode_plain(out, tok, text, from, at, start, err);
-        if (status == CCA_OK && !cca_tokens_push(out, s->id, at))
+        if (!status && !cca_tokens_push(out, s->id, at))
             status = cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
-        if (status != CCA_OK) break;
+        if (status) break;
         /* Only BOS written out leaves what follows the start of the text. */
         start = start && at == from && s->id == tok->facts.bos;
         at += s->size - 1;
         from = at + 1;
     }
-    if (status == CCA_OK) status = encode_plain(out, tok, text, from, size, start, err);
-    if (status != CCA_OK) out->n = before;
+    if (!status) status = encode_plain(out, tok, text, from, size, start, err);
+    if (status) out->n = before;
     return status;
 }
 

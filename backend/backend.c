@@ -6,7 +6,7 @@
 #include <string.h>
 
 void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...) {
-    if (b->status != CCA_OK) return;
+    if (b->status) return;
     va_list args;
     va_start(args, format);
     vsnprintf(b->error.text, sizeof b->error.text, format, args);
@@ -29,12 +29,12 @@ int64_t cca_backend_chunk_size(const cca_backend *b) {
 cca_status cca_backend_sync(cca_backend *b, cca_error *err) {
     cca_error device_error;
     cca_status status = b->ops->sync(b, &device_error);
-    if (status != CCA_OK) cca_backend_fail(b, status, "%s", device_error.text);
+    if (status) cca_backend_fail(b, status, "%s", device_error.text);
     return cca_backend_report(b, err);
 }
 
 cca_status cca_backend_report(cca_backend *b, cca_error *err) {
-    if (b->status == CCA_OK) return CCA_OK;
+    if (!b->status) return CCA_OK;
     cca_status status = cca_fail(err, b->status, "%s", b->error.text);
     if (status == CCA_INTERRUPTED) b->status = CCA_OK;
     return status;
@@ -42,13 +42,13 @@ cca_status cca_backend_report(cca_backend *b, cca_error *err) {
 
 /* Whether an operation may run: nothing failed before, nobody asked to stop, shapes fit. */
 static bool ready(cca_backend *b, const char *operation, bool shapes_fit) {
-    if (b->status != CCA_OK) return false;
+    if (b->status) return false;
     if (b->stop && *b->stop) {
         cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
     } else if (!shapes_fit) {
         cca_backend_fail(b, CCA_RUNTIME, "%s: the shapes of its operands do not fit", operation);
     }
-    return b->status == CCA_OK;
+    return !b->status;
 }
 
 bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols) {
@@ -66,7 +66,7 @@ size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes) {
 }
 
 void *cca_backend_alloc(cca_backend *b, size_t bytes) {
-    return b->status == CCA_OK ? b->ops->alloc(b, bytes) : NULL;
+    return !b->status ? b->ops->alloc(b, bytes) : NULL;
 }
 
 void cca_backend_release(cca_backend *b, void *data) {

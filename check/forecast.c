@@ -66,7 +66,7 @@ static cca_status take_sample(cca_forecaster *s, void (*step)(void *work, int i)
                               int first, int n_steps, double *took) {
     double begin = cca_seconds();
     for (int i = 0; i < n_steps; i++) step(work, first + i);
-    if (s->status == CCA_OK) s->status = cca_backend_sync(s->backend, &s->error);
+    if (!s->status) s->status = cca_backend_sync(s->backend, &s->error);
     *took = cca_seconds() - begin;
     return s->status;
 }

@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "gguf/config.h"
 
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,17 +109,19 @@ static void print_config(info *f) {
     output *out = &f->out;
     output_printf(out, "architecture    %s%s\n", c->arch->name,
                   c->has_bias ? ", biases on q, k, v" : "");
-    output_printf(out,
-                  "dimensions      dim %" PRId64 ", hidden_dim %" PRId64 ", %" PRId64
-                  " layers, %" PRId64 " heads, %" PRId64 " kv heads, head_dim %" PRId64 "\n",
-                  c->dim, c->hidden_dim, c->n_layers, c->n_heads, c->n_kv_heads, c->head_dim);
-    output_printf(out, "vocabulary      %" PRId64 ", embedding and output %s\n", c->vocab_size,
+    output_printf(
+        out,
+        "dimensions      dim %lld, hidden_dim %lld, %lld layers, %lld heads, %lld kv heads, "
+        "head_dim %lld\n",
+        (long long)c->dim, (long long)c->hidden_dim, (long long)c->n_layers, (long long)c->n_heads,
+        (long long)c->n_kv_heads, (long long)c->head_dim);
+    output_printf(out, "vocabulary      %lld, embedding and output %s\n", (long long)c->vocab_size,
                   c->tied ? "tied" : "apart");
-    output_printf(out, "trained length  %" PRId64 "\nRoPE            %s\n", c->trained_length,
+    output_printf(out, "trained length  %lld\nRoPE            %s\n", (long long)c->trained_length,
                   f->rope);
     if (c->group_size > 0 && c->window_size > 0)
-        output_printf(out, "CCA             g %" PRId64 ", s %" PRId64 ", ", c->group_size,
-                      c->window_size);
+        output_printf(out, "CCA             g %lld, s %lld, ", (long long)c->group_size,
+                      (long long)c->window_size);
     else
         output_printf(out, "CCA             no g and s in the file, ");
     output_printf(out, c->tuned ? "tuned\n" : "not tuned\n");
@@ -139,8 +140,8 @@ static void print_tokenizer(info *f) {
 static void print_types(info *f) {
     for (size_t i = 0; i < f->n_types; i++) {
         char size[TERM_SIZE_TEXT];
-        output_printf(&f->out, "%-15s %s: %" PRIu64 " tensors, %s\n", i == 0 ? "types" : "",
-                      cca_gguf_type_name(f->types[i].type), f->types[i].n,
+        output_printf(&f->out, "%-15s %s: %llu tensors, %s\n", i == 0 ? "types" : "",
+                      cca_gguf_type_name(f->types[i].type), (unsigned long long)f->types[i].n,
                       term_size(size, f->types[i].bytes));
     }
 }
@@ -217,7 +218,8 @@ static void print_keys(info *f) {
         char kind[48];
         snprintf(kind, sizeof kind, "%s", type_of_key(type));
         if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, f->file, key, true, NULL) == CCA_OK)
-            snprintf(kind, sizeof kind, "%s[%" PRIu64 "]", type_of_key(array.type), array.n);
+            snprintf(kind, sizeof kind, "%s[%llu]", type_of_key(array.type),
+                     (unsigned long long)array.n);
         json_t *value = json_key(f->file, key, type, SHOWN_VALUES);
         output_printf(&f->out, "%-40s %-12s ", key, kind);
         print_value(&f->out, value, array.n > SHOWN_VALUES);
@@ -232,10 +234,11 @@ static void print_tensors(info *f) {
         char dims[96];
         int n = 0;
         for (uint32_t d = 0; d < t->n_dims; d++)
-            n += snprintf(dims + n, sizeof dims - (size_t)n, "%s%" PRId64, d ? " x " : "",
-                          t->dims[d]);
-        output_printf(&f->out, "%-32s %-6s %-20s %12" PRIu64 " bytes at %" PRIu64 "\n", t->name,
-                      cca_gguf_type_name(t->type), dims, t->bytes, t->offset);
+            n += snprintf(dims + n, sizeof dims - (size_t)n, "%s%lld", d ? " x " : "",
+                          (long long)t->dims[d]);
+        output_printf(&f->out, "%-32s %-6s %-20s %12llu bytes at %llu\n", t->name,
+                      cca_gguf_type_name(t->type), dims, (unsigned long long)t->bytes,
+                      (unsigned long long)t->offset);
     }
 }
 
@@ -243,11 +246,12 @@ static void print_text(info *f) {
     char size[TERM_SIZE_TEXT];
     output *out = &f->out;
     bool has_fingerprint = f->fingerprint.size > 0;
-    output_printf(out, "file            %s, %" PRIu64 " bytes (%s)\n", cca_gguf_name(f->file),
-                  cca_gguf_size(f->file), term_size(size, cca_gguf_size(f->file)));
+    output_printf(out, "file            %s, %llu bytes (%s)\n", cca_gguf_name(f->file),
+                  (unsigned long long)cca_gguf_size(f->file),
+                  term_size(size, cca_gguf_size(f->file)));
     if (f->name.size > 0)
         output_printf(out, "name            %.*s\n", (int)f->name.size, f->name.bytes);
-    output_printf(out, "parameters      %" PRIu64 "\n", f->n_params);
+    output_printf(out, "parameters      %llu\n", (unsigned long long)f->n_params);
     print_types(f);
     if (!f->config_status) {
         print_config(f);

@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 #include "cli/input.h"
 
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,14 +107,15 @@ static json_t *record(const tokenizing *t) {
 
 static void print_ids(tokenizing *t) {
     for (size_t i = 0; i < t->tokens.n; i++)
-        output_printf(&t->out, i ? " %" PRId32 : "%" PRId32, t->tokens.ids[i]);
+        output_printf(&t->out, i ? " %d" : "%d", t->tokens.ids[i]);
     output_printf(&t->out, "\n");
 }
 
 static void print_pieces(tokenizing *t) {
     for (size_t i = 0; i < t->tokens.n; i++)
-        output_printf(&t->out, "%" PRId32 "\t%" PRIu64 "\t%s\n", t->tokens.ids[i],
-                      t->tokens.offsets[i], cca_tokenizer_piece(t->tok, t->tokens.ids[i]));
+        output_printf(&t->out, "%d\t%llu\t%s\n", t->tokens.ids[i],
+                      (unsigned long long)t->tokens.offsets[i],
+                      cca_tokenizer_piece(t->tok, t->tokens.ids[i]));
 }
 
 static void print_answer(tokenizing *t) {

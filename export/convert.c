@@ -215,14 +215,14 @@ static cca_status convert_tensor(cca_gguf_writer *w, const converter *c, int64_t
         size_t bytes = (size_t)n * target->row_bytes;
         uint64_t at = (uint64_t)row * target->row_bytes;
         cca_status status = convert_rows(chunk, crc, c, t, target, row, n, err);
-        if (status == CCA_OK) {
+        if (!status) {
             status = cca_gguf_writer_write(w, (uint64_t)index, at, chunk, bytes, err);
         }
         if (t->mapped) {
             cca_mapping_forget(t->data + (size_t)row * source_row, (size_t)n * source_row);
         }
-        if (status == CCA_OK) status = advance(p, t->name, bytes, err);
-        if (status != CCA_OK) return status;
+        if (!status) status = advance(p, t->name, bytes, err);
+        if (status) return status;
     }
     return CCA_OK;
 }
@@ -239,10 +239,10 @@ cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_t
     }
     converter c;
     cca_status status = converter_new(&c, source, options->n_threads, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     uint8_t *chunk = malloc(chunk_bytes);
     if (!chunk) status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
-    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+    for (int64_t i = 0; i < source->n_tensors && !status; i++) {
         crcs[i] = 0;
         status = convert_tensor(w, &c, i, &targets[i], chunk, &crcs[i], &p, err);
     }
@@ -267,12 +267,12 @@ static cca_status check_tensor(const cca_gguf *file, const converter *c, int64_t
     if (!row) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it back", name);
     const int64_t sample[] = {0, t->rows / 2, t->rows - 1};
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < sizeof sample / sizeof *sample && status == CCA_OK; i++) {
+    for (size_t i = 0; i < sizeof sample / sizeof *sample && !status; i++) {
         uint32_t crc = 0;
         const uint8_t *there =
             (const uint8_t *)written->data + (size_t)sample[i] * target->row_bytes;
         status = convert_rows(row, &crc, c, t, target, sample[i], 1, err);
-        if (status == CCA_OK && memcmp(row, there, target->row_bytes) != 0) {
+        if (!status && memcmp(row, there, target->row_bytes) != 0) {
             status = cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, row %lld of tensor '%s' differs",
                               name, (long long)sample[i], t->name);
         }
@@ -286,18 +286,18 @@ static cca_status check_file(const cca_gguf *file, const cca_source *source,
     bool checked;
     cca_config config;
     cca_status status = cca_gguf_check_crc(&checked, file, err);
-    if (status == CCA_BAD_MODEL || (status == CCA_OK && !checked)) {
+    if (status == CCA_BAD_MODEL || (!status && !checked)) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, its checksums differ",
                         cca_gguf_name(file));
     }
     converter c;
-    if (status == CCA_OK) status = converter_new(&c, source, 1, err);
-    if (status != CCA_OK) return status;
-    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+    if (!status) status = converter_new(&c, source, 1, err);
+    if (status) return status;
+    for (int64_t i = 0; i < source->n_tensors && !status; i++) {
         status = check_tensor(file, &c, i, &targets[i], err);
     }
     converter_free(&c);
-    return status == CCA_OK ? cca_config_read(&config, file, err) : status;
+    return !status ? cca_config_read(&config, file, err) : status;
 }
 
 cca_status cca_convert_check(const char *path, const cca_source *source, const cca_target *targets,
@@ -305,7 +305,7 @@ cca_status cca_convert_check(const char *path, const cca_source *source, const c
     cca_gguf *file;
     cca_status status = cca_gguf_open(&file, path, err);
     if (status == CCA_BAD_MODEL) status = CCA_BAD_OUTPUT;
-    if (status == CCA_OK) status = check_file(file, source, targets, err);
+    if (!status) status = check_file(file, source, targets, err);
     cca_gguf_close(file);
     return status;
 }

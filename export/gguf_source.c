@@ -54,10 +54,10 @@ static cca_status take_tensors(cca_source *source, gguf_source *s, const char *p
     uint64_t n = cca_gguf_n_tensors(s->file);
     s->used = calloc(n + 1, sizeof *s->used);
     if (!s->used) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to list it", path);
-    for (int64_t i = 0; i < source->n_tensors && status == CCA_OK; i++) {
+    for (int64_t i = 0; i < source->n_tensors && !status; i++) {
         status = take_tensor(&source->tensors[i], s, path, err);
     }
-    for (uint64_t i = 0; i < n && status == CCA_OK; i++) {
+    for (uint64_t i = 0; i < n && !status; i++) {
         if (s->used[i]) continue;
         status = cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is unknown to this architecture",
                           path, cca_gguf_tensor_at(s->file, i)->name);
@@ -88,8 +88,8 @@ static cca_status read_file(cca_source *out, gguf_source *s, const char *path, c
     out->text.is_carried = has_tokenizer(s->file);
     if (!out->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its name", path);
     cca_status status = cca_config_read(&out->config, s->file, err);
-    if (status == CCA_OK) status = cca_source_layout(out, path, err);
-    if (status == CCA_OK) status = take_tensors(out, s, path, err);
+    if (!status) status = cca_source_layout(out, path, err);
+    if (!status) status = take_tensors(out, s, path, err);
     return status;
 }
 
@@ -99,5 +99,5 @@ cca_status cca_source_open_gguf(cca_source *out, const char *path, cca_error *er
     out->owner = s;
     out->close = close_gguf;
     cca_status status = cca_gguf_open(&s->file, path, err);
-    return status == CCA_OK ? read_file(out, s, path, err) : status;
+    return !status ? read_file(out, s, path, err) : status;
 }

@@ -203,7 +203,7 @@ cca_status cca_gguf_writer_new(cca_gguf_writer **out, const char *path, cca_erro
     if (!w) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to write it", path);
     w->hash = cca_hash("", 0);
     cca_status status = cca_whole_open(&w->file, path, err);
-    if (status == CCA_OK) {
+    if (!status) {
         *out = w;
     } else {
         cca_gguf_writer_free(w);
@@ -249,9 +249,9 @@ cca_status cca_gguf_writer_finish(cca_gguf_writer *w, const uint32_t *crcs, cca_
     append(&header, w->keys.data, w->keys.size);
     append(&header, w->infos.data, w->infos.size);
     cca_status status = header.failed ? no_memory(w, err) : CCA_OK;
-    if (status == CCA_OK) status = cca_whole_write(&w->file, 0, header.data, header.size, err);
+    if (!status) status = cca_whole_write(&w->file, 0, header.data, header.size, err);
     free(header.data);
-    return status == CCA_OK ? cca_whole_sync(&w->file, err) : status;
+    return !status ? cca_whole_sync(&w->file, err) : status;
 }
 
 const char *cca_gguf_writer_temporary(const cca_gguf_writer *w) {

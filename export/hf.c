@@ -36,7 +36,7 @@ static cca_status load(json_t **out, char **path, const char *folder, const char
                        cca_error *err) {
     *out = NULL;
     cca_status status = find_file(path, folder, name, err);
-    if (status == CCA_OK && *path) status = cca_json_load(out, *path, err);
+    if (!status && *path) status = cca_json_load(out, *path, err);
     return status;
 }
 
@@ -59,14 +59,14 @@ static cca_status add_shards(cca_safetensors *set, const json_t *map, const char
     cca_status status = seen ? CCA_OK : no_memory(folder, err);
     json_object_foreach((json_t *)map, tensor, file) {
         const char *name = json_string_value(file);
-        if (status != CCA_OK) break;
+        if (status) break;
         if (!name || name[0] == '.' || strchr(name, '/')) {
             status = cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s': '%s' is no file of this folder",
                               index, tensor, name ? name : "");
         } else if (!json_object_get(seen, name)) {
             status =
                 json_object_set_new(seen, name, json_true()) == 0 ? CCA_OK : no_memory(folder, err);
-            if (status == CCA_OK) status = add_shard(set, folder, name, err);
+            if (!status) status = add_shard(set, folder, name, err);
         }
     }
     json_decref(seen);
@@ -92,18 +92,18 @@ static cca_status open_indexed(cca_safetensors *set, const char *folder, cca_err
     json_t *index;
     char *path;
     cca_status status = load(&index, &path, folder, "model.safetensors.index.json", err);
-    if (status == CCA_OK && !path) {
+    if (!status && !path) {
         status = cca_fail(err, CCA_BAD_MODEL,
                           "%s: neither model.safetensors nor model.safetensors.index.json in it",
                           folder);
     }
     const json_t *map = json_object_get(index, "weight_map");
-    if (status == CCA_OK && json_object_size(map) == 0) {
+    if (!status && json_object_size(map) == 0) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: weight_map is missing", path);
     }
-    if (status == CCA_OK) status = add_shards(set, map, folder, path, err);
-    if (status == CCA_OK) status = cca_safetensors_sort(set, err);
-    if (status == CCA_OK) status = check_index(set, map, path, err);
+    if (!status) status = add_shards(set, map, folder, path, err);
+    if (!status) status = cca_safetensors_sort(set, err);
+    if (!status) status = check_index(set, map, path, err);
     json_decref(index);
     free(path);
     return status;
@@ -112,11 +112,11 @@ static cca_status open_indexed(cca_safetensors *set, const char *folder, cca_err
 static cca_status open_weights(cca_safetensors *set, const char *folder, cca_error *err) {
     char *single;
     cca_status status = find_file(&single, folder, "model.safetensors", err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (!single) return open_indexed(set, folder, err);
     status = cca_safetensors_add(set, single, err);
     free(single);
-    return status == CCA_OK ? cca_safetensors_sort(set, err) : status;
+    return !status ? cca_safetensors_sort(set, err) : status;
 }
 
 /* --- binding ------------------------------------------------------------------------- */
@@ -192,7 +192,7 @@ static cca_status bind(cca_source *source, cca_safetensors *set, const char *fol
         cca_source_tensor *t = &source->tensors[i];
         if (!cca_tensors[t->role].hf_name) continue;
         cca_status status = bind_tensor(t, &source->config, set, folder, err);
-        if (status != CCA_OK) return status;
+        if (status) return status;
     }
     for (int64_t i = 0; i < cca_safetensors_n(set); i++) {
         const cca_safetensor *t = cca_safetensors_at(set, i);
@@ -223,10 +223,10 @@ static cca_status read_template_file(char **out, const char *folder, cca_error *
     char *path;
     cca_mapping file;
     cca_status status = find_file(&path, folder, "chat_template.jinja", err);
-    if (status != CCA_OK || !path) return status;
+    if (status || !path) return status;
     status = cca_mapping_open(&file, path, err);
     free(path);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     *out = strndup((const char *)file.data, file.size);
     cca_mapping_close(&file);
     return *out ? CCA_OK : no_memory(folder, err);
@@ -237,7 +237,7 @@ static void take_token(char **out, cca_json_reader *r, const json_t *config, con
     const json_t *value = json_object_get(config, key);
     if (json_is_object(value)) value = json_object_get(value, "content");
     const char *text = json_string_value(value);
-    if (*out || !text || r->status != CCA_OK) return;
+    if (*out || !text || r->status) return;
     *out = strdup(text);
     if (!*out) r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
 }
@@ -267,9 +267,9 @@ static cca_status read_tokenizer_config(cca_source_text *text, const char *folde
     text->says_add_bos = cca_json_field(config, "add_bos_token");
     text->add_bos = cca_json_bool(&r, config, "add_bos_token", true);
     take_tokens(text, &r, config);
-    if (r.status == CCA_OK) r.status = read_template_file(&text->chat_template, folder, err);
+    if (!r.status) r.status = read_template_file(&text->chat_template, folder, err);
     const char *template = template_of(config);
-    if (r.status == CCA_OK && !text->chat_template && template) {
+    if (!r.status && !text->chat_template && template) {
         text->chat_template = strdup(template);
         if (!text->chat_template) r.status = no_memory(folder, err);
     }
@@ -286,10 +286,10 @@ static cca_status read_text(cca_source_text *text, const char *folder, cca_error
     cca_hf_add_ends(text, &r, generation);
     json_decref(generation);
     free(path);
-    if (r.status == CCA_OK) r.status = read_tokenizer_config(text, folder, err);
-    if (r.status == CCA_OK) r.status = read_special_tokens(text, folder, err);
-    if (r.status == CCA_OK) r.status = find_file(&text->tokenizer, folder, "tokenizer.model", err);
-    if (r.status != CCA_OK || text->tokenizer) return r.status;
+    if (!r.status) r.status = read_tokenizer_config(text, folder, err);
+    if (!r.status) r.status = read_special_tokens(text, folder, err);
+    if (!r.status) r.status = find_file(&text->tokenizer, folder, "tokenizer.model", err);
+    if (r.status || text->tokenizer) return r.status;
     return find_file(&text->tokenizer, folder, "tokenizer.json", err);
 }
 
@@ -304,10 +304,10 @@ static cca_status read_config(cca_source *out, int *tie, const char *folder,
     json_t *config;
     char *path;
     cca_status status = load(&config, &path, folder, "config.json", err);
-    if (status == CCA_OK && !path) {
+    if (!status && !path) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: no config.json in it", folder);
     }
-    if (status == CCA_OK) status = cca_hf_read_config(out, tie, config, path, options, err);
+    if (!status) status = cca_hf_read_config(out, tie, config, path, options, err);
     json_decref(config);
     free(path);
     return status;
@@ -321,15 +321,15 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->name = cca_export_base_name(path);
     if (!out->name) return no_memory(path, err);
     cca_status status = read_config(out, &tie, path, options, err);
-    if (status == CCA_OK) status = cca_safetensors_new(&set, err);
-    if (status != CCA_OK) return status;
+    if (!status) status = cca_safetensors_new(&set, err);
+    if (status) return status;
     out->owner = set;
     out->close = close_set;
     status = open_weights(set, path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     const char *output = cca_tensors[CCA_OUTPUT].hf_name;
     out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, output);
     status = cca_source_layout(out, path, err);
-    if (status == CCA_OK) status = bind(out, set, path, err);
-    return status == CCA_OK ? read_text(&out->text, path, err) : status;
+    if (!status) status = bind(out, set, path, err);
+    return !status ? read_text(&out->text, path, err) : status;
 }

@@ -37,7 +37,7 @@ static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) 
     c->vocab_size = cca_json_whole(r, config, "vocab_size", 0);
     c->seq_len = cca_json_whole(r, config, "max_position_embeddings", 0);
     c->norm_eps = (float)cca_json_real(r, config, "rms_norm_eps", 1e-6);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (!cca_json_field(config, "head_dim") && c->dim % c->n_heads != 0) {
         cca_json_refuse(r, "hidden_size is no multiple of num_attention_heads, and no head_dim");
     }
@@ -76,10 +76,10 @@ static cca_status read_llama3(cca_source *source, cca_json_reader *r, const json
     cca_config *c = &source->config;
     double low = cca_json_real(r, rope, "low_freq_factor", 0);
     double high = cca_json_real(r, rope, "high_freq_factor", 0);
-    if (r->status == CCA_OK && low >= high) {
+    if (!r->status && low >= high) {
         cca_json_refuse(r, "low_freq_factor is not below high_freq_factor");
     }
-    if (r->status != CCA_OK) return r->status;
+    if (r->status) return r->status;
     int64_t half = c->head_dim / 2;
     float *divisors = calloc((size_t)half + 1, sizeof *divisors);
     if (!divisors) return cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
@@ -140,7 +140,7 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
     }
     const char *type = cca_json_string(r, rope, "type", "default");
     type = cca_json_string(r, rope, "rope_type", type);
-    if (r->status != CCA_OK || strcmp(type, "default") == 0) return;
+    if (r->status || strcmp(type, "default") == 0) return;
 
     bool linear = strcmp(type, "linear") == 0, yarn = strcmp(type, "yarn") == 0;
     if (!linear && !yarn && strcmp(type, "llama3") != 0) {
@@ -148,11 +148,11 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
         return;
     }
     double factor = cca_json_real(r, rope, "factor", 0);
-    if (r->status == CCA_OK && factor < 1) cca_json_refuse(r, "RoPE factor %g is below 1", factor);
+    if (!r->status && factor < 1) cca_json_refuse(r, "RoPE factor %g is below 1", factor);
     const char *key = "original_max_position_embeddings";
     double original = cca_json_real(r, rope, key, (double)c->seq_len);
     original = cca_json_real(r, config, key, original);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (linear) {
         c->rope_kind = CCA_ROPE_LINEAR;
         c->rope_factor = factor;
@@ -192,7 +192,7 @@ static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *c
                         const cca_export_options *options) {
     if (!uses_windows(c, config)) return;
     int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
-    if (r->status != CCA_OK || window >= c->seq_len) return;
+    if (r->status || window >= c->seq_len) return;
     cca_export_warn(options,
                     "%s: the model was trained with a sliding_window of %lld tokens, which is not "
                     "applied: texts longer than that may come out worse",
@@ -222,7 +222,7 @@ static void add_end(cca_source_text *text, cca_json_reader *r, const json_t *val
     if (!json_is_integer(value) || id < 0 || id > INT32_MAX) {
         cca_json_refuse(r, "eos_token_id holds something that is no token id");
     }
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     for (int64_t i = 0; i < text->n_ends; i++) {
         if (text->ends[i] == id) return;
     }
@@ -250,7 +250,7 @@ cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config
     refuse_others(c, &r, config);
     read_sizes(c, &r, config);
     read_layer_types(&r, config);
-    if (r.status == CCA_OK) read_rope(source, &r, config);
+    if (!r.status) read_rope(source, &r, config);
     warn_window(c, &r, config, options);
     read_cca(source, &r, config);
     *tie = -1;

@@ -32,7 +32,7 @@ cca_status cca_json_load(json_t **out, const char *path, cca_error *err) {
     cca_mapping file;
     *out = NULL;
     cca_status status = cca_mapping_open(&file, path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     status = cca_json_parse(out, file.data, file.size, path, err);
     cca_mapping_close(&file);
     return status;
@@ -40,7 +40,7 @@ cca_status cca_json_load(json_t **out, const char *path, cca_error *err) {
 
 void cca_json_refuse(cca_json_reader *r, const char *format, ...) {
     char text[512];
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);

@@ -4,7 +4,7 @@
  *     cca_json_load(&config, "model/config.json", &err);
  *     cca_json_reader r = {.path = "model/config.json", .err = &err};
  *     int64_t dim = cca_json_whole(&r, config, "hidden_size", 0);
- *     if (r.status != CCA_OK) return r.status;
+ *     if (r.status) return r.status;
  *     json_decref(config);
  *
  * A field that is null counts as absent. The first failure of a reader sticks. */

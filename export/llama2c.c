@@ -132,8 +132,8 @@ cca_status cca_source_open_llama2c(cca_source *out, const char *path, cca_error 
     c->path = path;
     out->text = (cca_source_text){.bos = -1, .eos = -1, .add_bos = true};
     cca_status status = cca_mapping_open(&c->file, path, err);
-    if (status == CCA_OK) status = read_header(&out->config, c, err);
-    if (status == CCA_OK) status = cca_source_layout(out, path, err);
-    if (status == CCA_OK) status = take_tensors(out, c, err);
+    if (!status) status = read_header(&out->config, c, err);
+    if (!status) status = cca_source_layout(out, path, err);
+    if (!status) status = take_tensors(out, c, err);
     return status;
 }

@@ -41,7 +41,7 @@ static bool ends_with(const char *text, const char *end) {
 static cca_status open_file(cca_source *out, const char *path, cca_error *err) {
     cca_mapping file;
     cca_status status = cca_mapping_open(&file, path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     bool is_gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
     cca_mapping_close(&file);
     if (is_gguf) return cca_source_open_gguf(out, path, err);
@@ -84,7 +84,7 @@ static cca_status settle_groups(cca_config *c, const cca_export_options *o, cca_
     if (!c->window_size) c->window_size = CCA_DEFAULT_WINDOW;
     cca_status status =
         cca_policy_make(&policy, CCA_ATTN_CCA, c->group_size, c->window_size, 0, &inner);
-    if (status == CCA_OK) return CCA_OK;
+    if (!status) return CCA_OK;
     if (from_options) return cca_fail(err, CCA_USAGE, "%s", inner.text);
     return cca_fail(err, CCA_BAD_MODEL, "%s: cca: %s", o->input, inner.text);
 }
@@ -176,15 +176,15 @@ static cca_status put_vocab(cca_gguf_writer *w, const cca_source *source,
     cca_vocab vocab;
     int64_t n = source->config.vocab_size;
     cca_status status = cca_vocab_open(&vocab, path, err);
-    if (status == CCA_OK && !vocab.is_bpe) {
+    if (!status && !vocab.is_bpe) {
         cca_export_warn(o, "%s: is no BPE model; other programs may read it wrongly", path);
     }
-    if (status == CCA_OK && vocab.n < n) {
+    if (!status && vocab.n < n) {
         cca_export_warn(o, "%s: has %lld pieces; the model's other %lld tokens have no text", path,
                         (long long)vocab.n, (long long)(n - vocab.n));
     }
-    if (status == CCA_OK) status = cca_vocab_pad(&vocab, n, err);
-    if (status == CCA_OK) status = cca_vocab_put(w, &vocab, &source->text, err);
+    if (!status) status = cca_vocab_pad(&vocab, n, err);
+    if (!status) status = cca_vocab_put(w, &vocab, &source->text, err);
     cca_vocab_close(&vocab);
     return status;
 }
@@ -246,13 +246,13 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
     cca_status status = put_text(w, source, o, err);
     if (source->keys) cca_gguf_put_others(w, source->keys, is_carried, o);
     put_tensors(w, source, targets);
-    if (status == CCA_OK) status = cca_gguf_writer_begin(w, err);
-    if (status == CCA_OK) status = cca_convert(w, source, targets, crcs, o, err);
-    if (status == CCA_OK) status = cca_gguf_writer_finish(w, crcs, err);
-    if (status == CCA_OK) {
+    if (!status) status = cca_gguf_writer_begin(w, err);
+    if (!status) status = cca_convert(w, source, targets, crcs, o, err);
+    if (!status) status = cca_gguf_writer_finish(w, crcs, err);
+    if (!status) {
         status = cca_convert_check(cca_gguf_writer_temporary(w), source, targets, err);
     }
-    if (status == CCA_OK) status = cca_gguf_writer_commit(w, err);
+    if (!status) status = cca_gguf_writer_commit(w, err);
     free(crcs);
     return status;
 }
@@ -262,10 +262,10 @@ static cca_status export_source(cca_source *source, const cca_export_options *o,
     cca_target *targets = NULL;
     if (o->ctx_size) source->config.seq_len = o->ctx_size;
     cca_status status = settle_groups(&source->config, o, err);
-    if (status == CCA_OK) status = check_same_file(o, err);
-    if (status == CCA_OK) status = cca_gguf_writer_new(&w, o->output, err);
-    if (status == CCA_OK) status = cca_targets_new(&targets, source, o, err);
-    if (status == CCA_OK) {
+    if (!status) status = check_same_file(o, err);
+    if (!status) status = cca_gguf_writer_new(&w, o->output, err);
+    if (!status) status = cca_targets_new(&targets, source, o, err);
+    if (!status) {
         warn_llama_cpp(&source->config, o);
         status = write_file(w, source, targets, o, err);
     }
@@ -278,10 +278,10 @@ cca_status cca_export(const cca_export_options *options, cca_error *err) {
     cca_source source = {0};
     cca_export_options o = *options;
     cca_status status = check_options(&o, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (o.n_threads == 0) o.n_threads = (int)cca_max(1, sysconf(_SC_NPROCESSORS_ONLN));
     status = open_source(&source, &o, err);
-    if (status == CCA_OK) status = export_source(&source, &o, err);
+    if (!status) status = export_source(&source, &o, err);
     cca_source_close(&source);
     return status;
 }

@@ -72,7 +72,7 @@ static cca_status read_tensor(cca_safetensor *t, const json_t *entry, const file
                               const uint8_t *data, size_t n_data, cca_error *err) {
     size_t bytes = 0;
     cca_status status = read_shape(t, &bytes, entry, f, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *from = json_array_get(offsets, 0), *to = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !is_size(from) || !is_size(to)) {
@@ -126,7 +126,7 @@ static cca_status read_tensors(cca_safetensors *set, file *f, const uint8_t *dat
         if (strcmp(name, "__metadata__") == 0) continue;
         first[n] = (cca_safetensor){.name = name};
         cca_status status = read_tensor(&first[n], entry, f, data, n_data, err);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         n++;
     }
     set->n_tensors += n;
@@ -136,7 +136,7 @@ static cca_status read_tensors(cca_safetensors *set, file *f, const uint8_t *dat
 static cca_status read_file(cca_safetensors *set, file *f, cca_error *err) {
     uint64_t header_bytes = 0;
     cca_status status = cca_mapping_open(&f->mapping, f->path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     size_t size = f->mapping.size;
     if (size >= sizeof header_bytes) memcpy(&header_bytes, f->mapping.data, sizeof header_bytes);
     if (size < sizeof header_bytes || header_bytes > size - sizeof header_bytes) {
@@ -146,7 +146,7 @@ static cca_status read_file(cca_safetensors *set, file *f, cca_error *err) {
     }
     const uint8_t *header = f->mapping.data + sizeof header_bytes;
     status = cca_json_parse(&f->header, header, header_bytes, f->path, err);
-    return status == CCA_OK ? read_tensors(set, f, header + header_bytes, err) : status;
+    return !status ? read_tensors(set, f, header + header_bytes, err) : status;
 }
 
 cca_status cca_safetensors_new(cca_safetensors **out, cca_error *err) {

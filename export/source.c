@@ -52,7 +52,7 @@ static void add_tensor(cca_source *source, cca_role role, int64_t layer) {
 cca_status cca_source_layout(cca_source *source, const char *name, cca_error *err) {
     const cca_config *c = &source->config;
     cca_status status = check_config(c, name, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     source->tensors = calloc((size_t)(c->n_layers + 1) * CCA_N_ROLES, sizeof *source->tensors);
     if (!source->tensors) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to list it", name);
     add_tensor(source, CCA_ROPE_DIVISORS, 0);

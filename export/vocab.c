@@ -40,10 +40,10 @@ cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
     cca_vocab old = *vocab;
     vocab->padding = malloc((size_t)(n - old.n) * PAD_BYTES);
     cca_status status = cca_vocab_alloc(vocab, n, err);
-    if (status == CCA_OK && !vocab->padding) {
+    if (!status && !vocab->padding) {
         status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to pad it", vocab->path);
     }
-    if (status == CCA_OK) {
+    if (!status) {
         memcpy(vocab->pieces, old.pieces, (size_t)old.n * sizeof *old.pieces);
         memcpy(vocab->scores, old.scores, (size_t)old.n * sizeof *old.scores);
         memcpy(vocab->types, old.types, (size_t)old.n * sizeof *old.types);
@@ -127,13 +127,13 @@ cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_s
     int32_t pad = named(vocab, text->pad_token, vocab->pad);
     bool add_bos = text->says_add_bos ? text->add_bos : vocab->add_bos;
     cca_status status = check_id(vocab, "beginning", bos, err);
-    if (status == CCA_OK) status = check_id(vocab, "end", eos, err);
-    if (status == CCA_OK) status = check_id(vocab, "unknown", vocab->unk, err);
-    if (status == CCA_OK) status = check_id(vocab, "padding", pad, err);
-    for (int64_t i = 0; i < text->n_ends && status == CCA_OK; i++) {
+    if (!status) status = check_id(vocab, "end", eos, err);
+    if (!status) status = check_id(vocab, "unknown", vocab->unk, err);
+    if (!status) status = check_id(vocab, "padding", pad, err);
+    for (int64_t i = 0; i < text->n_ends && !status; i++) {
         status = check_id(vocab, "end", text->ends[i], err);
     }
-    if (status != CCA_OK) return status;
+    if (status) return status;
 
     put_tokens(w, vocab);
     put_id(w, "tokenizer.ggml.bos_token_id", bos);

@@ -30,7 +30,7 @@ static void read_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
         if (id >= 0 && vocab->pieces[id].bytes)
             cca_json_refuse(r, "model.vocab: \"%.100s\" and \"%.100s\" both have the id %lld",
                             vocab->pieces[id].bytes, text, (long long)id);
-        if (r->status != CCA_OK) return;
+        if (r->status) return;
         vocab->pieces[id] = (cca_gguf_string){text, strlen(text)};
         vocab->types[id] = CCA_SPM_NORMAL;
     }
@@ -47,7 +47,7 @@ static void read_added_token(cca_vocab *vocab, cca_json_reader *r, const json_t 
             cca_json_refuse(r, "added_tokens: %s of \"%.100s\" is true: that is not supported",
                             unlike[i], text);
     if (!*text) cca_json_refuse(r, "added_tokens: a token without content");
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (vocab->pieces[id].bytes && !is_text(vocab, id, text))
         cca_json_refuse(r, "added_tokens: \"%.100s\" has the id %lld, which is \"%.100s\"", text,
                         (long long)id, vocab->pieces[id].bytes);
@@ -63,10 +63,10 @@ static void read_tokens(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
         return;
     }
     r->status = cca_vocab_alloc(vocab, most, r->err);
-    if (r->status == CCA_OK) read_pieces(vocab, r, pieces, most);
-    for (size_t i = 0; i < json_array_size(added) && r->status == CCA_OK; i++)
+    if (!r->status) read_pieces(vocab, r, pieces, most);
+    for (size_t i = 0; i < json_array_size(added) && !r->status; i++)
         read_added_token(vocab, r, json_array_get(added, i), most);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     while (vocab->pieces[most - 1].bytes == NULL) most--;
     vocab->n = most;
     for (int64_t i = 0; i < most; i++)
@@ -98,12 +98,12 @@ static void read_merges(cca_vocab *vocab, cca_json_reader *r, const json_t *merg
     size_t n = json_array_size(merges), room = 1;
     pair p;
     if (!json_is_array(merges)) cca_json_refuse(r, "model.merges is no list");
-    for (size_t i = 0; i < n && r->status == CCA_OK; i++) {
+    for (size_t i = 0; i < n && !r->status; i++) {
         if (!read_pair(&p, json_array_get(merges, i)))
             cca_json_refuse(r, "model.merges: element %zu is no pair", i);
         room += p.left_size + 1 + p.right_size;
     }
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     vocab->merges = malloc((n + 1) * sizeof *vocab->merges);
     vocab->text = malloc(room);
     if (!vocab->merges || !vocab->text) {
@@ -254,17 +254,17 @@ cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err) {
     vocab->bos = vocab->eos = vocab->unk = vocab->pad = -1;
     vocab->add_bos = false;
     vocab->is_bpe = true;
-    if (r.status != CCA_OK) return r.status;
+    if (r.status) return r.status;
     refuse_others(&r, model);
     bool byte_fallback = cca_json_bool(&r, model, "byte_fallback", false);
     cca_vocab_json_recognise(vocab, &r, byte_fallback);
-    if (r.status == CCA_OK) read_tokens(vocab, &r, pieces);
-    if (r.status == CCA_OK) read_merges(vocab, &r, json_object_get(model, "merges"));
+    if (!r.status) read_tokens(vocab, &r, pieces);
+    if (!r.status) read_merges(vocab, &r, json_object_get(model, "merges"));
     const char *unk = cca_json_string(&r, model, "unk_token", NULL);
-    if (r.status != CCA_OK) return r.status;
+    if (r.status) return r.status;
     if (unk) vocab->unk = cca_vocab_find(vocab, unk);
     if (byte_fallback) set_spm_types(vocab, &r);
-    if (byte_fallback && r.status == CCA_OK) score(vocab, &r, pieces);
+    if (byte_fallback && !r.status) score(vocab, &r, pieces);
     read_post_processor(vocab);
     return r.status;
 }

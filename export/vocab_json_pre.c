@@ -136,7 +136,7 @@ static void recognise_spaces(cca_vocab *vocab, cca_json_reader *r, const json_t 
 }
 
 void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback) {
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (byte_fallback)
         recognise_spaces(vocab, r, vocab->json);
     else

@@ -10,7 +10,7 @@ cca_status cca_vocab_open(cca_vocab *out, const char *path, cca_error *err) {
                        .pad = -1,
                        .add_bos = true};
     cca_status status = cca_mapping_open(&out->file, path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     /* A SentencePiece model begins with a piece: field 1, not empty. In a .bin file these bytes
      * are the length of the longest token, an int32: the second one is zero. */
     const uint8_t *bytes = out->file.data;

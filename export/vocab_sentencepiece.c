@@ -4,7 +4,7 @@
 
 static cca_status take_pieces(cca_vocab *vocab, const cca_spm_model *model, cca_error *err) {
     cca_status status = cca_vocab_alloc(vocab, (int64_t)model->n_pieces, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     for (size_t i = 0; i < model->n_pieces; i++) {
         const cca_spm_piece *piece = &model->pieces[i];
         vocab->pieces[i] = (cca_gguf_string){piece->text.bytes, piece->text.size};
@@ -26,7 +26,7 @@ cca_status cca_vocab_read_sentencepiece(cca_vocab *vocab, cca_error *err) {
     cca_spm_model model;
     cca_status status =
         cca_spm_model_read(&model, vocab->file.data, vocab->file.size, vocab->path, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     status = take_pieces(vocab, &model, err);
     cca_spm_model_free(&model);
     return status;

@@ -24,17 +24,17 @@ static bool string_is(cca_gguf_string s, const char *text) {
 }
 
 static void note(reader *r, cca_status status) {
-    if (r->status == CCA_OK) r->status = status;
+    if (!r->status) r->status = status;
 }
 
 /* A whole number in 1 … max (0 … max with a fallback). Does nothing after a failure. */
 static int64_t whole(reader *r, const char *key, const uint64_t *fallback, int64_t max) {
     char full[128];
     uint64_t value = 0;
-    if (r->status != CCA_OK) return 0;
+    if (r->status) return 0;
     snprintf(full, sizeof full, "%s.%s", r->prefix, key);
     note(r, cca_gguf_u64(&value, r->file, full, fallback, r->err));
-    bool given = r->status == CCA_OK && (!fallback || cca_gguf_has(r->file, full));
+    bool given = !r->status && (!fallback || cca_gguf_has(r->file, full));
     if (given && (value == 0 || value > (uint64_t)max)) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: %llu is outside 1 … %lld",
                          cca_gguf_name(r->file), full, (unsigned long long)value, (long long)max));
@@ -45,10 +45,10 @@ static int64_t whole(reader *r, const char *key, const uint64_t *fallback, int64
 static double real(reader *r, const char *key, const float *fallback) {
     char full[128];
     float value = 0;
-    if (r->status != CCA_OK) return 0;
+    if (r->status) return 0;
     snprintf(full, sizeof full, "%s.%s", r->prefix, key);
     note(r, cca_gguf_f32(&value, r->file, full, fallback, r->err));
-    if (r->status == CCA_OK && !isfinite(value)) {
+    if (!r->status && !isfinite(value)) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s is not a finite number",
                          cca_gguf_name(r->file), full));
     }
@@ -56,7 +56,7 @@ static double real(reader *r, const char *key, const float *fallback) {
 }
 
 static void refuse(reader *r, const char *what) {
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: %s", cca_gguf_name(r->file), what));
 }
 
@@ -70,7 +70,7 @@ static bool has(const cca_gguf *file, cca_role role) {
 static void read_arch(cca_config *c, reader *r) {
     cca_gguf_string arch = {0};
     note(r, cca_gguf_str(&arch, r->file, "general.architecture", NULL, r->err));
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     for (int i = 0; i < CCA_N_ARCHS; i++)
         if (string_is(arch, cca_archs[i].name)) c->arch = &cca_archs[i];
     if (c->arch) {
@@ -92,7 +92,7 @@ static void read_sizes(cca_config *c, reader *r) {
     c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
     c->seq_len = whole(r, "context_length", NULL, MAX_CONTEXT);
     c->norm_eps = (float)real(r, "attention.layer_norm_rms_epsilon", NULL);
-    if (r->status != CCA_OK || c->n_heads == 0) return;
+    if (r->status || c->n_heads == 0) return;
 
     uint64_t head_dim = (uint64_t)(c->dim / c->n_heads);
     c->head_dim = whole(r, "attention.key_length", &head_dim, MAX_HEAD_DIM);
@@ -103,7 +103,7 @@ static void read_sizes(cca_config *c, reader *r) {
     if (whole(r, "rope.dimension_count", &head_dim, MAX_HEAD_DIM) != c->head_dim) {
         refuse(r, "rope.dimension_count: only RoPE over the whole head is supported");
     }
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (c->n_heads % c->n_kv_heads != 0) {
         refuse(r, "attention.head_count is no multiple of attention.head_count_kv");
     }
@@ -138,10 +138,10 @@ static void read_rope(cca_config *c, reader *r) {
 
     char key[64];
     cca_gguf_string kind = {0}, nothing = {"", 0};
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     snprintf(key, sizeof key, "%s.rope.scaling.type", r->prefix);
     note(r, cca_gguf_str(&kind, r->file, key, &nothing, r->err));
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (string_is(kind, "none")) {
         c->rope_kind = CCA_ROPE_PLAIN;
         c->rope_factor = 1;
@@ -160,7 +160,7 @@ static void read_rope(cca_config *c, reader *r) {
     }
     if (c->rope_theta <= 0) refuse(r, "rope.freq_base must be positive");
     if (c->rope_factor <= 0) refuse(r, "rope.scaling.factor must be positive");
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     double extended = c->rope_factor * c->rope_original;
     c->trained_length = c->seq_len;
     if (c->rope_kind != CCA_ROPE_PLAIN && extended < 0x1p53) {
@@ -177,8 +177,8 @@ static void read_cca(cca_config *c, reader *r) {
     c->group_size = whole(r, "group_size", &none, INT32_MAX);
     c->window_size = whole(r, "window_size", &none, INT32_MAX);
     r->prefix = name;
-    if (r->status == CCA_OK) note(r, cca_gguf_bool(&c->tuned, r->file, "cca.tuned", &no, r->err));
-    if (r->status != CCA_OK) return;
+    if (!r->status) note(r, cca_gguf_bool(&c->tuned, r->file, "cca.tuned", &no, r->err));
+    if (r->status) return;
     int64_t g = c->group_size ? c->group_size : CCA_DEFAULT_GROUP;
     int64_t s = c->window_size ? c->window_size : CCA_DEFAULT_WINDOW;
     if (s % g != 0) {
@@ -194,13 +194,13 @@ static void check_kind(reader *r) {
     uint32_t one = 1, n_parts = 1;
     bool yes = true, causal = true;
     note(r, cca_gguf_u32(&n_parts, r->file, "split.count", &one, r->err));
-    if (r->status == CCA_OK && n_parts > 1) {
+    if (!r->status && n_parts > 1) {
         refuse(r, "split.count: is one part of several; join them with llama-gguf-split --merge");
     }
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     snprintf(key, sizeof key, "%s.attention.causal", r->prefix);
     note(r, cca_gguf_bool(&causal, r->file, key, &yes, r->err));
-    if (r->status == CCA_OK && !causal) {
+    if (!r->status && !causal) {
         refuse(r, "attention.causal: models that look ahead are not supported");
     }
 }
@@ -209,11 +209,11 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     cca_config c = {0};
     reader r = {.file = file, .err = err};
     read_arch(&c, &r);
-    if (r.status == CCA_OK) check_kind(&r);
-    if (r.status == CCA_OK) read_sizes(&c, &r);
-    if (r.status == CCA_OK) read_rope(&c, &r);
-    if (r.status == CCA_OK) read_cca(&c, &r);
-    if (r.status != CCA_OK) return r.status;
+    if (!r.status) check_kind(&r);
+    if (!r.status) read_sizes(&c, &r);
+    if (!r.status) read_rope(&c, &r);
+    if (!r.status) read_cca(&c, &r);
+    if (r.status) return r.status;
 
     const char *name = cca_tensors[CCA_EMBEDDING].name;
     const cca_gguf_tensor *embedding = cca_gguf_find(file, name);

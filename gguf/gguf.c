@@ -35,7 +35,7 @@ typedef struct reader {
 } reader;
 
 __attribute__((format(printf, 2, 3))) static void fail(reader *r, const char *format, ...) {
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     char what[512], text[256];
     va_list args;
     va_start(args, format);
@@ -52,7 +52,7 @@ __attribute__((format(printf, 2, 3))) static void fail(reader *r, const char *fo
 }
 
 static void fail_memory(reader *r, size_t bytes) {
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     r->status =
         cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for %zu bytes", r->file->name, bytes);
 }
@@ -63,7 +63,7 @@ static size_t bytes_left(const reader *r) {
 
 /* The next n bytes, or NULL. */
 static const uint8_t *take(reader *r, size_t n) {
-    if (r->status != CCA_OK) return NULL;
+    if (r->status) return NULL;
     if (n > bytes_left(r)) {
         fail(r, "truncated: %zu bytes at offset %zu, but the file ends at %zu", n, r->at,
              r->file->size);
@@ -98,13 +98,13 @@ static cca_gguf_string take_string(reader *r) {
 static char *take_name(reader *r) {
     size_t at = r->at;
     cca_gguf_string s = take_string(r);
-    if (r->status != CCA_OK) return NULL;
+    if (r->status) return NULL;
     if (s.size == 0) fail(r, "empty name at offset %zu", at);
     for (size_t i = 0; i < s.size; i++) {
         if (iscntrl((unsigned char)s.bytes[i]))
             fail(r, "control character in name, offset %zu", at);
     }
-    if (r->status != CCA_OK) return NULL;
+    if (r->status) return NULL;
     char *name = malloc(s.size + 1);
     if (!name) {
         fail_memory(r, s.size + 1);
@@ -119,7 +119,7 @@ static char *take_name(reader *r) {
 static void *new_table(reader *r, uint64_t n, const char *what, size_t each,
                        size_t min_file_bytes) {
     size_t bytes;
-    if (r->status != CCA_OK || n == 0) return NULL;
+    if (r->status || n == 0) return NULL;
     if (n > bytes_left(r) / min_file_bytes || !cca_mul(&bytes, n, each)) {
         fail(r, "%llu %s cannot fit into the %zu bytes after offset %zu", (unsigned long long)n,
              what, bytes_left(r), r->at);
@@ -135,7 +135,7 @@ static void *new_table(reader *r, uint64_t n, const char *what, size_t each,
 static void take_array(reader *r, cca_gguf_array *out) {
     uint32_t type = take_u32(r);
     uint64_t n = take_u64(r);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     if (type == CCA_GGUF_ARRAY) {
         fail(r, "array of arrays, offset %zu", r->at);
     } else if (type > CCA_GGUF_F64) {
@@ -146,20 +146,20 @@ static void take_array(reader *r, cca_gguf_array *out) {
         cca_gguf_string *strings = new_table(r, n, "strings", sizeof *strings, sizeof(uint64_t));
         out->strings = strings;
         out->data = strings;
-        for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) strings[i] = take_string(r);
-    } else if (r->status == CCA_OK) {
+        for (uint64_t i = 0; i < n && !r->status; i++) strings[i] = take_string(r);
+    } else if (!r->status) {
         size_t bytes;
         if (!cca_mul(&bytes, n, cca_gguf_value_bytes(out->type))) bytes = SIZE_MAX;
         out->data = take(r, bytes);
     }
-    if (r->status == CCA_OK) out->n = n;
+    if (!r->status) out->n = n;
 }
 
 static void take_key(reader *r, cca_gguf_key *key) {
     key->name = take_name(r);
     r->name = key->name;
     uint32_t type = take_u32(r);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     key->type = (cca_gguf_type)type;
     if (type > CCA_GGUF_F64) {
         fail(r, "unknown type %u, offset %zu", type, r->at);
@@ -195,16 +195,16 @@ static void take_keys(reader *r, uint64_t n) {
     cca_gguf *file = r->file;
     file->keys = new_table(r, n, "keys", sizeof *file->keys, MIN_KEY_BYTES);
     file->key_index = new_table(r, n, "keys", sizeof *file->key_index, MIN_KEY_BYTES);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     r->kind = "key";
     file->n_keys = n;
-    for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
+    for (uint64_t i = 0; i < n && !r->status; i++) {
         r->index = i;
         r->name = NULL;
         take_key(r, &file->keys[i]);
         file->key_index[i] = (cca_gguf_entry){file->keys[i].name, i};
     }
-    if (r->status == CCA_OK) sort_index(r, file->key_index, n);
+    if (!r->status) sort_index(r, file->key_index, n);
 }
 
 /* --- tensors ------------------------------------------------------------------------- */
@@ -232,19 +232,19 @@ static void take_tensor(reader *r, cca_gguf_tensor *t) {
     t->name = take_name(r);
     r->name = t->name;
     t->n_dims = take_u32(r);
-    if (r->status == CCA_OK && (t->n_dims < 1 || t->n_dims > CCA_GGUF_MAX_DIMS)) {
+    if (!r->status && (t->n_dims < 1 || t->n_dims > CCA_GGUF_MAX_DIMS)) {
         fail(r, "%u dimensions", t->n_dims);
     }
-    for (uint32_t i = 0; i < CCA_GGUF_MAX_DIMS && r->status == CCA_OK; i++) {
+    for (uint32_t i = 0; i < CCA_GGUF_MAX_DIMS && !r->status; i++) {
         uint64_t dim = i < t->n_dims ? take_u64(r) : 1;
-        if (r->status == CCA_OK && (dim < 1 || dim > INT64_MAX)) {
+        if (!r->status && (dim < 1 || dim > INT64_MAX)) {
             fail(r, "dimension %u is %llu", i, (unsigned long long)dim);
         }
         t->dims[i] = (int64_t)dim;
     }
     t->type = take_u32(r);
     t->offset = take_u64(r); /* counted from where the data begins, until place_tensors */
-    if (r->status == CCA_OK) measure_tensor(r, t);
+    if (!r->status) measure_tensor(r, t);
 }
 
 static void take_tensors(reader *r, uint64_t n) {
@@ -253,16 +253,16 @@ static void take_tensors(reader *r, uint64_t n) {
     r->name = NULL;
     file->tensors = new_table(r, n, "tensors", sizeof *file->tensors, MIN_TENSOR_BYTES);
     file->tensor_index = new_table(r, n, "tensors", sizeof *file->tensor_index, MIN_TENSOR_BYTES);
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     r->kind = "tensor";
     file->n_tensors = n;
-    for (uint64_t i = 0; i < n && r->status == CCA_OK; i++) {
+    for (uint64_t i = 0; i < n && !r->status; i++) {
         r->index = i;
         r->name = NULL;
         take_tensor(r, &file->tensors[i]);
         file->tensor_index[i] = (cca_gguf_entry){file->tensors[i].name, i};
     }
-    if (r->status == CCA_OK) sort_index(r, file->tensor_index, n);
+    if (!r->status) sort_index(r, file->tensor_index, n);
 }
 
 static int compare_offsets(const void *a, const void *b) {
@@ -280,7 +280,7 @@ static void check_overlaps(reader *r) {
     }
     for (uint64_t i = 0; i < file->n_tensors; i++) sorted[i] = &file->tensors[i];
     qsort(sorted, file->n_tensors, sizeof(void *), compare_offsets);
-    for (uint64_t i = 1; i < file->n_tensors && r->status == CCA_OK; i++) {
+    for (uint64_t i = 1; i < file->n_tensors && !r->status; i++) {
         if (sorted[i]->offset - sorted[i - 1]->offset >= sorted[i - 1]->bytes) continue;
         r->name = sorted[i]->name;
         fail(r, "overlaps tensor '%s' at offset %llu", sorted[i - 1]->name,
@@ -292,13 +292,13 @@ static void check_overlaps(reader *r) {
 /* Turns offsets into places in the file and checks that each tensor lies inside it. */
 static void place_tensors(reader *r, size_t alignment) {
     cca_gguf *file = r->file;
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     size_t start = r->at;
     if (start % alignment != 0) start += alignment - start % alignment;
     file->entries_end = r->at;
     file->data_start = start;
     file->alignment = alignment;
-    for (uint64_t i = 0; i < file->n_tensors && r->status == CCA_OK; i++) {
+    for (uint64_t i = 0; i < file->n_tensors && !r->status; i++) {
         cca_gguf_tensor *t = &file->tensors[i];
         size_t offset, end;
         r->name = t->name;
@@ -316,12 +316,12 @@ static void place_tensors(reader *r, size_t alignment) {
             t->data = file->data + offset;
         }
     }
-    if (r->status == CCA_OK) check_overlaps(r);
+    if (!r->status) check_overlaps(r);
 }
 
 static void check_alignment(reader *r, uint32_t *out) {
     const uint32_t fallback = DEFAULT_ALIGNMENT;
-    if (r->status != CCA_OK) return;
+    if (r->status) return;
     r->status = cca_gguf_u32(out, r->file, "general.alignment", &fallback, r->err);
     r->kind = "key";
     r->name = "general.alignment";
@@ -336,7 +336,7 @@ static void take_header(reader *r, uint64_t *n_tensors, uint64_t *n_keys) {
     const uint8_t *magic = take(r, 4);
     if (magic && memcmp(magic, "GGUF", 4) != 0) fail(r, "not a GGUF file");
     uint32_t version = take_u32(r);
-    if (r->status == CCA_OK && version != 2 && version != 3) {
+    if (!r->status && version != 2 && version != 3) {
         bool swapped = version != 0 && (version & 0xffff) == 0;
         fail(r,
              swapped ? "big-endian files are not supported (version %#x)"
@@ -374,7 +374,7 @@ cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const c
     file->size = size;
     file->name = copy;
     cca_status status = parse(file, err);
-    if (status == CCA_OK) {
+    if (!status) {
         *out = file;
     } else {
         cca_gguf_close(file);
@@ -386,7 +386,7 @@ cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err) {
     cca_mapping mapping;
     cca_gguf *file = NULL;
     cca_status status = cca_mapping_open(&mapping, path, err);
-    if (status == CCA_OK) {
+    if (!status) {
         status = cca_gguf_parse(&file, mapping.data, mapping.size, path, err);
         if (!file) cca_mapping_close(&mapping);
     }

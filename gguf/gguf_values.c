@@ -150,7 +150,7 @@ cca_status cca_gguf_u32(uint32_t *out, const cca_gguf *file, const char *key,
     uint64_t wide = fallback ? *fallback : 0;
     if (!k && !fallback) return missing(file, key, err);
     cca_status status = k ? get_unsigned(&wide, file, k, UINT32_MAX, err) : CCA_OK;
-    if (status == CCA_OK) *out = (uint32_t)wide;
+    if (!status) *out = (uint32_t)wide;
     return status;
 }
 
@@ -298,7 +298,7 @@ cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *er
     *checked = false;
     if (!cca_gguf_has(file, "cca.crc32")) return CCA_OK;
     cca_status status = cca_gguf_arr(&c.wanted, file, "cca.crc32", true, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (c.wanted.type != CCA_GGUF_U32 || c.wanted.n != file->n_tensors) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: key 'cca.crc32' has %llu values of type %s for %llu tensors",
@@ -306,6 +306,6 @@ cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *er
                         (unsigned long long)file->n_tensors);
     }
     status = check_tensors(&c, err);
-    *checked = status == CCA_OK;
+    *checked = !status;
     return status;
 }

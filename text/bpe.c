@@ -145,7 +145,7 @@ static cca_status add_tokens(cca_bpe *bpe, const source *src) {
     for (int byte = 0; byte < 256; byte++) bpe->byte_tokens[byte] = -1;
     bpe->starts[0] = 0;
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < n && status == CCA_OK; i++) status = add_token(bpe, src, i);
+    for (size_t i = 0; i < n && !status; i++) status = add_token(bpe, src, i);
     bpe->n_tokens = n;
     return status;
 }
@@ -201,7 +201,7 @@ static cca_status add_merges(cca_bpe *bpe, const source *src) {
         return no_memory(src);
     }
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < n && status == CCA_OK; i++) status = add_merge(bpe, src, i, room);
+    for (size_t i = 0; i < n && !status; i++) status = add_merge(bpe, src, i, room);
     bpe->n_merges = n;
     free(room);
     return status;
@@ -215,9 +215,9 @@ cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *na
     if (!bpe) return no_memory(&src);
     bpe->unk = vocab->unk >= 0 && (size_t)vocab->unk < vocab->n_tokens ? vocab->unk : -1;
     cca_status status = cca_splitter_open(&bpe->splitter, vocab->pre, name, err);
-    if (status == CCA_OK) status = add_tokens(bpe, &src);
-    if (status == CCA_OK) status = add_merges(bpe, &src);
-    if (status == CCA_OK)
+    if (!status) status = add_tokens(bpe, &src);
+    if (!status) status = add_merges(bpe, &src);
+    if (!status)
         *out = bpe;
     else
         cca_bpe_free(bpe);
@@ -365,7 +365,7 @@ static cca_status encode_word(void *context, size_t from, size_t end, cca_error 
         }
     }
     cca_status status = make_symbols(r, text, from, end, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     bool fine = merge_symbols(r, end - from);
     for (size_t i = 0; i < end - from && fine; i += r->symbols[i].length)
         fine = cca_tokens_push(r->out, r->symbols[i].id, offset_of(r, from + i));
@@ -386,11 +386,11 @@ cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const char *text,
     size_t before = out->n;
     run r = {.bpe = bpe, .text = text, .size = size, .base = base, .out = out};
     cca_status status = check_utf8(text, size, base, err);
-    if (status == CCA_OK && bpe->splitter.nfc) status = cca_nfc_make(&r.nfc, text, size, err);
-    if (status == CCA_OK)
+    if (!status && bpe->splitter.nfc) status = cca_nfc_make(&r.nfc, text, size, err);
+    if (!status)
         status = cca_splitter_run(&bpe->splitter, r.nfc.text ? r.nfc.text : text,
                                   r.nfc.text ? r.nfc.size : size, encode_word, &r, err);
-    if (status != CCA_OK) out->n = before;
+    if (status) out->n = before;
     cca_nfc_free(&r.nfc);
     free(r.symbols);
     free(r.heap);

@@ -114,7 +114,7 @@ cca_status cca_splitter_run(const cca_splitter *splitter, const char *text, size
         set_limits(limits, size);
     else
         status = match_failure(PCRE2_ERROR_NOMEMORY, 0, err);
-    for (size_t at = 0; at < size && status == CCA_OK;) {
+    for (size_t at = 0; at < size && !status;) {
         int code = pcre2_match(splitter->code, (PCRE2_SPTR)text, size, at, PCRE2_NO_UTF_CHECK,
                                match, limits);
         if (code < 0) {

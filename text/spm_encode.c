@@ -125,7 +125,7 @@ static cca_status open_library(cca_spm_library **out, const cca_spm_model *model
     uint8_t *bytes;
     size_t size;
     cca_status status = cca_spm_model_write(&bytes, &size, model, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     if (size > INT32_MAX / 2)
         status = cca_fail(err, CCA_BAD_MODEL, "%s: a SentencePiece model of %zu bytes", name, size);
     else
@@ -142,13 +142,13 @@ cca_status cca_spm_open(cca_spm **out, const cca_spm_model *model, const char *n
     spm->byte_fallback = model->byte_fallback;
     spm->unk = model->unk;
     cca_status status = cca_spm_charsmap_check(&spm->plain, model->charsmap, name, err);
-    if (status == CCA_OK) status = open_library(&spm->whole, model, name, err);
-    if (status == CCA_OK && model->add_dummy_prefix) {
+    if (!status) status = open_library(&spm->whole, model, name, err);
+    if (!status && model->add_dummy_prefix) {
         cca_spm_model later = *model;
         later.add_dummy_prefix = false;
         status = open_library(&spm->later, &later, name, err);
     }
-    if (status != CCA_OK) {
+    if (status) {
         cca_spm_close(spm);
         return status;
     }
@@ -194,7 +194,7 @@ cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text,
         else
             status = cca_spm_library_encode(out, prefixed || !spm->later ? spm->whole : spm->later,
                                             text + from, end - from, at, err);
-        if (status != CCA_OK) {
+        if (status) {
             out->n = before;
             return status;
         }

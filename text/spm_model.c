@@ -113,7 +113,7 @@ static cca_status read_piece(cca_spm_model *model, reader in) {
     while (in.p < in.end) {
         field f;
         cca_status status = read_field(&in, &f);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         uint32_t expected = f.number == PIECE_TEXT    ? WIRE_BYTES
                             : f.number == PIECE_SCORE ? WIRE_32
                             : f.number == PIECE_TYPE  ? WIRE_VARINT
@@ -144,7 +144,7 @@ static cca_status read_trainer(cca_spm_model *model, special_names *names, reade
     while (in.p < in.end) {
         field f;
         cca_status status = read_field(&in, &f);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         cca_spm_text *text = f.number == TRAINER_BOS           ? &names->bos
                              : f.number == TRAINER_EOS         ? &names->eos
                              : f.number == TRAINER_PAD         ? &names->pad
@@ -171,7 +171,7 @@ static cca_status read_normalizer(cca_spm_model *model, reader in) {
     while (in.p < in.end) {
         field f;
         cca_status status = read_field(&in, &f);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         bool *flag = f.number == NORMALIZER_DUMMY_PREFIX   ? &model->add_dummy_prefix
                      : f.number == NORMALIZER_EXTRA_SPACES ? &model->remove_extra_spaces
                      : f.number == NORMALIZER_ESCAPE       ? &model->escape_spaces
@@ -201,13 +201,13 @@ static cca_status read_model(cca_spm_model *out, reader in) {
     while (in.p < in.end) {
         field f;
         cca_status status = read_field(&in, &f);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         if (f.number > MODEL_NORMALIZER) continue;
         if (f.wire != WIRE_BYTES) return broken(&in, "field of the wrong type");
         if (f.number == MODEL_PIECES) status = read_piece(out, inside(&in, &f));
         if (f.number == MODEL_TRAINER) status = read_trainer(out, &names, inside(&in, &f));
         if (f.number == MODEL_NORMALIZER) status = read_normalizer(out, inside(&in, &f));
-        if (status != CCA_OK) return status;
+        if (status) return status;
         trainer |= f.number == MODEL_TRAINER;
         normalizer |= f.number == MODEL_NORMALIZER;
     }
@@ -225,7 +225,7 @@ cca_status cca_spm_model_read(cca_spm_model *out, const void *bytes, size_t size
     const uint8_t *p = bytes;
     cca_spm_model_init(out);
     cca_status status = read_model(out, (reader){p, p, p + size, name, err});
-    if (status != CCA_OK) cca_spm_model_free(out);
+    if (status) cca_spm_model_free(out);
     return status;
 }
 
@@ -299,7 +299,7 @@ static cca_status check_pieces(cca_spm_model *model, const char *name, cca_error
     model->unk = -1;
     for (size_t i = 0; i < model->n_pieces; i++) {
         cca_status status = check_piece(model, i, name, err);
-        if (status != CCA_OK) return status;
+        if (status) return status;
         cca_spm_type type = model->pieces[i].type;
         if (type == CCA_SPM_UNKNOWN) {
             if (model->unk >= 0)
@@ -364,10 +364,10 @@ cca_status cca_spm_model_check(cca_spm_model *model, const char *name, cca_error
         return cca_fail(err, CCA_BAD_MODEL, "%s: a vocabulary of %zu pieces", name,
                         model->n_pieces);
     cca_status status = check_pieces(model, name, err);
-    if (status == CCA_OK) status = check_user_pieces(model, name, err);
+    if (!status) status = check_user_pieces(model, name, err);
     cca_spm_plain plain;
-    if (status == CCA_OK) status = cca_spm_charsmap_check(&plain, model->charsmap, name, err);
-    if (status != CCA_OK) return status;
+    if (!status) status = cca_spm_charsmap_check(&plain, model->charsmap, name, err);
+    if (status) return status;
     if (model->bos < 0) model->bos = find_control(model, text_of("<s>"));
     if (model->eos < 0) model->eos = find_control(model, text_of("</s>"));
     if (model->pad < 0) model->pad = find_control(model, text_of("<pad>"));

@@ -80,7 +80,7 @@ static void cuda_release(cca_backend *base, void *data) {
 }
 
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
-    if (b->base.status != CCA_OK) return NULL;
+    if (b->base.status) return NULL;
     if (bytes <= buffer->bytes) return buffer->data;
     cuda_token_run(b);
     cudaFree(buffer->data);
@@ -145,7 +145,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
     if (raw) cuda_upload(base, raw, host, bytes);
     if (split) cuda_repack(b, data, raw, shape);
     cuda_drop(&b->w); /* whoever loads computes with a backend of its own */
-    if (base->status == CCA_OK) return data;
+    if (!base->status) return data;
     cudaFree(data);
     return NULL;
 }
@@ -294,19 +294,19 @@ static void open_device(cuda_backend *b) {
     b->forms.wgmma = b->forms.wgmma && b->capability == 90;
     b->forms.early = b->forms.early && b->capability >= 90;
     b->forms.stream = b->forms.stream && b->capability >= 90;
-    if (b->base.status == CCA_OK && major < 8) {
+    if (!b->base.status && major < 8) {
         cca_backend_fail(&b->base, CCA_RUNTIME,
                          "cuda:%d: compute capability %d.%d; at least 8.0 is needed", b->device,
                          major, minor);
     }
-    if (b->base.status == CCA_OK && b->fp8 && b->capability < 89) {
+    if (!b->base.status && b->fp8 && b->capability < 89) {
         cca_backend_fail(&b->base, CCA_RUNTIME,
                          "cuda:%d: compute capability %d.%d; products in 8-bit floats need 8.9",
                          b->device, major, minor);
     }
     cuda_check(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "stream");
     cuda_token_prepare(b);
-    if (b->base.status == CCA_OK) b->blas = cuda_blas_new(b);
+    if (!b->base.status) b->blas = cuda_blas_new(b);
 }
 
 extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
@@ -315,7 +315,7 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
     static const cca_ops cuda_ops = make_ops();
     *out = NULL;
     cca_status status = find_device(device, err);
-    if (status != CCA_OK) return status;
+    if (status) return status;
     cuda_backend *b = (cuda_backend *)calloc(1, sizeof *b);
     if (!b) return cca_fail(err, CCA_NO_MEMORY, "no memory for the CUDA backend");
     b->base.ops = &cuda_ops;
@@ -324,7 +324,7 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
     b->device = device;
     b->forms = *forms;
     open_device(b);
-    if (b->base.status != CCA_OK) {
+    if (b->base.status) {
         status = cca_fail(err, b->base.status, "%s", b->base.error.text);
         cuda_destroy(&b->base);
         return status;

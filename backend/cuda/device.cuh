@@ -202,7 +202,7 @@ static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parame
                         int threads, size_t shared, Arguments... arguments) {
     b->twin_of = NULL;
     cuda_token_run(b);
-    if (b->base.status != CCA_OK || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    if (b->base.status || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     /* The runtime's current device is a thread's; a backend may change threads between calls. */
     if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
     cudaLaunchAttribute early = {};

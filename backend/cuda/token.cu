@@ -367,7 +367,7 @@ static bool has_room(cuda_backend *b) {
 }
 
 void cuda_token_prepare(cuda_backend *b) {
-    if (!b->forms.stream || b->base.status != CCA_OK) return;
+    if (!b->forms.stream || b->base.status) return;
     b->forms.stream = has_room(b);
     if (!b->forms.stream) return;
     for (int i = 0; cca_dtype_at(i); i++) {
@@ -470,7 +470,7 @@ void cuda_token_run(cuda_backend *b) {
     a.n_products = s->n_products;
     plan_shared(&a, &shared, s->type, s->cols);
     s->n = s->n_products = s->cols = 0;
-    if (b->base.status != CCA_OK || !cuda_check(b, cudaSetDevice(b->device), "token")) return;
+    if (b->base.status || !cuda_check(b, cudaSetDevice(b->device), "token")) return;
     a.count = (unsigned *)s->count.data;
     a.arrived = s->arrived;
     a.seal = s->done + 1;
@@ -482,7 +482,7 @@ void cuda_token_run(cuda_backend *b) {
     } else {
         a.listed = push_steps(b, a.n);
     }
-    if (b->base.status == CCA_OK) launch(b, &a, s->type, shared);
+    if (!b->base.status) launch(b, &a, s->type, shared);
 }
 
 void cuda_token_waited(cuda_backend *b) {
@@ -500,7 +500,7 @@ static token_step *add_step(cuda_backend *b, token_kind kind) {
     cuda_steps *s = b->steps;
     b->twin_of = NULL;
     if (s->since++ == FIRST && s->before >= MANY) cuda_token_run(b);
-    if (b->base.status != CCA_OK) return NULL;
+    if (b->base.status) return NULL;
     if (s->n == s->room) {
         int room = s->room ? 2 * s->room : 64;
         token_step *list = (token_step *)realloc(s->list, (size_t)room * sizeof *list);

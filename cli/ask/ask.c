@@ -113,7 +113,7 @@ static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err)
     *n_reused = a->n_asked > 1 ? cca_session_pos(a->session) : a->stored.reused;
     if (!status && a->n_sources > 0) status = cca_session_watch(a->session, err);
     if (!status) status = prompt_evaluate(&a->docs.prompt, a->session, &a->term, err);
-    a->astray = status != CCA_OK;
+    a->astray = status;
     if (status != CCA_INTERRUPTED) return status;
     char what[64];
     snprintf(what, sizeof what, "prefill of question %zu", a->n_asked);

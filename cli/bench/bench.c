@@ -3,7 +3,6 @@
 #include "base/random.h"
 #include "cli/signals.h"
 
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>

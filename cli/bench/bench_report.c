@@ -1,6 +1,5 @@
 #include "cli/bench/bench.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 /* Where a variant has no such instruction it computes in f32. */
@@ -42,20 +41,20 @@ static void print_peaks(output *out, const bench_report *r) {
 
 static void print_md(output *out, const bench_report *r) {
     const cca_engine_facts *f = r->facts;
-    output_printf(out,
-                  "%s: %.1f M parameters, %s, %s (%s), %d threads, g %" PRId64 ", s %" PRId64
-                  ", cache %s/%s, %s time\n\n",
-                  *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type,
-                  f->device, f->kernels, f->n_threads, r->group_size, r->window_size,
-                  r->context->k_type, r->context->v_type, r->clock);
+    output_printf(
+        out,
+        "%s: %.1f M parameters, %s, %s (%s), %d threads, g %lld, s %lld, cache %s/%s, %s time\n\n",
+        *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
+        f->kernels, f->n_threads, (long long)r->group_size, (long long)r->window_size,
+        r->context->k_type, r->context->v_type, r->clock);
     output_printf(out, "| attn | test | n | depth | tok/s | mean ± sd | cache MB | GFLOP/s | GB/s "
                        "| of peak |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
-        output_printf(
-            out, "| %s | %s | %" PRId64 " | %" PRId64 " | %.1f | %.1f ± %.1f | %.2f | %.1f | ",
-            row->attn, bench_test_name(row->test), row->n, row->depth, row->tok_s.median,
-            row->tok_s.mean, row->tok_s.sd, (double)row->kv_bytes / 1e6, row->operations / 1e9);
+        output_printf(out, "| %s | %s | %lld | %lld | %.1f | %.1f ± %.1f | %.2f | %.1f | ",
+                      row->attn, bench_test_name(row->test), (long long)row->n,
+                      (long long)row->depth, row->tok_s.median, row->tok_s.mean, row->tok_s.sd,
+                      (double)row->kv_bytes / 1e6, row->operations / 1e9);
         if (row->bytes > 0) output_printf(out, "%.1f", row->bytes / 1e9);
         output_printf(out, " | ");
         if (row->share > 0) output_printf(out, "%.0f %%", 100 * row->share);
@@ -69,12 +68,10 @@ static void print_csv(output *out, const bench_report *r) {
                        "share\n");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
-        output_printf(out,
-                      "%s,%s,%" PRId64 ",%" PRId64 ",%" PRId64 ",%.6g,%.6g,%.6g,%" PRIu64
-                      ",%.6g,%.6g,%.4f\n",
-                      row->attn, bench_test_name(row->test), row->n, row->depth, row->tok_s.n,
-                      row->tok_s.median, row->tok_s.mean, row->tok_s.sd, row->kv_bytes,
-                      row->operations, row->bytes, row->share);
+        output_printf(out, "%s,%s,%lld,%lld,%lld,%.6g,%.6g,%.6g,%llu,%.6g,%.6g,%.4f\n", row->attn,
+                      bench_test_name(row->test), (long long)row->n, (long long)row->depth,
+                      (long long)row->tok_s.n, row->tok_s.median, row->tok_s.mean, row->tok_s.sd,
+                      (unsigned long long)row->kv_bytes, row->operations, row->bytes, row->share);
     }
 }
 

@@ -2,7 +2,6 @@
 #include "cli/bench/bench.h"
 #include "cli/svg.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -47,7 +46,7 @@ static void draw_axes(output *out, const bench_report *r, const axes *a) {
         int64_t depth = r->rows[i].depth;
         if (!is_drawn(&r->rows[i]) || depth <= last) continue;
         last = depth;
-        svg_text(out, x_of(a, depth), BOTTOM + 20, "middle", NULL, "%" PRId64, depth);
+        svg_text(out, x_of(a, depth), BOTTOM + 20, "middle", NULL, "%lld", (long long)depth);
     }
     svg_text(out, (LEFT + RIGHT) / 2.0, BOTTOM + 42, "middle", NULL, "tokens before");
     svg_text(out, LEFT - 50, TOP - 16, "start", NULL, "tokens a second");
@@ -73,8 +72,8 @@ static void draw_curve(output *out, const bench_report *r, const axes *a, size_t
         if (same_curve(start, row))
             svg_dot(out, x_of(a, row->depth), svg_place(&a->y, row->tok_s.median), 3, colour, true);
     }
-    svg_text(out, RIGHT + 12, TOP + 12 + 20 * index, "start", colour, "%s, %s %" PRId64,
-             start->attn, bench_test_name(start->test), start->n);
+    svg_text(out, RIGHT + 12, TOP + 12 + 20 * index, "start", colour, "%s, %s %lld", start->attn,
+             bench_test_name(start->test), (long long)start->n);
 }
 
 void bench_report_svg(output *out, const bench_report *r) {

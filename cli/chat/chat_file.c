@@ -225,7 +225,7 @@ static cca_status load_states(conversation *c, cca_store *store, cca_error *err)
         if (wanted[i] <= before) continue;
         before = wanted[i];
         status = cca_session_load(c->session, store, (size_t)before, err);
-        c->stale = status != CCA_OK;
+        c->stale = status;
         if (!status) status = conversation_take(c, err);
     }
     return status;

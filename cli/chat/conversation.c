@@ -93,7 +93,7 @@ static cca_status go_back(conversation *c, int64_t most, cca_error *err) {
         cca_session_reset(c->session);
     else
         status = cca_session_restore(c->session, c->marks[i - 1], err);
-    c->stale = status != CCA_OK;
+    c->stale = status;
     return status;
 }
 
@@ -104,7 +104,7 @@ cca_status conversation_prefill(conversation *c, bool logits, cca_error *err) {
     int64_t pos = cca_session_pos(c->session);
     if (status || pos == n) return status;
     status = prompt_evaluate(&c->prompt, c->session, c->term, err);
-    c->stale = status != CCA_OK;
+    c->stale = status;
     c->prefilled = n - pos;
     if (status != CCA_INTERRUPTED) return status;
     return cca_fail(err, status, "interrupted in prefill, after %lld of %lld tokens",

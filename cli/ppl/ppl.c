@@ -6,7 +6,6 @@
 #include "cli/ppl/ppl_pass.h"
 #include "cli/ppl/ppl_report.h"
 
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>

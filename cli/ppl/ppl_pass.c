@@ -1,6 +1,5 @@
 #include "cli/ppl/ppl_pass.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,8 +58,9 @@ static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n)
         int64_t token = p->window.begin + pos + k + 1 - p->window.bos;
         ppl_stats_add(&p->stats, pos + k + 1, job.nats[k], bytes_of(p, token));
         if (p->nll_out)
-            output_printf(p->nll_out, "%" PRIu64 " %" PRId32 " %.9g\n", p->tokens->offsets[token],
-                          p->tokens->ids[token], job.nats[k]);
+            output_printf(p->nll_out, "%llu %d %.9g\n",
+                          (unsigned long long)p->tokens->offsets[token], p->tokens->ids[token],
+                          job.nats[k]);
     }
 }
 

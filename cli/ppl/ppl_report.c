@@ -1,6 +1,5 @@
 #include "cli/ppl/ppl_report.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 enum { SIGNATURE_TEXT = 512 };
@@ -26,14 +25,13 @@ static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
     const context_options *c = r->context;
     int64_t g = cli_group_size(c, r->engine), s = cli_window_size(c, r->engine);
     char scored[48] = "", sizes[80] = "";
-    if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%" PRId64, l->stride);
-    if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%" PRId64, l->score_from);
-    if (s > 0) snprintf(sizes, sizeof sizes, " g=%" PRId64 " s=%" PRId64, g, s);
+    if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
+    if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
+    if (s > 0) snprintf(sizes, sizeof sizes, " g=%lld s=%lld", (long long)g, (long long)s);
     snprintf(out, SIGNATURE_TEXT,
-             "mode=%s W=%" PRId64 "%s bos=%s attn=%s%s kv=%s/%s tokenizer=%016" PRIx64
-             " text=%016" PRIx64,
-             mode_name(r), l->window, scored, bos_name(r), c->attn, sizes, c->k_type, c->v_type,
-             r->tokenizer_hash, r->text_hash);
+             "mode=%s W=%lld%s bos=%s attn=%s%s kv=%s/%s tokenizer=%016llx text=%016llx",
+             mode_name(r), (long long)l->window, scored, bos_name(r), c->attn, sizes, c->k_type,
+             c->v_type, (unsigned long long)r->tokenizer_hash, (unsigned long long)r->text_hash);
     return out;
 }
 
@@ -47,11 +45,11 @@ static void print_bands(output *out, const ppl_stats *stats) {
         if (band->n == 0) continue;
         ppl_band_range(i, &from, &to);
         if (to == INT64_MAX)
-            snprintf(name, sizeof name, "%" PRId64 "K-", from / 1024);
+            snprintf(name, sizeof name, "%lldK-", (long long)(from / 1024));
         else
-            snprintf(name, sizeof name, "%" PRId64 "%s-%" PRId64 "K", from / 1024, from ? "K" : "",
-                     to / 1024);
-        output_printf(out, "%-12s %10" PRId64 " %12.5f %12.4f\n", name, band->n, ppl_mean(band),
+            snprintf(name, sizeof name, "%lld%s-%lldK", (long long)(from / 1024), from ? "K" : "",
+                     (long long)(to / 1024));
+        output_printf(out, "%-12s %10lld %12.5f %12.4f\n", name, (long long)band->n, ppl_mean(band),
                       ppl_perplexity(band));
     }
 }
@@ -66,13 +64,14 @@ void ppl_report_print(output *out, const ppl_report *r) {
     output_printf(out, "nats per token  %.5f\n", ppl_mean(all));
     if (r->stats.bytes > 0)
         output_printf(out, "bits per byte   %.5f\n", ppl_bits_per_byte(&r->stats));
-    output_printf(out, "scored          %" PRId64 " tokens, %" PRIu64 " bytes\n", all->n,
-                  r->stats.bytes);
+    output_printf(out, "scored          %lld tokens, %llu bytes\n", (long long)all->n,
+                  (unsigned long long)r->stats.bytes);
     if (inside_window(r))
-        output_printf(out,
-                      "window          %" PRId64 " positions, not more than s = %" PRId64
-                      ": this is full attention\n                and says nothing about CCA\n",
-                      r->totals.largest, cli_window_size(r->context, r->engine));
+        output_printf(
+            out,
+            "window          %lld positions, not more than s = %lld: this is full attention\n      "
+            "          and says nothing about CCA\n",
+            (long long)r->totals.largest, (long long)cli_window_size(r->context, r->engine));
     print_bands(out, &r->stats);
     output_printf(out, "\nsignature       %s\n", signature(quoted, r));
 }

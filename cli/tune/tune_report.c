@@ -1,7 +1,6 @@
 /* The reports of cca tune. */
 #include "cli/tune/tune.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +14,8 @@ static void md_measured(output *out, const tune_report *r, const tune_point *p) 
     output_printf(out, "%.4f | ", p->perplexity);
     if (r->reference) output_printf(out, "%+.2f %%", tune_increase(p, r->reference));
     output_printf(out, " | ");
-    if (p->n_facts > 0) output_printf(out, "%" PRId64 " of %" PRId64, p->n_right, p->n_facts);
+    if (p->n_facts > 0)
+        output_printf(out, "%lld of %lld", (long long)p->n_right, (long long)p->n_facts);
     output_printf(out, " | %.3f | %.1f | %.2f | ", (double)p->cache_bytes / 1e6, p->prefill_tps,
                   p->decode_tps);
 }
@@ -24,7 +24,7 @@ static void md_row(output *out, const tune_report *r, const tune_point *p) {
     if (tune_is_full(p))
         output_printf(out, "| full | | ");
     else
-        output_printf(out, "| %" PRId64 " | %" PRId64 " | ", p->group_size, p->window_size);
+        output_printf(out, "| %lld | %lld | ", (long long)p->group_size, (long long)p->window_size);
     if (p->measured)
         md_measured(out, r, p);
     else
@@ -35,26 +35,28 @@ static void md_row(output *out, const tune_report *r, const tune_point *p) {
 void tune_report_md(output *out, const tune_report *r) {
     const cca_engine_facts *f = r->facts;
     const tune_task *t = r->task;
-    output_printf(out,
-                  "%s: %.1f M parameters, %s, %s (%s), %d threads\n\n"
-                  "Perplexity: %" PRId64 " tokens in windows of %" PRId64 "; increase over %s.\n",
-                  *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type,
-                  f->device, f->kernels, f->n_threads, t->layout.n_tokens, t->layout.window,
-                  r->limits->against_full ? "full attention" : "the best");
+    output_printf(
+        out,
+        "%s: %.1f M parameters, %s, %s (%s), %d threads\n\nPerplexity: %lld tokens in windows of "
+        "%lld; increase over %s.\n",
+        *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
+        f->kernels, f->n_threads, (long long)t->layout.n_tokens, (long long)t->layout.window,
+        r->limits->against_full ? "full attention" : "the best");
     if (t->n_facts > 0)
-        output_printf(out, "Facts: %d in a document of %" PRId64 " tokens.\n", t->n_facts,
-                      t->n_document);
-    output_printf(out,
-                  "Speeds (%s time): prefill of %" PRId64 " tokens, decode of %d behind them.\n"
-                  "Cache: at %" PRId64 " tokens, %s/%s.\n\n",
-                  t->settings->clock, t->n_document, TUNE_DECODED, r->cache_at,
-                  t->settings->context.k_type, t->settings->context.v_type);
+        output_printf(out, "Facts: %d in a document of %lld tokens.\n", t->n_facts,
+                      (long long)t->n_document);
+    output_printf(
+        out,
+        "Speeds (%s time): prefill of %lld tokens, decode of %d behind them.\nCache: at %lld "
+        "tokens, %s/%s.\n\n",
+        t->settings->clock, (long long)t->n_document, TUNE_DECODED, (long long)r->cache_at,
+        t->settings->context.k_type, t->settings->context.v_type);
     output_printf(out, "| g | s | perplexity | increase | facts | cache MB | prefill tok/s "
                        "| decode tok/s | |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
     for (size_t i = 0; i < r->n; i++) md_row(out, r, &r->points[i]);
     if (r->choice)
-        output_printf(out, "\nchosen          g %" PRId64 ", s %" PRId64 "\n",
-                      r->choice->group_size, r->choice->window_size);
+        output_printf(out, "\nchosen          g %lld, s %lld\n", (long long)r->choice->group_size,
+                      (long long)r->choice->window_size);
     output_printf(out, "%ssignature       %s\n", r->choice ? "" : "\n", t->signature);
 }
 
@@ -63,15 +65,15 @@ void tune_report_csv(output *out, const tune_report *r) {
                        "memory_bytes,prefill_tok_s,decode_tok_s,pareto,chosen\n");
     for (size_t i = 0; i < r->n; i++) {
         const tune_point *p = &r->points[i];
-        output_printf(out, "%s,%" PRId64 ",%" PRId64 ",", tune_is_full(p) ? "full" : "cca",
-                      p->group_size, p->window_size);
+        output_printf(out, "%s,%lld,%lld,", tune_is_full(p) ? "full" : "cca",
+                      (long long)p->group_size, (long long)p->window_size);
         if (p->measured)
             output_printf(out, "%.9g,%.6g,", p->perplexity, p->standard_error);
         else
             output_printf(out, ",,");
         if (p->measured && r->reference) output_printf(out, "%.6g", tune_increase(p, r->reference));
-        output_printf(out, ",%" PRId64 ",%" PRId64 ",%" PRIu64 ",%" PRIu64 ",", p->n_right,
-                      p->n_facts, p->cache_bytes, p->memory_bytes);
+        output_printf(out, ",%lld,%lld,%llu,%llu,", (long long)p->n_right, (long long)p->n_facts,
+                      (unsigned long long)p->cache_bytes, (unsigned long long)p->memory_bytes);
         if (p->measured)
             output_printf(out, "%.6g,%.6g", p->prefill_tps, p->decode_tps);
         else

@@ -3,7 +3,6 @@
 #include "cli/kept_prefill.h"
 #include "cli/tune/tune.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@ static cca_status default_path(char **out, const char *signature, cca_error *err
     char *folder;
     uint64_t name = cca_hash(signature, strlen(signature));
     cca_status status = stored_make_folder(&folder, err);
-    if (!status && asprintf(out, "%s/tune-%016" PRIx64 ".json", folder, name) < 0) {
+    if (!status && asprintf(out, "%s/tune-%016llx.json", folder, (unsigned long long)name) < 0) {
         *out = NULL;
         status = cca_fail(err, CCA_NO_MEMORY, "no memory for the state");
     }

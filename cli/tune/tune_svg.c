@@ -2,7 +2,6 @@
 #include "cli/svg.h"
 #include "cli/tune/tune.h"
 
-#include <inttypes.h>
 #include <math.h>
 
 enum { WIDTH = 900, LEFT = 70, RIGHT = 720, TOP = 40, PANEL = 300, GAP = 70 };
@@ -58,8 +57,8 @@ static void draw_frame(output *out, panel *p, const char *title) {
     svg_rows(out, &p->y, step, LEFT, RIGHT);
     draw_sizes(out, &p->x, p->y.from);
     svg_text(out, LEFT - 50, p->y.to - 16, "start", NULL, "%s", title);
-    svg_text(out, (LEFT + RIGHT) / 2.0, p->y.from + 40, "middle", NULL,
-             "cache at %" PRId64 " tokens", p->r->cache_at);
+    svg_text(out, (LEFT + RIGHT) / 2.0, p->y.from + 40, "middle", NULL, "cache at %lld tokens",
+             (long long)p->r->cache_at);
 }
 
 static double x_of(const panel *p, const tune_point *point) {
@@ -80,7 +79,7 @@ static void draw_point(output *out, const panel *p, const tune_point *point, con
     if (point->chosen) svg_dot(out, x, y, 9, colour, false);
     svg_dot(out, x, y, 4, colour, point->pareto);
     if (!tune_is_full(point))
-        svg_text(out, x + 6, y - 6, "start", colour, "%" PRId64, point->group_size);
+        svg_text(out, x + 6, y - 6, "start", colour, "%lld", (long long)point->group_size);
 }
 
 static void draw_curve(output *out, const panel *p, size_t first, int index) {
@@ -97,8 +96,8 @@ static void draw_curve(output *out, const panel *p, size_t first, int index) {
     if (tune_is_full(start))
         svg_text(out, RIGHT + 12, y, "start", colour, "full attention");
     else
-        svg_text(out, RIGHT + 12, y, "start", colour, "s = %" PRId64 ", g beside points",
-                 start->window_size);
+        svg_text(out, RIGHT + 12, y, "start", colour, "s = %lld, g beside points",
+                 (long long)start->window_size);
 }
 
 static void draw_panel(output *out, panel *p, const char *title) {

@@ -3,7 +3,6 @@
 #include "cli/ppl/ppl_pass.h"
 #include "cli/tune/tune.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,16 +139,18 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
     const tune_settings *s = t->settings;
     char model[CCA_GGUF_FINGERPRINT + 1];
     cca_gguf_fingerprint(model, cca_engine_file(engine));
-    if (asprintf(&t->signature,
-                 "model=%s text=%016" PRIx64 " W=%" PRId64 " tokens=%" PRId64
-                 " bos=%s document=%" PRId64 " facts=%d template=%s system=%08" PRIx64
-                 " kv=%s/%s ub=%" PRId64 " device=%s kernels=%s threads=%d fp8=%d clock=%s",
-                 model, t->text_hash, t->layout.window, t->layout.n_tokens,
-                 t->layout.bos == PPL_BOS_EVERY ? "every" : "none", t->n_document, t->n_facts,
-                 t->n_facts > 0 ? cca_chat_name(t->prompt.opening.chat) : "none",
-                 s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system)) : 0,
-                 s->context.k_type, s->context.v_type, s->context.chunk_size, f->device, f->kernels,
-                 f->n_threads, s->fp8, s->clock) >= 0)
+    if (asprintf(
+            &t->signature,
+            "model=%s text=%016llx W=%lld tokens=%lld bos=%s document=%lld facts=%d template=%s "
+            "system=%08llx kv=%s/%s ub=%lld device=%s kernels=%s threads=%d fp8=%d clock=%s",
+            model, (unsigned long long)t->text_hash, (long long)t->layout.window,
+            (long long)t->layout.n_tokens, t->layout.bos == PPL_BOS_EVERY ? "every" : "none",
+            (long long)t->n_document, t->n_facts,
+            t->n_facts > 0 ? cca_chat_name(t->prompt.opening.chat) : "none",
+            (unsigned long long)(s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system))
+                                                : 0),
+            s->context.k_type, s->context.v_type, (long long)s->context.chunk_size, f->device,
+            f->kernels, f->n_threads, s->fp8, s->clock) >= 0)
         return CCA_OK;
     t->signature = NULL;
     return no_memory(err);
