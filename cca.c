@@ -53,8 +53,9 @@ static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_pol
     c->policy = *policy;
     c->append_only = rule->window_size >= (shape->stored ? ENDLESS : shape->ctx_size);
     c->n_kept = 0;
-    if (!c->append_only && rule->behind == CCA_BEHIND_CORES)
+    if (!c->append_only && rule->behind == CCA_BEHIND_CORES) {
         c->n_kept = shape->ctx_size / rule->group_size;
+    }
     if (!c->append_only && rule->behind == CCA_BEHIND_SINKS) {
         c->n_kept = cca_min(rule->n_sinks, shape->ctx_size);
     }

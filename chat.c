@@ -121,8 +121,9 @@ cca_status cca_chat_of_file(cca_chat *out, const cca_gguf *file, cca_error *err)
     cca_gguf_string text;
     cca_status status = cca_gguf_str(&text, file, key, &none, err);
     if (status) return status;
-    if (text.size == 0)
+    if (text.size == 0) {
         return cca_fail(err, CCA_USAGE, "%s names no chat template", cca_gguf_name(file));
+    }
     bool known = key == named ? parse(out, text.bytes, text.size)
                               : cca_chat_recognise(out, text.bytes, text.size);
     if (known) return CCA_OK;
@@ -191,8 +192,9 @@ static cca_status end_exchange(cca_prompt *p, cca_error *err) {
         encode(p, l->answer_close, strlen(l->answer_close), CCA_ENCODE_SPECIAL, err);
     bool bos = l->bos && facts->add_bos && facts->bos >= 0;
     if (!status && ((facts->eos >= 0 && !cca_tokens_push(p->out, facts->eos, 0)) ||
-                    (bos && !cca_tokens_push(p->out, facts->bos, 0))))
+                    (bos && !cca_tokens_push(p->out, facts->bos, 0)))) {
         status = cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt");
+    }
     p->begin = p->out->n;
     return status;
 }
@@ -207,8 +209,9 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_erro
     if (status) return status;
     if (slot == CCA_SLOT_QUESTION) parts[2] = l->question;
     size_t size = 0;
-    for (int i = 0; i < 3 && parts[i]; i++)
+    for (int i = 0; i < 3 && parts[i]; i++) {
         for (const char *c = parts[i]; *c && size < sizeof scaffold; c++) scaffold[size++] = *c;
+    }
     bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
     size -= space;
     status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);

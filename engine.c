@@ -117,8 +117,9 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
 static cca_status check_weights(const cca_engine *e, cca_error *err) {
     uint64_t bytes = 0;
     if (is_cpu(e) || e->borrower) return CCA_OK;
-    for (uint64_t i = 0; i < cca_gguf_n_tensors(e->file); i++)
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(e->file); i++) {
         bytes += cca_gguf_tensor_at(e->file, i)->bytes;
+    }
     uint64_t room = cca_backend_room(e->backend);
     if (bytes <= room) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY, "%s: the weights take %llu bytes; the device has %llu free",
@@ -131,8 +132,9 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     cca_backend_options borrower = {.n_threads = 1};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
-    if (!status && options->plan_only && !is_cpu(e))
+    if (!status && options->plan_only && !is_cpu(e)) {
         status = cca_backend_cpu(&e->borrower, &borrower, err);
+    }
     if (!status) status = cca_gguf_open(&e->file, path, err);
     if (!status) status = check_weights(e, err);
     cca_backend *holder = e->borrower ? e->borrower : e->backend;
@@ -327,8 +329,9 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     cca_backend_options backend = {
         .n_threads = e->facts.n_threads, .stop = options->stop, .fp8 = e->fp8};
     cca_status status = resolve(&s->options, e, options, err);
-    if (!status && e->borrower)
+    if (!status && e->borrower) {
         status = cca_fail(err, CCA_USAGE, "%s was opened for planning only", e->path);
+    }
     if (!status) status = cca_backend_open(&s->backend, e->device, &backend, err);
     if (!status) status = check_room(s, options, err);
     if (!status) {
@@ -498,10 +501,11 @@ cca_status cca_session_snapshot(cca_snapshot **out, cca_session *s, cca_error *e
     copy->pos = s->pos;
     copy->bytes = bytes;
     cca_status status = cca_store_cache_window_get(copy->window, cache, s->pos, err);
-    if (!status)
+    if (!status) {
         *out = copy;
-    else
+    } else {
         free(copy);
+    }
     return status;
 }
 
@@ -592,10 +596,11 @@ cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_
     int64_t pos = cca_store_point_at(store, point).pos;
     cca_session_reset(s);
     if (!status) status = cca_session_check_facts(s, store, err);
-    if (!status && pos > s->options.ctx_size)
+    if (!status && pos > s->options.ctx_size) {
         status =
             cca_fail(err, CCA_NO_FIT, "%s: its checkpoint at %lld is beyond the context of %lld",
                      cca_store_path(store), (long long)pos, (long long)s->options.ctx_size);
+    }
     if (!status) status = cca_store_cache_load(cca_state_cache(s->state), store, point, err);
     if (!status) s->pos = pos;
     return status;
@@ -633,8 +638,9 @@ cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t 
     const cca_gguf_tensor *embedding = cca_gguf_find(s->engine->file, table);
     double layers = (double)c->n_layers, hd = (double)c->head_dim, keys = 0, groups = 0;
     double layer = 0, logits = values_of(CCA_EMBEDDING, c);
-    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++)
+    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
         if (cca_tensors[r].input) layer += values_of(r, c);
+    }
     cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
     if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
     for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);

@@ -82,10 +82,11 @@ cca_shape cca_tensor_shape(cca_role role, const cca_config *c) {
 
 void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer) {
     const char *name = cca_tensors[role].name;
-    if (role < CCA_FIRST_OF_LAYER)
+    if (role < CCA_FIRST_OF_LAYER) {
         snprintf(out, CCA_TENSOR_NAME, "%s", name);
-    else
+    } else {
         snprintf(out, CCA_TENSOR_NAME, "%s%lld.%s", layer_prefix, (long long)layer, name);
+    }
 }
 
 bool cca_tensor_of_layer(const char *name) {

@@ -89,8 +89,9 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
 
 static cca_status bind_layer(cca_model *m, int64_t index, cca_error *err) {
     cca_status status = CCA_OK;
-    for (cca_role r = CCA_FIRST_OF_LAYER; !status && r < CCA_N_ROLES; r++)
+    for (cca_role r = CCA_FIRST_OF_LAYER; !status && r < CCA_N_ROLES; r++) {
         status = bind(m, &m->layers[index].w[r], r, index, err);
+    }
     return status;
 }
 
@@ -202,8 +203,9 @@ cca_status cca_model_open(cca_model **out, const cca_gguf *file, cca_backend *ba
 void cca_model_close(cca_model *model) {
     if (!model) return;
     for (int64_t l = 0; model->layers && l < model->config.n_layers; l++) {
-        for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++)
+        for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
             cca_matrix_free(model->backend, &model->layers[l].w[r]);
+        }
     }
     cca_matrix_free(model->backend, &model->embedding);
     cca_matrix_free(model->backend, &model->output_norm);

@@ -36,19 +36,25 @@ cca_sampler_options cca_sampler_defaults(void) {
 
 /* The comparisons are written so that a NaN fails them. */
 static cca_status check_options(const cca_sampler_options *o, int32_t vocab_size, cca_error *err) {
-    if (!(o->temperature >= 0 && o->temperature < INFINITY))
+    if (!(o->temperature >= 0 && o->temperature < INFINITY)) {
         return cca_fail(err, CCA_USAGE, "temperature %g is not 0 or more", (double)o->temperature);
-    if (!(o->top_p > 0 && o->top_p <= 1))
+    }
+    if (!(o->top_p > 0 && o->top_p <= 1)) {
         return cca_fail(err, CCA_USAGE, "top-p %g is not above 0 and at most 1", (double)o->top_p);
-    if (!(o->min_p >= 0 && o->min_p <= 1))
+    }
+    if (!(o->min_p >= 0 && o->min_p <= 1)) {
         return cca_fail(err, CCA_USAGE, "min-p %g is not from 0 to 1", (double)o->min_p);
-    if (!(o->repeat_penalty > 0 && o->repeat_penalty < INFINITY))
+    }
+    if (!(o->repeat_penalty > 0 && o->repeat_penalty < INFINITY)) {
         return cca_fail(err, CCA_USAGE, "repeat penalty %g is not above 0",
                         (double)o->repeat_penalty);
-    if (o->repeat_last_n < -1)
+    }
+    if (o->repeat_last_n < -1) {
         return cca_fail(err, CCA_USAGE, "repeat-last-n %d is not -1 or more", o->repeat_last_n);
-    if (vocab_size < 1)
+    }
+    if (vocab_size < 1) {
         return cca_fail(err, CCA_USAGE, "a sampler over a vocabulary of %d tokens", vocab_size);
+    }
     return CCA_OK;
 }
 
@@ -138,8 +144,9 @@ static void sift_down(candidate *heap, size_t n, size_t i) {
 
 /* Fills s->candidates with what may be taken, penalised, and returns their number. */
 static size_t collect(cca_sampler *s, const float *logits, const int32_t *banned, size_t n_banned) {
-    for (size_t i = 0; i < n_banned; i++)
+    for (size_t i = 0; i < n_banned; i++) {
         if (banned[i] >= 0 && banned[i] < s->vocab_size) s->banned[banned[i]] = true;
+    }
     size_t n = 0;
     float penalty = s->options.repeat_penalty;
     for (int32_t id = 0; id < s->vocab_size; id++) {
@@ -148,8 +155,9 @@ static size_t collect(cca_sampler *s, const float *logits, const int32_t *banned
         if (s->counts && s->counts[id]) logit = logit > 0 ? logit / penalty : logit * penalty;
         s->candidates[n++] = (candidate){logit, id};
     }
-    for (size_t i = 0; i < n_banned; i++)
+    for (size_t i = 0; i < n_banned; i++) {
         if (banned[i] >= 0 && banned[i] < s->vocab_size) s->banned[banned[i]] = false;
+    }
     return n;
 }
 
@@ -184,8 +192,9 @@ static size_t keep_best(candidate *c, size_t n, const cca_sampler_options *o) {
     size_t sorted = 0;
     double total = 0; /* what top-p takes its share of */
     if (o->top_p < 1 && limit == n) total = sum_weights(c, n, largest, 1);
-    if (o->top_p < 1 && limit < n)
+    if (o->top_p < 1 && limit < n) {
         for (; sorted < limit; sorted++) total += weight(pop_best(c, n, sorted).logit, largest, 1);
+    }
     size_t kept = 0;
     for (double sum = 0; kept < limit; kept++) {
         if (kept == sorted) pop_best(c, n, sorted++);
@@ -199,8 +208,9 @@ static size_t keep_best(candidate *c, size_t n, const cca_sampler_options *o) {
 /* One draw from the tempered distribution; what has no weight is never drawn. */
 static int32_t draw(const candidate *c, size_t n, double temperature, double uniform) {
     float largest = c[0].logit;
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 1; i < n; i++) {
         if (c[i].logit > largest) largest = c[i].logit;
+    }
     double left = uniform * sum_weights(c, n, largest, temperature);
     int32_t drawn = c[0].id;
     for (size_t i = n; i-- > 0 && left >= 0;) {
@@ -213,8 +223,9 @@ static int32_t draw(const candidate *c, size_t n, double temperature, double uni
 
 static int32_t take_best(const candidate *c, size_t n) {
     candidate best = c[0];
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 1; i < n; i++) {
         if (comes_before(c[i], best)) best = c[i];
+    }
     return best.id;
 }
 

@@ -80,9 +80,10 @@ static cca_status read_at(const cca_store *s, uint64_t at, void *data, size_t by
     for (size_t done = 0; done < bytes;) {
         ssize_t n = pread(s->file.fd, (char *)data + done, bytes - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0)
+        if (n < 0) {
             return cca_fail(err, CCA_BAD_MODEL, "%s: cannot read: %s", s->file.path,
                             strerror(errno));
+        }
         if (n == 0) return damaged(s, at + done, "the file ends here", err);
         done += (size_t)n;
     }
@@ -138,8 +139,9 @@ static cca_status read_tokens(cca_store *s, const segment *seg, cca_error *err) 
     size_t bytes = (size_t)seg->h.bytes;
     int32_t *to = s->tokens + s->n_tokens;
     if (!status) status = read_at(s, seg->at + ALIGN, to, bytes, err);
-    if (!status && crc_of(0, to, bytes) != seg->h.crc)
+    if (!status && crc_of(0, to, bytes) != seg->h.crc) {
         return damaged(s, seg->at, "the checksum of its tokens differs", err);
+    }
     if (!status) s->n_tokens += seg->h.n;
     return status;
 }
@@ -152,12 +154,14 @@ static cca_status scan(cca_store *s, cca_error *err) {
         cca_status status = read_at(s, s->end, &h, sizeof h, err);
         if (status) return status;
         if (h.magic != segment_magic) break;
-        if (h.header_crc != header_crc(&h) || !header_makes_sense(s, &h))
+        if (h.header_crc != header_crc(&h) || !header_makes_sense(s, &h)) {
             return damaged(s, s->end, "a segment's header", err);
+        }
         if (h.bytes > size - s->end - ALIGN) break;
         status = push_segment(s, &h, s->end, err);
-        if (!status && h.kind == CCA_STORE_TOKENS)
+        if (!status && h.kind == CCA_STORE_TOKENS) {
             status = read_tokens(s, &s->segments[s->n_segments - 1], err);
+        }
         if (status) return status;
         s->end = align(s->end + ALIGN + h.bytes);
     }
@@ -167,22 +171,27 @@ static cca_status scan(cca_store *s, cca_error *err) {
 
 static cca_status read_header(cca_store *s, cca_error *err) {
     file_header h;
-    if (s->file_bytes < sizeof h)
+    if (s->file_bytes < sizeof h) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: too short for a session file", s->file.path);
+    }
     cca_status status = read_at(s, 0, &h, sizeof h, err);
     if (status) return status;
-    if (memcmp(h.magic, file_magic, sizeof file_magic - 1) != 0)
+    if (memcmp(h.magic, file_magic, sizeof file_magic - 1) != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", s->file.path);
-    if (h.magic[7] != file_magic[7])
+    }
+    if (h.magic[7] != file_magic[7]) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: a session file of version %d, not %d",
                         s->file.path, h.magic[7], file_magic[7]);
-    if (h.facts_bytes > MAX_FACTS || h.facts_bytes > s->file_bytes - sizeof h)
+    }
+    if (h.facts_bytes > MAX_FACTS || h.facts_bytes > s->file_bytes - sizeof h) {
         return damaged(s, 8, "the length of its description", err);
+    }
     s->facts = calloc(1, h.facts_bytes + 1);
     if (!s->facts) return no_memory(s, err);
     status = read_at(s, sizeof h, s->facts, h.facts_bytes, err);
-    if (!status && crc_of(0, s->facts, h.facts_bytes) != h.facts_crc)
+    if (!status && crc_of(0, s->facts, h.facts_bytes) != h.facts_crc) {
         return damaged(s, 12, "the checksum of its description differs", err);
+    }
     s->end = align(sizeof h + h.facts_bytes);
     return status;
 }
@@ -218,18 +227,23 @@ static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     struct stat st;
     /* O_NONBLOCK: a named pipe is refused, not waited for. */
     s->file.fd = open(s->file.path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-    if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS))
+    if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS)) {
         return bad_output(s, "open for writing", err);
-    if (s->file.fd < 0 || fstat(s->file.fd, &st) != 0)
+    }
+    if (s->file.fd < 0 || fstat(s->file.fd, &st) != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", s->file.path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
+    }
+    if (!S_ISREG(st.st_mode)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", s->file.path);
-    if (writable && (!lock(s->file.fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->file.fd)))
+    }
+    if (writable && (!lock(s->file.fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->file.fd))) {
         return busy(s, err);
+    }
     if (!writable && !lock(s->file.fd, F_RDLCK, LOCK_READERS)) return busy(s, err);
     /* The size counts once the lock is there. */
-    if (fstat(s->file.fd, &st) != 0)
+    if (fstat(s->file.fd, &st) != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", s->file.path, strerror(errno));
+    }
     s->file_bytes = (uint64_t)st.st_size;
     return CCA_OK;
 }
@@ -241,8 +255,9 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     cca_status status = open_file(s, writable, err);
     if (!status) status = read_header(s, err);
     if (!status) status = scan(s, err);
-    if (!status && writable && ftruncate(s->file.fd, (off_t)s->end) != 0)
+    if (!status && writable && ftruncate(s->file.fd, (off_t)s->end) != 0) {
         status = bad_output(s, "cut off an unfinished tail", err);
+    }
     if (status) {
         cca_store_close(s);
         return status;
@@ -267,8 +282,9 @@ static cca_status begin_file(cca_store *s, cca_error *err) {
 cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err) {
     *out = NULL;
     size_t n = strlen(facts);
-    if (n > MAX_FACTS)
+    if (n > MAX_FACTS) {
         return cca_fail(err, CCA_USAGE, "%s: a description of %zu bytes is too long", path, n);
+    }
     cca_store *s = new_store(path, err);
     if (!s) return CCA_NO_MEMORY;
     file_header h = {.facts_bytes = (uint32_t)n, .facts_crc = crc_of(0, facts, n)};
@@ -327,8 +343,9 @@ static size_t next_window(const cca_store *s, size_t from) {
 
 size_t cca_store_n_points(const cca_store *store) {
     size_t n = 0;
-    for (size_t i = next_window(store, 0); i < store->n_segments; i = next_window(store, i + 1))
+    for (size_t i = next_window(store, 0); i < store->n_segments; i = next_window(store, i + 1)) {
         n++;
+    }
     return n;
 }
 
@@ -357,8 +374,9 @@ cca_store_segment cca_store_segment_at(const cca_store *store, size_t index) {
 /* ---- reading -------------------------------------------------------------------------- */
 
 cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) {
-    if (index >= store->n_segments)
+    if (index >= store->n_segments) {
         return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", store->file.path, index);
+    }
     store->reading = index;
     store->done = 0;
     store->crc = 0;
@@ -367,14 +385,16 @@ cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) 
 
 cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err) {
     const segment *seg = &store->segments[store->reading];
-    if (bytes > seg->h.bytes - store->done)
+    if (bytes > seg->h.bytes - store->done) {
         return damaged(store, seg->at, "a segment is shorter than what it should hold", err);
+    }
     cca_status status = read_at(store, seg->at + ALIGN + store->done, data, bytes, err);
     if (status) return status;
     store->crc = crc_of(store->crc, data, bytes);
     store->done += bytes;
-    if (store->done == seg->h.bytes && store->crc != seg->h.crc)
+    if (store->done == seg->h.bytes && store->crc != seg->h.crc) {
         return damaged(store, seg->at, "the checksum of a segment differs", err);
+    }
     return CCA_OK;
 }
 
@@ -403,9 +423,10 @@ static cca_status failed(cca_store *s, cca_status status) {
 cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first, int64_t n,
                            uint64_t bytes, cca_error *err) {
     segment_header h = {segment_magic, kind, first, n, bytes, 0, 0};
-    if (!header_makes_sense(store, &h))
+    if (!header_makes_sense(store, &h)) {
         return failed(store,
                       cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->file.path));
+    }
     cca_status status = kind == CCA_STORE_TOKENS ? grow_tokens(store, &h, err) : CCA_OK;
     if (!status) status = push_segment(store, &h, store->end, err);
     if (status) return failed(store, status);
@@ -417,14 +438,16 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
 
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
     segment *seg = &store->segments[store->n_segments - 1];
-    if (bytes > seg->h.bytes - store->done)
+    if (bytes > seg->h.bytes - store->done) {
         return failed(store,
                       cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->file.path));
+    }
     cca_status status =
         cca_whole_write(&store->file, seg->at + ALIGN + store->done, data, bytes, err);
     if (status) return failed(store, status);
-    if (seg->h.kind == CCA_STORE_TOKENS)
+    if (seg->h.kind == CCA_STORE_TOKENS) {
         memcpy((char *)(store->tokens + seg->h.first) + store->done, data, bytes);
+    }
     seg->h.crc = crc_of(seg->h.crc, data, bytes);
     store->done += bytes;
     return CCA_OK;
@@ -445,8 +468,9 @@ static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
 static cca_status write_headers(cca_store *s, cca_error *err) {
     cca_status status = ftruncate(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
     if (!status) status = sync_data(s, err);
-    for (size_t i = s->n_segments; i-- > s->n_committed && !status;)
+    for (size_t i = s->n_segments; i-- > s->n_committed && !status;) {
         status = write_header(s, &s->segments[i], err);
+    }
     return status ? status : sync_data(s, err);
 }
 
@@ -481,8 +505,9 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
     if (!buffer) return failed(store, no_memory(store, err));
     cca_status status = CCA_OK;
     for (size_t i = 0; i < n && !status; i++) {
-        if (from->segments[i].h.kind != CCA_STORE_DROPPED)
+        if (from->segments[i].h.kind != CCA_STORE_DROPPED) {
             status = copy_segment(store, from, i, buffer, SIZE, err);
+        }
     }
     free(buffer);
     return status ? failed(store, status) : CCA_OK;
@@ -491,9 +516,10 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     if (n_segments >= store->n_segments) return CCA_OK;
-    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS))
+    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS)) {
         return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
                         store->file.path);
+    }
     store->n_committed = n_segments;
     roll_back(store);
     store->file_bytes = store->end;

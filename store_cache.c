@@ -49,8 +49,9 @@ cca_status cca_store_cache_append(cca_store *store, const cca_cache *cache, cons
         status = cca_store_begin(store, CCA_STORE_TOKENS, n_ids, pos - n_ids, bytes, err);
         if (!status) status = cca_store_write(store, ids + n_ids, bytes, err);
     }
-    if (!status && kept > first)
+    if (!status && kept > first) {
         status = append_rows(store, cache, CCA_PART_KEPT, first, kept - first, err);
+    }
     if (!status) status = append_rows(store, cache, CCA_PART_WINDOW, pos - window, window, err);
     if (!status) return cca_store_commit(store, err);
     cca_store_cancel(store);
@@ -63,10 +64,11 @@ static cca_status load_rows(cca_cache *cache, cca_store *store, size_t index, cc
     int64_t layers = cca_cache_n_layers(cache);
     size_t bytes = cca_cache_part_bytes(cache, part, s.n);
     char *buffer;
-    if (s.bytes / (uint64_t)layers != bytes || s.bytes % (uint64_t)layers != 0)
+    if (s.bytes / (uint64_t)layers != bytes || s.bytes % (uint64_t)layers != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: segment %zu has %llu bytes for %lld layers of %zu",
                         cca_store_path(store), index, (unsigned long long)s.bytes,
                         (long long)layers, bytes);
+    }
     cca_status status = layer_buffer(&buffer, bytes, err);
     if (!status) status = cca_store_read_begin(store, index, err);
     for (int64_t layer = 0; layer < layers && !status; layer++) {
@@ -95,13 +97,15 @@ static bool rows_fit(const cca_cache *cache, const cca_store *store, cca_store_p
 
 cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err) {
     cca_store_point p = cca_store_point_at(store, point);
-    if (!rows_fit(cache, store, p))
+    if (!rows_fit(cache, store, p)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: the rows of its checkpoint at %lld do not fit",
                         cca_store_path(store), (long long)p.pos);
+    }
     cca_status status = CCA_OK;
     for (size_t i = 0; i + 1 < p.n_segments && !status; i++) {
-        if (cca_store_segment_at(store, i).kind == CCA_STORE_ROWS)
+        if (cca_store_segment_at(store, i).kind == CCA_STORE_ROWS) {
             status = load_rows(cache, store, i, CCA_PART_KEPT, err);
+        }
     }
     return status ? status : load_rows(cache, store, p.n_segments - 1, CCA_PART_WINDOW, err);
 }
@@ -121,9 +125,10 @@ cca_status cca_store_cache_window_get(void *out, const cca_cache *cache, int64_t
                                       cca_error *err) {
     int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
     size_t bytes = window_layer_bytes(cache, pos);
-    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)
+    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++) {
         cca_cache_get(cache, CCA_PART_WINDOW, layer, pos - n, n,
                       (char *)out + (size_t)layer * bytes);
+    }
     return cca_cache_sync(cache, err);
 }
 
@@ -131,8 +136,9 @@ cca_status cca_store_cache_window_put(cca_cache *cache, const void *in, int64_t 
                                       cca_error *err) {
     int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
     size_t bytes = window_layer_bytes(cache, pos);
-    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++)
+    for (int64_t layer = 0; layer < cca_cache_n_layers(cache) && n > 0; layer++) {
         cca_cache_put(cache, CCA_PART_WINDOW, layer, pos - n, n,
                       (const char *)in + (size_t)layer * bytes);
+    }
     return cca_cache_sync(cache, err);
 }

@@ -111,8 +111,9 @@ static bool measure_texts(size_t *out, const source *src, size_t n) {
         cca_spm_piece piece = piece_at(src, i);
         size_t decoded = piece.type == CCA_SPM_UNKNOWN ? src->model.unk_surface.size : 0;
         if (!cca_add(out, *out, piece.text.size) || !cca_add(out, *out, piece.text.size + 1) ||
-            !cca_add(out, *out, decoded))
+            !cca_add(out, *out, decoded)) {
             return false;
+        }
     }
     return true;
 }
@@ -121,8 +122,9 @@ static cca_status build_vocabulary(cca_tokenizer *tok, const source *src) {
     size_t n = src->model.n_pieces, bytes, texts_size;
     if (src->tokens.n > n) n = src->tokens.n;
     if (n > INT32_MAX || !cca_mul(&bytes, n + 1, sizeof *tok->tokens) ||
-        !measure_texts(&texts_size, src, n))
+        !measure_texts(&texts_size, src, n)) {
         return no_memory(src);
+    }
     tok->tokens = malloc(bytes);
     tok->texts = malloc(texts_size);
     if (!tok->tokens || !tok->texts) return no_memory(src);
@@ -157,8 +159,9 @@ static int by_first_byte_then_length(const void *a, const void *b) {
 
 static cca_status find_specials(cca_tokenizer *tok, const source *src) {
     size_t n = (size_t)tok->facts.vocab_size, n_specials = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         n_specials += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
+    }
     tok->specials = malloc((n_specials + 1) * sizeof *tok->specials);
     if (!tok->specials) return no_memory(src);
     for (size_t i = 0; i < n; i++) {
@@ -172,8 +175,9 @@ static cca_status find_specials(cca_tokenizer *tok, const source *src) {
             (special_token){t->piece, t->piece_size, (int32_t)i, always};
     }
     qsort(tok->specials, tok->n_specials, sizeof *tok->specials, by_first_byte_then_length);
-    for (size_t i = 0; i < tok->n_specials; i++)
+    for (size_t i = 0; i < tok->n_specials; i++) {
         tok->first_special[(uint8_t)tok->specials[i].text[0] + 1]++;
+    }
     for (int byte = 0; byte < 256; byte++) tok->first_special[byte + 1] += tok->first_special[byte];
     return CCA_OK;
 }
@@ -198,9 +202,10 @@ static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *
     if (!cca_gguf_has(src->file, key)) return CCA_OK;
     cca_status status = cca_gguf_u32(&id, src->file, key, NULL, src->err);
     if (status) return status;
-    if (id >= (uint32_t)tok->facts.vocab_size)
+    if (id >= (uint32_t)tok->facts.vocab_size) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is %u, the vocabulary has %d tokens",
                         cca_gguf_name(src->file), key, id, tok->facts.vocab_size);
+    }
     *out = (int32_t)id;
     return CCA_OK;
 }
@@ -211,9 +216,10 @@ static cca_status read_ids(cca_tokenizer *tok, const source *src) {
     if (!status) status = read_id(&f->eos, tok, src, "tokenizer.ggml.eos_token_id");
     if (!status) status = read_id(&f->unk, tok, src, "tokenizer.ggml.unknown_token_id");
     if (!status) status = read_id(&f->pad, tok, src, "tokenizer.ggml.padding_token_id");
-    if (!status)
+    if (!status) {
         status = cca_gguf_bool(&f->add_bos, src->file, "tokenizer.ggml.add_bos_token",
                                &src->add_bos, src->err);
+    }
     f->add_bos = f->add_bos && f->bos >= 0;
     return status;
 }
@@ -242,21 +248,24 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
         if (!status) status = read_id(&single[2], tok, src, "tokenizer.ggml.eom_token_id");
         if (status) return status;
     }
-    if (more.n > (uint64_t)tok->facts.vocab_size || (more.n > 0 && more.strings))
+    if (more.n > (uint64_t)tok->facts.vocab_size || (more.n > 0 && more.strings)) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
                         cca_gguf_name(src->file), key);
+    }
     tok->ends = malloc(((size_t)more.n + n_single + N_END_NAMES) * sizeof *tok->ends);
     if (!tok->ends) return no_memory(src);
-    for (size_t i = 0; i < n_single; i++)
+    for (size_t i = 0; i < n_single; i++) {
         if (single[i] >= 0) tok->ends[tok->n_ends++] = single[i];
+    }
     if (src->file && more.n == 0) add_named_ends(tok);
     for (uint64_t i = 0; i < more.n; i++) {
         double id = cca_gguf_array_number(&more, i);
-        if (!(id >= 0 && id < tok->facts.vocab_size))
+        if (!(id >= 0 && id < tok->facts.vocab_size)) {
             return cca_fail(src->err, CCA_BAD_MODEL,
                             "%s: element %llu of %s is %g, the vocabulary has %d tokens",
                             cca_gguf_name(src->file), (unsigned long long)i, key, id,
                             tok->facts.vocab_size);
+        }
         tok->ends[tok->n_ends++] = (int32_t)id;
     }
     return CCA_OK;
@@ -306,11 +315,13 @@ static cca_status open_bpe(cca_tokenizer *tok, const source *src) {
 static void take_bpe_bytes(cca_tokenizer *tok) {
     for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
         token *t = &tok->tokens[i];
-        if (t->type == CCA_SPM_NORMAL || t->type == CCA_SPM_USER)
+        if (t->type == CCA_SPM_NORMAL || t->type == CCA_SPM_USER) {
             t->bytes = cca_bpe_bytes(&t->bytes_size, tok->bpe, i);
+        }
     }
-    for (int byte = 0; byte < 256; byte++)
+    for (int byte = 0; byte < 256; byte++) {
         tok->byte_tokens[byte] = cca_bpe_byte_token(tok->bpe, (uint8_t)byte);
+    }
 }
 
 static cca_status fill_bpe(cca_tokenizer *tok, const source *src) {
@@ -328,10 +339,11 @@ static cca_status open_source(cca_tokenizer **out, const source *src) {
     cca_tokenizer *tok = calloc(1, sizeof *tok);
     if (!tok) return no_memory(src);
     cca_status status = src->is_bpe ? fill_bpe(tok, src) : fill_spm(tok, src);
-    if (!status)
+    if (!status) {
         *out = tok;
-    else
+    } else {
         cca_tokenizer_close(tok);
+    }
     return status;
 }
 
@@ -351,16 +363,19 @@ static cca_status read_lists(source *src, bool required) {
     cca_status status = cca_gguf_arr(&src->tokens, src->file, key_tokens, required, src->err);
     if (!status) status = cca_gguf_arr(&src->types, src->file, key_types, required, src->err);
     if (status) return status;
-    if (src->tokens.n > 0 && !src->tokens.strings)
+    if (src->tokens.n > 0 && !src->tokens.strings) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", file, key_tokens);
-    if (src->types.strings || (src->types.n > 0 && src->types.n != src->tokens.n))
+    }
+    if (src->types.strings || (src->types.n > 0 && src->types.n != src->tokens.n)) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers", file,
                         key_types, (unsigned long long)src->tokens.n);
+    }
     for (uint64_t i = 0; i < src->types.n; i++) {
         double type = cca_gguf_array_number(&src->types, i);
-        if (!(type >= CCA_SPM_NORMAL && type <= CCA_SPM_BYTE))
+        if (!(type >= CCA_SPM_NORMAL && type <= CCA_SPM_BYTE)) {
             return cca_fail(src->err, CCA_BAD_MODEL, "%s: element %llu of %s is %g, not 1 to 6",
                             file, (unsigned long long)i, key_types, type);
+        }
     }
     return CCA_OK;
 }
@@ -369,16 +384,19 @@ static cca_status read_lists(source *src, bool required) {
 static cca_status read_original(source *src) {
     cca_gguf_array bytes;
     cca_status status = cca_gguf_arr(&bytes, src->file, key_original, true, src->err);
-    if (!status && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8)
+    if (!status && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8) {
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of bytes",
                           cca_gguf_name(src->file), key_original);
+    }
     if (!status) status = read_lists(src, false);
-    if (!status)
+    if (!status) {
         status = cca_spm_model_read(&src->model, bytes.data, (size_t)bytes.n, src->name, src->err);
-    if (!status && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces)
+    }
+    if (!status && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces) {
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s has %llu tokens, %s has %zu",
                           cca_gguf_name(src->file), key_tokens, (unsigned long long)src->tokens.n,
                           key_original, src->model.n_pieces);
+    }
     return status;
 }
 
@@ -400,8 +418,9 @@ static cca_status settle_unknown(source *src) {
     for (size_t i = first; i < n; i++) {
         if (model->pieces[i].type == CCA_SPM_UNKNOWN) model->pieces[i].type = CCA_SPM_CONTROL;
     }
-    if (unknown < n && model->pieces[unknown].type == CCA_SPM_CONTROL)
+    if (unknown < n && model->pieces[unknown].type == CCA_SPM_CONTROL) {
         model->pieces[unknown].type = CCA_SPM_UNKNOWN;
+    }
     return CCA_OK;
 }
 
@@ -412,19 +431,22 @@ static cca_status rebuild(source *src) {
     bool prefix = true;
     cca_status status = read_lists(src, true);
     if (!status) status = cca_gguf_arr(&scores, src->file, key_scores, true, src->err);
-    if (!status)
+    if (!status) {
         status = cca_gguf_bool(&model->add_dummy_prefix, src->file,
                                "tokenizer.ggml.add_space_prefix", &prefix, src->err);
+    }
     if (status) return status;
-    if (scores.strings || scores.n != src->tokens.n)
+    if (scores.strings || scores.n != src->tokens.n) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers",
                         cca_gguf_name(src->file), key_scores, (unsigned long long)src->tokens.n);
+    }
     for (size_t i = 0; i < src->tokens.n; i++) {
         cca_gguf_string text = src->tokens.strings[i];
         cca_spm_type type = (cca_spm_type)cca_gguf_array_number(&src->types, i);
         float score = (float)cca_gguf_array_number(&scores, i);
-        if (!cca_spm_model_push(model, (cca_spm_piece){{text.bytes, text.size}, score, type}))
+        if (!cca_spm_model_push(model, (cca_spm_piece){{text.bytes, text.size}, score, type})) {
             return no_memory(src);
+        }
         model->byte_fallback |= type == CCA_SPM_BYTE;
     }
     status = settle_unknown(src);
@@ -445,9 +467,10 @@ static cca_status read_bpe(source *src) {
     cca_status status = read_lists(src, true);
     if (!status) status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
     if (!status) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
-    if (!status && src->merges.n > 0 && !src->merges.strings)
+    if (!status && src->merges.n > 0 && !src->merges.strings) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings",
                         cca_gguf_name(src->file), key_merges);
+    }
     if (!status) src->add_bos = wants_bos(src->pre);
     return status;
 }
@@ -461,8 +484,9 @@ static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, reader *r
     size_t n = 0;
     const char *key = read == read_original ? key_original : key_tokens;
     const char *parts[] = {cca_gguf_name(file), ": ", key};
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         for (const char *p = parts[i]; *p && n + 1 < sizeof name; p++) name[n++] = *p;
+    }
     name[n] = 0;
     source src = {.file = file, .add_bos = true, .name = name, .err = err};
     cca_spm_model_init(&src.model);
@@ -515,8 +539,9 @@ static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *
         const special_token *s = match_special(tok, text + at, size - at, all);
         if (!s) continue;
         status = encode_plain(out, tok, text, from, at, start, err);
-        if (!status && !cca_tokens_push(out, s->id, at))
+        if (!status && !cca_tokens_push(out, s->id, at)) {
             status = cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
+        }
         if (status) break;
         /* Only BOS written out leaves what follows the start of the text. */
         start = start && at == from && s->id == tok->facts.bos;
@@ -574,7 +599,8 @@ int32_t cca_tokenizer_byte_token(const cca_tokenizer *tok, uint8_t byte) {
 }
 
 bool cca_tokenizer_is_end(const cca_tokenizer *tok, int32_t id) {
-    for (size_t i = 0; i < tok->n_ends; i++)
+    for (size_t i = 0; i < tok->n_ends; i++) {
         if (tok->ends[i] == id) return true;
+    }
     return false;
 }

@@ -92,8 +92,9 @@ static uint64_t control_room(const char *root) {
         *group++ = '\0';
         uint64_t room = UINT64_MAX;
         if (list[1] == '\0') room = groups_room(root, "/sys/fs/cgroup", group, &version_2);
-        if (has_memory(list + 1))
+        if (has_memory(list + 1)) {
             room = groups_room(root, "/sys/fs/cgroup/memory", group, &version_1);
+        }
         if (room < least) least = room;
     }
     fclose(file);

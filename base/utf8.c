@@ -38,10 +38,11 @@ cca_utf8_kind cca_utf8_next(uint32_t *code, size_t *length, const char *text, si
 size_t cca_utf8_valid(const char *text, size_t size) {
     size_t at = 0, length = 1;
     for (; at < size; at += length) {
-        if ((uint8_t)text[at] < 0x80)
+        if ((uint8_t)text[at] < 0x80) {
             length = 1;
-        else if (cca_utf8_next(NULL, &length, text + at, size - at) != CCA_UTF8_WHOLE)
+        } else if (cca_utf8_next(NULL, &length, text + at, size - at) != CCA_UTF8_WHOLE) {
             break;
+        }
     }
     return at;
 }

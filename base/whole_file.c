@@ -88,8 +88,9 @@ static void sync_folder(const cca_whole_file *f) {
 }
 
 cca_status cca_whole_commit(cca_whole_file *f, cca_error *err) {
-    if (rename(f->temporary, f->path) != 0)
+    if (rename(f->temporary, f->path) != 0) {
         return bad_output(f, "give the finished file its name", err);
+    }
     free(f->temporary);
     f->temporary = NULL;
     sync_folder(f);

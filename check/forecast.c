@@ -84,10 +84,12 @@ static double typical(const cca_forecaster *s, double *samples, int n) {
 static double time_of(cca_forecaster *s, void (*step)(void *work, int i), void *work) {
     double samples[MOST_SAMPLES], total = 0, took;
     double enough = s->n_threads ? SAMPLE_SECONDS : DEVICE_SECONDS;
-    for (double begin = cca_seconds(); !s->warm; s->warm = cca_seconds() - begin > WARM_SECONDS)
+    for (double begin = cca_seconds(); !s->warm; s->warm = cca_seconds() - begin > WARM_SECONDS) {
         if (take_sample(s, step, work, 0, 1, &took)) return 0;
-    for (int twice = 0; twice < 2; twice++)
+    }
+    for (int twice = 0; twice < 2; twice++) {
         if (take_sample(s, step, work, twice, 1, &took)) return 0;
+    }
     int n = 0, n_steps = s->n_threads || took > SHORT_SECONDS ? 1 : DEVICE_STEPS;
     while (n < LEAST_SAMPLES || (n < MOST_SAMPLES && total < enough)) {
         if (take_sample(s, step, work, 2 + n * n_steps, n_steps, &samples[n])) return 0;
@@ -121,8 +123,9 @@ static void *random_rows(cca_backend *b, cca_dtype type, int64_t rows, int64_t c
             cca_dtype_encode(out + (size_t)r * row_bytes, type, row, cols);
         }
         size_t block = DISTINCT_ROWS * row_bytes;
-        for (size_t at = block; at < bytes; at += block)
+        for (size_t at = block; at < bytes; at += block) {
             memcpy(out + at, out, bytes - at < block ? bytes - at : block);
+        }
     } else {
         fail_memory(b);
         free(out);
@@ -136,8 +139,9 @@ static void *random_rows(cca_backend *b, cca_dtype type, int64_t rows, int64_t c
 static void random_matrix(cca_backend *b, cca_matrix *out, int64_t rows, int64_t cols) {
     cca_matrix_alloc(b, out, CCA_F32, rows, cols);
     float *values = random_rows(b, CCA_F32, rows, cols);
-    if (values)
+    if (values) {
         cca_backend_upload(b, out->data, values, (size_t)rows * (size_t)cols * sizeof *values);
+    }
     free(values);
 }
 
@@ -152,14 +156,16 @@ static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error
         if (!cca_tensor_needed(r, c)) continue;
         cca_shape shape = cca_tensor_shape(r, c);
         s->n_norms += cca_tensors[r].is_norm;
-        if (shape.vector && s->n_threads == 0)
+        if (shape.vector && s->n_threads == 0) {
             s->shapes[r] = (cca_matrix){.rows = 1, .cols = shape.rows};
+        }
         if (shape.vector) continue;
         cca_tensor_name(name, r, c->n_layers / 2);
         const cca_gguf_tensor *t = cca_gguf_find(file, name);
-        if (!t || t->n_dims != 2 || !cca_dtype_runs(t->type))
+        if (!t || t->n_dims != 2 || !cca_dtype_runs(t->type)) {
             return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
                             cca_gguf_name(file), name);
+        }
         s->shapes[r] = (cca_matrix){NULL, (cca_dtype)t->type, shape.rows, shape.cols, false};
         s->layer_bytes += (double)t->bytes;
     }
@@ -209,9 +215,10 @@ static void copy_weight(layer_copies *l, cca_role role, const cca_matrix *shape)
     cca_matrix_bytes(&bytes, shape->type, shape->rows, shape->cols);
     char *host = random_rows(b, shape->type, shape->rows * l->n, shape->cols);
     l->host[role] = host;
-    for (int i = 0; host && i < l->n; i++)
+    for (int i = 0; host && i < l->n; i++) {
         cca_matrix_load(b, &l->layers[i].w[role], shape->type, shape->rows, shape->cols,
                         host + (size_t)i * bytes);
+    }
     cca_input input = cca_tensors[role].input;
     if (input == CCA_INPUT_NONE) return;
     if (!l->in[input].rows) random_matrix(b, &l->in[input], l->s->chunk_size, shape->cols);
@@ -233,8 +240,9 @@ static void make_copies(layer_copies *l, cca_forecaster *s, double share, double
     l->n = (int)cca_min((int64_t)(n < most ? n : most), MOST_COPIES);
     l->layers = calloc((size_t)l->n, sizeof *l->layers);
     if (!l->layers) fail_memory(s->backend);
-    for (cca_role r = CCA_FIRST_OF_LAYER; l->layers && r < CCA_N_ROLES; r++)
+    for (cca_role r = CCA_FIRST_OF_LAYER; l->layers && r < CCA_N_ROLES; r++) {
         if (shapes[r].rows) copy_weight(l, r, &shapes[r]);
+    }
 }
 
 /* The products of one input are made together, as in the forward pass. */
@@ -294,8 +302,9 @@ static cca_status time_copies(cca_forecaster *s, double share, double *chunk, do
  * rows and more. */
 static cca_status time_products(cca_forecaster *s, double *chunk, double *token, cca_error *err) {
     double share = 1, bytes, few_bytes, few_chunk, few_token;
-    if (s->n_threads > 0 && s->layer_bytes > (double)LAYER_BYTES)
+    if (s->n_threads > 0 && s->layer_bytes > (double)LAYER_BYTES) {
         share = (double)LAYER_BYTES / s->layer_bytes;
+    }
     cca_status status = time_copies(s, share, chunk, token, &bytes, err);
     if (status || share == 1) return status;
     status = time_copies(s, share / 4, &few_chunk, &few_token, &few_bytes, err);
@@ -318,8 +327,9 @@ static void rest_of_layer(void *work, int i) {
     rest_work *r = work;
     cca_backend *b = r->s->backend;
     (void)i;
-    for (int norm = 0; norm < r->s->n_norms; norm++)
+    for (int norm = 0; norm < r->s->n_norms; norm++) {
         cca_rmsnorm(b, &r->h, &r->x, 0, &r->norm, 1e-5f, r->n_tokens);
+    }
     cca_rotate(b, &r->q, &r->angles, &r->s->rope, r->n_tokens);
     cca_rotate(b, &r->k, &r->angles, &r->s->rope, r->n_tokens);
     cca_swiglu(b, &r->gate, &r->up, r->n_tokens);
@@ -356,8 +366,9 @@ static cca_status add_rest(cca_forecaster *s, cca_error *err) {
                             c->hidden_dim,
                             c->head_dim};
     enum { N_MATRICES = sizeof matrices / sizeof *matrices };
-    for (int i = 0; i < N_MATRICES; i++)
+    for (int i = 0; i < N_MATRICES; i++) {
         random_matrix(b, matrices[i], matrices[i] == &r.norm ? 1 : n, cols[i]);
+    }
     cca_status status = cca_backend_sync(b, err);
     if (!status) {
         time_rest(&r, &layer, &chunk, n);
@@ -458,8 +469,9 @@ static void fill(cca_backend *b, cca_cache *cache, const cca_cache_shape *shape)
         if (k && v && both) {
             memcpy(both, k, (size_t)rows * k_row);
             memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
-            for (int64_t l = 0; l < shape->n_layers; l++)
+            for (int64_t l = 0; l < shape->n_layers; l++) {
                 cca_cache_put(cache, part, l, part == CCA_PART_WINDOW ? end - n : 0, n, both);
+            }
         }
         free(k);
         free(v);

@@ -88,8 +88,9 @@ static void multiply(tester *t, float *out, const cca_kernels *k, cca_dtype type
     const void *form = x;
     if (stride > 0) {
         char *rows = take(t, N_X * stride);
-        for (int64_t i = 0; i < N_X; i++)
+        for (int64_t i = 0; i < N_X; i++) {
             k->x_convert(rows + (size_t)i * stride, type, x + i * N_COLS, N_COLS);
+        }
         form = rows;
     } else {
         stride = N_COLS * sizeof *x;
@@ -211,9 +212,11 @@ static void attend(tester *t, const cca_kernels *k, const attention_case *c, con
     cca_attend_args args = {spans, q, out, N_HEADS, c->pos};
     float *scratch = take_floats(t, cca_attend_scratch(HEAD_DIM));
     int64_t together = c->n == 1 ? N_HEADS / N_KV_HEADS : 1; /* as a token's heads are */
-    for (int64_t h = 0; h < N_HEADS; h += together)
-        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q)
+    for (int64_t h = 0; h < N_HEADS; h += together) {
+        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q) {
             k->attend(&args, h, together, row, cca_min(CCA_TILE_Q, c->n - row), scratch);
+        }
+    }
 }
 
 static void check_attention(tester *t) {

@@ -138,8 +138,9 @@ static cca_status compare(checker *c, const char *name, const manner *m, double 
     cca_status status = run(c, m, c->got, err);
     if (status) return status;
     double difference = spread_difference(c->got, c->want, n);
-    if (bound == 0 && difference == 0)
+    if (bound == 0 && difference == 0) {
         difference = memcmp(c->got, c->want, (size_t)n * sizeof(float)) != 0;
+    }
     tell(c, name, difference, bound);
     return CCA_OK;
 }
@@ -150,8 +151,9 @@ static cca_status compare(checker *c, const char *name, const manner *m, double 
 static bool rounds(const checker *c, const cca_kernels *k) {
     for (uint64_t i = 0; i < cca_gguf_n_tensors(c->file); i++) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(c->file, i);
-        if (t->n_dims == 2 && cca_dtype_runs(t->type) && k->x_bytes((cca_dtype)t->type, 32) > 0)
+        if (t->n_dims == 2 && cca_dtype_runs(t->type) && k->x_bytes((cca_dtype)t->type, 32) > 0) {
             return true;
+        }
     }
     return false;
 }
@@ -206,8 +208,9 @@ static cca_status check_threads(checker *c, cca_error *err) {
  * close. */
 static cca_status check_manners(checker *c, cca_error *err) {
     const cca_kernels *best = cca_kernels_best(), *exact = best;
-    for (int i = 0; cca_kernels_at(i); i++)
+    for (int i = 0; cca_kernels_at(i); i++) {
         if (!rounds(c, cca_kernels_at(i))) exact = cca_kernels_at(i);
+    }
     cca_status status = CCA_OK;
     for (const cca_kernels *k = exact; k && !status; k = k == best ? NULL : best) {
         status = check_definition(c, k, err);
@@ -227,10 +230,11 @@ static cca_status check_variants(checker *c, uint64_t n_params, cca_error *err) 
         if (cca_kernels_at(i) == &cca_kernels_plain) continue;
         m.kernels = cca_kernels_at(i);
         snprintf(name, sizeof name, "model, %s: against plain", m.kernels->name);
-        if (is_large)
+        if (is_large) {
             tell_skipped(c, name, "the model is large, the plain kernels are slow");
-        else
+        } else {
             status = compare(c, name, &m, bound_of(c, m.kernels), err);
+        }
     }
     return status;
 }
@@ -284,8 +288,9 @@ static cca_status open_model(checker *c, cca_error *err) {
     c->want = calloc(n, (size_t)c->config.vocab_size * sizeof *c->want);
     c->got = calloc(n, (size_t)c->config.vocab_size * sizeof *c->got);
     uint64_t state = 1;
-    for (int i = 0; i < N_TOKENS; i++)
+    for (int i = 0; i < N_TOKENS; i++) {
         c->ids[i] = (int32_t)(cca_random_next(&state) % (uint64_t)c->config.vocab_size);
+    }
     return c->want && c->got ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
 }
 

@@ -247,8 +247,9 @@ static cca_status set_option(void *out, const arg_group *groups, int argc, char 
         if (value) return cca_fail(err, CCA_USAGE, "%.*s takes no value", (int)size, arg);
         value = "";
     } else if (!value) {
-        if (*i + 1 >= argc)
+        if (*i + 1 >= argc) {
             return cca_fail(err, CCA_USAGE, "%s needs a value (%s)", arg, found.option->value);
+        }
         value = argv[++*i];
     }
     return set_value(found.base, found.option, value, err);
@@ -288,8 +289,9 @@ cca_status args_set(void *out, const arg_group *groups, const char *name, const 
 const char *args_value(char buffer[ARGS_VALUE_TEXT], const void *out, const arg_option *option) {
     const void *at = (const char *)out + option->at;
     buffer[0] = '\0';
-    if (option->kind == ARG_INT)
+    if (option->kind == ARG_INT) {
         snprintf(buffer, ARGS_VALUE_TEXT, "%lld", (long long)*(const int64_t *)at);
+    }
     if (option->kind == ARG_REAL) snprintf(buffer, ARGS_VALUE_TEXT, "%.6g", *(const double *)at);
     return buffer;
 }
@@ -335,14 +337,15 @@ static int print_words(FILE *to, const char *text, int column) {
 static void option_head(char *out, size_t size, const arg_option *o) {
     const char *value = o->value ? o->value : "";
     const char *space = o->value ? " " : "";
-    if (o->bare)
+    if (o->bare) {
         snprintf(out, size, "  --%s [%s]", o->name, value);
-    else if (o->kind == ARG_OPERAND)
+    } else if (o->kind == ARG_OPERAND) {
         snprintf(out, size, "  %s", value);
-    else if (o->brief)
+    } else if (o->brief) {
         snprintf(out, size, "  -%s, --%s%s%s", o->brief, o->name, space, value);
-    else
+    } else {
         snprintf(out, size, "  --%s%s%s", o->name, space, value);
+    }
 }
 
 /* Adds a text with what encloses it, where there is one. */

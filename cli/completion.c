@@ -173,10 +173,11 @@ static const char zsh_special[] = "[]:\\";
 static void write_quoted(output *out, const char *text, const char *special) {
     for (; *text; text++) {
         char one[2] = {*text, '\0'};
-        if (*text == '\'')
+        if (*text == '\'') {
             output_printf(out, "'\\''");
-        else
+        } else {
             write_escaped(out, one, special);
+        }
     }
 }
 
@@ -266,10 +267,11 @@ static void fish_value(output *out, const arg_option *o) {
         output_printf(out, "'");
     }
     bool needed = o->kind != ARG_OPERAND;
-    if (is_file(o))
+    if (is_file(o)) {
         output_printf(out, needed ? " -r -F" : " -F");
-    else
+    } else {
         output_printf(out, needed ? " -x" : " -f");
+    }
 }
 
 static void fish_option(output *out, const cli_command *command, const arg_option *o) {

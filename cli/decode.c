@@ -22,8 +22,9 @@ static cca_status push_stop(decoder *d, const char *text, bool escape, cca_error
 
 cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err) {
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < stops->n && !status; i++)
+    for (size_t i = 0; i < stops->n && !status; i++) {
         status = push_stop(d, stops->items[i].text, escape, err);
+    }
     return status;
 }
 
@@ -61,8 +62,9 @@ cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_er
     };
     if (sampling->seed < 0) {
         uint32_t random = 0;
-        if (getrandom(&random, sizeof random, 0) != sizeof random)
+        if (getrandom(&random, sizeof random, 0) != sizeof random) {
             return cca_fail(err, CCA_RUNTIME, "--seed -1: the system gives no random numbers");
+        }
         d->options.seed = random;
     }
     return CCA_OK;
@@ -99,8 +101,9 @@ cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_
     d->ids.n = d->n_bytes = 0;
     d->ttft_s = d->decode_s = 0;
     cca_status status = cca_sampler_new(&d->sampler, &d->options, (int32_t)d->vocab_size, err);
-    for (size_t i = 0; i < p->tokens.n && !status; i++)
+    for (size_t i = 0; i < p->tokens.n && !status; i++) {
         cca_sampler_accept(d->sampler, p->tokens.ids[i]);
+    }
     return status;
 }
 
@@ -128,8 +131,9 @@ static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) 
     size_t size;
     const char *bytes = cca_tokenizer_bytes(&size, d->tok, id, false);
     cca_sampler_accept(d->sampler, id);
-    if (!cca_tokens_push(&d->ids, id, d->n_bytes))
+    if (!cca_tokens_push(&d->ids, id, d->n_bytes)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    }
     d->n_bytes += size;
     if (d->n_generated++ == 0) d->ttft_s = cca_seconds() - d->started;
     return answer_add(a, bytes, size, err);

@@ -62,11 +62,12 @@ static cca_status parse_shape(cca_random_shape *out, const char *text, cca_error
         bool is_last = at[size] == '\0';
         snprintf(number, sizeof number, "%.*s", (int)size, at);
         if (size >= sizeof number || !args_int(fields[i], number) || *fields[i] < 1 ||
-            is_last != (i == N_FIELDS - 1))
+            is_last != (i == N_FIELDS - 1)) {
             return cca_fail(err, CCA_USAGE,
                             "--random %s: dim,layers,heads,kv_heads,hidden,vocab expected, each "
                             "at least 1",
                             text);
+        }
         at += size + 1;
     }
     return CCA_OK;
@@ -101,11 +102,13 @@ static cca_status export(const export_options *o, term *t, cca_error *err) {
         .on_warning = show_warning,
         .stop = signals_stop(),
     };
-    if (o->type && !cca_dtype_parse(&options.type, o->type))
+    if (o->type && !cca_dtype_parse(&options.type, o->type)) {
         return cca_fail(err, CCA_USAGE, "--type %s: unknown", o->type);
+    }
     if (!o->output) return cca_fail(err, CCA_USAGE, "-o FILE is missing: where to write the model");
-    if (!options.input && !o->random)
+    if (!options.input && !o->random) {
         return cca_fail(err, CCA_USAGE, "nothing to export: name a folder or file, or --random");
+    }
     cca_status status = o->random ? parse_shape(&shape, o->random, err) : CCA_OK;
     if (!status) status = cca_export(&options, err);
     term_done(t);

@@ -11,12 +11,13 @@ cca_status folder_of(char **out, const char *variable, const char *under_home, c
     const char *named = getenv(variable), *home = getenv("HOME");
     int n;
     *out = NULL;
-    if (named && *named == '/')
+    if (named && *named == '/') {
         n = asprintf(out, "%s/cca", named);
-    else if (home && *home)
+    } else if (home && *home) {
         n = asprintf(out, "%s/%s/cca", home, under_home);
-    else
+    } else {
         return cca_fail(err, CCA_USAGE, "neither %s nor HOME says where %s are", variable, what);
+    }
     if (n >= 0) return CCA_OK;
     *out = NULL;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for the folder of %s", what);

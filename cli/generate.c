@@ -79,10 +79,11 @@ static cca_status truncate_prompt(generation *g, cca_error *err) {
     prompt *p = &g->prompt;
     int64_t n = prompt_length(p), n_text = p->text_end - p->text_begin, at = p->text_begin;
     int64_t cut = n - (g->limit - room_for_answer(g));
-    if (cut >= n_text)
+    if (cut >= n_text) {
         return cca_fail(err, CCA_NO_FIT,
                         "--truncate: -n %lld leaves no room for a prompt within %lld tokens",
                         (long long)g->o->n_predict, (long long)g->limit);
+    }
     if (part[0] == 'm') at += (n_text - cut) / 2;
     if (part[0] == 't') at += n_text - cut;
     uint64_t from = p->tokens.offsets[at], to = p->tokens.offsets[at + cut - 1];
@@ -100,13 +101,15 @@ static cca_status make_prompt(generation *g, cca_error *err) {
     input_text text = {0};
     cca_status status = prompt_begin(&g->prompt, chat, g->engine, err);
     if (!status) status = input_read(&text, &g->o->input, err);
-    if (!status)
+    if (!status) {
         status = prompt_add(&g->prompt, CCA_SLOT_QUESTION, &text, g->o->input.special, err);
+    }
     input_free(&text);
     if (status) return status;
     int64_t n = prompt_length(&g->prompt);
-    if (n == 0)
+    if (n == 0) {
         return cca_fail(err, CCA_NO_FIT, "the prompt is empty, and this model has no BOS token");
+    }
     g->limit = cli_position_limit(&g->o->context, g->engine);
     if (g->o->truncate && n > g->limit) return truncate_prompt(g, err);
     return cli_check_length("the prompt", n, &g->o->context, g->engine, err);
@@ -123,8 +126,9 @@ static int64_t positions_needed(const generation *g) {
     int64_t more = g->o->n_predict, n = prompt_length(&g->prompt);
     if (more >= 0) return cca_min(g->limit, n + more);
     int64_t most = g->limit;
-    if (c->beyond_trained && c->ctx_size == 0)
+    if (c->beyond_trained && c->ctx_size == 0) {
         most = cca_min(most, n + cca_engine_info(g->engine)->trained_length);
+    }
     return cli_affordable(g->engine, c, cca_min(n + 1, most), most, session_flags(g));
 }
 
@@ -168,9 +172,10 @@ static void last_line(generation *g) {
     bool open_line = g->out.last != '\n' && g->answer.text.size > 0;
     bool shared = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
     if (shared && open_line && !g->o->output.file) term_note(&g->term, "%s", "");
-    if (strcmp(g->decoder.stop_reason, "context") == 0)
+    if (strcmp(g->decoder.stop_reason, "context") == 0) {
         term_note(&g->term, "stopped: prompt and answer have reached the length of %lld tokens",
                   (long long)g->limit);
+    }
     term_note(
         &g->term,
         "prompt %lld tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
@@ -205,8 +210,9 @@ static cca_status write_answer(generation *g, cca_error *err) {
         status = output_flush(&g->out, err);
     }
     if (!status) last_line(g);
-    if (!status && strcmp(g->decoder.stop_reason, "interrupted") == 0)
+    if (!status && strcmp(g->decoder.stop_reason, "interrupted") == 0) {
         return cca_fail(err, CCA_INTERRUPTED, "interrupted; the text so far is kept");
+    }
     return status;
 }
 
@@ -231,9 +237,10 @@ static cca_status generate(generation *g, cca_error *err) {
     if (g->o->n_predict < 0) g->limit = n_positions;
     status =
         decoder_open(&g->decoder, &g->o->sampling, g->o->ignore_eos, &g->prompt, g->engine, err);
-    if (!status)
+    if (!status) {
         status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
                                   n_positions, session_flags(g), err);
+    }
     if (status || !g->session) return status;
     status = decoder_start(&g->decoder, g->session, &g->prompt, err);
     return status ? status : run_session(g, err);

@@ -38,8 +38,9 @@ void cli_print_overview(FILE *to) {
     fprintf(to, "usage: cca COMMAND [options], for example\n"
                 "  cca generate -m model.gguf -p 'Once upon a time' -n 64\n"
                 "  cca ask -m model.gguf -f report.txt 'Who signed it?' 'What does it cost?'\n\n");
-    for (size_t i = 0; i < N_COMMANDS; i++)
+    for (size_t i = 0; i < N_COMMANDS; i++) {
         fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    }
     fputs("\n\"cca help COMMAND\" tells its options. Answers go to standard output, all else to\n"
           "standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 model file, 4 length,\n"
           "5 memory, 6 no UTF-8, 7 output, 8 check failed, 130 interrupted, 141 pipe closed\n",
@@ -79,10 +80,11 @@ cca_status cli_print_help(const cli_command *command, cca_error *err) {
     output out;
     FILE *memory = open_memstream(&text, &size);
     if (!memory) return cca_fail(err, CCA_NO_MEMORY, "no memory");
-    if (command)
+    if (command) {
         print_command(memory, command);
-    else
+    } else {
         cli_print_overview(memory);
+    }
     if (fclose(memory) != 0) return cca_fail(err, CCA_NO_MEMORY, "no memory");
     output_open(&out, NULL, err);
     output_write(&out, text, size);

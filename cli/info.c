@@ -79,9 +79,10 @@ static cca_status check_sums(info *f, cca_error *err) {
     cca_status status = cca_gguf_check_crc(&checked, f->file, err);
     if (status == CCA_BAD_MODEL) return CCA_CHECK_FAILED;
     if (status) return status;
-    if (!checked)
+    if (!checked) {
         return cca_fail(err, CCA_RUNTIME, "%s: the file has no checksums (key cca.crc32)",
                         cca_gguf_name(f->file));
+    }
     f->checksums = "ok";
     return CCA_OK;
 }
@@ -94,8 +95,9 @@ static cca_status gather(info *f, cca_error *err) {
     cca_status status = check_sums(f, err);
     if (status) return status;
     if (cca_gguf_str(&f->name, f->file, "general.name", &none, &ignored)) f->name = none;
-    if (cca_gguf_str(&f->fingerprint, f->file, "cca.fingerprint", &none, &ignored))
+    if (cca_gguf_str(&f->fingerprint, f->file, "cca.fingerprint", &none, &ignored)) {
         f->fingerprint = none;
+    }
     f->config_status = cca_config_read(&f->config, f->file, err);
     if (f->config_status) return f->config_status;
     cca_config_describe_rope(f->rope, sizeof f->rope, &f->config);
@@ -119,11 +121,12 @@ static void print_config(info *f) {
                   c->tied ? "tied" : "apart");
     output_printf(out, "trained length  %lld\nRoPE            %s\n", (long long)c->trained_length,
                   f->rope);
-    if (c->group_size > 0 && c->window_size > 0)
+    if (c->group_size > 0 && c->window_size > 0) {
         output_printf(out, "CCA             g %lld, s %lld, ", (long long)c->group_size,
                       (long long)c->window_size);
-    else
+    } else {
         output_printf(out, "CCA             no g and s in the file, ");
+    }
     output_printf(out, c->tuned ? "tuned\n" : "not tuned\n");
 }
 
@@ -184,14 +187,18 @@ static json_t *json_key(const cca_gguf *file, const char *key, cca_gguf_type typ
     cca_gguf_array array;
     float real;
     bool flag;
-    if (type == CCA_GGUF_STRING && cca_gguf_str(&string, file, key, NULL, NULL) == CCA_OK)
+    if (type == CCA_GGUF_STRING && cca_gguf_str(&string, file, key, NULL, NULL) == CCA_OK) {
         return output_string(string.bytes, string.size);
-    if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, file, key, true, NULL) == CCA_OK)
+    }
+    if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, file, key, true, NULL) == CCA_OK) {
         return json_elements(&array, most);
-    if (type == CCA_GGUF_BOOL && cca_gguf_bool(&flag, file, key, NULL, NULL) == CCA_OK)
+    }
+    if (type == CCA_GGUF_BOOL && cca_gguf_bool(&flag, file, key, NULL, NULL) == CCA_OK) {
         return json_boolean(flag);
-    if (is_real(type) && cca_gguf_f32(&real, file, key, NULL, NULL) == CCA_OK)
+    }
+    if (is_real(type) && cca_gguf_f32(&real, file, key, NULL, NULL) == CCA_OK) {
         return output_real(true, (double)real);
+    }
     return json_integer_key(file, key);
 }
 
@@ -217,9 +224,10 @@ static void print_keys(info *f) {
         cca_gguf_array array = {0};
         char kind[48];
         snprintf(kind, sizeof kind, "%s", type_of_key(type));
-        if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, f->file, key, true, NULL) == CCA_OK)
+        if (type == CCA_GGUF_ARRAY && cca_gguf_arr(&array, f->file, key, true, NULL) == CCA_OK) {
             snprintf(kind, sizeof kind, "%s[%llu]", type_of_key(array.type),
                      (unsigned long long)array.n);
+        }
         json_t *value = json_key(f->file, key, type, SHOWN_VALUES);
         output_printf(&f->out, "%-40s %-12s ", key, kind);
         print_value(&f->out, value, array.n > SHOWN_VALUES);
@@ -233,9 +241,10 @@ static void print_tensors(info *f) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(f->file, i);
         char dims[96];
         int n = 0;
-        for (uint32_t d = 0; d < t->n_dims; d++)
+        for (uint32_t d = 0; d < t->n_dims; d++) {
             n += snprintf(dims + n, sizeof dims - (size_t)n, "%s%lld", d ? " x " : "",
                           (long long)t->dims[d]);
+        }
         output_printf(&f->out, "%-32s %-6s %-20s %12llu bytes at %llu\n", t->name,
                       cca_gguf_type_name(t->type), dims, (unsigned long long)t->bytes,
                       (unsigned long long)t->offset);
@@ -249,8 +258,9 @@ static void print_text(info *f) {
     output_printf(out, "file            %s, %llu bytes (%s)\n", cca_gguf_name(f->file),
                   (unsigned long long)cca_gguf_size(f->file),
                   term_size(size, cca_gguf_size(f->file)));
-    if (f->name.size > 0)
+    if (f->name.size > 0) {
         output_printf(out, "name            %.*s\n", (int)f->name.size, f->name.bytes);
+    }
     output_printf(out, "parameters      %llu\n", (unsigned long long)f->n_params);
     print_types(f);
     if (!f->config_status) {
@@ -268,10 +278,11 @@ static void print_text(info *f) {
 
 static json_t *json_types(const info *f) {
     json_t *types = json_object();
-    for (size_t i = 0; i < f->n_types; i++)
+    for (size_t i = 0; i < f->n_types; i++) {
         json_object_set_new(types, cca_gguf_type_name(f->types[i].type),
                             json_pack("{s:I, s:I}", "tensors", (json_int_t)f->types[i].n, "bytes",
                                       (json_int_t)f->types[i].bytes));
+    }
     return types;
 }
 
@@ -354,10 +365,11 @@ static cca_status report(info *f, cca_error *err) {
     if (status && !f->config_status) return status;
     cca_status printed = output_open(&f->out, f->o->output.file, &late);
     if (!printed) {
-        if (f->o->output.json)
+        if (f->o->output.json) {
             output_json(&f->out, record(f));
-        else
+        } else {
             print_text(f);
+        }
         printed = output_close(&f->out, true, &late);
     }
     if (!printed) return status;

@@ -40,11 +40,13 @@ static cca_status no_memory(const char *name, cca_error *err) {
 static cca_status read_all(text_buffer *out, int fd, const char *name, cca_error *err) {
     struct stat info;
     if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 &&
-        !text_reserve(out, (size_t)info.st_size + 1))
+        !text_reserve(out, (size_t)info.st_size + 1)) {
         return no_memory(name, err);
+    }
     for (;;) {
-        if (out->capacity - out->size == 0 && !text_reserve(out, READ_SIZE))
+        if (out->capacity - out->size == 0 && !text_reserve(out, READ_SIZE)) {
             return no_memory(name, err);
+        }
         ssize_t n = read(fd, out->bytes + out->size, out->capacity - out->size);
         if (n == 0) return CCA_OK;
         if (n > 0) {
@@ -68,19 +70,22 @@ static cca_status inflate_member(text_buffer *out, z_stream *z, size_t size, con
                                  cca_error *err) {
     int result = Z_OK;
     while (result != Z_STREAM_END) {
-        if (out->capacity - out->size < READ_SIZE && !text_reserve(out, READ_SIZE))
+        if (out->capacity - out->size < READ_SIZE && !text_reserve(out, READ_SIZE)) {
             return no_memory(name, err);
+        }
         size_t room = out->capacity - out->size;
         uInt step = room < UINT32_MAX ? (uInt)room : UINT32_MAX;
         z->next_out = (Bytef *)out->bytes + out->size;
         z->avail_out = step;
         result = inflate(z, Z_NO_FLUSH);
         out->size += step - z->avail_out;
-        if (result == Z_BUF_ERROR && z->avail_in == 0)
+        if (result == Z_BUF_ERROR && z->avail_in == 0) {
             return bad_gzip(z, size, name, "truncated", err);
+        }
         if (result == Z_MEM_ERROR) return no_memory(name, err);
-        if (result != Z_OK && result != Z_STREAM_END)
+        if (result != Z_OK && result != Z_STREAM_END) {
             return bad_gzip(z, size, name, "corrupt", err);
+        }
     }
     return CCA_OK;
 }
@@ -89,8 +94,9 @@ static cca_status inflate_member(text_buffer *out, z_stream *z, size_t size, con
 static cca_status inflate_all(text_buffer *out, const text_buffer *gzip, const char *name,
                               cca_error *err) {
     z_stream z = {.next_in = (Bytef *)gzip->bytes, .avail_in = (uInt)gzip->size};
-    if (gzip->size > UINT32_MAX)
+    if (gzip->size > UINT32_MAX) {
         return cca_fail(err, CCA_RUNTIME, "%s: more than 4 GiB of gzip data", name);
+    }
     if (inflateInit2(&z, 15 + 16) != Z_OK) return no_memory(name, err);
     cca_status status = CCA_OK;
     while (!status && z.avail_in > 0) {
@@ -188,8 +194,9 @@ static cca_status read_piece(input_text *out, const arg_item *piece, bool escape
     bool is_stdin = is_file && strcmp(piece->text, "-") == 0;
     const char *name = is_stdin ? "standard input" : is_file ? piece->text : "--prompt";
     for (size_t i = 0; is_stdin && i < out->n_sources; i++) {
-        if (out->sources[i].name == name)
+        if (out->sources[i].name == name) {
             return cca_fail(err, CCA_USAGE, "standard input can be read only once");
+        }
     }
     out->sources[out->n_sources++] = (input_source){name, out->text.size};
     if (is_file) return input_read_file(&out->text, piece->text, err);
@@ -204,16 +211,18 @@ cca_status input_read(input_text *out, const input_options *options, cca_error *
     size_t n = options->pieces.n;
     *out = (input_text){0};
     if (n == 0) {
-        if (isatty(STDIN_FILENO))
+        if (isatty(STDIN_FILENO)) {
             return cca_fail(err, CCA_USAGE, "no text: give -p TEXT, -f FILE or standard input");
+        }
         pieces = &from_stdin;
         n = 1;
     }
     out->sources = calloc(n, sizeof *out->sources);
     if (!out->sources) return no_memory("input", err);
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < n && !status; i++)
+    for (size_t i = 0; i < n && !status; i++) {
         status = read_piece(out, &pieces[i], options->escape, err);
+    }
     return status ? status : check_utf8(out, options->invalid_utf8, err);
 }
 
@@ -250,9 +259,10 @@ static cca_status encode_bad_byte(cca_tokens *out, const cca_tokenizer *tok, con
                                   size_t at, cca_error *err) {
     uint8_t byte = (uint8_t)text->text.bytes[at];
     int32_t id = cca_tokenizer_byte_token(tok, byte);
-    if (id < 0)
+    if (id < 0) {
         return cca_fail(err, CCA_BAD_TEXT,
                         "--invalid-utf8 bytes: this tokenizer has no token for byte 0x%02x", byte);
+    }
     return cca_tokens_push(out, id, at) ? CCA_OK : no_memory("tokens", err);
 }
 
@@ -291,15 +301,17 @@ cca_status input_parse_ids(cca_tokens *out, const text_buffer *text, const char 
         int64_t id = 0;
         for (; at < text->size && !is_space(text->bytes[at]); at++) {
             unsigned digit = (unsigned)(text->bytes[at] - '0');
-            if (digit > 9 || id > INT32_MAX)
+            if (digit > 9 || id > INT32_MAX) {
                 return cca_fail(err, CCA_USAGE, "%s: no token id at byte offset %zu", name, begin);
+            }
             id = 10 * id + digit;
         }
-        if (id >= vocab_size)
+        if (id >= vocab_size) {
             return cca_fail(err, CCA_USAGE,
                             "%s: token id %lld at byte offset %zu is outside the vocabulary of "
                             "%lld",
                             name, (long long)id, begin, (long long)vocab_size);
+        }
         if (!cca_tokens_push(out, (int32_t)id, out->n)) return no_memory(name, err);
     }
     return CCA_OK;

@@ -148,9 +148,10 @@ static void evict(const stored *st) {
             if (stat(path, &s) != 0) continue;
             total += (uint64_t)s.st_blocks * 512;
             if (strcmp(path, st->path) == 0) continue;
-            if (oldest && (s.st_mtim.tv_sec > when.tv_sec ||
-                           (s.st_mtim.tv_sec == when.tv_sec && s.st_mtim.tv_nsec >= when.tv_nsec)))
+            if (oldest && (s.st_mtim.tv_sec > when.tv_sec || (s.st_mtim.tv_sec == when.tv_sec &&
+                                                              s.st_mtim.tv_nsec >= when.tv_nsec))) {
                 continue;
+            }
             oldest = path;
             when = s.st_mtim;
         }
@@ -190,8 +191,10 @@ static cca_status branch_off(stored *st, size_t point, bool found, cca_error *er
         const int32_t *ids = cca_store_tokens(old, &n);
         unsigned long name = crc32_z((uint32_t)n, (const void *)ids, (size_t)n * sizeof *ids);
         int head = (int)(strrchr(st->path, '-') - st->path);
-        if (asprintf(&path, "%.*s-%08lx.ccas", head, st->path, name ^ (unsigned long)getpid()) < 0)
+        if (asprintf(&path, "%.*s-%08lx.ccas", head, st->path, name ^ (unsigned long)getpid()) <
+            0) {
             path = NULL;
+        }
         free(st->path);
         st->path = path;
     } else {
@@ -221,9 +224,10 @@ static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
     cca_status status = cca_store_open(&st->store, st->path, true, err);
     if (!status) status = cca_session_check_facts(st->session, st->store, err);
     if (status) return status;
-    if (cca_store_torn_bytes(st->store) > 0)
+    if (cca_store_torn_bytes(st->store) > 0) {
         term_note(st->term, "%s: an interrupted run left %llu bytes, which are dropped", st->path,
                   (unsigned long long)cca_store_torn_bytes(st->store));
+    }
     size_t point;
     int64_t n_own;
     bool found = find_point(&point, st->store, w);
@@ -263,9 +267,10 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
     cca_status status = exists ? take_up(out, &w, err) : create(out, &out->store, err);
     if (status == CCA_BAD_MODEL && !out->named) status = start_anew(out, err);
     if (status) status = trouble(out, status, err);
-    if (!status && out->reused > 0)
+    if (!status && out->reused > 0) {
         term_note(t, "session %s: %lld of %lld tokens are there", out->path, (long long)out->reused,
                   (long long)n);
+    }
     return status;
 }
 
@@ -317,9 +322,10 @@ cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, s
 cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca_error *err) {
     long long pos = (long long)cca_session_pos(st->session);
     size_t n_points = st->store ? cca_store_n_points(st->store) : 0;
-    if (n_points == 0)
+    if (n_points == 0) {
         return cca_fail(err, CCA_INTERRUPTED, "interrupted in %s, after %lld of %lld tokens", what,
                         pos, (long long)n);
+    }
     return cca_fail(err, CCA_INTERRUPTED,
                     "interrupted in %s, after %lld of %lld tokens; %lld of them are kept in %s: "
                     "the same command goes on from there",

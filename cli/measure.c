@@ -21,10 +21,11 @@ cca_status size_list_parse(size_list *out, const char *option, const char *text,
         snprintf(number, sizeof number, "%.*s", (int)cca_min((int64_t)size, 23), at);
         int64_t *next = &out->sizes[out->n];
         if (out->n == SIZE_LIST_MOST || size >= sizeof number || !args_int(next, number) ||
-            *next < 0 || *next > INT32_MAX / 4)
+            *next < 0 || *next > INT32_MAX / 4) {
             return cca_fail(err, CCA_USAGE,
                             "--%s %s: up to %d numbers of tokens, separated by commas, expected",
                             option, text, SIZE_LIST_MOST);
+        }
         out->n++;
         at += size;
         if (*at == '\0') break;
@@ -51,8 +52,9 @@ cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, boo
     cca_status status = CCA_OK;
     for (int64_t done = 0; !status && done < n; done += step) {
         status = cca_session_eval(session, ids + done, step, options, err);
-        if (!status && !cca_session_logits(session, err))
+        if (!status && !cca_session_logits(session, err)) {
             status = *signals_stop() ? CCA_INTERRUPTED : CCA_RUNTIME;
+        }
     }
     return status;
 }

@@ -41,9 +41,10 @@ static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine 
     cca_status status = cca_session_measure(&out->session, engine, &options, err);
     if (!status && (flags & CLI_COPIES)) plan_copies(out);
     uint64_t beside = out->weights + out->program;
-    if (!status && __builtin_add_overflow(beside, out->session.total, &out->total))
+    if (!status && __builtin_add_overflow(beside, out->session.total, &out->total)) {
         return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",
                         (long long)ctx_size);
+    }
     return status;
 }
 
@@ -92,10 +93,11 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
         int64_t middle = least + (most - least + 1) / 2;
         cca_status status =
             plan_beside(&plan, plan.program, engine, context, middle, flags, &ignored);
-        if (!status && plan.total <= limit)
+        if (!status && plan.total <= limit) {
             least = middle;
-        else
+        } else {
             most = middle - 1;
+        }
     }
     return least;
 }
@@ -134,11 +136,12 @@ static cca_status print_plan(const cli_plan *plan, const output_options *options
     output out;
     cca_status status = output_open(&out, options->file, err);
     if (status) return status;
-    if (options->json)
+    if (options->json) {
         output_json(&out, json_pack("{s:s, s:I, s:o}", "schema", "cca.memory.1", "positions",
                                     (json_int_t)plan->ctx_size, "memory", cli_plan_json(plan)));
-    else
+    } else {
         print_table(&out, plan);
+    }
     return output_close(&out, true, err);
 }
 

@@ -28,10 +28,11 @@ static void write_failed(output *out) {
 static void open_file(output *out, const char *path) {
     cca_status status = cca_whole_open(&out->file, path, NULL);
     if (!status) status = cca_whole_begin(&out->file, 0, NULL);
-    if (status == CCA_NO_MEMORY)
+    if (status == CCA_NO_MEMORY) {
         fail_output(out, status, "no memory");
-    else if (status)
+    } else if (status) {
         write_failed(out);
+    }
     out->fd = out->file.fd;
     if (status) cca_whole_close(&out->file);
 }
@@ -64,10 +65,11 @@ static void send_buffer(output *out) {
     size_t done = 0;
     while (done < out->used && !out->status) {
         ssize_t n = write(out->fd, out->buffer + done, out->used - done);
-        if (n > 0)
+        if (n > 0) {
             done += (size_t)n;
-        else if (n == 0 || !try_again(out))
+        } else if (n == 0 || !try_again(out)) {
             write_failed(out);
+        }
     }
     out->used = 0;
 }
@@ -122,8 +124,9 @@ cca_status output_close(output *out, bool keep, cca_error *err) {
     bool is_other = !out->file.path && out->fd >= 0 && out->fd != STDOUT_FILENO;
     /* The data reaches the disk before the name does. */
     if (keep && out->file.path && !status &&
-        (cca_whole_sync(&out->file, NULL) || cca_whole_commit(&out->file, NULL)))
+        (cca_whole_sync(&out->file, NULL) || cca_whole_commit(&out->file, NULL))) {
         write_failed(out);
+    }
     cca_whole_close(&out->file);
     if (is_other && close(out->fd) != 0) write_failed(out);
     if (keep) status = output_flush(out, err);
@@ -146,8 +149,9 @@ void output_add(json_t **array, json_t *value) {
 json_t *output_string(const char *bytes, size_t size) {
     text_buffer clean = {0};
     json_t *value = NULL;
-    if (utf8_append_clean(&clean, bytes, size))
+    if (utf8_append_clean(&clean, bytes, size)) {
         value = json_stringn(clean.bytes ? clean.bytes : "", clean.size);
+    }
     text_free(&clean);
     return value;
 }
@@ -169,12 +173,14 @@ void answer_begin(answer *a, output *out, const answer_options *options) {
 /* Writes the first size bytes of what is held. */
 static cca_status release(answer *a, size_t size, cca_error *err) {
     if (size == 0) return CCA_OK;
-    if (!text_append(&a->text, a->held.bytes, size))
+    if (!text_append(&a->text, a->held.bytes, size)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    }
     if (a->options.format == ANSWER_TEXT) output_write(a->out, a->held.bytes, size);
-    if (a->options.format == ANSWER_JSONL)
+    if (a->options.format == ANSWER_JSONL) {
         output_json(a->out, json_pack("{s:s, s:o}", "event", "text", "text",
                                       output_string(a->held.bytes, size)));
+    }
     text_drop(&a->held, size);
     return output_flush(a->out, err);
 }
@@ -208,8 +214,9 @@ cca_status answer_add(answer *a, const char *bytes, size_t size, cca_error *err)
     size_t skip = a->options.strip_space && !a->begun && bytes[0] == ' ';
     if (!a->begun) a->skipped = skip;
     a->begun = true;
-    if (!text_append(&a->held, bytes + skip, size - skip))
+    if (!text_append(&a->held, bytes + skip, size - skip)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    }
     if (a->held.size == 0) return CCA_OK;
     size_t stop = find_stop(a);
     if (stop < a->held.size) {

@@ -108,8 +108,9 @@ static cca_status forecast(planning *p, cca_error *err) {
     cca_forecast forecasts[MOST_COLUMNS];
     if (p->o->context.dry_run) return CCA_OK;
     double begin = cca_seconds();
-    for (int i = 0; i < p->n; i++)
+    for (int i = 0; i < p->n; i++) {
         options[i] = cli_session_options(&p->columns[i].context, p->n_positions, 0);
+    }
     cca_status status = cca_engine_forecast(forecasts, p->engine, options, p->n, p->n_prompt, err);
     bool is_cpu = strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
     if (status == CCA_NO_MEMORY && !is_cpu) { /* others fill the device */
@@ -140,10 +141,11 @@ static void print_row(output *out, const planning *p, const char *label,
 static void attention_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     long long g = cli_group_size(&c->context, p->engine),
               s = cli_window_size(&c->context, p->engine);
-    if (g > 0)
+    if (g > 0) {
         snprintf(text, CELL_TEXT, "%s %lld/%lld", c->context.attn, g, s);
-    else
+    } else {
         snprintf(text, CELL_TEXT, "%s", c->context.attn);
+    }
 }
 
 static void size_cell(char text[CELL_TEXT], uint64_t bytes) {
@@ -176,12 +178,13 @@ static void largest_cell(char text[CELL_TEXT], const planning *p, const column *
 static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     double s = c->forecast.prefill_s;
     (void)p;
-    if (s < 120)
+    if (s < 120) {
         snprintf(text, CELL_TEXT, "%.3g s", s);
-    else if (s < 7200)
+    } else if (s < 7200) {
         snprintf(text, CELL_TEXT, "%.3g min", s / 60);
-    else
+    } else {
         snprintf(text, CELL_TEXT, "%.3g h", s / 3600);
+    }
 }
 
 static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const column *c) {
@@ -227,9 +230,10 @@ static void print_text(output *out, const planning *p) {
 
 static json_t *column_json(const planning *p, const column *c) {
     json_t *timing = json_null();
-    if (p->measured_s > 0)
+    if (p->measured_s > 0) {
         timing = json_pack("{s:f, s:f}", "prefill_s", c->forecast.prefill_s, "token_s",
                            c->forecast.token_s);
+    }
     return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o}", "attention",
                      cli_attention_json(&c->context, p->engine), "memory", cli_plan_json(&c->plan),
                      "allowed", c->most > INT64_MAX ? INT64_MAX : (json_int_t)c->most, "fits",
@@ -257,10 +261,11 @@ static cca_status report(planning *p, cca_error *err) {
     output out;
     cca_status status = output_open(&out, p->o->output.file, err);
     if (status) return status;
-    if (p->o->output.json)
+    if (p->o->output.json) {
         output_json(&out, record(p));
-    else
+    } else {
         print_text(&out, p);
+    }
     return output_close(&out, true, err);
 }
 
@@ -270,9 +275,10 @@ static cca_status plan(planning *p, cca_error *err) {
     if (!status) status = count_positions(p, err);
     if (status) return status;
     long long trained = cca_engine_info(p->engine)->trained_length;
-    if (p->n_positions > trained)
+    if (p->n_positions > trained) {
         term_warn(&p->term, "%lld positions are more than the %lld that the model was trained for",
                   (long long)p->n_positions, trained);
+    }
     status = fill_columns(p, err);
     if (!status) status = forecast(p, err);
     if (!status) status = report(p, err);

@@ -33,9 +33,10 @@ static cca_status open_template(prompt *p, const chat_options *options, const cc
     if (!status) status = cca_prompt_begin(&p->now, chat, p->tok, &p->tokens, err);
     if (status || !options->system) return status;
     size_t size = strlen(options->system), valid = cca_utf8_valid(options->system, size);
-    if (valid != size)
+    if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
                         valid);
+    }
     return cca_prompt_text(&p->now, CCA_SLOT_SYSTEM, options->system, size, err);
 }
 
@@ -81,8 +82,9 @@ cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool spe
     if (special) how |= CCA_ENCODE_SPECIAL;
     if (!status) status = input_encode(&p->tokens, p->tok, text, how, err);
     p->text_end = prompt_length(p);
-    if (!status && p->has_template && slot == CCA_SLOT_QUESTION)
+    if (!status && p->has_template && slot == CCA_SLOT_QUESTION) {
         status = cca_prompt_end(template_of(p), err);
+    }
     return status ? status : push_end(p, err);
 }
 
@@ -96,8 +98,9 @@ cca_status prompt_ask(prompt *p, const char *question, size_t size, cca_error *e
 }
 
 cca_status prompt_answer(prompt *p, const int32_t *ids, size_t n, cca_error *err) {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         if (!cca_tokens_push(&p->tokens, ids[i], 0)) return no_memory(err);
+    }
     return CCA_OK;
 }
 

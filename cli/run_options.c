@@ -156,14 +156,16 @@ static cca_status shipped_model(char **out, cca_error *err) {
     for (size_t i = 0; i < sizeof places / sizeof *places && !*out; i++) {
         char *pattern;
         glob_t found = {0};
-        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0)
+        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0) {
             return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+        }
         int result = glob(pattern, 0, NULL, &found);
         if (result == 0) *out = strdup(found.gl_pathv[0]);
         globfree(&found);
         free(pattern);
-        if (result == GLOB_NOSPACE || (result == 0 && !*out))
+        if (result == GLOB_NOSPACE || (result == 0 && !*out)) {
             return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+        }
     }
     return CCA_OK;
 }
@@ -172,10 +174,11 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err) {
     const char *from_environment = getenv("CCA_MODEL");
     if (!given && from_environment && *from_environment) given = from_environment;
     cca_status status = CCA_OK;
-    if (given)
+    if (given) {
         *out = strdup(given);
-    else
+    } else {
         status = shipped_model(out, err);
+    }
     if (status || *out) return status;
     if (given) return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
     return cca_fail(err, CCA_BAD_MODEL,
@@ -239,9 +242,10 @@ cca_status cli_check_length(const char *what, int64_t n, const context_options *
                             const cca_engine *engine, cca_error *err) {
     int64_t limit = cli_position_limit(options, engine);
     if (n <= limit) return CCA_OK;
-    if (limit == options->ctx_size)
+    if (limit == options->ctx_size) {
         return cca_fail(err, CCA_NO_FIT, "%s has %lld tokens, --ctx-size allows %lld", what,
                         (long long)n, (long long)limit);
+    }
     return cca_fail(err, CCA_NO_FIT,
                     "%s has %lld tokens, the model was trained for %lld; --beyond-trained lifts "
                     "the limit",
@@ -283,11 +287,12 @@ void cli_tell_attention(term *t, const context_options *options, const cca_engin
     term_detail(t, "attention %s, g %lld, s %lld%s%s", options->attn, g, s,
                 named ? "" : ", which the model file does not name",
                 n_positions <= s ? "; inside the window this is full attention" : "");
-    if (!facts->tuned && n_positions > s)
+    if (!facts->tuned && n_positions > s) {
         term_warn(t,
                   "this model was not trained with CCA-Attention, and %lld tokens are more than "
                   "its window of %lld; --attn full computes what it was trained for",
                   (long long)n_positions, s);
+    }
 }
 
 cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,

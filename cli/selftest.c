@@ -45,14 +45,15 @@ static void show(void *user, const cca_check *c) {
                                         output_real(!c->skipped, c->bound), "skipped", c->skipped));
         return;
     }
-    if (c->skipped)
+    if (c->skipped) {
         output_printf(&t->out, "%-7s %-44s %s\n", status_of(c), c->name, c->skipped);
-    else if (c->bound == 0)
+    } else if (c->bound == 0) {
         output_printf(&t->out, "%-7s %-44s %s\n", status_of(c), c->name,
                       c->passed ? "the same bits" : "other bits");
-    else
+    } else {
         output_printf(&t->out, "%-7s %-44s %.2g, at most %.2g\n", status_of(c), c->name,
                       c->difference, c->bound);
+    }
     (void)output_flush(&t->out, &ignored); /* what fails sticks, and is told at the end */
 }
 
@@ -85,8 +86,9 @@ static cca_status selftest(testing *t, term *messages, cca_error *err) {
                                     .device = t->o->model.device,
                                     .n_threads = (int)t->o->model.threads,
                                     .stop = signals_stop()};
-    if (!status && t->o->model.fp8)
+    if (!status && t->o->model.fp8) {
         status = cca_fail(err, CCA_USAGE, "--fp8: the selftest has no bounds for 8-bit floats");
+    }
     if (!status) status = output_open(&t->out, t->o->output.file, err);
     if (!status) {
         status = cca_selftest(&options, show, t, err);

@@ -44,8 +44,9 @@ static const char *used_at(char out[32], const char *path) {
     struct stat s;
     struct tm local;
     if (stat(path, &s) != 0 || !localtime_r(&s.st_mtime, &local) ||
-        strftime(out, 32, "%Y-%m-%d %H:%M", &local) == 0)
+        strftime(out, 32, "%Y-%m-%d %H:%M", &local) == 0) {
         return "?";
+    }
     return out;
 }
 
@@ -56,8 +57,9 @@ static uint64_t disk_bytes(const char *path) {
 
 static json_t *points_json(const cca_store *store) {
     json_t *points = json_array();
-    for (size_t i = 0; i < cca_store_n_points(store); i++)
+    for (size_t i = 0; i < cca_store_n_points(store); i++) {
         output_add(&points, json_integer(cca_store_point_at(store, i).pos));
+    }
     return points;
 }
 
@@ -104,18 +106,21 @@ static cca_status show_one(listing *l, cca_store *store, cca_error *err) {
     list_one(l, store, err);
     for (const char *line = cca_store_facts(store); *line;) {
         size_t size = strcspn(line, "\n"), name = strcspn(line, "=");
-        if (name < size)
+        if (name < size) {
             output_printf(out, "  %-14.*s %.*s\n", (int)name, line, (int)(size - name - 1),
                           line + name + 1);
+        }
         line += size + (line[size] == '\n');
     }
     output_printf(out, "  %-14s", "checkpoints");
-    for (size_t i = 0; i < cca_store_n_points(store); i++)
+    for (size_t i = 0; i < cca_store_n_points(store); i++) {
         output_printf(out, " %lld", (long long)cca_store_point_at(store, i).pos);
+    }
     output_printf(out, "\n");
-    if (cca_store_torn_bytes(store) > 0)
+    if (cca_store_torn_bytes(store) > 0) {
         output_printf(out, "  %-14s %llu bytes that an interruption left\n", "torn",
                       (unsigned long long)cca_store_torn_bytes(store));
+    }
     return CCA_OK;
 }
 
@@ -160,8 +165,9 @@ static cca_status on_file(listing *l, const char *path, file_action action, cca_
     if (status == CCA_BAD_MODEL && checking && access(path, F_OK) == 0) return CCA_CHECK_FAILED;
     if (status) return status;
     if (l->records && !checking) {
-        if (json_array_append_new(l->records, record(store)) != 0)
+        if (json_array_append_new(l->records, record(store)) != 0) {
             status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+        }
     } else {
         status = action(l, store, err);
     }
@@ -216,10 +222,12 @@ static cca_status find_action(file_action *out, bool *folder, const session_opti
     if (i == 4) return cca_fail(err, CCA_USAGE, "session %s: use ls, show, verify or rm", name);
     *out = actions[i].action;
     *folder = o->words.n < 2 && (o->all || i == 0);
-    if (o->words.n >= 2 && o->all)
+    if (o->words.n >= 2 && o->all) {
         return cca_fail(err, CCA_USAGE, "session %s: either files or --all", name);
-    if (o->words.n < 2 && !*folder)
+    }
+    if (o->words.n < 2 && !*folder) {
         return cca_fail(err, CCA_USAGE, "session %s: which file? (--all: all of the cache)", name);
+    }
     return CCA_OK;
 }
 
@@ -232,9 +240,10 @@ static cca_status run(const void *options, cca_error *err) {
     if (status) return status;
     if (l.o->output.json) l.records = json_array();
     status = folder ? on_folder(&l, action, err) : on_named(&l, action, err);
-    if (l.records)
+    if (l.records) {
         output_json(&l.out,
                     json_pack("{s:s, s:o}", "schema", "cca.session.1", "sessions", l.records));
+    }
     cca_error close_error;
     /* What a damaged file or a missing one leaves of the answer is all there is to say. */
     cca_status closed = output_close(&l.out, status != CCA_NO_MEMORY, &close_error);

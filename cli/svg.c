@@ -53,8 +53,9 @@ static void draw_row(output *out, const svg_scale *y, double value, int left, in
 void svg_rows(output *out, const svg_scale *y, double step, int left, int right) {
     if (y->is_log) {
         int last = (int)lround(log10(y->high));
-        for (int e = (int)lround(log10(y->low)); e <= last; e++)
+        for (int e = (int)lround(log10(y->low)); e <= last; e++) {
             draw_row(out, y, pow(10, e), left, right);
+        }
     } else {
         int n = (int)lround((y->high - y->low) / step);
         for (int i = 0; i <= n; i++) draw_row(out, y, y->low + i * step, left, right);
@@ -72,10 +73,11 @@ void svg_text(output *out, double x, double y, const char *anchor, const char *c
     if (colour) output_printf(out, " fill='%s'", colour);
     output_printf(out, ">");
     for (const char *c = text; *c; c++) {
-        if (*c == '&' || *c == '<')
+        if (*c == '&' || *c == '<') {
             output_printf(out, *c == '&' ? "&amp;" : "&lt;");
-        else
+        } else {
             output_write(out, c, 1);
+        }
     }
     output_printf(out, "</text>\n");
 }

@@ -52,12 +52,13 @@ void term_open(term *t, const term_options *options) {
     bool may_color = terminal && !(no_color && *no_color);
     *t = (term){.quiet = options->quiet, .verbose = options->verbose};
     t->color = strcmp(options->color, "auto") == 0 ? may_color : options->color[1] == 'n';
-    if (options->quiet || strcmp(options->progress, "none") == 0)
+    if (options->quiet || strcmp(options->progress, "none") == 0) {
         t->style = TERM_NONE;
-    else if (!terminal || strcmp(options->progress, "line") == 0)
+    } else if (!terminal || strcmp(options->progress, "line") == 0) {
         t->style = TERM_LINE;
-    else
+    } else {
         t->style = TERM_BAR;
+    }
     t->warnings = json_array();
 }
 
@@ -133,15 +134,16 @@ static void describe(const term *t, char out[LINE_TEXT], double now) {
     double speed = term_per_second(t->done - t->skipped, elapsed);
     long long left = speed > 0 ? (long long)((double)(t->total - t->done) / speed + 0.5) : 0;
     int percent = t->total > 0 ? (int)(100.0 * (double)t->done / (double)t->total) : 100;
-    if (t->unit == TERM_BYTES)
+    if (t->unit == TERM_BYTES) {
         snprintf(out, LINE_TEXT, "%s %s of %s, %d %%, %s/s, %lld:%02lld left", t->what,
                  term_size(done, (uint64_t)t->done), term_size(total, (uint64_t)t->total), percent,
                  term_size(speed_text, (uint64_t)speed), left / 60, left % 60);
-    else
+    } else {
         snprintf(out, LINE_TEXT,
                  "%s %lld/%lld tokens, %d %%, %.4g tok/s, %lld:%02lld left, cache %s", t->what,
                  (long long)t->done, (long long)t->total, percent, speed, left / 60, left % 60,
                  term_size(done, t->cache_bytes));
+    }
 }
 
 /* The bar is one column shorter than the terminal: a full line would wrap. */

@@ -55,8 +55,9 @@ static cca_status decode(tokenizing *t, cca_error *err) {
         if (size == 0) continue;
         size_t skip = strip && bytes[0] == ' ';
         strip = false;
-        if (!text_append(&t->decoded, bytes + skip, size - skip))
+        if (!text_append(&t->decoded, bytes + skip, size - skip)) {
             return cca_fail(err, CCA_NO_MEMORY, "no memory for the text");
+        }
     }
     return CCA_OK;
 }
@@ -106,33 +107,36 @@ static json_t *record(const tokenizing *t) {
 }
 
 static void print_ids(tokenizing *t) {
-    for (size_t i = 0; i < t->tokens.n; i++)
+    for (size_t i = 0; i < t->tokens.n; i++) {
         output_printf(&t->out, i ? " %d" : "%d", t->tokens.ids[i]);
+    }
     output_printf(&t->out, "\n");
 }
 
 static void print_pieces(tokenizing *t) {
-    for (size_t i = 0; i < t->tokens.n; i++)
+    for (size_t i = 0; i < t->tokens.n; i++) {
         output_printf(&t->out, "%d\t%llu\t%s\n", t->tokens.ids[i],
                       (unsigned long long)t->tokens.offsets[i],
                       cca_tokenizer_piece(t->tok, t->tokens.ids[i]));
+    }
 }
 
 static void print_answer(tokenizing *t) {
     const tokenize_options *o = t->o;
-    if (o->output.json)
+    if (o->output.json) {
         output_json(&t->out, record(t));
-    else if (o->count)
+    } else if (o->count) {
         output_printf(&t->out, "%zu\n", t->tokens.n);
-    else if (o->pieces)
+    } else if (o->pieces) {
         print_pieces(t);
-    else if (o->decode)
+    } else if (o->decode) {
         output_write(&t->out, t->decoded.bytes, t->decoded.size);
-    else if (o->check)
+    } else if (o->check) {
         output_printf(&t->out, "%zu tokens give the same %zu bytes\n", t->tokens.n,
                       t->decoded.size);
-    else
+    } else {
         print_ids(t);
+    }
 }
 
 /* ---- the run ---- */
@@ -145,8 +149,9 @@ static cca_status open_tokenizer(tokenizing *t, const char *path, cca_gguf *file
 
 static cca_status tokenize(tokenizing *t, cca_error *err) {
     const tokenize_options *o = t->o;
-    if (o->check && o->decode)
+    if (o->check && o->decode) {
         return cca_fail(err, CCA_USAGE, "--check and --decode exclude each other");
+    }
     cca_status status = input_read(&t->text, &o->input, err);
     if (!status) status = o->decode ? read_ids(t, err) : encode(t, err);
     if (!status && (o->decode || o->check)) status = decode(t, err);

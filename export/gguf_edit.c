@@ -29,10 +29,12 @@ cca_status cca_gguf_check_writable(const char *path, cca_error *err) {
     if (fd < 0) return bad_output(path, "open it for writing", err);
     bool found = fstat(fd, &st) == 0;
     close(fd);
-    if (!found || !S_ISREG(st.st_mode))
+    if (!found || !S_ISREG(st.st_mode)) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: is not a regular file", path);
-    if ((st.st_mode & 0222) == 0)
+    }
+    if ((st.st_mode & 0222) == 0) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: the file is read-only", path);
+    }
     return CCA_OK;
 }
 
@@ -56,9 +58,10 @@ static cca_status find_place(place *p, const cca_gguf *file, cca_error *err) {
     for (uint64_t i = 0; i < cca_gguf_n_keys(file); i++) {
         cca_gguf_type type;
         if (strcmp(cca_gguf_key_at(file, i, &type), p->key) != 0) continue;
-        if (largest_of(type) < p->value)
+        if (largest_of(type) < p->value) {
             return cca_fail(err, CCA_BAD_MODEL, "%s: key '%s' has a type that cannot hold %llu",
                             cca_gguf_name(file), p->key, (unsigned long long)p->value);
+        }
         p->at = (size_t)((const uint8_t *)cca_gguf_number_at(file, i) - bytes);
         p->bytes = cca_gguf_value_bytes(type);
     }
@@ -135,9 +138,10 @@ static cca_status check_new(const char *path, const place p[N_SIZES], cca_error 
     for (int i = 0; i < N_SIZES && !status; i++) {
         uint64_t value = 0;
         status = cca_gguf_u64(&value, file, p[i].key, NULL, err);
-        if (!status && value != p[i].value)
+        if (!status && value != p[i].value) {
             status =
                 cca_fail(err, CCA_BAD_OUTPUT, "%s: '%s' is not what was written", path, p[i].key);
+        }
     }
     cca_gguf_close(file);
     return status;
@@ -153,11 +157,13 @@ static cca_status write_anew(const char *path, const cca_gguf *file, const place
     if (!header) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its keys", path);
     cca_status status = cca_whole_open(&f, path, err);
     if (!status) status = cca_whole_begin(&f, header_size + data_size, err);
-    if (!status && (stat(path, &st) != 0 || fchmod(f.fd, st.st_mode & 07777) != 0))
+    if (!status && (stat(path, &st) != 0 || fchmod(f.fd, st.st_mode & 07777) != 0)) {
         status = bad_output(path, "keep its permissions", err);
+    }
     if (!status) status = cca_whole_write(&f, 0, header, header_size, err);
-    if (!status)
+    if (!status) {
         status = cca_whole_write(&f, header_size, l.bytes + l.size - data_size, data_size, err);
+    }
     if (!status) status = cca_whole_sync(&f, err);
     if (!status) status = check_new(f.temporary, p, err);
     if (!status) status = cca_whole_commit(&f, err);
@@ -172,16 +178,18 @@ cca_status cca_gguf_set_sizes(const char *path, int64_t group_size, int64_t wind
     place p[N_SIZES] = {{.key = "cca.group_size", .value = (uint64_t)group_size},
                         {.key = "cca.window_size", .value = (uint64_t)window_size}};
     if (group_size < 1 || window_size < group_size || window_size % group_size != 0 ||
-        window_size > INT32_MAX)
+        window_size > INT32_MAX) {
         return cca_fail(err, CCA_USAGE, "a window of %lld tokens is no multiple of groups of %lld",
                         (long long)window_size, (long long)group_size);
+    }
     cca_status status = cca_gguf_open(&file, path, err);
     if (status) return status;
     status = cca_gguf_check_writable(path, err);
     for (int i = 0; i < N_SIZES && !status; i++) status = find_place(&p[i], file, err);
-    if (!status)
+    if (!status) {
         status =
             in_one_sector(p) ? write_sector(path, file, p, err) : write_anew(path, file, p, err);
+    }
     cca_gguf_close(file);
     return status;
 }

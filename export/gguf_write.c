@@ -218,8 +218,9 @@ cca_status cca_gguf_writer_begin(cca_gguf_writer *w, cca_error *err) {
     for (uint64_t i = 0; i < w->n_tensors; i++) append_u32(&w->keys, 0);
     cca_gguf_put_text(w, "cca.fingerprint", digits);
     w->fingerprint_at = w->keys.size - FINGERPRINT_DIGITS;
-    if (w->keys.failed || w->names.failed || w->infos.failed || w->offsets.failed)
+    if (w->keys.failed || w->names.failed || w->infos.failed || w->offsets.failed) {
         return no_memory(w, err);
+    }
 
     w->data_start = align(4 + 4 + 8 + 8 + w->keys.size + w->infos.size);
     return cca_whole_begin(&w->file, w->data_start + w->data_bytes, err);

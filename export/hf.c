@@ -126,8 +126,9 @@ static cca_safetensor *find_tensor(cca_safetensors *set, const cca_source_tensor
                                    size_t size) {
     const char *base = cca_tensors[t->role].hf_name;
     char layer[32] = "";
-    if (t->role >= CCA_FIRST_OF_LAYER)
+    if (t->role >= CCA_FIRST_OF_LAYER) {
         snprintf(layer, sizeof layer, "layers.%lld.", (long long)t->layer);
+    }
     if (t->role != CCA_OUTPUT) {
         snprintf(name, size, "%s%s", layer, base); /* saved without its head */
         cca_safetensor *found = cca_safetensors_find(set, name);
@@ -173,8 +174,9 @@ static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_saf
     t->data = found->data;
     t->mapped = true;
     found->used = true;
-    if (c->arch->interleaved && cca_tensors[t->role].rotates)
+    if (c->arch->interleaved && cca_tensors[t->role].rotates) {
         t->paired_heads = t->rows / c->head_dim;
+    }
     return check_shape(t, found, err);
 }
 

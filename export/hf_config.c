@@ -22,10 +22,11 @@ static void read_arch(cca_config *c, cca_json_reader *r, const json_t *config) {
         bool windowed = arch->windowed_type && strcmp(type, arch->windowed_type) == 0;
         if (windowed || strcmp(type, arch->model_type) == 0) c->arch = arch;
     }
-    if (c->arch)
+    if (c->arch) {
         c->has_bias = c->arch->has_bias;
-    else
+    } else {
         cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, cca_model_types);
+    }
 }
 
 static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) {
@@ -53,8 +54,9 @@ static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t 
         }
     }
     const char *act = cca_json_string(r, config, "hidden_act", "silu");
-    if (act && strcmp(act, "silu") != 0)
+    if (act && strcmp(act, "silu") != 0) {
         cca_json_refuse(r, "hidden_act '%s' is not supported", act);
+    }
     if (is_true(config, "mlp_bias")) cca_json_refuse(r, "mlp_bias is not supported");
     if (c->arch && !c->arch->has_bias && is_true(config, "attention_bias")) {
         cca_json_refuse(r, "attention_bias is not supported for this model_type");
@@ -211,10 +213,11 @@ static void read_cca(cca_source *source, cca_json_reader *r, const json_t *confi
     c->tuned = cca_json_bool(r, cca, "tuned", false);
     const char *name = cca_json_string(r, cca, "chat_template", NULL);
     if (!name) return;
-    if (cca_chat_parse(&chat, name))
+    if (cca_chat_parse(&chat, name)) {
         source->text.chat_name = cca_chat_name(chat);
-    else
+    } else {
         cca_json_refuse(r, "cca: chat_template '%s' is none of %s", name, cca_chat_names);
+    }
 }
 
 static void add_end(cca_source_text *text, cca_json_reader *r, const json_t *value) {

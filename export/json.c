@@ -13,8 +13,9 @@ cca_status cca_json_parse(json_t **out, const void *data, size_t size, const cha
     errno = 0;
     *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &e);
     /* transformers writes 10^30 for "no limit"; such a file's integers are no whole numbers. */
-    if (!*out && json_error_code(&e) == json_error_numeric_overflow)
+    if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
         *out = json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+    }
     if (!*out) {
         /* Jansson says itself only now and then that it ran out of memory. */
         if (errno == ENOMEM || json_error_code(&e) == json_error_out_of_memory) {

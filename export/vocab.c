@@ -65,8 +65,9 @@ cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
 int32_t cca_vocab_find(const cca_vocab *vocab, const char *text) {
     size_t size = strlen(text);
     for (int64_t i = 0; i < vocab->n; i++) {
-        if (vocab->pieces[i].size == size && memcmp(vocab->pieces[i].bytes, text, size) == 0)
+        if (vocab->pieces[i].size == size && memcmp(vocab->pieces[i].bytes, text, size) == 0) {
             return (int32_t)i;
+        }
     }
     return -1;
 }
@@ -95,8 +96,9 @@ static void put_tokens(cca_gguf_writer *w, const cca_vocab *vocab) {
     cca_gguf_put_strings(w, "tokenizer.ggml.tokens", n, vocab->pieces);
     if (!bytes) cca_gguf_put_numbers(w, "tokenizer.ggml.scores", CCA_GGUF_F32, n, vocab->scores);
     cca_gguf_put_numbers(w, "tokenizer.ggml.token_type", CCA_GGUF_I32, n, vocab->types);
-    if (bytes)
+    if (bytes) {
         cca_gguf_put_strings(w, "tokenizer.ggml.merges", (uint64_t)vocab->n_merges, vocab->merges);
+    }
     cca_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", false);
     cca_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", vocab->dummy_prefix);
     cca_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", vocab->remove_extra_spaces);

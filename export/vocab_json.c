@@ -27,9 +27,10 @@ static void read_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
     json_t *value;
     json_object_foreach((json_t *)pieces, text, value) {
         int64_t id = take_id(r, value, text, most);
-        if (id >= 0 && vocab->pieces[id].bytes)
+        if (id >= 0 && vocab->pieces[id].bytes) {
             cca_json_refuse(r, "model.vocab: \"%.100s\" and \"%.100s\" both have the id %lld",
                             vocab->pieces[id].bytes, text, (long long)id);
+        }
         if (r->status) return;
         vocab->pieces[id] = (cca_gguf_string){text, strlen(text)};
         vocab->types[id] = CCA_SPM_NORMAL;
@@ -42,15 +43,18 @@ static void read_added_token(cca_vocab *vocab, cca_json_reader *r, const json_t 
     const char *text = cca_json_string(r, token, "content", "");
     bool special = cca_json_bool(r, token, "special", false);
     int64_t id = take_id(r, json_object_get(token, "id"), text, most);
-    for (size_t i = 0; i < sizeof unlike / sizeof *unlike; i++)
-        if (cca_json_bool(r, token, unlike[i], false))
+    for (size_t i = 0; i < sizeof unlike / sizeof *unlike; i++) {
+        if (cca_json_bool(r, token, unlike[i], false)) {
             cca_json_refuse(r, "added_tokens: %s of \"%.100s\" is true: that is not supported",
                             unlike[i], text);
+        }
+    }
     if (!*text) cca_json_refuse(r, "added_tokens: a token without content");
     if (r->status) return;
-    if (vocab->pieces[id].bytes && !is_text(vocab, id, text))
+    if (vocab->pieces[id].bytes && !is_text(vocab, id, text)) {
         cca_json_refuse(r, "added_tokens: \"%.100s\" has the id %lld, which is \"%.100s\"", text,
                         (long long)id, vocab->pieces[id].bytes);
+    }
     vocab->pieces[id] = (cca_gguf_string){text, strlen(text)};
     vocab->types[id] = special ? CCA_SPM_CONTROL : CCA_SPM_USER;
 }
@@ -64,13 +68,15 @@ static void read_tokens(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
     }
     r->status = cca_vocab_alloc(vocab, most, r->err);
     if (!r->status) read_pieces(vocab, r, pieces, most);
-    for (size_t i = 0; i < json_array_size(added) && !r->status; i++)
+    for (size_t i = 0; i < json_array_size(added) && !r->status; i++) {
         read_added_token(vocab, r, json_array_get(added, i), most);
+    }
     if (r->status) return;
     while (vocab->pieces[most - 1].bytes == NULL) most--;
     vocab->n = most;
-    for (int64_t i = 0; i < most; i++)
+    for (int64_t i = 0; i < most; i++) {
         if (!vocab->pieces[i].bytes) cca_json_refuse(r, "no token has the id %lld", (long long)i);
+    }
 }
 
 /* ---- merges ---- */
@@ -99,8 +105,9 @@ static void read_merges(cca_vocab *vocab, cca_json_reader *r, const json_t *merg
     pair p;
     if (!json_is_array(merges)) cca_json_refuse(r, "model.merges is no list");
     for (size_t i = 0; i < n && !r->status; i++) {
-        if (!read_pair(&p, json_array_get(merges, i)))
+        if (!read_pair(&p, json_array_get(merges, i))) {
             cca_json_refuse(r, "model.merges: element %zu is no pair", i);
+        }
         room += p.left_size + 1 + p.right_size;
     }
     if (r->status) return;
@@ -169,16 +176,19 @@ static void score_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *pie
             return;
         }
         if (n_made[id]++ == 0) vocab->scores[id] = -(float)i;
-        if (n_made[id] > 1 && id != before)
+        if (n_made[id] > 1 && id != before) {
             cca_json_refuse(r, "model.merges: those that make \"%.100s\" are apart, %s",
                             vocab->pieces[id].bytes, hint);
+        }
         before = id;
     }
-    for (int64_t i = 0; i < vocab->n; i++)
+    for (int64_t i = 0; i < vocab->n; i++) {
         if (vocab->types[i] == CCA_SPM_NORMAL &&
-            count_splits(pieces, vocab->pieces[i]) != n_made[i])
+            count_splits(pieces, vocab->pieces[i]) != n_made[i]) {
             cca_json_refuse(r, "model.merges: not all pairs that make \"%.100s\" are there, %s",
                             vocab->pieces[i].bytes, hint);
+        }
+    }
 }
 
 static void set_spm_types(cca_vocab *vocab, cca_json_reader *r) {
@@ -186,9 +196,10 @@ static void set_spm_types(cca_vocab *vocab, cca_json_reader *r) {
         cca_gguf_string piece = vocab->pieces[i];
         bool byte = cca_spm_byte_value((cca_spm_text){piece.bytes, piece.size}) >= 0;
         if (vocab->types[i] == CCA_SPM_NORMAL && byte) vocab->types[i] = CCA_SPM_BYTE;
-        if (vocab->types[i] == CCA_SPM_USER && memchr(piece.bytes, ' ', piece.size))
+        if (vocab->types[i] == CCA_SPM_USER && memchr(piece.bytes, ' ', piece.size)) {
             cca_json_refuse(r, "added_tokens: \"%.100s\" has a space: that is not supported here",
                             piece.bytes);
+        }
     }
     if (vocab->unk < 0) vocab->unk = cca_vocab_find(vocab, "<unk>"); /* version 5 names none */
     if (vocab->unk < 0) {
@@ -200,14 +211,16 @@ static void set_spm_types(cca_vocab *vocab, cca_json_reader *r) {
 
 static void score(cca_vocab *vocab, cca_json_reader *r, const json_t *pieces) {
     size_t longest = 1;
-    for (int64_t i = 0; i < vocab->n_merges; i++)
+    for (int64_t i = 0; i < vocab->n_merges; i++) {
         if (vocab->merges[i].size > longest) longest = vocab->merges[i].size;
+    }
     int64_t *n_made = calloc((size_t)vocab->n, sizeof *n_made);
     char *room = malloc(longest);
-    if (n_made && room)
+    if (n_made && room) {
         score_pieces(vocab, r, pieces, n_made, room);
-    else
+    } else {
         r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for its scores", r->path);
+    }
     free(n_made);
     free(room);
     vocab->n_merges = 0; /* the scores say it all */
@@ -229,20 +242,25 @@ static void read_post_processor(cca_vocab *vocab) {
     const json_t *processor = cca_json_field(vocab->json, "post_processor");
     const json_t *list = json_object_get(processor, "processors");
     read_template(vocab, processor);
-    for (size_t i = 0; i < json_array_size(list); i++)
+    for (size_t i = 0; i < json_array_size(list); i++) {
         read_template(vocab, json_array_get(list, i));
+    }
 }
 
 /* What changes a text in ways that are not done here. */
 static void refuse_others(cca_json_reader *r, const json_t *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    if (strcmp(cca_vocab_json_type(model), "BPE") != 0)
+    if (strcmp(cca_vocab_json_type(model), "BPE") != 0) {
         cca_json_refuse(r, "model.type is \"%.100s\", not BPE", cca_vocab_json_type(model));
-    for (size_t i = 0; i < 2; i++)
-        if (*cca_json_string(r, model, affixes[i], ""))
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (*cca_json_string(r, model, affixes[i], "")) {
             cca_json_refuse(r, "model.%s is not empty: that is not supported", affixes[i]);
-    if (json_number_value(json_object_get(model, "dropout")) > 0)
+        }
+    }
+    if (json_number_value(json_object_get(model, "dropout")) > 0) {
         cca_json_refuse(r, "model.dropout is above 0: the ids would be random");
+    }
 }
 
 cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err) {

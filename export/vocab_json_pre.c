@@ -86,14 +86,17 @@ static void recognise_bytes(cca_vocab *vocab, cca_json_reader *r, const json_t *
         return;
     }
     bool nfc = n == 1 && is_a(parts[0], "NFC");
-    if (n > 1 || (n == 1 && !nfc) || nfc != kind->nfc)
+    if (n > 1 || (n == 1 && !nfc) || nfc != kind->nfc) {
         cca_json_refuse(r, "normalizer is not the one (%s) that goes with its pre_tokenizer, %s",
                         kind->nfc ? "NFC" : "none", kind->pre);
-    if (cca_json_bool(r, model, "ignore_merges", false) != kind->ignore_merges)
+    }
+    if (cca_json_bool(r, model, "ignore_merges", false) != kind->ignore_merges) {
         cca_json_refuse(r, "model.ignore_merges is not %s, which goes with its pre_tokenizer, %s",
                         kind->ignore_merges ? "true" : "false", kind->pre);
-    if (decoder && !is_a(decoder, "ByteLevel"))
+    }
+    if (decoder && !is_a(decoder, "ByteLevel")) {
         cca_json_refuse(r, "decoder is %s, not ByteLevel", cca_vocab_json_type(decoder));
+    }
     vocab->kind = "gpt2";
     vocab->pre = kind->pre;
 }
@@ -122,23 +125,28 @@ static void recognise_spaces(cca_vocab *vocab, cca_json_reader *r, const json_t 
     size_t n = unpack(parts, cca_json_field(root, "normalizer"), "normalizers");
     bool escape = n == 1 && is_escape(parts[0]);
     bool both = n == 2 && is_prefix(parts[0]) && is_escape(parts[1]);
-    if (n > 0 && !escape && !both)
+    if (n > 0 && !escape && !both) {
         cca_json_refuse(r, "normalizer is not SentencePiece's: ▁ in front and for each space");
+    }
     vocab->dummy_prefix = both;
-    if (pre && (n > 0 || !is_metaspace(&vocab->dummy_prefix, pre)))
+    if (pre && (n > 0 || !is_metaspace(&vocab->dummy_prefix, pre))) {
         cca_json_refuse(r, "pre_tokenizer is not SentencePiece's: Metaspace without split");
-    if (!pre && n == 0)
+    }
+    if (!pre && n == 0) {
         cca_json_refuse(r, "neither normalizer nor pre_tokenizer turn spaces into ▁");
-    if (cca_json_bool(r, json_object_get(root, "model"), "ignore_merges", false))
+    }
+    if (cca_json_bool(r, json_object_get(root, "model"), "ignore_merges", false)) {
         cca_json_refuse(r, "model.ignore_merges is true, which SentencePiece does not know");
+    }
     vocab->kind = "llama";
     vocab->pre = "default";
 }
 
 void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback) {
     if (r->status) return;
-    if (byte_fallback)
+    if (byte_fallback) {
         recognise_spaces(vocab, r, vocab->json);
-    else
+    } else {
         recognise_bytes(vocab, r, vocab->json);
+    }
 }

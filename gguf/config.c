@@ -71,8 +71,9 @@ static void read_arch(cca_config *c, reader *r) {
     cca_gguf_string arch = {0};
     note(r, cca_gguf_str(&arch, r->file, "general.architecture", NULL, r->err));
     if (r->status) return;
-    for (int i = 0; i < CCA_N_ARCHS; i++)
+    for (int i = 0; i < CCA_N_ARCHS; i++) {
         if (string_is(arch, cca_archs[i].name)) c->arch = &cca_archs[i];
+    }
     if (c->arch) {
         r->prefix = c->arch->name;
         return;

@@ -101,8 +101,9 @@ static char *take_name(reader *r) {
     if (r->status) return NULL;
     if (s.size == 0) fail(r, "empty name at offset %zu", at);
     for (size_t i = 0; i < s.size; i++) {
-        if (iscntrl((unsigned char)s.bytes[i]))
+        if (iscntrl((unsigned char)s.bytes[i])) {
             fail(r, "control character in name, offset %zu", at);
+        }
     }
     if (r->status) return NULL;
     char *name = malloc(s.size + 1);

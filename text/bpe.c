@@ -60,8 +60,9 @@ static uint32_t *find_token(const cca_bpe *bpe, const char *bytes, size_t size) 
         uint32_t *slot = &bpe->by_bytes.slots[i & bpe->by_bytes.mask];
         if (!*slot) return slot;
         const size_t *start = &bpe->starts[*slot - 1];
-        if (start[1] - start[0] == size && memcmp(bpe->bytes + start[0], bytes, size) == 0)
+        if (start[1] - start[0] == size && memcmp(bpe->bytes + start[0], bytes, size) == 0) {
             return slot;
+        }
     }
 }
 
@@ -116,17 +117,19 @@ static cca_status add_token(cca_bpe *bpe, const source *src, size_t i) {
     size_t size = text.size;
     bool apart = is_apart(src, i);
     if (apart && size > 0) memcpy(bytes, text.bytes, size);
-    if (!apart && !decode(bytes, &size, text.bytes, text.size))
+    if (!apart && !decode(bytes, &size, text.bytes, text.size)) {
         return cca_fail(src->err, CCA_BAD_MODEL,
                         "%s: token %zu has characters that stand for no byte", src->name, i);
+    }
     bpe->starts[i + 1] = bpe->starts[i] + size;
     if (apart) return CCA_OK;
     if (size == 0) return cca_fail(src->err, CCA_BAD_MODEL, "%s: token %zu is empty", src->name, i);
     uint32_t *slot = find_token(bpe, bytes, size);
-    if (*slot)
+    if (*slot) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: tokens %u and %zu are both \"%.*s\"",
                         src->name, *slot - 1, i, text.size < 100 ? (int)text.size : 100,
                         text.bytes);
+    }
     *slot = (uint32_t)i + 1;
     if (size == 1) bpe->byte_tokens[(uint8_t)*bytes] = (int32_t)i;
     return CCA_OK;
@@ -134,10 +137,12 @@ static cca_status add_token(cca_bpe *bpe, const source *src, size_t i) {
 
 static cca_status add_tokens(cca_bpe *bpe, const source *src) {
     size_t n = src->vocab->n_tokens, room = 1, bytes;
-    if (n == 0 || n > INT32_MAX)
+    if (n == 0 || n > INT32_MAX) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: a vocabulary of %zu tokens", src->name, n);
-    for (size_t i = 0; i < n; i++)
+    }
+    for (size_t i = 0; i < n; i++) {
         if (!cca_add(&room, room, src->vocab->tokens[i].size)) return no_memory(src);
+    }
     if (!cca_mul(&bytes, n + 1, sizeof *bpe->starts)) return no_memory(src);
     bpe->bytes = malloc(room);
     bpe->starts = malloc(bytes);
@@ -165,24 +170,27 @@ static int32_t find_part(const cca_bpe *bpe, char *out, size_t *size, const char
 static cca_status add_merge(cca_bpe *bpe, const source *src, size_t i, char *room) {
     cca_gguf_string text = src->vocab->merges[i];
     const char *space = text.size > 0 ? memchr(text.bytes, ' ', text.size) : NULL;
-    if (!space)
+    if (!space) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: merge %zu has no space between two parts",
                         src->name, i);
+    }
     size_t left_size = (size_t)(space - text.bytes), size = 0;
     merge m;
     m.left = find_part(bpe, room, &size, text.bytes, left_size);
     m.right = find_part(bpe, room, &size, space + 1, text.size - left_size - 1);
     m.result = m.left < 0 || m.right < 0 ? -1 : (int32_t)*find_token(bpe, room, size) - 1;
-    if (m.result < 0)
+    if (m.result < 0) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: merge %zu: its %s is not in the vocabulary",
                         src->name, i,
                         m.left < 0    ? "left part"
                         : m.right < 0 ? "right part"
                                       : "result");
+    }
     uint32_t *slot = find_merge(bpe, m.left, m.right);
-    if (*slot)
+    if (*slot) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: merges %u and %zu are the same", src->name,
                         *slot - 1, i);
+    }
     bpe->merges[i] = m;
     *slot = (uint32_t)i + 1;
     return CCA_OK;
@@ -190,10 +198,12 @@ static cca_status add_merge(cca_bpe *bpe, const source *src, size_t i, char *roo
 
 static cca_status add_merges(cca_bpe *bpe, const source *src) {
     size_t n = src->vocab->n_merges, longest = 1;
-    if (n > INT32_MAX)
+    if (n > INT32_MAX) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: a list of %zu merges", src->name, n);
-    for (size_t i = 0; i < n; i++)
+    }
+    for (size_t i = 0; i < n; i++) {
         if (src->vocab->merges[i].size > longest) longest = src->vocab->merges[i].size;
+    }
     char *room = malloc(longest);
     bpe->merges = malloc((n + 1) * sizeof *bpe->merges);
     if (!room || !bpe->merges || !table_new(&bpe->by_pair, n)) {
@@ -217,10 +227,11 @@ cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *na
     cca_status status = cca_splitter_open(&bpe->splitter, vocab->pre, name, err);
     if (!status) status = add_tokens(bpe, &src);
     if (!status) status = add_merges(bpe, &src);
-    if (!status)
+    if (!status) {
         *out = bpe;
-    else
+    } else {
         cca_bpe_free(bpe);
+    }
     return status;
 }
 
@@ -272,8 +283,9 @@ static bool heap_push(run *r, uint64_t item) {
         r->heap_capacity = capacity;
     }
     size_t i = r->n_heap++;
-    for (; i > 0 && r->heap[(i - 1) / ARITY] > item; i = (i - 1) / ARITY)
+    for (; i > 0 && r->heap[(i - 1) / ARITY] > item; i = (i - 1) / ARITY) {
         r->heap[i] = r->heap[(i - 1) / ARITY];
+    }
     r->heap[i] = item;
     return true;
 }
@@ -282,8 +294,9 @@ static uint64_t heap_pop(run *r) {
     uint64_t top = r->heap[0], last = r->heap[--r->n_heap];
     size_t i = 0;
     for (size_t child; (child = ARITY * i + 1) < r->n_heap; i = child) {
-        for (size_t other = child + 1; other <= ARITY * i + ARITY && other < r->n_heap; other++)
+        for (size_t other = child + 1; other <= ARITY * i + ARITY && other < r->n_heap; other++) {
             if (r->heap[other] < r->heap[child]) child = other;
+        }
         if (r->heap[child] >= last) break;
         r->heap[i] = r->heap[child];
     }
@@ -304,8 +317,9 @@ static bool consider(run *r, size_t size, size_t place) {
 static bool merge_symbols(run *r, size_t size) {
     symbol *s = r->symbols;
     r->n_heap = 0;
-    for (size_t i = 0; i + 1 < size; i++)
+    for (size_t i = 0; i + 1 < size; i++) {
         if (!consider(r, size, i)) return false;
+    }
     while (r->n_heap > 0) {
         uint64_t top = heap_pop(r);
         size_t place = (uint32_t)top, next = place + s[place].length;
@@ -332,9 +346,10 @@ static uint64_t offset_of(run *r, size_t at) {
 /* One symbol for each byte of the word text[from … end). */
 static cca_status make_symbols(run *r, const char *text, size_t from, size_t end, cca_error *err) {
     size_t size = end - from;
-    if (size > UINT32_MAX)
+    if (size > UINT32_MAX) {
         return cca_fail(err, CCA_NO_FIT, "offset %llu: %zu bytes without a place to cut",
                         (unsigned long long)offset_of(r, from), size);
+    }
     if (size > r->n_symbols) {
         free(r->symbols);
         r->symbols = malloc(size * sizeof *r->symbols);
@@ -345,10 +360,11 @@ static cca_status make_symbols(run *r, const char *text, size_t from, size_t end
         uint8_t byte = (uint8_t)text[from + i];
         int32_t id = r->bpe->byte_tokens[byte];
         if (id < 0) id = r->bpe->unk;
-        if (id < 0)
+        if (id < 0) {
             return cca_fail(err, CCA_BAD_TEXT,
                             "offset %llu: the vocabulary has no token for the byte 0x%02X",
                             (unsigned long long)offset_of(r, from + i), byte);
+        }
         r->symbols[i] = (symbol){id, 1};
     }
     return CCA_OK;
@@ -367,17 +383,19 @@ static cca_status encode_word(void *context, size_t from, size_t end, cca_error 
     cca_status status = make_symbols(r, text, from, end, err);
     if (status) return status;
     bool fine = merge_symbols(r, end - from);
-    for (size_t i = 0; i < end - from && fine; i += r->symbols[i].length)
+    for (size_t i = 0; i < end - from && fine; i += r->symbols[i].length) {
         fine = cca_tokens_push(r->out, r->symbols[i].id, offset_of(r, from + i));
+    }
     return fine ? CCA_OK : encode_memory(r, err);
 }
 
 /* PCRE2 and the normalisation rely on it. */
 static cca_status check_utf8(const char *text, size_t size, uint64_t base, cca_error *err) {
     size_t valid = cca_utf8_valid(text, size);
-    if (valid < size)
+    if (valid < size) {
         return cca_fail(err, CCA_BAD_TEXT, "offset %llu: the text is not valid UTF-8",
                         (unsigned long long)base + valid);
+    }
     return CCA_OK;
 }
 
@@ -387,9 +405,10 @@ cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const char *text,
     run r = {.bpe = bpe, .text = text, .size = size, .base = base, .out = out};
     cca_status status = check_utf8(text, size, base, err);
     if (!status && bpe->splitter.nfc) status = cca_nfc_make(&r.nfc, text, size, err);
-    if (!status)
+    if (!status) {
         status = cca_splitter_run(&bpe->splitter, r.nfc.text ? r.nfc.text : text,
                                   r.nfc.text ? r.nfc.size : size, encode_word, &r, err);
+    }
     if (status) out->n = before;
     cca_nfc_free(&r.nfc);
     free(r.symbols);

@@ -76,8 +76,9 @@ static void sort_marks(cluster *c) {
     int32_t *points = c->points, *room = points + c->n;
     for (size_t from = 0, end; from < c->n; from = end + 1) {
         bool sorted = true;
-        for (end = from; end < c->n && class_of(points[end]) > 0; end++)
+        for (end = from; end < c->n && class_of(points[end]) > 0; end++) {
             sorted = sorted && (end == from || class_of(points[end - 1]) <= class_of(points[end]));
+        }
         if (!sorted) sort_run(points + from, end - from, room);
     }
 }
@@ -94,10 +95,11 @@ static size_t take_cluster(cluster *c, const char *text, size_t size, size_t at)
         c->points = points;
         utf8proc_ssize_t n = utf8proc_decompose_char(point, points + c->n, LONGEST,
                                                      UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, NULL);
-        if (n > 0 && n <= LONGEST)
+        if (n > 0 && n <= LONGEST) {
             c->n += (size_t)n;
-        else
+        } else {
             points[c->n++] = point;
+        }
     }
     sort_marks(c);
     utf8proc_ssize_t n = utf8proc_normalize_utf32(c->points, (utf8proc_ssize_t)c->n,
@@ -137,8 +139,9 @@ static bool add_copy(cca_nfc *nfc, const char *source, size_t from, size_t end) 
 
 static bool add_changed(cca_nfc *nfc, const cluster *c, size_t from) {
     if (!add_span(nfc, (cca_nfc_span){nfc->size, from, true}, 4 * c->n)) return false;
-    for (size_t i = 0; i < c->n; i++)
+    for (size_t i = 0; i < c->n; i++) {
         nfc->size += cca_utf8_put(nfc->text + nfc->size, (uint32_t)c->points[i]);
+    }
     return true;
 }
 

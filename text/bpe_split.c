@@ -54,9 +54,11 @@ static const struct kind {
 };
 
 static const struct kind *find_kind(cca_gguf_string pre) {
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (pre.size == strlen(kinds[i].pre) && memcmp(pre.bytes, kinds[i].pre, pre.size) == 0)
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (pre.size == strlen(kinds[i].pre) && memcmp(pre.bytes, kinds[i].pre, pre.size) == 0) {
             return &kinds[i];
+        }
+    }
     return NULL;
 }
 
@@ -64,19 +66,22 @@ cca_status cca_splitter_open(cca_splitter *out, cca_gguf_string pre, const char 
                              cca_error *err) {
     *out = (cca_splitter){.code = NULL};
     const struct kind *kind = find_kind(pre);
-    if (!kind)
+    if (!kind) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: tokenizer.ggml.pre is \"%.*s\", which is not supported", name,
                         pre.size < 100 ? (int)pre.size : 100, pre.bytes);
+    }
     int error;
     size_t offset;
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)kind->pattern, PCRE2_ZERO_TERMINATED,
                                      PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &offset, NULL);
-    if (!code && error == PCRE2_ERROR_HEAP_FAILED)
+    if (!code && error == PCRE2_ERROR_HEAP_FAILED) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the pattern of %s", name, kind->pre);
-    if (!code)
+    }
+    if (!code) {
         return cca_fail(err, CCA_RUNTIME, "%s: PCRE2 refuses the pattern of %s (error %d at %zu)",
                         name, kind->pre, error, offset);
+    }
     /* Where there is no JIT, or no memory for it, PCRE2 interprets the pattern. */
     (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
     *out = (cca_splitter){.code = code, .nfc = kind->nfc, .whole_words = kind->whole_words};
@@ -98,8 +103,9 @@ static void set_limits(pcre2_match_context *context, size_t size) {
 
 static cca_status match_failure(int code, size_t at, cca_error *err) {
     char text[128] = "";
-    if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAPLIMIT)
+    if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAPLIMIT) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the pattern that cuts the text");
+    }
     pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
     return cca_fail(err, CCA_RUNTIME, "the pattern that cuts the text fails at byte %zu: %s", at,
                     text);
@@ -110,10 +116,11 @@ cca_status cca_splitter_run(const cca_splitter *splitter, const char *text, size
     pcre2_match_data *match = pcre2_match_data_create(1, NULL);
     pcre2_match_context *limits = pcre2_match_context_create(NULL);
     cca_status status = CCA_OK;
-    if (match && limits)
+    if (match && limits) {
         set_limits(limits, size);
-    else
+    } else {
         status = match_failure(PCRE2_ERROR_NOMEMORY, 0, err);
+    }
     for (size_t at = 0; at < size && !status;) {
         int code = pcre2_match(splitter->code, (PCRE2_SPTR)text, size, at, PCRE2_NO_UTF_CHECK,
                                match, limits);

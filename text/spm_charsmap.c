@@ -105,8 +105,9 @@ static void find_plain(cca_spm_plain *plain, const trie *t) {
     }
     if (!follow(t, root, ' ', &unit)) return;
     uint32_t base = next_base(root ^ ' ', unit);
-    for (int c = 0; c < 256; c++)
+    for (int c = 0; c < 256; c++) {
         if (is_word_byte(c) && follow(t, base, (uint32_t)c, &unit)) plain->is[' '] = false;
+    }
 }
 
 static cca_status check_trie(cca_spm_plain *plain, trie *t, const char *name, cca_error *err) {
@@ -119,11 +120,12 @@ static cca_status check_trie(cca_spm_plain *plain, trie *t, const char *name, cc
             cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check rules of normalisation", name);
     } else {
         const char *wrong = walk(t);
-        if (wrong)
+        if (wrong) {
             status =
                 cca_fail(err, CCA_BAD_MODEL, "%s: damaged rules of normalisation: %s", name, wrong);
-        else
+        } else {
             find_plain(plain, t);
+        }
     }
     free(t->state);
     free(t->rules);
@@ -140,9 +142,10 @@ cca_status cca_spm_charsmap_check(cca_spm_plain *plain, cca_spm_text charsmap, c
     t.units += 4;
     t.n_units = bytes / 4;
     if (bytes % 4 != 0 || t.n_units < 256 || t.n_units > MAX_TRIE_UNITS ||
-        bytes >= charsmap.size - 4 || charsmap.bytes[charsmap.size - 1] != 0)
+        bytes >= charsmap.size - 4 || charsmap.bytes[charsmap.size - 1] != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: damaged rules of normalisation: %u of %zu bytes",
                         name, bytes, charsmap.size);
+    }
     t.texts_size = charsmap.size - 4 - bytes;
     return check_trie(plain, &t, name, err);
 }

@@ -94,10 +94,12 @@ static bool may_cut(const cca_spm *spm, const char *text, size_t size, size_t at
 static size_t find_end(const cca_spm *spm, const char *text, size_t size, size_t from) {
     if (spm->cut == CUT_NOWHERE || size - from <= PIECE_BYTES) return size;
     size_t wanted = from + PIECE_BYTES;
-    for (size_t at = wanted; at > wanted - PIECE_BYTES / 2; at--)
+    for (size_t at = wanted; at > wanted - PIECE_BYTES / 2; at--) {
         if (may_cut(spm, text, size, at)) return at;
-    for (size_t at = wanted + 1; at < size; at++)
+    }
+    for (size_t at = wanted + 1; at < size; at++) {
         if (may_cut(spm, text, size, at)) return at;
+    }
     return size;
 }
 
@@ -106,15 +108,18 @@ static void choose_cuts(cca_spm *spm, const cca_spm_model *model) {
     spm->trims = model->remove_extra_spaces;
     spm->cut = changes ? CUT_BETWEEN_PLAIN : CUT_ANYWHERE;
     if (model->kind != CCA_SPM_BPE || model->whitespace_suffix ||
-        (model->remove_extra_spaces && !model->add_dummy_prefix))
+        (model->remove_extra_spaces && !model->add_dummy_prefix)) {
         spm->cut = CUT_NOWHERE;
+    }
     for (size_t i = 0; i < model->n_pieces; i++) {
         cca_spm_type type = model->pieces[i].type;
-        if (type == CCA_SPM_NORMAL || type == CCA_SPM_USER || type == CCA_SPM_UNUSED)
+        if (type == CCA_SPM_NORMAL || type == CCA_SPM_USER || type == CCA_SPM_UNUSED) {
             note_pairs(spm, model->pieces[i].text);
+        }
         /* Would be found in front of the trimming. */
-        if (type == CCA_SPM_USER && spm->trims && model->pieces[i].text.bytes[0] == ' ')
+        if (type == CCA_SPM_USER && spm->trims && model->pieces[i].text.bytes[0] == ' ') {
             spm->cut = CUT_NOWHERE;
+        }
     }
 }
 
@@ -126,10 +131,11 @@ static cca_status open_library(cca_spm_library **out, const cca_spm_model *model
     size_t size;
     cca_status status = cca_spm_model_write(&bytes, &size, model, err);
     if (status) return status;
-    if (size > INT32_MAX / 2)
+    if (size > INT32_MAX / 2) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: a SentencePiece model of %zu bytes", name, size);
-    else
+    } else {
         status = cca_spm_library_open(out, bytes, size, name, err);
+    }
     free(bytes);
     return status;
 }
@@ -186,14 +192,15 @@ cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text,
         uint64_t at = base + from;
         size_t seam = out->n;
         cca_status status;
-        if (end - from > max_run)
+        if (end - from > max_run) {
             status = cca_fail(err, CCA_NO_FIT,
                               "%zu bytes of text from byte %llu on have no place to cut them for "
                               "SentencePiece, which takes %zu",
                               end - from, (unsigned long long)at, max_run);
-        else
+        } else {
             status = cca_spm_library_encode(out, prefixed || !spm->later ? spm->whole : spm->later,
                                             text + from, end - from, at, err);
+        }
         if (status) {
             out->n = before;
             return status;

@@ -125,8 +125,9 @@ static cca_status read_piece(cca_spm_model *model, reader in) {
             memcpy(&piece.score, &bits, sizeof bits);
         }
         if (f.number == PIECE_TYPE) {
-            if (f.value < CCA_SPM_NORMAL || f.value > CCA_SPM_BYTE)
+            if (f.value < CCA_SPM_NORMAL || f.value > CCA_SPM_BYTE) {
                 return broken(&in, "unknown type of a piece");
+            }
             piece.type = (cca_spm_type)f.value;
         }
     }
@@ -152,16 +153,18 @@ static cca_status read_trainer(cca_spm_model *model, special_names *names, reade
                                                                : NULL;
         bool number = f.number == TRAINER_KIND || f.number == TRAINER_SPACE_SUFFIX ||
                       f.number == TRAINER_BYTE_FALLBACK;
-        if ((text && f.wire != WIRE_BYTES) || (number && f.wire != WIRE_VARINT))
+        if ((text && f.wire != WIRE_BYTES) || (number && f.wire != WIRE_VARINT)) {
             return broken(&in, "trainer_spec with a field of the wrong type");
+        }
         if (text) *text = f.bytes;
         if (f.number == TRAINER_SPACE_SUFFIX) model->whitespace_suffix = f.value != 0;
         if (f.number == TRAINER_BYTE_FALLBACK) model->byte_fallback = f.value != 0;
-        if (f.number == TRAINER_KIND && f.value != CCA_SPM_UNIGRAM && f.value != CCA_SPM_BPE)
+        if (f.number == TRAINER_KIND && f.value != CCA_SPM_UNIGRAM && f.value != CCA_SPM_BPE) {
             return cca_fail(in.err, CCA_BAD_MODEL,
                             "%s: SentencePiece model of type %llu, which is neither unigram (1) "
                             "nor BPE (2)",
                             in.name, (unsigned long long)f.value);
+        }
         if (f.number == TRAINER_KIND) model->kind = (cca_spm_kind)f.value;
     }
     return CCA_OK;
@@ -177,8 +180,9 @@ static cca_status read_normalizer(cca_spm_model *model, reader in) {
                      : f.number == NORMALIZER_ESCAPE       ? &model->escape_spaces
                                                            : NULL;
         bool rules = f.number == NORMALIZER_CHARSMAP;
-        if ((rules && f.wire != WIRE_BYTES) || (flag && f.wire != WIRE_VARINT))
+        if ((rules && f.wire != WIRE_BYTES) || (flag && f.wire != WIRE_VARINT)) {
             return broken(&in, "normalizer_spec with a field of the wrong type");
+        }
         if (rules) model->charsmap = f.bytes;
         if (flag) *flag = f.value != 0;
     }
@@ -186,9 +190,11 @@ static cca_status read_normalizer(cca_spm_model *model, reader in) {
 }
 
 static int32_t find_control(const cca_spm_model *model, cca_spm_text name) {
-    for (size_t i = 0; i < model->n_pieces; i++)
-        if (model->pieces[i].type == CCA_SPM_CONTROL && same_text(model->pieces[i].text, name))
+    for (size_t i = 0; i < model->n_pieces; i++) {
+        if (model->pieces[i].type == CCA_SPM_CONTROL && same_text(model->pieces[i].text, name)) {
             return (int32_t)i;
+        }
+    }
     return -1;
 }
 
@@ -212,8 +218,9 @@ static cca_status read_model(cca_spm_model *out, reader in) {
         normalizer |= f.number == MODEL_NORMALIZER;
     }
     /* They stand behind the pieces: a file cut off between two fields lacks them. */
-    if (!trainer || !normalizer)
+    if (!trainer || !normalizer) {
         return broken(&in, trainer ? "no normalizer_spec" : "no trainer_spec");
+    }
     out->bos = find_control(out, names.bos);
     out->eos = find_control(out, names.eos);
     out->pad = find_control(out, names.pad);
@@ -245,8 +252,9 @@ void cca_spm_model_init(cca_spm_model *out) {
 bool cca_spm_model_push(cca_spm_model *model, cca_spm_piece piece) {
     if (model->n_pieces == model->capacity) {
         size_t capacity = model->capacity ? model->capacity : 512, bytes;
-        if (!cca_mul(&capacity, capacity, 2) || !cca_mul(&bytes, capacity, sizeof piece))
+        if (!cca_mul(&capacity, capacity, 2) || !cca_mul(&bytes, capacity, sizeof piece)) {
             return false;
+        }
         cca_spm_piece *pieces = realloc(model->pieces, bytes);
         if (!pieces) return false;
         model->pieces = pieces;
@@ -281,15 +289,19 @@ static cca_status check_piece(const cca_spm_model *model, size_t i, const char *
                    piece->type == CCA_SPM_UNUSED;
     /* Some of the library's tables hold C strings. */
     bool as_c_string = piece->type == CCA_SPM_USER || (matched && model->kind == CCA_SPM_UNIGRAM);
-    if (piece->text.size == 0)
+    if (piece->text.size == 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: piece %zu is empty", name, i);
-    if (!isfinite(piece->score))
+    }
+    if (!isfinite(piece->score)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: the score of piece %zu is not finite", name, i);
-    if (as_c_string && memchr(piece->text.bytes, 0, piece->text.size))
+    }
+    if (as_c_string && memchr(piece->text.bytes, 0, piece->text.size)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: piece %zu holds a NUL byte", name, i);
-    if (piece->type == CCA_SPM_BYTE && cca_spm_byte_value(piece->text) < 0)
+    }
+    if (piece->type == CCA_SPM_BYTE && cca_spm_byte_value(piece->text) < 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: byte piece %zu is not of the form <0x0A>", name,
                         i);
+    }
     return CCA_OK;
 }
 
@@ -302,9 +314,10 @@ static cca_status check_pieces(cca_spm_model *model, const char *name, cca_error
         if (status) return status;
         cca_spm_type type = model->pieces[i].type;
         if (type == CCA_SPM_UNKNOWN) {
-            if (model->unk >= 0)
+            if (model->unk >= 0) {
                 return cca_fail(err, CCA_BAD_MODEL, "%s: both piece %d and piece %zu are unknown",
                                 name, model->unk, i);
+            }
             model->unk = (int32_t)i;
         }
         if (type == CCA_SPM_BYTE) {
@@ -314,9 +327,10 @@ static cca_status check_pieces(cca_spm_model *model, const char *name, cca_error
         }
     }
     if (model->unk < 0) return cca_fail(err, CCA_BAD_MODEL, "%s: no unknown piece", name);
-    if (n_bytes != (model->byte_fallback ? 256 : 0))
+    if (n_bytes != (model->byte_fallback ? 256 : 0)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: %zu byte pieces where there must be %d", name,
                         n_bytes, model->byte_fallback ? 256 : 0);
+    }
     return CCA_OK;
 }
 
@@ -334,8 +348,9 @@ static bool user_pieces_nest_too_deep(cca_spm_text *texts, size_t n) {
     for (size_t i = 0; i < n; i++) {
         while (depth > 0 &&
                (chain[depth - 1]->size > texts[i].size ||
-                memcmp(chain[depth - 1]->bytes, texts[i].bytes, chain[depth - 1]->size) != 0))
+                memcmp(chain[depth - 1]->bytes, texts[i].bytes, chain[depth - 1]->size) != 0)) {
             depth--;
+        }
         if (depth == MAX_NESTED_USER_PIECES) return true;
         chain[depth++] = &texts[i];
     }
@@ -349,8 +364,9 @@ static cca_status check_user_pieces(const cca_spm_model *model, const char *name
     cca_spm_text *texts = malloc(n * sizeof *texts);
     if (!texts) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for %zu pieces", name, n);
     n = 0;
-    for (size_t i = 0; i < model->n_pieces; i++)
+    for (size_t i = 0; i < model->n_pieces; i++) {
         if (model->pieces[i].type == CCA_SPM_USER) texts[n++] = model->pieces[i].text;
+    }
     bool too_deep = user_pieces_nest_too_deep(texts, n);
     free(texts);
     if (!too_deep) return CCA_OK;
@@ -360,9 +376,10 @@ static cca_status check_user_pieces(const cca_spm_model *model, const char *name
 }
 
 cca_status cca_spm_model_check(cca_spm_model *model, const char *name, cca_error *err) {
-    if (model->n_pieces == 0 || model->n_pieces > INT32_MAX)
+    if (model->n_pieces == 0 || model->n_pieces > INT32_MAX) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: a vocabulary of %zu pieces", name,
                         model->n_pieces);
+    }
     cca_status status = check_pieces(model, name, err);
     if (!status) status = check_user_pieces(model, name, err);
     cca_spm_plain plain;

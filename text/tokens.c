@@ -5,8 +5,10 @@
 bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset) {
     if (tokens->n == tokens->capacity) {
         size_t capacity = tokens->capacity ? tokens->capacity : 128, bytes;
-        if (!cca_mul(&capacity, capacity, 2) || !cca_mul(&bytes, capacity, sizeof *tokens->offsets))
+        if (!cca_mul(&capacity, capacity, 2) ||
+            !cca_mul(&bytes, capacity, sizeof *tokens->offsets)) {
             return false;
+        }
         int32_t *ids = realloc(tokens->ids, capacity * sizeof *ids);
         if (!ids) return false;
         tokens->ids = ids;

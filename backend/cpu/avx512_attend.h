@@ -243,8 +243,9 @@ INLINE void bf16_add_rows(const bf16_attend *t, int64_t row, const int n_i, int6
         for (int i = 0; i < n_i; i++) {
             __m512bh pair = (__m512bh)word_of(q + i * t->width, w);
 #pragma GCC unroll 4
-            for (int v = 0; v < ATTEND_VECTORS; v++)
+            for (int v = 0; v < ATTEND_VECTORS; v++) {
                 s[i][v] = _mm512_dpbf16_ps(s[i][v], pair, k[v]);
+            }
         }
     }
 #pragma GCC unroll 6

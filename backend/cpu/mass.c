@@ -135,8 +135,9 @@ static bool copy_columns(cca_backend *b, cca_span *out, const cca_span *span, in
     out->rows.base = cca_edge_at(&span->seen.begin, pos);
     out->rows.k = out->rows.v = NULL;
     if (!cca_matrix_bytes(&k_bytes, rows->k_type, rows->heads * n, rows->head_dim) ||
-        !cca_matrix_bytes(&v_bytes, rows->v_type, rows->heads * n, rows->head_dim))
+        !cca_matrix_bytes(&v_bytes, rows->v_type, rows->heads * n, rows->head_dim)) {
         return false;
+    }
     out->rows.k = malloc(k_bytes + 1);
     out->rows.v = malloc(v_bytes + 1);
     if (!out->rows.k || !out->rows.v) return false;

@@ -68,8 +68,9 @@ static void rmsnorm(float *out, const float *x, const float *weight, float eps, 
 }
 
 static void swiglu(float *gate, const float *up, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         gate[i] = (float)(gate[i] / (1 + exp(-(double)gate[i])) * up[i]);
+    }
 }
 
 /* A query's walk over the keys it sees, span by span. */
@@ -150,8 +151,9 @@ static void pool_rows(float *out, const float *w, const void *rows, cca_dtype ty
     for (int64_t i = 0; i < g; i++) {
         int64_t at = cca_rows_at(raw, group * g + i);
         decode(row, type, cca_row_at(rows, type, raw, head / (args->n_heads / raw->heads), at), hd);
-        for (int64_t d = 0; d < hd; d++)
+        for (int64_t d = 0; d < hd; d++) {
             out[d] = max ? fmaxf(out[d], row[d]) : out[d] + w[i] * row[d];
+        }
     }
 }
 

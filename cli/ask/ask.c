@@ -143,8 +143,9 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
 static cca_status add_stops(asking *a, const question *q, cca_error *err) {
     cca_status status = CCA_OK;
     decoder_cut_stops(&a->decoder, a->n_stops);
-    for (size_t i = 0; i < json_array_size(q->stops) && !status; i++)
+    for (size_t i = 0; i < json_array_size(q->stops) && !status; i++) {
         status = decoder_add_stop(&a->decoder, json_string_value(json_array_get(q->stops, i)), err);
+    }
     return status;
 }
 
@@ -167,9 +168,10 @@ static cca_status answer_question(asking *a, const question *q, answer *text, cc
     cca_session_unwatch(a->session);
     if (!status) status = ask_report(a, &e, at_terminal(a), err);
     if (!status && a->o->follow_up) status = keep_answer(a, text, err);
-    if (!status && strcmp(d->stop_reason, "interrupted") == 0)
+    if (!status && strcmp(d->stop_reason, "interrupted") == 0) {
         return cca_fail(err, CCA_INTERRUPTED, "interrupted in answer %zu; the text so far is kept",
                         a->n_asked);
+    }
     return status;
 }
 
@@ -180,12 +182,13 @@ static cca_status ask_one(asking *a, const question *q, cca_error *err) {
     d->most = answer_bound(a, q->most);
     cca_status status = encode_question(a, q, err);
     int64_t n = prompt_length(&a->docs.prompt);
-    if (!status && n > d->limit)
+    if (!status && n > d->limit) {
         status =
             cca_fail(err, CCA_NO_FIT,
                      "question %zu: with it the prompt has %lld tokens; there is room for %lld, "
                      "which -c changes",
                      a->n_asked, (long long)n, (long long)d->limit);
+    }
     if (!status) status = add_stops(a, q, err);
     if (!status) status = decoder_start(d, a->session, &a->docs.prompt, err);
     d->started = cca_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
@@ -231,14 +234,16 @@ static cca_status ask(asking *a, cca_error *err) {
     int64_t longest = 0, positions = 0;
     cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
     if (!status) status = measure(a, &longest, &positions, err);
-    if (!status)
+    if (!status) {
         status = decoder_open(&a->decoder, &a->o->sampling, false, &a->docs.prompt, a->engine, err);
+    }
     if (status) return status;
     a->n_stops = a->decoder.n_stops;
     unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0);
     int64_t limit = cli_position_limit(context, a->engine);
-    if (positions == INT64_MAX)
+    if (positions == INT64_MAX) {
         limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
+    }
     a->decoder.limit = cca_min(limit, positions);
     status = cli_session_open(&a->session, &a->plan, a->engine, context, &a->o->output,
                               a->decoder.limit, flags, err);
@@ -251,8 +256,9 @@ static cca_status ask(asking *a, cca_error *err) {
 static cca_status check_stdin(const asking *a, cca_error *err) {
     const arg_list *pieces = &a->o->input.pieces;
     bool taken = pieces->n == 0;
-    for (size_t i = 0; i < pieces->n; i++)
+    for (size_t i = 0; i < pieces->n; i++) {
         taken |= pieces->items[i].tag == 'f' && strcmp(pieces->items[i].text, "-") == 0;
+    }
     if (!a->questions.live || !taken) return CCA_OK;
     return cca_fail(err, CCA_USAGE,
                     "standard input has the questions: give the documents with -f FILE");

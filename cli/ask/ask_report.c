@@ -38,8 +38,9 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
                                d->stop_reason, "tokens", decoder_tokens_json(d, e->n_reused),
                                "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
-    if (record && a->o->quotes)
+    if (record && a->o->quotes) {
         output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
+    }
     if (record && a->n_sources > 0) output_put(&record, "sources", sources_json(&f->sources));
     if (record && a->o->jsonl) output_put(&record, "event", json_string("answer"));
     return record;
@@ -90,10 +91,12 @@ static cca_status tell_findings(asking *a, const exchange *e, const findings *f,
 
 static cca_status find(findings *f, asking *a, const exchange *e, cca_error *err) {
     cca_status status = CCA_OK;
-    if (a->o->quotes)
+    if (a->o->quotes) {
         status = quotes_check(&f->quotes, e->text->bytes, e->text->size, &a->docs, err);
-    if (!status && a->n_sources > 0)
+    }
+    if (!status && a->n_sources > 0) {
         status = sources_find(&f->sources, a->session, &a->docs, a->n_sources, err);
+    }
     return status;
 }
 
@@ -101,10 +104,11 @@ static cca_status write_answer(asking *a, const exchange *e, const findings *f, 
                                cca_error *err) {
     if (a->o->jsonl || a->o->output.json) {
         json_t *record = answer_record(a, e, f);
-        if (a->o->jsonl)
+        if (a->o->jsonl) {
             output_json(&a->out, record);
-        else if (json_array_append_new(a->answers, record) != 0)
+        } else if (json_array_append_new(a->answers, record) != 0) {
             return cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+        }
     } else if (written) {
         output_write(&a->out, "\n", 1);
     } else {

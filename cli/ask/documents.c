@@ -36,8 +36,9 @@ cca_status documents_read(documents *out, const input_options *input, const chat
         items = &from_stdin;
         n = 1;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         n_stdin += items[i].tag == 'f' && strcmp(items[i].text, "-") == 0;
+    }
     if (n_stdin > 1) return cca_fail(err, CCA_USAGE, "standard input can be read only once");
     out->items = calloc(n, sizeof *out->items);
     if (!out->items) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
@@ -81,10 +82,11 @@ json_t *place_json(const place *p) {
 
 const char *place_text(char out[PLACE_TEXT], const place *p) {
     char lines[64];
-    if (p->first_line == p->last_line)
+    if (p->first_line == p->last_line) {
         snprintf(lines, sizeof lines, "line %zu", p->first_line);
-    else
+    } else {
         snprintf(lines, sizeof lines, "lines %zu-%zu", p->first_line, p->last_line);
+    }
     snprintf(out, PLACE_TEXT, "%s, %s, bytes %zu-%zu", p->of->name, lines, p->begin, p->end);
     return out;
 }

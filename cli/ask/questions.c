@@ -88,12 +88,14 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
         cca_status status = CCA_OK;
         if (strcmp(name, "id") == 0) {
             out->id = value;
-            if (!json_is_string(value) && !json_is_number(value))
+            if (!json_is_string(value) && !json_is_number(value)) {
                 status = bad_field(at, name, "a text or a number", err);
+            }
         } else if (strcmp(name, "max_answer") == 0) {
             out->most = json_integer_value(value);
-            if (!json_is_integer(value) || out->most < -1 || out->most > INT32_MAX)
+            if (!json_is_integer(value) || out->most < -1 || out->most > INT32_MAX) {
                 status = bad_field(at, name, "a whole number from -1 to 2147483647", err);
+            }
         } else if (strcmp(name, "stop") == 0) {
             status = read_stops(out, value, at, err);
         } else if (strcmp(name, "question") != 0) {
@@ -116,21 +118,24 @@ static cca_status read_json(question *out, const questions *q, const char *line,
     json_error_t why;
     size_t valid = cca_utf8_valid(line, size);
     *out = (question){.most = q->options->most};
-    if (valid != size)
+    if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         at.file, at.line, valid);
+    }
     size_t blank = 0;
     while (blank < size && strchr(" \t\r", line[blank])) blank++;
     if (blank == size) return CCA_OK;
     out->line = json_loadb(line, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
-    if (!out->line)
+    if (!out->line) {
         return cca_fail(err, CCA_USAGE, "%s, line %zu: no JSON: %s (byte %d of the line)", at.file,
                         at.line, why.text, why.position);
+    }
     if (json_is_object(out->line)) return read_fields(out, at, err);
-    if (!is_text(out->line))
+    if (!is_text(out->line)) {
         return cca_fail(err, CCA_USAGE,
                         "%s, line %zu: a text that is not empty or an object expected", at.file,
                         at.line);
+    }
     out->text = json_string_value(out->line);
     out->size = json_string_length(out->line);
     return CCA_OK;
@@ -160,11 +165,13 @@ static cca_status take_arguments(questions *q, cca_error *err) {
     for (size_t i = 0; i < given->n; i++) {
         const char *text = given->items[i].text;
         size_t size = strlen(text), valid = cca_utf8_valid(text, size);
-        if (valid != size)
+        if (valid != size) {
             return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu",
                             i + 1, valid);
-        if (!push(q, &(question){.text = text, .size = size, .most = q->options->most}))
+        }
+        if (!push(q, &(question){.text = text, .size = size, .most = q->options->most})) {
             return no_memory(err);
+        }
     }
     return CCA_OK;
 }
@@ -184,9 +191,10 @@ cca_status questions_open(questions *out, const question_options *options, cca_e
         }
     }
     out->prompts = out->live == QUESTIONS_TYPED && isatty(STDIN_FILENO) == 1;
-    if (!status && out->n == 0 && !out->live)
+    if (!status && out->n == 0 && !out->live) {
         status = cca_fail(err, CCA_USAGE,
                           "no question: give at least one behind the options, or -Q FILE or -i");
+    }
     return status;
 }
 
@@ -206,8 +214,9 @@ static cca_status read_line(questions *q, size_t *size, bool *there, cca_error *
     *there = n > 0;
     if (n <= 0) {
         if (q->prompts) fputc('\n', stderr);
-        if (*signals_stop())
+        if (*signals_stop()) {
             return cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a question");
+        }
         if (feof(stdin)) return CCA_OK;
         return cca_fail(err, errno == ENOMEM ? CCA_NO_MEMORY : CCA_RUNTIME, "%s: cannot read: %s",
                         on_stdin, strerror(errno));
@@ -221,9 +230,10 @@ static cca_status read_line(questions *q, size_t *size, bool *there, cca_error *
 
 static cca_status take_typed(questions *q, size_t size, cca_error *err) {
     size_t valid = cca_utf8_valid(q->buffer, size);
-    if (valid != size)
+    if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         on_stdin, q->line, valid);
+    }
     q->now = (question){.size = size, .most = q->options->most, .copy = malloc(size + 1)};
     if (!q->now.copy) return no_memory(err);
     memcpy(q->now.copy, q->buffer, size);

@@ -60,12 +60,13 @@ static size_t blank(const char *text, size_t size) {
     static const char ascii[] = " \t\n\v\f\r";
     size_t at = 0;
     while (at < size) {
-        if (memchr(ascii, text[at], sizeof ascii - 1))
+        if (memchr(ascii, text[at], sizeof ascii - 1)) {
             at++;
-        else if (starts(text + at, size - at, "\u00a0"))
+        } else if (starts(text + at, size - at, "\u00a0")) {
             at += 2;
-        else
+        } else {
             break;
+        }
     }
     return at;
 }

@@ -35,10 +35,11 @@ static bool grow(int64_t *first, int64_t *last, const double *shares, int64_t n_
     double before = *first > 0 ? shares[*first - 1] : 0;
     double behind = *last < n_slots ? shares[*last] : 0;
     if (*last - *first == MOST_SLOTS || (before < least && behind < least)) return false;
-    if (before >= behind)
+    if (before >= behind) {
         --*first;
-    else
+    } else {
         ++*last;
+    }
     return true;
 }
 

@@ -95,9 +95,10 @@ static cca_status parse_attns(bench_run *r, cca_error *err) {
     r->attn_text = strdup(r->o->context.attn);
     if (!r->attn_text) return cca_fail(err, CCA_NO_MEMORY, "no memory");
     for (char *name = strtok_r(r->attn_text, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-        if (r->n_attns == MOST_ATTN)
+        if (r->n_attns == MOST_ATTN) {
             return cca_fail(err, CCA_USAGE, "--attn %s: at most %d kinds", r->o->context.attn,
                             MOST_ATTN);
+        }
         r->attns[r->n_attns++] = name;
     }
     if (r->n_attns > 0) return CCA_OK;
@@ -132,8 +133,9 @@ static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t dept
     row.kv_bytes = cca_session_cache_bytes(r->session);
     double median = (double)n / row.tok_s.median;
     row.operations = (work.products + work.attention) / median;
-    if (test == BENCH_DECODE)
+    if (test == BENCH_DECODE) {
         row.bytes = (double)n * (work.weight_bytes + work.cache_bytes) / median;
+    }
     row.share =
         bench_share(report, test, &work, test == BENCH_DECODE ? median / (double)n : median);
     report->rows[report->n++] = row;
@@ -182,13 +184,16 @@ static cca_status walk(bench_run *r, cca_error *err) {
         double begin = seconds_of(r);
         if (depth > from) status = evaluate(r, depth - from, false, err);
         walked += seconds_of(r) - begin;
-        if (!status && depth > from)
+        if (!status && depth > from) {
             status = add_row(r, BENCH_WALK, depth, 0, (double[]){walked}, 1, err);
+        }
         if (!status) status = cca_session_mark(r->session, err);
-        for (int k = 0; !status && k < r->prompts.n; k++)
+        for (int k = 0; !status && k < r->prompts.n; k++) {
             status = measure(r, BENCH_PREFILL, r->prompts.sizes[k], depth, err);
-        for (int k = 0; !status && k < r->predicts.n; k++)
+        }
+        for (int k = 0; !status && k < r->predicts.n; k++) {
             status = measure(r, BENCH_DECODE, r->predicts.sizes[k], depth, err);
+        }
         if (!status) status = cca_session_rewind(r->session, err);
     }
     return status;
@@ -230,8 +235,9 @@ static cca_status prepare(bench_run *r, cca_error *err) {
     r->seconds = malloc((size_t)o->repetitions * sizeof *r->seconds);
     if (!r->ids || !r->seconds) return cca_fail(err, CCA_NO_MEMORY, "no memory");
     uint64_t random = 1;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         r->ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)vocab_size);
+    }
     r->report = (bench_report){
         .facts = cca_engine_info(r->engine),
         .context = &o->context,

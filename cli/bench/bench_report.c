@@ -17,8 +17,9 @@ static double peak_of_cache(const bench_report *r) {
 
 double bench_share(const bench_report *r, bench_test test, const cca_work *work, double seconds) {
     if (!r->has_peaks) return 0;
-    if (test == BENCH_DECODE)
+    if (test == BENCH_DECODE) {
         return (work->weight_bytes + work->cache_bytes) / r->peaks.read / seconds;
+    }
     return (work->products / cca_peaks_of_products(&r->peaks, r->facts->weight_type) +
             work->attention / peak_of_cache(r)) /
            seconds;

@@ -63,14 +63,16 @@ static void draw_curve(output *out, const bench_report *r, const axes *a, size_t
     svg_path_begin(out, colour, start->test == BENCH_DECODE);
     for (size_t i = first; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
-        if (same_curve(start, row))
+        if (same_curve(start, row)) {
             svg_path_to(out, x_of(a, row->depth), svg_place(&a->y, row->tok_s.median));
+        }
     }
     svg_path_end(out);
     for (size_t i = first; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
-        if (same_curve(start, row))
+        if (same_curve(start, row)) {
             svg_dot(out, x_of(a, row->depth), svg_place(&a->y, row->tok_s.median), 3, colour, true);
+        }
     }
     svg_text(out, RIGHT + 12, TOP + 12 + 20 * index, "start", colour, "%s, %s %lld", start->attn,
              bench_test_name(start->test), (long long)start->n);

@@ -13,8 +13,9 @@ static cca_status do_read(chatting *a, const char *path, cca_error *err) {
     conversation *c = &a->c;
     input_text text = {0};
     size_t before = c->n_messages;
-    if (strcmp(path, "-") == 0)
+    if (strcmp(path, "-") == 0) {
         return cca_fail(err, CCA_USAGE, "/read -: standard input is where messages come from");
+    }
     cca_status status = conversation_mark(c, err);
     if (!status) status = input_read_piece(&text, a->input, &(arg_item){'f', path}, err);
     if (!status) status = conversation_read(c, path, &text, err);
@@ -31,9 +32,10 @@ static cca_status do_read(chatting *a, const char *path, cca_error *err) {
 
 static cca_status do_save(chatting *a, const char *path, cca_error *err) {
     cca_status status = chat_file_save(&a->c, path, err);
-    if (!status)
+    if (!status) {
         term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages,
                   a->c.prompt.tokens.n);
+    }
     return status;
 }
 
@@ -48,11 +50,12 @@ static void tell_last(const chatting *a) {
     const conversation *c = &a->c;
     for (size_t i = c->n_messages > 2 ? c->n_messages - 2 : 0; i < c->n_messages; i++) {
         const message *m = &c->messages[i];
-        if (m->slot == CCA_SLOT_DOCUMENT)
+        if (m->slot == CCA_SLOT_DOCUMENT) {
             term_note(a->term, "(document %s)", m->name);
-        else
+        } else {
             term_note(a->term, "%s %.*s", m->slot == CCA_SLOT_QUESTION ? ">>>" : "<<<",
                       (int)cca_min((int64_t)m->text.text.size, 4000), m->text.text.bytes);
+        }
     }
 }
 
@@ -77,8 +80,9 @@ static cca_status cut(chatting *a, size_t n_messages, cca_error *err) {
 static cca_status do_undo(chatting *a, const char *argument, cca_error *err) {
     const conversation *c = &a->c;
     int64_t n = 1;
-    if (*argument && (!args_int(&n, argument) || n < 1))
+    if (*argument && (!args_int(&n, argument) || n < 1)) {
         return cca_fail(err, CCA_USAGE, "/undo %s: a number of turns expected", argument);
+    }
     conversation probe = *c; /* only its number of messages changes */
     for (; n > 0; n--) {
         size_t before = conversation_before(&probe);
@@ -104,8 +108,9 @@ static cca_status keep_answer(kept_answer *out, const conversation *c, cca_error
     const message *m = &c->messages[c->n_messages - 1];
     out->n = c->prompt.tokens.n - (size_t)m->begin;
     out->ids = malloc((out->n + 1) * sizeof *out->ids);
-    if (!out->ids || !text_append(&out->text, m->text.text.bytes, m->text.text.size))
+    if (!out->ids || !text_append(&out->text, m->text.text.bytes, m->text.text.size)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    }
     memcpy(out->ids, c->prompt.tokens.ids + m->begin, out->n * sizeof *out->ids);
     return CCA_OK;
 }
@@ -114,18 +119,21 @@ static cca_status keep_answer(kept_answer *out, const conversation *c, cca_error
 static void put_back(conversation *c, const kept_answer *old) {
     int64_t begin = prompt_length(&c->prompt);
     if (prompt_answer(&c->prompt, old->ids, old->n, NULL) ||
-        conversation_answered(c, begin, &old->text, false, NULL))
+        conversation_answered(c, begin, &old->text, false, NULL)) {
         conversation_cut(c, conversation_before(c)); /* without memory: not even the question */
+    }
 }
 
 static cca_status do_regen(chatting *a, cca_error *err) {
     conversation *c = &a->c;
     size_t n = c->n_messages;
     kept_answer old = {0};
-    if (n == c->n_base || c->messages[n - 1].slot != CCA_SLOT_ANSWER)
+    if (n == c->n_base || c->messages[n - 1].slot != CCA_SLOT_ANSWER) {
         return cca_fail(err, CCA_USAGE, "/regen: there is no answer yet");
-    if (a->settings.sampling.temperature == 0)
+    }
+    if (a->settings.sampling.temperature == 0) {
         term_note(a->term, "with temperature 0 the answer is the same; /set temp 0.8 lets it vary");
+    }
     cca_status status = keep_answer(&old, c, err);
     if (!status) {
         conversation_cut(c, n - 1);
@@ -143,10 +151,11 @@ static cca_status do_regen(chatting *a, cca_error *err) {
 static cca_status do_system(chatting *a, const char *text, cca_error *err) {
     conversation *c = &a->c;
     if (!*text) {
-        if (c->has_system)
+        if (c->has_system) {
             term_say(a->term, "%.*s", (int)c->system.size, c->system.bytes);
-        else
+        } else {
             term_say(a->term, "no system text");
+        }
         return CCA_OK;
     }
     cca_status status = conversation_system(c, text, err);
@@ -215,18 +224,20 @@ static void do_stats(const chatting *a) {
              c->n_messages, c->prompt.tokens.n, (long long)(c->limit - prompt_length(&c->prompt)),
              (long long)c->limit);
     term_say(a->term, "template         %s", cca_chat_name(c->prompt.opening.chat));
-    if (!c->stale)
+    if (!c->stale) {
         term_say(a->term, "cache            %s of %lld tokens",
                  term_size(cache, cca_session_cache_bytes(c->session)),
                  (long long)cca_session_pos(c->session));
+    }
     term_say(a->term, "states kept      %zu (%s)", c->n_marks, term_size(marks, bytes));
-    if (d->stop_reason)
+    if (d->stop_reason) {
         term_say(a->term,
                  "last answer      prefill %lld tokens, %.4g tok/s; generated %lld, %.4g tok/s; "
                  "first token after %.3g s; ended by %s",
                  (long long)a->n_prefilled, term_per_second(a->n_prefilled, a->prefill_s),
                  (long long)d->n_generated, term_per_second(d->n_decoded, d->decode_s), d->ttft_s,
                  d->stop_reason);
+    }
     term_say(a->term, "seed             %llu, plus the number of answers before",
              (unsigned long long)a->seed);
     term_say(a->term, "peak memory      %s", term_size(peak, term_peak_memory()));

@@ -56,15 +56,18 @@ cca_status chat_command_parse(chat_command *out, const char *text, size_t size, 
     snprintf(name, sizeof name, "%.*s", (int)(name_end - 1), text + 1);
     int i = 0;
     while (i < N_ENTRIES && strcmp(entries[i].name, name) != 0 &&
-           (!entries[i].alias || strcmp(entries[i].alias, name) != 0))
+           (!entries[i].alias || strcmp(entries[i].alias, name) != 0)) {
         i++;
+    }
     if (i == N_ENTRIES || name_end - 1 >= sizeof name) return unknown(name, err);
     const entry *e = &entries[i];
-    if (begin < end && !e->argument)
+    if (begin < end && !e->argument) {
         return cca_fail(err, CCA_USAGE, "/%s takes no argument", e->name);
-    if (begin == end && e->argument && !e->optional)
+    }
+    if (begin == end && e->argument && !e->optional) {
         return cca_fail(err, CCA_USAGE, "/%s needs an argument: /%s %s", e->name, e->name,
                         e->argument);
+    }
     out->verb = (chat_verb)i;
     out->argument = strndup(text + begin, end - begin);
     return out->argument ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for a command");

@@ -32,10 +32,11 @@ chat_draft_state chat_draft_add(chat_draft *d, const char *line, size_t size) {
     bool begins = !d->open && size >= QUOTES && memcmp(line, quotes, QUOTES) == 0;
     bool done;
     if (begins) d->quoted = true;
-    if (d->quoted)
+    if (d->quoted) {
         done = add_quoted(d, line + (begins ? QUOTES : 0), size - (begins ? QUOTES : 0), begins);
-    else
+    } else {
         done = add_plain(d, line, size);
+    }
     if (!done) return CHAT_DRAFT_NO_MEMORY;
     return d->open ? CHAT_DRAFT_OPEN : CHAT_DRAFT_DONE;
 }

@@ -33,10 +33,12 @@ static json_t *message_json(const message *m) {
 char *chat_note_write(const conversation *c, int64_t pos) {
     json_t *messages = json_array(), *pending = json_array();
     bool done = messages && pending;
-    for (size_t i = 0; i < c->n_messages && done; i++)
+    for (size_t i = 0; i < c->n_messages && done; i++) {
         done = json_array_append_new(messages, message_json(&c->messages[i])) == 0;
-    for (int64_t i = pos; i < prompt_length(&c->prompt) && done; i++)
+    }
+    for (int64_t i = pos; i < prompt_length(&c->prompt) && done; i++) {
         done = json_array_append_new(pending, json_integer(c->prompt.tokens.ids[i])) == 0;
+    }
     json_t *system = c->has_system ? output_string(c->system.bytes, c->system.size) : json_null();
     json_t *all = json_pack("{s:s, s:s, s:o, s:I, s:o, s:o}", "schema", note_schema, "template",
                             cca_chat_name(c->prompt.opening.chat), "system", system, "base",
@@ -143,11 +145,13 @@ static cca_status take_note(conversation *c, const json_t *note, const int32_t *
     json_int_t base = json_integer_value(json_object_get(note, "base"));
     int64_t opening = prompt_length(&c->prompt);
     cca_status status = take_ids(&c->prompt, ids, n, json_object_get(note, "pending"));
-    if (status)
+    if (status) {
         return tell_note(status, path, "its ids are not those of a conversation with this model",
                          err);
-    for (size_t i = 0; i < json_array_size(messages) && !status; i++)
+    }
+    for (size_t i = 0; i < json_array_size(messages) && !status; i++) {
         status = take_message(c, json_array_get(messages, i));
+    }
     if (status) return tell_note(status, path, "a message makes no sense", err);
     if (!base_fits(c, base, opening)) return bad_note(path, "its messages do not fit", err);
     c->n_base = (size_t)base;
@@ -160,12 +164,14 @@ static cca_status open_noted(conversation *out, const conversation *like, const 
     const char *template = json_string_value(json_object_get(note, "template"));
     const char *schema = json_string_value(json_object_get(note, "schema"));
     const char *own = cca_chat_name(like->prompt.opening.chat);
-    if (!template || !schema || strcmp(schema, note_schema) != 0)
+    if (!template || !schema || strcmp(schema, note_schema) != 0) {
         return bad_note(path, "is none that this program knows", err);
-    if (strcmp(template, own) != 0)
+    }
+    if (strcmp(template, own) != 0) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: the conversation was made with --chat-template %s, this one has %s",
                         path, template, own);
+    }
     chat_options options = {.name = own,
                             .system = json_string_value(json_object_get(note, "system"))};
     return conversation_open(out, &options, like->engine, like->special, like->term, err);
@@ -191,12 +197,14 @@ static cca_status read_note(text_buffer *out, cca_store *store, cca_store_point 
                             cca_error *err) {
     size_t i = point.n_segments;
     while (i > 0 && cca_store_segment_at(store, i - 1).kind != CCA_STORE_NOTE) i--;
-    if (i == 0)
+    if (i == 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation, but a prompt",
                         cca_store_path(store));
+    }
     uint64_t bytes = cca_store_segment_at(store, i - 1).bytes;
-    if (bytes > SIZE_MAX / 2 || !text_reserve(out, (size_t)bytes + 1))
+    if (bytes > SIZE_MAX / 2 || !text_reserve(out, (size_t)bytes + 1)) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its note", cca_store_path(store));
+    }
     cca_status status = cca_store_read_begin(store, i - 1, err);
     if (!status) status = cca_store_read(store, out->bytes, (size_t)bytes, err);
     if (!status) out->size = (size_t)bytes;
@@ -243,24 +251,28 @@ static cca_status load(conversation *c, cca_store *store, bool own_base, cca_err
     const char *path = cca_store_path(store);
     cca_status status = cca_session_check_facts(c->session, store, err);
     size_t n_points = cca_store_n_points(store);
-    if (!status && n_points == 0)
+    if (!status && n_points == 0) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation", path);
+    }
     if (status) return status;
     cca_store_point point = cca_store_point_at(store, n_points - 1);
     int64_t n_ids;
     const int32_t *ids = cca_store_tokens(store, &n_ids);
     status = read_note(&note, store, point, err);
-    if (!status)
+    if (!status) {
         status = chat_note_read(&other, c, note.bytes, note.size, ids, cca_min(n_ids, point.pos),
                                 path, err);
+    }
     text_free(&note);
-    if (!status && own_base && !same_base(c, &other))
+    if (!status && own_base && !same_base(c, &other)) {
         status = cca_fail(err, CCA_BAD_MODEL,
                           "%s: the conversation began with other documents or another system text",
                           path);
-    if (!status && prompt_length(&other.prompt) >= c->limit)
+    }
+    if (!status && prompt_length(&other.prompt) >= c->limit) {
         status = cca_fail(err, CCA_NO_FIT, "%s: the conversation has %zu tokens, the context %lld",
                           path, other.prompt.tokens.n, (long long)c->limit);
+    }
     if (!status) {
         other.session = c->session;
         other.limit = c->limit;
@@ -268,10 +280,11 @@ static cca_status load(conversation *c, cca_store *store, bool own_base, cca_err
         conversation_leave(c);
         status = load_states(&other, store, err);
     }
-    if (status)
+    if (status) {
         conversation_close(&other);
-    else
+    } else {
         conversation_replace(c, &other);
+    }
     return status;
 }
 
@@ -366,8 +379,9 @@ cca_status chat_file_open(cca_store **out, conversation *c, const char *path, cc
 static cca_status thin_out(cca_store *store, const conversation *c, cca_error *err) {
     int first = point_before(store, base_end(c));
     cca_status status = CCA_OK;
-    for (int i = (int)cca_store_n_points(store) - 3; i > first && !status; i--)
+    for (int i = (int)cca_store_n_points(store) - 3; i > first && !status; i--) {
         status = cca_store_drop(store, (size_t)i, err);
+    }
     return status;
 }
 

@@ -60,12 +60,13 @@ static int rows_above(const LineInfoW *line, int columns) {
  * which libedit knows nothing of. */
 static void draw_resized(const chat_line *l) {
     int rows = rows_above(el_wline(l->el), l->size.ws_col > 0 ? l->size.ws_col : 80);
-    if (!l->pastes)
+    if (!l->pastes) {
         fputs("\n", stderr);
-    else if (rows > 0)
+    } else if (rows > 0) {
         fprintf(stderr, "\r\033[%dA\033[J", rows);
-    else
+    } else {
         fputs("\r\033[J", stderr);
+    }
 }
 
 /* The terminal may have another size by now, or, where the process was stopped for a while, not be
@@ -136,8 +137,9 @@ static cca_status read_plain(chat_line *l, text_buffer *out, chat_line_event *ev
         *event = CHAT_LINE_INTERRUPT;
         return CCA_OK;
     }
-    if (!whole && errno != 0)
+    if (!whole && errno != 0) {
         return cca_fail(err, CCA_RUNTIME, "standard input: cannot read: %s", strerror(errno));
+    }
     *event = whole || out->size > 0 ? CHAT_LINE_TEXT : CHAT_LINE_END;
     cca_status status = check_line(l, out, err);
     l->offset += out->size + 1;
@@ -265,11 +267,13 @@ static void open_history(chat_line *l) {
         el_wset(l->el, EL_HIST, history_w, l->history);
     }
     if (l->history && folder && folder_make(folder) &&
-        asprintf(&l->path, "%s/chat_history", folder) < 0)
+        asprintf(&l->path, "%s/chat_history", folder) < 0) {
         l->path = NULL;
+    }
     free(folder);
-    if (l->path && history_w(l->history, &event, H_LOAD, l->path) > 2 * MOST_REMEMBERED)
+    if (l->path && history_w(l->history, &event, H_LOAD, l->path) > 2 * MOST_REMEMBERED) {
         shorten_history(l);
+    }
 }
 
 /* The history in memory grows; the file gets what is new. */
@@ -278,8 +282,9 @@ void chat_line_remember(chat_line *l, const char *text, size_t size) {
     wchar_t *line = l->history ? calloc(size + 1, sizeof *line) : NULL;
     size_t n = 0, length;
     if (!line) return;
-    for (size_t at = 0; at < size; at += length)
+    for (size_t at = 0; at < size; at += length) {
         (void)take_character(&line[n++], &length, text + at, size - at);
+    }
     bool same = history_w(l->history, &event, H_FIRST) == 0 && wcscmp(event.str, line) == 0;
     bool added = !same && history_w(l->history, &event, H_ENTER, line) > 0;
     free(line);

@@ -67,8 +67,9 @@ static cca_status read_message(chat_run *r, chat_draft *draft, chat_line_event *
         status = chat_line_read(r->line, &line, !first, event, err);
         if (status || *event != CHAT_LINE_TEXT) break;
         state = chat_draft_add(draft, line.bytes, line.size);
-        if (state == CHAT_DRAFT_NO_MEMORY)
+        if (state == CHAT_DRAFT_NO_MEMORY) {
             status = cca_fail(err, CCA_NO_MEMORY, "no memory for a message");
+        }
     }
     text_free(&line);
     if (status || *event != CHAT_LINE_END || !draft->open) return status;
@@ -81,8 +82,9 @@ static cca_status handle(chat_run *r, const chat_draft *draft, cca_error *err) {
     const text_buffer *text = &draft->text;
     if (!draft->quoted && chat_draft_is_blank(draft)) return CCA_OK;
     chat_line_remember(r->line, text->bytes, text->size);
-    if (draft->quoted || !chat_command_is(text->bytes, text->size))
+    if (draft->quoted || !chat_command_is(text->bytes, text->size)) {
         return chat_say(&r->a, text->bytes, text->size, err);
+    }
     chat_command command;
     cca_status status = chat_command_parse(&command, text->bytes, text->size, err);
     if (status) return status;
@@ -96,8 +98,9 @@ static void interrupted_at_prompt(chat_run *r, chat_line_event event) {
     signals_forget();
     if (event == CHAT_LINE_INTERRUPT_0 && r->warned_exit) r->a.done = true;
     r->warned_exit = event == CHAT_LINE_INTERRUPT_0;
-    if (r->warned_exit && !r->a.done)
+    if (r->warned_exit && !r->a.done) {
         term_note(&r->term, "(Ctrl-C once more, Ctrl-D or /quit leaves)");
+    }
 }
 
 /* What a failure of a step means for the chat: on a terminal it goes on, unless nobody can read
@@ -110,10 +113,11 @@ static cca_status failed(chat_run *r, cca_status status, cca_error *err) {
         return CCA_OK;
     }
     term_error(&r->term, err->text);
-    if (status == CCA_NO_FIT)
+    if (status == CCA_NO_FIT) {
         term_note(&r->term,
                   "/undo and /clear make room; a larger -c, beyond the trained length with "
                   "--beyond-trained, makes more (/save, and /load there)");
+    }
     return CCA_OK;
 }
 
@@ -147,9 +151,10 @@ static cca_status step(chat_run *r, cca_error *err) {
     if (!status && event == CHAT_LINE_TEXT) status = handle(r, &draft, err);
     chat_draft_free(&draft);
     bool asked = *signals_stop() != 0; /* to stop an answer, which it did */
-    if (!status && asked && (!r->a.interactive || *signals_stop() == SIGTERM))
+    if (!status && asked && (!r->a.interactive || *signals_stop() == SIGTERM)) {
         status =
             cca_fail(err, CCA_INTERRUPTED, "interrupted in an answer; the text so far is kept");
+    }
     if (status) return failed(r, status, err);
     signals_forget();
     tell_room(r);
@@ -177,8 +182,9 @@ static cca_status read_documents(chat_run *r, cca_error *err) {
     for (size_t i = 0; i < pieces->n && !status; i++) {
         const arg_item *piece = &pieces->items[i];
         input_text text;
-        if (piece->tag == 'f' && strcmp(piece->text, "-") == 0)
+        if (piece->tag == 'f' && strcmp(piece->text, "-") == 0) {
             return cca_fail(err, CCA_USAGE, "-f -: standard input is where messages come from");
+        }
         status = input_read_piece(&text, &r->o->input, piece, err);
         if (!status) status = conversation_read(&r->a.c, text.sources[0].name, &text, err);
         input_free(&text);
@@ -208,9 +214,10 @@ static cca_status begin(chat_run *r, cca_error *err) {
     if (!resumes && c->n_base > 0) status = prefill_documents(r, err);
     if (!status && path) status = chat_file_open(&r->a.store, c, path, err);
     if (status || !path) return status;
-    if (resumes)
+    if (resumes) {
         term_note(&r->term, "session %s: %zu messages, %zu tokens are there", path, c->n_messages,
                   c->prompt.tokens.n);
+    }
     return c->n_base > 0 && !resumes ? chat_keep(&r->a, err) : CCA_OK;
 }
 
@@ -219,14 +226,17 @@ static cca_status open_session(chat_run *r, cca_error *err) {
     const output_options to_stdout = {0};
     const unsigned flags = CLI_STORED | CLI_COPIES;
     int64_t limit = cli_position_limit(context, r->engine), n = prompt_length(&r->a.c.prompt);
-    if (context->beyond_trained && context->ctx_size == 0)
+    if (context->beyond_trained && context->ctx_size == 0) {
         limit = n + cca_engine_info(r->engine)->trained_length;
+    }
     int64_t room = limit;
-    if (context->ctx_size == 0)
+    if (context->ctx_size == 0) {
         room = cli_affordable(r->engine, context, cca_min(n + 1, limit), limit, flags);
-    if (room < limit && !context->dry_run)
+    }
+    if (room < limit && !context->dry_run) {
         term_note(&r->term, "there is memory for a context of %lld tokens, not %lld",
                   (long long)room, (long long)limit);
+    }
     return cli_session_open(&r->session, &r->plan, r->engine, context, &to_stdout, room, flags,
                             err);
 }
@@ -234,12 +244,14 @@ static cca_status open_session(chat_run *r, cca_error *err) {
 static cca_status chat(chat_run *r, cca_error *err) {
     const run_options *o = r->o;
     cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
-    if (!status)
+    if (!status) {
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
+    }
     if (!status) status = read_documents(r, err);
-    if (!status)
+    if (!status) {
         status =
             decoder_open(&r->decoder, &o->settings.sampling, false, &r->a.c.prompt, r->engine, err);
+    }
     r->a.seed = r->decoder.options.seed;
     if (!status) status = open_session(r, err);
     if (status || !r->session) return status;

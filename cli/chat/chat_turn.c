@@ -59,13 +59,15 @@ static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
 
 static void tell_answer(chatting *a) {
     const decoder *d = a->decoder;
-    if (strcmp(d->stop_reason, "interrupted") == 0)
+    if (strcmp(d->stop_reason, "interrupted") == 0) {
         term_note(a->term, "(stopped; what was said stays)");
-    if (strcmp(d->stop_reason, "context") == 0)
+    }
+    if (strcmp(d->stop_reason, "context") == 0) {
         term_warn(a->term,
                   "the answer ends where the context of %lld tokens does; /undo takes turns back, "
                   "/clear all of them, /save keeps them",
                   (long long)a->c.limit);
+    }
     term_detail(a->term,
                 "prompt %lld tokens (%lld prefilled); generated %lld tokens, %.4g tok/s; first "
                 "token after %.3g s",

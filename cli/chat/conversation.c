@@ -60,8 +60,9 @@ cca_status conversation_open(conversation *out, const chat_options *options, cca
 }
 
 static void drop_marks(conversation *c, int64_t behind) {
-    while (c->n_marks > 0 && cca_snapshot_pos(c->marks[c->n_marks - 1]) > behind)
+    while (c->n_marks > 0 && cca_snapshot_pos(c->marks[c->n_marks - 1]) > behind) {
         cca_snapshot_free(c->marks[--c->n_marks]);
+    }
 }
 
 void conversation_close(conversation *c) {
@@ -89,10 +90,11 @@ static cca_status go_back(conversation *c, int64_t most, cca_error *err) {
     if (!c->stale && cca_session_pos(c->session) <= most) return CCA_OK;
     while (i > 0 && cca_snapshot_pos(c->marks[i - 1]) > most) i--;
     cca_status status = CCA_OK;
-    if (i == 0)
+    if (i == 0) {
         cca_session_reset(c->session);
-    else
+    } else {
         status = cca_session_restore(c->session, c->marks[i - 1], err);
+    }
     c->stale = status;
     return status;
 }
@@ -143,8 +145,9 @@ cca_status conversation_take(conversation *c, cca_error *err) {
 cca_status conversation_mark(conversation *c, cca_error *err) {
     int64_t n = prompt_length(&c->prompt);
     cca_status status = go_back(c, n, err);
-    if (!status && n - cca_session_pos(c->session) > FEW)
+    if (!status && n - cca_session_pos(c->session) > FEW) {
         status = conversation_prefill(c, false, err);
+    }
     return status ? status : conversation_take(c, err);
 }
 
@@ -246,8 +249,9 @@ cca_status conversation_answered(conversation *c, int64_t n_prompt, const text_b
     if (!clean) c->stale = true;
     cca_status status = drop_unseen(c, n_prompt, text, err);
     if (!status &&
-        (!text_append(&m.text.text, text->bytes, text->size) || !conversation_push(c, &m)))
+        (!text_append(&m.text.text, text->bytes, text->size) || !conversation_push(c, &m))) {
         status = no_memory(err);
+    }
     if (status) free_message(&m);
     return status;
 }
@@ -275,13 +279,15 @@ cca_status conversation_system(conversation *c, const char *system, cca_error *e
     if (!messages) return no_memory(err);
     for (size_t i = 0; i < c->n_messages; i++) messages[i] = c->messages[i];
     cca_status status = prompt_begin(&c->prompt, &options, c->engine, err);
-    for (size_t i = 0; i < c->n_messages && !status; i++)
+    for (size_t i = 0; i < c->n_messages && !status; i++) {
         status = encode_again(c, &messages[i], &was.prompt, conversation_end(&was, i), err);
-    if (!status && prompt_length(&c->prompt) >= c->limit)
+    }
+    if (!status && prompt_length(&c->prompt) >= c->limit) {
         status = cca_fail(err, CCA_NO_FIT,
                           "with this system text the conversation has %lld tokens, "
                           "the context %lld",
                           (long long)prompt_length(&c->prompt), (long long)c->limit);
+    }
     if (!status && !set_system(c, system)) status = no_memory(err);
     if (status) {
         prompt_free(&c->prompt);

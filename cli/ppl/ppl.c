@@ -74,8 +74,9 @@ static bool is_llamacpp(const ppl_run *r) {
 static cca_status read_ids(ppl_run *r, cca_error *err) {
     text_buffer text = {0};
     int64_t vocab_size = cca_engine_info(r->engine)->vocab_size;
-    if (r->o->input.pieces.n > 0)
+    if (r->o->input.pieces.n > 0) {
         return cca_fail(err, CCA_USAGE, "--ids takes the place of --prompt and --file");
+    }
     cca_status status = input_read_file(&text, r->o->ids, err);
     if (!status) status = input_parse_ids(&r->tokens, &text, r->o->ids, vocab_size, err);
     text_free(&text);
@@ -136,8 +137,9 @@ static ppl_mode choose_mode(const ppl_run *r) {
 }
 
 static int64_t choose_window(const ppl_run *r) {
-    if (r->report.layout.mode == PPL_FULL)
+    if (r->report.layout.mode == PPL_FULL) {
         return r->report.layout.n_tokens + (r->report.layout.bos != PPL_BOS_NONE);
+    }
     if (r->o->context.ctx_size > 0) return r->o->context.ctx_size;
     if (r->report.layout.mode == PPL_LLAMACPP) return 512;
     return cca_engine_info(r->engine)->trained_length;
@@ -145,40 +147,47 @@ static int64_t choose_window(const ppl_run *r) {
 
 /* Options that make no windows. */
 static cca_status check_options(const ppl_layout *l, cca_error *err) {
-    if (l->mode != PPL_FULL && l->window < 2)
+    if (l->mode != PPL_FULL && l->window < 2) {
         return cca_fail(err, CCA_USAGE, "--ctx-size %lld: a window has at least 2 positions",
                         (long long)l->window);
-    if (l->mode == PPL_STRIDE && (l->stride < 1 || l->stride > ppl_largest_stride(l)))
+    }
+    if (l->mode == PPL_STRIDE && (l->stride < 1 || l->stride > ppl_largest_stride(l))) {
         return cca_fail(err, CCA_USAGE, "--stride %lld: more than %lld leaves tokens out",
                         (long long)l->stride, (long long)ppl_largest_stride(l));
-    if (l->mode == PPL_CHUNK && l->score_from >= l->window)
+    }
+    if (l->mode == PPL_CHUNK && l->score_from >= l->window) {
         return cca_fail(err, CCA_USAGE, "--score-from %lld: windows have only %lld positions",
                         (long long)l->score_from, (long long)l->window);
+    }
     return CCA_OK;
 }
 
 /* Texts that are too short or too long. */
 static cca_status check_fit(const ppl_run *r, cca_error *err) {
     const ppl_layout *l = &r->report.layout;
-    if (l->mode == PPL_LLAMACPP && l->n_tokens < 2 * l->window)
+    if (l->mode == PPL_LLAMACPP && l->n_tokens < 2 * l->window) {
         return cca_fail(err, CCA_NO_FIT,
                         "the text has %lld tokens, --mode llama.cpp needs at least two windows of "
                         "%lld",
                         (long long)l->n_tokens, (long long)l->window);
-    if (r->report.totals.scored == 0)
+    }
+    if (r->report.totals.scored == 0) {
         return cca_fail(err, CCA_NO_FIT, "the text has %lld tokens: none can be scored",
                         (long long)l->n_tokens);
-    if (l->mode == PPL_FULL)
+    }
+    if (l->mode == PPL_FULL) {
         return cli_check_length("the text", r->report.totals.largest, &r->o->context, r->engine,
                                 err);
+    }
     return cli_check_length("a window", l->window, &r->o->context, r->engine, err);
 }
 
 static cca_status make_layout(ppl_run *r, cca_error *err) {
     ppl_layout *l = &r->report.layout;
-    if (is_llamacpp(r) && strcmp(r->o->bos, "every") != 0)
+    if (is_llamacpp(r) && strcmp(r->o->bos, "every") != 0) {
         return cca_fail(err, CCA_USAGE, "--bos %s: --mode llama.cpp has a rule of its own",
                         r->o->bos);
+    }
     *l = (ppl_layout){
         .bos = choose_bos(r), .n_tokens = (int64_t)r->tokens.n, .score_from = r->o->score_from};
     l->mode = choose_mode(r);
@@ -210,10 +219,11 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
     r->report.eval_s = cca_seconds() - start;
     r->report.stats = r->pass.stats;
     const ppl_sums *all = &r->report.stats.all;
-    if (status == CCA_INTERRUPTED && all->n > 0)
+    if (status == CCA_INTERRUPTED && all->n > 0) {
         cca_fail(err, status,
                  "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",
                  (long long)all->n, (long long)r->report.totals.scored, ppl_perplexity(all));
+    }
     return status;
 }
 
@@ -238,8 +248,9 @@ static cca_status open_outputs(ppl_run *r, cca_error *err) {
 static cca_status close_outputs(ppl_run *r, cca_status status, cca_error *err) {
     output *all[] = {&r->nll_out, &r->logits_out, &r->out};
     enum { N_OUTPUTS = sizeof all / sizeof *all };
-    for (size_t i = 0; !status && i < N_OUTPUTS; i++) /* no file is kept unless all are whole */
+    for (size_t i = 0; !status && i < N_OUTPUTS; i++) { /* no file is kept unless all are whole */
         if (all[i]->name) status = output_flush(all[i], err);
+    }
     for (size_t i = 0; i < N_OUTPUTS; i++) {
         cca_error late;
         if (!all[i]->name) continue; /* never opened */
@@ -264,10 +275,11 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
     cca_status status = ppl_pass_open(&r->pass, err);
     if (!status) status = open_outputs(r, err);
     if (!status) status = run_windows(r, err);
-    if (!status && r->o->output.json)
+    if (!status && r->o->output.json) {
         output_json(&r->out, ppl_report_json(&r->report, r->term.warnings));
-    else if (!status)
+    } else if (!status) {
         ppl_report_print(&r->out, &r->report);
+    }
     status = close_outputs(r, status, err);
     if (!status) last_line(r);
     return status;
@@ -283,9 +295,10 @@ static cca_status run(const void *options, cca_error *err) {
     r.report.engine = r.engine;
     if (!status) status = make_tokens(&r, err);
     if (!status) status = make_layout(&r, err);
-    if (!status)
+    if (!status) {
         status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
                                   r.report.totals.largest, false, err);
+    }
     if (!status && r.session) status = run_session(&r, err);
     ppl_pass_close(&r.pass);
     cca_session_free(r.session);

@@ -57,10 +57,11 @@ static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n)
     for (int64_t k = 0; k < n; k++) {
         int64_t token = p->window.begin + pos + k + 1 - p->window.bos;
         ppl_stats_add(&p->stats, pos + k + 1, job.nats[k], bytes_of(p, token));
-        if (p->nll_out)
+        if (p->nll_out) {
             output_printf(p->nll_out, "%llu %d %.9g\n",
                           (unsigned long long)p->tokens->offsets[token], p->tokens->ids[token],
                           job.nats[k]);
+        }
     }
 }
 
@@ -90,8 +91,9 @@ static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int
                               cca_error *err) {
     ppl_pass *p = user;
     cca_status status = CCA_OK;
-    for (int64_t row = 0; row < n && !status; row += TILE_ROWS)
+    for (int64_t row = 0; row < n && !status; row += TILE_ROWS) {
         status = score_tile(p, session, pos, row, cca_min(TILE_ROWS, n - row), err);
+    }
     if (!status && p->nll_out) status = output_flush(p->nll_out, err);
     if (!status && p->logits_out) status = output_flush(p->logits_out, err);
     term_progress(p->term, p->before + p->evaluated + pos + n, cca_session_cache_bytes(session));
@@ -102,8 +104,9 @@ static void window_ids(ppl_pass *p) {
     const ppl_window *w = &p->window;
     memcpy(p->ids + w->bos, p->tokens->ids + w->begin,
            (size_t)(w->end - w->begin) * sizeof *p->ids);
-    if (w->bos || p->replace_first)
+    if (w->bos || p->replace_first) {
         p->ids[0] = cca_tokenizer_info(cca_engine_tokenizer(p->engine))->bos;
+    }
 }
 
 cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_window, void *user,

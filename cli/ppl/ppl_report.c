@@ -44,11 +44,12 @@ static void print_bands(output *out, const ppl_stats *stats) {
         char name[64];
         if (band->n == 0) continue;
         ppl_band_range(i, &from, &to);
-        if (to == INT64_MAX)
+        if (to == INT64_MAX) {
             snprintf(name, sizeof name, "%lldK-", (long long)(from / 1024));
-        else
+        } else {
             snprintf(name, sizeof name, "%lld%s-%lldK", (long long)(from / 1024), from ? "K" : "",
                      (long long)(to / 1024));
+        }
         output_printf(out, "%-12s %10lld %12.5f %12.4f\n", name, (long long)band->n, ppl_mean(band),
                       ppl_perplexity(band));
     }
@@ -58,20 +59,23 @@ void ppl_report_print(output *out, const ppl_report *r) {
     char quoted[SIGNATURE_TEXT];
     const ppl_sums *all = &r->stats.all;
     double ppl = ppl_perplexity(all), error = ppl_standard_error(all);
-    if (r->layout.mode == PPL_LLAMACPP)
+    if (r->layout.mode == PPL_LLAMACPP) {
         output_printf(out, "\nFinal estimate: PPL = %.4f +/- %.5f\n\n", ppl, error);
+    }
     output_printf(out, "perplexity      %.4f +/- %.5f\n", ppl, error);
     output_printf(out, "nats per token  %.5f\n", ppl_mean(all));
-    if (r->stats.bytes > 0)
+    if (r->stats.bytes > 0) {
         output_printf(out, "bits per byte   %.5f\n", ppl_bits_per_byte(&r->stats));
+    }
     output_printf(out, "scored          %lld tokens, %llu bytes\n", (long long)all->n,
                   (unsigned long long)r->stats.bytes);
-    if (inside_window(r))
+    if (inside_window(r)) {
         output_printf(
             out,
             "window          %lld positions, not more than s = %lld: this is full attention\n      "
             "          and says nothing about CCA\n",
             (long long)r->totals.largest, (long long)cli_window_size(r->context, r->engine));
+    }
     print_bands(out, &r->stats);
     output_printf(out, "\nsignature       %s\n", signature(quoted, r));
 }

@@ -111,18 +111,20 @@ typedef struct tune_run {
 /* ---- the points ------------------------------------------------------------------------ */
 
 static bool has_point(const tune_run *r, int64_t g, int64_t s) {
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n; i++) {
         if (r->points[i].group_size == g && r->points[i].window_size == s) return true;
+    }
     return false;
 }
 
 static void add_point(tune_run *r, int64_t g, int64_t s) {
     if (has_point(r, g, s)) return;
-    if (g > 0 && s % g != 0)
+    if (g > 0 && s % g != 0) {
         term_note(&r->term, "g %lld, s %lld: left out, s is no multiple of g", (long long)g,
                   (long long)s);
-    else
+    } else {
         r->points[r->n++] = (tune_point){.group_size = g, .window_size = s};
+    }
 }
 
 static int compare_points(const void *a, const void *b) {
@@ -138,8 +140,9 @@ static cca_status make_points(tune_run *r, cca_error *err) {
     cca_status status = size_list_parse(&g, "group-size", r->o->groups, err);
     if (!status) status = size_list_parse(&s, "window", r->o->windows, err);
     if (status) return status;
-    if (g.sizes[0] == 0 || s.sizes[0] == 0)
+    if (g.sizes[0] == 0 || s.sizes[0] == 0) {
         return cca_fail(err, CCA_USAGE, "--group-size and --window: sizes from 1 on expected");
+    }
     r->points = calloc((size_t)(g.n + 1) * (size_t)(s.n + 1) + 1, sizeof *r->points);
     if (!r->points) return cca_fail(err, CCA_NO_MEMORY, "no memory for the points");
     if (!r->o->no_full) add_point(r, 0, 0);
@@ -156,14 +159,17 @@ static cca_status make_points(tune_run *r, cca_error *err) {
 /* Where windows fit s there are no cores. */
 static void warn_of_short_windows(tune_run *r) {
     int64_t window = r->task.layout.window, least = INT64_MAX;
-    for (size_t i = 0; i < r->n; i++)
-        if (!tune_is_full(&r->points[i]) && r->points[i].window_size >= window)
+    for (size_t i = 0; i < r->n; i++) {
+        if (!tune_is_full(&r->points[i]) && r->points[i].window_size >= window) {
             least = cca_min(least, r->points[i].window_size);
-    if (least < INT64_MAX)
+        }
+    }
+    if (least < INT64_MAX) {
         term_warn(&r->term,
                   "perplexity's windows of %lld positions are not longer than s = %lld: it is full "
                   "attention's there and says nothing about CCA",
                   (long long)window, (long long)least);
+    }
 }
 
 /* Cache and memory of all points, and what earlier runs have measured. */
@@ -173,22 +179,26 @@ static cca_status plan_points(tune_run *r, cca_error *err) {
         tune_point *p = &r->points[i];
         status = tune_plan(p, &r->task, r->engine, err);
         p->over_limit = r->limits.memory > 0 && p->memory_bytes > r->limits.memory;
-        if (p->over_limit && tune_is_full(p) && r->limits.against_full)
+        if (p->over_limit && tune_is_full(p) && r->limits.against_full) {
             return cca_fail(
                 err, CCA_NO_MEMORY,
                 "--against full: full attention takes %llu bytes, more than --mem-limit",
                 (unsigned long long)p->memory_bytes);
-        if (p->over_limit)
+        }
+        if (p->over_limit) {
             r->n_over++;
-        else
+        } else {
             r->n_reused += tune_state_find(&r->state, p);
+        }
     }
     if (status) return status;
-    if (r->n_over > 0)
+    if (r->n_over > 0) {
         term_note(&r->term, "%zu of %zu points take more memory than --mem-limit", r->n_over, r->n);
-    if (r->n_reused > 0)
+    }
+    if (r->n_reused > 0) {
         term_note(&r->term, "state %s: %zu of %zu points are there", r->state.path, r->n_reused,
                   r->n);
+    }
     return CCA_OK;
 }
 
@@ -196,20 +206,23 @@ static cca_status plan_points(tune_run *r, cca_error *err) {
 
 static void tell_point(term *t, const tune_point *p, size_t nth, size_t n) {
     char name[64] = "full attention", facts[64] = "";
-    if (!tune_is_full(p))
+    if (!tune_is_full(p)) {
         snprintf(name, sizeof name, "g %lld, s %lld", (long long)p->group_size,
                  (long long)p->window_size);
-    if (p->n_facts > 0)
+    }
+    if (p->n_facts > 0) {
         snprintf(facts, sizeof facts, "%lld of %lld facts, ", (long long)p->n_right,
                  (long long)p->n_facts);
+    }
     term_note(t, "%zu of %zu: %s: perplexity %.4f, %sprefill %.4g tok/s, decode %.4g tok/s", nth, n,
               name, p->perplexity, facts, p->prefill_tps, p->decode_tps);
 }
 
 static cca_status interrupted(const tune_run *r, size_t n_done, cca_error *err) {
-    if (!r->state.path || n_done == 0)
+    if (!r->state.path || n_done == 0) {
         return cca_fail(err, CCA_INTERRUPTED, "interrupted after %zu of %zu points", n_done,
                         r->n - r->n_over);
+    }
     return cca_fail(err, CCA_INTERRUPTED,
                     "interrupted; %zu of %zu points are kept in %s: the same command goes on from "
                     "there",
@@ -271,10 +284,11 @@ static cca_status write_choice(tune_run *r, cca_error *err) {
     const cca_engine_facts *f = cca_engine_info(r->engine);
     long long g = r->choice->group_size, s = r->choice->window_size;
     cca_status status = cca_gguf_set_sizes(f->path, g, s, err);
-    if (!status)
+    if (!status) {
         term_note(&r->term, "%s: g %lld, s %lld are written (%s g %lld, s %lld)", f->path, g, s,
                   f->cca_keys ? "before" : "it had none; the defaults are",
                   (long long)f->group_size, (long long)f->window_size);
+    }
     return status;
 }
 
@@ -284,8 +298,9 @@ static cca_status finish(tune_run *r, cca_error *err) {
     if (wanted) r->choice = tune_choose(r->points, r->n, &r->limits);
     cca_status status = write_reports(r, err);
     if (status || !wanted) return status;
-    if (!r->choice)
+    if (!r->choice) {
         return cca_fail(err, CCA_CHECK_FAILED, "none of %zu points meets the limits", r->n);
+    }
     return r->o->write ? write_choice(r, err) : CCA_OK;
 }
 
@@ -301,17 +316,21 @@ static cca_status check_options(tune_run *r, cca_error *err) {
                               .min_tps = o->min_tps,
                               .min_facts = o->min_facts,
                               .has_ppl_increase = o->ppl_increase != NULL};
-    if (o->ppl_increase && !(args_real(&r->limits.ppl_increase, o->ppl_increase)))
+    if (o->ppl_increase && !(args_real(&r->limits.ppl_increase, o->ppl_increase))) {
         return cca_fail(err, CCA_USAGE, "--max-ppl-increase %s: a number of per cent expected",
                         o->ppl_increase);
-    if (o->write && !tune_has_limits(&r->limits))
+    }
+    if (o->write && !tune_has_limits(&r->limits)) {
         return cca_fail(err, CCA_USAGE,
                         "--write needs a limit to choose by: --max-ppl-increase, --mem-limit, "
                         "--min-tps or --min-facts");
-    if (r->limits.against_full && o->no_full)
+    }
+    if (r->limits.against_full && o->no_full) {
         return cca_fail(err, CCA_USAGE, "--against full: --no-full leaves it out");
-    if (o->no_facts && o->min_facts > 0)
+    }
+    if (o->no_facts && o->min_facts > 0) {
         return cca_fail(err, CCA_USAGE, "--min-facts: --no-facts plants none");
+    }
     return CCA_OK;
 }
 
@@ -320,8 +339,9 @@ static cca_status make_task(tune_run *r, cca_error *err) {
     input_text text = {0};
     cca_status status = cli_tokenizer(&tok, r->engine, err);
     if (!status) status = input_read(&text, &r->o->input, err);
-    if (!status)
+    if (!status) {
         status = tune_task_make(&r->task, r->engine, &text, r->o->input.special, &r->settings, err);
+    }
     input_free(&text);
     return status;
 }
@@ -329,12 +349,14 @@ static cca_status make_task(tune_run *r, cca_error *err) {
 static cca_status tune(tune_run *r, cca_error *err) {
     cca_status status = check_options(r, err);
     if (!status) status = cli_engine_open(&r->engine, &r->o->model, &r->term, err);
-    if (!status && r->o->write)
+    if (!status && r->o->write) {
         status = cca_gguf_check_writable(cca_engine_info(r->engine)->path, err);
+    }
     if (!status) status = make_points(r, err);
     if (!status) status = make_task(r, err);
-    if (!status && !r->o->no_state)
+    if (!status && !r->o->no_state) {
         status = tune_state_open(&r->state, r->o->state, r->task.signature, &r->term, err);
+    }
     if (!status) status = plan_points(r, err);
     if (status) return status;
     warn_of_short_windows(r);

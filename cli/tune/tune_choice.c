@@ -65,8 +65,9 @@ static bool beats(const tune_point *a, const tune_point *b) {
 void tune_mark_pareto(tune_point *points, size_t n) {
     for (size_t i = 0; i < n; i++) {
         points[i].pareto = is_candidate(&points[i]);
-        for (size_t k = 0; k < n && points[i].pareto; k++)
+        for (size_t k = 0; k < n && points[i].pareto; k++) {
             if (is_candidate(&points[k]) && beats(&points[k], &points[i])) points[i].pareto = false;
+        }
     }
 }
 
@@ -74,8 +75,9 @@ void tune_mark_pareto(tune_point *points, size_t n) {
 
 static bool meets(const tune_point *p, const tune_limits *l, const tune_point *reference) {
     if (!is_candidate(p)) return false;
-    if (l->has_ppl_increase && !(reference && tune_increase(p, reference) <= l->ppl_increase))
+    if (l->has_ppl_increase && !(reference && tune_increase(p, reference) <= l->ppl_increase)) {
         return false;
+    }
     if (l->memory > 0 && p->memory_bytes > l->memory) return false;
     return p->decode_tps >= l->min_tps && tune_facts_percent(p) >= l->min_facts;
 }

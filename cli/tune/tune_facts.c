@@ -55,8 +55,9 @@ static bool is_seam(const char *text, size_t at, seam kind) {
 /* The next good place from a byte on, before another; without one, the start of a character. */
 static size_t find_seam(const char *text, size_t from, size_t to) {
     for (int kind = 0; kind < N_SEAMS; kind++) {
-        for (size_t at = from; at < to; at++)
+        for (size_t at = from; at < to; at++) {
             if (is_seam(text, at, (seam)kind)) return at;
+        }
     }
     while (from < to && cca_utf8_continues(text[from])) from++;
     return from;
@@ -65,20 +66,23 @@ static size_t find_seam(const char *text, size_t from, size_t to) {
 /* Appends text from … to - 1, and moves the bytes that are no UTF-8 along. */
 static bool append_part(input_text *out, const input_text *text, size_t from, size_t to) {
     size_t moved = out->text.size - from;
-    for (size_t i = 0; i < text->n_bad; i++)
-        if (text->bad[i] >= from && text->bad[i] < to)
+    for (size_t i = 0; i < text->n_bad; i++) {
+        if (text->bad[i] >= from && text->bad[i] < to) {
             out->bad[out->n_bad++] = text->bad[i] + moved;
+        }
+    }
     return text_append(&out->text, text->text.bytes + from, to - from);
 }
 
 static bool append_fact(input_text *out, const tune_fact *fact, const char *text, size_t at) {
     const char *before = "", *behind = " ";
-    if (is_seam(text, at, AT_PARAGRAPH))
+    if (is_seam(text, at, AT_PARAGRAPH)) {
         behind = "\n\n";
-    else if (is_seam(text, at, AT_LINE))
+    } else if (is_seam(text, at, AT_LINE)) {
         behind = "\n";
-    else if (at > 0 && !isspace((unsigned char)text[at - 1]))
+    } else if (at > 0 && !isspace((unsigned char)text[at - 1])) {
         before = " ";
+    }
     return text_append(&out->text, before, strlen(before)) &&
            text_append(&out->text, fact->statement, strlen(fact->statement)) &&
            text_append(&out->text, behind, strlen(behind));

@@ -83,15 +83,17 @@ static cca_status ask_fact(measuring *m, decoder *d, output *unused, int i, cca_
     answer text = {0};
     cca_status status = tune_put_question(t, i, err);
     if (!status) status = cca_session_rewind(m->session, err);
-    if (!status)
+    if (!status) {
         status = cca_session_eval(m->session, t->prompt.tokens.ids + t->n_document,
                                   prompt_length(&t->prompt) - t->n_document, &options, err);
+    }
     if (!status) status = decoder_start(d, m->session, &t->prompt, err);
     if (status) return status;
     answer_begin(&text, unused, &(answer_options){.format = ANSWER_JSON});
     status = decoder_run(d, &text, err);
-    if (!status && strcmp(d->stop_reason, "interrupted") == 0)
+    if (!status && strcmp(d->stop_reason, "interrupted") == 0) {
         status = cca_fail(err, CCA_INTERRUPTED, "interrupted");
+    }
     if (!status) m->point->n_right += tune_is_right(&t->facts[i], text.text.bytes, text.text.size);
     answer_free(&text);
     return status;

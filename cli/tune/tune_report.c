@@ -14,21 +14,24 @@ static void md_measured(output *out, const tune_report *r, const tune_point *p) 
     output_printf(out, "%.4f | ", p->perplexity);
     if (r->reference) output_printf(out, "%+.2f %%", tune_increase(p, r->reference));
     output_printf(out, " | ");
-    if (p->n_facts > 0)
+    if (p->n_facts > 0) {
         output_printf(out, "%lld of %lld", (long long)p->n_right, (long long)p->n_facts);
+    }
     output_printf(out, " | %.3f | %.1f | %.2f | ", (double)p->cache_bytes / 1e6, p->prefill_tps,
                   p->decode_tps);
 }
 
 static void md_row(output *out, const tune_report *r, const tune_point *p) {
-    if (tune_is_full(p))
+    if (tune_is_full(p)) {
         output_printf(out, "| full | | ");
-    else
+    } else {
         output_printf(out, "| %lld | %lld | ", (long long)p->group_size, (long long)p->window_size);
-    if (p->measured)
+    }
+    if (p->measured) {
         md_measured(out, r, p);
-    else
+    } else {
         output_printf(out, " | | | %.3f | | | ", (double)p->cache_bytes / 1e6);
+    }
     output_printf(out, "%s |\n", marks(p));
 }
 
@@ -42,9 +45,10 @@ void tune_report_md(output *out, const tune_report *r) {
         *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
         f->kernels, f->n_threads, (long long)t->layout.n_tokens, (long long)t->layout.window,
         r->limits->against_full ? "full attention" : "the best");
-    if (t->n_facts > 0)
+    if (t->n_facts > 0) {
         output_printf(out, "Facts: %d in a document of %lld tokens.\n", t->n_facts,
                       (long long)t->n_document);
+    }
     output_printf(
         out,
         "Speeds (%s time): prefill of %lld tokens, decode of %d behind them.\nCache: at %lld "
@@ -54,9 +58,10 @@ void tune_report_md(output *out, const tune_report *r) {
     output_printf(out, "| g | s | perplexity | increase | facts | cache MB | prefill tok/s "
                        "| decode tok/s | |\n|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
     for (size_t i = 0; i < r->n; i++) md_row(out, r, &r->points[i]);
-    if (r->choice)
+    if (r->choice) {
         output_printf(out, "\nchosen          g %lld, s %lld\n", (long long)r->choice->group_size,
                       (long long)r->choice->window_size);
+    }
     output_printf(out, "%ssignature       %s\n", r->choice ? "" : "\n", t->signature);
 }
 
@@ -67,17 +72,19 @@ void tune_report_csv(output *out, const tune_report *r) {
         const tune_point *p = &r->points[i];
         output_printf(out, "%s,%lld,%lld,", tune_is_full(p) ? "full" : "cca",
                       (long long)p->group_size, (long long)p->window_size);
-        if (p->measured)
+        if (p->measured) {
             output_printf(out, "%.9g,%.6g,", p->perplexity, p->standard_error);
-        else
+        } else {
             output_printf(out, ",,");
+        }
         if (p->measured && r->reference) output_printf(out, "%.6g", tune_increase(p, r->reference));
         output_printf(out, ",%lld,%lld,%llu,%llu,", (long long)p->n_right, (long long)p->n_facts,
                       (unsigned long long)p->cache_bytes, (unsigned long long)p->memory_bytes);
-        if (p->measured)
+        if (p->measured) {
             output_printf(out, "%.6g,%.6g", p->prefill_tps, p->decode_tps);
-        else
+        } else {
             output_printf(out, ",");
+        }
         output_printf(out, ",%d,%d\n", p->pareto, p->chosen);
     }
 }

@@ -41,17 +41,19 @@ static cca_status read_state(tune_state *s, cca_error *err) {
     const char *kind, *signature;
     json_t *points, *all = json_load_file(s->path, 0, &why);
     cca_status status = CCA_OK;
-    if (!all)
+    if (!all) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: not a state file of cca tune: %s", s->path,
                         why.text);
+    }
     if (json_unpack(all, "{s:s, s:s, s:o}", "schema", &kind, "signature", &signature, "points",
                     &points) != 0 ||
-        strcmp(kind, schema) != 0 || !json_is_array(points))
+        strcmp(kind, schema) != 0 || !json_is_array(points)) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: not a state file of cca tune", s->path);
-    else if (strcmp(signature, s->signature) != 0)
+    } else if (strcmp(signature, s->signature) != 0) {
         status = other_settings(s, signature, err);
-    else if (json_array_extend(s->points, points) != 0)
+    } else if (json_array_extend(s->points, points) != 0) {
         status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it", s->path);
+    }
     json_decref(all);
     return status;
 }
@@ -60,8 +62,9 @@ cca_status tune_state_open(tune_state *s, const char *file, const char *signatur
                            cca_error *err) {
     *s = (tune_state){.signature = signature, .named = file != NULL, .points = json_array()};
     if (file) s->path = strdup(file);
-    if (!s->points || (file && !s->path))
+    if (!s->points || (file && !s->path)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the state");
+    }
     cca_status status = file ? CCA_OK : default_path(&s->path, signature, err);
     if (status == CCA_NO_MEMORY) return status;
     if (status || !s->path) {
@@ -85,8 +88,9 @@ bool tune_state_find(const tune_state *s, tune_point *p) {
                         "window_size", &w, "scored", &scored, "perplexity", &ppl, "standard_error",
                         &error, "facts", &facts, "right", &right, "prefill_tok_s", &prefill,
                         "decode_tok_s", &decode) != 0 ||
-            g != p->group_size || w != p->window_size)
+            g != p->group_size || w != p->window_size) {
             continue;
+        }
         p->n_scored = scored;
         p->perplexity = ppl;
         p->standard_error = error;
@@ -128,8 +132,9 @@ cca_status tune_state_add(tune_state *s, const tune_point *p, term *t, cca_error
         json_decref(entry);
         return CCA_OK;
     }
-    if (json_array_append_new(s->points, entry) != 0)
+    if (json_array_append_new(s->points, entry) != 0) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the state", s->path);
+    }
     cca_status status = write_state(s, err);
     if (!status || s->named || status == CCA_NO_MEMORY) return status;
     term_warn(t, "%s; no state is kept", err->text);

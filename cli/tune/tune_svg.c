@@ -46,9 +46,10 @@ static void draw_sizes(output *out, const svg_scale *x, double bottom) {
     for (int i = 3 * (int)floor(log10(fmax(x->low, 1))); i <= last; i++) {
         char text[TERM_SIZE_TEXT];
         double size = digits[i % 3] * pow(10, floor(i / 3.0));
-        if (size >= x->low && size <= x->high)
+        if (size >= x->low && size <= x->high) {
             svg_text(out, svg_place(x, size), bottom + 20, "middle", NULL, "%s",
                      term_size(text, (uint64_t)(size + 0.5)));
+        }
     }
 }
 
@@ -78,26 +79,31 @@ static void draw_point(output *out, const panel *p, const tune_point *point, con
     double x = x_of(p, point), y = y_of(p, point);
     if (point->chosen) svg_dot(out, x, y, 9, colour, false);
     svg_dot(out, x, y, 4, colour, point->pareto);
-    if (!tune_is_full(point))
+    if (!tune_is_full(point)) {
         svg_text(out, x + 6, y - 6, "start", colour, "%lld", (long long)point->group_size);
+    }
 }
 
 static void draw_curve(output *out, const panel *p, size_t first, int index) {
     const tune_point *points = p->r->points, *start = &points[first];
     const char *colour = svg_colour(index);
     svg_path_begin(out, colour, false);
-    for (size_t i = first; i < p->r->n; i++)
-        if (same_curve(start, &points[i]))
+    for (size_t i = first; i < p->r->n; i++) {
+        if (same_curve(start, &points[i])) {
             svg_path_to(out, x_of(p, &points[i]), y_of(p, &points[i]));
+        }
+    }
     svg_path_end(out);
-    for (size_t i = first; i < p->r->n; i++)
+    for (size_t i = first; i < p->r->n; i++) {
         if (same_curve(start, &points[i])) draw_point(out, p, &points[i], colour);
+    }
     double y = p->y.to + 12 + 20 * index;
-    if (tune_is_full(start))
+    if (tune_is_full(start)) {
         svg_text(out, RIGHT + 12, y, "start", colour, "full attention");
-    else
+    } else {
         svg_text(out, RIGHT + 12, y, "start", colour, "s = %lld, g beside points",
                  (long long)start->window_size);
+    }
 }
 
 static void draw_panel(output *out, panel *p, const char *title) {

@@ -25,9 +25,10 @@ static cca_status make_windows(tune_task *t, const cca_engine *engine, const inp
     if (status) return status;
     t->text_bytes = text->text.size;
     t->text_hash = cca_hash(t->text.ids, t->text.n * sizeof *t->text.ids);
-    if ((int64_t)t->text.n < LEAST_TOKENS)
+    if ((int64_t)t->text.n < LEAST_TOKENS) {
         return cca_fail(err, CCA_NO_FIT, "the text has %zu tokens, at least %d are needed",
                         t->text.n, LEAST_TOKENS);
+    }
     ppl_layout *l = &t->layout;
     *l = (ppl_layout){.mode = PPL_CHUNK,
                       .bos = ppl_wants_bos(tok) ? PPL_BOS_EVERY : PPL_BOS_NONE,
@@ -36,9 +37,10 @@ static cca_status make_windows(tune_task *t, const cca_engine *engine, const inp
     if (s->n_tokens > 0) l->n_tokens = cca_min(l->n_tokens, s->n_tokens);
     l->window = window > 0 ? window : cca_min(DEFAULT_WINDOW, limit);
     l->window = cca_min(l->window, l->n_tokens + (l->bos == PPL_BOS_EVERY));
-    if (l->window < 2)
+    if (l->window < 2) {
         return cca_fail(err, CCA_USAGE, "--ctx-size %lld: a window has at least 2 positions",
                         (long long)window);
+    }
     return cli_check_length("a window", l->window, &s->context, engine, err);
 }
 
@@ -81,13 +83,15 @@ static cca_status make_document(tune_task *t, const input_text *text, int64_t le
         over = t->n_document - length;
         n -= over;
     } while (over > 0 && n >= LEAST_TOKENS);
-    if (over > 0)
+    if (over > 0) {
         return cca_fail(err, CCA_NO_FIT, "%d facts leave no room for text in %lld tokens",
                         t->n_facts, (long long)length);
-    if (t->settings->length > 0 && taken == (int64_t)t->text.n && over < 0)
+    }
+    if (t->settings->length > 0 && taken == (int64_t)t->text.n && over < 0) {
         return cca_fail(err, CCA_NO_FIT,
                         "the text makes a document of %lld tokens, --length wants %lld",
                         (long long)t->n_document, (long long)length);
+    }
     return CCA_OK;
 }
 
@@ -150,8 +154,9 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
             (unsigned long long)(s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system))
                                                 : 0),
             s->context.k_type, s->context.v_type, (long long)s->context.chunk_size, f->device,
-            f->kernels, f->n_threads, s->fp8, s->clock) >= 0)
+            f->kernels, f->n_threads, s->fp8, s->clock) >= 0) {
         return CCA_OK;
+    }
     t->signature = NULL;
     return no_memory(err);
 }

@@ -150,8 +150,9 @@ static bool place(const char *file, const char *folder) {
     snprintf(path, sizeof path, "%s/%s", folder, slash ? slash + 1 : file);
     FILE *from = fopen(file, "rb"), *to = fopen(path, "wb");
     bool done = from && to;
-    for (size_t n; done && (n = fread(bytes, 1, sizeof bytes, from)) > 0;)
+    for (size_t n; done && (n = fread(bytes, 1, sizeof bytes, from)) > 0;) {
         done = fwrite(bytes, 1, n, to) == n;
+    }
     if (from) fclose(from);
     if (to && fclose(to) != 0) done = false;
     return done;

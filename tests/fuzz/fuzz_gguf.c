@@ -23,8 +23,9 @@ static void get_all(const cca_gguf *file) {
         (void)cca_gguf_u64(&u64, file, key, NULL, &err);
         (void)cca_gguf_f32(&f32, file, key, NULL, &err);
         (void)cca_gguf_bool(&flag, file, key, NULL, &err);
-        if (cca_gguf_str(&text, file, key, NULL, &err) == CCA_OK && text.size > 0)
+        if (cca_gguf_str(&text, file, key, NULL, &err) == CCA_OK && text.size > 0) {
             sink = text.bytes[0] + text.bytes[text.size - 1];
+        }
         if (cca_gguf_arr(&array, file, key, true, &err) != CCA_OK || array.n == 0) continue;
         sink = cca_gguf_array_number(&array, 0) + cca_gguf_array_number(&array, array.n - 1) +
                cca_gguf_array_number(&array, array.n);

@@ -17,8 +17,9 @@ static void on_malloc(const volatile void *address, size_t size) {
 }
 
 static void on_free(const volatile void *address) {
-    if (address)
+    if (address) {
         atomic_fetch_sub(&live, (long long)__sanitizer_get_allocated_size((const void *)address));
+    }
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {

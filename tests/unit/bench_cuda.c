@@ -197,8 +197,9 @@ static void time_ffn(cca_dtype type, int64_t n) {
         spread * 100);
     cca_matrix_free(gpu, &c.x), cca_matrix_free(gpu, &h);
     cca_matrix_free(gpu, &gated), cca_matrix_free(gpu, &upped);
-    for (int i = 0; i < 2 * N_MATRICES; i++)
+    for (int i = 0; i < 2 * N_MATRICES; i++) {
         cca_matrix_free(gpu, &w[i / N_MATRICES][i % N_MATRICES]);
+    }
 }
 
 /* ---- what lies between --------------------------------------------------------------- */

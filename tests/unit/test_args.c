@@ -206,8 +206,9 @@ static void test_help_fits_80_columns(void **state) {
     assert_non_null(strstr(text, "  -n, --count N"));
     assert_non_null(strstr(text, "[-1]"));
     assert_non_null(strstr(text, "(also --number)"));
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         assert_true(strlen(line) <= 80);
+    }
     free(text);
 }
 

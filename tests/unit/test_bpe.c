@@ -140,16 +140,18 @@ static void check_text(golden *g, const char *what, bool nfc) {
     encode(&tokens, g->bpe, text, size);
     for (size_t i = 0; i < n; i++) {
         int32_t id = (int32_t)number(g, 2);
-        if (i >= tokens.n || tokens.ids[i] != id)
+        if (i >= tokens.n || tokens.ids[i] != id) {
             fail_msg("%s, byte %zu: token %zu is %d, not %d", what, from, i,
                      i < tokens.n ? tokens.ids[i] : -1, id);
+        }
     }
     assert_int_equal(tokens.n, n);
     for (size_t i = 0; i < n; i++) {
         size_t offset = number(g, 2);
-        if (!is_offset(text, tokens.offsets[i], offset, nfc))
+        if (!is_offset(text, tokens.offsets[i], offset, nfc)) {
             fail_msg("%s, byte %zu: token %zu is at %llu, not in the character at %zu", what, from,
                      i, (unsigned long long)tokens.offsets[i], offset);
+        }
     }
     char *back = decode(&back_size, g->bpe, &tokens);
     if (nfc) {
@@ -273,8 +275,8 @@ static void test_bytes(void **state) {
 /* A list of merges, and random words of it against the plain definition: as long as there is a
  * pair with a merge, merge the leftmost of those with the best. */
 static size_t merge_plainly(int32_t *ids, size_t n, const int32_t (*merges)[3], size_t n_merges) {
-    for (size_t rank = 0; rank < n_merges; rank++)
-        for (size_t i = 0; i + 1 < n; i++)
+    for (size_t rank = 0; rank < n_merges; rank++) {
+        for (size_t i = 0; i + 1 < n; i++) {
             if (ids[i] == merges[rank][0] && ids[i + 1] == merges[rank][1]) {
                 ids[i] = merges[rank][2];
                 memmove(ids + i + 1, ids + i + 2, (n - i - 2) * sizeof *ids);
@@ -282,6 +284,8 @@ static size_t merge_plainly(int32_t *ids, size_t n, const int32_t (*merges)[3], 
                 rank = SIZE_MAX; /* from the best one again */
                 break;
             }
+        }
+    }
     return n;
 }
 
@@ -295,10 +299,12 @@ static void add_random_merge(small *s, int32_t (*merges)[3], uint64_t *random) {
     }
     const char *left = s->tokens[pair[0]].bytes, *right = s->tokens[pair[1]].bytes;
     if (snprintf(both, sizeof both, "%s%s", left, right) > 12) return;
-    for (size_t i = 0; i < s->vocab.n_merges; i++)
+    for (size_t i = 0; i < s->vocab.n_merges; i++) {
         if (merges[i][0] == pair[0] && merges[i][1] == pair[1]) return;
-    for (size_t i = 256; i < s->vocab.n_tokens; i++)
+    }
+    for (size_t i = 256; i < s->vocab.n_tokens; i++) {
         if (strcmp(s->tokens[i].bytes, both) == 0) result = (int32_t)i;
+    }
     if (result == 0) result = add_token(s, both);
     memcpy(merges[s->vocab.n_merges], (int32_t[]){pair[0], pair[1], result}, sizeof *merges);
     snprintf(text, sizeof text, "%s %s", left, right);
@@ -337,10 +343,11 @@ static void test_whole_words(void **state) {
         int32_t word = add_token(s, "\xc4\xa0word"), control = add_token(s, "abc");
         s->apart[control] = true;
         cca_bpe *bpe = open_small(s);
-        if (i == 0)
+        if (i == 0) {
             check_ids(bpe, " word", 5, &word, 1);
-        else
+        } else {
             check_ids(bpe, " word", 5, (int32_t[]){' ', 'w', 'o', 'r', 'd'}, 5);
+        }
         check_ids(bpe, "abc", 3, (int32_t[]){'a', 'b', 'c'}, 3);
         cca_bpe_free(bpe);
         free(s);
@@ -402,8 +409,9 @@ static void test_bad_texts(void **state) {
     for (int i = 0; i < 3; i++) {
         small *s = small_new(pre[i]);
         cca_bpe *bpe = open_small(s);
-        for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
             check_bad_text(bpe, bad[k], strlen(bad[k]), "offset 102");
+        }
         cca_bpe_free(bpe);
         free(s);
     }
@@ -470,8 +478,9 @@ static void check_refused(small *s, const char *named) {
     cca_error err = {""};
     assert_int_equal(cca_bpe_new(&bpe, &s->vocab, "file.gguf", &err), CCA_BAD_MODEL);
     assert_null(bpe);
-    if (!strstr(err.text, named) || !strstr(err.text, "file.gguf"))
+    if (!strstr(err.text, named) || !strstr(err.text, "file.gguf")) {
         fail_msg("\"%s\" does not name %s", err.text, named);
+    }
     assert_int_equal(cca_bpe_new(&bpe, &s->vocab, "file.gguf", NULL), CCA_BAD_MODEL);
     free(s);
 }

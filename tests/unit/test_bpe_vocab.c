@@ -41,8 +41,9 @@ static cca_bpe *open_bpe(const cca_gguf *file, const char *pre) {
     cca_bpe_vocab v = {.unk = -1};
     if (cca_gguf_arr(&tokens, file, "tokenizer.ggml.tokens", true, &err) != CCA_OK ||
         cca_gguf_arr(&types, file, "tokenizer.ggml.token_type", true, &err) != CCA_OK ||
-        cca_gguf_arr(&merges, file, "tokenizer.ggml.merges", true, &err) != CCA_OK)
+        cca_gguf_arr(&merges, file, "tokenizer.ggml.merges", true, &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     bool *apart = calloc(tokens.n + 1, sizeof *apart);
     assert_non_null(apart);
     for (uint64_t i = 0; i < tokens.n; i++) apart[i] = cca_gguf_array_number(&types, i) != 1;
@@ -64,10 +65,11 @@ typedef struct encoder {
 static encoder open_encoder(const cca_gguf *file, const char *pre) {
     encoder e = {NULL, NULL};
     cca_error err = {""};
-    if (pre)
+    if (pre) {
         e.bpe = open_bpe(file, pre);
-    else if (cca_tokenizer_open(&e.tok, file, &err) != CCA_OK)
+    } else if (cca_tokenizer_open(&e.tok, file, &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     return e;
 }
 
@@ -82,8 +84,9 @@ static char *check_text(encoder e, const char *text, size_t size, char *line) {
     for (size_t i = 0; i < tokens.n; i++) {
         char *end;
         long id = strtol(line, &end, 10);
-        if (end == line || tokens.ids[i] != id)
+        if (end == line || tokens.ids[i] != id) {
             fail_msg("token %zu of \"%.*s\" is %d, not %ld", i, (int)size, text, tokens.ids[i], id);
+        }
         line = end;
     }
     line += strspn(line, " ");
@@ -119,10 +122,11 @@ static void test_vocabulary(void **state) {
     path_of(path, v->name, "");
     char *whole = read_text(path);
     bool complete = texts && ids && whole;
-    if (complete)
+    if (complete) {
         check_texts(path, texts, ids, v->pre);
-    else
+    } else {
         print_message("SKIP %s: not all of it is in %s\n", v->texts, folder);
+    }
     free(texts);
     free(ids);
     free(whole);

@@ -100,10 +100,12 @@ static void mass_by_definition(double *out, int n_slots, int unit, const sequenc
             double p[LENGTH], total = 0;
             const float *q = &s->q[(queries[x] * HEADS + h) * HD];
             core list[LENGTH];
-            for (int t = 0; attn == CCA_ATTN_CCA && t < j; t++)
+            for (int t = 0; attn == CCA_ATTN_CCA && t < j; t++) {
                 at[n] = t * g, list[n++] = pool_group(s, attn, h, t, g);
-            for (int y = 0; attn == CCA_ATTN_SINKS && y < sinks && y < j * g; y++)
+            }
+            for (int y = 0; attn == CCA_ATTN_SINKS && y < sinks && y < j * g; y++) {
                 at[n] = y, list[n++] = raw_token(s, h, y);
+            }
             for (int y = j * g; y < i; y++) at[n] = y, list[n++] = raw_token(s, h, y);
             for (int k = 0; k < n; k++) total += p[k] = exp(score(q, list[k].k));
             for (int k = 0; k < n; k++) out[h * n_slots + at[k] / unit] += p[k] / total;

@@ -14,8 +14,9 @@ static cca_tokenizer *open_tokenizer(void) {
     bytes model = read_needed(CHAT "chat.model.gz");
     cca_tokenizer *tok;
     cca_error err;
-    if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "chat.model", &err) != CCA_OK)
+    if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "chat.model", &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     free(model.p);
     return tok;
 }
@@ -71,8 +72,9 @@ static void check_conversation(const cca_tokenizer *tok, char *line) {
     if (n_fields < 4) fail_msg("a line of %d fields", n_fields);
     const char *ids = fields[--n_fields];
     cca_tokens tokens = {0};
-    if (strtol(ids, NULL, 10) == cca_tokenizer_info(tok)->bos)
+    if (strtol(ids, NULL, 10) == cca_tokenizer_info(tok)->bos) {
         assert_true(cca_tokens_push(&tokens, cca_tokenizer_info(tok)->bos, 0));
+    }
     cca_prompt p = begin(fields[0], tok, &tokens);
     if (strcmp(fields[1], "-") != 0) add_escaped(&p, CCA_SLOT_SYSTEM, fields[1]);
     for (int i = 2; i < n_fields; i += 2) {
@@ -85,9 +87,10 @@ static void check_conversation(const cca_tokenizer *tok, char *line) {
     for (char *end; *at; at = end, n++) {
         long want = strtol(at, &end, 10);
         if (end == at) break;
-        if (n >= tokens.n || tokens.ids[n] != want)
+        if (n >= tokens.n || tokens.ids[n] != want) {
             fail_msg("%s, \"%s\": token %zu is %d, not %ld", fields[0], fields[2], n,
                      n < tokens.n ? tokens.ids[n] : -1, want);
+        }
     }
     assert_int_equal(n, tokens.n);
     cca_tokens_free(&tokens);
@@ -131,8 +134,9 @@ static void check_byte_level(const char *tokenizer, const char *ids, const char 
     cca_tokenizer *tok = NULL;
     cca_error err = {""};
     if (cca_export(&o, &err) || cca_gguf_open(&file, path, &err) ||
-        cca_tokenizer_open(&tok, file, &err))
+        cca_tokenizer_open(&tok, file, &err)) {
         fail_msg("%s", err.text);
+    }
     check_conversations(tok, ids, 6);
     check_conversations(tok, turns, 3);
     cca_tokenizer_close(tok);

@@ -56,8 +56,9 @@ static cca_forecaster *open_forecast(fixture *f, const cca_random_shape *shape, 
     cca_forecaster *forecast;
     open_fixture(f, shape);
     if (cca_forecast_new(&forecast, f->backend, threads, f->file, &f->config, chunk, &err) !=
-        CCA_OK)
+        CCA_OK) {
         fail_msg("%s", err.text);
+    }
     return forecast;
 }
 

@@ -165,14 +165,16 @@ static void expect_added(sizes which, size_t added) {
     assert_int_equal(cca_gguf_open(&b, path, &err), CCA_OK);
     cca_gguf_layout x = cca_gguf_layout_of(a), y = cca_gguf_layout_of(b);
     assert_int_equal(cca_gguf_n_keys(b), cca_gguf_n_keys(a) + added);
-    for (uint64_t i = 0; i < cca_gguf_n_keys(a); i++)
+    for (uint64_t i = 0; i < cca_gguf_n_keys(a); i++) {
         assert_string_equal(cca_gguf_key_at(a, i, NULL), cca_gguf_key_at(b, i, NULL));
+    }
     assert_int_equal(y.entries_end - y.keys_end, x.entries_end - x.keys_end);
     assert_memory_equal(x.bytes + x.keys_end, y.bytes + y.keys_end, x.entries_end - x.keys_end);
     assert_int_equal(y.size - y.data_start, x.size - x.data_start);
     assert_memory_equal(x.bytes + x.data_start, y.bytes + y.data_start, x.size - x.data_start);
-    if (which == NEITHER)
+    if (which == NEITHER) {
         assert_memory_equal(x.bytes + 24, y.bytes + 24, x.keys_end - 24); /* behind the counts */
+    }
     cca_gguf_close(a);
     cca_gguf_close(b);
     free(old.data);
@@ -234,8 +236,9 @@ static void full_disk(void **state) {
     free(before.data);
     free(after.data);
     DIR *folder = opendir(test_folder);
-    for (struct dirent *e; (e = readdir(folder));)
+    for (struct dirent *e; (e = readdir(folder));) {
         if (strstr(e->d_name, ".tmp")) fail_msg("%s remains", e->d_name);
+    }
     closedir(folder);
 }
 

@@ -38,8 +38,9 @@ static product_case make_product(cca_dtype type, int64_t n_x, int64_t n_w, int64
     assert_true(cca_dtype_row_bytes(&c.w_stride, type, n));
     c.w = malloc(c.w_stride * (size_t)n_w + 1);
     assert_non_null(c.w);
-    for (int64_t j = 0; j < n_w; j++)
+    for (int64_t j = 0; j < n_w; j++) {
         cca_dtype_encode(c.w + c.w_stride * (size_t)j, type, w + j * n, n);
+    }
     free(w);
     return c;
 }
@@ -53,8 +54,9 @@ static void run_product(float *out, int64_t ld, const cca_kernels *k, const prod
     if (stride > 0) {
         form = aligned_alloc(64, (stride * (size_t)c->n_x + 63) / 64 * 64);
         assert_non_null(form);
-        for (int64_t i = 0; i < c->n_x; i++)
+        for (int64_t i = 0; i < c->n_x; i++) {
             k->x_convert(form + stride * (size_t)i, c->type, c->x + i * c->n, c->n);
+        }
         x = form;
     } else {
         stride = (size_t)c->n * sizeof(float);
@@ -342,8 +344,9 @@ static void heads_together(void **state) {
             cca_attend_args args = {&d.spans, d.q, got, cases[c].n_heads, cases[c].pos};
             run_attend(cca_kernels_at(i), &cases[c], &d, want);
             if (cases[c].n * shared <= CCA_TILE_Q) {
-                for (int64_t h = 0; h < cases[c].n_heads; h += shared)
+                for (int64_t h = 0; h < cases[c].n_heads; h += shared) {
                     cca_kernels_at(i)->attend(&args, h, shared, 0, cases[c].n, scratch);
+                }
                 assert_memory_equal(got, want, (size_t)n * sizeof *got);
             }
             free(want), free(got), free(scratch), free_data(&d);

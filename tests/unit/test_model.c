@@ -136,8 +136,9 @@ static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, con
     int64_t prefill = r->prefill ? r->prefill : length;
     if (cca_session_eval(session, tokens, prefill, &eval, &err) != CCA_OK) fail_msg("%s", err.text);
     for (int64_t i = prefill; i < length; i++) {
-        if (cca_session_eval(session, tokens + i, 1, &eval, &err) != CCA_OK)
+        if (cca_session_eval(session, tokens + i, 1, &eval, &err) != CCA_OK) {
             fail_msg("%s", err.text);
+        }
     }
     const float *last = cca_session_logits(session, &err);
     test_below(test_spread(last, out + (length - 1) * vocab, vocab), 2e-6,

@@ -93,8 +93,9 @@ static void test_stride_scores_each_token_once(void **state) {
                         assert_true(ppl_window_size(&w) <= window);
                         for (int64_t t = w.score; t < w.end; t++) seen[t]++;
                     }
-                    for (int64_t t = 0; t < n; t++)
+                    for (int64_t t = 0; t < n; t++) {
                         assert_int_equal(seen[t], t > 0 || bos != PPL_BOS_NONE);
+                    }
                 }
             }
         }

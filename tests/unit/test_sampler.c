@@ -55,8 +55,9 @@ static void test_not_a_number(void **state) {
     assert_int_equal(greedy_of((float[]){nan, nan}, 2, NULL, 0), 0);
     assert_int_equal(greedy_of((float[]){nan, -INFINITY, -1e30f}, 3, NULL, 0), 2);
     cca_sampler *s = make(cca_sampler_defaults(), 4);
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 1000; i++) {
         assert_int_equal(cca_sampler_next(s, (float[]){nan, 1, nan, -INFINITY}, NULL, 0), 1);
+    }
     for (int i = 0; i < 1000; i++) {
         int32_t id = cca_sampler_next(s, (float[]){1, INFINITY, INFINITY, nan}, NULL, 0);
         assert_true(id == 1 || id == 2);
@@ -67,8 +68,9 @@ static void test_not_a_number(void **state) {
     }
     cca_sampler_free(s);
     s = make(plain(), 3); /* nothing limits: what has no weight is still never drawn */
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 1000; i++) {
         assert_int_equal(cca_sampler_next(s, (float[]){nan, 0, -INFINITY}, NULL, 0), 1);
+    }
     cca_sampler_free(s);
 }
 
@@ -79,8 +81,9 @@ static void test_banned(void **state) {
     assert_int_equal(greedy_of(logits, 4, (int32_t[]){2, 1, 1, -7, 99}, 5), 3);
     assert_int_equal(greedy_of(logits, 4, (int32_t[]){0, 1, 2, 3}, 4), -1);
     cca_sampler *s = make(plain(), 4);
-    for (int i = 0; i < 2000; i++)
+    for (int i = 0; i < 2000; i++) {
         assert_int_not_equal(cca_sampler_next(s, logits, (int32_t[]){1}, 1), 1);
+    }
     int seen = 0;
     for (int i = 0; i < 2000; i++) seen += cca_sampler_next(s, logits, NULL, 0) == 1;
     assert_true(seen > 0); /* a ban holds for one call */
@@ -104,11 +107,12 @@ static size_t reference_kept(int32_t *ids, const float *logits, int32_t n,
     size_t kept = o->top_k > 0 && o->top_k < n ? (size_t)o->top_k : (size_t)n;
     double total = 0, sum = 0, top = (double)logits[ids[0]];
     for (size_t i = 0; i < kept; i++) total += exp((double)logits[ids[i]] - top);
-    if (o->top_p < 1)
+    if (o->top_p < 1) {
         for (size_t i = 0; i < kept; i++) {
             sum += exp((double)logits[ids[i]] - top) / total;
             if (sum >= (double)o->top_p) kept = i + 1;
         }
+    }
     while (kept > 1 && exp((double)logits[ids[kept - 1]] - top) < (double)o->min_p) kept--;
     return kept;
 }
@@ -270,8 +274,9 @@ static void test_generator(void **state) {
     cca_sampler_options o = plain();
     o.seed = 42;
     cca_sampler *s = make(o, 256);
-    for (size_t i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++) {
         assert_int_equal(cca_sampler_next(s, logits, NULL, 0), expected[i]);
+    }
     cca_sampler_free(s);
 }
 

@@ -87,8 +87,9 @@ static void pool_first_group(const cca_pool_args *args, int64_t head, int64_t gr
                              float *scratch) {
     real()->pool(args, head, group, scratch);
     const cca_rows *cores = &args->groups->cores;
-    if (args->groups->pooling == CCA_POOL_MAX)
+    if (args->groups->pooling == CCA_POOL_MAX) {
         *(float *)cca_row_at(cores->v, cores->v_type, cores, head, group) += 1;
+    }
 }
 
 static void fails(const cca_kernels *broken, const char *names) {

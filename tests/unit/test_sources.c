@@ -110,13 +110,15 @@ static void check_shares(const cca_attention *a, int64_t begin, int64_t end, int
     assert_non_null(shares);
     cca_attention_shares(shares, a, begin, end);
     for (int64_t head = 0; head < a->n_layers * a->n_heads; head++) {
-        for (int64_t i = first; i < last; i++)
+        for (int64_t i = first; i < last; i++) {
             total += pow(a->sums[head * a->n_slots + i] / (double)a->n_tokens, 2);
+        }
     }
     for (int64_t i = 0; i < a->n_slots; i++) {
         double want = 0;
-        for (int64_t head = 0; i >= first && i < last && head < a->n_layers * a->n_heads; head++)
+        for (int64_t head = 0; i >= first && i < last && head < a->n_layers * a->n_heads; head++) {
             want += pow(a->sums[head * a->n_slots + i] / (double)a->n_tokens, 2) / total;
+        }
         test_below(fabs(shares[i] - want), 1e-12, "a slot's share");
         sum += shares[i];
     }
@@ -134,8 +136,9 @@ static void a_session_is_watched(void **state) {
     cca_session_options o = cca_session_defaults();
     o.ctx_size = CTX, o.mark = true;
     if (cca_engine_open(&engine, "models/cca-books-15m.gguf", NULL, &err) ||
-        cca_session_new(&s, engine, &o, &err))
+        cca_session_new(&s, engine, &o, &err)) {
         fail_msg("%s", err.text);
+    }
     assert_null(cca_session_attention(s).sums);
     assert_int_equal(cca_session_eval(s, ids, 600, NULL, &err), CCA_OK);
     float *logits = malloc((size_t)cca_engine_info(engine)->vocab_size * sizeof *logits);
@@ -143,14 +146,16 @@ static void a_session_is_watched(void **state) {
         if (round == 0) assert_int_equal(cca_session_mark(s, &err), CCA_OK);
         assert_int_equal(cca_session_watch(s, &err), CCA_OK);
         assert_int_equal(cca_session_eval(s, ids + 600, 90, NULL, &err), CCA_OK);
-        for (int i = 690; i < N; i++)
+        for (int i = 690; i < N; i++) {
             assert_int_equal(cca_session_eval(s, ids + i, 1, NULL, &err), CCA_OK);
+        }
         cca_attention a = cca_session_attention(s);
         assert_int_equal(a.unit, 16);
         assert_int_equal(a.n_slots, CTX / 16 + 1);
         assert_int_equal(a.n_tokens, 11); /* the last of 90, and ten */
-        for (int64_t head = 0; head < a.n_layers * a.n_heads; head++)
+        for (int64_t head = 0; head < a.n_layers * a.n_heads; head++) {
             test_below(fabs(head_sum(&a, head) - 11), 1e-3, "probabilities add up to 1");
+        }
         check_shares(&a, 0, 600, 1, 37); /* without the first slot and the last, partial one */
         check_shares(&a, 33, 608, 3, 38);
         cca_session_unwatch(s);
@@ -164,8 +169,9 @@ static void a_session_is_watched(void **state) {
         assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
     }
     assert_int_equal(cca_session_eval(s, ids + 600, 90, NULL, &err), CCA_OK);
-    for (int i = 690; i < N; i++)
+    for (int i = 690; i < N; i++) {
         assert_int_equal(cca_session_eval(s, ids + i, 1, NULL, &err), CCA_OK);
+    }
     assert_memory_equal(cca_session_logits(s, &err), logits,
                         (size_t)cca_engine_info(engine)->vocab_size * sizeof *logits);
     free(logits);

@@ -57,8 +57,9 @@ static void test_refused_pieces(void **state) {
     char many[100];
     memset(many, 'x', sizeof many);
     model = model_of(1, &unk);
-    for (size_t i = 1; i <= 65; i++)
+    for (size_t i = 1; i <= 65; i++) {
         assert_true(cca_spm_model_push(&model, (cca_spm_piece){{many, i}, 0, CCA_SPM_USER}));
+    }
     refuse_pieces(&model, "user-defined");
 }
 
@@ -89,8 +90,9 @@ static void damage(const golden *g, const char *path, size_t cut_step, size_t fl
     bytes model = read_needed(path);
     assert_true(survives(g, model.p, model.size));
     /* The last two bytes are an empty message that nothing needs. */
-    for (size_t size = 0; size < model.size - 2; size += cut_step)
+    for (size_t size = 0; size < model.size - 2; size += cut_step) {
         assert_false(survives(g, model.p, size));
+    }
     for (size_t at = 0, bit = 0; at < model.size; at += flip_step, bit = (bit + 3) % 8) {
         model.p[at] ^= (char)(1 << bit);
         survives(g, model.p, model.size);

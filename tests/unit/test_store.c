@@ -49,8 +49,9 @@ static cca_status read_segment(cca_store *s, size_t i) {
     size_t half = (size_t)seg.bytes / 2;
     if (!status) status = cca_store_read(s, data, half, &err);
     if (!status) status = cca_store_read(s, data + half, (size_t)seg.bytes - half, &err);
-    for (uint64_t b = 0; !status && b < seg.bytes; b++)
+    for (uint64_t b = 0; !status && b < seg.bytes; b++) {
         assert_int_equal(data[b], byte_of(seg.kind, seg.first, b));
+    }
     return status;
 }
 
@@ -95,9 +96,10 @@ static void test_round_trip(void **state) {
     assert_int_equal(cca_store_open(&s, path, true, &err), CCA_OK);
     const int32_t *ids = cca_store_tokens(s, &n);
     assert_int_equal(n, 3 * STEP);
-    for (int64_t i = 0; i < n * 4; i++)
+    for (int64_t i = 0; i < n * 4; i++) {
         assert_int_equal(((const unsigned char *)ids)[i],
                          byte_of(CCA_STORE_TOKENS, i / 400 * STEP, (uint64_t)i % 400));
+    }
     put_point(s, 3);
     cca_store_close(s);
     assert_int_equal(read_file(), 4);
@@ -130,10 +132,11 @@ static void test_torn(void **state) {
     for (size_t n = 0; n < size; n += n < 200 ? 1 : 37) {
         save(data, n);
         int points = read_file();
-        if (n < 16 + sizeof facts - 1)
+        if (n < 16 + sizeof facts - 1) {
             assert_int_equal(points, -CCA_BAD_MODEL);
-        else /* the 24 bytes of padding behind a window may be missing */
+        } else { /* the 24 bytes of padding behind a window may be missing */
             assert_int_equal(points, n + 24 < first ? 0 : n + 24 < size ? 1 : 2);
+        }
     }
     save(data, first + 300);
     assert_int_equal(cca_store_open(&s, path, true, &err), CCA_OK);

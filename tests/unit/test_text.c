@@ -71,10 +71,12 @@ static cca_engine *export_and_open(const char *name) {
 }
 
 static void check_ids(const cca_tokens *tokens, const int32_t *ids, size_t n, const char *name) {
-    for (size_t i = 0; i < n && i < tokens->n; i++)
-        if (tokens->ids[i] != ids[i])
+    for (size_t i = 0; i < n && i < tokens->n; i++) {
+        if (tokens->ids[i] != ids[i]) {
             fail_msg("%s: token %zu, offset %llu, is %d, not %d", name, i,
                      (unsigned long long)tokens->offsets[i], tokens->ids[i], ids[i]);
+        }
+    }
     assert_int_equal(tokens->n, n);
 }
 
@@ -101,8 +103,9 @@ static void check_texts(const folder *f, const cca_tokenizer *tok, golden *g) {
         int32_t *ids = take_ids(g, &n);
         cca_tokens tokens = {0};
         cca_error err;
-        if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK)
+        if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK) {
             fail_msg("%s: %s", f->name, err.text);
+        }
         check_ids(&tokens, ids, n, f->name);
         bool changed = /* by NFC, or ▁ into spaces */
             strcmp(f->kind, "bpe") != 0 || strcmp(f->name, "hf-text-qwen2") == 0;
@@ -118,8 +121,9 @@ static void check_facts(const folder *f, const cca_tokenizer *tok) {
     assert_int_equal(facts->add_bos, f->add_bos);
     assert_int_equal(facts->bos, f->bos);
     assert_int_equal(facts->eos, f->eos);
-    for (int32_t i = 0; i < facts->vocab_size; i++)
+    for (int32_t i = 0; i < facts->vocab_size; i++) {
         assert_int_equal(cca_tokenizer_is_end(tok, i), i == f->ends[0] || i == f->ends[1]);
+    }
     for (int byte = 1; byte < 0x80; byte++) {
         size_t size;
         int32_t id = cca_tokenizer_byte_token(tok, (uint8_t)byte);
@@ -148,8 +152,9 @@ static void check_greedy(const folder *f, cca_engine *engine, golden *g) {
     for (size_t i = 0; i < n_greedy && status == CCA_OK; i++) {
         const float *logits = cca_session_logits(session, &err);
         int32_t best = 0;
-        for (int32_t id = 1; id < cca_engine_info(engine)->vocab_size; id++)
+        for (int32_t id = 1; id < cca_engine_info(engine)->vocab_size; id++) {
             if (logits[id] > logits[best]) best = id;
+        }
         if (best != greedy[i]) fail_msg("%s: token %zu is %d, not %d", f->name, i, best, greedy[i]);
         status = cca_session_eval(session, &best, 1, NULL, &err);
     }
@@ -251,8 +256,9 @@ static void the_rest_is_refused_by_name(void **state) {
         cca_vocab vocab;
         cca_error err = {""};
         if (open_text(&vocab, cases[i].text, &err) != CCA_BAD_MODEL ||
-            !strstr(err.text, cases[i].message))
+            !strstr(err.text, cases[i].message)) {
             fail_msg("case %zu: \"%s\", not \"%s\"", i, err.text, cases[i].message);
+        }
         cca_vocab_close(&vocab);
     }
 }

@@ -84,8 +84,9 @@ static void test_nfkc_offsets(void **state) {
         uint64_t at = tokens.offsets[i];
         assert_true(at >= last && at < text.size);
         last = at;
-        if (size < 3 || p[0] != ' ' || text.p[at] != ' ' || (unsigned char)text.p[at + 1] <= ' ')
+        if (size < 3 || p[0] != ' ' || text.p[at] != ' ' || (unsigned char)text.p[at + 1] <= ' ') {
             continue;
+        }
         if (((unsigned char)p[1] | (unsigned char)text.p[at + 1]) >= 0x80) continue;
         assert_int_equal(text.p[at + 1], p[1]);
         n_checked++;
@@ -151,8 +152,9 @@ static void test_vocabulary(void **state) {
 }
 
 static int32_t find_piece(const cca_tokenizer *tok, const char *piece) {
-    for (int32_t id = 0; id < cca_tokenizer_info(tok)->vocab_size; id++)
+    for (int32_t id = 0; id < cca_tokenizer_info(tok)->vocab_size; id++) {
         if (strcmp(cca_tokenizer_piece(tok, id), piece) == 0) return id;
+    }
     fail_msg("no piece %s", piece);
     return -1;
 }

@@ -89,8 +89,9 @@ static void refuse(gguf_maker *m, const char *named) {
     cca_error err = {""};
     assert_int_equal(finish_gguf(&tok, m, &err), CCA_BAD_MODEL);
     assert_null(tok);
-    if (!strstr(err.text, named) || strncmp(err.text, "made: ", 6) != 0)
+    if (!strstr(err.text, named) || strncmp(err.text, "made: ", 6) != 0) {
         fail_msg("\"%s\" does not name %s", err.text, named);
+    }
 }
 
 /* The three lists of a vocabulary, cut or with more elements than there are pieces. */
@@ -110,15 +111,17 @@ static void put_lists(gguf_maker *m, const cca_spm_model *model, size_t n_tokens
         put(m, &score, 4);
     }
     put_array(m, "tokenizer.ggml.token_type", CCA_GGUF_I32, n_types);
-    for (size_t i = 0; i < n_types; i++)
+    for (size_t i = 0; i < n_types; i++) {
         put_number(m, i < n ? model->pieces[i].type : CCA_SPM_USER, 4);
+    }
 }
 
 static cca_spm_model read_model(bytes file) {
     cca_spm_model model;
     cca_error err = {""};
-    if (cca_spm_model_read(&model, file.p, file.size, "test", &err) != CCA_OK)
+    if (cca_spm_model_read(&model, file.p, file.size, "test", &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     return model;
 }
 
@@ -241,8 +244,9 @@ static void test_original(void **state) {
     const cca_tokenizer_facts *f = cca_tokenizer_info(tok);
     assert_int_equal(f->vocab_size, 650);
     assert_true(f->bos == 2 && f->eos == 641 && f->pad == 649 && f->unk == 0 && !f->add_bos);
-    for (int32_t id = 0; id < 650; id++)
+    for (int32_t id = 0; id < 650; id++) {
         assert_int_equal(cca_tokenizer_is_end(tok, id), id == 5 || (id >= 641 && id <= 643));
+    }
     assert_string_equal(cca_tokenizer_piece(tok, 645), "<more645>");
     check_bytes(tok, 645, false, "<more645>");
     check_pieces(tok, "the<more645>the", CCA_ENCODE_START, "▁the@0 <more645>@3 t@12 he@13");

@@ -149,8 +149,9 @@ static void test_right(void **state) {
                {"48 213", false},
                {"48213", true}};
     (void)state;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         assert_int_equal(tune_is_right(&fact, all[i].given, strlen(all[i].given)), all[i].right);
+    }
 }
 
 static void expect_planted(const char *text, size_t size, int n, const char *wanted) {
@@ -158,8 +159,9 @@ static void expect_planted(const char *text, size_t size, int n, const char *wan
     input_text in = {0}, out = {0};
     assert_true(text_append(&in.text, text, strlen(text)));
     assert_int_equal(tune_plant_facts(&out, &in, size, facts, n, NULL), CCA_OK);
-    if (out.text.size != strlen(wanted) || memcmp(out.text.bytes, wanted, out.text.size) != 0)
+    if (out.text.size != strlen(wanted) || memcmp(out.text.bytes, wanted, out.text.size) != 0) {
         fail_msg("%.*s", (int)out.text.size, out.text.bytes);
+    }
     input_free(&in);
     input_free(&out);
 }
@@ -187,8 +189,9 @@ static void test_planting_bad_bytes(void **state) {
     in.text.bytes[9] = '\376', in.text.bytes[11] = '\374';
     assert_int_equal(tune_plant_facts(&out, &in, 11, &fact, 1, NULL), CCA_OK);
     assert_int_equal(out.n_bad, 2); /* the third lies behind the part that is taken */
-    for (size_t i = 0; i < out.n_bad; i++)
+    for (size_t i = 0; i < out.n_bad; i++) {
         assert_int_equal(out.text.bytes[out.bad[i]], in.text.bytes[bad[i]]);
+    }
     text_free(&in.text);
     input_free(&out);
 }
@@ -199,8 +202,9 @@ static void open_state(tune_state *s, const char *path, const char *signature, c
     term t = {.quiet = true};
     cca_error err;
     assert_int_equal(tune_state_open(s, path, signature, &t, &err), status);
-    if (status == CCA_BAD_MODEL && strcmp(signature, "a=1 b=3 c=4") == 0)
+    if (status == CCA_BAD_MODEL && strcmp(signature, "a=1 b=3 c=4") == 0) {
         assert_non_null(strstr(err.text, "measured with b=2, this run has b=3"));
+    }
 }
 
 static void test_state(void **state) {
@@ -261,8 +265,9 @@ static void test_lists(void **state) {
     assert_int_equal(l.n, 3);
     assert_true(l.sizes[0] == 0 && l.sizes[1] == 64 && size_list_largest(&l) == 512);
     const char *const bad[] = {"", "1,", "x", "-1", "1;2", "99999999999", "1 "};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(size_list_parse(&(size_list){0}, "depth", bad[i], &err), CCA_USAGE);
+    }
     assert_non_null(strstr(err.text, "--depth 1 :"));
 }
 
@@ -271,8 +276,9 @@ static void test_lists(void **state) {
 static void expect_round(double low, double high, double step, double to_low, double to_high) {
     svg_scale s = {.low = low, .high = high, .from = 0, .to = 1};
     double found = svg_round(&s, 7);
-    if (fabs(found - step) > 1e-9 || fabs(s.low - to_low) > 1e-9 || fabs(s.high - to_high) > 1e-9)
+    if (fabs(found - step) > 1e-9 || fabs(s.low - to_low) > 1e-9 || fabs(s.high - to_high) > 1e-9) {
         fail_msg("step %g, %g … %g", found, s.low, s.high);
+    }
 }
 
 static void test_scales(void **state) {

@@ -71,14 +71,16 @@ static void valid(void **state) {
     assert_int_equal(cca_utf8_valid(text, sizeof text - 1), 7);
     assert_int_equal(cca_utf8_valid(text + 8, sizeof text - 1 - 8), 2);
     assert_int_equal(cca_utf8_valid(text, 0), 0);
-    for (size_t size = 0; size <= 7; size++)
+    for (size_t size = 0; size <= 7; size++) {
         assert_int_equal(cca_utf8_valid(text, size) + cca_utf8_unfinished(text, size), size);
+    }
 }
 
 static void continues(void **state) {
     (void)state;
-    for (int byte = 0; byte < 256; byte++)
+    for (int byte = 0; byte < 256; byte++) {
         assert_int_equal(cca_utf8_continues((char)byte), byte >= 0x80 && byte < 0xc0);
+    }
 }
 
 int main(void) {

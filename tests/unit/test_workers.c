@@ -37,8 +37,9 @@ static void every_piece_runs_once(void **state) {
             for (int i = 0; i < n; i++) expected[i]++;
             assert_memory_equal(t.plain, expected, sizeof expected);
         }
-        for (int i = 0; i < MOST_PIECES; i++)
+        for (int i = 0; i < MOST_PIECES; i++) {
             assert_int_equal(atomic_load(&t.calls[i]), expected[i]);
+        }
         assert_false(atomic_load(&t.clash));
         cca_workers_free(w);
     }

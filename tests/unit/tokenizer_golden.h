@@ -136,8 +136,9 @@ static inline int free_golden(void **state) {
 static inline cca_tokenizer *open_model(bytes model) {
     cca_tokenizer *tok;
     cca_error err = {""};
-    if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "test", &err) != CCA_OK)
+    if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "test", &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     return tok;
 }
 
@@ -145,8 +146,9 @@ static inline cca_tokens encode(const cca_tokenizer *tok, const char *text, size
                                 unsigned flags) {
     cca_tokens tokens = {0};
     cca_error err = {""};
-    if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK)
+    if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
     return tokens;
 }
 
@@ -156,9 +158,10 @@ static inline char *check_line(const cca_tokenizer *tok, bytes text, unsigned fl
     for (size_t i = 0; i < tokens.n; i++) {
         char *end;
         long id = strtol(line, &end, 10);
-        if (*line == '\n' || id != tokens.ids[i])
+        if (*line == '\n' || id != tokens.ids[i]) {
             fail_msg("id %zu of %zu is %d, not %ld: %.*s", i, tokens.n, tokens.ids[i], id,
                      (int)text.size, text.p);
+        }
         line = end;
     }
     assert_int_equal(*line, '\n');
@@ -173,8 +176,9 @@ static inline char *check_hash(const cca_tokenizer *tok, bytes text, unsigned fl
     size_t name = strcspn(line, " ");
     int n = snprintf(expected, sizeof expected, " %zu %zu %016llx\n", text.size, tokens.n,
                      (unsigned long long)cca_hash(tokens.ids, tokens.n * sizeof *tokens.ids));
-    if (strncmp(line + name, expected, (size_t)n) != 0)
+    if (strncmp(line + name, expected, (size_t)n) != 0) {
         fail_msg("name, size, number and hash of the ids:%sbut expected %.60s", expected, line);
+    }
     cca_tokens_free(&tokens);
     return line + name + n;
 }
@@ -209,10 +213,11 @@ static inline void check_pieces(const cca_tokenizer *tok, const char *text, unsi
                                 const char *expected) {
     cca_tokens tokens = encode(tok, text, strlen(text), flags);
     char found[1000] = "";
-    for (size_t i = 0, n = 0; i < tokens.n && n < 900; i++)
+    for (size_t i = 0, n = 0; i < tokens.n && n < 900; i++) {
         n += (size_t)snprintf(found + n, sizeof found - n, "%s%s@%llu", i ? " " : "",
                               cca_tokenizer_piece(tok, tokens.ids[i]),
                               (unsigned long long)tokens.offsets[i]);
+    }
     assert_string_equal(found, expected);
     cca_tokens_free(&tokens);
 }
