@@ -5,7 +5,7 @@
  * which f16 numbers of the block multiply. */
 #include "backend/kquants.h"
 
-#include "backend/dtype.h"
+#include "backend/half.h"
 
 enum { SMALL = 32, LARGE = 256 };
 

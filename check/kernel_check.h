@@ -7,7 +7,7 @@
 #define CCA_KERNEL_CHECK_H
 
 #include "backend/cpu/kernels.h"
-#include "check/self_check.h"
+#include "check/check.h"
 
 /* CCA_CHECK_FAILED where a check did not pass, CCA_NO_MEMORY. */
 cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, void *user,

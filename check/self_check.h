@@ -9,20 +9,9 @@
 #ifndef CCA_SELF_CHECK_H
 #define CCA_SELF_CHECK_H
 
-#include "base/base.h"
+#include "check/check.h"
 
 #include <signal.h>
-
-typedef struct cca_check {
-    const char *name;    /* valid during the call */
-    double difference;   /* measured; infinite where a value is no number */
-    double bound;        /* the difference must not be larger; 0: the same bits */
-    bool passed;         /* or skipped */
-    const char *skipped; /* why it was not made, or NULL */
-} cca_check;
-
-/* Called for each check as it is done. */
-typedef void (*cca_check_fn)(void *user, const cca_check *check);
 
 typedef struct cca_selftest_options {
     const char *model;                 /* file; NULL: kernels only */

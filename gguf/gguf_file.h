@@ -1,4 +1,4 @@
-/* What gguf.c (parsing) and gguf_values.c (looking up) share; nobody else needs it. */
+/* What gguf_parse.c (parsing) and gguf_values.c (looking up) share; nobody else needs it. */
 #ifndef CCA_GGUF_FILE_H
 #define CCA_GGUF_FILE_H
 

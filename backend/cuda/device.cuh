@@ -24,7 +24,7 @@
 #include <string.h>
 
 extern "C" {
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/forms.h"
 }
 
 enum {

@@ -1,5 +1,5 @@
 /* Stands in for the CUDA backend in a build without it. */
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/forms.h"
 
 cca_status cca_backend_cuda_with(cca_backend **out, int device, const cca_backend_options *options,
                                  const cca_cuda_forms *forms, cca_error *err) {

@@ -18,7 +18,7 @@
 #define CCA_CUDA_TOKEN_STREAM_CUH
 
 #include "backend/cuda/bulk_copy.cuh"
-#include "backend/cuda/token.cuh"
+#include "backend/cuda/token_steps.cuh"
 
 enum {
     WARPS = TOKEN_WARPS,

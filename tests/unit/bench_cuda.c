@@ -3,7 +3,7 @@
  * forms for Hopper; with `model FILE` it times decode of a model with each set of forms; with
  * `in-turn FILE` it runs prefill and decode of a small model as racecheck of compute-sanitizer can
  * follow them. It asserts nothing. */
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/forms.h"
 #include "base/clock.h"
 #include "model.h"
 #include "tests/unit/test.h"

@@ -4,7 +4,7 @@
  * time with the forms for Hopper, of which products of one row are also tried with copies in turn.
  * Skipped where there is no device. */
 #include "backend/cpu/cpu.h"
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/forms.h"
 #include "cca.h"
 #include "tests/unit/test.h"
 

@@ -1,9 +1,9 @@
-/* What of the CUDA backend its tests need beside backend.h.
+/* The forms of the CUDA backend: what its tests need beside backend.h.
  *
  *     cca_backend *b;
  *     cca_backend_cuda_with(&b, 0, &options, &(cca_cuda_forms){.wgmma = true}, &err); */
-#ifndef CCA_BACKEND_CUDA_H
-#define CCA_BACKEND_CUDA_H
+#ifndef CCA_CUDA_FORMS_H
+#define CCA_CUDA_FORMS_H
 
 #include "backend/backend.h"
 

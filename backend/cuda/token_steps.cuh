@@ -3,8 +3,8 @@
  *     token_step s = {};
  *     s.kind = TOKEN_TURN;
  *     s.turn = turn_args{rows, q, k, v, angles, pos, n_heads, kv_heads, interleaved}; */
-#ifndef CCA_CUDA_TOKEN_CUH
-#define CCA_CUDA_TOKEN_CUH
+#ifndef CCA_CUDA_TOKEN_STEPS_CUH
+#define CCA_CUDA_TOKEN_STEPS_CUH
 
 #include "backend/cuda/attend_few.cuh"
 #include "backend/cuda/rope.cuh"

@@ -1,0 +1,63 @@
+/* Floats of 16 bits, and bits of floats. A leaf.
+ *
+ *     uint16_t h = cca_f32_to_bf16(1.0f);      // to nearest, ties to even
+ *     float f = cca_f16_to_f32(0x3c00);        // 1.0f */
+#ifndef CCA_HALF_H
+#define CCA_HALF_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline float cca_float_of_bits(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t cca_bits_of_float(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+static inline float cca_bf16_to_f32(uint16_t h) {
+    return cca_float_of_bits((uint32_t)h << 16);
+}
+
+/* Adds half of the last kept bit, less one where that bit is 0 (ties to even); a NaN
+ * keeps its sign and becomes quiet, since the sum could carry it to infinity. */
+static inline uint16_t cca_f32_to_bf16(float f) {
+    uint32_t bits = cca_bits_of_float(f);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    uint32_t nan = (bits >> 16) | 0x40u;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
+/* The exponent is re-biased by a multiplication with 2^112, which makes subnormal
+ * halves come out right; infinities and NaN get the largest exponent. Free of branches
+ * so that loops over it vectorise. */
+static inline float cca_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t rest = (uint32_t)(h & 0x7fffu) << 13;
+    uint32_t bits = cca_bits_of_float(cca_float_of_bits(rest) * 0x1p112f);
+    uint32_t special = rest >= 0x0f800000u ? 0x7f800000u : 0u;
+    return cca_float_of_bits(bits | special | sign);
+}
+
+/* Adding 2^(e - 10 + 23) to a value of exponent e leaves exactly the ten kept bits, rounded by
+ * the adder itself (to nearest, ties to even); below 2^-14 the bits of a subnormal. */
+static inline uint16_t cca_f32_to_f16(float f) {
+    uint32_t bits = cca_bits_of_float(f);
+    uint32_t sign = (bits >> 16) & 0x8000u;
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and more */
+    if (magnitude < 0x38800000u) { /* below 2^-14: steps of 2^-24 */
+        float shifted = cca_float_of_bits(magnitude) + 0.5f;
+        return (uint16_t)(sign | (cca_bits_of_float(shifted) - 0x3f000000u));
+    }
+    uint32_t odd = (magnitude >> 13) & 1u;
+    return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+#endif
