@@ -18,7 +18,7 @@
 #define CCA_CLI_PROMPT_H
 
 #include "cli/input.h"
-#include "cli/kept_prefill.h"
+#include "cli/stored_prefill.h"
 
 typedef struct prompt {
     const cca_tokenizer *tok;

@@ -1,6 +1,6 @@
 /* cca session: the stored states of documents and prompts. */
 #include "cli/cli.h"
-#include "cli/kept_prefill.h"
+#include "cli/stored_prefill.h"
 
 #include <errno.h>
 #include <stddef.h>

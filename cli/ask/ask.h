@@ -5,7 +5,7 @@
 #include "cli/ask/documents.h"
 #include "cli/ask/questions.h"
 #include "cli/decode.h"
-#include "cli/kept_prefill.h"
+#include "cli/stored_prefill.h"
 
 typedef struct ask_options {
     model_options model;

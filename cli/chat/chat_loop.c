@@ -3,8 +3,8 @@
 #include "cli/chat/chat_draft.h"
 #include "cli/chat/chat_file.h"
 #include "cli/chat/chat_line.h"
-#include "cli/kept_prefill.h"
 #include "cli/signals.h"
+#include "cli/stored_prefill.h"
 
 #include <stddef.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* What is measured outlives the process: a JSON file of finished points. */
 #include "base/hash.h"
-#include "cli/kept_prefill.h"
+#include "cli/stored_prefill.h"
 #include "cli/tune/tune.h"
 
 #include <stdio.h>

@@ -7,8 +7,8 @@
  *     stored_close(&st);
  *
  * prompt_prefill (prompt.h) is all of this for a prompt. */
-#ifndef CCA_CLI_KEPT_PREFILL_H
-#define CCA_CLI_KEPT_PREFILL_H
+#ifndef CCA_CLI_STORED_PREFILL_H
+#define CCA_CLI_STORED_PREFILL_H
 
 #include "cli/cli.h"
 

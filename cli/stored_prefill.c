@@ -1,4 +1,4 @@
-#include "cli/kept_prefill.h"
+#include "cli/stored_prefill.h"
 
 #include "cli/folder.h"
 
