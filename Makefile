@@ -220,8 +220,10 @@ SOURCES := $(wildcard *.[ch] text/*.cc backend/cuda/*.[ch] $(addsuffix /*.[ch],$
 format:
 	clang-format -i $(SOURCES) examples/*.c
 
+# A status in a variable is tested as it is, a wide integer printed as a long long.
 lint:
 	clang-format --dry-run -Werror $(SOURCES) examples/*.c
+	! grep -nE '[^)] [!=]= CCA_OK|PRI[diux]64' $(SOURCES) examples/*.c
 	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -P2 -I{} clang-tidy --quiet {} -- \
 	    $(CPPFLAGS) -std=c17 -pthread
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \

@@ -329,7 +329,7 @@ static cca_status write_points(cca_store *store, conversation *c, const cca_snap
         if (!status) status = append_point(store, c, false, err);
     }
     cca_status back = cca_session_restore(c->session, now, status ? NULL : err);
-    c->stale = back != CCA_OK;
+    c->stale = back;
     if (!status) status = back;
     return status ? status : append_point(store, c, true, err);
 }

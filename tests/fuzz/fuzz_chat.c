@@ -59,15 +59,15 @@ static cca_status put_turns(cca_prompt *p, const uint8_t **parts, const size_t *
                             cca_error *err) {
     static const cca_slot slots[] = {CCA_SLOT_SYSTEM, CCA_SLOT_DOCUMENT, CCA_SLOT_QUESTION};
     cca_status status = CCA_OK;
-    for (int i = 0; i < 3 && status == CCA_OK; i++) {
+    for (int i = 0; i < 3 && !status; i++) {
         if (sizes[i] > 0) {
             status = cca_prompt_text(p, slots[i], (const char *)parts[i], sizes[i], err);
         }
     }
-    if (status == CCA_OK) status = cca_prompt_end(p, err);
-    if (status != CCA_OK || !cca_tokens_push(p->out, 0, 0)) return status;
+    if (!status) status = cca_prompt_end(p, err);
+    if (status || !cca_tokens_push(p->out, 0, 0)) return status;
     status = cca_prompt_text(p, CCA_SLOT_QUESTION, (const char *)parts[2], sizes[2], err);
-    return status == CCA_OK ? cca_prompt_end(p, err) : status;
+    return status ? status : cca_prompt_end(p, err);
 }
 
 static void build(cca_chat chat, const cca_tokenizer *tok, const uint8_t *data, size_t size) {
@@ -81,7 +81,7 @@ static void build(cca_chat chat, const cca_tokenizer *tok, const uint8_t *data, 
         sizes[i] = fuzz_utf8(parts[i], sizes[i]);
     }
     cca_status status = cca_prompt_begin(&p, chat, tok, &tokens, &err);
-    if (status == CCA_OK) (void)put_turns(&p, parts, sizes, &err);
+    if (!status) (void)put_turns(&p, parts, sizes, &err);
     for (size_t i = 0; i < tokens.n; i++) {
         fuzz_check(tokens.ids[i] >= 0 && tokens.ids[i] < cca_tokenizer_info(tok)->vocab_size,
                    "an id outside the vocabulary");

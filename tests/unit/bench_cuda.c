@@ -19,7 +19,7 @@ static int by_size(const void *a, const void *b) {
 }
 
 static void must(cca_status status, const cca_error *err) {
-    if (status == CCA_OK) return;
+    if (!status) return;
     printf("%s\n", err->text);
     exit(1);
 }

@@ -80,7 +80,7 @@ static char *check_text(encoder e, const char *text, size_t size, char *line) {
     cca_status status =
         e.bpe ? cca_bpe_encode(&tokens, e.bpe, text, size, 0, &err)
               : cca_tokenizer_encode(&tokens, e.tok, text, size, CCA_ENCODE_START, &err);
-    if (status != CCA_OK) fail_msg("%s", err.text);
+    if (status) fail_msg("%s", err.text);
     for (size_t i = 0; i < tokens.n; i++) {
         char *end;
         long id = strtol(line, &end, 10);

@@ -99,7 +99,7 @@ static cca_gguf *parse(const builder *b) {
     cca_gguf *file;
     cca_error err = {""};
     cca_status status = cca_gguf_parse(&file, b->bytes, b->size, "m.gguf", &err);
-    if (status != CCA_OK) fail_msg("%s", err.text);
+    if (status) fail_msg("%s", err.text);
     assert_non_null(file);
     return file;
 }
@@ -193,7 +193,7 @@ static void single_bytes(void **state) {
             cca_gguf *file;
             b.bytes[at] = values[v];
             cca_status status = cca_gguf_parse(&file, b.bytes, b.size, "m.gguf", NULL);
-            assert_true(status == CCA_OK ? file != NULL : status == CCA_BAD_MODEL && !file);
+            assert_true(!status ? file != NULL : status == CCA_BAD_MODEL && !file);
             cca_gguf_close(file);
         }
     }

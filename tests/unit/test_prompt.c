@@ -9,7 +9,7 @@ static cca_engine *engine;
 static cca_error err;
 
 static void ok(cca_status status) {
-    if (status != CCA_OK) fail_msg("%s", err.text);
+    if (status) fail_msg("%s", err.text);
 }
 
 static void add(prompt *p, cca_slot slot, const char *text) {
