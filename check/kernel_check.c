@@ -82,8 +82,9 @@ static float *take_exact(tester *t, int64_t n) {
     return x;
 }
 
-static void multiply(tester *t, float *out, const cca_kernels *k, cca_dtype type, const float *x,
-                     const void *w, size_t w_stride, bool packed) {
+static void multiply(tester *t, float *out, const cca_kernels *kernels, cca_dtype type,
+                     const float *x, const void *w, size_t w_stride, bool packed) {
+    const cca_products *k = kernels->products(type);
     size_t stride = k->x_bytes(type, N_COLS);
     const void *form = x;
     if (stride > 0) {

@@ -92,10 +92,9 @@ cca_status cca_peaks_measure(cca_peaks *out, int n_threads, cca_error *err) {
 }
 
 double cca_peaks_of_products(const cca_peaks *p, const char *weight_type) {
-    const cca_kernels *k = cca_kernels_best();
     cca_dtype type;
-    if (!k->peak || !cca_dtype_parse(&type, weight_type)) return p->f32;
-    switch (k->peak(type)) {
+    if (!cca_dtype_parse(&type, weight_type)) return p->f32;
+    switch (cca_kernels_best()->products(type)->peak) {
     case CCA_PEAK_BYTES: return p->bytes;
     case CCA_PEAK_BF16: return p->bf16;
     case CCA_PEAK_F32: break;

@@ -151,9 +151,8 @@ static cca_status compare(checker *c, const char *name, const manner *m, double 
 static bool rounds(const checker *c, const cca_kernels *k) {
     for (uint64_t i = 0; i < cca_gguf_n_tensors(c->file); i++) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(c->file, i);
-        if (t->n_dims == 2 && cca_dtype_runs(t->type) && k->x_bytes((cca_dtype)t->type, 32) > 0) {
-            return true;
-        }
+        if (t->n_dims != 2 || !cca_dtype_runs(t->type)) continue;
+        if (k->products((cca_dtype)t->type)->x_convert) return true;
     }
     return false;
 }

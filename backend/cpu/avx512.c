@@ -453,74 +453,31 @@ OF_TYPE(bf16, CCA_BF16)
 BYTES_OF_TYPE(q8_0, CCA_Q8_0)
 BYTES_OF_TYPE(q4_0, CCA_Q4_0)
 
-/* How products with weights of a type are made (see kernels.h), and in what. */
-typedef struct products {
-    size_t (*x_bytes)(cca_dtype type, int64_t n);
-    void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
-    size_t (*panel_bytes)(cca_dtype type, int64_t n);
-    void (*pack)(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
-                 int64_t n);
-    void (*multiply)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add);
-    void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
-    cca_peak peak;
-    bool attends; /* keys and values of the type are multiplied in bf16 */
-} products;
-
 /* A line for each type with products of its own; the others' are in f32. */
-static const products *of(cca_dtype type) {
-    static const products f32 = {f32_x_bytes,  NULL,    f32_panel_bytes, f32_pack,
-                                 f32_multiply, f32_dot, CCA_PEAK_F32,    false};
-    static const products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
-                                  bf16_multiply, bf16_dot,       CCA_PEAK_BF16,   true};
-    static const products q8_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q8_0_pack,
-                                  byte_multiply, q8_0_dot,       CCA_PEAK_BYTES,   true};
-    static const products q4_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q4_0_pack,
-                                  byte_multiply, q4_0_dot,       CCA_PEAK_BYTES,   false};
+static const cca_products *products(cca_dtype type) {
+    static const cca_products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
+                                      bf16_multiply, bf16_dot,       CCA_PEAK_BF16};
+    static const cca_products q8_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q8_0_pack,
+                                      byte_multiply, q8_0_dot,       CCA_PEAK_BYTES};
+    static const cca_products q4_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q4_0_pack,
+                                      byte_multiply, q4_0_dot,       CCA_PEAK_BYTES};
     switch (type) {
     case CCA_BF16: return &bf16;
     case CCA_Q8_0: return &q8_0;
     case CCA_Q4_0: return &q4_0;
-    default: return &f32;
+    default: return f32_products(type);
     }
 }
 
-static size_t x_bytes(cca_dtype type, int64_t n) {
-    return of(type)->x_bytes(type, n);
-}
-
-static void x_convert(void *out, cca_dtype type, const float *x, int64_t n) {
-    of(type)->x_convert(out, type, x, n);
-}
-
-static size_t panel_bytes(cca_dtype type, int64_t n) {
-    return of(type)->panel_bytes(type, n);
-}
-
-static void pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
-                 int64_t n) {
-    of(type)->pack(panel, type, w, w_stride, n_w, n);
-}
-
-static void multiply(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                     cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add) {
-    of(type)->multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
-}
-
-static void dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
-                cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
-    of(type)->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);
-}
-
-static cca_peak peak(cca_dtype type) {
-    return of(type)->peak;
+/* Whether keys and values of a type are multiplied in bf16: those whose products are not in f32. */
+static bool attends(cca_dtype type) {
+    return products(type)->peak != CCA_PEAK_F32;
 }
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
     const cca_rows *raw = &args->spans->at[0].rows;
-    if (of(raw->k_type)->attends && of(raw->v_type)->attends) {
+    if (attends(raw->k_type) && attends(raw->v_type)) {
         bf16_attention(args, head, n_heads, row, n, scratch);
     } else {
         f32_attend(args, head, n_heads, row, n, scratch);
@@ -556,13 +513,7 @@ static double spin(float *sink, cca_peak kind, int64_t turns) {
 
 const cca_kernels cca_kernels_avx512 = {
     CCA_SIMD_KERNELS("avx512"),
-    .x_bytes = x_bytes,
-    .x_convert = x_convert,
-    .panel_bytes = panel_bytes,
-    .pack = pack,
-    .multiply = multiply,
-    .dot = dot,
-    .peak = peak,
+    .products = products,
     .attend = attend,
     .spin = spin,
 };

@@ -284,7 +284,7 @@ static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t 
 
 /* Bytes of n values of x in the form that a weight's type wants. */
 static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {
-    size_t bytes = b->kernels->x_bytes(type, n);
+    size_t bytes = b->kernels->products(type)->x_bytes(type, n);
     return bytes ? bytes : (size_t)n * sizeof(float);
 }
 
@@ -298,8 +298,8 @@ typedef struct cpu_x {
 /* The product of weight rows row … row + n_rows - 1 with all tokens, added where `add`. */
 static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, int64_t row,
                            int64_t n_rows, bool add, void *panel) {
-    const cca_kernels *k = b->kernels;
     const cca_matrix *w = p->weight;
+    const cca_products *k = b->kernels->products(w->type);
     float *out = (float *)p->out->data + row;
     int64_t ld = p->out->cols;
     size_t stride = 0;
@@ -355,12 +355,12 @@ static void run_product_piece(void *context, int64_t piece, int thread) {
 
 static void convert_row(const row_work *j, int64_t i) {
     char *out = j->form + (size_t)i * j->stride;
-    j->b->kernels->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
+    j->b->kernels->products(j->type)->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
 }
 
 /* x in the form for a type of weights, in memory that is kept for the next time. */
 static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype type, int64_t n) {
-    size_t stride = b->kernels->x_bytes(type, x->cols);
+    size_t stride = b->kernels->products(type)->x_bytes(type, x->cols);
     *out = (cpu_x){x->data, (size_t)x->cols * sizeof(float), n};
     if (stride == 0) return true;
     if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
@@ -380,7 +380,7 @@ static void cpu_matmul(cca_backend *b, const cca_product *products, int n_produc
         for (next = first; next < n_products && products[next].weight->type == type; next++) {
             total += panels_of(&products[next]);
         }
-        if (!reserve(cpu, cpu->kernels->panel_bytes(type, DEPTH))) return;
+        if (!reserve(cpu, cpu->kernels->products(type)->panel_bytes(type, DEPTH))) return;
         if (!convert_x(cpu, &j.x, x, type, n)) return;
         cca_workers_run(cpu->workers, total, run_product_piece, &j);
     }

@@ -1,6 +1,6 @@
 /* The inner loops of the CPU backend: one list of functions, one variant an instruction set.
  *
- *     const cca_kernels *k = cca_kernels_best();
+ *     const cca_products *k = cca_kernels_best()->products(CCA_F32);
  *     k->pack(panel, CCA_F32, w, dim * sizeof(float), n_rows, dim);
  *     k->multiply(out, ld, x, dim * sizeof(float), n_tokens, CCA_F32, panel, n_rows, dim, false);
  *
@@ -43,22 +43,16 @@ typedef enum cca_peak { CCA_PEAK_F32, CCA_PEAK_BF16, CCA_PEAK_BYTES } cca_peak;
 
 enum { CCA_SPIN_SINK = 16 * 16 }; /* floats */
 
-typedef struct cca_kernels {
-    const char *name;
-
-    /* n values of a type to float and back. */
-    void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
-    void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
-
-    /* Products: out[i * ld_out + j] += x[i] · w[j] over n values, for n_x rows of x and n_w rows of
-     * weights of a type; multiply without add writes in place of adding.
-     *
-     * x is given in the form that suits the type: x_bytes is the size of n values in it, x_convert
-     * makes it; x_bytes is 0 where x is taken as it is. x_stride is the distance of its rows in
-     * bytes. n is a multiple of the type's block, or, in pieces of a longer row, of 32.
-     *
-     * For many rows of x the weights are packed first: up to CCA_PANEL rows, w_stride bytes apart,
-     * into panel_bytes bytes at a 64-byte boundary. For few there is dot. */
+/* Products: out[i * ld_out + j] += x[i] · w[j] over n values, for n_x rows of x and n_w rows of
+ * weights of a type; multiply without add writes in place of adding.
+ *
+ * x is given in the form that suits the type: x_bytes is the size of n values in it, x_convert
+ * makes it; where x is taken as it is, x_bytes is 0 and x_convert NULL. x_stride is the distance of
+ * its rows in bytes. n is a multiple of the type's block, or, in pieces of a longer row, of 32.
+ *
+ * For many rows of x the weights are packed first: up to CCA_PANEL rows, w_stride bytes apart,
+ * into panel_bytes bytes at a 64-byte boundary. For few there is dot. */
+typedef struct cca_products {
     size_t (*x_bytes)(cca_dtype type, int64_t n);
     void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
     size_t (*panel_bytes)(cca_dtype type, int64_t n);
@@ -68,9 +62,18 @@ typedef struct cca_kernels {
                      cca_dtype type, const void *panel, int64_t n_w, int64_t n, bool add);
     void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
+    cca_peak peak; /* the instructions that they are made of */
+} cca_products;
 
-    /* The instructions that they are made of; NULL: f32 ones, whatever the type. */
-    cca_peak (*peak)(cca_dtype type);
+typedef struct cca_kernels {
+    const char *name;
+
+    /* n values of a type to float and back. */
+    void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
+    void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
+
+    /* How products with weights of a type are made. */
+    const cca_products *(*products)(cca_dtype type);
 
     /* out = x / sqrt(mean(x²) + eps) * weight. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, float eps, int64_t n);

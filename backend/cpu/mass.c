@@ -17,7 +17,7 @@ typedef struct query {
 
 /* Scores of the rows `at` … at + n - 1, not yet scaled. */
 static void score_rows(float *scores, const query *x, const cca_rows *rows, int64_t at, int64_t n) {
-    const cca_kernels *k = x->kernels;
+    const cca_products *k = x->kernels->products(rows->k_type);
     int64_t own = x->head / (x->n_heads / rows->heads), hd = rows->head_dim;
     size_t width = 0;
     cca_dtype_row_bytes(&width, rows->k_type, hd);

@@ -177,15 +177,17 @@ static double spin(float *sink, cca_peak kind, int64_t turns) {
     return 0;
 }
 
+static const cca_products *products(cca_dtype type) {
+    static const cca_products all = {x_bytes, NULL, panel_bytes, pack, multiply, dot, CCA_PEAK_F32};
+    (void)type;
+    return &all;
+}
+
 const cca_kernels cca_kernels_plain = {
     .name = "plain",
     .decode = decode,
     .encode = encode,
-    .x_bytes = x_bytes,
-    .panel_bytes = panel_bytes,
-    .pack = pack,
-    .multiply = multiply,
-    .dot = dot,
+    .products = products,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .attend = attend,

@@ -270,6 +270,14 @@ static void f32_dot(float *out, int64_t ld_out, const void *x, size_t x_stride, 
     }
 }
 
+static const cca_products *f32_products(cca_dtype type) {
+    static const cca_products all = {
+        f32_x_bytes, NULL, f32_panel_bytes, f32_pack, f32_multiply, f32_dot, CCA_PEAK_F32,
+    };
+    (void)type;
+    return &all;
+}
+
 /* ---- norms --------------------------------------------------------------------------- */
 
 static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
@@ -537,6 +545,4 @@ static double f32_spin(float *sink, cca_peak kind, int64_t turns) {
     .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
     .pool = pool
 
-#define CCA_SIMD_PRODUCTS                                                                          \
-    .x_bytes = f32_x_bytes, .panel_bytes = f32_panel_bytes, .pack = f32_pack,                      \
-    .multiply = f32_multiply, .dot = f32_dot, .attend = f32_attend, .spin = f32_spin
+#define CCA_SIMD_PRODUCTS .products = f32_products, .attend = f32_attend, .spin = f32_spin

@@ -46,8 +46,9 @@ static product_case make_product(cca_dtype type, int64_t n_x, int64_t n_w, int64
 }
 
 /* Adds rows first … first + n_x - 1 of the product to out (n_x, ld). */
-static void run_product(float *out, int64_t ld, const cca_kernels *k, const product_case *c,
+static void run_product(float *out, int64_t ld, const cca_kernels *kernels, const product_case *c,
                         int64_t first, int64_t n_x, bool packed) {
+    const cca_products *k = kernels->products(c->type);
     size_t stride = k->x_bytes(c->type, c->n);
     const char *x = (const char *)c->x;
     char *form = NULL;
@@ -78,7 +79,7 @@ static void run_product(float *out, int64_t ld, const cca_kernels *k, const prod
  * a scale for each 32 values. */
 static void round_x(const cca_kernels *k, const product_case *c) {
     int64_t n = c->n_x * c->n;
-    if (k->x_bytes(c->type, c->n) == 0) return;
+    if (!k->products(c->type)->x_convert) return;
     for (int64_t i = 0; c->type == CCA_BF16 && i < n; i++) {
         c->x[i] = cca_bf16_to_f32(cca_f32_to_bf16(c->x[i]));
     }

@@ -58,14 +58,28 @@ static void attend_no_number(const cca_attend_args *args, int64_t head, int64_t 
 static void multiply_one_row(float *out, int64_t ld_out, const void *x, size_t x_stride,
                              int64_t n_x, cca_dtype type, const void *panel, int64_t n_w, int64_t n,
                              bool add) {
-    real()->multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
-    if (type == CCA_Q4_0) out[(n_x - 1) * ld_out + n_w - 1] *= 1.001f;
+    real()->products(type)->multiply(out, ld_out, x, x_stride, n_x, type, panel, n_w, n, add);
+    out[(n_x - 1) * ld_out + n_w - 1] *= 1.001f;
+}
+
+static const cca_products *q4_0_multiply_one_row(cca_dtype type) {
+    static cca_products wrong;
+    wrong = *real()->products(type);
+    if (type == CCA_Q4_0) wrong.multiply = multiply_one_row;
+    return &wrong;
 }
 
 static void dot_without_last(float *out, int64_t ld_out, const void *x, size_t x_stride,
                              int64_t n_x, cca_dtype type, const void *w, size_t w_stride,
                              int64_t n_w, int64_t n) {
-    real()->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w - (type == CCA_BF16), n);
+    real()->products(type)->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w - 1, n);
+}
+
+static const cca_products *bf16_dot_without_last(cca_dtype type) {
+    static cca_products wrong;
+    wrong = *real()->products(type);
+    if (type == CCA_BF16) wrong.dot = dot_without_last;
+    return &wrong;
 }
 
 static void norm_of_another_mean(float *out, const float *x, const float *weight, float eps,
@@ -107,9 +121,9 @@ static void faults_are_named(void **state) {
     fails(&k, "[cores and window, f32 cache][cores and window, f16 cache]"
               "[cores and window, bf16 cache][cores and window, q8_0 cache][which keys are seen]"
               "[which keys are seen, one token][which keys are seen, sinks]");
-    k = *real(), k.multiply = multiply_one_row;
+    k = *real(), k.products = q4_0_multiply_one_row;
     fails(&k, "[products with q4_0 weights]");
-    k = *real(), k.dot = dot_without_last;
+    k = *real(), k.products = bf16_dot_without_last;
     fails(&k, "[products with bf16 weights]");
     k = *real(), k.rmsnorm = norm_of_another_mean;
     fails(&k, "[norm]");
