@@ -1,6 +1,7 @@
 #include "check/kernel_check.h"
 
 #include "base/random.h"
+#include "check/difference.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,17 +48,6 @@ static void *take_values(tester *t, cca_dtype type, int64_t n) {
     void *values = take(t, (size_t)n * sizeof *x);
     cca_dtype_encode(values, type, x, n);
     return values;
-}
-
-/* ‖a - b‖ / ‖b‖ */
-static double distance(const float *a, const float *b, int64_t n) {
-    double difference = 0, size = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(a[i])) return INFINITY;
-        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)b[i] * b[i];
-    }
-    return sqrt(difference / fmax(size, 1e-300));
 }
 
 static void tell(tester *t, const char *what, double difference, double bound) {
@@ -130,7 +120,7 @@ static void check_products(tester *t) {
         multiply(t, want, plain, type, x, w, stride, true);
         for (int packed = 0; packed < 2; packed++) {
             multiply(t, got, t->kernels, type, x, w, stride, packed);
-            worst = fmax(worst, distance(got, want, N_X * LD));
+            worst = fmax(worst, cca_distance(got, want, N_X * LD));
         }
         snprintf(what, sizeof what, "products with %s weights", cca_dtype_name(type));
         tell(t, what, worst, EXACT);
@@ -145,14 +135,14 @@ static void check_rows(tester *t) {
     float *want = take_floats(t, N), *got = take_floats(t, N);
     plain->rmsnorm(want, x, w, 1e-5f, N);
     t->kernels->rmsnorm(got, x, w, 1e-5f, N);
-    tell(t, "norm", distance(got, want, N), EXACT);
+    tell(t, "norm", cca_distance(got, want, N), EXACT);
 
     x = take_random(t, N), w = take_random(t, N), got = take_floats(t, N);
     for (int i = 0; i < N; i++) x[i] *= 20;
     memcpy(got, x, N * sizeof *x);
     plain->swiglu(x, w, N);
     t->kernels->swiglu(got, w, N);
-    tell(t, "activation", distance(got, x, N), EXACT);
+    tell(t, "activation", cca_distance(got, x, N), EXACT);
 }
 
 /* Values that come out with other bits. */
@@ -241,7 +231,7 @@ static void check_attention(tester *t) {
         for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
         attend(t, plain, c, &spans, q, want);
         attend(t, t->kernels, c, &spans, q, got);
-        tell(t, c->what, distance(got, want, n), c->bound);
+        tell(t, c->what, cca_distance(got, want, n), c->bound);
     }
 }
 
@@ -268,8 +258,8 @@ static void check_pooling(tester *t) {
             plain->pool(&want, j % N_HEADS, FIRST + j / N_HEADS, scratch);
             t->kernels->pool(&got, j % N_HEADS, FIRST + j / N_HEADS, scratch);
         }
-        double difference = distance(other.cores.k, one.cores.k, n);
-        tell(t, names[p], fmax(difference, distance(other.cores.v, one.cores.v, n)), EXACT);
+        double difference = cca_distance(other.cores.k, one.cores.k, n);
+        tell(t, names[p], fmax(difference, cca_distance(other.cores.v, one.cores.v, n)), EXACT);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
 #include "cca.h"
+#include "check/difference.h"
 #include "check/kernel_check.h"
 #include "gguf/gguf.h"
 #include "model.h"
@@ -109,17 +110,6 @@ static cca_status run(checker *c, const manner *m, float *logits, cca_error *err
 
 /* ---- comparing -------------------------------------------------------------------------- */
 
-static double spread_difference(const float *a, const float *b, int64_t n) {
-    double low = INFINITY, high = -INFINITY, worst = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(a[i]) || !isfinite(b[i])) return INFINITY;
-        low = fmin(low, b[i]);
-        high = fmax(high, b[i]);
-        worst = fmax(worst, fabs((double)a[i] - b[i]));
-    }
-    return worst / fmax(high - low, 1e-300);
-}
-
 static void tell(checker *c, const char *name, double difference, double bound) {
     cca_check check = {.name = name, .difference = difference, .bound = bound};
     check.passed = difference <= bound;
@@ -137,7 +127,7 @@ static cca_status compare(checker *c, const char *name, const manner *m, double 
     int64_t n = m->n_tokens / EVERY * c->config.vocab_size;
     cca_status status = run(c, m, c->got, err);
     if (status) return status;
-    double difference = spread_difference(c->got, c->want, n);
+    double difference = cca_spread_difference(c->got, c->want, n);
     if (bound == 0 && difference == 0) {
         difference = memcmp(c->got, c->want, (size_t)n * sizeof(float)) != 0;
     }

@@ -211,7 +211,7 @@ static void every_cut_equals_the_definition(void **state) {
                 char what[64];
                 snprintf(what, sizeof what, "kind %d, g %d, s %d, chunk %d, prefill %d", t.attn,
                          t.g, t.s, t.chunk, t.prefill);
-                test_below(test_distance(got, want, N), 1e-6, what);
+                test_below(cca_distance(got, want, N), 1e-6, what);
             }
         }
     }
@@ -248,7 +248,7 @@ static void attention_watched_is_that_of_the_definition(void **state) {
                 test_below(fabs(total - n), 1e-4, "probabilities add up to 1");
             }
             for (int k = 0; k < HEADS * SLOTS; k++) want[k] = (float)sums[k];
-            test_below(test_distance(got, want, HEADS * SLOTS), 1e-6, "attention watched");
+            test_below(cca_distance(got, want, HEADS * SLOTS), 1e-6, "attention watched");
             assert_memory_equal(got, got + HEADS * SLOTS,
                                 sizeof want); /* the layers have their own */
         }
@@ -275,7 +275,7 @@ static void attention_over_rounded_keys_is_watched(void **state) {
         int n = watch_by_cache(got, queries, SLOTS, &exact, &t, false);
         mass_by_definition(sums, SLOTS, 16, &rounded, CCA_ATTN_FULL, 1, 1, 0, queries, n);
         for (int k = 0; k < HEADS * SLOTS; k++) want[k] = (float)sums[k];
-        test_below(test_distance(got, want, HEADS * SLOTS), all[i].bound, "rounded keys");
+        test_below(cca_distance(got, want, HEADS * SLOTS), all[i].bound, "rounded keys");
     }
 }
 
@@ -286,7 +286,7 @@ static void group_size_one_is_full_attention(void **state) {
     attend_by_cache(full, &seq, &(setup){CCA_ATTN_FULL, 1, 1, 0, 64, 2, CCA_F32, 0});
     attend_by_cache(one, &seq, &(setup){CCA_ATTN_CCA, 1, 16, 0, 64, 2, CCA_F32, 0});
     attend_by_cache(wide, &seq, &(setup){CCA_ATTN_CCA, 16, 160, 0, 64, 2, CCA_F32, 0});
-    test_below(test_distance(one, full, N), 1e-6, "g = 1");
+    test_below(cca_distance(one, full, N), 1e-6, "g = 1");
     assert_memory_equal(wide, full, sizeof full); /* s ≥ length takes the same path */
 }
 
@@ -309,11 +309,11 @@ static void caches_round_before_use(void **state) {
         attend_by_definition(want, &rounded, CCA_ATTN_CCA, 4, 16, 0);
         attend_by_cache(got, &exact, &(setup){CCA_ATTN_CCA, 4, 16, 0, 64, 2, types[i].type, 0});
         attend_by_cache(cut, &exact, &(setup){CCA_ATTN_CCA, 4, 16, 0, 9, 2, types[i].type, 70});
-        test_below(test_distance(got, want, N), types[i].bound, "rounded cache");
-        test_below(test_distance(cut, got, N), types[i].bound, "rounded cache, other cut");
+        test_below(cca_distance(got, want, N), types[i].bound, "rounded cache");
+        test_below(cca_distance(cut, got, N), types[i].bound, "rounded cache, other cut");
         attend_by_definition(want, &rounded, CCA_ATTN_FULL, 1, 1, 0);
         attend_by_cache(full, &exact, &(setup){CCA_ATTN_FULL, 1, 1, 0, 64, 2, types[i].type, 0});
-        test_below(test_distance(full, want, N), types[i].no_cores, "rounded cache, no cores");
+        test_below(cca_distance(full, want, N), types[i].no_cores, "rounded cache, no cores");
     }
 }
 

@@ -107,7 +107,7 @@ static float *fetch(const pair *p) {
 
 static void compare(const pair *p, double bound, const char *what) {
     float *got = fetch(p);
-    test_below(test_distance(got, p->host.data, p->host.rows * p->host.cols), bound, what);
+    test_below(cca_distance(got, p->host.data, p->host.rows * p->host.cols), bound, what);
     free(got);
 }
 
@@ -396,7 +396,7 @@ static void compare_rows(const row_pair *p, bool keys, double bound, const char 
         float *a = floats(n), *b = floats(n);
         cca_dtype_decode(a, type, got, n);
         cca_dtype_decode(b, type, host, n);
-        test_below(test_distance(a, b, n), bound, what);
+        test_below(cca_distance(a, b, n), bound, what);
         free(a), free(b);
     } else if (memcmp(got, host, bytes) != 0) {
         fail_msg("%s: other bits than on the CPU", what);
@@ -754,7 +754,7 @@ static void group_size_one_is_full_attention(void **state) {
     cca_attend(gpu, &full.device, &whole, &q.device, LENGTH - N, N);
     cca_attend(gpu, &one.device, &parts, &q.device, LENGTH - N, N);
     float *want = fetch(&full), *got = fetch(&one);
-    test_below(test_distance(got, want, N * HD), 4e-3, "g = 1");
+    test_below(cca_distance(got, want, N * HD), 4e-3, "g = 1");
     free(want), free(got), free_rows(&all), free_pair(&q), free_pair(&full), free_pair(&one);
 }
 

@@ -114,8 +114,8 @@ static void products(void **state) {
                 run_product(want, ld, plain, &p, 0, p.n_x, true);
                 run_product(packed, ld, cca_kernels_at(i), &p, 0, p.n_x, true);
                 run_product(direct, ld, cca_kernels_at(i), &p, 0, p.n_x, false);
-                test_below(test_distance(packed, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
-                test_below(test_distance(direct, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
+                test_below(cca_distance(packed, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
+                test_below(cca_distance(direct, want, p.n_x * ld), 1e-6, cca_kernels_at(i)->name);
                 free(want), free(packed), free(direct), free(p.x), free(p.w);
             }
         }
@@ -153,12 +153,12 @@ static void norms_and_swiglu(void **state) {
             float *want = floats(n), *got = floats(n);
             plain->rmsnorm(want, x, w, 1e-5f, n);
             cca_kernels_at(i)->rmsnorm(got, x, w, 1e-5f, n);
-            test_below(test_distance(got, want, n), 1e-6, "rmsnorm");
+            test_below(cca_distance(got, want, n), 1e-6, "rmsnorm");
             memcpy(want, x, (size_t)n * sizeof *x);
             memcpy(got, x, (size_t)n * sizeof *x);
             plain->swiglu(want, w, n);
             cca_kernels_at(i)->swiglu(got, w, n);
-            test_below(test_distance(got, want, n), 1e-6, "swiglu");
+            test_below(cca_distance(got, want, n), 1e-6, "swiglu");
             free(x), free(w), free(want), free(got);
         }
         float wild[] = {-1e30f, -200, -88, -87.5f, 0, 88, 200, 1e30f}, ones[8], want[8];
@@ -304,7 +304,7 @@ static void attention(void **state) {
             round_q(&cases[c], &d);
             run_attend(plain, &cases[c], &d, want);
             run_attend(cca_kernels_at(i), &cases[c], &d, got);
-            test_below(test_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6,
+            test_below(cca_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6,
                        cca_kernels_at(i)->name);
             free(want), free(got), free_data(&d);
         }
@@ -325,7 +325,7 @@ static void equal_weights(void **state) {
             run_attend(plain, &cases[c], &d, want);
             run_attend(cca_kernels_at(i), &cases[c], &d, got);
             bool rounds = cases[c].v_type == CCA_Q8_0; /* to bf16 */
-            test_below(test_distance(got, want, n), rounds ? 3e-3 : 5e-6, cca_kernels_at(i)->name);
+            test_below(cca_distance(got, want, n), rounds ? 3e-3 : 5e-6, cca_kernels_at(i)->name);
             free(want), free(got), free_data(&d);
         }
     }
@@ -377,8 +377,8 @@ static void pooling(void **state) {
                 memset(core, 0xff, 40 * sizeof *core);
                 cca_kernels_at(i)->pool(&args, j % 6, 10 + j / 6, scratch);
             }
-            test_below(test_distance(cores->k, want_k, n), 1e-6, "core keys");
-            test_below(test_distance(cores->v, want_v, n), 1e-6, "core values");
+            test_below(cca_distance(cores->k, want_k, n), 1e-6, "core keys");
+            test_below(cca_distance(cores->v, want_v, n), 1e-6, "core values");
             free(scratch), free(want_k), free(want_v), free_data(&d);
         }
     }

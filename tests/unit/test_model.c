@@ -141,7 +141,7 @@ static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, con
         }
     }
     const float *last = cca_session_logits(session, &err);
-    test_below(test_spread(last, out + (length - 1) * vocab, vocab), 2e-6,
+    test_below(cca_spread_difference(last, out + (length - 1) * vocab, vocab), 2e-6,
                "the last token's logits");
     cca_session_free(session);
     return out;
@@ -162,7 +162,7 @@ static void compare_with_golden(const char *name, cca_dtype type, const char *ca
         }
         char what[128];
         snprintf(what, sizeof what, "%s, g %d, s %d, cache %s", name, r->g, r->s, cache);
-        test_below(test_spread(rows, r->logits, r->n_rows * vocab), bound, what);
+        test_below(cca_spread_difference(rows, r->logits, r->n_rows * vocab), bound, what);
         free(rows), free(logits);
     }
     free(g.bytes);
@@ -208,7 +208,7 @@ static void any_cut_gives_the_same_logits(void **state) {
             run_options one = {cuts[i].g, cuts[i].s, "f32", 512, 0};
             float *want = run(engine, g.tokens, 141, &one),
                   *got = run(engine, g.tokens, 141, &cuts[i]);
-            test_below(test_spread(got, want, 141 * vocab), 2e-6, names[m]);
+            test_below(cca_spread_difference(got, want, 141 * vocab), 2e-6, names[m]);
             free(want), free(got);
         }
         free(g.bytes);
@@ -225,7 +225,7 @@ static void group_size_one_equals_full(void **state) {
         golden g = read_golden(names[m], vocab);
         float *full = run(engine, g.tokens, 100, &(run_options){0, 0, "f32", 64, 0});
         float *one = run(engine, g.tokens, 100, &(run_options){1, 16, "f32", 64, 80});
-        test_below(test_spread(one, full, 100 * vocab), 2e-6, names[m]);
+        test_below(cca_spread_difference(one, full, 100 * vocab), 2e-6, names[m]);
         free(full), free(one), free(g.bytes);
         cca_engine_close(engine);
     }
