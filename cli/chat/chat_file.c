@@ -62,7 +62,7 @@ static cca_status tell_note(cca_status status, const char *path, const char *wha
 static cca_status take_ids(prompt *p, const int32_t *ids, int64_t n, const json_t *pending) {
     int32_t vocab_size = cca_tokenizer_info(p->tok)->vocab_size;
     int64_t all = n + (int64_t)json_array_size(pending);
-    int64_t opening = prompt_length(p);
+    int64_t opening = (int64_t)p->tokens.n;
     for (int64_t i = 0; i < all; i++) {
         json_int_t id =
             i < n ? ids[i] : json_integer_value(json_array_get(pending, (size_t)(i - n)));

@@ -112,50 +112,48 @@ static void sizes(void **state) {
     assert_false(cca_dtype_row_bytes(&bytes, (cca_dtype)99, 32));
 }
 
-/* The format's types: number, name, values and bytes of a block, and of what use they are here. */
+/* The format's types: name, number, values and bytes of a block, and of what use they are here. */
 enum { RUNS = 1, CACHES = 2, ENCODES = 4, DECODES = 8 };
 
 static const struct {
-    uint32_t id;
     const char *name;
-    int64_t block;
-    size_t bytes;
-    int uses;
+    uint32_t id;
+    int block, bytes, uses;
 } all[] = {
-    {0, "F32", 1, 4, RUNS | CACHES | ENCODES | DECODES},
-    {1, "F16", 1, 2, RUNS | CACHES | ENCODES | DECODES},
-    {2, "Q4_0", 32, 18, RUNS | ENCODES | DECODES},
-    {3, "Q4_1", 32, 20, DECODES},
-    {6, "Q5_0", 32, 22, DECODES},
-    {7, "Q5_1", 32, 24, DECODES},
-    {8, "Q8_0", 32, 34, RUNS | CACHES | ENCODES | DECODES},
-    {9, "Q8_1", 32, 36, 0},
-    {10, "Q2_K", 256, 84, DECODES},
-    {11, "Q3_K", 256, 110, DECODES},
-    {12, "Q4_K", 256, 144, DECODES},
-    {13, "Q5_K", 256, 176, DECODES},
-    {14, "Q6_K", 256, 210, DECODES},
-    {15, "Q8_K", 256, 292, 0},
-    {16, "IQ2_XXS", 256, 66, 0},
-    {17, "IQ2_XS", 256, 74, 0},
-    {18, "IQ3_XXS", 256, 98, 0},
-    {19, "IQ1_S", 256, 50, 0},
-    {20, "IQ4_NL", 32, 18, 0},
-    {21, "IQ3_S", 256, 110, 0},
-    {22, "IQ2_S", 256, 82, 0},
-    {23, "IQ4_XS", 256, 136, 0},
-    {24, "I8", 1, 1, 0},
-    {25, "I16", 1, 2, 0},
-    {26, "I32", 1, 4, 0},
-    {27, "I64", 1, 8, 0},
-    {28, "F64", 1, 8, 0},
-    {29, "IQ1_M", 256, 56, 0},
-    {30, "BF16", 1, 2, RUNS | CACHES | ENCODES | DECODES},
-    {34, "TQ1_0", 256, 54, 0},
-    {35, "TQ2_0", 256, 66, 0},
-    {39, "MXFP4", 32, 17, 0},
-    {40, "NVFP4", 64, 36, 0},
-    {41, "Q1_0", 128, 18, 0},
+    {"F32", 0, 1, 4, RUNS | CACHES | ENCODES | DECODES},
+    {"F16", 1, 1, 2, RUNS | CACHES | ENCODES | DECODES},
+    {"Q4_0", 2, 32, 18, RUNS | ENCODES | DECODES},
+    {"Q4_1", 3, 32, 20, DECODES},
+    {"Q5_0", 6, 32, 22, DECODES},
+    {"Q5_1", 7, 32, 24, DECODES},
+    {"Q8_0", 8, 32, 34, RUNS | CACHES | ENCODES | DECODES},
+    {"Q8_1", 9, 32, 36, 0},
+    {"Q2_K", 10, 256, 84, DECODES},
+    {"Q3_K", 11, 256, 110, DECODES},
+    {"Q4_K", 12, 256, 144, DECODES},
+    {"Q5_K", 13, 256, 176, DECODES},
+    {"Q6_K", 14, 256, 210, DECODES},
+    {"Q8_K", 15, 256, 292, 0},
+    {"IQ2_XXS", 16, 256, 66, 0},
+    {"IQ2_XS", 17, 256, 74, 0},
+    {"IQ3_XXS", 18, 256, 98, 0},
+    {"IQ1_S", 19, 256, 50, 0},
+    {"IQ4_NL", 20, 32, 18, 0},
+    {"IQ3_S", 21, 256, 110, 0},
+    {"IQ2_S", 22, 256, 82, 0},
+    {"IQ4_XS", 23, 256, 136, 0},
+    {"I8", 24, 1, 1, 0},
+    {"I16", 25, 1, 2, 0},
+    {"I32", 26, 1, 4, 0},
+    {"I64", 27, 1, 8, 0},
+    {"F64", 28, 1, 8, 0},
+    {"IQ1_M", 29, 256, 56, 0},
+    {"BF16", 30, 1, 2, RUNS | CACHES | ENCODES | DECODES},
+    {"TQ1_0", 34, 256, 54, 0},
+    {"TQ2_0", 35, 256, 66, 0},
+    {"MXFP4", 39, 32, 17, 0},
+    {"NVFP4", 40, 64, 36, 0},
+    {"Q1_0", 41, 128, 18, 0},
 };
 
 enum { N_ALL = sizeof all / sizeof *all };

@@ -13,8 +13,9 @@ static void gives_the_known_values(void **state) {
 
 static void goes_on(void **state) {
     (void)state;
+    static const char word[] = "foobar";
     for (size_t i = 0; i <= 6; i++) {
-        assert_int_equal(cca_hash_more(cca_hash("foobar", i), "foobar" + i, 6 - i),
+        assert_int_equal(cca_hash_more(cca_hash(word, i), word + i, 6 - i),
                          UINT64_C(0x85944171f73967e8));
     }
 }
