@@ -106,13 +106,14 @@ static void keep_first(ppl_run *r, int64_t n) {
 
 static cca_status make_tokens(ppl_run *r, cca_error *err) {
     input_text text = {0};
+    bool is_ids = r->o->ids;
     r->tok = cca_engine_tokenizer(r->engine);
-    cca_status status = r->o->ids ? read_ids(r, err) : read_text(r, &text, err);
+    cca_status status = is_ids ? read_ids(r, err) : read_text(r, &text, err);
     if (!status) {
         keep_first(r, r->o->n_tokens);
         r->report.tokenizer_hash = r->tok ? input_hash_tokenizer(r->tok) : 0;
-        r->report.text_hash = r->o->ids ? cca_hash(r->tokens.ids, r->tokens.n * sizeof(int32_t))
-                                        : cca_hash(text.text.bytes, r->text_bytes);
+        r->report.text_hash = is_ids ? cca_hash(r->tokens.ids, r->tokens.n * sizeof(int32_t))
+                                     : cca_hash(text.text.bytes, r->text_bytes);
     }
     input_free(&text);
     return status;
