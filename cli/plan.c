@@ -188,7 +188,7 @@ static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *
 }
 
 static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const column *c) {
-    snprintf(text, CELL_TEXT, "%.4g tok/s", (double)p->n_prompt / c->forecast.prefill_s);
+    snprintf(text, CELL_TEXT, "%.4g tok/s", term_per_second(p->n_prompt, c->forecast.prefill_s));
 }
 
 static void token_cell(char text[CELL_TEXT], const planning *p, const column *c) {

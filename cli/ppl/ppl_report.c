@@ -109,7 +109,7 @@ static json_t *json_settings(const ppl_report *r) {
 json_t *ppl_report_json(const ppl_report *r, json_t *warnings) {
     char quoted[SIGNATURE_TEXT];
     const ppl_sums *all = &r->stats.all;
-    json_t *bits = r->stats.bytes > 0 ? json_real(ppl_bits_per_byte(&r->stats)) : json_null();
+    json_t *bits = output_real(r->stats.bytes > 0, ppl_bits_per_byte(&r->stats));
     json_t *tokens = json_pack("{s:I, s:I, s:I}", "text", (json_int_t)r->layout.n_tokens, "scored",
                                (json_int_t)all->n, "bytes", (json_int_t)r->stats.bytes);
     json_t *timing = json_pack("{s:f, s:f}", "load_s", r->load_s, "eval_s", r->eval_s);
