@@ -7,7 +7,7 @@ set -u
 level() { # of a file
     case $1 in
     base/* | cca_rule.h) echo 0 ;;
-    backend/cpu/* | backend/cuda/*) echo 2 ;;
+    backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
     sampler.* | store.* | layer.*) echo 1 ;;
     gguf/*) echo 2 ;;
