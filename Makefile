@@ -198,7 +198,7 @@ fuzz-memory: $(MEMORY_X)
 
 .SECONDARY: $(MEMORY_X:$(BUILD)/memory_%=$(BUILD)/tests/fuzz/fuzz_%.o) $(MEMORY_BASE)
 $(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(MEMORY_BASE) $(BUILD)/libcli.a $(BUILD)/libcca.a
-	$(CXX) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+	$(CXX) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.
 SWEEP := build/sweep/tests/alloc/sweep
