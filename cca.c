@@ -1,85 +1,168 @@
 #include "cca.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* The arrays of rows in a cache. */
+typedef enum array_kind {
+    ARRAY_RAW,     /* a ring, or all positions */
+    ARRAY_SINKS,   /* beside a ring */
+    ARRAY_CORES,   /* by group, for each query head */
+    ARRAY_BOUNDS,  /* by group: largest keys as keys, smallest ones as values */
+    ARRAY_SCRATCH, /* window and chunk side by side; one layer */
+    ARRAY_MARK,    /* a copy of the ring */
+    N_ARRAYS
+} array_kind;
+
+typedef struct row_array {
+    void *k, *v;
+    cca_dtype k_type, v_type;
+    int64_t layers, heads, rows;
+} row_array;
 
 struct cca_cache {
     cca_backend *backend;
     cca_cache_shape shape;
     cca_policy policy;
-    bool append_only;            /* the window holds the whole context */
-    int64_t n_kept;              /* cores or sinks a layer can hold */
-    int64_t n_window, n_scratch; /* raw rows */
-    int64_t n_mark;              /* raw rows that a mark keeps */
-    cca_mass watched;            /* sums NULL: nobody watches */
-    void *kept_k, *kept_v, *window_k, *window_v, *scratch_k, *scratch_v, *mark_k, *mark_v;
+    bool all_rows; /* raw rows are append-only */
+    row_array arrays[N_ARRAYS];
+    cca_choice choice;  /* most 0: nothing is recalled */
+    int64_t n_choosing; /* tiles that choice has room for */
+    bool alone;
+    cca_mass watched; /* sums NULL: nobody watches */
 };
 
 /* Beyond any position, yet safe to add to. */
 static const int64_t ENDLESS = INT64_MAX / 4;
 
-cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, int64_t window_size,
-                           int64_t n_sinks, cca_error *err) {
-    if (group_size < 1 || window_size < group_size || window_size > ENDLESS) {
+/* ---- the policy ---------------------------------------------------------------------- */
+
+static cca_status check_recall(const cca_policy_options *o, cca_error *err) {
+    if (o->n_sinks < 0 || o->n_sinks % o->group_size != 0) {
+        return cca_fail(err, CCA_USAGE, "sinks: %lld is no multiple of the group size (%lld)",
+                        (long long)o->n_sinks, (long long)o->group_size);
+    }
+    if (o->recall < 0 || o->recall % o->group_size != 0) {
+        return cca_fail(err, CCA_USAGE, "recall: %lld is no multiple of the group size (%lld)",
+                        (long long)o->recall, (long long)o->group_size);
+    }
+    if (o->tile < 0 || (o->tile & (o->tile - 1)) != 0) {
         return cca_fail(err, CCA_USAGE,
-                        "group size %lld and window %lld: both must be at least 1, and the window "
-                        "at least the group size",
-                        (long long)group_size, (long long)window_size);
-    }
-    if (window_size % group_size != 0) {
-        return cca_fail(err, CCA_USAGE, "the window (%lld) is no multiple of the group size (%lld)",
-                        (long long)window_size, (long long)group_size);
-    }
-    if (attn == CCA_ATTN_SINKS && n_sinks < 1) {
-        return cca_fail(err, CCA_USAGE, "attention sinks: their number must be at least 1");
-    }
-    *out = (cca_policy){.attn = attn};
-    out->rule = (cca_rule){group_size, window_size, CCA_BEHIND_CORES, 0};
-    out->pooling = attn == CCA_ATTN_MEAN  ? CCA_POOL_MEAN
-                   : attn == CCA_ATTN_MAX ? CCA_POOL_MAX
-                                          : CCA_POOL_QUERY;
-    if (attn == CCA_ATTN_FULL) out->rule = (cca_rule){1, ENDLESS, CCA_BEHIND_NONE, 0};
-    if (attn == CCA_ATTN_WINDOW) out->rule.behind = CCA_BEHIND_NONE;
-    if (attn == CCA_ATTN_SINKS) {
-        out->rule.behind = CCA_BEHIND_SINKS;
-        out->rule.n_sinks = n_sinks;
+                        "tiles of %lld queries: their number must be a power of two",
+                        (long long)o->tile);
     }
     return CCA_OK;
 }
 
-/* Row counts of a cache. */
-static void count_rows(cca_cache *c, const cca_cache_shape *shape, const cca_policy *policy) {
+static cca_status check_options(const cca_policy_options *o, cca_error *err) {
+    if (o->group_size < 1 || o->window_size < o->group_size || o->window_size > ENDLESS) {
+        return cca_fail(err, CCA_USAGE,
+                        "group size %lld and window %lld: both must be at least 1, and the window "
+                        "at least the group size",
+                        (long long)o->group_size, (long long)o->window_size);
+    }
+    if (o->window_size % o->group_size != 0) {
+        return cca_fail(err, CCA_USAGE, "the window (%lld) is no multiple of the group size (%lld)",
+                        (long long)o->window_size, (long long)o->group_size);
+    }
+    if (o->attn == CCA_ATTN_SINKS && o->n_sinks < 1) {
+        return cca_fail(err, CCA_USAGE, "attention sinks: their number must be at least 1");
+    }
+    return o->attn == CCA_ATTN_CCA ? check_recall(o, err) : CCA_OK;
+}
+
+cca_status cca_policy_make(cca_policy *out, const cca_policy_options *o, cca_error *err) {
+    cca_status status = check_options(o, err);
+    if (status) return status;
+    bool cca = o->attn == CCA_ATTN_CCA;
+    *out = (cca_policy){.attn = o->attn, .tile = 1};
+    out->rule = (cca_rule){o->group_size, o->window_size, 0, true};
+    out->pooling = o->attn == CCA_ATTN_MEAN  ? CCA_POOL_MEAN
+                   : o->attn == CCA_ATTN_MAX ? CCA_POOL_MAX
+                                             : CCA_POOL_QUERY;
+    if (o->attn == CCA_ATTN_FULL) out->rule = (cca_rule){1, ENDLESS, 0, false};
+    if (o->attn == CCA_ATTN_WINDOW || o->attn == CCA_ATTN_SINKS) out->rule.cores = false;
+    if (cca || o->attn == CCA_ATTN_SINKS) out->rule.n_sinks = o->n_sinks;
+    if (!cca) return CCA_OK;
+    out->rule.cores = !o->no_cores;
+    out->recall = o->recall;
+    if (o->recall > 0) out->tile = cca_max(o->tile, 1);
+    return CCA_OK;
+}
+
+int64_t cca_policy_tile(int64_t n_heads, int64_t n_kv_heads) {
+    enum { ROWS = 64 };
+    int64_t tile = 1;
+    while (2 * tile * (n_heads / n_kv_heads) <= ROWS) tile *= 2;
+    return tile;
+}
+
+/* ---- sizes --------------------------------------------------------------------------- */
+
+/* Bounds of quantised keys are rounded outwards to bf16. */
+static cca_dtype bounds_type(cca_dtype keys) {
+    return cca_dtype_block(keys) > 1 ? CCA_BF16 : keys;
+}
+
+static void count_choices(cca_cache *c, int64_t n_groups) {
+    const cca_policy *p = &c->policy;
+    enum { ALONE = 64 }; /* queries that choose each for itself, at the end of a prompt */
+    int64_t tiles = c->shape.chunk_size / p->tile + 2;
+    c->n_choosing = cca_max(tiles, cca_min(c->shape.chunk_size, ALONE));
+    c->choice = (cca_choice){.heads = c->shape.n_kv_heads,
+                             .most = cca_min(p->recall / p->rule.group_size, n_groups),
+                             .tile = p->tile,
+                             .group_size = p->rule.group_size};
+}
+
+/* The arrays of a cache, without their memory. */
+static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy *policy) {
     const cca_rule *rule = &policy->rule;
-    c->shape = *shape;
-    c->policy = *policy;
-    c->append_only = rule->window_size >= (shape->stored ? ENDLESS : shape->ctx_size);
-    c->n_kept = 0;
-    if (!c->append_only && rule->behind == CCA_BEHIND_CORES) {
-        c->n_kept = shape->ctx_size / rule->group_size;
+    *c = (cca_cache){.shape = *s, .policy = *policy};
+    bool whole = rule->window_size >= (s->stored ? ENDLESS : s->ctx_size); /* all in the window */
+    bool recalls = policy->recall > 0 && !whole;
+    c->all_rows = whole || recalls;
+    int64_t n_groups = s->ctx_size / rule->group_size;
+    int64_t raw = c->all_rows ? s->ctx_size : cca_rule_ring(rule);
+    int64_t counts[N_ARRAYS] = {
+        [ARRAY_RAW] = raw,
+        [ARRAY_SINKS] = c->all_rows ? 0 : cca_min(rule->n_sinks, s->ctx_size),
+        [ARRAY_CORES] = !whole && rule->cores ? n_groups : 0,
+        [ARRAY_BOUNDS] = recalls ? n_groups : 0,
+        [ARRAY_SCRATCH] = c->all_rows ? 0 : raw + s->chunk_size,
+        [ARRAY_MARK] = c->all_rows || !s->mark ? 0 : raw,
+    };
+    for (int i = 0; i < N_ARRAYS; i++) {
+        c->arrays[i] = (row_array){.k_type = s->k_type,
+                                   .v_type = s->v_type,
+                                   .layers = i == ARRAY_SCRATCH ? 1 : s->n_layers,
+                                   .heads = i == ARRAY_CORES ? s->n_heads : s->n_kv_heads,
+                                   .rows = counts[i]};
     }
-    if (!c->append_only && rule->behind == CCA_BEHIND_SINKS) {
-        c->n_kept = cca_min(rule->n_sinks, shape->ctx_size);
-    }
-    c->n_window = c->append_only ? shape->ctx_size : cca_rule_ring(rule);
-    c->n_scratch = c->append_only ? 0 : c->n_window + shape->chunk_size;
-    c->n_mark = c->append_only || !shape->mark ? 0 : c->n_window;
+    row_array *bounds = &c->arrays[ARRAY_BOUNDS];
+    bounds->k_type = bounds->v_type = bounds_type(s->k_type);
+    if (recalls) count_choices(c, n_groups);
 }
 
-static int64_t kept_heads(const cca_cache *c) {
-    return c->policy.rule.behind == CCA_BEHIND_CORES ? c->shape.n_heads : c->shape.n_kv_heads;
-}
-
-/* Bytes of n_layers × heads × rows keys (or values). */
-static bool rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t n_layers,
+/* Bytes of layers × heads × rows keys (or values). */
+static bool rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t layers,
                        int64_t heads, int64_t rows) {
     return cca_dtype_row_bytes(out, type, c->shape.head_dim) && cca_mul(out, *out, (size_t)rows) &&
-           cca_mul(out, *out, (size_t)heads) && cca_mul(out, *out, (size_t)n_layers);
+           cca_mul(out, *out, (size_t)heads) && cca_mul(out, *out, (size_t)layers);
 }
 
-static bool both_bytes(size_t *out, const cca_cache *c, int64_t n_layers, int64_t heads,
-                       int64_t rows) {
+static bool array_bytes(size_t *out, const cca_cache *c, array_kind kind) {
+    const row_array *a = &c->arrays[kind];
     size_t k, v;
-    return rows_bytes(&k, c, c->shape.k_type, n_layers, heads, rows) &&
-           rows_bytes(&v, c, c->shape.v_type, n_layers, heads, rows) && cca_add(out, k, v);
+    return rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows) &&
+           rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows) && cca_add(out, k, v);
+}
+
+/* Bytes of what tiles choose: groups, then their numbers. */
+static bool choice_bytes(size_t *out, size_t *groups, const cca_cache *c) {
+    size_t tiles = (size_t)(c->n_choosing * c->choice.heads);
+    return cca_mul(groups, tiles, (size_t)c->choice.most * sizeof(int32_t)) &&
+           cca_add(out, *groups, tiles * sizeof(int32_t));
 }
 
 static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *err) {
@@ -87,14 +170,16 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
     cca_dtype types[] = {s->k_type, s->v_type};
     for (int i = 0; i < 2; i++) {
         if (s->head_dim % cca_dtype_block(types[i]) == 0) continue;
-        return cca_fail(
-            err, CCA_USAGE, "a cache of type %s needs a head_dim divisible by %lld, not %lld",
-            cca_dtype_name(types[i]), (long long)cca_dtype_block(types[i]), (long long)s->head_dim);
+        return cca_fail(err, CCA_USAGE,
+                        "a cache of type %s needs a head_dim divisible by %d, not %lld",
+                        cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
     }
-    if (!both_bytes(&out->cores, c, s->n_layers, kept_heads(c), c->n_kept) ||
-        !both_bytes(&out->window, c, s->n_layers, s->n_kv_heads, c->n_window) ||
-        !both_bytes(&out->scratch, c, 1, s->n_kv_heads, c->n_scratch) ||
-        !both_bytes(&out->mark, c, s->n_layers, s->n_kv_heads, c->n_mark)) {
+    size_t sinks, groups, choice;
+    if (!array_bytes(&out->cores, c, ARRAY_CORES) || !array_bytes(&out->bounds, c, ARRAY_BOUNDS) ||
+        !array_bytes(&out->window, c, ARRAY_RAW) || !array_bytes(&sinks, c, ARRAY_SINKS) ||
+        !array_bytes(&out->scratch, c, ARRAY_SCRATCH) || !array_bytes(&out->mark, c, ARRAY_MARK) ||
+        !choice_bytes(&choice, &groups, c) || !cca_add(&out->window, out->window, sinks) ||
+        !cca_add(&out->scratch, out->scratch, choice)) {
         return cca_fail(err, CCA_NO_MEMORY, "a cache for %lld positions is larger than any memory",
                         (long long)s->ctx_size);
     }
@@ -108,11 +193,14 @@ cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
     return measure(out, &c, err);
 }
 
-static void *alloc_rows(const cca_cache *c, cca_dtype type, int64_t n_layers, int64_t heads,
-                        int64_t rows) {
-    size_t bytes = 0;
-    rows_bytes(&bytes, c, type, n_layers, heads, rows);
-    return cca_backend_alloc(c->backend, bytes);
+/* ---- a cache ------------------------------------------------------------------------- */
+
+static void alloc_array(cca_cache *c, row_array *a) {
+    size_t k = 0, v = 0;
+    rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows);
+    rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows);
+    a->k = cca_backend_alloc(c->backend, k);
+    a->v = cca_backend_alloc(c->backend, v);
 }
 
 cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
@@ -123,17 +211,15 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     if (status) return status;
     cca_cache *c = calloc(1, sizeof *c);
     if (!c) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
-    c->backend = backend;
     count_rows(c, shape, policy);
-    int64_t layers = shape->n_layers, kv_heads = shape->n_kv_heads;
-    c->kept_k = alloc_rows(c, shape->k_type, layers, kept_heads(c), c->n_kept);
-    c->kept_v = alloc_rows(c, shape->v_type, layers, kept_heads(c), c->n_kept);
-    c->window_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_window);
-    c->window_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_window);
-    c->scratch_k = alloc_rows(c, shape->k_type, 1, kv_heads, c->n_scratch);
-    c->scratch_v = alloc_rows(c, shape->v_type, 1, kv_heads, c->n_scratch);
-    c->mark_k = alloc_rows(c, shape->k_type, layers, kv_heads, c->n_mark);
-    c->mark_v = alloc_rows(c, shape->v_type, layers, kv_heads, c->n_mark);
+    c->backend = backend;
+    for (int i = 0; i < N_ARRAYS; i++) alloc_array(c, &c->arrays[i]);
+    if (c->choice.most > 0) {
+        size_t bytes = 0, groups = 0;
+        choice_bytes(&bytes, &groups, c);
+        c->choice.groups = cca_backend_alloc(backend, bytes);
+        c->choice.counts = (int32_t *)((char *)c->choice.groups + groups);
+    }
     status = cca_backend_sync(backend, err);
     if (status) {
         cca_cache_free(c);
@@ -145,44 +231,91 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 
 void cca_cache_free(cca_cache *cache) {
     if (!cache) return;
-    void *all[] = {cache->kept_k,    cache->kept_v,    cache->window_k, cache->window_v,
-                   cache->scratch_k, cache->scratch_v, cache->mark_k,   cache->mark_v};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        cca_backend_release(cache->backend, all[i]);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        cca_backend_release(cache->backend, cache->arrays[i].k);
+        cca_backend_release(cache->backend, cache->arrays[i].v);
     }
+    cca_backend_release(cache->backend, cache->choice.groups);
     free(cache);
 }
 
-/* The rows of one layer in an array [n_layers][heads][capacity][head_dim]. */
-static cca_rows layer_rows(const cca_cache *c, void *k, void *v, int64_t layer, int64_t heads,
-                           int64_t capacity, int64_t base) {
+/* The rows of one layer in an array [layers][heads][rows][head_dim]; base: position of row 0. */
+static cca_rows layer_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base) {
+    const row_array *a = &c->arrays[kind];
     size_t k_bytes = 0, v_bytes = 0;
-    rows_bytes(&k_bytes, c, c->shape.k_type, layer, heads, capacity);
-    rows_bytes(&v_bytes, c, c->shape.v_type, layer, heads, capacity);
-    return (cca_rows){.k = (char *)k + k_bytes,
-                      .v = (char *)v + v_bytes,
-                      .k_type = c->shape.k_type,
-                      .v_type = c->shape.v_type,
-                      .heads = heads,
-                      .capacity = capacity,
+    rows_bytes(&k_bytes, c, a->k_type, layer, a->heads, a->rows);
+    rows_bytes(&v_bytes, c, a->v_type, layer, a->heads, a->rows);
+    return (cca_rows){.k = (char *)a->k + k_bytes,
+                      .v = (char *)a->v + v_bytes,
+                      .k_type = a->k_type,
+                      .v_type = a->v_type,
+                      .heads = a->heads,
+                      .capacity = a->rows,
                       .head_dim = c->shape.head_dim,
                       .base = base};
+}
+
+static bool has(const cca_cache *c, array_kind kind) {
+    return c->arrays[kind].rows > 0;
+}
+
+/* ---- attention ----------------------------------------------------------------------- */
+
+/* What becomes of the groups that n new raw rows complete, and of new sinks. */
+static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const cca_matrix *q,
+                        int64_t pos, int64_t n) {
+    const cca_rule *rule = &c->policy.rule;
+    if (has(c, ARRAY_CORES)) {
+        cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
+        cca_groups groups = {*raw, cores, rule->group_size, c->policy.pooling};
+        cca_pool(c->backend, &groups, q, pos, n);
+    }
+    if (has(c, ARRAY_BOUNDS)) {
+        cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
+        cca_groups groups = {*raw, bounds, rule->group_size, c->policy.pooling};
+        cca_bound(c->backend, &groups, pos, n);
+    }
+    int64_t n_sinks = c->arrays[ARRAY_SINKS].rows;
+    if (pos < n_sinks) {
+        cca_rows sinks = layer_rows(c, ARRAY_SINKS, layer, 0);
+        cca_rows_move(c->backend, &sinks, raw, pos, cca_min(n, n_sinks - pos));
+    }
+}
+
+/* What queries see: the window, the sinks, what is recalled, and the other groups' cores. */
+static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw) {
+    const cca_rule *rule = &c->policy.rule;
+    bool recalls = has(c, ARRAY_BOUNDS);
+    cca_spans spans = {.n = 1, .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
+    if (recalls || has(c, ARRAY_SINKS)) {
+        cca_rows sinks = recalls ? *raw : layer_rows(c, ARRAY_SINKS, layer, 0);
+        if (rule->n_sinks > 0) {
+            spans.at[spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
+        }
+    }
+    if (recalls) {
+        spans.at[spans.n++] = (cca_span){*raw, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
+        spans.choice = c->choice;
+        if (c->alone) spans.choice.tile = 1;
+    }
+    if (has(c, ARRAY_CORES)) {
+        cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
+        spans.at[spans.n++] = (cca_span){cores, cca_rule_groups(rule), rule->group_size,
+                                         recalls ? CCA_PICK_OTHERS : CCA_PICK_ALL};
+    }
+    return spans;
 }
 
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
     cca_backend *b = c->backend;
-    const cca_rule *rule = &c->policy.rule;
-    int64_t kv_heads = c->shape.n_kv_heads;
-    cca_rows window = layer_rows(c, c->window_k, c->window_v, layer, kv_heads, c->n_window, 0);
-    cca_rows behind = layer_rows(c, c->kept_k, c->kept_v, layer, kept_heads(c), c->n_kept, 0);
+    cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window;
 
     /* One token fits the ring. A chunk does not: window and chunk are laid side by side. */
-    bool side_by_side = n > 1 && !c->append_only;
-    int64_t kept = cca_min(pos, c->n_window);
-    cca_rows raw = window;
+    bool side_by_side = n > 1 && !c->all_rows;
+    int64_t kept = cca_min(pos, window.capacity);
     if (side_by_side) {
-        raw = layer_rows(c, c->scratch_k, c->scratch_v, 0, kv_heads, c->n_scratch, pos - kept);
+        raw = layer_rows(c, ARRAY_SCRATCH, 0, pos - kept);
         cca_rows_move(b, &raw, &window, pos - kept, kept);
     }
     if (turn) {
@@ -190,30 +323,29 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     } else {
         cca_rows_store(b, &raw, k, v, pos, n);
     }
-
-    int64_t stride = 1;
-    if (c->n_kept > 0 && rule->behind == CCA_BEHIND_CORES) {
-        cca_groups groups = {raw, behind, rule->group_size, c->policy.pooling};
-        cca_pool(b, &groups, q, pos, n);
-        stride = rule->group_size;
+    take_groups(c, layer, &raw, q, pos, n);
+    cca_spans spans = see(c, layer, &raw);
+    if (has(c, ARRAY_BOUNDS)) {
+        cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
+        cca_range groups = cca_rule_groups(&c->policy.rule);
+        cca_choose(b, &spans.choice, &bounds, &groups, q, pos, n);
     }
-    if (c->n_kept > 0 && rule->behind == CCA_BEHIND_SINKS && pos < c->n_kept) {
-        cca_rows_move(b, &behind, &raw, pos, cca_min(n, c->n_kept - pos));
-    }
-    cca_spans spans = {.n = 1, .at = {{raw, cca_rule_window(rule), 1}}};
-    if (c->n_kept > 0) spans.at[spans.n++] = (cca_span){behind, cca_rule_behind(rule), stride};
     if (c->watched.sums) {
         cca_mass mass = c->watched;
         mass.sums += layer * c->shape.n_heads * mass.n_slots;
-        cca_attend_mass(b, &mass, &spans, q, n - 1, pos + n - 1);
+        cca_attend_mass(b, &mass, &spans, q, n - 1, pos);
     }
     cca_attend(b, out, &spans, q, pos, n);
 
     if (side_by_side) {
-        int64_t keep = cca_min(pos + n, c->n_window);
+        int64_t keep = cca_min(pos + n, window.capacity);
         int64_t from = cca_max(pos, pos + n - keep);
         cca_rows_move(b, &window, &raw, from, pos + n - from);
     }
+}
+
+void cca_cache_choose_alone(cca_cache *cache, bool alone) {
+    cache->alone = alone;
 }
 
 void cca_cache_watch(cca_cache *cache, const cca_mass *mass) {
@@ -221,16 +353,18 @@ void cca_cache_watch(cca_cache *cache, const cca_mass *mass) {
 }
 
 int64_t cca_cache_unit(const cca_policy *policy) {
-    return policy->rule.behind == CCA_BEHIND_CORES ? policy->rule.group_size : CCA_DEFAULT_GROUP;
+    return policy->rule.cores ? policy->rule.group_size : CCA_DEFAULT_GROUP;
 }
 
-/* Copies the raw rows of n_tokens between window and mark, layer by layer. */
+/* ---- marks --------------------------------------------------------------------------- */
+
+/* Copies the ring's rows of n_tokens between window and mark, layer by layer. */
 static cca_status copy_window(cca_cache *c, int64_t n_tokens, bool to_mark, cca_error *err) {
     if (!c->shape.mark) return cca_fail(err, CCA_USAGE, "this cache has no room for a mark");
-    int64_t kv_heads = c->shape.n_kv_heads, n = cca_min(n_tokens, c->n_mark);
+    int64_t n = cca_min(n_tokens, c->arrays[ARRAY_MARK].rows);
     for (int64_t layer = 0; layer < c->shape.n_layers && n > 0; layer++) {
-        cca_rows window = layer_rows(c, c->window_k, c->window_v, layer, kv_heads, c->n_window, 0);
-        cca_rows mark = layer_rows(c, c->mark_k, c->mark_v, layer, kv_heads, c->n_mark, 0);
+        cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0);
+        cca_rows mark = layer_rows(c, ARRAY_MARK, layer, 0);
         cca_rows_move(c->backend, to_mark ? &mark : &window, to_mark ? &window : &mark,
                       n_tokens - n, n);
     }
@@ -247,25 +381,60 @@ cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err) 
 
 /* ---- stored states --------------------------------------------------------------------- */
 
-int64_t cca_cache_part_rows(const cca_cache *cache, cca_part part, int64_t n_tokens) {
-    const cca_rule *rule = &cache->policy.rule;
-    if (part == CCA_PART_WINDOW) return cache->append_only ? 0 : cca_min(n_tokens, cache->n_window);
-    if (cache->append_only) return n_tokens;
-    return cca_min(cache->n_kept,
-                   rule->behind == CCA_BEHIND_CORES ? n_tokens / rule->group_size : n_tokens);
-}
+/* Rows of one array that belong to a part. */
+typedef struct slice {
+    array_kind kind;
+    int64_t first, n;
+} slice;
 
-/* The rows of a part in one layer. */
-static cca_rows part_rows(const cca_cache *c, cca_part part, int64_t layer) {
-    if (part == CCA_PART_WINDOW || c->append_only) {
-        return layer_rows(c, c->window_k, c->window_v, layer, c->shape.n_kv_heads, c->n_window, 0);
+enum { MOST_SLICES = 3 };
+
+/* What rows first … first + n - 1 of a part stand for. */
+static int slices_of(slice *out, const cca_cache *c, cca_part part, int64_t first, int64_t n) {
+    int64_t group, count = cca_groups_completed(c->policy.rule.group_size, first, n, &group);
+    int64_t n_sinks = cca_min(first + n, c->arrays[ARRAY_SINKS].rows);
+    int i = 0;
+    if (part == CCA_PART_WINDOW) {
+        out[i++] = (slice){ARRAY_RAW, first, n};
+        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_SINKS, 0, n_sinks};
+    } else if (c->all_rows) {
+        out[i++] = (slice){ARRAY_RAW, first, n};
+        if (has(c, ARRAY_BOUNDS)) out[i++] = (slice){ARRAY_BOUNDS, group, count};
+        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_CORES, group, count};
+    } else {
+        out[i++] = (slice){has(c, ARRAY_CORES) ? ARRAY_CORES : ARRAY_SINKS, first, n};
     }
-    return layer_rows(c, c->kept_k, c->kept_v, layer, kept_heads(c), c->n_kept, 0);
+    return i;
 }
 
-size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t n) {
+int64_t cca_cache_part_rows(const cca_cache *c, cca_part part, int64_t n_tokens) {
+    if (part == CCA_PART_WINDOW) {
+        return c->all_rows ? 0 : cca_min(n_tokens, c->arrays[ARRAY_RAW].rows);
+    }
+    if (c->all_rows) return n_tokens;
+    if (has(c, ARRAY_CORES)) {
+        return cca_min(c->arrays[ARRAY_CORES].rows, n_tokens / c->policy.rule.group_size);
+    }
+    return cca_min(c->arrays[ARRAY_SINKS].rows, n_tokens);
+}
+
+/* Bytes of a slice's keys in one layer, and of its values. */
+static void slice_bytes(size_t *k, size_t *v, const cca_cache *c, const slice *s) {
+    const row_array *a = &c->arrays[s->kind];
+    *k = *v = 0;
+    rows_bytes(k, c, a->k_type, 1, a->heads, s->n);
+    rows_bytes(v, c, a->v_type, 1, a->heads, s->n);
+}
+
+size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t first, int64_t n) {
+    slice slices[MOST_SLICES];
+    int n_slices = slices_of(slices, cache, part, first, n);
     size_t bytes = 0;
-    both_bytes(&bytes, cache, 1, part_rows(cache, part, 0).heads, n);
+    for (int i = 0; i < n_slices; i++) {
+        size_t k, v;
+        slice_bytes(&k, &v, cache, &slices[i]);
+        bytes += k + v;
+    }
     return bytes;
 }
 
@@ -273,24 +442,54 @@ int64_t cca_cache_n_layers(const cca_cache *cache) {
     return cache->shape.n_layers;
 }
 
-/* Where the values begin behind the keys. */
-static size_t key_bytes(const cca_cache *c, const cca_rows *rows, int64_t n) {
-    size_t bytes = 0;
-    rows_bytes(&bytes, c, rows->k_type, 1, rows->heads, n);
-    return bytes;
-}
-
 void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    void *out) {
-    cca_rows rows = part_rows(cache, part, layer);
-    cca_rows_get(cache->backend, out, (char *)out + key_bytes(cache, &rows, n), &rows, first, n);
+    slice slices[MOST_SLICES];
+    int n_slices = slices_of(slices, cache, part, first, n);
+    char *to = out;
+    for (int i = 0; i < n_slices; i++) {
+        size_t k, v;
+        cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
+        slice_bytes(&k, &v, cache, &slices[i]);
+        cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
+        to += k + v;
+    }
 }
 
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    const void *in) {
-    cca_rows rows = part_rows(cache, part, layer);
-    const char *values = (const char *)in + key_bytes(cache, &rows, n);
-    cca_rows_put(cache->backend, &rows, in, values, first, n);
+    slice slices[MOST_SLICES];
+    int n_slices = slices_of(slices, cache, part, first, n);
+    const char *from = in;
+    for (int i = 0; i < n_slices; i++) {
+        size_t k, v;
+        cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
+        slice_bytes(&k, &v, cache, &slices[i]);
+        cca_rows_put(cache->backend, &rows, from, from + k, slices[i].first, slices[i].n);
+        from += k + v;
+    }
+}
+
+static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *user) {
+    const row_array *a = &c->arrays[s->kind];
+    void *k = make(user, a->k_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
+    void *v = make(user, a->v_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
+    for (int64_t layer = 0; k && v && layer < c->shape.n_layers; layer++) {
+        cca_rows rows = layer_rows(c, s->kind, layer, 0);
+        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
+    }
+    free(k);
+    free(v);
+}
+
+void cca_cache_fill(cca_cache *cache, int64_t n_tokens, cca_rows_fn make, void *user) {
+    for (int part = CCA_PART_KEPT; part <= CCA_PART_WINDOW; part++) {
+        slice slices[MOST_SLICES];
+        int64_t n = cca_cache_part_rows(cache, (cca_part)part, n_tokens);
+        int64_t first = part == CCA_PART_WINDOW ? n_tokens - n : 0;
+        int n_slices = slices_of(slices, cache, (cca_part)part, first, n);
+        for (int i = 0; i < n_slices; i++) fill_slice(cache, &slices[i], make, user);
+    }
 }
 
 cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {
@@ -298,10 +497,9 @@ cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {
 }
 
 size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {
-    size_t layer = 0;
-    for (int part = CCA_PART_KEPT; part <= CCA_PART_WINDOW; part++) {
-        int64_t n = cca_cache_part_rows(cache, (cca_part)part, n_tokens);
-        layer += cca_cache_part_bytes(cache, (cca_part)part, n);
-    }
+    int64_t kept = cca_cache_part_rows(cache, CCA_PART_KEPT, n_tokens);
+    int64_t window = cca_cache_part_rows(cache, CCA_PART_WINDOW, n_tokens);
+    size_t layer = cca_cache_part_bytes(cache, CCA_PART_KEPT, 0, kept);
+    layer += cca_cache_part_bytes(cache, CCA_PART_WINDOW, n_tokens - window, window);
     return layer * (size_t)cache->shape.n_layers;
 }

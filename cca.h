@@ -3,25 +3,29 @@
  *     cca_cache_shape shape = {.n_layers = 32, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128,
  *                              .ctx_size = 131072, .chunk_size = 512,
  *                              .k_type = CCA_BF16, .v_type = CCA_BF16};
+ *     cca_policy_options o = {.attn = CCA_ATTN_CCA, .group_size = 16, .window_size = 1024,
+ *                             .n_sinks = 16, .recall = 2048, .tile = 16};
  *     cca_policy policy;
- *     cca_policy_make(&policy, CCA_ATTN_CCA, 16, 1024, 0, &err);
+ *     cca_policy_make(&policy, &o, &err);
  *     cca_cache *cache;
  *     cca_cache_new(&cache, backend, &shape, &policy, &err);
  *     cca_cache_attend(cache, layer, &out, &q, &k, &v, &turn, pos, n);    // for each layer
  *     cca_cache_free(cache);
  *
- * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim] and a window of raw
- * rows [n_kv_heads][s + g][head_dim], a ring: older raw rows are gone. Where everything fits
- * the window (full attention, or a short context) raw rows are append-only and there are no
- * cores. A core is pooled the moment its group is complete, since its only query is there
- * then; when it becomes visible is decided by cca_rule alone. */
+ * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim], a window of raw rows
+ * [n_kv_heads][s + g][head_dim], a ring: older raw rows are gone, and the sinks' rows beside it.
+ * Where everything fits the window (full attention, or a short context) raw rows are append-only
+ * and there is nothing else. With recall they are append-only, too, and each group has bounds
+ * [n_kv_heads][ctx / g][head_dim]: its largest and its smallest key, elementwise. A core is pooled
+ * the moment its group is complete, since its only query is there then; when it becomes visible is
+ * decided by cca_rule alone. */
 #ifndef CCA_CCA_H
 #define CCA_CCA_H
 
 #include "backend/backend.h"
 
 typedef enum cca_attn {
-    CCA_ATTN_CCA,
+    CCA_ATTN_CCA, /* with cores, sinks and recall as the options say */
     CCA_ATTN_FULL,
     CCA_ATTN_MEAN,
     CCA_ATTN_MAX,
@@ -29,15 +33,29 @@ typedef enum cca_attn {
     CCA_ATTN_SINKS,
 } cca_attn;
 
+typedef struct cca_policy_options {
+    cca_attn attn;
+    int64_t group_size, window_size;
+    int64_t n_sinks; /* first tokens that stay raw */
+    int64_t recall;  /* raw tokens that a tile of queries recalls; 0: none */
+    int64_t tile;    /* queries that choose together, a power of two; 0: 1 */
+    bool no_cores;   /* what is not recalled is not seen */
+} cca_policy_options;
+
 typedef struct cca_policy {
     cca_attn attn;
     cca_rule rule;
     cca_pooling pooling;
+    int64_t recall, tile; /* 0, 1: no recall */
 } cca_policy;
 
-/* CCA_USAGE unless 1 ≤ g ≤ s, s is a multiple of g, and n_sinks ≥ 1 for CCA_ATTN_SINKS. */
-cca_status cca_policy_make(cca_policy *out, cca_attn attn, int64_t group_size, int64_t window_size,
-                           int64_t n_sinks, cca_error *err);
+/* CCA_USAGE unless 1 ≤ g ≤ s, s and recall are multiples of g, so are the sinks but for
+ * CCA_ATTN_SINKS, which wants one at least, and the tile is a power of two. Kinds other than
+ * CCA_ATTN_CCA take no sinks (but CCA_ATTN_SINKS), recall or tile. */
+cca_status cca_policy_make(cca_policy *out, const cca_policy_options *options, cca_error *err);
+/* Queries of n_heads over n_kv_heads that choose together where nobody says otherwise: the largest
+ * power of two with 64 rows at most. */
+int64_t cca_policy_tile(int64_t n_heads, int64_t n_kv_heads);
 
 typedef struct cca_cache_shape {
     int64_t n_layers, n_heads, n_kv_heads, head_dim;
@@ -50,9 +68,10 @@ typedef struct cca_cache_shape {
 
 /* Bytes of a cache, by class. */
 typedef struct cca_cache_size {
-    size_t cores;   /* cores or sinks, all layers */
-    size_t window;  /* raw rows, all layers */
-    size_t scratch; /* window and chunk side by side, one layer */
+    size_t cores;   /* all layers */
+    size_t bounds;  /* of groups that can be recalled, all layers */
+    size_t window;  /* raw rows and sinks, all layers */
+    size_t scratch; /* window and chunk side by side, one layer; what tiles have chosen */
     size_t mark;    /* a copy of the raw rows that a mark keeps */
 } cca_cache_size;
 
@@ -76,6 +95,10 @@ void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, cca_matr
                       cca_matrix *k, const cca_matrix *v, const cca_turn *turn, int64_t pos,
                       int64_t n);
 
+/* From now on each query of a call chooses for itself what it recalls (as generated tokens do), or
+ * tiles of them together again. */
+void cca_cache_choose_alone(cca_cache *cache, bool alone);
+
 /* From now on cca_cache_attend adds to the sums what the last of its tokens attends to, in each
  * layer: sums is [n_layers][n_heads][n_slots] (borrowed), unit cca_cache_unit's. NULL ends it. */
 void cca_cache_watch(cca_cache *cache, const cca_mass *mass);
@@ -90,21 +113,27 @@ cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err);
  * interruption. */
 cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err);
 
-/* What a stored state is made of: rows that a longer state keeps (cores, sinks, or all where the
- * window holds everything), numbered from 0, and the window's rows, numbered by position. */
+/* What a stored state is made of. What a longer state keeps, numbered from 0: raw rows, with the
+ * bounds and cores of the groups that they complete, where all raw rows are kept; else cores, or
+ * sinks where there are no cores. And the window's rows, numbered by position, with the sinks
+ * beside them. */
 typedef enum cca_part { CCA_PART_KEPT, CCA_PART_WINDOW } cca_part;
 
 /* Rows of a part in a state of n_tokens: kept ones 0 … n - 1, window ones n_tokens - n …. */
 int64_t cca_cache_part_rows(const cca_cache *cache, cca_part part, int64_t n_tokens);
-/* Bytes of n rows of a part, keys and values of all heads, in one layer. */
-size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t n);
+/* Bytes of rows first … first + n - 1 of a part and what comes with them, in one layer. */
+size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t first, int64_t n);
 int64_t cca_cache_n_layers(const cca_cache *cache);
-/* Copies rows first … first + n - 1 of one layer to host memory and back, keys before values, each
+/* Copies them to host memory and back, one kind behind the other, keys before values, each
  * [heads][n][head_dim]. The next cca_backend_sync reports failures. */
 void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    void *out);
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    const void *in);
+/* Gives rows × cols values of a type, to be freed; NULL where there is no memory. */
+typedef void *(*cca_rows_fn)(void *user, cca_dtype type, int64_t rows, int64_t cols);
+/* Fills a state of n_tokens with such rows: what reading it costs does not depend on them. */
+void cca_cache_fill(cca_cache *cache, int64_t n_tokens, cca_rows_fn make, void *user);
 cca_status cca_cache_sync(const cca_cache *cache, cca_error *err);
 
 /* Bytes in use when n_tokens are stored (capacity aside): what progress lines show. */

@@ -1,15 +1,17 @@
 /* The integers of CCA-Attention: which keys a position sees. A leaf; gcc and nvcc compile it.
  *
- *     cca_rule r = {.group_size = 16, .window_size = 1024, .behind = CCA_BEHIND_CORES};
- *     cca_range raw = cca_rule_window(&r), cores = cca_rule_behind(&r);
+ *     cca_rule r = {.group_size = 16, .window_size = 1024, .n_sinks = 16, .cores = true};
+ *     cca_range raw = cca_rule_window(&r), cores = cca_rule_groups(&r);
  *     int64_t first = cca_edge_at(&raw.begin, pos);   // raw tokens first … pos
- *     int64_t n = cca_edge_at(&cores.end, pos);       // and cores 0 … n - 1
+ *     int64_t t = cca_edge_at(&cores.begin, pos);     // and cores t … n - 1
+ *     int64_t n = cca_edge_at(&cores.end, pos);
  *
  * Positions are 0-based here, so position pos is the definition's i = pos + 1. Groups are
  * counted from 0: group t holds positions t*g … t*g + g-1. */
 #ifndef CCA_RULE_H
 #define CCA_RULE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __CUDACC__
@@ -21,18 +23,11 @@
 /* Where neither the model file nor an option says: the paper's. */
 enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
 
-/* What stands for the tokens before the raw range. */
-typedef enum cca_behind {
-    CCA_BEHIND_CORES, /* a core token a group (steps 1 to 3 of the definition) */
-    CCA_BEHIND_NONE,  /* nothing: window only */
-    CCA_BEHIND_SINKS, /* the first n_sinks raw tokens */
-} cca_behind;
-
 typedef struct cca_rule {
     int64_t group_size;  /* g ≥ 1 */
     int64_t window_size; /* s ≥ g, a multiple of g; INT64_MAX/2 and more: full attention */
-    cca_behind behind;
-    int64_t n_sinks;
+    int64_t n_sinks;     /* first tokens that stay raw for everybody; with cores a multiple of g */
+    bool cores;          /* groups behind the window and the sinks are seen as cores */
 } cca_rule;
 
 /* ---- what a position sees of some keys ------------------------------------------------- */
@@ -90,18 +85,27 @@ CCA_RULE cca_range cca_rule_window(const cca_rule *r) {
     return range;
 }
 
-/* What stands for the tokens before those: j(i) cores, by group, or sinks, by position. */
-CCA_RULE cca_range cca_rule_behind(const cca_rule *r) {
+/* Sinks, by position, as far as they lie before the window. */
+CCA_RULE cca_range cca_rule_sinks(const cca_rule *r) {
     cca_edge begin = {0, 1, 0, 0};
+    cca_edge end = {r->window_size, r->group_size, r->group_size, r->n_sinks};
+    cca_range range = {begin, end};
+    return range;
+}
+
+/* Groups between sinks and window, by number: those that are cores, or can be recalled. */
+CCA_RULE cca_range cca_rule_groups(const cca_rule *r) {
+    cca_edge begin = {r->window_size, r->group_size, 1, r->n_sinks / r->group_size};
     cca_edge end = {r->window_size, r->group_size, 1, INT64_MAX};
-    cca_range range;
-    if (r->behind == CCA_BEHIND_NONE) end.most = 0;
-    if (r->behind == CCA_BEHIND_SINKS) {
-        end.step = r->group_size;
-        end.most = r->n_sinks;
-    }
-    range.begin = begin;
-    range.end = end;
+    cca_range range = {begin, end};
+    return range;
+}
+
+/* Their raw tokens, by position. */
+CCA_RULE cca_range cca_rule_recallable(const cca_rule *r) {
+    cca_range range = cca_rule_groups(r);
+    range.begin.step = range.end.step = r->group_size;
+    range.begin.most = r->n_sinks;
     return range;
 }
 

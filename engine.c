@@ -192,7 +192,11 @@ const cca_gguf *cca_engine_file(const cca_engine *engine) {
 /* ---- session options ---------------------------------------------------------------- */
 
 cca_session_options cca_session_defaults(void) {
-    return (cca_session_options){.attn = "cca", .k_type = "bf16", .v_type = "bf16"};
+    return (cca_session_options){.attn = "cca",
+                                 .recall = CCA_AUTO,
+                                 .recall_tile = CCA_AUTO,
+                                 .k_type = "bf16",
+                                 .v_type = "bf16"};
 }
 
 /* By cca_attn; sinks are given with their number. */
@@ -200,6 +204,8 @@ static const char *const attn_names[] = {"cca", "full", "mean", "max", "window",
 
 static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, cca_error *err) {
     *n_sinks = 0;
+    *out = CCA_ATTN_CCA;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "recall") == 0) return CCA_OK;
     for (int i = 0; i < CCA_ATTN_SINKS; i++) {
         if (strcmp(text, attn_names[i]) != 0) continue;
         *out = (cca_attn)i;
@@ -214,7 +220,8 @@ static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, 
             return CCA_OK;
         }
     }
-    return cca_fail(err, CCA_USAGE, "attention '%s': use cca, full, mean, max, window or sinks:N",
+    return cca_fail(err, CCA_USAGE,
+                    "attention '%s': use auto, cca, recall, full, mean, max, window or sinks:N",
                     text);
 }
 
@@ -222,6 +229,36 @@ static cca_status parse_type(cca_dtype *out, const char *what, const char *text,
     if (cca_dtype_parse(out, text) && cca_dtype_find(*out)->caches) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16, bf16 or q8_0", what,
                     text);
+}
+
+/* n rounded up to groups. */
+static int64_t whole_groups(int64_t n, int64_t group_size) {
+    return (n + group_size - 1) / group_size * group_size;
+}
+
+/* Sinks, recall and cores as the options, the model file and the weights' training say. */
+static cca_status resolve_recall(cca_policy_options *p, const cca_engine *engine,
+                                 const cca_session_options *o, cca_error *err) {
+    enum { RECALL = 2048 };
+    const cca_engine_facts *f = &engine->facts;
+    bool recalls = strcmp(o->attn, "recall") == 0 ||
+                   (strcmp(o->attn, "auto") == 0 && (!f->tuned || o->recall > 0));
+    if (p->attn != CCA_ATTN_CCA) {
+        bool given = o->sinks > 0 || o->recall > 0 || o->recall_tile > 0 || o->cores;
+        if (!given) return CCA_OK;
+        return cca_fail(err, CCA_USAGE, "attention %s has no sinks, recall or cores to be set",
+                        o->attn);
+    }
+    if (!recalls && o->recall > 0) {
+        return cca_fail(err, CCA_USAGE, "attention %s recalls nothing; use recall", o->attn);
+    }
+    p->n_sinks = o->sinks == CCA_AUTO ? p->group_size : o->sinks;
+    p->no_cores = o->cores == CCA_CORES_AUTO ? recalls && !f->tuned : o->cores == CCA_CORES_NO;
+    if (!recalls) return CCA_OK;
+    p->recall = o->recall == CCA_AUTO ? whole_groups(RECALL, p->group_size) : o->recall;
+    p->tile =
+        o->recall_tile == CCA_AUTO ? cca_policy_tile(f->n_heads, f->n_kv_heads) : o->recall_tile;
+    return CCA_OK;
 }
 
 static cca_status resolve(cca_state_options *out, const cca_engine *engine,
@@ -238,8 +275,17 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->stored = o->stored;
     int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
     out->chunk_size = cca_min(chunk_size, cca_max(o->ctx_size, 1));
-    return cca_policy_make(&out->policy, attn, o->group_size ? o->group_size : facts->group_size,
-                           o->window_size ? o->window_size : facts->window_size, n_sinks, err);
+    cca_policy_options policy = {.attn = attn,
+                                 .group_size = o->group_size ? o->group_size : facts->group_size,
+                                 .window_size =
+                                     o->window_size ? o->window_size : facts->window_size,
+                                 .n_sinks = n_sinks};
+    status = resolve_recall(&policy, engine, o, err);
+    if (!status) status = cca_policy_make(&out->policy, &policy, err);
+    if (status || out->policy.tile == 1) return status;
+    int64_t tile = out->policy.tile; /* a tile is not cut by where chunks end */
+    out->chunk_size = cca_max(out->chunk_size / tile * tile, tile);
+    return CCA_OK;
 }
 
 /* What the session's backend will keep for itself. */
@@ -262,10 +308,12 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     }
     if (status) return status;
     out->cores = size.cache.cores;
+    out->bounds = size.cache.bounds;
     out->window = size.cache.window;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o);
     if (!cca_add(&out->total, out->cores, out->window) ||
+        !cca_add(&out->total, out->total, out->bounds) ||
         !cca_add(&out->total, out->total, out->mark) ||
         !cca_add(&out->total, out->total, out->activations)) {
         return cca_fail(err, CCA_NO_MEMORY,
@@ -384,12 +432,17 @@ static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t 
 
 cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
+    enum { ALONE = 64 };
     cca_status status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
+    bool ends = s->options.policy.tile > 1 && options && options->ends_prompt;
+    int64_t together = ends ? cca_max(n - ALONE, 0) : n; /* those that choose in tiles */
     for (int64_t done = 0, some; !status && done < n; done += some) {
-        some = cca_min(n - done, chunk - s->pos % chunk);
+        int64_t end = done < together ? together : n;
+        some = cca_min(end - done, chunk - s->pos % chunk);
         bool watch = s->watching && done + some == n;
         s->last_row = -1;
+        cca_cache_choose_alone(cca_state_cache(s->state), done >= together);
         cca_cache_watch(cca_state_cache(s->state), watch ? &s->mass : NULL);
         status = cca_model_forward(s->state, ids + done, some, s->pos, err);
         if (status) break;
@@ -615,15 +668,18 @@ void cca_session_reset(cca_session *session) {
 static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
     const cca_config *c = cca_model_config(s->engine->model);
     const cca_rule *rule = &s->options.policy.rule;
-    bool cores = rule->behind == CCA_BEHIND_CORES;
-    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
-    double raw = (double)cca_range_count(&window, pos);
-    double rest = (double)cca_range_count(&behind, pos);
+    cca_range window = cca_rule_window(rule), first = cca_rule_sinks(rule);
+    cca_range groups = cca_rule_groups(rule);
+    int64_t behind = cca_range_count(&groups, pos);
+    int64_t recalled = cca_min(behind, s->options.policy.recall / rule->group_size);
+    double raw = (double)(cca_range_count(&window, pos) + cca_range_count(&first, pos) +
+                          recalled * rule->group_size);
+    double rest = rule->cores ? (double)(behind - recalled) : 0;
     size_t k = 0, v = 0;
     cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
     cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);
     *bytes = (double)(k + v) * (double)c->n_layers *
-             (raw * (double)c->n_kv_heads + rest * (double)(cores ? c->n_heads : c->n_kv_heads));
+             (raw * (double)c->n_kv_heads + rest * (double)c->n_heads);
     return (raw + rest) * (double)c->n_heads;
 }
 
@@ -644,7 +700,7 @@ cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t 
     cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
     if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
     for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);
-    if (s->options.policy.rule.behind == CCA_BEHIND_CORES) groups = (double)n;
+    if (s->options.policy.rule.cores) groups = (double)n;
     w.products = 2 * ((double)n * layers * layer + (double)n_logits * logits);
     w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
     return w;

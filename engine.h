@@ -60,11 +60,24 @@ const cca_engine_facts *cca_engine_info(const cca_engine *engine);
 const cca_tokenizer *cca_engine_tokenizer(const cca_engine *engine);
 const cca_gguf *cca_engine_file(const cca_engine *engine);
 
+enum { CCA_AUTO = -1 };
+
+typedef enum cca_cores { CCA_CORES_AUTO, CCA_CORES_YES, CCA_CORES_NO } cca_cores;
+
 typedef struct cca_session_options {
-    int64_t ctx_size;                  /* positions; must be given */
-    const char *attn;                  /* "cca", "full", "mean", "max", "window", "sinks:N" */
-    int64_t group_size;                /* 0: the model's; s must be a multiple of g */
-    int64_t window_size;               /* 0: the model's */
+    int64_t ctx_size; /* positions; must be given */
+    /* "cca", "recall", "auto" (cca for weights that were trained with it, else recall), "full",
+     * "mean", "max", "window", "sinks:N" */
+    const char *attn;
+    int64_t group_size;  /* 0: the model's; s must be a multiple of g */
+    int64_t window_size; /* 0: the model's */
+    /* The rest of attention "cca" and "recall"; CCA_USAGE with others, unless CCA_AUTO. Numbers of
+     * tokens are multiples of g. */
+    int64_t sinks;  /* first tokens that stay raw for everybody; CCA_AUTO: the model's, else g */
+    int64_t recall; /* tokens that are recalled; CCA_AUTO: the model's, else 2048; not for cca */
+    int64_t recall_tile; /* queries that choose together, a power of two; CCA_AUTO: 64 over the
+                            query heads of a key/value head */
+    cca_cores cores;     /* whether what is not recalled is seen as cores */
     const char *k_type, *v_type;       /* "f32", "f16", "bf16", "q8_0" (head_dim divisible by 32) */
     int64_t chunk_size;                /* prefill chunk; 0: 512, on a GPU 8192 */
     bool mark;                         /* with room for cca_session_mark */
@@ -72,12 +85,12 @@ typedef struct cca_session_options {
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
-/* attn "cca", bf16 cache, everything else 0. */
+/* attn "cca", no sinks, bf16 cache, everything else 0 or CCA_AUTO. */
 cca_session_options cca_session_defaults(void);
 
 /* Bytes that a session takes, by class. */
 typedef struct cca_session_size {
-    uint64_t cores, window, mark, activations, total;
+    uint64_t cores, bounds, window, mark, activations, total; /* window: raw rows */
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */
@@ -115,6 +128,8 @@ typedef cca_status (*cca_chunk_fn)(void *user, cca_session *session, int64_t pos
 typedef struct cca_eval_options {
     cca_chunk_fn on_chunk; /* may be NULL */
     void *user;
+    bool ends_prompt; /* the last 64 ids choose each for itself what they recall, as generated
+                         tokens do: what follows must not hang on where a tile of theirs began */
 } cca_eval_options;
 
 /* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.

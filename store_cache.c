@@ -22,7 +22,7 @@ static cca_status layer_buffer(char **out, size_t bytes, cca_error *err) {
 static cca_status append_rows(cca_store *store, const cca_cache *cache, cca_part part,
                               int64_t first, int64_t n, cca_error *err) {
     int64_t layers = cca_cache_n_layers(cache);
-    size_t bytes = cca_cache_part_bytes(cache, part, n);
+    size_t bytes = cca_cache_part_bytes(cache, part, first, n);
     char *buffer;
     cca_status status = layer_buffer(&buffer, bytes, err);
     if (status) return status;
@@ -62,7 +62,7 @@ static cca_status load_rows(cca_cache *cache, cca_store *store, size_t index, cc
                             cca_error *err) {
     cca_store_segment s = cca_store_segment_at(store, index);
     int64_t layers = cca_cache_n_layers(cache);
-    size_t bytes = cca_cache_part_bytes(cache, part, s.n);
+    size_t bytes = cca_cache_part_bytes(cache, part, s.first, s.n);
     char *buffer;
     if (s.bytes / (uint64_t)layers != bytes || s.bytes % (uint64_t)layers != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: segment %zu has %llu bytes for %lld layers of %zu",
@@ -114,7 +114,7 @@ cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point
 
 static size_t window_layer_bytes(const cca_cache *cache, int64_t pos) {
     int64_t n = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
-    return cca_cache_part_bytes(cache, CCA_PART_WINDOW, n);
+    return cca_cache_part_bytes(cache, CCA_PART_WINDOW, pos - n, n);
 }
 
 size_t cca_store_cache_window_bytes(const cca_cache *cache, int64_t pos) {

@@ -290,6 +290,34 @@ void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int
     if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, groups, q, pos, n);
 }
 
+bool cca_backend_recalls(const cca_backend *b) {
+    return b->ops->bound && b->ops->choose;
+}
+
+/* Whether it can be done; says so where not. */
+static bool recalls(cca_backend *b) {
+    if (cca_backend_recalls(b)) return true;
+    cca_backend_fail(b, CCA_RUNTIME, "%s: recall does not run on this device", b->ops->name);
+    return false;
+}
+
+void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n) {
+    int64_t first, count = cca_groups_completed(groups->size, pos, n, &first);
+    const cca_rows *raw = &groups->raw, *bounds = &groups->cores;
+    bool fit = bounds->heads == raw->heads && raw->head_dim == bounds->head_dim &&
+               bounds->k_type == bounds->v_type && cca_dtype_block(bounds->k_type) == 1 &&
+               (count == 0 || first + count <= bounds->capacity);
+    if (ready(b, "bound", fit) && recalls(b) && count > 0) b->ops->bound(b, groups, pos, n);
+}
+
+void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+    bool fit = n > 0 && holds(q, n, q->cols) && q->cols % bounds->head_dim == 0 &&
+               (q->cols / bounds->head_dim) % bounds->heads == 0 && out->heads == bounds->heads &&
+               out->tile > 0 && cca_edge_at(&groups->end, pos + n - 1) <= bounds->capacity;
+    if (ready(b, "choose", fit) && recalls(b)) b->ops->choose(b, out, bounds, groups, q, pos, n);
+}
+
 /* Whether queries of positions first … last, width values each, can look at the spans. */
 static bool spans_fit(const cca_spans *spans, int64_t width, int64_t first, int64_t last) {
     const cca_rows *like = &spans->at[0].rows;
@@ -315,10 +343,11 @@ void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const c
 
 void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos) {
-    bool fit = row >= 0 && holds(q, row + 1, q->cols) && spans_fit(spans, q->cols, pos, pos) &&
-               pos / mass->unit < mass->n_slots;
+    int64_t own = pos + row;
+    bool fit = row >= 0 && holds(q, row + 1, q->cols) && spans_fit(spans, q->cols, own, own) &&
+               own / mass->unit < mass->n_slots;
     for (int i = 0; fit && i < spans->n; i++) {
-        bool seen = cca_range_count(&spans->at[i].seen, pos) > 0;
+        bool seen = cca_range_count(&spans->at[i].seen, own) > 0;
         fit = !seen || mass->unit % spans->at[i].stride == 0;
     }
     if (ready(b, "attend_mass", fit)) b->ops->mass(b, mass, spans, q, row, pos);

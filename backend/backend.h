@@ -102,6 +102,10 @@ typedef struct cca_ops {
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
     void (*pool)(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
                  int64_t n);
+    /* These two may be missing: then nothing can be recalled. */
+    void (*bound)(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
+    void (*choose)(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                   const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
     void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
@@ -211,13 +215,25 @@ void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, 
  * rounded once. */
 void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
               int64_t n);
+/* Bounds of the same groups, in the place of cores, for each head of raw rows: the largest of a
+ * group's keys, elementwise, as its key, the smallest as its value. Exact where their type is that
+ * of the keys; else rounded outwards. */
+void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
+/* The groups that the tiles of rotated queries of positions pos … recall, of those that a range
+ * says they see. A query's weight for a group is the softmax, over these, of the largest value that
+ * q · k can have within the group's bounds, / sqrt(head_dim); a tile has the out->most groups of
+ * largest weight, summed over its queries and the heads that share a head of keys; of equal ones
+ * the earlier. CCA_RUNTIME where the device cannot. */
+void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
+bool cca_backend_recalls(const cca_backend *b);
 /* out = attention of the rotated queries of positions pos … over all spans in one softmax, scale
  * 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where cca_rotate_store comes
  * directly before, a backend may rotate on the way. */
 void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                 int64_t pos, int64_t n);
 /* Adds to the sums what that softmax gives each key that the query in one row of q, at position
- * pos, sees: 1 for each head. A column's positions must lie in one slot. Done when the call
+ * pos + row, sees: 1 for each head. A column's positions must lie in one slot. Done when the call
  * returns. */
 void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos);

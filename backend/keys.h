@@ -2,7 +2,7 @@
  * operations, kernels and the cache share.
  *
  *     cca_spans spans = {.n = 2, .at = {{window, cca_rule_window(&rule), 1},
- *                                       {cores, cca_rule_behind(&rule), rule.group_size}}};
+ *                                       {cores, cca_rule_groups(&rule), rule.group_size}}};
  *     int64_t row = cca_rows_at(&spans.at[0].rows, pos);        // row of a position
  *     const char *k = (char *)rows.k + (head * rows.capacity + row) * row_bytes; */
 #ifndef CCA_KEYS_H
@@ -28,21 +28,38 @@ typedef struct cca_rows {
     int64_t base;
 } cca_rows;
 
+/* Groups that tiles of queries have chosen, for each head of keys: all queries of a tile read the
+ * raw tokens of the same groups. Tiles lie at multiples of `tile` positions; the first is that of
+ * the call's first position. In the backend's memory. */
+typedef struct cca_choice {
+    int32_t *groups;     /* [tiles][heads][most], ascending */
+    int32_t *counts;     /* [tiles][heads] of them that there are */
+    int64_t heads, most; /* of keys; groups that a tile can have */
+    int64_t tile;        /* positions */
+    int64_t group_size;
+} cca_choice;
+
+/* Which columns of a span take part: all that are seen; those of chosen groups; those of groups
+ * that are not chosen (a column stands for a group there). */
+typedef enum cca_pick { CCA_PICK_ALL, CCA_PICK_CHOSEN, CCA_PICK_OTHERS } cca_pick;
+
 /* Keys of one kind, and which of them each query sees: column c lies in row cca_rows_at(&rows, c).
  * Query heads share the rows' heads evenly. */
 typedef struct cca_span {
     cca_rows rows;
     cca_range seen;
     int64_t stride; /* positions that a column stands for: 1, or a core's group */
+    cca_pick pick;
 } cca_span;
 
-enum { CCA_MOST_SPANS = 3 };
+enum { CCA_MOST_SPANS = 4 };
 
 /* All that attention reads: one softmax goes over the spans, in this order. Their rows have one
- * head_dim and the same types; the first span is never empty. */
+ * head_dim and the same types; the first span ends with the query's own position. */
 typedef struct cca_spans {
     cca_span at[CCA_MOST_SPANS];
     int n;
+    cca_choice choice; /* where some span picks by it */
 } cca_spans;
 
 typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
@@ -71,7 +88,15 @@ CCA_RULE int64_t cca_rows_run(const cca_rows *rows, int64_t pos) {
     return rows->capacity - cca_rows_at(rows, pos);
 }
 
-/* Keys that a position sees. */
+/* The groups that the tile of a call's row has chosen; the call begins at pos. */
+CCA_RULE const int32_t *cca_chosen(const cca_choice *c, int64_t pos, int64_t row, int64_t head,
+                                   int64_t *n) {
+    int64_t at = ((pos + row) / c->tile - pos / c->tile) * c->heads + head;
+    *n = c->counts[at];
+    return c->groups + at * c->most;
+}
+
+/* Keys that a position sees at most. */
 CCA_RULE int64_t cca_spans_count(const cca_spans *spans, int64_t pos) {
     int64_t n = 0;
     for (int i = 0; i < spans->n; i++) n += cca_range_count(&spans->at[i].seen, pos);

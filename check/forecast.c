@@ -427,12 +427,15 @@ void cca_forecast_free(cca_forecaster *forecast) {
 
 /* Keys that one head's queries pos … pos + n - 1 go through, in tiles. */
 static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
-    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
+    cca_range window = cca_rule_window(rule), sinks = cca_rule_sinks(rule);
+    cca_range groups = cca_rule_groups(rule);
     double keys = 0;
     for (int64_t i = pos; i < pos + n; i += QUERY_TILE) {
         int64_t last = cca_min(i + QUERY_TILE, pos + n) - 1;
-        cca_tile raw = cca_range_tile(&window, i, last), rest = cca_range_tile(&behind, i, last);
-        keys += (double)(raw.end - raw.begin + rest.end - rest.begin);
+        cca_tile raw = cca_range_tile(&window, i, last), first = cca_range_tile(&sinks, i, last);
+        cca_tile cores = cca_range_tile(&groups, i, last);
+        keys += (double)(raw.end - raw.begin + first.end - first.begin);
+        if (rule->cores) keys += (double)(cores.end - cores.begin);
     }
     return keys;
 }
@@ -452,31 +455,8 @@ static void attend(void *work, int i) {
 }
 
 /* Random rows everywhere, so that memory is read as in a run. */
-static void fill(cca_backend *b, cca_cache *cache, const cca_cache_shape *shape) {
-    int64_t end = shape->ctx_size, hd = shape->head_dim;
-    for (int p = CCA_PART_KEPT; p <= CCA_PART_WINDOW; p++) {
-        cca_part part = (cca_part)p;
-        int64_t n = cca_cache_part_rows(cache, part, end);
-        if (n == 0) continue;
-        size_t k_row = 0, v_row = 0, bytes = cca_cache_part_bytes(cache, part, n);
-        cca_dtype_row_bytes(&k_row, shape->k_type, hd);
-        cca_dtype_row_bytes(&v_row, shape->v_type, hd);
-        int64_t rows = (int64_t)(bytes / (k_row + v_row)); /* of all heads */
-        char *k = random_rows(b, shape->k_type, rows, hd);
-        char *v = random_rows(b, shape->v_type, rows, hd);
-        char *both = malloc(bytes + 1);
-        if (!both) fail_memory(b);
-        if (k && v && both) {
-            memcpy(both, k, (size_t)rows * k_row);
-            memcpy(both + (size_t)rows * k_row, v, (size_t)rows * v_row);
-            for (int64_t l = 0; l < shape->n_layers; l++) {
-                cca_cache_put(cache, part, l, part == CCA_PART_WINDOW ? end - n : 0, n, both);
-            }
-        }
-        free(k);
-        free(v);
-        free(both);
-    }
+static void *make_rows(void *user, cca_dtype type, int64_t rows, int64_t cols) {
+    return random_rows(user, type, rows, cols);
 }
 
 /* The deepest run, up to n_tokens, of which a layer stays within so many bytes. On a CPU with some
@@ -500,7 +480,7 @@ static cca_status shape_for(cca_cache_shape *out, const cca_forecaster *s,
         out->n_heads = heads * (c->n_heads / c->n_kv_heads);
         cca_status status = cca_cache_measure(&size, out, &o->policy, err);
         if (status) return status;
-        layer = size.cores + size.window + 1;
+        layer = size.cores + size.bounds + size.window + 1;
         if (layer > most && out->ctx_size >= 8 * s->chunk_size) {
             out->ctx_size /= 2;
         } else if (layer < HEADS_BYTES && heads < c->n_kv_heads) {
@@ -548,7 +528,7 @@ cca_status cca_forecast_attention(cca_forecaster *s, const cca_state_options *o,
     cca_status status = shape_for(&shape, s, o, n_tokens, err);
     if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
     if (!status) {
-        fill(b, a.cache, &shape);
+        cca_cache_fill(a.cache, shape.ctx_size, make_rows, b);
         int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
         random_matrix(b, &a.q, s->chunk_size, q_dim);
         random_matrix(b, &a.k, s->chunk_size, kv_dim);

@@ -189,13 +189,14 @@ static cca_rows take_rows(tester *t, const attention_case *c, int64_t heads, int
 
 static cca_spans take_spans(tester *t, const attention_case *c) {
     int64_t total = c->pos + c->n, g = c->rule.group_size;
-    bool cores = c->rule.behind == CCA_BEHIND_CORES;
+    bool cores = c->rule.cores;
     cca_rows raw = take_rows(t, c, N_KV_HEADS, total);
     cca_rows behind = cores ? take_rows(t, c, N_HEADS, total / g + 1)
                             : take_rows(t, c, N_KV_HEADS, c->rule.n_sinks + 1);
     return (cca_spans){.n = 2,
-                       .at = {{raw, cca_rule_window(&c->rule), 1},
-                              {behind, cca_rule_behind(&c->rule), cores ? g : 1}}};
+                       .at = {{raw, cca_rule_window(&c->rule), 1, CCA_PICK_ALL},
+                              {behind, cores ? cca_rule_groups(&c->rule) : cca_rule_sinks(&c->rule),
+                               cores ? g : 1, CCA_PICK_ALL}}};
 }
 
 static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_spans *spans,
@@ -211,8 +212,8 @@ static void attend(tester *t, const cca_kernels *k, const attention_case *c, con
 }
 
 static void check_attention(tester *t) {
-    const cca_rule cores = {16, 64, CCA_BEHIND_CORES, 0}, sinks = {4, 16, CCA_BEHIND_SINKS, 6},
-                   full = {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0};
+    const cca_rule cores = {16, 64, 0, true}, sinks = {4, 16, 6, false},
+                   full = {1, INT64_MAX / 4, 0, false};
     const attention_case cases[] = {
         {"full attention, f32 cache", full, CCA_F32, CCA_F32, 0, MOST_QUERIES, false, ATTENTION},
         {"cores and window, f32 cache", cores, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},

@@ -90,7 +90,9 @@ static cca_status run_on(checker *c, cca_backend *b, const manner *m, float *log
                            .chunk_size = m->chunk_size,
                            .k_type = m->cache,
                            .v_type = m->cache};
-    cca_status status = cca_policy_make(&o.policy, m->attn, m->group_size, m->window_size, 0, err);
+    cca_policy_options policy = {
+        .attn = m->attn, .group_size = m->group_size, .window_size = m->window_size};
+    cca_status status = cca_policy_make(&o.policy, &policy, err);
     if (!status) status = cca_model_open(&model, c->file, b, err);
     if (!status) status = cca_state_new(&state, model, b, &o, err);
     if (!status) status = run_state(c, state, m, logits, err);

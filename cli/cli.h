@@ -54,7 +54,9 @@ typedef struct model_options {
 typedef struct context_options {
     int64_t ctx_size; /* 0: as large as the run needs */
     bool beyond_trained;
-    int64_t group_size, window_size; /* 0: the model's */
+    int64_t group_size, window_size;    /* 0: the model's */
+    int64_t sinks, recall, recall_tile; /* -1: auto */
+    bool cores, no_cores;
     const char *attn;
     int64_t chunk_size; /* 0: the engine's */
     const char *k_type, *v_type;

@@ -13,6 +13,10 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.attn = context->attn;
     o.group_size = context->group_size;
     o.window_size = context->window_size;
+    o.sinks = context->sinks;
+    o.recall = context->recall;
+    o.recall_tile = context->recall_tile;
+    o.cores = context->cores ? CCA_CORES_YES : context->no_cores ? CCA_CORES_NO : CCA_CORES_AUTO;
     o.k_type = context->k_type;
     o.v_type = context->v_type;
     o.chunk_size = context->chunk_size;

@@ -82,8 +82,9 @@ static cca_status settle_groups(cca_config *c, const cca_export_options *o, cca_
     if (!c->group_size && !c->window_size) return CCA_OK;
     if (!c->group_size) c->group_size = CCA_DEFAULT_GROUP;
     if (!c->window_size) c->window_size = CCA_DEFAULT_WINDOW;
-    cca_status status =
-        cca_policy_make(&policy, CCA_ATTN_CCA, c->group_size, c->window_size, 0, &inner);
+    cca_policy_options sizes = {
+        .attn = CCA_ATTN_CCA, .group_size = c->group_size, .window_size = c->window_size};
+    cca_status status = cca_policy_make(&policy, &sizes, &inner);
     if (!status) return CCA_OK;
     if (from_options) return cca_fail(err, CCA_USAGE, "%s", inner.text);
     return cca_fail(err, CCA_BAD_MODEL, "%s: cca: %s", o->input, inner.text);

@@ -75,16 +75,25 @@ static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head
     }
 }
 
-/* n_k rows as bf16: where they lie in the cache, or converted. */
+/* The rows of a tile of keys as bf16: where they lie in the cache, or copied, or converted. data:
+ * the rows' keys or values. */
 static const uint16_t *bf16_rows(const bf16_attend *t, uint16_t *out, int64_t *stride,
-                                 cca_dtype type, const char *rows, int64_t n_k) {
+                                 cca_dtype type, const void *data, const cca_rows *rows,
+                                 int64_t head, const cca_key_tile *keys) {
     float values[CCA_QUANT_BLOCK];
     *stride = t->head_dim;
-    if (type == CCA_BF16) return (const uint16_t *)rows;
-    const cca_q8_0 *block = (const cca_q8_0 *)rows;
+    if (type == CCA_BF16 && keys->in_a_row) {
+        return (const uint16_t *)cca_row_at(data, type, rows, head, keys->first_row);
+    }
     *stride = t->width;
-    for (int64_t i = 0; i < n_k; i++) {
+    for (int64_t i = 0; i < keys->n; i++) {
+        const void *from = cca_row_at(data, type, rows, head, cca_key_row(keys, i));
         uint16_t *to = out + i * t->width;
+        if (type == CCA_BF16) {
+            memcpy(to, from, (size_t)t->head_dim * sizeof *to);
+            continue;
+        }
+        const cca_q8_0 *block = (const cca_q8_0 *)from;
         for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, block++) {
             cca_decode_q8_0(values, block, CCA_QUANT_BLOCK);
             for (int k = 0; k < CCA_QUANT_BLOCK; k++) to[d + k] = cca_f32_to_bf16(values[k]);
@@ -333,16 +342,16 @@ static void bf16_add_row(const bf16_attend *t, int64_t row, const uint16_t *keys
     }
 }
 
-/* Takes n_k keys from row `at` of some rows for the call's rows first … first + n - 1. */
-static void bf16_add(bf16_attend *t, const cca_rows *rows, int64_t at, int64_t n_k, int64_t first,
+/* Takes a tile of keys for the call's rows first … first + n - 1. */
+static void bf16_add(bf16_attend *t, const cca_rows *rows, const cca_key_tile *keys, int64_t first,
                      int64_t n) {
-    int64_t stride[2], head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
-    const uint16_t *k = bf16_rows(t, t->rows, &stride[0], rows->k_type,
-                                  cca_row_at(rows->k, rows->k_type, rows, head, at), n_k);
+    int64_t stride[2], n_k = keys->n;
+    int64_t head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
+    const uint16_t *k = bf16_rows(t, t->rows, &stride[0], rows->k_type, rows->k, rows, head, keys);
     const bool few = n <= FEW_ROWS;
     if (!few) bf16_pack_keys(t, k, stride[0], n_k);
     const uint16_t *v = bf16_rows(t, few ? (uint16_t *)t->v : t->rows, &stride[1], rows->v_type,
-                                  cca_row_at(rows->v, rows->v_type, rows, head, at), n_k);
+                                  rows->v, rows, head, keys);
     if (!few) bf16_pack_values(t, v, stride[1], n_k);
     for (int64_t i = first; few && i < first + n; i++) {
         if (t->seen[i]) bf16_add_row(t, i, k, v, stride, n_k);
@@ -377,25 +386,36 @@ static void bf16_finish(const bf16_attend *t) {
     }
 }
 
+/* The keys of a tile that lie in columns begin … end - 1, as bits. */
+static uint64_t bits_of_columns(const cca_key_tile *keys, int64_t begin, int64_t end) {
+    int64_t first = 0, last = keys->n;
+    if (keys->in_a_row) {
+        first = begin - keys->first_column;
+        last = cca_min(end - keys->first_column, last);
+    } else {
+        while (first < last && keys->column[first] < begin) first++;
+        while (last > first && keys->column[last - 1] >= end) last--;
+    }
+    return bits_between(first, last) & keys->takes_part;
+}
+
 /* Rows of queries that read the same head of a span's rows take its keys together. */
 static void bf16_span(bf16_attend *t, const cca_span *span) {
     const cca_rows *rows = &span->rows;
     int64_t pos = t->args->pos + t->row, n_rows = t->n_heads * t->n;
     int64_t together = rows->heads == t->args->n_heads ? t->n : n_rows;
+    int64_t kv_head = t->head / (t->args->n_heads / t->args->spans->at[0].rows.heads);
     int64_t begin[CCA_TILE_Q], end[CCA_TILE_Q];
-    cca_tile tile = cca_range_tile(&span->seen, pos, pos + t->n - 1);
     for (int64_t i = 0; i < n_rows; i++) {
         begin[i] = cca_edge_at(&span->seen.begin, pos + i % t->n);
         end[i] = cca_edge_at(&span->seen.end, pos + i % t->n);
     }
-    for (int64_t c = tile.begin, n_k; c < tile.end; c += n_k) {
-        n_k = cca_min(cca_min(CCA_TILE_K, tile.end - c), cca_rows_run(rows, c));
+    cca_key_walk w = cca_walk_begin(t->args, span, kv_head, t->row, t->n);
+    while (cca_walk_next(&w)) {
         for (int64_t i = 0; i < n_rows; i++) {
-            t->seen[i] = bits_between(begin[i] - c, cca_min(end[i] - c, n_k));
+            t->seen[i] = bits_of_columns(&w.keys, begin[i], end[i]);
         }
-        for (int64_t i = 0; i < n_rows; i += together) {
-            bf16_add(t, rows, cca_rows_at(rows, c), n_k, i, together);
-        }
+        for (int64_t i = 0; i < n_rows; i += together) bf16_add(t, rows, &w.keys, i, together);
     }
 }
 

@@ -410,52 +410,132 @@ static void cpu_pool(cca_backend *b, const cca_groups *groups, const cca_matrix 
     if (reserve(cpu, scratch)) cca_workers_run(cpu->workers, count * n_heads, run_pool_piece, &j);
 }
 
+typedef struct bound_job {
+    cpu_backend *b;
+    const cca_groups *groups;
+    int64_t first;
+} bound_job;
+
+static void run_bound_piece(void *context, int64_t piece, int thread) {
+    const bound_job *j = context;
+    int64_t heads = j->groups->raw.heads;
+    cca_bound_group(j->b->kernels, j->groups, piece % heads, j->first + piece / heads,
+                    scratch_of(j->b, thread));
+}
+
+static void cpu_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n) {
+    bound_job j = {cpu_of(b), groups, 0};
+    int64_t count = cca_groups_completed(groups->size, pos, n, &j.first);
+    if (!reserve(j.b, (size_t)(3 * groups->raw.head_dim) * sizeof(float))) return;
+    cca_workers_run(j.b->workers, count * groups->raw.heads, run_bound_piece, &j);
+}
+
+/* Queries of a tile of a call's rows: n of them from row on. */
+typedef struct tile_rows {
+    int64_t row, n;
+} tile_rows;
+
+/* The i-th stretch of `each` positions, at multiples of it, that rows 0 … n - 1 at pos … lie in. */
+static tile_rows stretch_of(int64_t pos, int64_t n, int64_t each, int64_t i) {
+    int64_t begin = cca_max(pos, (pos / each + i) * each);
+    int64_t end = cca_min(pos + n, (pos / each + i + 1) * each);
+    return (tile_rows){begin - pos, end - begin};
+}
+
+static int64_t count_stretches(int64_t pos, int64_t n, int64_t each) {
+    return (pos + n - 1) / each - pos / each + 1;
+}
+
+typedef struct choose_job {
+    cpu_backend *b;
+    cca_choose_args args;
+    int64_t n; /* queries */
+} choose_job;
+
+static void run_choose_piece(void *context, int64_t piece, int thread) {
+    const choose_job *j = context;
+    cca_choose_args args = j->args;
+    int64_t heads = args.bounds->heads;
+    if (stopped(&j->b->base)) return;
+    tile_rows rows = stretch_of(args.pos, j->n, args.out->tile, piece / heads);
+    args.row = rows.row;
+    args.n = rows.n;
+    cca_choose_tile(j->b->kernels, &args, piece % heads, scratch_of(j->b, thread));
+}
+
+static void cpu_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                       const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+    int64_t n_heads = q->cols / bounds->head_dim, tiles = count_stretches(pos, n, out->tile);
+    choose_job j = {cpu_of(b), {out, bounds, groups, q->data, n_heads, pos, 0, 0}, n};
+    cca_choose_args largest = j.args; /* the last tile sees most; another may have more rows */
+    largest.n = cca_min(n, out->tile);
+    largest.row = n - largest.n;
+    if (!reserve(j.b, cca_choose_bytes(j.b->kernels, &largest))) return;
+    cca_workers_run(j.b->workers, tiles * bounds->heads, run_choose_piece, &j);
+}
+
+/* A piece: heads that share keys and values, and a stretch of rows of each. Where rows choose, a
+ * stretch lies in one tile. */
 typedef struct attend_job {
     cpu_backend *b;
     cca_attend_args args;
-    int64_t n;               /* queries */
-    int64_t n_heads, n_rows; /* of a piece: heads that share keys and values, and rows of each */
+    int64_t n; /* queries */
+    int64_t n_heads, n_rows;
+    bool by_position; /* stretches lie at multiples of n_rows positions */
 } attend_job;
 
 static void run_attend_piece(void *context, int64_t piece, int thread) {
     const attend_job *j = context;
-    int64_t n_pieces = j->args.n_heads / j->n_heads;
-    int64_t head = piece % n_pieces * j->n_heads, row = piece / n_pieces * j->n_rows;
+    int64_t n_pieces = j->args.n_heads / j->n_heads, head = piece % n_pieces * j->n_heads;
+    tile_rows rows =
+        stretch_of(j->by_position ? j->args.pos : 0, j->n, j->n_rows, piece / n_pieces);
     if (stopped(&j->b->base)) return;
-    j->b->kernels->attend(&j->args, head, j->n_heads, row, cca_min(j->n_rows, j->n - row),
-                          scratch_of(j->b, thread));
+    j->b->kernels->attend(&j->args, head, j->n_heads, rows.row, rows.n, scratch_of(j->b, thread));
 }
 
-/* One token's heads read the same keys together, so that memory is read once for them all. */
+/* The largest power of two that is not larger than n ≥ 1. */
+static int64_t power_below(int64_t n) {
+    int64_t power = 1;
+    while (2 * power <= n) power *= 2;
+    return power;
+}
+
+/* One token's heads read the same keys together, so that memory is read once for them all; so do
+ * the heads of a tile of queries that have chosen together. */
 static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                        int64_t pos, int64_t n) {
     cpu_backend *cpu = cpu_of(b);
     const cca_rows *rows = &spans->at[0].rows;
     int64_t hd = rows->head_dim, n_heads = q->cols / hd, sharers = n_heads / rows->heads;
-    attend_job j = {cpu, {spans, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q};
-    if (n == 1 && sharers <= CCA_TILE_Q) j.n_heads = sharers;
-    int64_t n_tiles = (n + j.n_rows - 1) / j.n_rows;
+    attend_job j = {cpu, {spans, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q, false};
+    j.by_position = spans->choice.most > 0;
+    if ((n == 1 || j.by_position) && sharers <= CCA_TILE_Q) j.n_heads = sharers;
+    if (j.by_position) {
+        j.n_rows = cca_min(spans->choice.tile, power_below(CCA_TILE_Q / j.n_heads));
+    }
+    int64_t stretches = count_stretches(j.by_position ? pos : 0, n, j.n_rows);
     if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
-    cca_workers_run(cpu->workers, n_heads / j.n_heads * n_tiles, run_attend_piece, &j);
+    cca_workers_run(cpu->workers, n_heads / j.n_heads * stretches, run_attend_piece, &j);
 }
 
 typedef struct mass_job {
     cpu_backend *b;
     const cca_mass *mass;
     cca_attend_args args;
+    int64_t row;
 } mass_job;
 
 static void run_mass_piece(void *context, int64_t piece, int thread) {
     const mass_job *j = context;
-    cca_mass_add(j->mass, j->b->kernels, &j->args, piece, scratch_of(j->b, thread));
+    cca_mass_add(j->mass, j->b->kernels, &j->args, j->row, piece, scratch_of(j->b, thread));
 }
 
 static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos) {
     cpu_backend *cpu = cpu_of(b);
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
-    mass_job j = {cpu, mass, {spans, row_of(q, row), NULL, n_heads, pos}};
-    if (!reserve(cpu, (size_t)cca_mass_scratch(spans, pos) * sizeof(float))) return;
+    mass_job j = {cpu, mass, {spans, q->data, NULL, n_heads, pos}, row};
+    if (!reserve(cpu, (size_t)cca_mass_scratch(spans, pos + row) * sizeof(float))) return;
     cca_workers_run(cpu->workers, n_heads, run_mass_piece, &j);
 }
 
@@ -479,6 +559,8 @@ static const cca_ops cpu_ops = {
     .store = cpu_store,
     .move = cpu_move,
     .pool = cpu_pool,
+    .bound = cpu_bound,
+    .choose = cpu_choose,
     .attend = cpu_attend,
     .mass = cpu_mass,
 };

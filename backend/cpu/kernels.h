@@ -20,7 +20,8 @@ enum {
 };
 
 /* Attention of queries at positions pos + row …: q and out hold one row a position,
- * n_heads * head_dim wide. */
+ * n_heads * head_dim wide. Where a span picks groups, all rows of a call of attend are of one tile.
+ */
 typedef struct cca_attend_args {
     const cca_spans *spans;
     const float *q;
@@ -86,6 +87,9 @@ typedef struct cca_kernels {
     void (*attend)(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch);
 
+    /* Adds to total the softmax of n scores, which are lost. */
+    void (*add_softmax)(float *total, float *scores, int64_t n);
+
     /* The core of one group for one head. scratch: cca_pool_scratch(group_size, head_dim). */
     void (*pool)(const cca_pool_args *args, int64_t head, int64_t group, float *scratch);
 
@@ -94,15 +98,33 @@ typedef struct cca_kernels {
     double (*spin)(float *sink, cca_peak kind, int64_t turns);
 } cca_kernels;
 
-/* Adds to the sums of a head what the softmax of attention gives each key that one query sees, at
- * position args->pos in row 0 of args->q. scratch: 64-byte aligned, cca_mass_scratch floats. */
+/* Adds to the sums of a head what the softmax of attention gives each key that the query in one row
+ * sees. scratch: 64-byte aligned, cca_mass_scratch floats for its position. */
 void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_args *args,
-                  int64_t head, float *scratch);
+                  int64_t row, int64_t head, float *scratch);
+
+/* A tile of queries at positions pos + row … pos + row + n - 1 and the heads that share a head of
+ * keys. */
+typedef struct cca_choose_args {
+    const cca_choice *out;
+    const cca_rows *bounds;
+    const cca_range *groups;
+    const float *q; /* one row a position from pos on, n_heads * head_dim wide */
+    int64_t n_heads, pos, row, n;
+} cca_choose_args;
+
+/* Chooses groups for one head of keys. scratch: 64-byte aligned, cca_choose_bytes(…). */
+void cca_choose_tile(const cca_kernels *k, const cca_choose_args *args, int64_t kv_head,
+                     void *scratch);
+size_t cca_choose_bytes(const cca_kernels *k, const cca_choose_args *args);
+/* Bounds of one group for one head of raw rows; scratch: 3 * head_dim floats. */
+void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t head, int64_t group,
+                     float *scratch);
 
 /* Floats of scratch memory. */
 static inline int64_t cca_attend_scratch(int64_t head_dim) {
     int64_t width = (head_dim + 31) / 32 * 32;
-    return CCA_TILE_Q * (CCA_TILE_K + 2 * width + 2) + 2 * CCA_TILE_K * width + 64;
+    return CCA_TILE_Q * (CCA_TILE_K + 2 * width + 2) + 3 * CCA_TILE_K * width + 64;
 }
 
 static inline int64_t cca_pool_scratch(int64_t group_size, int64_t head_dim) {
@@ -139,6 +161,46 @@ static inline const void *cca_row_at(const void *rows, cca_dtype type, const cca
     size_t width = 0;
     cca_dtype_row_bytes(&width, type, shape->head_dim);
     return (const char *)rows + (size_t)(head * shape->capacity + row) * width;
+}
+
+/* Keys that are looked at together: n of them, in ascending columns. In a row, those of column and
+ * row first_column, first_row and on; else as the arrays say. */
+typedef struct cca_key_tile {
+    int64_t n, first_column, first_row;
+    bool in_a_row;
+    uint64_t takes_part; /* a bit a key */
+    int64_t column[CCA_TILE_K], row[CCA_TILE_K];
+} cca_key_tile;
+
+/* The walk of a call's rows row … row + n - 1 and a head of keys over the columns of a span:
+ *
+ *     cca_key_walk w = cca_walk_begin(args, span, kv_head, row, n);
+ *     while (cca_walk_next(&w)) ...                        // w.keys */
+typedef struct cca_key_walk {
+    const cca_span *span;
+    cca_tile tile;         /* what the queries see of the span */
+    const int32_t *chosen; /* by their tile: */
+    int64_t n_chosen, group_size;
+    int64_t at, next; /* column, or key of chosen groups; chosen group to be left out */
+    cca_key_tile keys;
+} cca_key_walk;
+
+cca_key_walk cca_walk_begin(const cca_attend_args *args, const cca_span *span, int64_t kv_head,
+                            int64_t row, int64_t n);
+bool cca_walk_next(cca_key_walk *w);
+
+static inline int64_t cca_key_column(const cca_key_tile *t, int64_t k) {
+    return t->in_a_row ? t->first_column + k : t->column[k];
+}
+
+static inline int64_t cca_key_row(const cca_key_tile *t, int64_t k) {
+    return t->in_a_row ? t->first_row + k : t->row[k];
+}
+
+/* Whether some query of the walk does not see all of the tile. */
+static inline bool cca_walk_masked(const cca_key_walk *w) {
+    int64_t first = cca_key_column(&w->keys, 0), last = cca_key_column(&w->keys, w->keys.n - 1);
+    return first < w->tile.free_begin || last >= w->tile.free_end;
 }
 
 /* The fastest variant this machine can run; a variant by its name (NULL if there is none or

@@ -8,24 +8,51 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One row's query of one head, in the form that suits the keys. */
 typedef struct query {
     const cca_kernels *kernels;
-    const float *q;
-    void *converted; /* room for q in the form that suits a type of keys */
-    int64_t head, n_heads;
+    const cca_attend_args *args;
+    const void *form;
+    int64_t row, head;
 } query;
 
-/* Scores of the rows `at` … at + n - 1, not yet scaled. */
+static query make_query(const cca_kernels *k, const cca_attend_args *args, int64_t row,
+                        int64_t head, void *room) {
+    const cca_rows *like = &args->spans->at[0].rows;
+    const float *q = args->q + (row * args->n_heads + head) * like->head_dim;
+    query x = {k, args, q, row, head};
+    const cca_products *products = k->products(like->k_type);
+    if (products->x_bytes(like->k_type, like->head_dim) > 0) {
+        products->x_convert(room, like->k_type, q, like->head_dim);
+        x.form = room;
+    }
+    return x;
+}
+
+static cca_key_walk walk_of(const query *x, const cca_span *span) {
+    int64_t sharers = x->args->n_heads / x->args->spans->at[0].rows.heads;
+    return cca_walk_begin(x->args, span, x->head / sharers, x->row, 1);
+}
+
+/* Scores of rows `at` … at + n - 1, not yet scaled. */
 static void score_rows(float *scores, const query *x, const cca_rows *rows, int64_t at, int64_t n) {
-    const cca_products *k = x->kernels->products(rows->k_type);
-    int64_t own = x->head / (x->n_heads / rows->heads), hd = rows->head_dim;
+    int64_t own = x->head / (x->args->n_heads / rows->heads), hd = rows->head_dim;
     size_t width = 0;
     cca_dtype_row_bytes(&width, rows->k_type, hd);
-    bool convert = k->x_bytes(rows->k_type, hd) > 0;
-    if (convert) k->x_convert(x->converted, rows->k_type, x->q, hd);
     memset(scores, 0, (size_t)n * sizeof *scores);
-    k->dot(scores, n, convert ? x->converted : x->q, 0, 1, rows->k_type,
-           cca_row_at(rows->k, rows->k_type, rows, own, at), width, n, hd);
+    x->kernels->products(rows->k_type)
+        ->dot(scores, n, x->form, 0, 1, rows->k_type,
+              cca_row_at(rows->k, rows->k_type, rows, own, at), width, n, hd);
+}
+
+/* Those of a tile of keys; what takes no part has a score of -inf. */
+static void score_keys(float *scores, const query *x, const cca_rows *rows,
+                       const cca_key_tile *keys) {
+    if (keys->in_a_row) score_rows(scores, x, rows, keys->first_row, keys->n);
+    for (int64_t k = 0; k < keys->n; k++) {
+        if (!keys->in_a_row) score_rows(scores + k, x, rows, keys->row[k], 1);
+        if (!(keys->takes_part >> k & 1)) scores[k] = -INFINITY;
+    }
 }
 
 /* e^x for x ≤ 0, to two units in the last place; what compilers can make vectors of. */
@@ -91,35 +118,31 @@ static void add_to_slots(float *sums, int64_t unit, const float *weights, int64_
     }
 }
 
-/* Scores of the columns first … first + n - 1, which may go round the end of a ring. */
-static void score_columns(float *scores, const query *x, const cca_rows *rows, int64_t first,
-                          int64_t n) {
-    for (int64_t run; n > 0; first += run, scores += run, n -= run) {
-        run = cca_min(n, cca_rows_run(rows, first));
-        score_rows(scores, x, rows, cca_rows_at(rows, first), run);
-    }
-}
-
 void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_args *args,
-                  int64_t head, float *scratch) {
+                  int64_t row, int64_t head, float *scratch) {
     const cca_spans *spans = args->spans;
-    int64_t hd = spans->at[0].rows.head_dim, n_keys = cca_spans_count(spans, args->pos);
-    query x = {k, args->q + head * hd, scratch, head, args->n_heads};
-    float *scores = scratch + cca_mass_query(hd), *to = scores + n_keys;
-    for (int i = 0; i < spans->n; i++) {
-        const cca_range *seen = &spans->at[i].seen;
-        int64_t n = cca_range_count(seen, args->pos);
-        to -= n;
-        score_columns(to, &x, &spans->at[i].rows, cca_edge_at(&seen->begin, args->pos), n);
+    int64_t hd = spans->at[0].rows.head_dim;
+    query x = make_query(k, args, row, head, scratch);
+    float *scores = scratch + cca_mass_query(hd), *to = scores;
+    for (int i = spans->n - 1; i >= 0; i--) {
+        cca_key_walk w = walk_of(&x, &spans->at[i]);
+        for (; cca_walk_next(&w); to += w.keys.n) {
+            score_keys(to, &x, &spans->at[i].rows, &w.keys);
+        }
     }
-    double total = exponentials(scores, 1 / sqrtf((float)hd), n_keys);
+    double total = exponentials(scores, 1 / sqrtf((float)hd), to - scores);
     float *sums = mass->sums + head * mass->n_slots, factor = (float)(1 / total);
+    to = scores;
     for (int i = spans->n - 1; i >= 0; i--) {
         const cca_span *span = &spans->at[i];
-        int64_t n = cca_range_count(&span->seen, args->pos);
-        int64_t first = cca_edge_at(&span->seen.begin, args->pos) * span->stride;
-        add_to_slots(sums, mass->unit, to, n, factor, first, span->stride);
-        to += n;
+        cca_key_walk w = walk_of(&x, span);
+        for (; cca_walk_next(&w); to += w.keys.n) {
+            int64_t in_a_row = w.keys.in_a_row ? w.keys.n : 1;
+            for (int64_t j = 0; j < w.keys.n; j += in_a_row) {
+                int64_t first = cca_key_column(&w.keys, j) * span->stride;
+                add_to_slots(sums, mass->unit, to + j, in_a_row, factor, first, span->stride);
+            }
+        }
     }
 }
 
@@ -151,18 +174,18 @@ void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spa
     cca_spans copy = {.n = 0};
     bool room = true;
     for (; room && copy.n < spans->n; copy.n++) {
-        room = copy_columns(b, &copy.at[copy.n], &spans->at[copy.n], pos);
+        room = copy_columns(b, &copy.at[copy.n], &spans->at[copy.n], pos + row);
     }
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
     float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
-    size_t n_scratch = ((size_t)cca_mass_scratch(spans, pos) + 15) / 16 * 16;
+    size_t n_scratch = ((size_t)cca_mass_scratch(spans, pos + row) + 15) / 16 * 16;
     float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
     if (queries) cca_matrix_download(b, queries, q, row + 1);
     if (!room || !queries || !scratch) {
         cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
     } else if (cca_backend_sync(b, NULL) == CCA_OK) {
-        const cca_attend_args args = {&copy, queries + row * q->cols, NULL, n_heads, pos};
-        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, h, scratch);
+        const cca_attend_args args = {&copy, queries, NULL, n_heads, pos};
+        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, row, h, scratch);
     }
     for (int i = 0; i < copy.n; i++) free(copy.at[i].rows.k), free(copy.at[i].rows.v);
     free(queries), free(scratch);

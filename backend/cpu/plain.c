@@ -73,53 +73,96 @@ static void swiglu(float *gate, const float *up, int64_t n) {
     }
 }
 
-/* A query's walk over the keys it sees, span by span. */
-typedef struct key_walk {
-    const cca_spans *spans;
-    int64_t head, n_heads; /* of the query */
-    int64_t pos;
-} key_walk;
+/* A query and the keys it sees. */
+typedef struct query {
+    const cca_attend_args *args;
+    int64_t head, row;
+} query;
 
-/* The i-th of them. */
-static void read_key(float *k, float *v, const key_walk *w, int64_t i) {
-    const cca_span *span = w->spans->at;
-    for (; i >= cca_range_count(&span->seen, w->pos); span++) {
-        i -= cca_range_count(&span->seen, w->pos);
-    }
+static int64_t pos_of(const query *x) {
+    return x->args->pos + x->row;
+}
+
+/* Whether a column of a span that the query sees takes part. */
+static bool takes_part(const query *x, const cca_span *span, int64_t column) {
+    const cca_choice *choice = &x->args->spans->choice;
+    if (span->pick == CCA_PICK_ALL) return true;
+    int64_t n, group = span->pick == CCA_PICK_CHOSEN ? column / choice->group_size : column;
+    int64_t kv_head = x->head / (x->args->n_heads / choice->heads);
+    const int32_t *chosen = cca_chosen(choice, x->args->pos, x->row, kv_head, &n);
+    bool found = false;
+    for (int64_t i = 0; i < n; i++) found = found || chosen[i] == group;
+    return found == (span->pick == CCA_PICK_CHOSEN);
+}
+
+static void read_key(float *k, float *v, const query *x, const cca_span *span, int64_t column) {
     const cca_rows *rows = &span->rows;
-    int64_t row = cca_rows_at(rows, cca_edge_at(&span->seen.begin, w->pos) + i);
-    int64_t head = w->head / (w->n_heads / rows->heads);
+    int64_t row = cca_rows_at(rows, column), head = x->head / (x->args->n_heads / rows->heads);
     decode(k, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, row), rows->head_dim);
     decode(v, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, row), rows->head_dim);
 }
 
-/* Two walks: the largest score first, then the weighted sum. scratch holds a key and a value. */
-static void attend_row(float *out, const float *q, const key_walk *w, float *scratch) {
-    int64_t hd = w->spans->at[0].rows.head_dim, n_keys = cca_spans_count(w->spans, w->pos);
+/* Calls with each key that the query sees, its value and its score. */
+typedef void (*key_fn)(void *sum, double score, const float *v, int64_t head_dim);
+
+static void each_key(const query *x, float *scratch, key_fn fn, void *sum) {
+    const cca_spans *spans = x->args->spans;
+    int64_t hd = spans->at[0].rows.head_dim, n_heads = x->args->n_heads;
+    const float *q = x->args->q + (x->row * n_heads + x->head) * hd;
     float *k = scratch, *v = scratch + hd;
-    double scale = 1 / sqrt((double)hd), largest = -INFINITY, total = 0;
-    for (int64_t i = 0; i < n_keys; i++) {
-        read_key(k, v, w, i);
-        largest = fmax(largest, dot_one(q, k, hd) * scale);
+    for (int i = 0; i < spans->n; i++) {
+        const cca_span *span = &spans->at[i];
+        int64_t end = cca_edge_at(&span->seen.end, pos_of(x));
+        for (int64_t c = cca_edge_at(&span->seen.begin, pos_of(x)); c < end; c++) {
+            if (!takes_part(x, span, c)) continue;
+            read_key(k, v, x, span, c);
+            fn(sum, dot_one(q, k, hd) / sqrt((double)hd), v, hd);
+        }
     }
-    memset(out, 0, (size_t)hd * sizeof *out);
-    for (int64_t i = 0; i < n_keys; i++) {
-        read_key(k, v, w, i);
-        double p = exp(dot_one(q, k, hd) * scale - largest);
-        total += p;
-        for (int64_t d = 0; d < hd; d++) out[d] += (float)(p * v[d]);
-    }
-    for (int64_t d = 0; d < hd; d++) out[d] = (float)(out[d] / total);
+}
+
+typedef struct weighted_sum {
+    double largest, total;
+    float *out;
+} weighted_sum;
+
+static void find_largest(void *sum, double score, const float *v, int64_t hd) {
+    weighted_sum *s = sum;
+    (void)v;
+    (void)hd;
+    s->largest = fmax(s->largest, score);
+}
+
+static void add_value(void *sum, double score, const float *v, int64_t hd) {
+    weighted_sum *s = sum;
+    double p = exp(score - s->largest);
+    s->total += p;
+    for (int64_t d = 0; d < hd; d++) s->out[d] += (float)(p * v[d]);
+}
+
+/* Two walks: the largest score first, then the weighted sum. scratch holds a key and a value. */
+static void attend_row(const query *x, float *scratch) {
+    int64_t hd = x->args->spans->at[0].rows.head_dim, n_heads = x->args->n_heads;
+    weighted_sum s = {-INFINITY, 0, x->args->out + (x->row * n_heads + x->head) * hd};
+    each_key(x, scratch, find_largest, &s);
+    memset(s.out, 0, (size_t)hd * sizeof *s.out);
+    each_key(x, scratch, add_value, &s);
+    for (int64_t d = 0; d < hd; d++) s.out[d] = (float)(s.out[d] / s.total);
 }
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
-    int64_t hd = args->spans->at[0].rows.head_dim;
     for (int64_t i = 0; i < n_heads * n; i++) {
-        key_walk w = {args->spans, head + i / n, args->n_heads, args->pos + row + i % n};
-        int64_t at = ((row + i % n) * args->n_heads + head + i / n) * hd;
-        attend_row(args->out + at, args->q + at, &w, scratch);
+        query x = {args, head + i / n, row + i % n};
+        attend_row(&x, scratch);
     }
+}
+
+static void add_softmax(float *total, float *scores, int64_t n) {
+    double largest = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, scores[i]);
+    for (int64_t i = 0; i < n; i++) sum += exp(scores[i] - largest);
+    for (int64_t i = 0; i < n; i++) total[i] += (float)(exp(scores[i] - largest) / sum);
 }
 
 /* Weights of a group's members, which sum to 1; unused for CCA_POOL_MAX. */
@@ -191,6 +234,7 @@ const cca_kernels cca_kernels_plain = {
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .attend = attend,
+    .add_softmax = add_softmax,
     .pool = pool,
     .spin = spin,
 };

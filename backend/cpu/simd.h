@@ -342,11 +342,12 @@ INLINE void weigh_rows(float *out, const float *p, int64_t ldp, const int n_i, c
     for (; c < width; c += WIDTH) weigh_block(out + c, width, p, ldp, n_i, v + c, width, n_k, 1);
 }
 
-/* The online softmax's state of one tile of queries, in scratch memory. width is head_dim,
- * rounded up; the columns beyond it stay 0. */
+/* The online softmax's state of one call's queries, in scratch memory: all of a head's queries side
+ * by side. width is head_dim, rounded up; the columns beyond it stay 0. */
 typedef struct attend_tile {
     const cca_attend_args *args;
-    int64_t head, row, n, head_dim, width;
+    int64_t head, n_heads, row, n; /* heads × queries */
+    int64_t head_dim, width;
     float *scores;  /* [CCA_TILE_Q][CCA_TILE_K] */
     float *q;       /* [CCA_TILE_Q][width], scaled */
     float *out;     /* [CCA_TILE_Q][width], not yet divided by total */
@@ -354,20 +355,35 @@ typedef struct attend_tile {
     float *v;       /* [CCA_TILE_K][width] */
     float *largest; /* [CCA_TILE_Q] */
     float *total;   /* [CCA_TILE_Q] */
+    char *keys;     /* [CCA_TILE_K] rows that do not lie in a row */
 } attend_tile;
 
-static void tile_begin(attend_tile *t, const cca_attend_args *args, int64_t head, int64_t row,
-                       int64_t n, float *scratch) {
+static void tile_begin(attend_tile *t, const cca_attend_args *args, int64_t head, int64_t n_heads,
+                       int64_t row, int64_t n, float *scratch) {
     int64_t hd = args->spans->at[0].rows.head_dim, width = (hd + 15) / 16 * 16;
     float *scores = scratch, *q = scores + CCA_TILE_Q * CCA_TILE_K;
     float *out = q + CCA_TILE_Q * width, *k = out + CCA_TILE_Q * width;
     float *v = k + CCA_TILE_K * width, *largest = v + CCA_TILE_K * width;
-    *t = (attend_tile){
-        args, head, row, n, hd, width, scores, q, out, k, v, largest, largest + CCA_TILE_Q};
+    *t = (attend_tile){args,
+                       head,
+                       n_heads,
+                       row,
+                       n,
+                       hd,
+                       width,
+                       scores,
+                       q,
+                       out,
+                       k,
+                       v,
+                       largest,
+                       largest + CCA_TILE_Q,
+                       (char *)(largest + 2 * CCA_TILE_Q)};
+    int64_t n_rows = n_heads * n;
     memset(q, 0, (size_t)(v + CCA_TILE_K * width - q) * sizeof *q);
     float scale = 1 / sqrtf((float)hd);
-    for (int64_t i = 0; i < n; i++) {
-        const float *in = args->q + ((row + i) * args->n_heads + head) * hd;
+    for (int64_t i = 0; i < n_rows; i++) {
+        const float *in = args->q + ((row + i % n) * args->n_heads + head + i / n) * hd;
         for (int64_t d = 0; d < hd; d++) q[i * width + d] = in[d] * scale;
         t->largest[i] = -INFINITY;
         t->total[i] = 0;
@@ -377,8 +393,8 @@ static void tile_begin(attend_tile *t, const cca_attend_args *args, int64_t head
 /* Scores of n_k keys become weights relative to each row's largest score so far, and what was
  * summed up before is brought to the same scale. A row that has seen no key yet keeps -inf and
  * weighs nothing. */
-static void tile_softmax(attend_tile *t, int64_t n_k) {
-    for (int64_t i = 0; i < t->n; i++) {
+static void tile_softmax(attend_tile *t, int64_t first, int64_t n_rows, int64_t n_k) {
+    for (int64_t i = first; i < first + n_rows; i++) {
         float *s = t->scores + i * CCA_TILE_K, *out = t->out + i * t->width;
         for (int64_t k = n_k; k < (n_k + WIDTH - 1) / WIDTH * WIDTH; k++) s[k] = -INFINITY;
         vec m = splat(t->largest[i]);
@@ -404,70 +420,108 @@ static void tile_softmax(attend_tile *t, int64_t n_k) {
     }
 }
 
-/* Takes columns c … c + n_k - 1 of some rows: scores, mask, softmax, weighted values. Query i sees
- * columns see[i][0] … see[i][1] - 1. */
-static void tile_add(attend_tile *t, const cca_rows *rows, int64_t c, int64_t n_k, bool masked,
-                     const int64_t (*see)[2]) {
-    int64_t head = t->head / (t->args->n_heads / rows->heads), at = cca_rows_at(rows, c);
+/* Keys of a tile where they lie in a row, or copied there. */
+static const char *tile_keys(const attend_tile *t, const cca_rows *rows, const cca_key_tile *keys,
+                             int64_t head, size_t row_bytes) {
+    if (keys->in_a_row) return cca_row_at(rows->k, rows->k_type, rows, head, keys->first_row);
+    for (int64_t k = 0; k < keys->n; k++) {
+        memcpy(t->keys + (size_t)k * row_bytes,
+               cca_row_at(rows->k, rows->k_type, rows, head, keys->row[k]), row_bytes);
+    }
+    return t->keys;
+}
+
+/* What one row does not see of a tile weighs nothing. */
+static void tile_mask(float *scores, const cca_key_tile *keys, int64_t begin, int64_t end) {
+    for (int64_t k = 0; k < keys->n; k++) {
+        int64_t c = cca_key_column(keys, k);
+        if (c < begin || c >= end || !(keys->takes_part >> k & 1)) scores[k] = -INFINITY;
+    }
+}
+
+/* Takes a tile of keys for rows first … first + n_rows - 1: scores, mask (where see is given: from
+ * see[i][0] up to see[i][1], by column), softmax, weighted values. */
+static void tile_add(attend_tile *t, const cca_rows *rows, const cca_key_tile *keys, int64_t first,
+                     int64_t n_rows, const int64_t (*see)[2]) {
+    int64_t head = (t->head + first / t->n) / (t->args->n_heads / rows->heads), n_k = keys->n;
     for (int64_t k = 0; k < n_k; k++) {
         decode(t->v + k * t->width, rows->v_type,
-               cca_row_at(rows->v, rows->v_type, rows, head, at + k), t->head_dim);
+               cca_row_at(rows->v, rows->v_type, rows, head, cca_key_row(keys, k)), t->head_dim);
     }
     size_t row_bytes = 0, q_stride = (size_t)t->width * sizeof(float);
     cca_dtype_row_bytes(&row_bytes, rows->k_type, t->head_dim);
+    const char *k_rows = tile_keys(t, rows, keys, head, row_bytes);
     for (int64_t k = 0; k < n_k; k += CCA_PANEL) {
         int64_t some = cca_min(CCA_PANEL, n_k - k);
-        f32_pack(t->panel, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, at + k),
-                 row_bytes, some, t->head_dim);
-        f32_multiply(t->scores + k, CCA_TILE_K, t->q, q_stride, t->n, rows->k_type, t->panel, some,
-                     t->head_dim, false);
+        f32_pack(t->panel, rows->k_type, k_rows + (size_t)k * row_bytes, row_bytes, some,
+                 t->head_dim);
+        f32_multiply(t->scores + first * CCA_TILE_K + k, CCA_TILE_K, t->q + first * t->width,
+                     q_stride, n_rows, rows->k_type, t->panel, some, t->head_dim, false);
     }
-    for (int64_t i = 0; masked && i < t->n; i++) {
-        float *s = t->scores + i * CCA_TILE_K;
-        for (int64_t k = 0; k < n_k; k++) {
-            if (c + k < see[i][0] || c + k >= see[i][1]) s[k] = -INFINITY;
-        }
+    for (int64_t i = first; see && i < first + n_rows; i++) {
+        tile_mask(t->scores + i * CCA_TILE_K, keys, see[i][0], see[i][1]);
     }
-    tile_softmax(t, n_k);
-    int64_t i = 0;
-    for (; i + 4 <= t->n; i += 4) {
+    tile_softmax(t, first, n_rows, n_k);
+    int64_t i = first;
+    for (; i + 4 <= first + n_rows; i += 4) {
         weigh_rows(t->out + i * t->width, t->scores + i * CCA_TILE_K, CCA_TILE_K, 4, t->v, t->width,
                    n_k);
     }
-    for (; i < t->n; i++) {
+    for (; i < first + n_rows; i++) {
         weigh_rows(t->out + i * t->width, t->scores + i * CCA_TILE_K, CCA_TILE_K, 1, t->v, t->width,
                    n_k);
     }
 }
 
+/* Rows of queries that read the same head of a span's rows take its keys together. */
 static void attend_span(attend_tile *t, const cca_span *span) {
-    int64_t pos = t->args->pos + t->row, see[CCA_TILE_Q][2];
-    cca_tile tile = cca_range_tile(&span->seen, pos, pos + t->n - 1);
-    for (int64_t i = 0; i < t->n; i++) {
-        see[i][0] = cca_edge_at(&span->seen.begin, pos + i);
-        see[i][1] = cca_edge_at(&span->seen.end, pos + i);
+    int64_t pos = t->args->pos + t->row, n_rows = t->n_heads * t->n, see[CCA_TILE_Q][2];
+    int64_t together = span->rows.heads == t->args->n_heads ? t->n : n_rows;
+    int64_t kv_head = t->head / (t->args->n_heads / t->args->spans->at[0].rows.heads);
+    for (int64_t i = 0; i < n_rows; i++) {
+        see[i][0] = cca_edge_at(&span->seen.begin, pos + i % t->n);
+        see[i][1] = cca_edge_at(&span->seen.end, pos + i % t->n);
     }
-    for (int64_t c = tile.begin, n_k; c < tile.end; c += n_k) {
-        n_k = cca_min(cca_min(CCA_TILE_K, tile.end - c), cca_rows_run(&span->rows, c));
-        tile_add(t, &span->rows, c, n_k, cca_tile_masked(&tile, c, n_k), see);
-    }
-}
-
-static void attend_head(const cca_attend_args *args, int64_t head, int64_t row, int64_t n,
-                        float *scratch) {
-    attend_tile t;
-    tile_begin(&t, args, head, row, n, scratch);
-    for (int i = 0; i < args->spans->n; i++) attend_span(&t, &args->spans->at[i]);
-    for (int64_t i = 0; i < n; i++) {
-        float *out = args->out + ((row + i) * args->n_heads + head) * t.head_dim;
-        float inverse = 1 / t.total[i];
-        for (int64_t d = 0; d < t.head_dim; d++) out[d] = t.out[i * t.width + d] * inverse;
+    cca_key_walk w = cca_walk_begin(t->args, span, kv_head, t->row, t->n);
+    while (cca_walk_next(&w)) {
+        bool masked = ~w.keys.takes_part || cca_walk_masked(&w);
+        for (int64_t i = 0; i < n_rows; i += together) {
+            tile_add(t, &span->rows, &w.keys, i, together, masked ? see : NULL);
+        }
     }
 }
 
 static void f32_attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                        int64_t n, float *scratch) {
-    for (int64_t h = head; h < head + n_heads; h++) attend_head(args, h, row, n, scratch);
+    attend_tile t;
+    tile_begin(&t, args, head, n_heads, row, n, scratch);
+    for (int i = 0; i < args->spans->n; i++) attend_span(&t, &args->spans->at[i]);
+    for (int64_t i = 0; i < n_heads * n; i++) {
+        float *out = args->out + ((row + i % n) * args->n_heads + head + i / n) * t.head_dim;
+        float inverse = 1 / t.total[i];
+        for (int64_t d = 0; d < t.head_dim; d++) out[d] = t.out[i * t.width + d] * inverse;
+    }
+}
+
+/* e to the scores less the largest, over their sum. */
+static void add_softmax(float *total, float *scores, int64_t n) {
+    float largest = -INFINITY, tail = 0;
+    vec m = splat(-INFINITY), sum = {0};
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) m = vec_select(load(scores + i) > m, load(scores + i), m);
+    largest = max_lanes(m);
+    for (; i < n; i++) largest = scores[i] > largest ? scores[i] : largest;
+    for (i = 0; i + WIDTH <= n; i += WIDTH) {
+        vec p = vec_exp(load(scores + i) - splat(largest));
+        store(scores + i, p);
+        sum += p;
+    }
+    for (; i < n; i++) tail += scores[i] = expf(scores[i] - largest);
+    float share = 1 / (sum_lanes(sum) + tail);
+    for (i = 0; i + WIDTH <= n; i += WIDTH) {
+        store(total + i, load(total + i) + load(scores + i) * splat(share));
+    }
+    for (; i < n; i++) total[i] += scores[i] * share;
 }
 
 /* Weights of a group's members, which sum to 1. */
@@ -543,6 +597,6 @@ static double f32_spin(float *sink, cca_peak kind, int64_t turns) {
 
 #define CCA_SIMD_KERNELS(variant)                                                                  \
     .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
-    .pool = pool
+    .pool = pool, .add_softmax = add_softmax
 
 #define CCA_SIMD_PRODUCTS .products = f32_products, .attend = f32_attend, .spin = f32_spin

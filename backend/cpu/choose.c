@@ -1,0 +1,200 @@
+/* Which groups a tile of queries recalls, and the bounds that tell. One source for all variants, on
+ * top of their products and softmax.
+ *
+ * q · k is at most the sum of q⁺ · high and q⁻ · low, where q⁺ and q⁻ are the positive and the
+ * negative part of q: two products with the bounds' rows as weights. */
+#include "backend/cpu/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    FEW = 6,       /* rows below which packing bounds into a panel does not pay */
+    ALIGNMENT = 64 /* of each part of the scratch memory */
+};
+
+/* ---- bounds -------------------------------------------------------------------------- */
+
+/* A float that is no larger (smaller) and can be written in bf16. */
+static float bf16_outwards(float x, bool up) {
+    float rounded = cca_bf16_to_f32(cca_f32_to_bf16(x));
+    if (up ? rounded >= x : rounded <= x) return rounded;
+    uint16_t h = cca_f32_to_bf16(rounded);
+    bool away = up == (rounded >= 0); /* from zero */
+    if (rounded == 0) return cca_bf16_to_f32(up ? 0x0001 : 0x8001);
+    return cca_bf16_to_f32((uint16_t)(away ? h + 1 : h - 1));
+}
+
+void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t head, int64_t group,
+                     float *scratch) {
+    const cca_rows *raw = &groups->raw, *bounds = &groups->cores;
+    int64_t hd = raw->head_dim;
+    float *row = scratch, *high = row + hd, *low = high + hd;
+    for (int64_t i = 0; i < groups->size; i++) {
+        int64_t at = cca_rows_at(raw, group * groups->size + i);
+        k->decode(row, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, head, at), hd);
+        for (int64_t d = 0; d < hd; d++) {
+            high[d] = i == 0 || row[d] > high[d] ? row[d] : high[d];
+            low[d] = i == 0 || row[d] < low[d] ? row[d] : low[d];
+        }
+    }
+    for (int64_t d = 0; bounds->k_type != raw->k_type && d < hd; d++) {
+        high[d] = bf16_outwards(high[d], true);
+        low[d] = bf16_outwards(low[d], false);
+    }
+    k->encode((void *)cca_row_at(bounds->k, bounds->k_type, bounds, head, group), bounds->k_type,
+              high, hd);
+    k->encode((void *)cca_row_at(bounds->v, bounds->v_type, bounds, head, group), bounds->v_type,
+              low, hd);
+}
+
+/* ---- scratch memory ------------------------------------------------------------------ */
+
+/* What a tile needs. x: positive and negative parts of its rows, in the form that suits. */
+typedef struct choosing {
+    const cca_products *k; /* with bounds as weights */
+    const cca_choose_args *args;
+    int64_t head_dim, sharers, n_rows; /* rows: heads × queries */
+    int64_t first, n_groups;           /* that some query sees */
+    size_t x_stride;
+    char *x[2];
+    float *part;   /* one part of one row, before it is converted */
+    float *scores; /* [n_rows][n_groups] */
+    float *total;  /* [n_groups] */
+    void *panel;
+} choosing;
+
+static size_t take(size_t *at, size_t bytes) {
+    size_t begin = *at;
+    *at += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return begin;
+}
+
+/* Lays the parts out behind each other; gives their bytes. */
+static size_t lay_out(choosing *c, const cca_kernels *k, const cca_choose_args *args,
+                      char *scratch) {
+    const cca_rows *bounds = args->bounds;
+    int64_t last = args->pos + args->row + args->n - 1, hd = bounds->head_dim;
+    *c = (choosing){.k = k->products(bounds->k_type), .args = args, .head_dim = hd};
+    c->sharers = args->n_heads / bounds->heads;
+    c->n_rows = c->sharers * args->n;
+    c->first = cca_edge_at(&args->groups->begin, last);
+    c->n_groups = cca_edge_at(&args->groups->end, last) - c->first;
+    size_t form = c->k->x_bytes(bounds->k_type, hd), at = 0;
+    c->x_stride = form ? form : (size_t)hd * sizeof(float);
+    size_t rows = (size_t)c->n_rows, groups = (size_t)c->n_groups;
+    for (int i = 0; i < 2; i++) c->x[i] = scratch + take(&at, rows * c->x_stride);
+    c->part = (float *)(scratch + take(&at, (size_t)hd * sizeof(float)));
+    c->panel = scratch + take(&at, c->k->panel_bytes(bounds->k_type, hd));
+    c->total = (float *)(scratch + take(&at, groups * sizeof(float)));
+    c->scores = (float *)(scratch + take(&at, rows * groups * sizeof(float)));
+    return at;
+}
+
+size_t cca_choose_bytes(const cca_kernels *k, const cca_choose_args *args) {
+    choosing c;
+    return lay_out(&c, k, args, NULL);
+}
+
+/* ---- scores -------------------------------------------------------------------------- */
+
+/* Row i's query, of head and position, apart by sign and scaled. */
+static void split_rows(const choosing *c, int64_t kv_head) {
+    const cca_choose_args *a = c->args;
+    cca_dtype type = a->bounds->k_type;
+    bool convert = c->k->x_bytes(type, c->head_dim) > 0;
+    float scale = 1 / sqrtf((float)c->head_dim);
+    for (int64_t i = 0; i < c->n_rows; i++) {
+        int64_t head = kv_head * c->sharers + i / a->n;
+        const float *q = a->q + ((a->row + i % a->n) * a->n_heads + head) * c->head_dim;
+        for (int sign = 0; sign < 2; sign++) {
+            char *to = c->x[sign] + (size_t)i * c->x_stride;
+            float *x = convert ? c->part : (float *)(void *)to;
+            for (int64_t d = 0; d < c->head_dim; d++) {
+                x[d] = (q[d] > 0) == (sign == 0) ? q[d] * scale : 0;
+            }
+            if (convert) c->k->x_convert(to, type, x, c->head_dim);
+        }
+    }
+}
+
+static void score(const choosing *c, int64_t kv_head) {
+    const cca_rows *b = c->args->bounds;
+    const void *sides[] = {b->k, b->v};
+    size_t stride = 0;
+    cca_dtype_row_bytes(&stride, b->k_type, c->head_dim);
+    memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof *c->scores);
+    for (int64_t g = 0, n; g < c->n_groups; g += n) {
+        n = cca_min(CCA_PANEL, c->n_groups - g);
+        for (int i = 0; i < 2; i++) {
+            const void *rows = cca_row_at(sides[i], b->k_type, b, kv_head, c->first + g);
+            if (c->n_rows < FEW) {
+                c->k->dot(c->scores + g, c->n_groups, c->x[i], c->x_stride, c->n_rows, b->k_type,
+                          rows, stride, n, c->head_dim);
+                continue;
+            }
+            c->k->pack(c->panel, b->k_type, rows, stride, n, c->head_dim);
+            c->k->multiply(c->scores + g, c->n_groups, c->x[i], c->x_stride, c->n_rows, b->k_type,
+                           c->panel, n, c->head_dim, true);
+        }
+    }
+}
+
+/* ---- selection ----------------------------------------------------------------------- */
+
+/* Floats that are not negative are ordered as their bits. */
+static uint32_t bits_at(const float *x, int64_t i) {
+    return cca_bits_of_float(x[i]) & 0x7fffffff;
+}
+
+/* The bits of the most-th largest of n values, n > most: found byte by byte. *ties: how many of
+ * those that are equal to it belong to the largest. */
+static uint32_t threshold(const float *x, int64_t n, int64_t most, int64_t *ties) {
+    uint32_t prefix = 0, known = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        int64_t counts[256] = {0}, byte = 255;
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t bits = bits_at(x, i);
+            if ((bits & known) == prefix) counts[bits >> shift & 255]++;
+        }
+        for (; byte > 0 && counts[byte] < most; byte--) most -= counts[byte];
+        prefix |= (uint32_t)byte << shift;
+        known |= (uint32_t)255 << shift;
+    }
+    *ties = most;
+    return prefix;
+}
+
+static void select_groups(const choosing *c, int64_t kv_head) {
+    const cca_choose_args *a = c->args;
+    const cca_choice *out = a->out;
+    int64_t at = ((a->pos + a->row) / out->tile - a->pos / out->tile) * out->heads + kv_head;
+    int32_t *groups = out->groups + at * out->most;
+    int64_t n = 0, ties = c->n_groups;
+    uint32_t least =
+        c->n_groups > out->most ? threshold(c->total, c->n_groups, out->most, &ties) : 0;
+    for (int64_t i = 0; i < c->n_groups && n < out->most; i++) {
+        uint32_t bits = bits_at(c->total, i);
+        if (bits < least || (bits == least && ties-- <= 0)) continue;
+        groups[n++] = (int32_t)(c->first + i);
+    }
+    out->counts[at] = (int32_t)n;
+}
+
+void cca_choose_tile(const cca_kernels *k, const cca_choose_args *args, int64_t kv_head,
+                     void *scratch) {
+    choosing c;
+    lay_out(&c, k, args, scratch);
+    memset(c.total, 0, (size_t)c.n_groups * sizeof *c.total);
+    bool all = c.n_groups <= args->out->most; /* whatever they weigh */
+    if (!all) {
+        split_rows(&c, kv_head);
+        score(&c, kv_head);
+    }
+    for (int64_t i = 0; !all && i < c.n_rows; i++) {
+        int64_t end = cca_edge_at(&args->groups->end, args->pos + args->row + i % args->n);
+        int64_t n = cca_min(end - c.first, c.n_groups);
+        if (n > 0) k->add_softmax(c.total, c.scores + i * c.n_groups, n);
+    }
+    select_groups(&c, kv_head);
+}
