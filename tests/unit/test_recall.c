@@ -12,7 +12,7 @@ static const char FOLDER[] = "tests/golden/recall";
 static const char *const NAMES[] = {
     "mha-tile1",       "mha-everything", "mha-odd-groups", "mha-wide",    "gqa2-odd-groups",
     "gqa2-wide",       "gqa2-tile64",    "gqa2-nothing",   "gqa3-single", "gqa3-default-tile",
-    "gqa3-cores-only", "gqa8-no-sinks",  "gqa8-tile1",     "gqa8-full",
+    "gqa3-cores-only", "gqa8-no-sinks",  "gqa8-tile1",     "gqa8-tile64",
 };
 enum { N_MODELS = sizeof NAMES / sizeof *NAMES, CTX = 512 }; /* CTX: all lengths in one chunk */
 
