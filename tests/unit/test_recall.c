@@ -265,6 +265,43 @@ static void choices_equal_the_reference(void **state) {
     assert_true(n >= 1300);
 }
 
+/* Of groups that weigh the same the earlier are chosen, but a heavier one behind them is not lost.
+ */
+static void of_equal_groups_the_earlier_are_chosen(void **state) {
+    (void)state;
+    enum { HD = 16, GROUPS = 12, MOST = 4, HEAVY = 9, POS = GROUPS - 1 };
+    cca_backend *b;
+    cca_error err;
+    assert_int_equal(cca_backend_cpu(&b, &(cca_backend_options){.n_threads = 1}, &err), CCA_OK);
+    size_t bytes = GROUPS * HD * sizeof(float);
+    cca_rows bounds = {.k = cca_backend_alloc(b, bytes), .v = cca_backend_alloc(b, bytes)};
+    bounds.k_type = bounds.v_type = CCA_F32;
+    bounds.heads = 1, bounds.capacity = GROUPS, bounds.head_dim = HD;
+    cca_choice out = {.groups = cca_backend_alloc(b, MOST * sizeof(int32_t)),
+                      .counts = cca_backend_alloc(b, sizeof(int32_t)),
+                      .heads = 1,
+                      .most = MOST,
+                      .tile = 1,
+                      .group_size = 1};
+    cca_rule rule = {.group_size = 1, .window_size = 1, .n_sinks = 1};
+    cca_range groups = cca_rule_groups(&rule);
+    cca_matrix q;
+    cca_matrix_alloc(b, &q, CCA_F32, 1, HD);
+    float ones[HD];
+    for (int d = 0; d < HD; d++) ones[d] = 1;
+    cca_backend_upload(b, q.data, ones, sizeof ones);
+    cca_backend_upload(b, (float *)bounds.k + HEAVY * HD, ones, sizeof ones);
+    cca_choose(b, &out, &bounds, &groups, &q, POS, 1);
+    assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
+    static const int32_t want[MOST] = {1, 2, 3, HEAVY};
+    assert_int_equal(out.counts[0], MOST);
+    assert_memory_equal(out.groups, want, sizeof want);
+    cca_backend_release(b, bounds.k), cca_backend_release(b, bounds.v);
+    cca_backend_release(b, out.groups), cca_backend_release(b, out.counts);
+    cca_matrix_free(b, &q);
+    cca_backend_close(b);
+}
+
 /* ---- full attention ------------------------------------------------------------------ */
 
 static void recall_of_everything_equals_full(void **state) {
@@ -374,6 +411,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_equal_the_reference),
         cmocka_unit_test(choices_equal_the_reference),
+        cmocka_unit_test(of_equal_groups_the_earlier_are_chosen),
         cmocka_unit_test(recall_of_everything_equals_full),
         cmocka_unit_test(groups_of_one_with_cores_equal_full),
         cmocka_unit_test(chunks_and_threads_do_not_change_a_bit),
