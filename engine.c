@@ -231,9 +231,9 @@ static cca_status parse_type(cca_dtype *out, const char *what, const char *text,
                     text);
 }
 
-/* n rounded up to groups. */
-static int64_t whole_groups(int64_t n, int64_t group_size) {
-    return (n + group_size - 1) / group_size * group_size;
+/* n rounded up to a multiple. */
+static int64_t rounded_up(int64_t n, int64_t of) {
+    return (n + of - 1) / of * of;
 }
 
 /* Sinks, recall and cores as the options, the model file and the weights' training say. */
@@ -255,7 +255,7 @@ static cca_status resolve_recall(cca_policy_options *p, const cca_engine *engine
     p->n_sinks = o->sinks == CCA_AUTO ? p->group_size : o->sinks;
     p->no_cores = o->cores == CCA_CORES_AUTO ? recalls && !f->tuned : o->cores == CCA_CORES_NO;
     if (!recalls) return CCA_OK;
-    p->recall = o->recall == CCA_AUTO ? whole_groups(RECALL, p->group_size) : o->recall;
+    p->recall = o->recall == CCA_AUTO ? rounded_up(RECALL, p->group_size) : o->recall;
     p->tile =
         o->recall_tile == CCA_AUTO ? cca_policy_tile(f->n_heads, f->n_kv_heads) : o->recall_tile;
     return CCA_OK;
@@ -274,7 +274,6 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->mark = o->mark;
     out->stored = o->stored;
     int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
-    out->chunk_size = cca_min(chunk_size, cca_max(o->ctx_size, 1));
     cca_policy_options policy = {.attn = attn,
                                  .group_size = o->group_size ? o->group_size : facts->group_size,
                                  .window_size =
@@ -282,9 +281,10 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                                  .n_sinks = n_sinks};
     status = resolve_recall(&policy, engine, o, err);
     if (!status) status = cca_policy_make(&out->policy, &policy, err);
-    if (status || out->policy.tile == 1) return status;
-    int64_t tile = out->policy.tile; /* a tile is not cut by where chunks end */
-    out->chunk_size = cca_max(out->chunk_size / tile * tile, tile);
+    if (status) return status;
+    int64_t tile = out->policy.tile; /* which chunks do not cut */
+    chunk_size = cca_max(chunk_size / tile * tile, tile);
+    out->chunk_size = cca_min(chunk_size, rounded_up(cca_max(o->ctx_size, 1), tile));
     return CCA_OK;
 }
 
