@@ -100,8 +100,8 @@ static void free_rows(cca_rows *r) {
 /* n queries behind pos tokens, g = 16, s = 1024, or full attention. */
 static void time_attention(const char *name, bool full, int64_t heads, int64_t kv_heads, int64_t hd,
                            int64_t pos, int64_t n) {
-    cca_rule endless = {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0},
-             cut = {16, 1024, CCA_BEHIND_CORES, 0};
+    cca_rule endless = {1, INT64_MAX / 4, 0, false},
+             cut = {16, 1024, 0, true};
     attention a = {.pos = pos, .n = n};
     const cca_rule *rule = full ? &endless : &cut;
     cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);

@@ -556,7 +556,7 @@ static void attention_in_bf16(void **state) {
                 const int64_t starts[] = {0, 1, groups[g] - 1, s + 3, 5000};
                 for (int p = 0; p < 5; p++, k++) {
                     attention_case c = {dims[d],         heads[k % 3][0],
-                                        heads[k % 3][1], {groups[g], s, CCA_BEHIND_CORES, 0},
+                                        heads[k % 3][1], {groups[g], s, 0, true},
                                         starts[p],       counts[k % 6],
                                         false,           CCA_BF16,
                                         CCA_BF16};
@@ -571,19 +571,19 @@ static void attention_of_other_kinds(void **state) {
     (void)state;
     if (!gpu) skip();
     static const attention_case cases[] = {
-        {64, 4, 2, {16, 64, CCA_BEHIND_CORES, 0}, 700, 33, false, CCA_F32, CCA_F32},
-        {128, 4, 1, {16, 64, CCA_BEHIND_CORES, 0}, 700, 33, false, CCA_F16, CCA_F16},
-        {128, 2, 2, {16, 64, CCA_BEHIND_CORES, 0}, 700, 9, false, CCA_Q8_0, CCA_Q8_0},
-        {20, 3, 3, {5, 20, CCA_BEHIND_CORES, 0}, 96, 32, false, CCA_F16, CCA_BF16},
-        {256, 2, 1, {4, 16, CCA_BEHIND_CORES, 0}, 96, 5, false, CCA_BF16, CCA_F32},
-        {128, 8, 2, {16, 64, CCA_BEHIND_CORES, 0}, 1234, 1, true, CCA_BF16, CCA_BF16},
-        {64, 8, 8, {16, 1024, CCA_BEHIND_CORES, 0}, 40000, 1, true, CCA_BF16, CCA_BF16},
-        {128, 4, 2, {4, 16, CCA_BEHIND_NONE, 0}, 200, 31, false, CCA_BF16, CCA_BF16},
-        {64, 4, 2, {4, 16, CCA_BEHIND_SINKS, 6}, 200, 1, true, CCA_BF16, CCA_BF16},
-        {64, 4, 2, {4, 16, CCA_BEHIND_SINKS, 6}, 200, 40, false, CCA_BF16, CCA_BF16},
-        {128, 2, 2, {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0}, 0, 1000, false, CCA_BF16, CCA_BF16},
-        {128, 2, 2, {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0}, 3000, 1, false, CCA_BF16, CCA_BF16},
-        {128, 2, 1, {16, 1024, CCA_BEHIND_CORES, 0}, 20000, 1000, false, CCA_BF16, CCA_BF16},
+        {64, 4, 2, {16, 64, 0, true}, 700, 33, false, CCA_F32, CCA_F32},
+        {128, 4, 1, {16, 64, 0, true}, 700, 33, false, CCA_F16, CCA_F16},
+        {128, 2, 2, {16, 64, 0, true}, 700, 9, false, CCA_Q8_0, CCA_Q8_0},
+        {20, 3, 3, {5, 20, 0, true}, 96, 32, false, CCA_F16, CCA_BF16},
+        {256, 2, 1, {4, 16, 0, true}, 96, 5, false, CCA_BF16, CCA_F32},
+        {128, 8, 2, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_BF16},
+        {64, 8, 8, {16, 1024, 0, true}, 40000, 1, true, CCA_BF16, CCA_BF16},
+        {128, 4, 2, {4, 16, 0, false}, 200, 31, false, CCA_BF16, CCA_BF16},
+        {64, 4, 2, {4, 16, 6, false}, 200, 1, true, CCA_BF16, CCA_BF16},
+        {64, 4, 2, {4, 16, 6, false}, 200, 40, false, CCA_BF16, CCA_BF16},
+        {128, 2, 2, {1, INT64_MAX / 4, 0, false}, 0, 1000, false, CCA_BF16, CCA_BF16},
+        {128, 2, 2, {1, INT64_MAX / 4, 0, false}, 3000, 1, false, CCA_BF16, CCA_BF16},
+        {128, 2, 1, {16, 1024, 0, true}, 20000, 1000, false, CCA_BF16, CCA_BF16},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_attention(&cases[i]);
 }
@@ -661,7 +661,7 @@ static void tokens_through_layers(void **state) {
     (void)state;
     if (!gpu) skip();
     enum { LAYERS = 3, POS = 3000, TOKENS = 3 };
-    const cca_rule rule = {16, 256, CCA_BEHIND_CORES, 0};
+    const cca_rule rule = {16, 256, 0, true};
     double inv_freq[HEAD_DIM / 2];
     for (int k = 0; k < HEAD_DIM / 2; k++) inv_freq[k] = pow(10000, -2.0 * k / HEAD_DIM);
     const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true};
@@ -748,7 +748,7 @@ static void group_size_one_is_full_attention(void **state) {
     enum { LENGTH = 32768, N = 200, HD = 128 };
     row_pair all = random_rows(CCA_BF16, CCA_BF16, 1, LENGTH, HD, 0);
     pair q = random_pair(N, HD, 2), full = poisoned(N, HD), one = poisoned(N, HD);
-    cca_rule endless = {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0}, cut = {1, 1024, CCA_BEHIND_CORES, 0};
+    cca_rule endless = {1, INT64_MAX / 4, 0, false}, cut = {1, 1024, 0, true};
     cca_spans whole = spans_of(&endless, all.device, all.device);
     cca_spans parts = spans_of(&cut, all.device, all.device);
     cca_attend(gpu, &full.device, &whole, &q.device, LENGTH - N, N);

@@ -201,25 +201,25 @@ typedef struct attention_case {
 } attention_case;
 
 static const attention_case cases[] = {
-    {16, 1, 1, {1, 1, CCA_BEHIND_CORES, 0}, 0, 1, false, CCA_F32, CCA_F32},
-    {16, 2, 1, {4, 8, CCA_BEHIND_CORES, 0}, 3, 40, false, CCA_F32, CCA_F32},
-    {20, 3, 3, {5, 20, CCA_BEHIND_CORES, 0}, 96, 32, false, CCA_F16, CCA_BF16},
-    {64, 8, 2, {16, 64, CCA_BEHIND_CORES, 0}, 5000, 32, false, CCA_BF16, CCA_BF16},
-    {64, 4, 1, {16, 64, CCA_BEHIND_CORES, 0}, 1234, 1, true, CCA_BF16, CCA_F32},
-    {128, 2, 2, {32, 128, CCA_BEHIND_CORES, 0}, 158, 17, false, CCA_F16, CCA_F16},
-    {32, 4, 2, {4, 16, CCA_BEHIND_NONE, 0}, 200, 31, false, CCA_F32, CCA_F32},
-    {32, 4, 2, {4, 16, CCA_BEHIND_SINKS, 6}, 200, 1, true, CCA_F32, CCA_F32},
-    {32, 4, 2, {1, INT64_MAX / 4, CCA_BEHIND_NONE, 0}, 0, 32, false, CCA_F32, CCA_F32},
-    {64, 4, 1, {16, 64, CCA_BEHIND_CORES, 0}, 1234, 1, true, CCA_BF16, CCA_BF16},
-    {128, 4, 2, {4, 16, CCA_BEHIND_SINKS, 6}, 200, 9, false, CCA_BF16, CCA_Q8_0},
-    {96, 2, 2, {8, 32, CCA_BEHIND_CORES, 0}, 700, 128, false, CCA_Q8_0, CCA_BF16},
-    {36, 4, 2, {3, 9, CCA_BEHIND_CORES, 0}, 0, 131, false, CCA_BF16, CCA_BF16},
-    {256, 1, 1, {2, 200, CCA_BEHIND_CORES, 0}, 300, 7, false, CCA_BF16, CCA_BF16},
-    {256, 1, 1, {2, 200, CCA_BEHIND_CORES, 0}, 300, 1, true, CCA_BF16, CCA_BF16},
-    {36, 4, 2, {3, 9, CCA_BEHIND_CORES, 0}, 210, 1, true, CCA_BF16, CCA_BF16},
-    {96, 2, 1, {8, 32, CCA_BEHIND_CORES, 0}, 701, 3, false, CCA_Q8_0, CCA_Q8_0},
-    {64, 8, 1, {16, 64, CCA_BEHIND_SINKS, 5}, 900, 1, true, CCA_Q8_0, CCA_BF16},
-    {160, 1, 1, {16, 64, CCA_BEHIND_CORES, 0}, 1000, 9, false, CCA_BF16, CCA_BF16},
+    {16, 1, 1, {1, 1, 0, true}, 0, 1, false, CCA_F32, CCA_F32},
+    {16, 2, 1, {4, 8, 0, true}, 3, 40, false, CCA_F32, CCA_F32},
+    {20, 3, 3, {5, 20, 0, true}, 96, 32, false, CCA_F16, CCA_BF16},
+    {64, 8, 2, {16, 64, 0, true}, 5000, 32, false, CCA_BF16, CCA_BF16},
+    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_F32},
+    {128, 2, 2, {32, 128, 0, true}, 158, 17, false, CCA_F16, CCA_F16},
+    {32, 4, 2, {4, 16, 0, false}, 200, 31, false, CCA_F32, CCA_F32},
+    {32, 4, 2, {4, 16, 6, false}, 200, 1, true, CCA_F32, CCA_F32},
+    {32, 4, 2, {1, INT64_MAX / 4, 0, false}, 0, 32, false, CCA_F32, CCA_F32},
+    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_BF16},
+    {128, 4, 2, {4, 16, 6, false}, 200, 9, false, CCA_BF16, CCA_Q8_0},
+    {96, 2, 2, {8, 32, 0, true}, 700, 128, false, CCA_Q8_0, CCA_BF16},
+    {36, 4, 2, {3, 9, 0, true}, 0, 131, false, CCA_BF16, CCA_BF16},
+    {256, 1, 1, {2, 200, 0, true}, 300, 7, false, CCA_BF16, CCA_BF16},
+    {256, 1, 1, {2, 200, 0, true}, 300, 1, true, CCA_BF16, CCA_BF16},
+    {36, 4, 2, {3, 9, 0, true}, 210, 1, true, CCA_BF16, CCA_BF16},
+    {96, 2, 1, {8, 32, 0, true}, 701, 3, false, CCA_Q8_0, CCA_Q8_0},
+    {64, 8, 1, {16, 64, 5, false}, 900, 1, true, CCA_Q8_0, CCA_BF16},
+    {160, 1, 1, {16, 64, 0, true}, 1000, 9, false, CCA_BF16, CCA_BF16},
 };
 
 typedef struct attention_data {
@@ -358,7 +358,7 @@ static void heads_together(void **state) {
 static void pooling(void **state) {
     (void)state;
     uint64_t seed = 6;
-    const attention_case c = {40,    6,       2,      {5, 20, CCA_BEHIND_CORES, 0}, 50, 25,
+    const attention_case c = {40,    6,       2,      {5, 20, 0, true}, 50, 25,
                               false, CCA_F32, CCA_F32};
     for (int i = 1; cca_kernels_at(i); i++) {
         for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
