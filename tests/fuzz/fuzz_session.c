@@ -54,8 +54,9 @@ static cca_cache *small_cache(void) {
                                    .k_type = CCA_BF16,
                                    .v_type = CCA_BF16,
                                    .stored = true};
+    const cca_policy_options rule = {.group_size = 4, .window_size = 8};
     if (cache) return cache;
-    fuzz_check(cca_policy_make(&policy, CCA_ATTN_CCA, 4, 8, 0, &err) == CCA_OK &&
+    fuzz_check(cca_policy_make(&policy, &rule, &err) == CCA_OK &&
                    cca_backend_cpu(&backend, &options, &err) == CCA_OK &&
                    cca_cache_new(&cache, backend, &shape, &policy, &err) == CCA_OK,
                "no cache");

@@ -100,15 +100,18 @@ static void free_rows(cca_rows *r) {
 /* n queries behind pos tokens, g = 16, s = 1024, or full attention. */
 static void time_attention(const char *name, bool full, int64_t heads, int64_t kv_heads, int64_t hd,
                            int64_t pos, int64_t n) {
-    cca_rule endless = {1, INT64_MAX / 4, 0, false},
-             cut = {16, 1024, 0, true};
+    cca_rule endless = {1, INT64_MAX / 4, 0, false}, cut = {16, 1024, 0, true};
     attention a = {.pos = pos, .n = n};
     const cca_rule *rule = full ? &endless : &cut;
-    cca_range window = cca_rule_window(rule), behind = cca_rule_behind(rule);
+    cca_range window = cca_rule_window(rule), groups = cca_rule_groups(rule);
     int64_t begin = cca_edge_at(&window.begin, pos), pairs = 0;
-    int64_t n_far = cca_max(1, cca_edge_at(&behind.end, pos + n - 1));
-    a.spans.at[a.spans.n++] = (cca_span){rows_of(kv_heads, pos + n - begin, hd, begin), window, 1};
-    a.spans.at[a.spans.n++] = (cca_span){rows_of(heads, n_far, hd, 0), behind, 16};
+    int64_t n_far = cca_max(1, cca_edge_at(&groups.end, pos + n - 1));
+    a.spans.at[a.spans.n++] = (cca_span){
+        .rows = rows_of(kv_heads, pos + n - begin, hd, begin), .seen = window, .stride = 1};
+    if (rule->cores) {
+        a.spans.at[a.spans.n++] =
+            (cca_span){.rows = rows_of(heads, n_far, hd, 0), .seen = groups, .stride = 16};
+    }
     for (int64_t i = pos; i < pos + n; i++) pairs += cca_spans_count(&a.spans, i);
     a.q = random_matrix(CCA_F32, n, heads * hd);
     a.out = random_matrix(CCA_F32, n, heads * hd);
@@ -281,7 +284,8 @@ static opened open_model(const char *path, const cca_cuda_forms *forms, cca_stat
     must(cca_backend_cuda_with(&gpu, 0, &options, forms, &err), &err);
     must(cca_gguf_open(&m.file, path, &err), &err);
     must(cca_model_open(&m.model, m.file, gpu, &err), &err);
-    must(cca_policy_make(&o.policy, CCA_ATTN_CCA, 16, window, 0, &err), &err);
+    cca_policy_options policy = {.group_size = 16, .window_size = window};
+    must(cca_policy_make(&o.policy, &policy, &err), &err);
     must(cca_state_new(&m.state, m.model, gpu, &o, &err), &err);
     return m;
 }

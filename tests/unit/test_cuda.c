@@ -491,10 +491,16 @@ typedef struct attention_case {
     cca_dtype k_type, v_type;
 } attention_case;
 
-static cca_spans spans_of(const cca_rule *rule, cca_rows raw, cca_rows far) {
-    int64_t stride = rule->behind == CCA_BEHIND_CORES ? rule->group_size : 1;
-    return (cca_spans){
-        .n = 2, .at = {{raw, cca_rule_window(rule), 1}, {far, cca_rule_behind(rule), stride}}};
+/* As the cache has them: the window, then sinks and cores where the rule has some. */
+static cca_spans spans_of(const cca_rule *rule, cca_rows raw, cca_rows sinks, cca_rows cores) {
+    cca_spans s = {.n = 1, .at = {{raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
+    if (rule->n_sinks > 0) {
+        s.at[s.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
+    }
+    if (rule->cores) {
+        s.at[s.n++] = (cca_span){cores, cca_rule_groups(rule), rule->group_size, CCA_PICK_ALL};
+    }
+    return s;
 }
 
 static int64_t raw_begin(const cca_rule *rule, int64_t pos) {
@@ -502,28 +508,29 @@ static int64_t raw_begin(const cca_rule *rule, int64_t pos) {
     return cca_edge_at(&seen.begin, pos);
 }
 
-static int64_t far_end(const cca_rule *rule, int64_t pos) {
-    cca_range seen = cca_rule_behind(rule);
+static int64_t count_cores(const cca_rule *rule, int64_t pos) {
+    cca_range seen = cca_rule_groups(rule);
     return cca_edge_at(&seen.end, pos);
 }
 
 static void check_attention(const attention_case *c) {
     char what[160];
     snprintf(what, sizeof what,
-             "hd %d, heads %d/%d, g %d, s %lld, far %d, pos %d, n %d, ring %d, %s/%s",
+             "hd %d, heads %d/%d, g %d, s %lld, %d sinks, cores %d, pos %d, n %d, ring %d, %s/%s",
              (int)c->head_dim, (int)c->n_heads, (int)c->n_kv_heads, (int)c->rule.group_size,
-             (long long)c->rule.window_size, (int)c->rule.behind, (int)c->pos, (int)c->n, c->ring,
-             cca_dtype_name(c->k_type), cca_dtype_name(c->v_type));
+             (long long)c->rule.window_size, (int)c->rule.n_sinks, c->rule.cores, (int)c->pos,
+             (int)c->n, c->ring, cca_dtype_name(c->k_type), cca_dtype_name(c->v_type));
     int64_t total = c->pos + c->n, hd = c->head_dim;
     int64_t begin = c->ring ? 0 : raw_begin(&c->rule, c->pos);
     int64_t capacity = c->ring ? cca_rule_ring(&c->rule) : total - begin;
-    int64_t n_far = cca_max(far_end(&c->rule, total - 1), 1);
-    int64_t far_heads = c->rule.behind == CCA_BEHIND_SINKS ? c->n_kv_heads : c->n_heads;
+    int64_t n_cores = cca_max(count_cores(&c->rule, total - 1), 1);
+    int64_t n_sinks = cca_max(c->rule.n_sinks, 1);
     row_pair raw = random_rows(c->k_type, c->v_type, c->n_kv_heads, capacity, hd, begin);
-    row_pair far = random_rows(c->k_type, c->v_type, far_heads, n_far, hd, 0);
+    row_pair sinks = random_rows(c->k_type, c->v_type, c->n_kv_heads, n_sinks, hd, 0);
+    row_pair cores = random_rows(c->k_type, c->v_type, c->n_heads, n_cores, hd, 0);
     pair q = random_pair(c->n, c->n_heads * hd, 2), out = poisoned(c->n, c->n_heads * hd);
-    cca_spans host = spans_of(&c->rule, raw.host, far.host);
-    cca_spans device = spans_of(&c->rule, raw.device, far.device);
+    cca_spans host = spans_of(&c->rule, raw.host, sinks.host, cores.host);
+    cca_spans device = spans_of(&c->rule, raw.device, sinks.device, cores.device);
     /* Tensor cores round queries and weights; a few queries are done in f32. */
     bool half = c->k_type == c->v_type && (c->k_type == CCA_BF16 || c->k_type == CCA_F16);
     bool rounded = half && c->n > 8;
@@ -539,7 +546,7 @@ static void check_attention(const attention_case *c) {
         fail_msg("%s: other bits the second time", what);
     }
     free(first), free(second), free_pair(&again);
-    free_rows(&raw), free_rows(&far), free_pair(&q), free_pair(&out);
+    free_rows(&raw), free_rows(&sinks), free_rows(&cores), free_pair(&q), free_pair(&out);
 }
 
 static void attention_in_bf16(void **state) {
@@ -555,11 +562,10 @@ static void attention_in_bf16(void **state) {
                 int64_t s = groups[g] * windows[w];
                 const int64_t starts[] = {0, 1, groups[g] - 1, s + 3, 5000};
                 for (int p = 0; p < 5; p++, k++) {
-                    attention_case c = {dims[d],         heads[k % 3][0],
-                                        heads[k % 3][1], {groups[g], s, 0, true},
-                                        starts[p],       counts[k % 6],
-                                        false,           CCA_BF16,
-                                        CCA_BF16};
+                    attention_case c = {
+                        dims[d],   heads[k % 3][0], heads[k % 3][1], {groups[g], s, 0, true},
+                        starts[p], counts[k % 6],   false,           CCA_BF16,
+                        CCA_BF16};
                     check_attention(&c);
                 }
             }
@@ -588,6 +594,30 @@ static void attention_of_other_kinds(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_attention(&cases[i]);
 }
 
+/* Sinks, cores and a window at once: where some queries see no core yet, and far behind; a ring for
+ * one query. */
+static void attention_with_sinks_and_cores(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const cca_dtype kinds[] = {CCA_BF16, CCA_F16, CCA_Q8_0};
+    static const int64_t counts[] = {1, 9, 33, 300}, starts[] = {0, 63, 79, 95, 700, 5000};
+    for (int t = 0; t < 3; t++) {
+        for (int64_t n_sinks = 16; n_sinks <= 32; n_sinks += 16) {
+            for (int n = 0; n < 4; n++) {
+                for (int p = 0; p < 6; p++) {
+                    attention_case c = {
+                        p % 2 ? 128 : 64, 4,         p % 3 ? 2 : 4, {16, 64, n_sinks, true},
+                        starts[p],        counts[n], false,         kinds[t],
+                        kinds[t]};
+                    check_attention(&c);
+                    c.ring = true;
+                    if (c.n == 1) check_attention(&c);
+                }
+            }
+        }
+    }
+}
+
 /* ---- a token through layers ------------------------------------------------------------ */
 
 enum { WIDTH = 1024, HIDDEN = 2304, N_HEADS = 8, N_KV_HEADS = 4, HEAD_DIM = WIDTH / N_HEADS };
@@ -595,7 +625,7 @@ enum { WIDTH = 1024, HIDDEN = 2304, N_HEADS = 8, N_KV_HEADS = 4, HEAD_DIM = WIDT
 /* Weights of a layer and its cache, and what is computed on the way. */
 typedef struct layer {
     pair attn_norm, ffn_norm, q, k, v, o, gate, up, down;
-    row_pair raw, far;
+    row_pair raw, sinks, cores;
 } layer;
 
 typedef struct token_rows {
@@ -616,14 +646,16 @@ static layer random_layer(cca_dtype type, const cca_rule *rule, int64_t pos) {
         .up = random_weights(type, HIDDEN, WIDTH, size),
         .down = random_weights(type, WIDTH, HIDDEN, size),
         .raw = random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_rule_ring(rule), HEAD_DIM, 0),
-        .far = random_rows(CCA_BF16, CCA_BF16, N_HEADS, far_end(rule, pos), HEAD_DIM, 0)};
+        .sinks =
+            random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_max(rule->n_sinks, 1), HEAD_DIM, 0),
+        .cores = random_rows(CCA_BF16, CCA_BF16, N_HEADS, count_cores(rule, pos), HEAD_DIM, 0)};
 }
 
 static void free_layer(layer *l) {
     pair *all[] = {&l->attn_norm, &l->ffn_norm, &l->q,  &l->k,   &l->v,
                    &l->o,         &l->gate,     &l->up, &l->down};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free_pair(all[i]);
-    free_rows(&l->raw), free_rows(&l->far);
+    free_rows(&l->raw), free_rows(&l->sinks), free_rows(&l->cores);
 }
 
 static cca_matrix *side(cca_backend *b, pair *p) {
@@ -639,7 +671,8 @@ static void run_layer(cca_backend *b, layer *l, token_rows *t, const cca_rope *r
     cca_product o = {side(b, &t->x), side(b, &l->o), NULL, true};
     cca_turn turn = {side(b, &t->angles), rope};
     cca_rows raw = b == gpu ? l->raw.device : l->raw.host;
-    cca_spans spans = spans_of(rule, raw, b == gpu ? l->far.device : l->far.host);
+    cca_spans spans = spans_of(rule, raw, b == gpu ? l->sinks.device : l->sinks.host,
+                               b == gpu ? l->cores.device : l->cores.host);
     cca_ffn f = {.norm = side(b, &l->ffn_norm),
                  .gate = side(b, &l->gate),
                  .up = side(b, &l->up),
@@ -661,13 +694,15 @@ static void tokens_through_layers(void **state) {
     (void)state;
     if (!gpu) skip();
     enum { LAYERS = 3, POS = 3000, TOKENS = 3 };
-    const cca_rule rule = {16, 256, 0, true};
+    const cca_rule rules[] = {{16, 256, 0, true}, {16, 256, 32, true}};
     double inv_freq[HEAD_DIM / 2];
     for (int k = 0; k < HEAD_DIM / 2; k++) inv_freq[k] = pow(10000, -2.0 * k / HEAD_DIM);
     const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true};
-    for (int i = 0; i < 5; i++) {
+    for (int r = 0; r < 10; r++) {
+        const cca_rule rule = rules[r / 5];
+        const cca_dtype type = types[r % 5];
         layer layers[LAYERS];
-        for (int l = 0; l < LAYERS; l++) layers[l] = random_layer(types[i], &rule, POS + TOKENS);
+        for (int l = 0; l < LAYERS; l++) layers[l] = random_layer(type, &rule, POS + TOKENS);
         token_rows t = {random_pair(1, WIDTH, 1),
                         poisoned(1, WIDTH),
                         poisoned(1, WIDTH),
@@ -686,9 +721,9 @@ static void tokens_through_layers(void **state) {
                 }
             }
         }
-        bool quantised = cca_dtype_block(types[i]) > 1;
+        bool quantised = cca_dtype_block(type) > 1;
         compare(&t.attended, quantised ? 3e-2 : 1e-3, "attention of the last layer");
-        compare(&t.x, quantised ? 3e-2 : 1e-3, cca_dtype_name(types[i]));
+        compare(&t.x, quantised ? 3e-2 : 1e-3, cca_dtype_name(type));
         for (int l = 0; l < LAYERS; l++) free_layer(&layers[l]);
         pair *all[] = {&t.x, &t.h, &t.q, &t.k, &t.v, &t.attended, &t.gated, &t.upped, &t.angles};
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) free_pair(all[k]);
@@ -711,7 +746,16 @@ static void the_cache_in_pieces(void **state) {
     static const int64_t chunks[] = {LENGTH, 1, 7, 64, 130};
     pair q = random_pair(LENGTH, HEADS * HD, 2), k = random_pair(LENGTH, KV * HD, 2);
     pair v = random_pair(LENGTH, KV * HD, 2);
-    for (int kind = CCA_ATTN_CCA; kind <= CCA_ATTN_SINKS; kind++) {
+    static const struct {
+        cca_attn attn;
+        int64_t n_sinks;
+    } kinds[] = {{CCA_ATTN_CCA, 0}, {CCA_ATTN_CCA, 8},  {CCA_ATTN_FULL, 0},   {CCA_ATTN_MEAN, 0},
+                 {CCA_ATTN_MAX, 0}, {CCA_ATTN_CCA, 16}, {CCA_ATTN_WINDOW, 0}, {CCA_ATTN_SINKS, 5}};
+    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
+        const cca_policy_options options = {.attn = kinds[kind].attn,
+                                            .group_size = 8,
+                                            .window_size = 64,
+                                            .n_sinks = kinds[kind].n_sinks};
         pair out = poisoned(LENGTH, HEADS * HD);
         for (int c = -1; c < 5; c++) { /* the CPU first */
             cca_error err;
@@ -719,7 +763,7 @@ static void the_cache_in_pieces(void **state) {
             cca_cache *cache;
             cca_backend *b = c < 0 ? cpu : gpu;
             int64_t chunk = chunks[c < 0 ? 0 : c];
-            assert_int_equal(cca_policy_make(&policy, (cca_attn)kind, 8, 64, 5, &err), CCA_OK);
+            assert_int_equal(cca_policy_make(&policy, &options, &err), CCA_OK);
             assert_int_equal(cca_cache_new(&cache, b, &shape, &policy, &err), CCA_OK);
             for (int64_t pos = 0, n; pos < LENGTH; pos += n) {
                 n = cca_min(chunk, LENGTH - pos);
@@ -732,7 +776,8 @@ static void the_cache_in_pieces(void **state) {
                 cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], NULL, pos, n);
             }
             char what[64];
-            snprintf(what, sizeof what, "attention kind %d in chunks of %d", kind, (int)chunk);
+            snprintf(what, sizeof what, "attention %d, %d sinks, chunks of %d", kinds[kind].attn,
+                     (int)kinds[kind].n_sinks, (int)chunk);
             if (c >= 0) compare(&out, 4e-3, what);
             cca_cache_free(cache);
         }
@@ -749,8 +794,8 @@ static void group_size_one_is_full_attention(void **state) {
     row_pair all = random_rows(CCA_BF16, CCA_BF16, 1, LENGTH, HD, 0);
     pair q = random_pair(N, HD, 2), full = poisoned(N, HD), one = poisoned(N, HD);
     cca_rule endless = {1, INT64_MAX / 4, 0, false}, cut = {1, 1024, 0, true};
-    cca_spans whole = spans_of(&endless, all.device, all.device);
-    cca_spans parts = spans_of(&cut, all.device, all.device);
+    cca_spans whole = spans_of(&endless, all.device, all.device, all.device);
+    cca_spans parts = spans_of(&cut, all.device, all.device, all.device);
     cca_attend(gpu, &full.device, &whole, &q.device, LENGTH - N, N);
     cca_attend(gpu, &one.device, &parts, &q.device, LENGTH - N, N);
     float *want = fetch(&full), *got = fetch(&one);
@@ -803,6 +848,7 @@ int main(void) {
         cmocka_unit_test(pooling),
         cmocka_unit_test(attention_in_bf16),
         cmocka_unit_test(attention_of_other_kinds),
+        cmocka_unit_test(attention_with_sinks_and_cores),
         cmocka_unit_test(tokens_through_layers),
         cmocka_unit_test(the_cache_in_pieces),
         cmocka_unit_test(group_size_one_is_full_attention),

@@ -130,7 +130,7 @@ static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, con
     assert_non_null(out);
     memset(out, 0xff, (size_t)(length * vocab) * sizeof *out);
     collector c = {out, vocab};
-    cca_eval_options eval = {collect, &c};
+    cca_eval_options eval = {.on_chunk = collect, .user = &c};
     cca_error err;
     cca_session *session = new_session(engine, r, length);
     int64_t prefill = r->prefill ? r->prefill : length;
@@ -371,7 +371,7 @@ static void a_mark_survives_an_interruption(void **state) {
     assert_int_equal(cca_session_eval(s, g.tokens + 30, 70, NULL, &err), CCA_OK);
     memcpy(first, cca_session_logits(s, &err), sizeof first);
     assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
-    cca_eval_options eval = {stop_later, (void *)&stop};
+    cca_eval_options eval = {.on_chunk = stop_later, .user = (void *)&stop};
     assert_int_equal(cca_session_eval(s, g.tokens + 30, 70, &eval, &err), CCA_INTERRUPTED);
     assert_int_equal(cca_session_rewind(s, &err), CCA_INTERRUPTED);
     stop = 0;
