@@ -198,34 +198,47 @@ typedef struct attention_case {
     int64_t pos, n; /* queries */
     bool ring;      /* raw rows in a ring of s + g rows, else append-only */
     cca_dtype k_type, v_type;
+    int64_t tile, most; /* queries that choose together, groups that they have; 0: no recall */
 } attention_case;
 
 static const attention_case cases[] = {
-    {16, 1, 1, {1, 1, 0, true}, 0, 1, false, CCA_F32, CCA_F32},
-    {16, 2, 1, {4, 8, 0, true}, 3, 40, false, CCA_F32, CCA_F32},
-    {20, 3, 3, {5, 20, 0, true}, 96, 32, false, CCA_F16, CCA_BF16},
-    {64, 8, 2, {16, 64, 0, true}, 5000, 32, false, CCA_BF16, CCA_BF16},
-    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_F32},
-    {128, 2, 2, {32, 128, 0, true}, 158, 17, false, CCA_F16, CCA_F16},
-    {32, 4, 2, {4, 16, 0, false}, 200, 31, false, CCA_F32, CCA_F32},
-    {32, 4, 2, {4, 16, 6, false}, 200, 1, true, CCA_F32, CCA_F32},
-    {32, 4, 2, {1, INT64_MAX / 4, 0, false}, 0, 32, false, CCA_F32, CCA_F32},
-    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_BF16},
-    {128, 4, 2, {4, 16, 6, false}, 200, 9, false, CCA_BF16, CCA_Q8_0},
-    {96, 2, 2, {8, 32, 0, true}, 700, 128, false, CCA_Q8_0, CCA_BF16},
-    {36, 4, 2, {3, 9, 0, true}, 0, 131, false, CCA_BF16, CCA_BF16},
-    {256, 1, 1, {2, 200, 0, true}, 300, 7, false, CCA_BF16, CCA_BF16},
-    {256, 1, 1, {2, 200, 0, true}, 300, 1, true, CCA_BF16, CCA_BF16},
-    {36, 4, 2, {3, 9, 0, true}, 210, 1, true, CCA_BF16, CCA_BF16},
-    {96, 2, 1, {8, 32, 0, true}, 701, 3, false, CCA_Q8_0, CCA_Q8_0},
-    {64, 8, 1, {16, 64, 5, false}, 900, 1, true, CCA_Q8_0, CCA_BF16},
-    {160, 1, 1, {16, 64, 0, true}, 1000, 9, false, CCA_BF16, CCA_BF16},
+    {16, 1, 1, {1, 1, 0, true}, 0, 1, false, CCA_F32, CCA_F32, 0, 0},
+    {16, 2, 1, {4, 8, 0, true}, 3, 40, false, CCA_F32, CCA_F32, 0, 0},
+    {20, 3, 3, {5, 20, 0, true}, 96, 32, false, CCA_F16, CCA_BF16, 0, 0},
+    {64, 8, 2, {16, 64, 0, true}, 5000, 32, false, CCA_BF16, CCA_BF16, 0, 0},
+    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_F32, 0, 0},
+    {128, 2, 2, {32, 128, 0, true}, 158, 17, false, CCA_F16, CCA_F16, 0, 0},
+    {32, 4, 2, {4, 16, 0, false}, 200, 31, false, CCA_F32, CCA_F32, 0, 0},
+    {32, 4, 2, {4, 16, 6, false}, 200, 1, true, CCA_F32, CCA_F32, 0, 0},
+    {32, 4, 2, {1, INT64_MAX / 4, 0, false}, 0, 32, false, CCA_F32, CCA_F32, 0, 0},
+    {64, 4, 1, {16, 64, 0, true}, 1234, 1, true, CCA_BF16, CCA_BF16, 0, 0},
+    {128, 4, 2, {4, 16, 6, false}, 200, 9, false, CCA_BF16, CCA_Q8_0, 0, 0},
+    {96, 2, 2, {8, 32, 0, true}, 700, 128, false, CCA_Q8_0, CCA_BF16, 0, 0},
+    {36, 4, 2, {3, 9, 0, true}, 0, 131, false, CCA_BF16, CCA_BF16, 0, 0},
+    {256, 1, 1, {2, 200, 0, true}, 300, 7, false, CCA_BF16, CCA_BF16, 0, 0},
+    {256, 1, 1, {2, 200, 0, true}, 300, 1, true, CCA_BF16, CCA_BF16, 0, 0},
+    {36, 4, 2, {3, 9, 0, true}, 210, 1, true, CCA_BF16, CCA_BF16, 0, 0},
+    {96, 2, 1, {8, 32, 0, true}, 701, 3, false, CCA_Q8_0, CCA_Q8_0, 0, 0},
+    {64, 8, 1, {16, 64, 5, false}, 900, 1, true, CCA_Q8_0, CCA_BF16, 0, 0},
+    {160, 1, 1, {16, 64, 0, true}, 1000, 9, false, CCA_BF16, CCA_BF16, 0, 0},
+    /* sinks and cores, and groups that are recalled */
+    {64, 4, 2, {16, 64, 16, true}, 70, 60, false, CCA_F32, CCA_F32, 0, 0},
+    {64, 4, 2, {16, 64, 32, true}, 1234, 1, true, CCA_BF16, CCA_BF16, 0, 0},
+    {32, 4, 2, {4, 16, 4, true}, 100, 70, false, CCA_F32, CCA_F32, 16, 7},
+    {32, 8, 1, {1, 8, 0, true}, 300, 40, false, CCA_F16, CCA_F16, 8, 50},
+    {64, 8, 2, {16, 64, 16, false}, 2000, 33, false, CCA_BF16, CCA_BF16, 16, 9},
+    {64, 8, 2, {16, 64, 16, true}, 2000, 70, false, CCA_BF16, CCA_BF16, 16, 9},
+    {128, 2, 2, {16, 64, 16, true}, 900, 64, false, CCA_F16, CCA_F16, 64, 20},
+    {96, 3, 1, {8, 32, 8, true}, 701, 1, false, CCA_Q8_0, CCA_Q8_0, 16, 5},
+    {96, 3, 1, {8, 32, 16, false}, 701, 37, false, CCA_Q8_0, CCA_Q8_0, 16, 5},
+    {64, 4, 2, {100, 100, 0, true}, 1500, 20, false, CCA_BF16, CCA_BF16, 1, 3},
+    {36, 4, 2, {3, 9, 3, true}, 30, 90, false, CCA_BF16, CCA_BF16, 32, 4},
 };
 
 typedef struct attention_data {
     cca_spans spans;
     float *q;
-    void *memory[4];
+    void *memory[6];
 } attention_data;
 
 static void *random_rows(cca_dtype type, int64_t n, uint64_t *seed) {
@@ -246,33 +259,76 @@ static cca_rows make_rows(attention_data *d, int at, const attention_case *c, in
                       heads,         capacity,          c->head_dim, 0};
 }
 
+/* Rows of a call that may be worked on together: of one tile where tiles choose. */
+static int64_t rows_together(const attention_case *c, int64_t row) {
+    int64_t n = cca_min(CCA_TILE_Q, c->n - row);
+    return c->most > 0 ? cca_min(n, c->tile - (c->pos + row) % c->tile) : n;
+}
+
+/* Each group that the last query of a tile sees is chosen or not, by chance. */
+static cca_choice random_choice(const attention_case *c, uint64_t *seed) {
+    int64_t tiles = (c->pos + c->n - 1) / c->tile - c->pos / c->tile + 1, at = 0;
+    cca_choice out = {
+        .heads = c->n_kv_heads, .most = c->most, .tile = c->tile, .group_size = c->rule.group_size};
+    out.groups = calloc((size_t)(tiles * out.heads * out.most), sizeof *out.groups);
+    out.counts = calloc((size_t)(tiles * out.heads), sizeof *out.counts);
+    assert_true(out.groups && out.counts);
+    cca_range seen = cca_rule_groups(&c->rule);
+    for (int64_t row = 0, n; row < c->n; row += n) {
+        n = rows_together(c, row);
+        int64_t begin = cca_edge_at(&seen.begin, c->pos + row + n - 1);
+        int64_t end = cca_edge_at(&seen.end, c->pos + row + n - 1);
+        for (int64_t h = 0; h < out.heads; h++, at++) {
+            double share = 1.5 * (double)out.most / (double)cca_max(end - begin, 1);
+            for (int64_t t = begin; t < end && out.counts[at] < out.most; t++) {
+                if (fabsf(cca_random_uniform(seed)) >= share) continue;
+                out.groups[at * out.most + out.counts[at]++] = (int32_t)t;
+            }
+        }
+    }
+    return out;
+}
+
+/* As the cache has them: the window, then sinks, chosen groups and cores where there are some. */
 static attention_data make_data(const attention_case *c, uint64_t *seed) {
-    attention_data d;
-    int64_t total = c->pos + c->n, capacity = c->ring ? cca_rule_ring(&c->rule) : total;
-    bool cores = c->rule.behind == CCA_BEHIND_CORES;
-    int64_t far = c->rule.behind == CCA_BEHIND_SINKS ? c->rule.n_sinks : total / c->rule.group_size;
+    attention_data d = {.spans = {.n = 1}};
+    const cca_rule *rule = &c->rule;
+    cca_span *at = d.spans.at;
+    int64_t total = c->pos + c->n, capacity = c->ring ? cca_rule_ring(rule) : total;
     cca_rows raw = make_rows(&d, 0, c, c->n_kv_heads, capacity, seed);
-    cca_rows behind = make_rows(&d, 2, c, cores ? c->n_heads : c->n_kv_heads, far, seed);
-    d.spans =
-        (cca_spans){.n = 2,
-                    .at = {{raw, cca_rule_window(&c->rule), 1},
-                           {behind, cca_rule_behind(&c->rule), cores ? c->rule.group_size : 1}}};
+    at[0] = (cca_span){raw, cca_rule_window(rule), 1, CCA_PICK_ALL};
+    if (rule->n_sinks > 0) {
+        cca_rows sinks = make_rows(&d, 2, c, c->n_kv_heads, rule->n_sinks, seed);
+        at[d.spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
+    }
+    if (c->most > 0) {
+        d.spans.choice = random_choice(c, seed);
+        at[d.spans.n++] = (cca_span){raw, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
+    }
+    if (rule->cores) {
+        cca_rows cores = make_rows(&d, 4, c, c->n_heads, total / rule->group_size, seed);
+        at[d.spans.n++] = (cca_span){cores, cca_rule_groups(rule), rule->group_size,
+                                     c->most > 0 ? CCA_PICK_OTHERS : CCA_PICK_ALL};
+    }
     d.q = random_floats(c->n * c->n_heads * c->head_dim, seed, 2);
     return d;
 }
 
 static void free_data(attention_data *d) {
-    for (int i = 0; i < 4; i++) free(d->memory[i]);
+    for (int i = 0; i < 6; i++) free(d->memory[i]);
+    free(d->spans.choice.groups), free(d->spans.choice.counts);
     free(d->q);
 }
 
+/* heads: that are worked on together. */
 static void run_attend(const cca_kernels *k, const attention_case *c, const attention_data *d,
-                       float *out) {
+                       int64_t heads, float *out) {
     cca_attend_args args = {&d->spans, d->q, out, c->n_heads, c->pos};
     float *scratch = floats(cca_attend_scratch(c->head_dim));
-    for (int64_t h = 0; h < c->n_heads; h++) {
-        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q) {
-            k->attend(&args, h, 1, row, cca_min(CCA_TILE_Q, c->n - row), scratch);
+    for (int64_t h = 0; h < c->n_heads; h += heads) {
+        for (int64_t row = 0, n; row < c->n; row += n) {
+            n = rows_together(c, row);
+            k->attend(&args, h, heads, row, n, scratch);
         }
     }
     free(scratch);
@@ -302,8 +358,8 @@ static void attention(void **state) {
             int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
             float *want = floats(n), *got = floats(n);
             round_q(&cases[c], &d);
-            run_attend(plain, &cases[c], &d, want);
-            run_attend(cca_kernels_at(i), &cases[c], &d, got);
+            run_attend(plain, &cases[c], &d, 1, want);
+            run_attend(cca_kernels_at(i), &cases[c], &d, 1, got);
             test_below(cca_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6,
                        cca_kernels_at(i)->name);
             free(want), free(got), free_data(&d);
@@ -322,8 +378,8 @@ static void equal_weights(void **state) {
             int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
             float *want = floats(n), *got = floats(n);
             memset(d.q, 0, (size_t)n * sizeof *d.q);
-            run_attend(plain, &cases[c], &d, want);
-            run_attend(cca_kernels_at(i), &cases[c], &d, got);
+            run_attend(plain, &cases[c], &d, 1, want);
+            run_attend(cca_kernels_at(i), &cases[c], &d, 1, got);
             bool rounds = cases[c].v_type == CCA_Q8_0; /* to bf16 */
             test_below(cca_distance(got, want, n), rounds ? 3e-3 : 5e-6, cca_kernels_at(i)->name);
             free(want), free(got), free_data(&d);
@@ -341,16 +397,12 @@ static void heads_together(void **state) {
             int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
             int64_t shared = cases[c].n_heads / cases[c].n_kv_heads;
             float *want = floats(n), *got = floats(n);
-            float *scratch = floats(cca_attend_scratch(cases[c].head_dim));
-            cca_attend_args args = {&d.spans, d.q, got, cases[c].n_heads, cases[c].pos};
-            run_attend(cca_kernels_at(i), &cases[c], &d, want);
-            if (cases[c].n * shared <= CCA_TILE_Q) {
-                for (int64_t h = 0; h < cases[c].n_heads; h += shared) {
-                    cca_kernels_at(i)->attend(&args, h, shared, 0, cases[c].n, scratch);
-                }
+            run_attend(cca_kernels_at(i), &cases[c], &d, 1, want);
+            if (rows_together(&cases[c], 0) * shared <= CCA_TILE_Q) {
+                run_attend(cca_kernels_at(i), &cases[c], &d, shared, got);
                 assert_memory_equal(got, want, (size_t)n * sizeof *got);
             }
-            free(want), free(got), free(scratch), free_data(&d);
+            free(want), free(got), free_data(&d);
         }
     }
 }
@@ -358,8 +410,7 @@ static void heads_together(void **state) {
 static void pooling(void **state) {
     (void)state;
     uint64_t seed = 6;
-    const attention_case c = {40,    6,       2,      {5, 20, 0, true}, 50, 25,
-                              false, CCA_F32, CCA_F32};
+    const attention_case c = {40, 6, 2, {5, 20, 0, true}, 50, 25, false, CCA_F32, CCA_F32, 0, 0};
     for (int i = 1; cca_kernels_at(i); i++) {
         for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
             attention_data d = make_data(&c, &seed);
