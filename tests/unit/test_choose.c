@@ -1,0 +1,429 @@
+/* What recall is made of on the CPU: the walk over keys, bounds, softmaxes that are added up, and
+ * the choice of groups, each against its definition in double. */
+#include "backend/cpu/kernels.h"
+#include "tests/unit/test.h"
+
+static void *room(size_t bytes) {
+    void *p = aligned_alloc(64, (bytes + 64) / 64 * 64);
+    assert_non_null(p);
+    memset(p, 0xff, (bytes + 64) / 64 * 64);
+    return p;
+}
+
+static float *random_floats(int64_t n, uint64_t *seed, float size) {
+    float *x = room((size_t)n * sizeof *x);
+    test_fill(x, n, seed, size);
+    return x;
+}
+
+/* ---- the walk ------------------------------------------------------------------------ */
+
+/* Each column that a walk goes through, in order; takes: whether it takes part. */
+typedef struct visit {
+    int64_t column, row;
+    bool takes;
+} visit;
+
+enum { MOST_VISITS = 4096 };
+
+static int walk(visit *out, const cca_spans *spans, int i, int64_t pos, int64_t row, int64_t n) {
+    cca_attend_args args = {.spans = spans, .n_heads = 1, .pos = pos};
+    cca_key_walk w = cca_walk_begin(&args, &spans->at[i], 0, row, n);
+    int count = 0;
+    while (cca_walk_next(&w)) {
+        assert_in_range(w.keys.n, 1, CCA_TILE_K);
+        for (int64_t k = 0; k < w.keys.n; k++) {
+            assert_true(count < MOST_VISITS);
+            out[count++] = (visit){cca_key_column(&w.keys, k), cca_key_row(&w.keys, k),
+                                   w.keys.takes_part >> k & 1};
+        }
+    }
+    return count;
+}
+
+static cca_rows rows_of(int64_t capacity, int64_t base) {
+    return (cca_rows){
+        .k_type = CCA_F32, .v_type = CCA_F32, .heads = 1, .capacity = capacity, .base = base};
+}
+
+static void walks_go_through_all_chosen_and_others(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1, 5, 16, 100};
+    static const int32_t wishes[][5] = {{0, 1, 2, 3, 4}, {2, 3, 7, 8, 11}, {0, 5, 6, 9, 10}};
+    static visit got[MOST_VISITS];
+    for (int s = 0; s < 4; s++) {
+        for (int wish = 0; wish < 3; wish++) {
+            for (int n_chosen = 0; n_chosen <= 5; n_chosen++) {
+                int64_t g = sizes[s];
+                cca_rule rule = {g, 2 * g, 2 * g, true};
+                int64_t pos = 14 * g + g / 2 - 1; /* groups 2 … 11 are not in the window */
+                int32_t chosen[5], counts[] = {n_chosen};
+                for (int i = 0; i < 5; i++) chosen[i] = wishes[wish][i] + 2; /* sinks apart */
+                if (n_chosen > 0 && chosen[n_chosen - 1] >= 12) continue;
+                cca_rows raw = rows_of(20 * g, 0), cores = rows_of(20, 0);
+                cca_spans spans = {.n = 2,
+                                   .at = {{raw, cca_rule_recallable(&rule), 1, CCA_PICK_CHOSEN},
+                                          {cores, cca_rule_groups(&rule), g, CCA_PICK_OTHERS}},
+                                   .choice = {chosen, counts, 1, 5, 64 * g, g}};
+                int count = walk(got, &spans, 0, pos, 0, 1);
+                assert_int_equal(count, n_chosen * g);
+                for (int i = 0; i < count; i++) {
+                    assert_int_equal(got[i].column, chosen[i / g] * g + i % g);
+                    assert_int_equal(got[i].row, got[i].column);
+                    assert_true(got[i].takes);
+                }
+                count = walk(got, &spans, 1, pos, 0, 1);
+                assert_int_equal(count, 10);
+                for (int i = 0; i < count; i++) {
+                    bool found = false;
+                    for (int k = 0; k < n_chosen; k++) found = found || chosen[k] == i + 2;
+                    assert_int_equal(got[i].column, i + 2);
+                    assert_int_equal(got[i].takes, !found);
+                }
+            }
+        }
+    }
+}
+
+/* Chosen groups far apart, more than a tile of keys between them and within a tile. */
+static void many_groups_are_left_out(void **state) {
+    (void)state;
+    static visit got[MOST_VISITS];
+    uint64_t seed = 1;
+    cca_rule rule = {1, 1, 0, true};
+    for (int turn = 0; turn < 50; turn++) {
+        int32_t chosen[1000], n = 0;
+        bool is_chosen[1000] = {0};
+        for (int t = 0; t < 1000; t++) {
+            if (fabsf(cca_random_uniform(&seed)) < 0.02 * turn)
+                chosen[n++] = t, is_chosen[t] = true;
+        }
+        cca_spans spans = {.n = 1,
+                           .at = {{rows_of(1001, 0), cca_rule_groups(&rule), 1, CCA_PICK_OTHERS}},
+                           .choice = {chosen, &n, 1, 1000, 1, 1}};
+        assert_int_equal(walk(got, &spans, 0, 1000, 0, 1), 1000);
+        for (int i = 0; i < 1000; i++) assert_int_equal(got[i].takes, !is_chosen[i]);
+        spans.at[0].pick = CCA_PICK_CHOSEN;
+        assert_int_equal(walk(got, &spans, 0, 1000, 0, 1), n);
+        for (int i = 0; i < n; i++) assert_int_equal(got[i].column, chosen[i]);
+    }
+}
+
+/* A ring's end parts a tile of keys, and a call's row finds its own tile's choice. */
+static void walks_wrap_around_rings(void **state) {
+    (void)state;
+    static visit got[MOST_VISITS];
+    cca_rule rule = {4, 64, 0, true};
+    cca_spans spans = {.n = 1, .at = {{rows_of(68, 0), cca_rule_window(&rule), 1, CCA_PICK_ALL}}};
+    for (int64_t pos = 0; pos < 300; pos++) {
+        cca_range seen = cca_rule_window(&rule);
+        int count = walk(got, &spans, 0, pos, 0, 1);
+        assert_int_equal(count, cca_range_count(&seen, pos));
+        for (int i = 0; i < count; i++) {
+            assert_int_equal(got[i].column, cca_edge_at(&seen.begin, pos) + i);
+            assert_int_equal(got[i].row, got[i].column % 68);
+        }
+    }
+    int32_t groups[][2] = {{0, 3}, {1, 9}, {5, 0}}, counts[] = {2, 2, 1};
+    cca_spans tiles = {.n = 1,
+                       .at = {{rows_of(400, 0), cca_rule_recallable(&rule), 1, CCA_PICK_CHOSEN}},
+                       .choice = {groups[0], counts, 1, 2, 8, 4}};
+    static const int64_t rows[] = {0, 4, 5, 12, 13}; /* at 195 …: tiles begin at 192, 200, 208 */
+    static const int tile_of[] = {0, 0, 1, 1, 2};
+    for (int r = 0; r < 5; r++) {
+        int count = walk(got, &tiles, 0, 195, rows[r], 1), t = tile_of[r];
+        assert_int_equal(count, counts[t] * 4);
+        for (int i = 0; i < count; i++)
+            assert_int_equal(got[i].column, groups[t][i / 4] * 4 + i % 4);
+    }
+}
+
+/* ---- softmaxes ----------------------------------------------------------------------- */
+
+static void softmaxes_are_added_up(void **state) {
+    (void)state;
+    uint64_t seed = 2;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        for (int n = 1; n < 150; n += n < 40 ? 1 : 13) {
+            float total[150] = {0}, want[150];
+            double sums[150] = {0}, all = 0;
+            for (int turn = 0; turn < 5; turn++) {
+                float *x = random_floats(n, &seed, turn == 4 ? 200 : 3);
+                double largest = -INFINITY, sum = 0;
+                for (int k = 0; k < n; k++) largest = fmax(largest, x[k]);
+                for (int k = 0; k < n; k++) sum += exp(x[k] - largest);
+                for (int k = 0; k < n; k++) sums[k] += exp(x[k] - largest) / sum;
+                cca_kernels_at(i)->add_softmax(total, x, n);
+                free(x);
+            }
+            for (int k = 0; k < n; k++) want[k] = (float)sums[k], all += total[k];
+            test_below(test_distance(total, want, n), 1e-6, cca_kernels_at(i)->name);
+            test_below(fabs(all - 5), 1e-5, "softmaxes add up to 1");
+            for (int k = n; k < 150; k++) assert_true(total[k] == 0);
+        }
+    }
+}
+
+/* ---- bounds -------------------------------------------------------------------------- */
+
+enum { HD = 64, HEADS = 2, GROUP = 5, GROUPS = 9, LENGTH = GROUP * GROUPS };
+
+/* The last groups of a ring of three, or all. */
+static void check_bounds(const cca_kernels *k, cca_dtype type, bool ring, uint64_t *seed) {
+    int64_t capacity = ring ? 3 * GROUP : LENGTH, n = HEADS * capacity * HD;
+    cca_dtype bounds_type = cca_dtype_block(type) > 1 ? CCA_BF16 : type;
+    float *x = random_floats(n, seed, 2), *keys = random_floats(n, seed, 1);
+    for (int64_t i = 0; i < n; i += 7) x[i] *= 1e-6f; /* some close to 0 */
+    for (int64_t i = 0; i < n; i += 160) x[i] = i % 320 ? 0 : -0.0f;
+    for (int64_t i = 0; i < n; i += 3) x[i] = -fabsf(x[i]);
+    char *raw = room((size_t)n * 4), *high = room(HEADS * GROUPS * HD * 4);
+    char *low = room(HEADS * GROUPS * HD * 4);
+    cca_dtype_encode(raw, type, x, n);
+    cca_dtype_decode(keys, type, raw, n);
+    const cca_groups groups = {.raw = {raw, raw, type, type, HEADS, capacity, HD, 0},
+                               .cores = {high, low, bounds_type, bounds_type, HEADS, GROUPS, HD, 0},
+                               .size = GROUP};
+    float scratch[3 * HD], up[HD], down[HD];
+    size_t row_bytes = 0;
+    assert_true(cca_dtype_row_bytes(&row_bytes, bounds_type, HD));
+    for (int64_t h = 0; h < HEADS; h++) {
+        for (int64_t t = ring ? GROUPS - 3 : 0; t < GROUPS; t++) {
+            cca_bound_group(k, &groups, h, t, scratch);
+            cca_dtype_decode(up, bounds_type, high + (size_t)(h * GROUPS + t) * row_bytes, HD);
+            cca_dtype_decode(down, bounds_type, low + (size_t)(h * GROUPS + t) * row_bytes, HD);
+            for (int64_t d = 0; d < HD; d++) {
+                float most = -INFINITY, least = INFINITY;
+                for (int64_t i = t * GROUP; i < (t + 1) * GROUP; i++) {
+                    float key = keys[(h * capacity + i % capacity) * HD + d];
+                    most = fmaxf(most, key), least = fminf(least, key);
+                }
+                if (bounds_type == type) {
+                    assert_true(up[d] == most && down[d] == least);
+                    continue;
+                }
+                assert_true(down[d] <= least && most <= up[d]);
+                assert_true(up[d] - most <= fabsf(most) / 128 + 1e-37f);
+                assert_true(least - down[d] <= fabsf(least) / 128 + 1e-37f);
+            }
+        }
+    }
+    free(x), free(keys), free(raw), free(high), free(low);
+}
+
+static void bounds_hold_every_key(void **state) {
+    (void)state;
+    static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0};
+    uint64_t seed = 3;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        for (int t = 0; t < 4; t++) {
+            check_bounds(cca_kernels_at(i), types[t], false, &seed);
+            check_bounds(cca_kernels_at(i), types[t], true, &seed);
+        }
+    }
+}
+
+/* ---- the choice ---------------------------------------------------------------------- */
+
+typedef struct choice_case {
+    cca_dtype type;
+    int64_t heads, sharers, head_dim; /* of keys; query heads that share one */
+    cca_rule rule;
+    int64_t pos, n, tile, most;
+} choice_case;
+
+typedef struct choice_data {
+    cca_rows bounds;
+    float *q, *high, *low; /* bounds as they are read */
+    cca_choice out;
+} choice_data;
+
+static int64_t count_tiles(const choice_case *c) {
+    return (c->pos + c->n - 1) / c->tile - c->pos / c->tile + 1;
+}
+
+static choice_data make_choice(const choice_case *c, uint64_t *seed) {
+    choice_data d;
+    int64_t n_groups = (c->pos + c->n) / c->rule.group_size;
+    int64_t n = c->heads * n_groups * c->head_dim, slots = count_tiles(c) * c->heads;
+    char *memory[2];
+    float *sides[2];
+    for (int i = 0; i < 2; i++)
+        sides[i] = random_floats(n, seed, 1), memory[i] = room(4 * (size_t)n);
+    for (int64_t i = 0; i < n; i++) {
+        float a = sides[0][i], b = sides[1][i];
+        sides[0][i] = fmaxf(a, b), sides[1][i] = fminf(a, b);
+    }
+    for (int i = 0; i < 2; i++) {
+        cca_dtype_encode(memory[i], c->type, sides[i], n);
+        cca_dtype_decode(sides[i], c->type, memory[i], n);
+    }
+    d.high = sides[0], d.low = sides[1];
+    d.bounds =
+        (cca_rows){memory[0], memory[1], c->type, c->type, c->heads, n_groups, c->head_dim, 0};
+    d.q = random_floats(c->n * c->heads * c->sharers * c->head_dim, seed, 2);
+    d.out = (cca_choice){room((size_t)(slots * c->most) * sizeof(int32_t)),
+                         room((size_t)slots * sizeof(int32_t)),
+                         c->heads,
+                         c->most,
+                         c->tile,
+                         c->rule.group_size};
+    return d;
+}
+
+static void free_choice(choice_data *d) {
+    free(d->bounds.k), free(d->bounds.v), free(d->q), free(d->high), free(d->low);
+    free(d->out.groups), free(d->out.counts);
+}
+
+/* Adds what one query of a head gives each group. */
+static void weigh_groups(double *total, const choice_case *c, const choice_data *d, int64_t row,
+                         int64_t head) {
+    cca_range seen = cca_rule_groups(&c->rule);
+    int64_t begin = cca_edge_at(&seen.begin, c->pos + row), hd = c->head_dim;
+    int64_t end = cca_edge_at(&seen.end, c->pos + row);
+    const float *q = d->q + (row * c->heads * c->sharers + head) * hd;
+    double score[1024], sum = 0;
+    assert_true(end <= 1024);
+    for (int64_t t = begin; t < end; t++) {
+        int64_t at = (head / c->sharers * d->bounds.capacity + t) * hd;
+        double most = 0;
+        for (int64_t i = 0; i < hd; i++) {
+            most += fmax((double)q[i] * d->high[at + i], (double)q[i] * d->low[at + i]);
+        }
+        score[t] = exp(most / sqrt((double)hd));
+        sum += score[t];
+    }
+    for (int64_t t = begin; t < end; t++) total[t] += score[t] / sum;
+}
+
+/* The groups that are chosen by definition, as flags; gives how far the last of them is from the
+ * first that is left out, relatively. */
+static double choose_by_definition(bool *chosen, const double *total, int64_t begin, int64_t end,
+                                   int64_t most) {
+    double least = INFINITY, left_out = -INFINITY;
+    memset(chosen, 0, sizeof *chosen * 1024);
+    for (int64_t k = 0; k < most; k++) {
+        int64_t best = -1;
+        for (int64_t t = begin; t < end; t++) {
+            if (!chosen[t] && (best < 0 || total[t] > total[best])) best = t;
+        }
+        if (best < 0) return 1;
+        chosen[best] = true;
+        least = total[best];
+    }
+    for (int64_t t = begin; t < end; t++) left_out = fmax(left_out, chosen[t] ? 0 : total[t]);
+    return least == left_out ? 1 : (least - left_out) / fmax(least, 1e-300); /* ties are certain */
+}
+
+/* What a variant's products leave of the queries is all that may move the choice. */
+static void check_choice(const cca_kernels *k, const choice_case *c, const choice_data *d,
+                         int *n_equal, int *n_all) {
+    cca_range seen = cca_rule_groups(&c->rule);
+    int64_t slot = 0;
+    double tolerance = k->x_bytes(c->type, c->head_dim) > 0 ? 0.1 : 1e-4;
+    for (int64_t row = 0, n; row < c->n; row += n, slot++) {
+        n = cca_min(c->n - row, c->tile - (c->pos + row) % c->tile);
+        cca_choose_args args = {&d->out, &d->bounds, &seen, d->q, c->heads * c->sharers,
+                                c->pos,  row,        n};
+        void *scratch = room(cca_choose_bytes(k, &args));
+        int64_t begin = cca_edge_at(&seen.begin, c->pos + row + n - 1);
+        int64_t end = cca_edge_at(&seen.end, c->pos + row + n - 1);
+        for (int64_t h = 0; h < c->heads; h++) {
+            double total[1024] = {0};
+            bool want[1024], got[1024] = {0};
+            for (int64_t i = 0; i < n * c->sharers; i++) {
+                weigh_groups(total, c, d, row + i % n, h * c->sharers + i / n);
+            }
+            double gap = choose_by_definition(want, total, begin, end, c->most);
+            cca_choose_tile(k, &args, h, scratch);
+            int32_t count = d->out.counts[slot * c->heads + h];
+            const int32_t *groups = d->out.groups + (slot * c->heads + h) * c->most;
+            assert_int_equal(count, cca_min(c->most, end - begin));
+            double least = INFINITY;
+            for (int32_t i = 0; i < count; i++) {
+                assert_true(groups[i] >= begin && groups[i] < end);
+                assert_true(i == 0 || groups[i] > groups[i - 1]);
+                got[groups[i]] = true;
+                least = fmin(least, total[groups[i]]);
+            }
+            bool equal = memcmp(got, want, sizeof got) == 0;
+            if (gap > tolerance) assert_true(equal);
+            for (int64_t t = begin; t < end; t++) {
+                if (!got[t]) assert_true(total[t] <= least * (1 + tolerance));
+            }
+            *n_equal += equal;
+            *n_all += 1;
+        }
+        free(scratch);
+    }
+}
+
+static void choices_are_those_of_the_definition(void **state) {
+    (void)state;
+    static const int64_t tiles[] = {1, 8, 16, 64}, sharers[] = {1, 2, 3, 8};
+    static const cca_dtype types[] = {CCA_F32, CCA_BF16, CCA_F16};
+    uint64_t seed = 4;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        int n_equal = 0, n_all = 0;
+        for (int t = 0; t < 4; t++) {
+            for (int r = 0; r < 4; r++) {
+                for (int p = 0; p < 3; p++) {
+                    static const int64_t starts[] = {3, 70, 1001}; /* the call cuts tiles */
+                    choice_case c = {types[(t + r + p) % 3],
+                                     2,
+                                     sharers[r],
+                                     r % 2 ? 64 : 96,
+                                     {p == 1 ? 3 : 4, 12, p == 1 ? 3 : 8, true},
+                                     starts[p],
+                                     tiles[t] == 1 ? 5 : 75,
+                                     tiles[t],
+                                     p == 2 ? 40 : 7};
+                    choice_data d = make_choice(&c, &seed);
+                    check_choice(cca_kernels_at(i), &c, &d, &n_equal, &n_all);
+                    free_choice(&d);
+                }
+            }
+        }
+        print_message("%s: %d of %d choices are equal\n", cca_kernels_at(i)->name, n_equal, n_all);
+        assert_true(n_equal >= 0.9 * n_all);
+    }
+}
+
+/* Groups whose weights are equal: the earlier wins. */
+static void ties_go_to_the_earlier(void **state) {
+    (void)state;
+    uint64_t seed = 5;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        for (int64_t tile = 1; tile <= 16; tile *= 16) {
+            /* 64 groups, seen by all queries of the tile; group t + 32 is group t again. */
+            choice_case c = {CCA_F32, 1, 2, 64, {32, 64, 0, true}, 66 * 32 - 1, tile, tile, 9};
+            c.pos = (c.pos + tile) / tile * tile;
+            choice_data d = make_choice(&c, &seed);
+            for (int64_t k = 0; k < 32 * 64; k++) {
+                d.high[32 * 64 + k] = d.high[k], d.low[32 * 64 + k] = d.low[k];
+            }
+            memcpy(d.bounds.k, d.high, 64 * 64 * sizeof(float));
+            memcpy(d.bounds.v, d.low, 64 * 64 * sizeof(float));
+            int n_equal = 0, n_all = 0;
+            check_choice(cca_kernels_at(i), &c, &d, &n_equal, &n_all);
+            assert_int_equal(n_equal, n_all);
+            memset(d.q, 0, (size_t)(tile * 2 * 64) * sizeof(float)); /* all are equal */
+            check_choice(cca_kernels_at(i), &c, &d, &n_equal, &n_all);
+            for (int32_t k = 0; k < 9; k++) assert_int_equal(d.out.groups[k], k);
+            free_choice(&d);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(walks_go_through_all_chosen_and_others),
+        cmocka_unit_test(many_groups_are_left_out),
+        cmocka_unit_test(walks_wrap_around_rings),
+        cmocka_unit_test(softmaxes_are_added_up),
+        cmocka_unit_test(bounds_hold_every_key),
+        cmocka_unit_test(choices_are_those_of_the_definition),
+        cmocka_unit_test(ties_go_to_the_earlier),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
