@@ -157,7 +157,7 @@ static void softmaxes_are_added_up(void **state) {
                 free(x);
             }
             for (int k = 0; k < n; k++) want[k] = (float)sums[k], all += total[k];
-            test_below(test_distance(total, want, n), 1e-6, cca_kernels_at(i)->name);
+            test_below(cca_distance(total, want, n), 1e-6, cca_kernels_at(i)->name);
             test_below(fabs(all - 5), 1e-5, "softmaxes add up to 1");
             for (int k = n; k < 150; k++) assert_true(total[k] == 0);
         }
