@@ -10,7 +10,9 @@ cca_key_walk cca_walk_begin(const cca_attend_args *args, const cca_span *span, i
     const cca_choice *choice = &args->spans->choice;
     w.chosen = cca_chosen(choice, args->pos, row, kv_head, &w.n_chosen);
     w.group_size = choice->group_size;
-    if (span->pick == CCA_PICK_CHOSEN) w.at = 0;
+    if (span->pick != CCA_PICK_CHOSEN) return w;
+    w.at = 0; /* of the chosen ones, those that lie behind these queries: their tile may go on */
+    while (w.n_chosen > 0 && w.chosen[w.n_chosen - 1] * w.group_size >= w.tile.end) w.n_chosen--;
     return w;
 }
 

@@ -138,6 +138,23 @@ static void walks_wrap_around_rings(void **state) {
     }
 }
 
+/* Chosen groups that only later queries of the tile see are none of an earlier one's keys. */
+static void walks_end_where_queries_see_no_more(void **state) {
+    (void)state;
+    static visit got[MOST_VISITS];
+    cca_rule rule = {4, 8, 4, true};
+    int32_t chosen[] = {1, 2, 3, 5}, counts[] = {4}; /* of a tile at 16 … 31 */
+    cca_spans spans = {.n = 1,
+                       .at = {{rows_of(64, 0), cca_rule_recallable(&rule), 1, CCA_PICK_CHOSEN}},
+                       .choice = {chosen, counts, 1, 4, 16, 4}};
+    cca_range seen = cca_rule_groups(&rule);
+    for (int64_t row = 0; row < 16; row++) {
+        int wanted = 0, end = (int)cca_edge_at(&seen.end, 16 + row);
+        while (wanted < 4 && chosen[wanted] < end) wanted++;
+        assert_int_equal(walk(got, &spans, 0, 16, row, 1), wanted * 4);
+    }
+}
+
 /* ---- softmaxes ----------------------------------------------------------------------- */
 
 static void softmaxes_are_added_up(void **state) {
@@ -420,6 +437,7 @@ int main(void) {
         cmocka_unit_test(walks_go_through_all_chosen_and_others),
         cmocka_unit_test(many_groups_are_left_out),
         cmocka_unit_test(walks_wrap_around_rings),
+        cmocka_unit_test(walks_end_where_queries_see_no_more),
         cmocka_unit_test(softmaxes_are_added_up),
         cmocka_unit_test(bounds_hold_every_key),
         cmocka_unit_test(choices_are_those_of_the_definition),
