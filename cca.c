@@ -283,7 +283,7 @@ static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const 
 }
 
 /* What queries see: the window, the sinks, what is recalled, and the other groups' cores. */
-static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw) {
+static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int64_t n) {
     const cca_rule *rule = &c->policy.rule;
     bool recalls = has(c, ARRAY_BOUNDS);
     cca_spans spans = {.n = 1, .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
@@ -296,7 +296,7 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw) {
     if (recalls) {
         spans.at[spans.n++] = (cca_span){*raw, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
         spans.choice = c->choice;
-        if (c->alone) spans.choice.tile = 1;
+        if (c->alone && n <= c->n_choosing) spans.choice.tile = 1;
     }
     if (has(c, ARRAY_CORES)) {
         cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
@@ -324,7 +324,7 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         cca_rows_store(b, &raw, k, v, pos, n);
     }
     take_groups(c, layer, &raw, q, pos, n);
-    cca_spans spans = see(c, layer, &raw);
+    cca_spans spans = see(c, layer, &raw, n);
     if (has(c, ARRAY_BOUNDS)) {
         cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
         cca_range groups = cca_rule_groups(&c->policy.rule);

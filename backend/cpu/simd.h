@@ -503,25 +503,31 @@ static void f32_attend(const cca_attend_args *args, int64_t head, int64_t n_head
     }
 }
 
-/* e to the scores less the largest, over their sum. */
+/* A vector's worth of x, or what is left of it and -inf. */
+INLINE vec load_some(const float *x, int64_t n) {
+    if (n >= WIDTH) return load(x);
+    float all[WIDTH];
+    for (int64_t i = 0; i < WIDTH; i++) all[i] = i < n ? x[i] : -INFINITY;
+    return load(all);
+}
+
+/* e to the scores less the largest, over their sum: equal scores get equal weights, wherever they
+ * stand. */
 static void add_softmax(float *total, float *scores, int64_t n) {
-    float largest = -INFINITY, tail = 0;
     vec m = splat(-INFINITY), sum = {0};
-    int64_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) m = vec_select(load(scores + i) > m, load(scores + i), m);
-    largest = max_lanes(m);
-    for (; i < n; i++) largest = scores[i] > largest ? scores[i] : largest;
-    for (i = 0; i + WIDTH <= n; i += WIDTH) {
-        vec p = vec_exp(load(scores + i) - splat(largest));
-        store(scores + i, p);
-        sum += p;
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        vec s = load_some(scores + i, n - i);
+        m = vec_select(s > m, s, m);
     }
-    for (; i < n; i++) tail += scores[i] = expf(scores[i] - largest);
-    float share = 1 / (sum_lanes(sum) + tail);
-    for (i = 0; i + WIDTH <= n; i += WIDTH) {
-        store(total + i, load(total + i) + load(scores + i) * splat(share));
+    vec largest = splat(max_lanes(m));
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        float p[WIDTH];
+        store(p, vec_exp(load_some(scores + i, n - i) - largest));
+        sum += load(p);
+        memcpy(scores + i, p, (size_t)cca_min(WIDTH, n - i) * sizeof *p);
     }
-    for (; i < n; i++) total[i] += scores[i] * share;
+    float share = 1 / sum_lanes(sum);
+    for (int64_t i = 0; i < n; i++) total[i] += scores[i] * share;
 }
 
 /* Weights of a group's members, which sum to 1. */

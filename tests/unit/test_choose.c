@@ -337,7 +337,7 @@ static void check_choice(const cca_kernels *k, const choice_case *c, const choic
                          int *n_equal, int *n_all) {
     cca_range seen = cca_rule_groups(&c->rule);
     int64_t slot = 0;
-    double tolerance = k->x_bytes(c->type, c->head_dim) > 0 ? 0.1 : 1e-4;
+    double tolerance = k->products(c->type)->x_bytes(c->type, c->head_dim) > 0 ? 0.1 : 1e-4;
     for (int64_t row = 0, n; row < c->n; row += n, slot++) {
         n = cca_min(c->n - row, c->tile - (c->pos + row) % c->tile);
         cca_choose_args args = {&d->out, &d->bounds, &seen, d->q, c->heads * c->sharers,

@@ -161,7 +161,7 @@ static void logits_equal_the_reference(void **state) {
         for (; n < m->n_rows && m->rows[n] < m->clear; n++) {
             memmove(logits + n * x.vocab, logits + m->rows[n] * x.vocab, logit_bytes(&x, 1));
         }
-        test_below(test_spread(logits, m->logits, n * x.vocab), 1e-4, m->name);
+        test_below(cca_spread_difference(logits, m->logits, n * x.vocab), 1e-4, m->name);
         n_compared += n == m->n_rows;
         free(logits);
         close_subject(&x);
@@ -311,7 +311,7 @@ static void recall_of_everything_equals_full(void **state) {
         cca_session_options full = full_options();
         x.options.recall = (x.m.length / x.m.g + 1) * x.m.g;
         float *want = run_whole(&x, &full), *got = run_whole(&x, &x.options);
-        test_below(test_spread(got, want, x.m.length * x.vocab), 1e-5, x.m.name);
+        test_below(cca_spread_difference(got, want, x.m.length * x.vocab), 1e-5, x.m.name);
         free(want), free(got);
         close_subject(&x);
     }
@@ -327,7 +327,7 @@ static void groups_of_one_with_cores_equal_full(void **state) {
         x.options.group_size = 1, x.options.recall = recalls[i % 3];
         x.options.cores = CCA_CORES_YES;
         float *want = run_whole(&x, &full), *got = run_whole(&x, &x.options);
-        test_below(test_spread(got, want, x.m.length * x.vocab), 1e-5, x.m.name);
+        test_below(cca_spread_difference(got, want, x.m.length * x.vocab), 1e-5, x.m.name);
         free(want), free(got);
         close_subject(&x);
     }
@@ -351,7 +351,7 @@ static void check_cuts(const char *name, const float *want, int n_threads) {
         x.options.chunk_size = i < N_WHOLE ? whole[i] : odd[i - N_WHOLE];
         float *got = run_whole(&x, &x.options);
         if (i < N_WHOLE && x.m.recall > 0) assert_memory_equal(got, want, logit_bytes(&x, n));
-        test_below(test_spread(got, want, n * x.vocab), 1e-5, name);
+        test_below(cca_spread_difference(got, want, n * x.vocab), 1e-5, name);
         free(got);
     }
     close_subject(&x);
@@ -376,7 +376,7 @@ static void decode_equals_prefill_where_each_chooses_alone(void **state) {
         if (x.m.tile == 1) {
             float *want = run_whole(&x, &x.options);
             float *got = run(x.engine, &x.options, x.m.tokens, x.m.length, 1);
-            test_below(test_spread(got, want, x.m.clear * x.vocab), 1e-5, x.m.name);
+            test_below(cca_spread_difference(got, want, x.m.clear * x.vocab), 1e-5, x.m.name);
             free(want), free(got);
             n++;
         }
