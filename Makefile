@@ -1,7 +1,7 @@
 # make            ./cca, with the CUDA backend where nvcc is found
 # make help       the other targets
 
-VERSION := 0.1.0
+VERSION := 0.2.0
 
 BUILD  ?= build/release
 BIN    ?= cca

@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include "attention_options.h"
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "base/available_memory.h"
@@ -77,6 +78,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
         .arch = c->arch->name,
         .name = e->name,
         .device = cca_backend_name(e->backend),
+        .passed_over = e->facts.passed_over,
         .kernels = cca_kernels_best()->name,
         .dim = c->dim,
         .hidden_dim = c->hidden_dim,
@@ -90,6 +92,8 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
         .group_size = c->group_size ? c->group_size : CCA_DEFAULT_GROUP,
         .window_size = c->window_size ? c->window_size : CCA_DEFAULT_WINDOW,
         .cca_keys = c->group_size && c->window_size,
+        .sinks = c->says_sinks ? c->n_sinks : CCA_AUTO,
+        .recall = c->says_recall ? c->recall : CCA_AUTO,
         .tuned = c->tuned,
         .tied = c->tied,
         .rope = e->rope,
@@ -113,6 +117,22 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
                     cca_gguf_name(e->file), (long long)tokens, (long long)rows);
 }
 
+/* Takes the CPU in place of a device that nobody named and that cannot do what sessions will. */
+static cca_status pass_over(cca_engine *e, const cca_session_options *sessions,
+                            const cca_backend_options *options, cca_error *err) {
+    cca_config config;
+    cca_policy policy;
+    bool open = strcmp(e->device, "auto") == 0 && sessions && !cca_backend_recalls(e->backend);
+    cca_status status = open ? cca_config_read(&config, e->file, err) : CCA_OK;
+    if (!open || status) return status;
+    if (cca_attention_resolve(&policy, &config, sessions, err) || policy.recall == 0) return CCA_OK;
+    e->facts.passed_over = cca_backend_name(e->backend);
+    cca_backend_close(e->backend);
+    e->backend = NULL;
+    strcpy(e->device, "cpu"); /* shorter than "auto" */
+    return cca_backend_open(&e->backend, e->device, options, err);
+}
+
 /* A device that has no room for the weights is not begun to be filled. */
 static cca_status check_weights(const cca_engine *e, cca_error *err) {
     uint64_t bytes = 0;
@@ -132,10 +152,11 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     cca_backend_options borrower = {.n_threads = 1};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
+    if (!status) status = cca_gguf_open(&e->file, path, err);
+    if (!status) status = pass_over(e, options->sessions, &backend, err);
     if (!status && options->plan_only && !is_cpu(e)) {
         status = cca_backend_cpu(&e->borrower, &borrower, err);
     }
-    if (!status) status = cca_gguf_open(&e->file, path, err);
     if (!status) status = check_weights(e, err);
     cca_backend *holder = e->borrower ? e->borrower : e->backend;
     if (!status) status = cca_model_open(&e->model, e->file, holder, err);
@@ -191,40 +212,6 @@ const cca_gguf *cca_engine_file(const cca_engine *engine) {
 
 /* ---- session options ---------------------------------------------------------------- */
 
-cca_session_options cca_session_defaults(void) {
-    return (cca_session_options){.attn = "cca",
-                                 .recall = CCA_AUTO,
-                                 .recall_tile = CCA_AUTO,
-                                 .k_type = "bf16",
-                                 .v_type = "bf16"};
-}
-
-/* By cca_attn; sinks are given with their number. */
-static const char *const attn_names[] = {"cca", "full", "mean", "max", "window", "sinks"};
-
-static cca_status parse_attn(cca_attn *out, int64_t *n_sinks, const char *text, cca_error *err) {
-    *n_sinks = 0;
-    *out = CCA_ATTN_CCA;
-    if (strcmp(text, "auto") == 0 || strcmp(text, "recall") == 0) return CCA_OK;
-    for (int i = 0; i < CCA_ATTN_SINKS; i++) {
-        if (strcmp(text, attn_names[i]) != 0) continue;
-        *out = (cca_attn)i;
-        return CCA_OK;
-    }
-    if (strncmp(text, "sinks:", 6) == 0) {
-        char *end;
-        long long n = strtoll(text + 6, &end, 10);
-        if (end != text + 6 && *end == '\0' && n > 0 && n < INT32_MAX) {
-            *out = CCA_ATTN_SINKS;
-            *n_sinks = n;
-            return CCA_OK;
-        }
-    }
-    return cca_fail(err, CCA_USAGE,
-                    "attention '%s': use auto, cca, recall, full, mean, max, window or sinks:N",
-                    text);
-}
-
 static cca_status parse_type(cca_dtype *out, const char *what, const char *text, cca_error *err) {
     if (cca_dtype_parse(out, text) && cca_dtype_find(*out)->caches) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16, bf16 or q8_0", what,
@@ -236,55 +223,41 @@ static int64_t rounded_up(int64_t n, int64_t of) {
     return (n + of - 1) / of * of;
 }
 
-/* Sinks, recall and cores as the options, the model file and the weights' training say. */
-static cca_status resolve_recall(cca_policy_options *p, const cca_engine *engine,
-                                 const cca_session_options *o, cca_error *err) {
-    enum { RECALL = 2048 };
-    const cca_engine_facts *f = &engine->facts;
-    bool recalls = strcmp(o->attn, "recall") == 0 ||
-                   (strcmp(o->attn, "auto") == 0 && (!f->tuned || o->recall > 0));
-    if (p->attn != CCA_ATTN_CCA) {
-        bool given = o->sinks > 0 || o->recall > 0 || o->recall_tile > 0 || o->cores;
-        if (!given) return CCA_OK;
-        return cca_fail(err, CCA_USAGE, "attention %s has no sinks, recall or cores to be set",
-                        o->attn);
-    }
-    if (!recalls && o->recall > 0) {
-        return cca_fail(err, CCA_USAGE, "attention %s recalls nothing; use recall", o->attn);
-    }
-    p->n_sinks = o->sinks == CCA_AUTO ? p->group_size : o->sinks;
-    p->no_cores = o->cores == CCA_CORES_AUTO ? recalls && !f->tuned : o->cores == CCA_CORES_NO;
-    if (!recalls) return CCA_OK;
-    p->recall = o->recall == CCA_AUTO ? rounded_up(RECALL, p->group_size) : o->recall;
-    p->tile =
-        o->recall_tile == CCA_AUTO ? cca_policy_tile(f->n_heads, f->n_kv_heads) : o->recall_tile;
-    return CCA_OK;
-}
-
 static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
-    const cca_engine_facts *facts = &engine->facts;
-    cca_attn attn = CCA_ATTN_CCA;
-    int64_t n_sinks = 0;
-    cca_status status = parse_attn(&attn, &n_sinks, o->attn, err);
-    if (!status) status = parse_type(&out->k_type, "keys", o->k_type, err);
+    cca_status status = parse_type(&out->k_type, "keys", o->k_type, err);
     if (!status) status = parse_type(&out->v_type, "values", o->v_type, err);
+    if (!status)
+        status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
     if (status) return status;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
     out->stored = o->stored;
     int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
-    cca_policy_options policy = {.attn = attn,
-                                 .group_size = o->group_size ? o->group_size : facts->group_size,
-                                 .window_size =
-                                     o->window_size ? o->window_size : facts->window_size,
-                                 .n_sinks = n_sinks};
-    status = resolve_recall(&policy, engine, o, err);
-    if (!status) status = cca_policy_make(&out->policy, &policy, err);
-    if (status) return status;
     int64_t tile = out->policy.tile; /* which chunks do not cut */
     chunk_size = cca_max(chunk_size / tile * tile, tile);
     out->chunk_size = cca_min(chunk_size, rounded_up(cca_max(o->ctx_size, 1), tile));
+    if (out->policy.recall > 0 && !cca_backend_recalls(engine->backend)) {
+        return cca_fail(err, CCA_USAGE,
+                        "device %s cannot recall: use attention cca or full, or the CPU",
+                        cca_backend_name(engine->backend));
+    }
+    return CCA_OK;
+}
+
+cca_status cca_session_attention_settings(cca_attention_settings *out, const cca_engine *engine,
+                                          const cca_session_options *options, cca_error *err) {
+    cca_policy p;
+    cca_status status = cca_attention_resolve(&p, cca_model_config(engine->model), options, err);
+    if (status) return status;
+    bool full = p.attn == CCA_ATTN_FULL;
+    *out = (cca_attention_settings){.attn = cca_attention_name(&p),
+                                    .group_size = full ? 0 : p.rule.group_size,
+                                    .window_size = full ? 0 : p.rule.window_size,
+                                    .sinks = p.rule.n_sinks,
+                                    .recall = p.recall,
+                                    .recall_tile = p.tile,
+                                    .cores = p.rule.cores};
     return CCA_OK;
 }
 
@@ -310,9 +283,14 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->cores = size.cache.cores;
     out->bounds = size.cache.bounds;
     out->window = size.cache.window;
+    out->rows = 0;
+    if (o.policy.recall > 0) {
+        out->rows = out->window;
+        out->window = 0;
+    }
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o);
-    if (!cca_add(&out->total, out->cores, out->window) ||
+    if (!cca_add(&out->total, out->cores, size.cache.window) ||
         !cca_add(&out->total, out->total, out->bounds) ||
         !cca_add(&out->total, out->total, out->mark) ||
         !cca_add(&out->total, out->total, out->activations)) {
@@ -436,7 +414,8 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
     cca_status status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
     bool ends = s->options.policy.tile > 1 && options && options->ends_prompt;
-    int64_t together = ends ? cca_max(n - ALONE, 0) : n; /* those that choose in tiles */
+    int64_t alone = ends ? cca_max(ALONE - options->more, 0) : 0;
+    int64_t together = cca_max(n - alone, 0); /* those that choose in tiles */
     for (int64_t done = 0, some; !status && done < n; done += some) {
         int64_t end = done < together ? together : n;
         some = cca_min(end - done, chunk - s->pos % chunk);
@@ -586,47 +565,42 @@ cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca
 
 char *cca_session_facts(const cca_session *s) {
     const cca_engine_facts *f = &s->engine->facts;
-    const cca_policy *p = &s->options.policy;
-    bool full = p->attn == CCA_ATTN_FULL;
-    char model[CCA_GGUF_FINGERPRINT + 1], *text = NULL;
+    char model[CCA_GGUF_FINGERPRINT + 1], attention[CCA_ATTENTION_FACTS], *text = NULL;
     cca_gguf_fingerprint(model, s->engine->file);
-    int n = asprintf(
-        &text,
-        "model=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\nattention=%s\n"
-        "group_size=%lld\nwindow_size=%lld\nsinks=%lld\ncache_type_k=%s\ncache_type_v=%s\n"
-        "precision=%s\n",
-        model, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
-        (long long)f->head_dim, f->rope, attn_names[p->attn],
-        (long long)(full ? 0 : p->rule.group_size), (long long)(full ? 0 : p->rule.window_size),
-        (long long)p->rule.n_sinks, cca_dtype_name(s->options.k_type),
-        cca_dtype_name(s->options.v_type), s->engine->fp8 ? "fp8" : "weights");
+    cca_attention_facts(attention, &s->options.policy);
+    int n = asprintf(&text,
+                     "model=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\n"
+                     "%scache_type_k=%s\ncache_type_v=%s\nprecision=%s\n",
+                     model, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
+                     (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
+                     cca_dtype_name(s->options.v_type), s->engine->fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }
 
-/* The first line in which two descriptions differ; *out is its length in both. */
-static const char *differing_line(const char *a, const char *b, int *n_a, int *n_b) {
-    for (;;) {
-        *n_a = (int)strcspn(a, "\n");
-        *n_b = (int)strcspn(b, "\n");
-        if (*n_a != *n_b || memcmp(a, b, (size_t)*n_a) != 0) return b;
-        if (!a[*n_a] || !b[*n_b]) return NULL;
-        a += *n_a + 1;
-        b += *n_b + 1;
+/* Whether all facts of a are the same in b; else *out is the first line that is not. */
+static bool facts_agree(const char **out, const char *a, const char *b) {
+    for (const char *line = a; *line; line += strcspn(line, "\n") + 1) {
+        int n_name = (int)strcspn(line, "="), n_mine, n_other;
+        const char *mine = cca_attention_fact(&n_mine, line, line, n_name);
+        const char *other = cca_attention_fact(&n_other, b, line, n_name);
+        *out = line;
+        if (n_mine != n_other || memcmp(mine, other, (size_t)n_mine) != 0) return false;
     }
+    return true;
 }
 
 cca_status cca_session_check_facts(const cca_session *s, const cca_store *store, cca_error *err) {
     char *own = cca_session_facts(s);
-    int n_own, n_other;
+    const char *other = cca_store_facts(store), *line;
     if (!own) return cca_fail(err, CCA_NO_MEMORY, "no memory for the facts of a session");
-    const char *other = cca_store_facts(store);
-    const char *line = differing_line(own, other, &n_own, &n_other);
     cca_status status = CCA_OK;
-    if (line) {
-        const char *mine = own + (line - other); /* all lines before are the same */
-        status =
-            cca_fail(err, CCA_BAD_MODEL, "%s: the session was made with %.*s, this run has %.*s",
-                     cca_store_path(store), n_other, line, n_own, mine);
+    if (!facts_agree(&line, own, other) || !facts_agree(&line, other, own)) {
+        int n_name = (int)strcspn(line, "="), n_own, n_other;
+        const char *of_own = cca_attention_fact(&n_own, own, line, n_name);
+        const char *of_other = cca_attention_fact(&n_other, other, line, n_name);
+        status = cca_fail(
+            err, CCA_BAD_MODEL, "%s: the session was made with %.*s=%.*s, this run has %.*s=%.*s",
+            cca_store_path(store), n_name, line, n_other, of_other, n_name, line, n_own, of_own);
     }
     free(own);
     return status;
@@ -704,12 +678,4 @@ cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t 
     w.products = 2 * ((double)n * layers * layer + (double)n_logits * logits);
     w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
     return w;
-}
-
-int64_t cca_session_group_size(const cca_session *session) {
-    return session->options.policy.rule.group_size;
-}
-
-int64_t cca_session_window_size(const cca_session *session) {
-    return cca_min(session->options.policy.rule.window_size, session->options.ctx_size);
 }

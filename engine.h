@@ -4,10 +4,12 @@
  *     cca_engine *engine;
  *     if (cca_engine_open(&engine, "model.gguf", NULL, &err) != CCA_OK) ...
  *     cca_session_options o = cca_session_defaults();
- *     o.ctx_size = 131072;
+ *     o.ctx_size = 131072;                                     // attention: what suits the weights
+ *     o.recall = 4096;                                         // or more of it; "full", "cca", …
  *     cca_session *session;
  *     cca_session_new(&session, engine, &o, &err);
- *     cca_session_eval(session, ids, n, NULL, &err);           // prefill, in chunks
+ *     cca_eval_options prompt = {.ends_prompt = true};
+ *     cca_session_eval(session, ids, n, &prompt, &err);        // prefill, in chunks
  *     const float *logits = cca_session_logits(session, &err); // of the last token
  *     cca_session_eval(session, &next, 1, NULL, &err);         // decode
  *     cca_session_free(session);
@@ -27,21 +29,29 @@
 typedef struct cca_engine cca_engine;
 typedef struct cca_session cca_session;
 
+enum { CCA_AUTO = -1 };
+
 typedef struct cca_engine_options {
     const char *device; /* NULL or "auto", "cpu", "cuda", "cuda:N" */
     int n_threads;      /* 0: one a physical core */
     bool fp8;           /* products of prefill in 8-bit floats, where the device has them */
     bool plan_only;     /* a device gets no weights: for facts, measure and forecast */
+    /* What sessions will be like: where it is "auto", the device is one that can do it. NULL: any
+     * device will do. Borrowed by the call. */
+    const struct cca_session_options *sessions;
 } cca_engine_options;
 
 /* Facts of a loaded model. */
 typedef struct cca_engine_facts {
     const char *path, *arch, *name, *device, *kernels;
+    const char
+        *passed_over; /* a device that "auto" did not take, since it cannot recall; or NULL */
     int64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
     int64_t seq_len;                 /* context_length of the file */
     int64_t trained_length;          /* what the positions were trained for */
     int64_t group_size, window_size; /* of the file, or the defaults 16 and 1024 */
     bool cca_keys;                   /* group_size and window_size come from the file */
+    int64_t sinks, recall;           /* of the file; CCA_AUTO: it does not say */
     bool tuned;                      /* trained with CCA-Attention */
     bool tied;
     const char *rope;        /* in words */
@@ -59,8 +69,6 @@ const cca_engine_facts *cca_engine_info(const cca_engine *engine);
 /* NULL where the model file has no tokenizer. */
 const cca_tokenizer *cca_engine_tokenizer(const cca_engine *engine);
 const cca_gguf *cca_engine_file(const cca_engine *engine);
-
-enum { CCA_AUTO = -1 };
 
 typedef enum cca_cores { CCA_CORES_AUTO, CCA_CORES_YES, CCA_CORES_NO } cca_cores;
 
@@ -85,12 +93,32 @@ typedef struct cca_session_options {
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
-/* attn "cca", no sinks, bf16 cache, everything else 0 or CCA_AUTO. */
+/* attn "auto", bf16 cache, everything else 0 or CCA_AUTO. */
 cca_session_options cca_session_defaults(void);
+
+/* The attention that is in force, after defaults. */
+typedef struct cca_attention_settings {
+    const char *attn;                /* "cca", "recall", "full", "mean", "max", "window", "sinks" */
+    int64_t group_size, window_size; /* 0 with full */
+    int64_t sinks;                   /* first tokens that stay raw */
+    int64_t recall, recall_tile;     /* tokens; queries that choose together. 0, 1: no recall */
+    bool cores;                      /* what is neither raw nor recalled is seen as cores */
+} cca_attention_settings;
+
+/* That of a session with such options. CCA_USAGE for options that make no sense. */
+cca_status cca_session_attention_settings(cca_attention_settings *out, const cca_engine *engine,
+                                          const cca_session_options *options, cca_error *err);
+
+/* Takes over what a stored session was made with, where the options leave it to defaults: sinks,
+ * recall, tile and cores of attention "auto", "cca" and "recall", and whether "auto" recalls. Files
+ * of programs before recall have no sinks and no recall. Returns whether the options say the same
+ * of these as the file, then. */
+bool cca_session_options_resume(cca_session_options *options, const cca_store *store);
 
 /* Bytes that a session takes, by class. */
 typedef struct cca_session_size {
-    uint64_t cores, bounds, window, mark, activations, total; /* window: raw rows */
+    uint64_t cores, bounds, mark, activations, total;
+    uint64_t window, rows; /* raw rows and sinks; with recall those of all positions */
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */
@@ -128,8 +156,9 @@ typedef cca_status (*cca_chunk_fn)(void *user, cca_session *session, int64_t pos
 typedef struct cca_eval_options {
     cca_chunk_fn on_chunk; /* may be NULL */
     void *user;
-    bool ends_prompt; /* the last 64 ids choose each for itself what they recall, as generated
-                         tokens do: what follows must not hang on where a tile of theirs began */
+    bool ends_prompt; /* the last 64 tokens of the prompt choose each for itself what they recall,
+                         as generated tokens do: what follows must not hang on where a tile began */
+    int64_t more;     /* tokens of that prompt that come with later calls */
 } cca_eval_options;
 
 /* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.
@@ -230,9 +259,5 @@ typedef struct cca_work {
 /* The work of n ≥ 1 tokens at positions pos …, and of the logits of n_logits of them, with the
  * session's settings. */
 cca_work cca_session_work(const cca_session *session, int64_t pos, int64_t n, int64_t n_logits);
-
-/* The settings in force, after defaults. */
-int64_t cca_session_group_size(const cca_session *session);
-int64_t cca_session_window_size(const cca_session *session);
 
 #endif

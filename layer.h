@@ -58,6 +58,8 @@ typedef struct cca_config {
     double rope_original; /* original context length, 0 if not given */
     double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
     int64_t group_size, window_size; /* 0: the file does not say */
+    int64_t n_sinks, recall;         /* tokens, where it says */
+    bool says_sinks, says_recall;
     bool tuned;
 } cca_config;
 

@@ -40,6 +40,7 @@ typedef struct manner {
     const char *device;         /* where kernels is NULL; NULL: "cpu" */
     cca_attn attn;
     int64_t group_size, window_size, chunk_size;
+    int64_t n_sinks, recall, tile;
     int n_threads;
     int64_t n_tokens;
     cca_dtype cache;
@@ -90,8 +91,12 @@ static cca_status run_on(checker *c, cca_backend *b, const manner *m, float *log
                            .chunk_size = m->chunk_size,
                            .k_type = m->cache,
                            .v_type = m->cache};
-    cca_policy_options policy = {
-        .attn = m->attn, .group_size = m->group_size, .window_size = m->window_size};
+    cca_policy_options policy = {.attn = m->attn,
+                                 .group_size = m->group_size,
+                                 .window_size = m->window_size,
+                                 .n_sinks = m->n_sinks,
+                                 .recall = m->recall,
+                                 .tile = m->tile};
     cca_status status = cca_policy_make(&o.policy, &policy, err);
     if (!status) status = cca_model_open(&model, c->file, b, err);
     if (!status) status = cca_state_new(&state, model, b, &o, err);
@@ -153,7 +158,7 @@ static double bound_of(const checker *c, const cca_kernels *k) {
     return rounds(c, k) ? ROUNDED_MODEL : EXACT_MODEL;
 }
 
-/* With groups of one a core token is the token itself. */
+/* With groups of one a core token is the token itself, and what is recalled is seen as it is. */
 static cca_status check_definition(checker *c, const cca_kernels *k, cca_error *err) {
     char name[64];
     manner m = usual;
@@ -164,6 +169,25 @@ static cca_status check_definition(checker *c, const cca_kernels *k, cca_error *
     m.group_size = 1;
     m.window_size = 16;
     snprintf(name, sizeof name, "model, %s: g = 1 against full attention", k->name);
+    if (!status) status = compare(c, name, &m, bound_of(c, k), err);
+    m.group_size = m.n_sinks = 4;
+    m.recall = N_TOKENS;
+    m.tile = 16;
+    snprintf(name, sizeof name, "model, %s: recall of all against full", k->name);
+    return status ? status : compare(c, name, &m, bound_of(c, k), err);
+}
+
+/* Where each query chooses for itself, it does not matter which come together. */
+static cca_status check_recall(checker *c, const cca_kernels *k, cca_error *err) {
+    char name[64];
+    manner m = usual;
+    m.kernels = k;
+    m.n_sinks = 4;
+    m.recall = 32;
+    m.tile = 1;
+    cca_status status = run(c, &m, c->want, err);
+    m.chunk_size = 1;
+    snprintf(name, sizeof name, "model, %s: recall token by token", k->name);
     return status ? status : compare(c, name, &m, bound_of(c, k), err);
 }
 
@@ -206,6 +230,7 @@ static cca_status check_manners(checker *c, cca_error *err) {
     for (const cca_kernels *k = exact; k && !status; k = k == best ? NULL : best) {
         status = check_definition(c, k, err);
         if (!status) status = check_chunks(c, k, err);
+        if (!status) status = check_recall(c, k, err);
     }
     return status ? status : check_threads(c, err);
 }

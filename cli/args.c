@@ -181,7 +181,12 @@ static cca_status set_value(void *base, const arg_option *o, const char *text, c
     switch (o->kind) {
     case ARG_FLAG: *(bool *)at = true; return CCA_OK;
     case ARG_INT:
-        if (!args_int(&integer, text)) return bad_value(o, text, "a whole number", err);
+        if (o->word && strcmp(text, o->word) == 0) {
+            *(int64_t *)at = -1;
+            return CCA_OK;
+        }
+        if (!args_int(&integer, text))
+            return bad_value(o, text, o->word ? "a whole number or auto" : "a whole number", err);
         if ((double)integer < o->min || (double)integer > o->max) return out_of_range(o, text, err);
         *(int64_t *)at = integer;
         return CCA_OK;
@@ -289,6 +294,7 @@ cca_status args_set(void *out, const arg_group *groups, const char *name, const 
 const char *args_value(char buffer[ARGS_VALUE_TEXT], const void *out, const arg_option *option) {
     const void *at = (const char *)out + option->at;
     buffer[0] = '\0';
+    if (option->kind == ARG_INT && option->word && *(const int64_t *)at == -1) return option->word;
     if (option->kind == ARG_INT) {
         snprintf(buffer, ARGS_VALUE_TEXT, "%lld", (long long)*(const int64_t *)at);
     }

@@ -52,6 +52,7 @@ typedef struct arg_option {
     const char *value;   /* what the help calls the value: "N" */
     size_t at;           /* where the value goes, in the table's struct */
     const char *initial; /* the default as text; NULL: zero, empty, none */
+    const char *word;    /* ARG_INT: "auto", which stands for -1; NULL: there is none */
     const char *bare;    /* ARG_INT: the value where no number follows; NULL: one must */
     const char *choices; /* ARG_CHOICE: "auto|on|off" */
     const char

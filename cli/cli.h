@@ -65,7 +65,9 @@ typedef struct context_options {
 } context_options;
 
 /* Kinds of attention to offer; sinks:N with another N is one, too. */
-#define CLI_ATTN_NAMES "cca|full|mean|max|window|sinks:4"
+#define CLI_ATTN_NAMES "auto|cca|recall|full|mean|max|window|sinks:4"
+
+enum { CLI_MOST_TILE = 64 }; /* queries that may choose together */
 
 typedef struct sampling_options {
     int64_t seed; /* -1: a new one each time */
@@ -85,21 +87,24 @@ typedef struct output_options {
     const char *file; /* NULL: standard output */
 } output_options;
 
-/* cache_args are some of context_args, for commands with other sizes; greedy_args are sampling_args
+/* recall_args go into context_options, too; cache_args are some of context_args, for commands with
+ * other sizes; greedy_args are sampling_args
  * with another default: temperature 0. */
-extern const arg_option model_args[], context_args[], cache_args[], sampling_args[], greedy_args[],
-    chat_args[], output_args[];
+extern const arg_option model_args[], context_args[], recall_args[], cache_args[], sampling_args[],
+    greedy_args[], chat_args[], output_args[];
 
 /* ---- engine and limits (run_options.c) ---- */
 
 /* The path of the model; the caller frees it. CCA_BAD_MODEL where there is none. */
 cca_status cli_model_path(char **out, const char *given, cca_error *err);
 
-/* Opens the model that the options name; tells about it in detail. */
-cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t, cca_error *err);
+/* Opens the model that the options name, on a device that can do what the context asks for (NULL:
+ * on any); tells about it in detail. */
+cca_status cli_engine_open(cca_engine **out, const model_options *options,
+                           const context_options *context, term *t, cca_error *err);
 /* The same without loading weights onto a device. */
-cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
-                                   cca_error *err);
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options,
+                                   const context_options *context, term *t, cca_error *err);
 
 /* The tokenizer, or CCA_BAD_MODEL where the model has none. */
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err);
@@ -112,16 +117,29 @@ int64_t cli_position_limit(const context_options *options, const cca_engine *eng
 cca_status cli_check_length(const char *what, int64_t n, const context_options *options,
                             const cca_engine *engine, cca_error *err);
 
-/* g and s of a run; 0 with full attention, which has neither. */
-int64_t cli_group_size(const context_options *options, const cca_engine *engine);
-int64_t cli_window_size(const context_options *options, const cca_engine *engine);
+/* Whether a kind of attention has sinks, and more that can be set. */
+bool cli_has_sinks(const char *attn);
+/* CCA_USAGE, with the option and its number, for what the kind does not have, or what is no
+ * multiple of the group size. */
+cca_status cli_check_attention(const context_options *options, const cca_engine *engine,
+                               cca_error *err);
+/* The same context with another kind of attention, without what that has not. */
+context_options cli_with_attn(const context_options *options, const char *attn);
 
-/* {"kind", "group_size", "window_size", "cache_type_k", "cache_type_v"}; null where there is
- * none. */
+/* The attention in force. */
+cca_attention_settings cli_attention(const context_options *options, const cca_engine *engine);
+
+/* {"kind", "group_size", "window_size", "sinks", "recall", "recall_tile", "cores", "cache_type_k",
+ * "cache_type_v"}; null where there is none. */
 json_t *cli_attention_json(const context_options *options, const cca_engine *engine);
 
-/* Tells the attention of a run of n_positions in detail, and warns where they go beyond the
- * window of a model that was not trained for that. */
+/* Sinks, recall and cores in words, each behind a text, with another one before its value; nothing
+ * for kinds that have none. */
+enum { CLI_RECALL_TEXT = 128 };
+void cli_describe_recall(char out[CLI_RECALL_TEXT], const cca_attention_settings *attention,
+                         const char *between, const char *is);
+
+/* Tells the attention of a run of n_positions in detail. */
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
                         int64_t n_positions);
 
@@ -168,8 +186,8 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
                             const context_options *context, const output_options *target,
                             int64_t ctx_size, unsigned flags, cca_error *err);
 
-/* {"weights", "cores", "window", "mark", "activations", "program", "total"} in bytes, and "peak",
- * what the process had at most so far. */
+/* {"weights", "cores", "bounds", "rows", "window", "mark", "activations", "program", "total"} in
+ * bytes, and "peak", what the process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 
 /* A chunk callback for evaluations that only show progress; user is the term. */

@@ -44,6 +44,7 @@ static const arg_group groups[] = {
     {"Sampling", sampling_args, offsetof(generate_options, sampling)},
     {"Model", model_args, offsetof(generate_options, model)},
     {"Context", context_args, offsetof(generate_options, context)},
+    {"Sinks and recall", recall_args, offsetof(generate_options, context)},
     {"Output", output_args, offsetof(generate_options, output)},
     {"Messages", term_args, offsetof(generate_options, term)},
     {0},
@@ -58,6 +59,7 @@ typedef struct generation {
     cca_engine *engine;
     prompt prompt;
     cca_session *session;
+    context_options context; /* with what a stored session says */
     stored stored;
     cli_plan plan;
     int64_t limit; /* most tokens of prompt and answer together */
@@ -110,9 +112,9 @@ static cca_status make_prompt(generation *g, cca_error *err) {
     if (n == 0) {
         return cca_fail(err, CCA_NO_FIT, "the prompt is empty, and this model has no BOS token");
     }
-    g->limit = cli_position_limit(&g->o->context, g->engine);
+    g->limit = cli_position_limit(&g->context, g->engine);
     if (g->o->truncate && n > g->limit) return truncate_prompt(g, err);
-    return cli_check_length("the prompt", n, &g->o->context, g->engine, err);
+    return cli_check_length("the prompt", n, &g->context, g->engine, err);
 }
 
 static unsigned session_flags(const generation *g) {
@@ -122,7 +124,7 @@ static unsigned session_flags(const generation *g) {
 /* Positions that the run can come to use. Where nothing but an end token bounds the answer, the
  * trained length does, and memory. */
 static int64_t positions_needed(const generation *g) {
-    const context_options *c = &g->o->context;
+    const context_options *c = &g->context;
     int64_t more = g->o->n_predict, n = prompt_length(&g->prompt);
     if (more >= 0) return cca_min(g->limit, n + more);
     int64_t most = g->limit;
@@ -136,7 +138,7 @@ static int64_t positions_needed(const generation *g) {
 
 static cca_status open_model(generation *g, cca_error *err) {
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
+    cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->context, &g->term, err);
     g->load_s = cca_seconds() - start;
     return status;
 }
@@ -157,12 +159,12 @@ static cca_status prefill(generation *g, cca_error *err) {
 static json_t *record(generation *g, bool is_event) {
     json_t *tokens = decoder_tokens_json(&g->decoder, g->stored.reused);
     json_t *timing = decoder_timing_json(&g->decoder, g->load_s, g->prefill_s);
-    json_t *all = json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1", "text",
-        output_string(g->answer.text.bytes, g->answer.text.size), "stop_reason",
-        g->decoder.stop_reason, "tokens", tokens, "timing", timing, "memory",
-        cli_plan_json(&g->plan), "attention", cli_attention_json(&g->o->context, g->engine), "seed",
-        (json_int_t)g->decoder.options.seed, "warnings", g->term.warnings);
+    json_t *all =
+        json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1",
+                  "text", output_string(g->answer.text.bytes, g->answer.text.size), "stop_reason",
+                  g->decoder.stop_reason, "tokens", tokens, "timing", timing, "memory",
+                  cli_plan_json(&g->plan), "attention", cli_attention_json(&g->context, g->engine),
+                  "seed", (json_int_t)g->decoder.options.seed, "warnings", g->term.warnings);
     if (all && is_event) json_object_set_new(all, "event", json_string("end"));
     return all;
 }
@@ -217,7 +219,7 @@ static cca_status write_answer(generation *g, cca_error *err) {
 }
 
 static cca_status run_session(generation *g, cca_error *err) {
-    cli_tell_attention(&g->term, &g->o->context, g->engine, prompt_length(&g->prompt));
+    cli_tell_attention(&g->term, &g->context, g->engine, prompt_length(&g->prompt));
     cca_status status = output_open(&g->out, g->o->output.file, err);
     if (!status) status = prefill(g, err);
     bool prefilled = !status;
@@ -233,12 +235,14 @@ static cca_status run_session(generation *g, cca_error *err) {
 static cca_status generate(generation *g, cca_error *err) {
     cca_status status = make_prompt(g, err);
     if (status) return status;
+    status = stored_resume(&g->context, &g->o->stored, g->engine, &g->term, err);
+    if (status) return status;
     int64_t n_positions = positions_needed(g);
     if (g->o->n_predict < 0) g->limit = n_positions;
     status =
         decoder_open(&g->decoder, &g->o->sampling, g->o->ignore_eos, &g->prompt, g->engine, err);
     if (!status) {
-        status = cli_session_open(&g->session, &g->plan, g->engine, &g->o->context, &g->o->output,
+        status = cli_session_open(&g->session, &g->plan, g->engine, &g->context, &g->o->output,
                                   n_positions, session_flags(g), err);
     }
     if (status || !g->session) return status;
@@ -258,6 +262,7 @@ static void free_all(generation *g) {
 
 static cca_status run(const void *options, cca_error *err) {
     generation g = {.o = options};
+    g.context = g.o->context;
     term_open(&g.term, &g.o->term);
     cca_status status = decoder_stops(&g.decoder, &g.o->stops, g.o->input.escape, err);
     if (!status) status = open_model(&g, err);

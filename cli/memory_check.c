@@ -54,6 +54,8 @@ static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine 
 
 cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_options *context,
                          int64_t ctx_size, unsigned flags, cca_error *err) {
+    cca_status status = cli_check_attention(context, engine, err);
+    if (status) return status;
     bool is_cpu = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
     uint64_t program = is_cpu ? cca_memory_resident() : 0; /* a device has memory of its own */
     return plan_beside(out, program, engine, context, ctx_size, flags, err);
@@ -107,12 +109,13 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
 }
 
 json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
-                     (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "window",
-                     (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark,
-                     "activations", (json_int_t)plan->session.activations, "program",
-                     (json_int_t)plan->program, "total", (json_int_t)plan->total, "peak",
-                     (json_int_t)term_peak_memory());
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
+                     (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
+                     (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows,
+                     "window", (json_int_t)plan->session.window, "mark",
+                     (json_int_t)plan->session.mark, "activations",
+                     (json_int_t)plan->session.activations, "program", (json_int_t)plan->program,
+                     "total", (json_int_t)plan->total, "peak", (json_int_t)term_peak_memory());
 }
 
 static void print_table(output *out, const cli_plan *plan) {
@@ -122,6 +125,8 @@ static void print_table(output *out, const cli_plan *plan) {
     } rows[] = {
         {"weights", plan->weights},
         {"cores", plan->session.cores},
+        {"bounds", plan->session.bounds},
+        {"rows", plan->session.rows},
         {"window", plan->session.window},
         {"mark", plan->session.mark},
         {"activations", plan->session.activations},

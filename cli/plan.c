@@ -27,6 +27,7 @@ static const arg_group groups[] = {
     {"Plan", own_args, 0},
     {"Model", model_args, offsetof(plan_options, model)},
     {"Context", context_args, offsetof(plan_options, context)},
+    {"Sinks and recall", recall_args, offsetof(plan_options, context)},
     {"Output", output_args, offsetof(plan_options, output)},
     {"Messages", term_args, offsetof(plan_options, term)},
     {0},
@@ -42,14 +43,14 @@ typedef struct column {
     cca_forecast forecast;
 } column;
 
-enum { MOST_COLUMNS = 2 };
+enum { MOST_COLUMNS = 4 };
 
 typedef struct planning {
     const plan_options *o;
     term term;
     cca_engine *engine;
     int64_t n_prompt, n_positions;
-    column columns[MOST_COLUMNS]; /* what --attn says, then full attention */
+    column columns[MOST_COLUMNS]; /* what --attn says, then what it does not */
     int n;
     double measured_s; /* what measuring the speed took; 0: not measured */
 } planning;
@@ -91,12 +92,16 @@ static cca_status fill_column(planning *p, column *c, cca_error *err) {
 }
 
 static cca_status fill_columns(planning *p, cca_error *err) {
+    static const char *const others[] = {"cca", "recall", "full"};
     const context_options *context = &p->o->context;
     cca_status status = CCA_OK;
     p->columns[p->n++].context = *context;
-    if (strcmp(context->attn, "full") != 0) {
-        p->columns[p->n] = p->columns[0];
-        p->columns[p->n++].context.attn = "full";
+    const char *first = cli_attention(context, p->engine).attn;
+    bool recalls = strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
+    bool alone = strcmp(first, "full") == 0;
+    for (size_t i = 0; i < sizeof others / sizeof *others && !alone; i++) {
+        if (strcmp(first, others[i]) == 0 || (i == 1 && !recalls)) continue;
+        p->columns[p->n++].context = cli_with_attn(context, others[i]);
     }
     for (int i = 0; i < p->n && !status; i++) status = fill_column(p, &p->columns[i], err);
     return status;
@@ -139,12 +144,16 @@ static void print_row(output *out, const planning *p, const char *label,
 }
 
 static void attention_cell(char text[CELL_TEXT], const planning *p, const column *c) {
-    long long g = cli_group_size(&c->context, p->engine),
-              s = cli_window_size(&c->context, p->engine);
-    if (g > 0) {
-        snprintf(text, CELL_TEXT, "%s %lld/%lld", c->context.attn, g, s);
+    cca_attention_settings a = cli_attention(&c->context, p->engine);
+    const char *name = cli_has_sinks(c->context.attn) ? a.attn : c->context.attn;
+    if (a.recall > 0) {
+        snprintf(text, CELL_TEXT, "%s %lld/%lld/%lld", name, (long long)a.group_size,
+                 (long long)a.window_size, (long long)a.recall);
+    } else if (a.group_size > 0) {
+        snprintf(text, CELL_TEXT, "%s %lld/%lld", name, (long long)a.group_size,
+                 (long long)a.window_size);
     } else {
-        snprintf(text, CELL_TEXT, "%s", c->context.attn);
+        snprintf(text, CELL_TEXT, "%s", name);
     }
 }
 
@@ -160,6 +169,8 @@ static void size_cell(char text[CELL_TEXT], uint64_t bytes) {
     }
 SIZE_CELL(weights_cell, weights)
 SIZE_CELL(cores_cell, session.cores)
+SIZE_CELL(bounds_cell, session.bounds)
+SIZE_CELL(rows_cell, session.rows)
 SIZE_CELL(window_cell, session.window)
 SIZE_CELL(activations_cell, session.activations)
 SIZE_CELL(program_cell, program)
@@ -212,6 +223,8 @@ static void print_text(output *out, const planning *p) {
     print_row(out, p, "attention", attention_cell);
     print_row(out, p, "weights", weights_cell);
     print_row(out, p, "cores", cores_cell);
+    print_row(out, p, "bounds", bounds_cell);
+    print_row(out, p, "rows", rows_cell);
     print_row(out, p, "window", window_cell);
     print_row(out, p, "activations", activations_cell);
     print_row(out, p, "program", program_cell);
@@ -271,7 +284,7 @@ static cca_status report(planning *p, cca_error *err) {
 
 static cca_status plan(planning *p, cca_error *err) {
     const plan_options *o = p->o;
-    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &p->term, err);
+    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &o->context, &p->term, err);
     if (!status) status = count_positions(p, err);
     if (status) return status;
     long long trained = cca_engine_info(p->engine)->trained_length;
@@ -304,7 +317,7 @@ const cli_command cli_plan_command = {
         "positions, else the trained length. Tells the memory that a run takes, whether it is "
         "there (exit 5 where it is not), the largest context that fits, and what prefill and the "
         "token behind it would take: the operations of a layer are timed for about a second. "
-        "What --attn says stands beside full attention. --dry-run measures no speed.",
+        "What --attn says stands beside CCA, recall and full attention. --dry-run measures no speed.",
     .groups = groups,
     .options_size = sizeof(plan_options),
     .run = run,

@@ -132,14 +132,15 @@ cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *op
         stored_open(out, options, flags, session, ids, n, goes_on ? n : n - 1, t, err);
     term_start(t, "prefill", TERM_TOKENS, n);
     term_skip(t, out->reused);
-    if (!status) status = stored_prefill(out, ids, p->ends, p->n_ends, err);
+    if (!status) status = stored_prefill(out, ids, p->ends, p->n_ends, !goes_on, err);
     term_done(t);
     if (status != CCA_INTERRUPTED) return status;
     return stored_interrupted(out, goes_on ? "prefill of the documents" : "prefill", n, err);
 }
 
 cca_status prompt_evaluate(const prompt *p, cca_session *session, term *t, cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = t};
+    cca_eval_options options = {
+        .on_chunk = cli_show_chunk, .user = t, .ends_prompt = p->now.slot != CCA_SLOT_DOCUMENT};
     int64_t n = prompt_length(p), pos = cca_session_pos(session);
     term_start(t, "prefill", TERM_TOKENS, n);
     term_skip(t, pos);

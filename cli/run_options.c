@@ -52,21 +52,9 @@ const arg_option context_args[] = {
     {"beyond-trained", .kind = ARG_FLAG, .at = offsetof(context_options, beyond_trained),
      .help = "lift the limit of the trained length"},
     {"attn", .kind = ARG_TEXT, .value = "KIND", .at = offsetof(context_options, attn),
-     .initial = "cca", .suggest = CLI_ATTN_NAMES,
-     .help = "cca, recall or full; for comparison mean, max, window, sinks:N"},
-    {"sinks", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, sinks), .initial = "0",
-     .min = -1, .max = INT32_MAX,
-     .help = "first tokens that stay raw, a multiple of the group size; -1: one group"},
-    {"recall", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, recall),
-     .initial = "-1", .min = -1, .max = INT32_MAX,
-     .help = "tokens that a query recalls, a multiple of the group size; -1: 2048"},
-    {"recall-tile", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, recall_tile),
-     .initial = "-1", .min = -1, .max = 64,
-     .help = "queries that choose together, a power of two; -1: 64 over the heads that share keys"},
-    {"cores", .kind = ARG_FLAG, .at = offsetof(context_options, cores),
-     .help = "with recall: see the other groups as cores, too"},
-    {"no-cores", .kind = ARG_FLAG, .at = offsetof(context_options, no_cores),
-     .help = "do not see what is not recalled"},
+     .initial = "auto", .suggest = CLI_ATTN_NAMES,
+     .help = "auto (cca for weights that were trained with it, else recall), cca, recall or full; "
+             "for comparison mean, max, window, sinks:N"},
     {"group-size", "g", .kind = ARG_INT, .value = "N", .at = offsetof(context_options, group_size),
      .initial = "0", .max = INT32_MAX, .help = "tokens a core token stands for; 0: the model's"},
     {"window", "w", .alias = "window-size", .kind = ARG_INT, .value = "N",
@@ -81,6 +69,26 @@ const arg_option context_args[] = {
 };
 
 const arg_option cache_args[] = {CACHE_ARGS, {0}};
+
+#define AUTO_INT .kind = ARG_INT, .value = "N|auto", .initial = "auto", .word = "auto"
+
+const arg_option recall_args[] = {
+    {"sinks", AUTO_INT, .at = offsetof(context_options, sinks), .max = INT32_MAX,
+     .help = "first tokens that every query sees raw, a multiple of the group size; auto: the "
+             "model's, else one group"},
+    {"recall", AUTO_INT, .at = offsetof(context_options, recall), .max = INT32_MAX,
+     .help = "tokens behind the window that a query recalls, a multiple of the group size; auto: "
+             "the model's, else 2048 for weights that were not trained with CCA-Attention"},
+    {"recall-tile", AUTO_INT, .at = offsetof(context_options, recall_tile), .min = 1,
+     .max = CLI_MOST_TILE,
+     .help = "queries of a prefill that choose together, a power of two; auto: 64 over the query "
+             "heads that share keys"},
+    {"cores", .kind = ARG_FLAG, .at = offsetof(context_options, cores),
+     .help = "see what is not recalled as cores, also with weights that never saw any"},
+    {"no-cores", .kind = ARG_FLAG, .at = offsetof(context_options, no_cores),
+     .help = "do not see what is neither raw nor recalled"},
+    {0},
+};
 
 /* The table of sampling, with a default temperature. */
 #define SAMPLING_ARGS(TEMPERATURE)                                                                 \
@@ -209,11 +217,19 @@ static void describe_engine(const cca_engine *engine, term *t) {
     term_detail(t, "trained length %lld, RoPE %s%s", (long long)f->trained_length, f->rope,
                 f->tuned ? ", tuned for CCA-Attention" : "");
     term_detail(t, "device %s (%s), %d threads", f->device, f->kernels, f->n_threads);
+    if (f->passed_over) {
+        term_note(t,
+                  "the CPU recalls, which %s cannot yet; with --attn cca or --attn full the run "
+                  "takes that",
+                  f->passed_over);
+    }
 }
 
-static cca_status open_engine(cca_engine **out, const model_options *options, bool plan_only,
-                              term *t, cca_error *err) {
+static cca_status open_engine(cca_engine **out, const model_options *options,
+                              const context_options *context, bool plan_only, term *t,
+                              cca_error *err) {
     char *path;
+    cca_session_options sessions;
     cca_engine_options engine = {.device = options->device,
                                  .n_threads = (int)options->threads,
                                  .fp8 = options->fp8,
@@ -221,20 +237,24 @@ static cca_status open_engine(cca_engine **out, const model_options *options, bo
     *out = NULL;
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
+    if (context) {
+        sessions = cli_session_options(context, 1, 0);
+        engine.sessions = &sessions;
+    }
     status = cca_engine_open(out, path, &engine, err);
     if (!status) describe_engine(*out, t);
     free(path);
     return status;
 }
 
-cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
-                           cca_error *err) {
-    return open_engine(out, options, false, t, err);
+cca_status cli_engine_open(cca_engine **out, const model_options *options,
+                           const context_options *context, term *t, cca_error *err) {
+    return open_engine(out, options, context, false, t, err);
 }
 
-cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
-                                   cca_error *err) {
-    return open_engine(out, options, true, t, err);
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options,
+                                   const context_options *context, term *t, cca_error *err) {
+    return open_engine(out, options, context, true, t, err);
 }
 
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err) {
@@ -267,45 +287,111 @@ cca_status cli_check_length(const char *what, int64_t n, const context_options *
 
 /* ---- attention ---- */
 
-static bool is_full(const context_options *options) {
-    return strcmp(options->attn, "full") == 0;
+static cca_status check_tokens(const char *name, int64_t n, int64_t group_size, cca_error *err) {
+    if (n <= 0 || n % group_size == 0) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "--%s %lld is no multiple of the group size %lld", name,
+                    (long long)n, (long long)group_size);
 }
 
-int64_t cli_group_size(const context_options *options, const cca_engine *engine) {
-    if (is_full(options)) return 0;
-    return options->group_size ? options->group_size : cca_engine_info(engine)->group_size;
+/* What a kind has not is not asked for; that it recalls nothing may be said. */
+static cca_status check_kind(const context_options *o, cca_error *err) {
+    const struct {
+        const char *name;
+        int64_t n; /* -1: not given */
+    } all[] = {{"sinks", o->sinks},
+               {"recall", o->recall > 0 ? o->recall : -1},
+               {"recall-tile", o->recall_tile}};
+    bool has_sinks = cli_has_sinks(o->attn), cca = strcmp(o->attn, "cca") == 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i].n < 0 || (has_sinks && (i == 0 || !cca))) continue;
+        return cca_fail(err, CCA_USAGE, "--%s %lld: attention %s has none", all[i].name,
+                        (long long)all[i].n, o->attn);
+    }
+    if (has_sinks || (!o->cores && !o->no_cores)) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "--%scores: attention %s leaves no choice",
+                    o->cores ? "" : "no-", o->attn);
 }
 
-int64_t cli_window_size(const context_options *options, const cca_engine *engine) {
-    if (is_full(options)) return 0;
-    return options->window_size ? options->window_size : cca_engine_info(engine)->window_size;
+bool cli_has_sinks(const char *attn) {
+    return strcmp(attn, "auto") == 0 || strcmp(attn, "cca") == 0 || strcmp(attn, "recall") == 0;
+}
+
+cca_status cli_check_attention(const context_options *o, const cca_engine *engine, cca_error *err) {
+    int64_t g = o->group_size ? o->group_size : cca_engine_info(engine)->group_size;
+    int64_t tile = o->recall_tile;
+    cca_status status = check_kind(o, err);
+    if (!status) status = check_tokens("sinks", o->sinks, g, err);
+    if (!status) status = check_tokens("recall", o->recall, g, err);
+    if (status) return status;
+    if (tile > 0 && (tile & (tile - 1)) != 0) {
+        return cca_fail(err, CCA_USAGE, "--recall-tile %lld is no power of two", (long long)tile);
+    }
+    if (o->cores && o->no_cores) {
+        return cca_fail(err, CCA_USAGE, "--cores and --no-cores: one of them");
+    }
+    return CCA_OK;
+}
+
+context_options cli_with_attn(const context_options *options, const char *attn) {
+    context_options o = *options;
+    o.attn = attn;
+    if (strcmp(attn, "recall") != 0 && strcmp(attn, "auto") != 0) o.recall = o.recall_tile = -1;
+    if (cli_has_sinks(attn)) return o;
+    o.sinks = -1;
+    o.cores = o.no_cores = false;
+    return o;
+}
+
+cca_attention_settings cli_attention(const context_options *options, const cca_engine *engine) {
+    cca_session_options o = cli_session_options(options, 1, 0);
+    cca_attention_settings settings = {.attn = options->attn};
+    cca_error ignored;
+    (void)cca_session_attention_settings(&settings, engine, &o, &ignored);
+    return settings;
 }
 
 json_t *cli_attention_json(const context_options *options, const cca_engine *engine) {
-    return json_pack("{s:s, s:o, s:o, s:s, s:s}", "kind", options->attn, "group_size",
-                     output_size(cli_group_size(options, engine)), "window_size",
-                     output_size(cli_window_size(options, engine)), "cache_type_k", options->k_type,
-                     "cache_type_v", options->v_type);
+    cca_attention_settings a = cli_attention(options, engine);
+    return json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:b, s:s, s:s}", "kind",
+                     cli_has_sinks(options->attn) ? a.attn : options->attn, "group_size",
+                     output_size(a.group_size), "window_size", output_size(a.window_size), "sinks",
+                     (json_int_t)a.sinks, "recall", (json_int_t)a.recall, "recall_tile",
+                     output_size(a.recall > 0 ? a.recall_tile : 0), "cores", (int)a.cores,
+                     "cache_type_k", options->k_type, "cache_type_v", options->v_type);
+}
+
+void cli_describe_recall(char out[CLI_RECALL_TEXT], const cca_attention_settings *a,
+                         const char *between, const char *is) {
+    int n = 0;
+    out[0] = '\0';
+    if (strcmp(a->attn, "cca") != 0 && strcmp(a->attn, "recall") != 0) return;
+    n = snprintf(out, CLI_RECALL_TEXT, "%ssinks%s%lld", between, is, (long long)a->sinks);
+    if (a->recall > 0) {
+        n += snprintf(out + n, (size_t)(CLI_RECALL_TEXT - n), "%srecall%s%lld%stile%s%lld", between,
+                      is, (long long)a->recall, between, is, (long long)a->recall_tile);
+    }
+    if (a->recall > 0 || !a->cores) {
+        snprintf(out + n, (size_t)(CLI_RECALL_TEXT - n), "%scores%s%s", between, is,
+                 a->cores ? "yes" : "no");
+    }
 }
 
 void cli_tell_attention(term *t, const context_options *options, const cca_engine *engine,
                         int64_t n_positions) {
     const cca_engine_facts *facts = cca_engine_info(engine);
-    long long g = cli_group_size(options, engine), s = cli_window_size(options, engine);
+    cca_attention_settings a = cli_attention(options, engine);
+    long long g = a.group_size, s = a.window_size;
     bool named = facts->cca_keys || (options->group_size && options->window_size);
-    if (is_full(options)) {
+    char recall[CLI_RECALL_TEXT];
+    if (s == 0) {
         term_detail(t, "full attention");
         return;
     }
-    term_detail(t, "attention %s, g %lld, s %lld%s%s", options->attn, g, s,
-                named ? "" : ", which the model file does not name",
+    cli_describe_recall(recall, &a, ", ", " ");
+    term_detail(t, "attention %s, g %lld, s %lld%s%s%s",
+                cli_has_sinks(options->attn) ? a.attn : options->attn, g, s, recall,
+                named ? "" : "; the model file names no g and s",
                 n_positions <= s ? "; inside the window this is full attention" : "");
-    if (!facts->tuned && n_positions > s) {
-        term_warn(t,
-                  "this model was not trained with CCA-Attention, and %lld tokens are more than "
-                  "its window of %lld; --attn full computes what it was trained for",
-                  (long long)n_positions, s);
-    }
 }
 
 cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,

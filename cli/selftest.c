@@ -121,7 +121,8 @@ const cli_command cli_selftest = {
     .usage = "[-m MODEL] [options]",
     .notes =
         "Compares each kernel variant that this processor can run with the plain one, and runs the "
-        "model in ways that must agree: groups of one against full attention, chunks of other "
+        "model in ways that must agree: groups of one, and recall of everything, against full "
+        "attention, recall token by token, chunks of other "
         "sizes, other numbers of threads, other kernels, the CPU against a GPU where there is one. "
         "A line a check, with the difference measured and the bound; exit 8 where one fails.",
     .groups = groups,

@@ -83,9 +83,16 @@ static bool find_point(size_t *out, const cca_store *store, const wanted *w) {
     return i > 0;
 }
 
-/* The file of the folder whose checkpoint is furthest in the ids; NULL where none has any. */
+/* Whether the first lines, which name the model, are the same. */
+static bool same_model(const char *a, const char *b) {
+    size_t n = strcspn(a, "\n");
+    return n == strcspn(b, "\n") && memcmp(a, b, n) == 0;
+}
+
+/* The file of the list whose checkpoint is furthest in the ids, among those of the model that facts
+ * name; NULL where none has any. */
 static cca_status best_file(const char **out, const glob_t *files, const wanted *w,
-                            cca_error *err) {
+                            const char *facts, cca_error *err) {
     int64_t furthest = 0;
     *out = NULL;
     for (size_t i = 0; i < files->gl_pathc; i++) {
@@ -94,7 +101,8 @@ static cca_status best_file(const char **out, const glob_t *files, const wanted 
         cca_status status = cca_store_open(&store, files->gl_pathv[i], false, err);
         if (status == CCA_NO_MEMORY) return status;
         if (status) continue;
-        if (find_point(&point, store, w) && cca_store_point_at(store, point).pos > furthest) {
+        if (same_model(facts, cca_store_facts(store)) && find_point(&point, store, w) &&
+            cca_store_point_at(store, point).pos > furthest) {
             furthest = cca_store_point_at(store, point).pos;
             *out = files->gl_pathv[i];
         }
@@ -103,16 +111,36 @@ static cca_status best_file(const char **out, const glob_t *files, const wanted 
     return CCA_OK;
 }
 
+/* Tells of a file of this model that would help, had it not been made with other settings. */
+static cca_status tell_other(const cca_session *session, const char *folder, const char *facts,
+                             const wanted *w, term *t, cca_error *err) {
+    glob_t files;
+    const char *best = NULL;
+    cca_store *store;
+    cca_error why;
+    cca_status status = stored_list(&files, folder, "", err);
+    if (!status) status = best_file(&best, &files, w, facts, err);
+    if (!status && best && !cca_store_open(&store, best, false, &why)) {
+        if (cca_session_check_facts(session, store, &why)) {
+            term_note(t, "%s; the documents are read anew", why.text);
+        }
+        cca_store_close(store);
+    }
+    globfree(&files);
+    return status;
+}
+
 /* A path in the folder: that of the file that helps most, else a new one. Names begin with a hash
  * of what states belong to, and go on with one of the ids. */
-static cca_status choose_path(char **out, const char *folder, const char *facts, const wanted *w,
-                              cca_error *err) {
+static cca_status choose_path(char **out, const cca_session *session, const char *folder,
+                              const char *facts, const wanted *w, term *t, cca_error *err) {
     char prefix[16];
     glob_t files;
     snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
     cca_status status = stored_list(&files, folder, prefix, err);
     const char *best = NULL;
-    if (!status) status = best_file(&best, &files, w, err);
+    if (!status) status = best_file(&best, &files, w, facts, err);
+    if (!status && !best) status = tell_other(session, folder, facts, w, t, err);
     unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
     int size =
         best ? asprintf(out, "%s", best) : asprintf(out, "%s/%s%08lx.ccas", folder, prefix, of_ids);
@@ -122,12 +150,12 @@ static cca_status choose_path(char **out, const char *folder, const char *facts,
     return no_memory(err);
 }
 
-static cca_status cache_path(char **out, const cca_session *session, const wanted *w,
+static cca_status cache_path(char **out, const cca_session *session, const wanted *w, term *t,
                              cca_error *err) {
     char *folder, *facts = NULL;
     cca_status status = stored_make_folder(&folder, err);
     if (!status && !(facts = cca_session_facts(session))) status = no_memory(err);
-    if (!status) status = choose_path(out, folder, facts, w, err);
+    if (!status) status = choose_path(out, session, folder, facts, w, t, err);
     free(facts);
     free(folder);
     return status;
@@ -260,7 +288,7 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
     if (options->off || (!out->named && !(flags & STORED_CACHE))) return CCA_OK;
     if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
     if (!out->named) {
-        cca_status status = cache_path(&out->path, session, &w, err);
+        cca_status status = cache_path(&out->path, session, &w, t, err);
         if (status) return trouble(out, status, err);
     }
     bool exists = access(out->path, F_OK) == 0;
@@ -272,6 +300,37 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
                   (long long)n);
     }
     return status;
+}
+
+static bool same_attention(const cca_attention_settings *a, const cca_attention_settings *b) {
+    return strcmp(a->attn, b->attn) == 0 && a->sinks == b->sinks && a->recall == b->recall &&
+           a->recall_tile == b->recall_tile && a->cores == b->cores;
+}
+
+cca_status stored_resume(context_options *context, const stored_options *options,
+                         const cca_engine *engine, term *t, cca_error *err) {
+    cca_store *store;
+    if (options->off || !options->file || access(options->file, F_OK) != 0) return CCA_OK;
+    cca_status status = cca_store_open(&store, options->file, false, err);
+    if (status) return status;
+    cca_attention_settings usual = cli_attention(context, engine), now;
+    cca_session_options o = cli_session_options(context, 1, 0);
+    bool resumes = cca_session_options_resume(&o, store);
+    cca_store_close(store);
+    if (!resumes) return CCA_OK; /* what differs is told when it is loaded */
+    context->attn = o.attn;
+    context->sinks = o.sinks;
+    context->recall = o.recall;
+    context->recall_tile = o.recall_tile;
+    context->cores = o.cores == CCA_CORES_YES;
+    context->no_cores = o.cores == CCA_CORES_NO;
+    now = cli_attention(context, engine);
+    if (same_attention(&usual, &now)) return CCA_OK;
+    char recall[CLI_RECALL_TEXT];
+    cli_describe_recall(recall, &now, ", ", " ");
+    term_note(t, "session %s: goes on with attention %s%s, as it was made", options->file, now.attn,
+              recall);
+    return CCA_OK;
 }
 
 /* ---- prefill --------------------------------------------------------------------------- */
@@ -305,11 +364,13 @@ static cca_status thin_out(stored *st, const int64_t *ends, size_t n_ends, cca_e
 }
 
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
-                          cca_error *err) {
-    cca_eval_options options = {.on_chunk = cli_show_chunk, .user = st->term};
+                          bool ends_prompt, cca_error *err) {
+    cca_eval_options options = {
+        .on_chunk = cli_show_chunk, .user = st->term, .ends_prompt = ends_prompt};
     cca_status status = CCA_OK;
     for (int64_t pos; !status && (pos = cca_session_pos(st->session)) < ends[n_ends - 1];) {
         int64_t cut = next_cut(st, pos, ends, n_ends);
+        options.more = ends[n_ends - 1] - cut;
         status = cca_session_eval(st->session, ids + pos, cut - pos, &options, err);
         if (status || !st->store) continue;
         status = cca_session_save(st->session, st->store, ids, err);

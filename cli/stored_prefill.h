@@ -38,6 +38,11 @@ typedef struct stored {
  * cut at the same places whether or not there is a file, so that answers do not depend on one. */
 enum { STORED_CACHE = 1, STORED_SEAMS = 2 };
 
+/* Where a file is named and there, the context takes over what it was made with and the options do
+ * not say: sinks, recall, tile, cores; where that is not the usual, it is told. */
+cca_status stored_resume(context_options *context, const stored_options *options,
+                         const cca_engine *engine, term *t, cca_error *err);
+
 /* Finds the file, named or, with STORED_CACHE, the one in the cache folder that agrees longest with
  * the n ids, and loads the last state that they share, of at most `most` tokens: n where more ids
  * will follow, else n - 1, since logits come of evaluating one. A named file of another
@@ -51,9 +56,9 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
  * --checkpoint-every tokens, and at the ends: n_ends positions, ascending, worth coming back to, of
  * which the last is all. Of the others a checkpoint shortly before stays, from where one that has
  * grown goes on even if its last tokens have become others. After CCA_INTERRUPTED the file has the
- * last checkpoint. */
+ * last checkpoint. ends_prompt: an answer follows (cca_eval_options). */
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
-                          cca_error *err);
+                          bool ends_prompt, cca_error *err);
 
 /* CCA_INTERRUPTED for prefill of what, up to n tokens, with what is kept. */
 cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca_error *err);

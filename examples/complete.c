@@ -35,11 +35,12 @@ int main(int argc, char **argv) {
 
     cca_session_options o = cca_session_defaults();
     o.ctx_size = (int64_t)tokens.n + left;
+    cca_eval_options prompt = {.ends_prompt = true};
     cca_sampler_options greedy = cca_sampler_defaults();
     greedy.temperature = 0;
     if (!status) status = cca_session_new(&session, engine, &o, &err);
     if (!status) status = cca_sampler_new(&sampler, &greedy, facts->vocab_size, &err);
-    if (!status) status = cca_session_eval(session, tokens.ids, (int64_t)tokens.n, NULL, &err);
+    if (!status) status = cca_session_eval(session, tokens.ids, (int64_t)tokens.n, &prompt, &err);
     for (; !status && left > 0; left--) {
         const float *logits = cca_session_logits(session, &err);
         int32_t next = cca_sampler_next(sampler, logits, NULL, 0);

@@ -201,6 +201,15 @@ static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *c
                     r->path, (long long)window);
 }
 
+/* A number of tokens, which may be 0. Returns whether it is there. */
+static bool read_tokens(int64_t *out, cca_json_reader *r, const json_t *cca, const char *key) {
+    const json_t *value = cca_json_field(cca, key);
+    if (!value) return false;
+    bool none = json_is_integer(value) && json_integer_value(value) == 0;
+    *out = none ? 0 : cca_json_whole(r, cca, key, 0);
+    return true;
+}
+
 static void read_cca(cca_source *source, cca_json_reader *r, const json_t *config) {
     cca_config *c = &source->config;
     cca_chat chat;
@@ -210,6 +219,8 @@ static void read_cca(cca_source *source, cca_json_reader *r, const json_t *confi
     if (cca_json_field(cca, "window_size")) {
         c->window_size = cca_json_whole(r, cca, "window_size", 0);
     }
+    c->says_sinks = read_tokens(&c->n_sinks, r, cca, "sinks");
+    c->says_recall = read_tokens(&c->recall, r, cca, "recall");
     c->tuned = cca_json_bool(r, cca, "tuned", false);
     const char *name = cca_json_string(r, cca, "chat_template", NULL);
     if (!name) return;

@@ -168,6 +168,8 @@ static void put_cca(cca_gguf_writer *w, const cca_source *source, const cca_expo
     const char *chat = o->chat_template ? o->chat_template : source->text.chat_name;
     if (c->group_size) cca_gguf_put_u32(w, "cca.group_size", (uint32_t)c->group_size);
     if (c->window_size) cca_gguf_put_u32(w, "cca.window_size", (uint32_t)c->window_size);
+    if (c->says_sinks) cca_gguf_put_u32(w, "cca.sinks", (uint32_t)c->n_sinks);
+    if (c->says_recall) cca_gguf_put_u32(w, "cca.recall", (uint32_t)c->recall);
     if (c->tuned) cca_gguf_put_bool(w, "cca.tuned", true);
     if (chat) cca_gguf_put_text(w, "cca.chat_template", chat);
 }

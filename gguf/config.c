@@ -169,6 +169,19 @@ static void read_rope(cca_config *c, reader *r) {
     }
 }
 
+/* A number of tokens; 0 is one, too. Returns whether it is there. */
+static bool read_tokens(int64_t *out, reader *r, const char *key) {
+    uint64_t value = 0;
+    if (r->status || !cca_gguf_has(r->file, key)) return false;
+    note(r, cca_gguf_u64(&value, r->file, key, NULL, r->err));
+    if (!r->status && value > INT32_MAX) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: %llu is outside 0 … %d",
+                         cca_gguf_name(r->file), key, (unsigned long long)value, INT32_MAX));
+    }
+    *out = (int64_t)value;
+    return true;
+}
+
 /* The keys that are CCA's own; all optional. */
 static void read_cca(cca_config *c, reader *r) {
     const bool no = false;
@@ -187,6 +200,8 @@ static void read_cca(cca_config *c, reader *r) {
                          "%s: key cca.window_size: %lld is no multiple of the group size %lld",
                          cca_gguf_name(r->file), (long long)s, (long long)g));
     }
+    c->says_sinks = read_tokens(&c->n_sinks, r, "cca.sinks");
+    c->says_recall = read_tokens(&c->recall, r, "cca.recall");
 }
 
 /* What is no model of this kind by itself, though all else may look like one. */

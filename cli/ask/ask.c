@@ -34,6 +34,7 @@ static const arg_group groups[] = {
     {"Sampling", greedy_args, offsetof(ask_options, sampling)},
     {"Model", model_args, offsetof(ask_options, model)},
     {"Context", context_args, offsetof(ask_options, context)},
+    {"Sinks and recall", recall_args, offsetof(ask_options, context)},
     {"Output", output_args, offsetof(ask_options, output)},
     {"Messages", term_args, offsetof(ask_options, term)},
     {0},
@@ -46,7 +47,7 @@ enum { UNKNOWN_ROOM = 8192 };
 
 /* Tokens of an answer; -1: as many as there is room for. */
 static int64_t answer_bound(const asking *a, int64_t most) {
-    const context_options *context = &a->o->context;
+    const context_options *context = &a->context;
     if (most >= 0 || !context->beyond_trained || context->ctx_size > 0) return most;
     return cca_engine_info(a->engine)->trained_length;
 }
@@ -87,7 +88,7 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
     if (status) return status;
     const char *what = a->o->follow_up ? "the prompt (documents and all questions)"
                                        : "the prompt (documents and longest question)";
-    return cli_check_length(what, *longest, &a->o->context, a->engine, err);
+    return cli_check_length(what, *longest, &a->context, a->engine, err);
 }
 
 static bool many(const asking *a) {
@@ -230,9 +231,10 @@ static cca_status ask_all(asking *a, cca_error *err) {
 }
 
 static cca_status ask(asking *a, cca_error *err) {
-    const context_options *context = &a->o->context;
+    const context_options *context = &a->context;
     int64_t longest = 0, positions = 0;
     cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
+    if (!status) status = stored_resume(&a->context, &a->o->stored, a->engine, &a->term, err);
     if (!status) status = measure(a, &longest, &positions, err);
     if (!status) {
         status = decoder_open(&a->decoder, &a->o->sampling, false, &a->docs.prompt, a->engine, err);
@@ -268,13 +270,13 @@ static cca_status check_stdin(const asking *a, cca_error *err) {
 static int64_t usual_sources(const asking *a) {
     enum { USUAL = 3 };
     const cca_engine_facts *facts = cca_engine_info(a->engine);
-    bool cca = strcmp(a->o->context.attn, "cca") == 0;
+    bool cca = strcmp(cli_attention(&a->context, a->engine).attn, "cca") == 0;
     return facts->tuned && cca && strcmp(facts->device, "cpu") == 0 ? USUAL : 0;
 }
 
 static cca_status open_model(asking *a, cca_error *err) {
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->term, err);
+    cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->context, &a->term, err);
     if (!status) status = cli_tokenizer(&a->tok, a->engine, err);
     a->load_s = cca_seconds() - start;
     if (status) return status;
@@ -295,6 +297,7 @@ static void free_all(asking *a) {
 
 static cca_status run(const void *options, cca_error *err) {
     asking a = {.o = options, .answers = json_array()};
+    a.context = a.o->context;
     term_open(&a.term, &a.o->term);
     cca_status status = questions_open(&a.questions, &a.o->questions, err);
     if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");

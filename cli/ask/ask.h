@@ -31,6 +31,7 @@ typedef struct asking {
     documents docs; /* its prompt goes on with the conversation and one question */
     questions questions;
     cca_session *session;
+    context_options context; /* with what a stored session says */
     stored stored;
     decoder decoder;
     cli_plan plan;

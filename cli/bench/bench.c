@@ -30,9 +30,9 @@ static const arg_option own_args[] = {
      .initial = "0", .help = "tokens that stand before them; one prefill walks all depths"},
     {"repetitions", "r", .kind = ARG_INT, .value = "N", OWN(repetitions), .initial = "5", .min = 1,
      .max = 1000, .help = "of each measurement"},
-    {"attn", .kind = ARG_TEXT, .value = "KIND,...", CONTEXT(attn), .initial = "cca",
+    {"attn", .kind = ARG_TEXT, .value = "KIND,...", CONTEXT(attn), .initial = "auto",
      .suggest = CLI_ATTN_NAMES,
-     .help = "cca, full, mean, max, window, sinks:N; several one after the other"},
+     .help = "auto, cca, recall, full, mean, max, window, sinks:N; several one after the other"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", OWN(clock), .initial = "wall",
      .choices = MEASURE_CLOCKS,
      .help = "cpu: the process's time on all processors, for busy machines"},
@@ -66,6 +66,7 @@ static const arg_group groups[] = {
     {"Measurements", own_args, 0},
     {"Model", model_args, offsetof(bench_options, model)},
     {"Settings", setting_args, 0},
+    {"Sinks and recall", recall_args, offsetof(bench_options, context)},
     {"Cache", cache_args, offsetof(bench_options, context)},
     {"Report", report_args, 0},
     {"Messages", term_args, offsetof(bench_options, term)},
@@ -208,9 +209,8 @@ static cca_status warm_up(bench_run *r, cca_error *err) {
 
 static cca_status bench_attn(bench_run *r, cca_error *err) {
     cli_plan plan;
-    context_options context = r->o->context;
+    context_options context = cli_with_attn(&r->o->context, r->attn);
     output_options target = {0};
-    context.attn = r->attn;
     cca_status status = cli_session_open(&r->session, &plan, r->engine, &context, &target,
                                          n_positions(r), true, err);
     if (!status) status = warm_up(r, err);
@@ -222,13 +222,24 @@ static cca_status bench_attn(bench_run *r, cca_error *err) {
 
 /* ---- the run -------------------------------------------------------------------------- */
 
+/* A kind that recalls where one may: the device must do them all. */
+static const char *most_demanding(const bench_run *r) {
+    const char *found = "cca";
+    for (int i = 0; i < r->n_attns; i++) {
+        bool may = strcmp(r->attns[i], "recall") == 0 || strcmp(r->attns[i], "auto") == 0;
+        if (may && strcmp(found, "recall") != 0) found = r->attns[i];
+    }
+    return found;
+}
+
 static cca_status prepare(bench_run *r, cca_error *err) {
     const bench_options *o = r->o;
     cca_status status = size_list_parse(&r->prompts, "n-prompt", o->prompts, err);
     if (!status) status = size_list_parse(&r->predicts, "n-gen", o->predicts, err);
     if (!status) status = size_list_parse(&r->depths, "depth", o->depths, err);
     if (!status) status = parse_attns(r, err);
-    if (!status) status = cli_engine_open(&r->engine, &o->model, &r->term, err);
+    context_options context = cli_with_attn(&o->context, most_demanding(r));
+    if (!status) status = cli_engine_open(&r->engine, &o->model, &context, &r->term, err);
     if (status) return status;
     int64_t n = n_positions(r), vocab_size = cca_engine_info(r->engine)->vocab_size;
     r->ids = malloc((size_t)n * sizeof *r->ids);
@@ -238,11 +249,13 @@ static cca_status prepare(bench_run *r, cca_error *err) {
     for (int64_t i = 0; i < n; i++) {
         r->ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)vocab_size);
     }
+    context = cli_with_attn(&o->context, "cca");
+    cca_attention_settings a = cli_attention(&context, r->engine);
     r->report = (bench_report){
         .facts = cca_engine_info(r->engine),
         .context = &o->context,
-        .group_size = cli_group_size(&o->context, r->engine),
-        .window_size = cli_window_size(&o->context, r->engine),
+        .group_size = a.group_size,
+        .window_size = a.window_size,
         .clock = o->clock,
     };
     return CCA_OK;

@@ -37,6 +37,7 @@ static const arg_group groups[] = {
     {"Sampling", sampling_args, offsetof(run_options, settings.sampling)},
     {"Model", model_args, offsetof(run_options, model)},
     {"Context", context_args, offsetof(run_options, context)},
+    {"Sinks and recall", recall_args, offsetof(run_options, context)},
     {"Messages", term_args, offsetof(run_options, term)},
     {0},
 };
@@ -51,6 +52,7 @@ typedef struct chat_run {
     cca_session *session;
     cli_plan plan;
     chat_line *line;
+    context_options context; /* with what a stored session says */
     bool told_attention, warned_full, warned_exit;
 } chat_run;
 
@@ -124,8 +126,8 @@ static cca_status failed(chat_run *r, cca_status status, cca_error *err) {
 static void tell_room(chat_run *r) {
     const conversation *c = &r->a.c;
     int64_t n = prompt_length(&c->prompt), left = c->limit - n;
-    if (!r->told_attention && n > cli_window_size(&r->o->context, r->engine)) {
-        cli_tell_attention(&r->term, &r->o->context, r->engine, n);
+    if (!r->told_attention && n > cli_attention(&r->context, r->engine).window_size) {
+        cli_tell_attention(&r->term, &r->context, r->engine, n);
         r->told_attention = true;
     }
     if (r->warned_full && left > c->limit / 10) r->warned_full = false;
@@ -191,7 +193,7 @@ static cca_status read_documents(chat_run *r, cca_error *err) {
     }
     if (status) return status;
     return cli_check_length("the beginning (system text and documents)",
-                            prompt_length(&r->a.c.prompt), &r->o->context, r->engine, err);
+                            prompt_length(&r->a.c.prompt), &r->context, r->engine, err);
 }
 
 /* As for ask, whose stored states serve here, too. */
@@ -222,7 +224,7 @@ static cca_status begin(chat_run *r, cca_error *err) {
 }
 
 static cca_status open_session(chat_run *r, cca_error *err) {
-    const context_options *context = &r->o->context;
+    const context_options *context = &r->context;
     const output_options to_stdout = {0};
     const unsigned flags = CLI_STORED | CLI_COPIES;
     int64_t limit = cli_position_limit(context, r->engine), n = prompt_length(&r->a.c.prompt);
@@ -243,7 +245,7 @@ static cca_status open_session(chat_run *r, cca_error *err) {
 
 static cca_status chat(chat_run *r, cca_error *err) {
     const run_options *o = r->o;
-    cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
+    cca_status status = cli_engine_open(&r->engine, &o->model, &r->context, &r->term, err);
     if (!status) {
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
     }
@@ -253,6 +255,7 @@ static cca_status chat(chat_run *r, cca_error *err) {
             decoder_open(&r->decoder, &o->settings.sampling, false, &r->a.c.prompt, r->engine, err);
     }
     r->a.seed = r->decoder.options.seed;
+    if (!status) status = stored_resume(&r->context, &o->stored, r->engine, &r->term, err);
     if (!status) status = open_session(r, err);
     if (status || !r->session) return status;
     status = begin(r, err);
@@ -273,6 +276,7 @@ static void free_all(chat_run *r) {
 
 static cca_status run(const void *options, cca_error *err) {
     chat_run r = {.o = options};
+    r.context = r.o->context;
     term_open(&r.term, &r.o->term);
     r.a = (chatting){.settings = r.o->settings,
                      .input = &r.o->input,

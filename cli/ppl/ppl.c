@@ -47,6 +47,7 @@ static const arg_group groups[] = {
     {"Perplexity", own_args, 0},
     {"Model", model_args, offsetof(ppl_options, model)},
     {"Context", context_args, offsetof(ppl_options, context)},
+    {"Sinks and recall", recall_args, offsetof(ppl_options, context)},
     {"Output", output_args, offsetof(ppl_options, output)},
     {"Messages", term_args, offsetof(ppl_options, term)},
     {0},
@@ -290,7 +291,7 @@ static cca_status run(const void *options, cca_error *err) {
     ppl_run r = {.o = options};
     term_open(&r.term, &r.o->term);
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.term, err);
+    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.o->context, &r.term, err);
     r.report.load_s = cca_seconds() - start;
     r.report.context = &r.o->context;
     r.report.engine = r.engine;

@@ -16,22 +16,27 @@ static const char *bos_name(const ppl_report *r) {
 
 /* No query is further from the text's start than s: the definition has no cores there. */
 static bool inside_window(const ppl_report *r) {
-    return r->totals.largest <= cli_window_size(r->context, r->engine);
+    return r->totals.largest <= cli_attention(r->context, r->engine).window_size;
 }
 
 /* What a number must be quoted with to mean something. */
 static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
     const ppl_layout *l = &r->layout;
     const context_options *c = r->context;
-    int64_t g = cli_group_size(c, r->engine), s = cli_window_size(c, r->engine);
-    char scored[48] = "", sizes[80] = "";
+    cca_attention_settings a = cli_attention(c, r->engine);
+    char scored[48] = "", sizes[80] = "", recall[CLI_RECALL_TEXT];
     if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
     if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
-    if (s > 0) snprintf(sizes, sizeof sizes, " g=%lld s=%lld", (long long)g, (long long)s);
+    if (a.window_size > 0) {
+        snprintf(sizes, sizeof sizes, " g=%lld s=%lld", (long long)a.group_size,
+                 (long long)a.window_size);
+    }
+    cli_describe_recall(recall, &a, " ", "=");
     snprintf(out, SIGNATURE_TEXT,
-             "mode=%s W=%lld%s bos=%s attn=%s%s kv=%s/%s tokenizer=%016llx text=%016llx",
-             mode_name(r), (long long)l->window, scored, bos_name(r), c->attn, sizes, c->k_type,
-             c->v_type, (unsigned long long)r->tokenizer_hash, (unsigned long long)r->text_hash);
+             "mode=%s W=%lld%s bos=%s attn=%s%s%s kv=%s/%s tokenizer=%016llx text=%016llx",
+             mode_name(r), (long long)l->window, scored, bos_name(r),
+             cli_has_sinks(c->attn) ? a.attn : c->attn, sizes, recall, c->k_type, c->v_type,
+             (unsigned long long)r->tokenizer_hash, (unsigned long long)r->text_hash);
     return out;
 }
 
@@ -74,7 +79,8 @@ void ppl_report_print(output *out, const ppl_report *r) {
             out,
             "window          %lld positions, not more than s = %lld: this is full attention\n      "
             "          and says nothing about CCA\n",
-            (long long)r->totals.largest, (long long)cli_window_size(r->context, r->engine));
+            (long long)r->totals.largest,
+            (long long)cli_attention(r->context, r->engine).window_size);
     }
     print_bands(out, &r->stats);
     output_printf(out, "\nsignature       %s\n", signature(quoted, r));

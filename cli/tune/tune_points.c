@@ -18,6 +18,7 @@ typedef struct measuring {
 static context_options context_of(const tune_task *t, const tune_point *p) {
     context_options c = t->settings->context;
     c.attn = tune_is_full(p) ? "full" : "cca";
+    c.sinks = c.recall = c.recall_tile = -1;
     c.group_size = p->group_size;
     c.window_size = p->window_size;
     c.mem_limit = 0; /* has decided already whether the point is measured */

@@ -68,9 +68,9 @@ stdout_has 'and what was reused' '"reused": [1-9][0-9]*, "prefilled": [1-9]'
 expect 0 'events' "${ask[@]}" --jsonl One Two
 check 'are one a question and the end' test "$(wc -l <"$work/out")" = 3
 stdout_has 'the end' '"schema": "cca.ask.1".*"event": "end"'
-expect 0 'a dry run' "${ask[@]}" --dry-run -g 4 -w 32 -c 4096 -n 2000 One Two
+expect 0 'a dry run' "${ask[@]}" --dry-run --attn cca -g 4 -w 32 -c 4096 -n 2000 One Two
 stdout_has 'counts the mark' '^mark +[1-9][0-9]* bytes'
-expect 0 'a dry run for one question' "${ask[@]}" --dry-run -g 4 -w 32 -n 2000 One
+expect 0 'a dry run for one question' "${ask[@]}" --dry-run --attn cca -g 4 -w 32 -n 2000 One
 stdout_has 'which needs none' '^mark +0 bytes'
 
 expect 2 'no question' ask -m "$random" -f "$work/a"

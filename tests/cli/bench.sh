@@ -6,7 +6,7 @@ set -u
 make_random 32,2,4,2,64,128 -c 4096 || { fail 'export --random'; exit; }
 few=(-m "$random" -t 1 -r 2 -g 4 -w 16 --no-peaks -q)
 
-expect 0 'rows' bench "${few[@]}" -p 24,8 -n 3 -d 40,0 --attn cca,full --format csv --svg "$work/b.svg"
+expect 0 'rows' bench "${few[@]}" -p 24,8 -n 3 -d 40,0 --attn cca,full --sinks 0 --format csv --svg "$work/b.svg"
 stderr_empty 'quiet'
 check 'each test at each depth' test "$(cut -d, -f1-5 "$work/out" | tr '\n' ' ')" = \
     "attn,test,n,depth,repetitions $(for a in cca full; do

@@ -16,7 +16,7 @@ level() { # of a file
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | model.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
-    engine.*) echo 7 ;;
+    engine.* | attention_options.*) echo 7 ;;
     cli/tune/*) echo 10 ;;
     cli/*/*) echo 9 ;;
     cli/*) echo 8 ;;
