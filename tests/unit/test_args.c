@@ -5,7 +5,7 @@
 
 typedef struct test_options {
     bool flag;
-    int64_t count, top;
+    int64_t count, top, tile;
     double real;
     uint64_t size;
     const char *text, *choice;
@@ -19,6 +19,8 @@ static const arg_option options[] = {
      .help = "a number"},
     {"top", .kind = ARG_INT, .value = "N", .at = offsetof(test_options, top), .initial = "0",
      .bare = "3", .max = 9, .help = "a number that may be left out"},
+    {"tile", .kind = ARG_INT, .value = "N|auto", .at = offsetof(test_options, tile),
+     .initial = "auto", .word = "auto", .min = 1, .max = 64, .help = "a number or a word"},
     {"real", .kind = ARG_REAL, .value = "X", .at = offsetof(test_options, real), .initial = "0.5",
      .max = 1, .help = "a fraction"},
     {"size", .kind = ARG_SIZE, .value = "SIZE", .at = offsetof(test_options, size),
@@ -138,6 +140,24 @@ static void test_operands(void **state) {
     refuse("a b c", "unexpected argument c");
 }
 
+static void test_a_word_for_a_number(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        int64_t tile;
+    } all[] = {{"", -1}, {"--tile 5", 5}, {"--tile=auto", -1}, {"--tile 5 --tile auto", -1}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        test_options o;
+        char line[64];
+        snprintf(line, sizeof line, "%s", all[i].line);
+        accept(&o, line);
+        assert_int_equal(o.tile, all[i].tile);
+        args_free(&o, groups);
+    }
+    refuse("--tile -1", "--tile -1: outside 1 … 64");
+    refuse("--tile any", "--tile any: a whole number or auto expected");
+}
+
 static void test_bare_options(void **state) {
     (void)state;
     static const struct {
@@ -235,7 +255,9 @@ static void test_single_options(void **state) {
     assert_int_equal(args_set(&o, groups, "real", "0.25", &err), CCA_OK);
     assert_int_equal(o.count, 12);
     assert_string_equal(args_value(value, &o, &options[1]), "12");
-    assert_string_equal(args_value(value, &o, &options[3]), "0.25");
+    assert_string_equal(args_value(value, &o, &options[4]), "0.25");
+    assert_int_equal(args_set(&o, groups, "tile", "auto", &err), CCA_OK);
+    assert_string_equal(args_value(value, &o, &options[3]), "auto");
     assert_int_equal(args_set(&o, groups, "number", "7", &err), CCA_OK);
     assert_int_equal(args_set(&o, groups, "count", "7x", &err), CCA_USAGE);
     assert_int_equal(args_set(&o, groups, "real", "2", &err), CCA_USAGE);
@@ -256,6 +278,7 @@ int main(void) {
         cmocka_unit_test(test_spellings),
         cmocka_unit_test(test_lists_keep_the_order),
         cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_a_word_for_a_number),
         cmocka_unit_test(test_bare_options),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_unknown_options_name_the_nearest),

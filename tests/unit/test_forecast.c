@@ -40,7 +40,8 @@ static void close_fixture(fixture *f) {
 static void time_attention(cca_forecaster *forecast, cca_attn attn, cca_dtype type, int64_t chunk) {
     cca_error err;
     cca_state_options o = {.ctx_size = MOST, .chunk_size = chunk, .k_type = type, .v_type = type};
-    cca_policy_options policy = {.attn = attn, .group_size = 4, .window_size = 64, .n_sinks = 8};
+    cca_policy_options policy = {.attn = attn, .group_size = 4, .window_size = 64};
+    if (attn == CCA_ATTN_SINKS) policy.n_sinks = 8;
     assert_int_equal(cca_policy_make(&o.policy, &policy, &err), CCA_OK);
     if (cca_forecast_attention(forecast, &o, MOST, &err) != CCA_OK) fail_msg("%s", err.text);
 }

@@ -115,6 +115,7 @@ static cca_session *new_session(cca_engine *engine, const run_options *r, int64_
     cca_error err;
     o.ctx_size = length;
     o.attn = r->g ? "cca" : "full";
+    o.sinks = r->g ? 0 : CCA_AUTO;
     o.group_size = r->g;
     o.window_size = r->s;
     o.k_type = o.v_type = r->type;
@@ -296,17 +297,18 @@ static void sessions_do_not_disturb_each_other(void **state) {
  * mark lies and however far the session went on. */
 static void a_rewound_session_repeats_itself(void **state) {
     (void)state;
-    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:3"};
+    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:3", "recall"};
     static const char *const caches[] = {"f32", "bf16"};
     static const int64_t marks[] = {0, 5, 16, 37, 64, 90};
     cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
     golden g = read_golden("oracle-gqa3", 64);
     cca_error err;
-    for (int i = 0; i < 5 * 2 * 6; i++) {
+    for (int i = 0; i < 6 * 2 * 6; i++) {
         cca_session_options o = cca_session_defaults();
-        o.ctx_size = 140, o.attn = attns[i % 5], o.k_type = o.v_type = caches[i / 5 % 2];
+        o.ctx_size = 140, o.attn = attns[i % 6], o.k_type = o.v_type = caches[i / 6 % 2];
         o.group_size = 4, o.window_size = 16, o.chunk_size = 16, o.mark = true;
-        int64_t mark = marks[i / 10], n = 50;
+        if (i % 6 == 5) o.recall = 8, o.recall_tile = 4;
+        int64_t mark = marks[i / 12], n = 50;
         cca_session *s, *fresh;
         float first[64], again[64];
         assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
@@ -355,6 +357,7 @@ static void a_mark_survives_an_interruption(void **state) {
     cca_error err;
     float first[64];
     o.ctx_size = 140, o.group_size = 4, o.window_size = 16, o.chunk_size = 16, o.stop = &stop;
+    o.attn = "cca", o.sinks = 0;
     assert_int_equal(cca_session_measure(&without, engine, &o, &err), CCA_OK);
     assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
     assert_int_equal(cca_session_mark(s, &err), CCA_USAGE);
