@@ -121,7 +121,7 @@ sanitize() {
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            local run=("$cca" bench -m "$small-$type" --device cuda -g 16 -w 64 -ub 1000 -p 0 -n 20
+            local run=("$cca" bench -m "$small-$type" --device cuda --attn cca -g 16 -w 64 -ub 1000 -p 0 -n 20
                 -d 2000 -r 1 -q)
             [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type")
             try "compute-sanitizer $tool, $type" sanitized "$tool" "${run[@]}"
@@ -362,7 +362,7 @@ forecast() { # name, model, attention, tokens, repetitions, N of the record's pl
 forecasts() { # name, model, kinds of attention
     local tokens attn times repetitions=5
     for tokens in ${LENGTHS:-32768 131072}; do
-        try "plan of $1, $tokens tokens" "$cca" plan -m "$2" --device "$device" -c "$tokens" --json -q -o "$work/plan"
+        try "plan of $1, $tokens tokens" "$cca" plan -m "$2" --device "$device" --attn cca -c "$tokens" --json -q -o "$work/plan"
         grep -oE '"measured_s": [0-9.]+' "$work/plan"
         for attn in $3; do
             times=$repetitions

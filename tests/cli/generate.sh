@@ -104,8 +104,9 @@ stdout_has 'is as long as the trained length' '"generated": 512'
 expect 0 'nothing to generate' generate -m "$stories" -p 'Once upon' -n 0
 stdout_empty 'writes nothing'
 
-expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 -g 4 -w 64
-[ -z "$story" ] || stderr_has 'give a warning' 'warning: .*not trained with CCA-Attention.*--attn full'
+expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 -g 4 -w 64 --json
+stdout_has 'recall' '"kind": "recall"'
+check 'without a warning' bash -c '! grep -q warning "$0"' "$work/err"
 expect 0 'full attention' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 --attn full
 check 'gives none' bash -c '! grep -q warning "$0"' "$work/err"
 expect 2 's no multiple of g' generate -m "$stories" -p x -g 7 -w 32

@@ -30,12 +30,12 @@ close 'is full attention' "$(value nats_per_token)" "$full" 1e-6
 expect 0 'a window as long as the text' ppl "${f32[@]}" --ids "$work/ids" -g 8 -w 1000 --json
 close 'is full attention, too' "$(value nats_per_token)" "$full" 1e-6
 stdout_has 'and is reported' '"inside_window": true'
-expect 0 'core tokens' ppl "${f32[@]}" --ids "$work/ids" -g 4 -w 64 --json
+expect 0 'core tokens' ppl "${f32[@]}" --ids "$work/ids" --attn cca -g 4 -w 64 --json
 cca=$(value nats_per_token)
 check 'are something else' awk -v a="$cca" -v b="$full" 'BEGIN { exit a == b }'
-expect 0 'another chunk size' ppl "${f32[@]}" --ids "$work/ids" -g 4 -w 64 -ub 37 --json
+expect 0 'another chunk size' ppl "${f32[@]}" --ids "$work/ids" --attn cca -g 4 -w 64 -ub 37 --json
 close 'gives the same' "$(value nats_per_token)" "$cca" 1e-6
-expect 0 'one thread' ppl "${f32[@]}" --ids "$work/ids" -g 4 -w 64 -t 1 --json
+expect 0 'one thread' ppl "${f32[@]}" --ids "$work/ids" --attn cca -g 4 -w 64 -t 1 --json
 check 'gives the same bits' test "$(value nats_per_token)" = "$cca"
 
 expect 0 'one stride window for all' ppl "${f32[@]}" --ids "$work/ids" --attn full --mode stride -c 2000 --json
@@ -48,7 +48,7 @@ expect 0 'mode llama.cpp' ppl "${f32[@]}" --ids "$work/ids" --mode llama.cpp -c 
 stdout_has 'prints the estimates' '^\[1\][0-9.]+,\[2\][0-9.]+,\[3\][0-9.]+,\[4\][0-9.]+,\[5\][0-9.]+,$'
 stdout_has 'prints the final one' '^Final estimate: PPL = [0-9.]+ \+/- [0-9.]+$'
 stdout_has 'scores the second half' '^scored +495 tokens'
-stdout_has 'signs it' '^signature +mode=llama.cpp W=200 bos=none attn=cca g=16 s=1024'
+stdout_has 'signs it' '^signature +mode=llama.cpp W=200 bos=none attn=recall g=16 s=1024 sinks=16 recall=2048 tile=[0-9]+ cores=no'
 
 expect 0 'the first tokens' ppl "${f32[@]}" --ids "$work/ids" --tokens 10
 stderr_has 'are said to be cut' 'first 10 of 1000 tokens'
