@@ -140,6 +140,7 @@ bool cca_session_options_resume(cca_session_options *o, const cca_store *store) 
     bool is_auto = strcmp(o->attn, "auto") == 0;
     bool ours = is_auto || strcmp(o->attn, "cca") == 0 || strcmp(o->attn, "recall") == 0;
     if (!ours || !fact_is(facts, "attention", attn_names[CCA_ATTN_CCA])) return false;
+    if (o->group_size && o->group_size != fact_number(facts, "group_size")) return false;
     int64_t recall = fact_number(facts, "recall"), sinks = fact_number(facts, "sinks");
     int64_t tile = fact_number(facts, "recall_tile");
     cca_cores cores = fact_is(facts, "cores", "yes") ? CCA_CORES_YES : CCA_CORES_NO;

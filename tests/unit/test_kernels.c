@@ -229,7 +229,7 @@ static const attention_case cases[] = {
     {64, 8, 2, {16, 64, 16, false}, 2000, 33, false, CCA_BF16, CCA_BF16, 16, 9},
     {64, 8, 2, {16, 64, 16, true}, 2000, 70, false, CCA_BF16, CCA_BF16, 16, 9},
     {128, 2, 2, {16, 64, 16, true}, 900, 64, false, CCA_F16, CCA_F16, 64, 20},
-    {96, 3, 1, {8, 32, 8, true}, 701, 1, false, CCA_Q8_0, CCA_Q8_0, 16, 5},
+    {96, 3, 1, {8, 32, 8, true}, 701, 1, false, CCA_Q8_0, CCA_BF16, 16, 5},
     {96, 3, 1, {8, 32, 16, false}, 701, 37, false, CCA_Q8_0, CCA_Q8_0, 16, 5},
     {64, 4, 2, {100, 100, 0, true}, 1500, 20, false, CCA_BF16, CCA_BF16, 1, 3},
     {36, 4, 2, {3, 9, 3, true}, 30, 90, false, CCA_BF16, CCA_BF16, 32, 4},
@@ -360,8 +360,9 @@ static void attention(void **state) {
             round_q(&cases[c], &d);
             run_attend(plain, &cases[c], &d, 1, want);
             run_attend(cca_kernels_at(i), &cases[c], &d, 1, got);
-            test_below(cca_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6,
-                       cca_kernels_at(i)->name);
+            char what[40];
+            snprintf(what, sizeof what, "%s, case %zu", cca_kernels_at(i)->name, c);
+            test_below(cca_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6, what);
             free(want), free(got), free_data(&d);
         }
     }
@@ -388,6 +389,18 @@ static void equal_weights(void **state) {
 }
 
 /* Heads that share their keys give the same bits together as one by one. */
+/* Whether rows of several heads together fit a call and, AVX-512 taking up to eight rows in a way
+ * of their own, go the way that those of one head go. */
+static bool same_way(const attention_case *c, int64_t heads) {
+    enum { FEW_ROWS = 8 };
+    bool same = true;
+    for (int64_t row = 0, n; row < c->n; row += n) {
+        n = rows_together(c, row);
+        same = same && n * heads <= CCA_TILE_Q && (n * heads <= FEW_ROWS) == (n <= FEW_ROWS);
+    }
+    return same;
+}
+
 static void heads_together(void **state) {
     (void)state;
     uint64_t seed = 8;
@@ -398,7 +411,7 @@ static void heads_together(void **state) {
             int64_t shared = cases[c].n_heads / cases[c].n_kv_heads;
             float *want = floats(n), *got = floats(n);
             run_attend(cca_kernels_at(i), &cases[c], &d, 1, want);
-            if (rows_together(&cases[c], 0) * shared <= CCA_TILE_Q) {
+            if (same_way(&cases[c], shared)) {
                 run_attend(cca_kernels_at(i), &cases[c], &d, shared, got);
                 assert_memory_equal(got, want, (size_t)n * sizeof *got);
             }
