@@ -129,7 +129,7 @@ static cca_status pass_over(cca_engine *e, const cca_session_options *sessions,
     e->facts.passed_over = cca_backend_name(e->backend);
     cca_backend_close(e->backend);
     e->backend = NULL;
-    strcpy(e->device, "cpu"); /* shorter than "auto" */
+    memcpy(e->device, "cpu", sizeof "cpu"); /* shorter than "auto" */
     return cca_backend_open(&e->backend, e->device, options, err);
 }
 
@@ -227,8 +227,9 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
     cca_status status = parse_type(&out->k_type, "keys", o->k_type, err);
     if (!status) status = parse_type(&out->v_type, "values", o->v_type, err);
-    if (!status)
+    if (!status) {
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
+    }
     if (status) return status;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;

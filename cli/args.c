@@ -185,8 +185,9 @@ static cca_status set_value(void *base, const arg_option *o, const char *text, c
             *(int64_t *)at = -1;
             return CCA_OK;
         }
-        if (!args_int(&integer, text))
+        if (!args_int(&integer, text)) {
             return bad_value(o, text, o->word ? "a whole number or auto" : "a whole number", err);
+        }
         if ((double)integer < o->min || (double)integer > o->max) return out_of_range(o, text, err);
         *(int64_t *)at = integer;
         return CCA_OK;

@@ -95,8 +95,9 @@ static void many_groups_are_left_out(void **state) {
         int32_t chosen[1000], n = 0;
         bool is_chosen[1000] = {0};
         for (int t = 0; t < 1000; t++) {
-            if (fabsf(cca_random_uniform(&seed)) < 0.02 * turn)
+            if (fabsf(cca_random_uniform(&seed)) < 0.02 * turn) {
                 chosen[n++] = t, is_chosen[t] = true;
+            }
         }
         cca_spans spans = {.n = 1,
                            .at = {{rows_of(1001, 0), cca_rule_groups(&rule), 1, CCA_PICK_OTHERS}},
@@ -133,8 +134,9 @@ static void walks_wrap_around_rings(void **state) {
     for (int r = 0; r < 5; r++) {
         int count = walk(got, &tiles, 0, 195, rows[r], 1), t = tile_of[r];
         assert_int_equal(count, counts[t] * 4);
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count; i++) {
             assert_int_equal(got[i].column, groups[t][i / 4] * 4 + i % 4);
+        }
     }
 }
 
@@ -264,8 +266,9 @@ static choice_data make_choice(const choice_case *c, uint64_t *seed) {
     int64_t n = c->heads * n_groups * c->head_dim, slots = count_tiles(c) * c->heads;
     char *memory[2];
     float *sides[2];
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         sides[i] = random_floats(n, seed, 1), memory[i] = room(4 * (size_t)n);
+    }
     for (int64_t i = 0; i < n; i++) {
         float a = sides[0][i], b = sides[1][i];
         sides[0][i] = fmaxf(a, b), sides[1][i] = fminf(a, b);
