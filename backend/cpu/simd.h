@@ -475,7 +475,8 @@ static void tile_add(attend_tile *t, const cca_rows *rows, const cca_key_tile *k
 
 /* Rows of queries that read the same head of a span's rows take its keys together. */
 static void attend_span(attend_tile *t, const cca_span *span) {
-    int64_t pos = t->args->pos + t->row, n_rows = t->n_heads * t->n, see[CCA_TILE_Q][2];
+    int64_t pos = t->args->pos + t->row, n_rows = t->n_heads * t->n;
+    int64_t see[CCA_TILE_Q][2] = {{0}};
     int64_t together = span->rows.heads == t->args->n_heads ? t->n : n_rows;
     int64_t kv_head = t->head / (t->args->n_heads / t->args->spans->at[0].rows.heads);
     for (int64_t i = 0; i < n_rows; i++) {
