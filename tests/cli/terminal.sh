@@ -112,9 +112,10 @@ moves() { # until the bar shows another number
 bars() {
     screen | grep -c 'prefill [0-9]'
 }
-for command in "generate -n 1" "ask --no-kv Who --chat-template plain"; do
+for command in "generate --attn cca -n 1" "ask --attn cca --no-kv Who --chat-template plain"; do
     name=${command%% *}
-    terminal "'$program' $command -m '$work/slow.gguf' -t 1 -f '$work/long'"
+    # Lines above it, as messages are: tmux rejoins a line at the top of its screen otherwise.
+    terminal "printf 'a line that is longer than a terminal of eighty columns is wide, as a warning may be\n\n'; '$program' $command -m '$work/slow.gguf' -t 1 -f '$work/long'"
     sees "$name: a bar" "$bar"
     check "$name: that is redrawn" moves
     check "$name: is one line" test "$(bars)" = 1
@@ -137,9 +138,9 @@ sees 'and told' 'interrupted; the text so far is kept'
 check 'the text stays' test "$(screen | head -c 200 | wc -c)" = 200
 
 # Colours of warnings.
-warning=("$program" generate -m "$work/slow.gguf" -g 4 -w 8 -n 1 -p "'A text that is longer than the window of a model'")
+warning=("$program" export --random 32,2,4,2,64,96 -o "$work/none.gguf")
 terminal "${warning[*]}"
-sees 'a warning' '^warning: this model was not trained'
+sees 'a warning' '^warning: .*tokenizer'
 has_raw 'is coloured' '\x1b\[33mwarning:\x1b\[0m'
 terminal "env NO_COLOR=1 ${warning[*]}"
 await '^warning:'
