@@ -3,7 +3,7 @@
  *     f32 weights and cache 5e-6, bf16 1e-2, f16 2e-3, other chunks or g = 1 (f32) 2e-6. */
 #include "engine.h"
 #include "export/model_file.h"
-#include "tests/unit/test.h"
+#include "tests/unit/export_and_open.h"
 
 #include <dirent.h>
 #include <unistd.h>
@@ -74,22 +74,6 @@ static int list_models(char **names, int most) {
 
 /* ---- running ------------------------------------------------------------------------- */
 
-static cca_engine *export_and_open(const char *name, cca_dtype type) {
-    char input[512], output[] = "/tmp/cca-test-model-XXXXXX";
-    cca_error err;
-    cca_engine *engine;
-    int file = mkstemp(output);
-    assert_true(file >= 0);
-    close(file);
-    snprintf(input, sizeof input, "%s/%s", FOLDER, name);
-    cca_export_options o = {.input = input, .output = output, .has_type = true, .type = type};
-    if (cca_export(&o, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
-    cca_engine_options eo = {.device = "cpu", .n_threads = 2};
-    if (cca_engine_open(&engine, output, &eo, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
-    unlink(output);
-    return engine;
-}
-
 /* Logits of all positions end up in out. */
 typedef struct collector {
     float *out;
@@ -149,7 +133,7 @@ static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, con
 }
 
 static void compare_with_golden(const char *name, cca_dtype type, const char *cache, double bound) {
-    cca_engine *engine = export_and_open(name, type);
+    cca_engine *engine = test_export_and_open(FOLDER, name, type, 2);
     int64_t vocab = cca_engine_info(engine)->vocab_size;
     golden g = read_golden(name, vocab);
     for (int i = 0; i < g.n_runs; i++) {
@@ -202,7 +186,7 @@ static void any_cut_gives_the_same_logits(void **state) {
         {4, 16, "f32", 9, 9}, {4, 16, "f32", 512, 70}, {16, 64, "f32", 33, 100},
     };
     for (int m = 0; m < 3; m++) {
-        cca_engine *engine = export_and_open(names[m], CCA_F32);
+        cca_engine *engine = test_export_and_open(FOLDER, names[m], CCA_F32, 2);
         int64_t vocab = cca_engine_info(engine)->vocab_size;
         golden g = read_golden(names[m], vocab);
         for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
@@ -221,7 +205,7 @@ static void group_size_one_equals_full(void **state) {
     (void)state;
     static const char *const names[] = {"oracle-gqa8", "oracle-qwen2", "hf-llama3-tied"};
     for (int m = 0; m < 3; m++) {
-        cca_engine *engine = export_and_open(names[m], CCA_F32);
+        cca_engine *engine = test_export_and_open(FOLDER, names[m], CCA_F32, 2);
         int64_t vocab = cca_engine_info(engine)->vocab_size;
         golden g = read_golden(names[m], vocab);
         float *full = run(engine, g.tokens, 100, &(run_options){0, 0, "f32", 64, 0});
@@ -267,7 +251,7 @@ static void threads_do_not_change_a_bit(void **state) {
 
 static void sessions_do_not_disturb_each_other(void **state) {
     (void)state;
-    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    cca_engine *engine = test_export_and_open(FOLDER, "oracle-gqa3", CCA_F32, 2);
     golden g = read_golden("oracle-gqa3", 64);
     cca_error err;
     run_options o = {4, 16, "f32", 16, 0};
@@ -300,7 +284,7 @@ static void a_rewound_session_repeats_itself(void **state) {
     static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:3", "recall"};
     static const char *const caches[] = {"f32", "bf16"};
     static const int64_t marks[] = {0, 5, 16, 37, 64, 90};
-    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    cca_engine *engine = test_export_and_open(FOLDER, "oracle-gqa3", CCA_F32, 2);
     golden g = read_golden("oracle-gqa3", 64);
     cca_error err;
     for (int i = 0; i < 6 * 2 * 6; i++) {
@@ -348,7 +332,7 @@ static cca_status stop_later(void *user, cca_session *session, int64_t pos, int6
 
 static void a_mark_survives_an_interruption(void **state) {
     (void)state;
-    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    cca_engine *engine = test_export_and_open(FOLDER, "oracle-gqa3", CCA_F32, 2);
     golden g = read_golden("oracle-gqa3", 64);
     volatile sig_atomic_t stop = 0;
     cca_session_options o = cca_session_defaults();
@@ -390,7 +374,7 @@ static void a_mark_survives_an_interruption(void **state) {
 
 static void bad_input_is_refused(void **state) {
     (void)state;
-    cca_engine *engine = export_and_open("oracle-mha", CCA_F32);
+    cca_engine *engine = test_export_and_open(FOLDER, "oracle-mha", CCA_F32, 2);
     cca_error err;
     run_options o = {4, 16, "f32", 16, 0};
     cca_session *s = new_session(engine, &o, 10);
@@ -435,7 +419,7 @@ static void bad_input_is_refused(void **state) {
  * the rest. */
 static void one_token_reports_an_interruption(void **state) {
     (void)state;
-    cca_engine *engine = export_and_open("oracle-gqa3", CCA_F32);
+    cca_engine *engine = test_export_and_open(FOLDER, "oracle-gqa3", CCA_F32, 2);
     cca_session *s;
     cca_error err;
     int32_t ids[2] = {1, 2};

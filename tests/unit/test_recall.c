@@ -4,7 +4,7 @@
 #include "engine.h"
 #include "export/model_file.h"
 #include "model.h"
-#include "tests/unit/test.h"
+#include "tests/unit/export_and_open.h"
 
 #include <unistd.h>
 
@@ -52,22 +52,6 @@ static golden read_golden(const char *name) {
 }
 
 /* ---- running ------------------------------------------------------------------------- */
-
-static cca_engine *export_and_open(const char *name, int n_threads) {
-    char input[128], output[] = "/tmp/cca-test-recall-XXXXXX";
-    cca_error err;
-    cca_engine *engine;
-    int file = mkstemp(output);
-    assert_true(file >= 0);
-    close(file);
-    snprintf(input, sizeof input, "%s/%s", FOLDER, name);
-    cca_export_options o = {.input = input, .output = output, .has_type = true, .type = CCA_F32};
-    if (cca_export(&o, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
-    cca_engine_options eo = {.device = "cpu", .n_threads = n_threads};
-    if (cca_engine_open(&engine, output, &eo, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
-    unlink(output);
-    return engine;
-}
 
 static cca_session_options options_of(const golden *m) {
     cca_session_options o = cca_session_defaults();
@@ -129,7 +113,8 @@ typedef struct subject {
 } subject;
 
 static subject open_subject(const char *name, int n_threads) {
-    subject x = {.m = read_golden(name), .engine = export_and_open(name, n_threads)};
+    subject x = {.m = read_golden(name),
+                 .engine = test_export_and_open(FOLDER, name, CCA_F32, n_threads)};
     x.options = options_of(&x.m);
     x.vocab = cca_engine_info(x.engine)->vocab_size;
     return x;
