@@ -412,10 +412,11 @@ static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t 
 cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
     enum { ALONE = 64 };
+    cca_eval_options o = options ? *options : (cca_eval_options){0};
     cca_status status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
-    bool ends = s->options.policy.tile > 1 && options && options->ends_prompt;
-    int64_t alone = ends ? cca_max(ALONE - options->more, 0) : 0;
+    bool ends = s->options.policy.tile > 1 && o.ends_prompt;
+    int64_t alone = ends ? cca_max(ALONE - o.more, 0) : 0;
     int64_t together = cca_max(n - alone, 0); /* those that choose in tiles */
     for (int64_t done = 0, some; !status && done < n; done += some) {
         int64_t end = done < together ? together : n;
@@ -429,9 +430,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         s->n_watched += watch;
         s->pos += some;
         s->last_row = some - 1;
-        if (options && options->on_chunk) {
-            status = options->on_chunk(options->user, s, s->pos - some, some, err);
-        }
+        if (o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
     }
     return status;
 }

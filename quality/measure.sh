@@ -4,7 +4,8 @@
 #     quality/measure.sh ppl   MODEL ATTENTION LENGTH BOOK WINDOWS
 #     quality/measure.sh facts MODEL ATTENTION LENGTH SET NUMBER PER
 #
-# ATTENTION is cca, full, mean, max, window, sinks:N, or cca:G:S for another group size and window.
+# ATTENTION is cca, recall, full, mean, max, window or sinks:N; cca:G:S:SINKS and recall:TOKENS:TILE tell
+# other values than the model's, one that is left empty the model's own: cca:::0 is the paper's form.
 # `ppl` measures the first WINDOWS windows of LENGTH tokens of a book, `facts` asks about one document
 # of LENGTH tokens with PER facts at each depth. The result is OUT/FINGERPRINT/ATTENTION/…, with the
 # columns that bands.awk and answers.awk tell; where it is there already nothing is done.
@@ -24,10 +25,16 @@ result=$OUT/$fingerprint/$attention/$test-$length/$what
 [ -f "$result" ] && exit 0
 mkdir -p "$(dirname "$result")"
 
-IFS=: read -r kind g s <<<"$attention"
 run=(-m "$model" -t "${THREADS:-0}" --device "${DEVICE:-cpu}" -q)
-case $kind in
-cca) run+=(${g:+-g "$g"} ${s:+-w "$s"}) ;;
+case $attention in
+cca*)
+    IFS=: read -r kind g s z <<<"$attention"
+    run+=(--attn cca ${g:+-g "$g"} ${s:+-w "$s"} ${z:+--sinks "$z"})
+    ;;
+recall*)
+    IFS=: read -r kind budget tile <<<"$attention"
+    run+=(--attn recall ${budget:+--recall "$budget"} ${tile:+--recall-tile "$tile"})
+    ;;
 *) run+=(--attn "$attention") ;;
 esac
 

@@ -50,6 +50,11 @@ void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t hea
 
 /* ---- scratch memory ------------------------------------------------------------------ */
 
+/* Where the parts of a tile's scratch memory begin, and its bytes. */
+typedef struct parts {
+    size_t x[2], part, panel, total, scores, bytes;
+} parts;
+
 /* What a tile needs. x: positive and negative parts of its rows, in the form that suits. */
 typedef struct choosing {
     const cca_products *k; /* with bounds as weights */
@@ -64,36 +69,50 @@ typedef struct choosing {
     void *panel;
 } choosing;
 
-static size_t take(size_t *at, size_t bytes) {
-    size_t begin = *at;
-    *at += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+static choosing sizes_of(const cca_kernels *k, const cca_choose_args *args) {
+    const cca_rows *bounds = args->bounds;
+    int64_t last = args->pos + args->row + args->n - 1;
+    choosing c = {.k = k->products(bounds->k_type), .args = args, .head_dim = bounds->head_dim};
+    c.sharers = args->n_heads / bounds->heads;
+    c.n_rows = c.sharers * args->n;
+    c.first = cca_edge_at(&args->groups->begin, last);
+    c.n_groups = cca_edge_at(&args->groups->end, last) - c.first;
+    size_t form = c.k->x_bytes(bounds->k_type, c.head_dim);
+    c.x_stride = form ? form : (size_t)c.head_dim * sizeof(float);
+    return c;
+}
+
+static size_t take(parts *p, size_t bytes) {
+    size_t begin = p->bytes;
+    p->bytes += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return begin;
 }
 
-/* Lays the parts out behind each other; gives their bytes. */
-static size_t lay_out(choosing *c, const cca_kernels *k, const cca_choose_args *args,
-                      char *scratch) {
-    const cca_rows *bounds = args->bounds;
-    int64_t last = args->pos + args->row + args->n - 1, hd = bounds->head_dim;
-    *c = (choosing){.k = k->products(bounds->k_type), .args = args, .head_dim = hd};
-    c->sharers = args->n_heads / bounds->heads;
-    c->n_rows = c->sharers * args->n;
-    c->first = cca_edge_at(&args->groups->begin, last);
-    c->n_groups = cca_edge_at(&args->groups->end, last) - c->first;
-    size_t form = c->k->x_bytes(bounds->k_type, hd), at = 0;
-    c->x_stride = form ? form : (size_t)hd * sizeof(float);
+static parts lay_out(const choosing *c) {
     size_t rows = (size_t)c->n_rows, groups = (size_t)c->n_groups;
-    for (int i = 0; i < 2; i++) c->x[i] = scratch + take(&at, rows * c->x_stride);
-    c->part = (float *)(scratch + take(&at, (size_t)hd * sizeof(float)));
-    c->panel = scratch + take(&at, c->k->panel_bytes(bounds->k_type, hd));
-    c->total = (float *)(scratch + take(&at, groups * sizeof(float)));
-    c->scores = (float *)(scratch + take(&at, rows * groups * sizeof(float)));
-    return at;
+    parts p = {0};
+    for (int i = 0; i < 2; i++) p.x[i] = take(&p, rows * c->x_stride);
+    p.part = take(&p, (size_t)c->head_dim * sizeof(float));
+    p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->head_dim));
+    p.total = take(&p, groups * sizeof(float));
+    p.scores = take(&p, rows * groups * sizeof(float));
+    return p;
 }
 
 size_t cca_choose_bytes(const cca_kernels *k, const cca_choose_args *args) {
-    choosing c;
-    return lay_out(&c, k, args, NULL);
+    choosing c = sizes_of(k, args);
+    return lay_out(&c).bytes;
+}
+
+static choosing begin_choosing(const cca_kernels *k, const cca_choose_args *args, char *scratch) {
+    choosing c = sizes_of(k, args);
+    parts p = lay_out(&c);
+    for (int i = 0; i < 2; i++) c.x[i] = scratch + p.x[i];
+    c.part = (float *)(void *)(scratch + p.part);
+    c.panel = scratch + p.panel;
+    c.total = (float *)(void *)(scratch + p.total);
+    c.scores = (float *)(void *)(scratch + p.scores);
+    return c;
 }
 
 /* ---- scores -------------------------------------------------------------------------- */
@@ -183,8 +202,7 @@ static void select_groups(const choosing *c, int64_t kv_head) {
 
 void cca_choose_tile(const cca_kernels *k, const cca_choose_args *args, int64_t kv_head,
                      void *scratch) {
-    choosing c;
-    lay_out(&c, k, args, scratch);
+    choosing c = begin_choosing(k, args, scratch);
     memset(c.total, 0, (size_t)c.n_groups * sizeof *c.total);
     bool all = c.n_groups <= args->out->most; /* whatever they weigh */
     if (!all) {

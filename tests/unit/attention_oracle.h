@@ -105,11 +105,10 @@ typedef bool choice[KV_HEADS][LENGTH];
  * of their keys. */
 static inline void weigh_groups(double *weights, const sequence *s, const setup *t, int h,
                                 int pos) {
-    double score[LENGTH], total = 0;
+    double score[LENGTH] = {0}, total = 0;
     const float *q = &s->q[(pos * HEADS + h) * HD];
     int end = groups_behind(t, pos);
     for (int n = t->sinks / t->g; n < end; n++) {
-        score[n] = 0;
         for (int d = 0; d < HD; d++) {
             double low = INFINITY, high = -INFINITY;
             for (int i = n * t->g; i < (n + 1) * t->g; i++) {

@@ -302,7 +302,7 @@ static void weigh_groups(double *total, const choice_case *c, const choice_data 
     int64_t begin = cca_edge_at(&seen.begin, c->pos + row), hd = c->head_dim;
     int64_t end = cca_edge_at(&seen.end, c->pos + row);
     const float *q = d->q + (row * c->heads * c->sharers + head) * hd;
-    double score[1024], sum = 0;
+    double score[1024] = {0}, sum = 0;
     assert_true(end <= 1024);
     for (int64_t t = begin; t < end; t++) {
         int64_t at = (head / c->sharers * d->bounds.capacity + t) * hd;
