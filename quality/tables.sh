@@ -29,7 +29,7 @@ collect() {
         if [ "$setting" = full ]; then set -- --attn full; else set -- -g "$g" -w "$s"; fi
         printf 'main\t%s\tcache\t131072\t%s\t' "$setting" "$own"
         "$CCA" generate -m "$model" "$@" -c 131072 -p x --dry-run --json |
-            sed 's/.*"cores": \([0-9]*\), "window": \([0-9]*\).*/\1 \2/' | awk '{ print $1 + $2 }'
+            tr ',{' '\n\n' | awk '/"(cores|bounds|rows|window)":/ { sum += $2 } END { print sum }'
     done
 }
 

@@ -7,8 +7,12 @@
 #include <unistd.h>
 
 static const char MODEL[] = "models/cca-books-15m.gguf";
-/* At the end queries see cores of groups that were complete, but behind the window, at SECOND. */
-enum { FIRST = 301, SECOND = 700, END = 1000, CTX = 1024 };
+/* At the end queries see cores of groups that were complete, but behind the window, at SECOND. Of
+ * those that can be recalled some are. */
+enum { FIRST = 301, SECOND = 700, END = 1000, CTX = 1024, RECALL = 96 };
+
+static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5", "recall"};
+enum { ATTNS = sizeof attns / sizeof *attns };
 
 static cca_engine *engine;
 static char path[] = "/tmp/cca-test-saved-XXXXXX";
@@ -20,6 +24,7 @@ static cca_session *open_session(const char *attn, const char *type, int64_t gro
     cca_session *s;
     o.ctx_size = CTX;
     o.attn = attn;
+    if (!strcmp(attn, "recall")) o.recall = RECALL;
     o.k_type = o.v_type = type;
     o.group_size = group;
     o.chunk_size = 64;
@@ -86,10 +91,9 @@ static void check_resumed(const char *attn, const char *type, const float *wante
 
 static void test_same_bits(void **state) {
     (void)state;
-    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5"};
     static const char *const types[] = {"bf16", "f32", "f16"};
-    for (size_t i = 0; i < 5 + 2; i++) {
-        const char *attn = attns[i < 5 ? i : 0], *type = types[i < 5 ? 0 : i - 4];
+    for (size_t i = 0; i < ATTNS + 2; i++) {
+        const char *attn = attns[i < ATTNS ? i : 0], *type = types[i < ATTNS ? 0 : i - ATTNS + 1];
         float *logits = make_file(attn, type);
         check_resumed(attn, type, logits);
         free(logits);
@@ -99,8 +103,7 @@ static void test_same_bits(void **state) {
 /* Back to each of several snapshots, after other tokens: the bits of the first time. */
 static void test_snapshots(void **state) {
     (void)state;
-    static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5"};
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < ATTNS; i++) {
         cca_session *s = open_session(attns[i], "bf16", 0);
         cca_snapshot *first, *second;
         eval(s, FIRST);
@@ -108,7 +111,8 @@ static void test_snapshots(void **state) {
         eval(s, SECOND);
         assert_int_equal(cca_session_snapshot(&second, s, &err), CCA_OK);
         assert_int_equal(cca_snapshot_pos(second), SECOND);
-        assert_true((cca_snapshot_bytes(second) > 0) == (i != 1)); /* full: nothing is lost */
+        bool keeps_rows = !strcmp(attns[i], "full") || !strcmp(attns[i], "recall");
+        assert_true((cca_snapshot_bytes(second) > 0) == !keeps_rows); /* else nothing is lost */
         eval(s, END);
         float *wanted = malloc(logits_bytes());
         assert_non_null(wanted);
@@ -161,10 +165,11 @@ static void test_refused(void **state) {
         {"cca", "bf16", 32, "made with group_size=16, this run has group_size=32"},
         {"cca", "f32", 0, "made with cache_type_k=bf16, this run has cache_type_k=f32"},
         {"full", "bf16", 0, "made with attention=cca, this run has attention=full"},
+        {"recall", "bf16", 0, "made with recall=0, this run has recall=96"},
     };
     cca_store *store;
     assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         cca_session *s = open_session(others[i].attn, others[i].type, others[i].group);
         assert_int_equal(cca_session_load(s, store, 0, &err), CCA_BAD_MODEL);
         if (!strstr(err.text, others[i].said)) fail_msg("%s", err.text);
@@ -187,9 +192,8 @@ static void test_refused(void **state) {
 }
 
 /* A flipped bit anywhere in rows or window is damage. */
-static void test_damaged(void **state) {
-    (void)state;
-    free(make_file("cca", "bf16"));
+static void check_damage(const char *attn) {
+    free(make_file(attn, "bf16"));
     cca_store *store;
     assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
     long size = (long)cca_store_bytes(store);
@@ -201,13 +205,19 @@ static void test_damaged(void **state) {
     assert_int_equal(fseek(f, size - 1000, SEEK_SET), 0);
     assert_int_equal(fputc(c ^ 1, f), c ^ 1);
     fclose(f);
-    cca_session *s = open_session("cca", "bf16", 0);
+    cca_session *s = open_session(attn, "bf16", 0);
     assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
     assert_int_equal(cca_session_load(s, store, 0, &err), CCA_OK);
     assert_int_equal(cca_session_load(s, store, 1, &err), CCA_BAD_MODEL);
     assert_non_null(strstr(err.text, "checksum"));
     cca_store_close(store);
     cca_session_free(s);
+}
+
+static void test_damaged(void **state) {
+    (void)state;
+    check_damage("cca");
+    check_damage("recall");
 }
 
 static int begin(void **state) {
