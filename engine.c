@@ -37,6 +37,7 @@ struct cca_session {
     cca_mass mass;    /* of attention watched; sums NULL: never */
     int64_t n_watched;
     bool watching;
+    bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
 };
 
 /* ---- engine ------------------------------------------------------------------------- */
@@ -409,11 +410,28 @@ static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t 
     return CCA_OK;
 }
 
+/* Tokens at the end of a prompt that choose each for itself. */
+enum { ALONE = 64 };
+
+/* What a chunk left that was not finished is no state to go on from. */
+static cca_status check_sound(const cca_session *s, cca_error *err) {
+    if (!s->torn) return CCA_OK;
+    return cca_fail(err, CCA_RUNTIME,
+                    "the session was interrupted in the middle of a chunk: reset it, or go back to "
+                    "its mark, a snapshot or a stored state");
+}
+
+/* The session is at a position, as a whole. */
+static void settle(cca_session *s, int64_t pos) {
+    s->pos = pos;
+    s->torn = false;
+}
+
 cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
-    enum { ALONE = 64 };
     cca_eval_options o = options ? *options : (cca_eval_options){0};
-    cca_status status = check_input(s, ids, n, err);
+    cca_status status = check_sound(s, err);
+    if (!status) status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
     bool ends = s->options.policy.tile > 1 && o.ends_prompt;
     int64_t alone = ends ? cca_max(ALONE - o.more, 0) : 0;
@@ -426,6 +444,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         cca_cache_choose_alone(cca_state_cache(s->state), done >= together);
         cca_cache_watch(cca_state_cache(s->state), watch ? &s->mass : NULL);
         status = cca_model_forward(s->state, ids + done, some, s->pos, err);
+        s->torn = status;
         if (status) break;
         s->n_watched += watch;
         s->pos += some;
@@ -433,6 +452,16 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         if (o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
     }
     return status;
+}
+
+int64_t cca_session_chunk_size(const cca_session *session) {
+    return session->options.chunk_size;
+}
+
+int64_t cca_session_last_seam(const cca_session *session, int64_t n, bool ends_prompt) {
+    int64_t chunk = session->options.chunk_size;
+    if (ends_prompt && session->options.policy.tile > 1) return cca_max(n - ALONE, 0);
+    return cca_max(n - 1, 0) / chunk * chunk;
 }
 
 int64_t cca_session_pos(const cca_session *session) {
@@ -458,8 +487,10 @@ cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n
 }
 
 cca_status cca_session_mark(cca_session *s, cca_error *err) {
+    cca_status status = check_sound(s, err);
+    if (status) return status;
     s->marked = -1;
-    cca_status status = cca_state_mark(s->state, s->pos, err);
+    status = cca_state_mark(s->state, s->pos, err);
     if (!status) s->marked = s->pos;
     return status;
 }
@@ -467,8 +498,9 @@ cca_status cca_session_mark(cca_session *s, cca_error *err) {
 cca_status cca_session_rewind(cca_session *s, cca_error *err) {
     if (s->marked < 0) return cca_fail(err, CCA_USAGE, "the session has no mark to rewind to");
     s->last_row = -1;
+    s->torn = true;
     cca_status status = cca_state_rewind(s->state, s->marked, err);
-    if (!status) s->pos = s->marked;
+    if (!status) settle(s, s->marked);
     return status;
 }
 
@@ -527,12 +559,14 @@ struct cca_snapshot {
 cca_status cca_session_snapshot(cca_snapshot **out, cca_session *s, cca_error *err) {
     const cca_cache *cache = cca_state_cache(s->state);
     size_t bytes = cca_store_cache_window_bytes(cache, s->pos);
-    cca_snapshot *copy = malloc(sizeof *copy + bytes);
     *out = NULL;
+    cca_status status = check_sound(s, err);
+    if (status) return status;
+    cca_snapshot *copy = malloc(sizeof *copy + bytes);
     if (!copy) return cca_fail(err, CCA_NO_MEMORY, "no memory for a copy of %zu bytes", bytes);
     copy->pos = s->pos;
     copy->bytes = bytes;
-    cca_status status = cca_store_cache_window_get(copy->window, cache, s->pos, err);
+    status = cca_store_cache_window_get(copy->window, cache, s->pos, err);
     if (!status) {
         *out = copy;
     } else {
@@ -555,9 +589,10 @@ uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot) {
 
 cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca_error *err) {
     s->last_row = s->marked = -1;
+    s->torn = true;
     cca_status status =
         cca_store_cache_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
-    if (!status) s->pos = snapshot->pos;
+    if (!status) settle(s, snapshot->pos);
     return status;
 }
 
@@ -613,6 +648,7 @@ static cca_status needs_stored(const cca_session *s, cca_error *err) {
 
 cca_status cca_session_save(cca_session *s, cca_store *store, const int32_t *ids, cca_error *err) {
     cca_status status = needs_stored(s, err);
+    if (!status) status = check_sound(s, err);
     size_t n = cca_store_n_points(store);
     if (status || (n > 0 && cca_store_point_at(store, n - 1).pos >= s->pos)) return status;
     return cca_store_cache_append(store, cca_state_cache(s->state), ids, s->pos, err);
@@ -622,6 +658,10 @@ cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_
     cca_status status = needs_stored(s, err);
     int64_t pos = cca_store_point_at(store, point).pos;
     cca_session_reset(s);
+    if (!status && point >= cca_store_n_points(store)) {
+        status =
+            cca_fail(err, CCA_USAGE, "%s: has no checkpoint %zu", cca_store_path(store), point);
+    }
     if (!status) status = cca_session_check_facts(s, store, err);
     if (!status && pos > s->options.ctx_size) {
         status =
@@ -629,12 +669,12 @@ cca_status cca_session_load(cca_session *s, cca_store *store, size_t point, cca_
                      cca_store_path(store), (long long)pos, (long long)s->options.ctx_size);
     }
     if (!status) status = cca_store_cache_load(cca_state_cache(s->state), store, point, err);
-    if (!status) s->pos = pos;
+    if (!status) settle(s, pos);
     return status;
 }
 
 void cca_session_reset(cca_session *session) {
-    session->pos = 0;
+    settle(session, 0);
     session->last_row = session->marked = -1;
 }
 

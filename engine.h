@@ -164,10 +164,17 @@ typedef struct cca_eval_options {
 /* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.
  * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
  * vocabulary (nothing done). CCA_INTERRUPTED: the position is the start of the chunk that was
- * under way, but the window has already moved on in some layers, so that the session can only be
- * reset, or go back to its mark or a snapshot. */
+ * under way, but the window has already moved on in some layers: eval, mark, snapshot and save are
+ * CCA_RUNTIME until the session is reset, or goes back to its mark, a snapshot or a stored state.
+ * So it is after other failures of a device. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
+
+/* Tokens of a chunk: evaluations end at multiples of it, whoever calls in which pieces. */
+int64_t cca_session_chunk_size(const cca_session *session);
+/* The last position before the end of n tokens at which they are cut anyway: where two calls give
+ * the bits of one. ends_prompt as in cca_eval_options. 0: nowhere. */
+int64_t cca_session_last_seam(const cca_session *session, int64_t n, bool ends_prompt);
 
 /* Number of tokens stored, and bytes of cache that they take. */
 int64_t cca_session_pos(const cca_session *session);
@@ -241,7 +248,7 @@ cca_status cca_session_save(cca_session *session, cca_store *store, const int32_
 /* Goes to a checkpoint of the file. What is evaluated from there gives the same bits as in the
  * session that was saved, cut into the same calls on the same kernels. There are no logits until
  * the next eval, and the mark is gone. CCA_BAD_MODEL: another model or other settings, by name, or
- * damage; CCA_NO_FIT beyond ctx_size; the session is reset then. */
+ * damage; CCA_USAGE: no such checkpoint; CCA_NO_FIT beyond ctx_size; the session is reset then. */
 cca_status cca_session_load(cca_session *session, cca_store *store, size_t point, cca_error *err);
 
 /* Back to position 0, and without a mark. */

@@ -97,7 +97,7 @@ static bool rows_fit(const cca_cache *cache, const cca_store *store, cca_store_p
 
 cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err) {
     cca_store_point p = cca_store_point_at(store, point);
-    if (!rows_fit(cache, store, p)) {
+    if (p.n_segments == 0 || !rows_fit(cache, store, p)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: the rows of its checkpoint at %lld do not fit",
                         cca_store_path(store), (long long)p.pos);
     }

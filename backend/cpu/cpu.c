@@ -6,6 +6,7 @@
 #include "base/workers.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,14 +27,27 @@ typedef struct cpu_backend {
     size_t scratch_bytes;
     void *x; /* activations in the form that products want */
     size_t x_bytes;
+    atomic_bool skipped; /* a piece of an operation, since the stop flag was set */
 } cpu_backend;
 
 static cpu_backend *cpu_of(cca_backend *b) {
     return (cpu_backend *)b;
 }
 
-static bool stopped(const cca_backend *b) {
-    return b->stop && *b->stop;
+/* Whether a piece is to be left out. The flag may be gone when the operation is over, and no other
+ * may follow that would see it. */
+static bool stopped(cpu_backend *b) {
+    if (!b->base.stop || !*b->base.stop) return false;
+    atomic_store(&b->skipped, true);
+    return true;
+}
+
+/* Runs the pieces of an operation; one that lacks some is a failure. */
+static void run_pieces(cpu_backend *b, int64_t n_pieces, cca_piece_fn fn, void *context) {
+    cca_workers_run(b->workers, n_pieces, fn, context);
+    if (!atomic_load(&b->skipped)) return;
+    atomic_store(&b->skipped, false);
+    cca_backend_fail(&b->base, CCA_INTERRUPTED, "interrupted");
 }
 
 /* Memory that is promised may not be there, and more than is free may be had. */
@@ -165,7 +179,7 @@ static void run_rows(cca_backend *b, row_work j, int64_t n, int64_t work) {
     j.n = n;
     j.rows_a_piece = PIECE_WORK / cca_max(work, 1) + 1;
     int64_t n_pieces = (n + j.rows_a_piece - 1) / j.rows_a_piece;
-    cca_workers_run(j.b->workers, n_pieces, run_piece, &j);
+    run_pieces(j.b, n_pieces, run_piece, &j);
 }
 
 static void embed_row(const row_work *j, int64_t i) {
@@ -345,7 +359,7 @@ typedef struct product_job {
 static void run_product_piece(void *context, int64_t piece, int thread) {
     const product_job *j = context;
     const cca_product *p = j->products;
-    if (stopped(&j->b->base)) return;
+    if (stopped(j->b)) return;
     for (; piece >= panels_of(p); p++) piece -= panels_of(p);
     int64_t row = piece * CCA_PANEL, n_rows = cca_min(CCA_PANEL, p->weight->rows - row);
     bool add = p->accumulate || p->bias || j->x.n < FEW;
@@ -382,7 +396,7 @@ static void cpu_matmul(cca_backend *b, const cca_product *products, int n_produc
         }
         if (!reserve(cpu, cpu->kernels->products(type)->panel_bytes(type, DEPTH))) return;
         if (!convert_x(cpu, &j.x, x, type, n)) return;
-        cca_workers_run(cpu->workers, total, run_product_piece, &j);
+        run_pieces(cpu, total, run_product_piece, &j);
     }
 }
 
@@ -407,7 +421,7 @@ static void cpu_pool(cca_backend *b, const cca_groups *groups, const cca_matrix 
     pool_job j = {cpu, {groups, q->data, n_heads, pos}, 0};
     int64_t count = cca_groups_completed(groups->size, pos, n, &j.first);
     size_t scratch = (size_t)cca_pool_scratch(groups->size, hd) * sizeof(float);
-    if (reserve(cpu, scratch)) cca_workers_run(cpu->workers, count * n_heads, run_pool_piece, &j);
+    if (reserve(cpu, scratch)) run_pieces(cpu, count * n_heads, run_pool_piece, &j);
 }
 
 typedef struct bound_job {
@@ -427,7 +441,7 @@ static void cpu_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int
     bound_job j = {cpu_of(b), groups, 0};
     int64_t count = cca_groups_completed(groups->size, pos, n, &j.first);
     if (!reserve(j.b, (size_t)(3 * groups->raw.head_dim) * sizeof(float))) return;
-    cca_workers_run(j.b->workers, count * groups->raw.heads, run_bound_piece, &j);
+    run_pieces(j.b, count * groups->raw.heads, run_bound_piece, &j);
 }
 
 /* Queries of a tile of a call's rows: n of them from row on. */
@@ -456,7 +470,7 @@ static void run_choose_piece(void *context, int64_t piece, int thread) {
     const choose_job *j = context;
     cca_choose_args args = j->args;
     int64_t heads = args.bounds->heads;
-    if (stopped(&j->b->base)) return;
+    if (stopped(j->b)) return;
     tile_rows rows = stretch_of(args.pos, j->n, args.out->tile, piece / heads);
     args.row = rows.row;
     args.n = rows.n;
@@ -471,7 +485,7 @@ static void cpu_choose(cca_backend *b, const cca_choice *out, const cca_rows *bo
     largest.n = cca_min(n, out->tile);
     largest.row = n - largest.n;
     if (!reserve(j.b, cca_choose_bytes(j.b->kernels, &largest))) return;
-    cca_workers_run(j.b->workers, tiles * bounds->heads, run_choose_piece, &j);
+    run_pieces(j.b, tiles * bounds->heads, run_choose_piece, &j);
 }
 
 /* A piece: heads that share keys and values, and a stretch of rows of each. Where rows choose, a
@@ -489,7 +503,7 @@ static void run_attend_piece(void *context, int64_t piece, int thread) {
     int64_t n_pieces = j->args.n_heads / j->n_heads, head = piece % n_pieces * j->n_heads;
     tile_rows rows =
         stretch_of(j->by_position ? j->args.pos : 0, j->n, j->n_rows, piece / n_pieces);
-    if (stopped(&j->b->base)) return;
+    if (stopped(j->b)) return;
     j->b->kernels->attend(&j->args, head, j->n_heads, rows.row, rows.n, scratch_of(j->b, thread));
 }
 
@@ -515,7 +529,7 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, 
     }
     int64_t stretches = count_stretches(j.by_position ? pos : 0, n, j.n_rows);
     if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
-    cca_workers_run(cpu->workers, n_heads / j.n_heads * stretches, run_attend_piece, &j);
+    run_pieces(cpu, n_heads / j.n_heads * stretches, run_attend_piece, &j);
 }
 
 typedef struct mass_job {
@@ -536,7 +550,7 @@ static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_spans *span
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
     mass_job j = {cpu, mass, {spans, q->data, NULL, n_heads, pos}, row};
     if (!reserve(cpu, (size_t)cca_mass_scratch(spans, pos + row) * sizeof(float))) return;
-    cca_workers_run(cpu->workers, n_heads, run_mass_piece, &j);
+    run_pieces(cpu, n_heads, run_mass_piece, &j);
 }
 
 static const cca_ops cpu_ops = {

@@ -181,9 +181,13 @@ void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spa
     size_t n_scratch = ((size_t)cca_mass_scratch(spans, pos + row) + 15) / 16 * 16;
     float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
     if (queries) cca_matrix_download(b, queries, q, row + 1);
-    if (!room || !queries || !scratch) {
+    cca_error why;
+    cca_status status = cca_backend_sync(b, &why);
+    if (status) { /* an interruption, too, which the forward pass is still to report */
+        cca_backend_fail(b, status, "%s", why.text);
+    } else if (!room || !queries || !scratch) {
         cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
-    } else if (cca_backend_sync(b, NULL) == CCA_OK) {
+    } else {
         const cca_attend_args args = {&copy, queries, NULL, n_heads, pos};
         for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, row, h, scratch);
     }

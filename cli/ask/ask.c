@@ -133,7 +133,8 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     prompt *p = &a->docs.prompt;
     cca_status status = prompt_answer(p, d->ids.ids, n, err);
     if (status) return status;
-    a->astray = cca_session_pos(a->session) > prompt_length(p);
+    a->astray = cca_session_pos(a->session) > prompt_length(p) ||
+                strcmp(d->stop_reason, "interrupted") == 0;
     size_t from = whole > skipped ? whole - skipped : 0;
     status = cca_tokenizer_encode(&p->tokens, a->tok, text->text.bytes + from,
                                   text->text.size - from, 0, err);

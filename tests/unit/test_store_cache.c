@@ -4,6 +4,8 @@
 
 #include "test.h"
 
+#include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static const char MODEL[] = "models/cca-books-15m.gguf";
@@ -19,6 +21,8 @@ static char path[] = "/tmp/cca-test-saved-XXXXXX";
 static int32_t ids[CTX];
 static cca_error err;
 
+static volatile sig_atomic_t stop;
+
 static cca_session *open_session(const char *attn, const char *type, int64_t group) {
     cca_session_options o = cca_session_defaults();
     cca_session *s;
@@ -28,7 +32,8 @@ static cca_session *open_session(const char *attn, const char *type, int64_t gro
     o.k_type = o.v_type = type;
     o.group_size = group;
     o.chunk_size = 64;
-    o.stored = true;
+    o.stored = o.mark = true;
+    o.stop = &stop;
     if (cca_session_new(&s, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
     return s;
 }
@@ -136,6 +141,106 @@ static void test_snapshots(void **state) {
     }
 }
 
+/* What an interruption left is no state to go on from, to keep or to mark. */
+static void test_interrupted(void **state) {
+    (void)state;
+    float *wanted = make_file("cca", "bf16");
+    cca_session *s = open_session("cca", "bf16", 0);
+    cca_snapshot *first, *none;
+    cca_store *store;
+    eval(s, FIRST);
+    assert_int_equal(cca_session_snapshot(&first, s, &err), CCA_OK);
+    assert_int_equal(cca_session_mark(s, &err), CCA_OK);
+    assert_int_equal(cca_store_open(&store, path, true, &err), CCA_OK);
+    for (int back = 0; back < 4; back++) {
+        stop = 1;
+        assert_int_equal(cca_session_eval(s, ids + FIRST, 10, NULL, &err), CCA_INTERRUPTED);
+        stop = 0;
+        assert_int_equal(cca_session_eval(s, ids + FIRST, 10, NULL, &err), CCA_RUNTIME);
+        assert_non_null(strstr(err.text, "interrupted"));
+        assert_int_equal(cca_session_save(s, store, ids, &err), CCA_RUNTIME);
+        assert_int_equal(cca_session_snapshot(&none, s, &err), CCA_RUNTIME);
+        assert_null(none);
+        assert_int_equal(cca_session_mark(s, &err), CCA_RUNTIME);
+        assert_null(cca_session_logits(s, &err));
+        if (back == 0) assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+        if (back == 1) assert_int_equal(cca_session_restore(s, first, &err), CCA_OK);
+        if (back == 2) assert_int_equal(cca_session_load(s, store, 0, &err), CCA_OK);
+        if (back == 3) cca_session_reset(s);
+        if (back == 3) eval(s, FIRST);
+        assert_int_equal(cca_session_pos(s), FIRST);
+    }
+    eval(s, SECOND);
+    eval(s, END);
+    assert_memory_equal(cca_session_logits(s, &err), wanted, logits_bytes());
+    free(wanted);
+    cca_snapshot_free(first);
+    cca_store_close(store);
+    cca_session_free(s);
+}
+
+static void ask_to_stop(int signal) {
+    (void)signal;
+    stop = 1;
+}
+
+/* A stop at any moment is told, or came too late to change anything. */
+static void test_interrupted_anywhere(void **state) {
+    (void)state;
+    cca_session *s = open_session("cca", "bf16", 0);
+    float *wanted = malloc(logits_bytes());
+    uint64_t random = 11;
+    int told = 0;
+    assert_non_null(wanted);
+    signal(SIGALRM, ask_to_stop);
+    for (int i = 0; i < 200; i++) {
+        const struct itimerval at = {.it_value.tv_usec =
+                                         1 + (suseconds_t)(cca_random_next(&random) % 4000)};
+        cca_session_reset(s);
+        if (i > 0) setitimer(ITIMER_REAL, &at, NULL);
+        cca_status status = cca_session_eval(s, ids, 8, NULL, &err);
+        setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+        stop = 0;
+        told += status == CCA_INTERRUPTED;
+        if (status == CCA_INTERRUPTED) continue;
+        assert_int_equal(status, CCA_OK);
+        const float *own = cca_session_logits(s, &err);
+        assert_non_null(own);
+        if (i == 0) memcpy(wanted, own, logits_bytes());
+        assert_memory_equal(own, wanted, logits_bytes());
+    }
+    signal(SIGALRM, SIG_DFL);
+    assert_true(told > 0);
+    free(wanted);
+    cca_session_free(s);
+}
+
+/* Where a session says that calls may end, they give the bits of one. */
+static void test_last_seam(void **state) {
+    (void)state;
+    const cca_eval_options ends = {.ends_prompt = true};
+    for (size_t i = 0; i < ATTNS; i++) {
+        bool recalls = !strcmp(attns[i], "recall");
+        cca_session *s = open_session(attns[i], "bf16", 0);
+        int64_t cut = cca_session_last_seam(s, END, true);
+        assert_int_equal(cca_session_chunk_size(s), 64);
+        assert_int_equal(cut, recalls ? END - 64 : 960);
+        assert_int_equal(cca_session_last_seam(s, 960, false), 896);
+        assert_int_equal(cca_session_last_seam(s, 0, true), 0);
+        float *wanted = malloc(logits_bytes());
+        assert_non_null(wanted);
+        assert_int_equal(cca_session_eval(s, ids, END, &ends, &err), CCA_OK);
+        memcpy(wanted, cca_session_logits(s, &err), logits_bytes());
+        cca_session_reset(s);
+        cca_eval_options before = {.ends_prompt = true, .more = END - cut};
+        assert_int_equal(cca_session_eval(s, ids, cut, &before, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(s, ids + cut, END - cut, &ends, &err), CCA_OK);
+        assert_memory_equal(cca_session_logits(s, &err), wanted, logits_bytes());
+        free(wanted);
+        cca_session_free(s);
+    }
+}
+
 /* A resumed session goes on with the file. */
 static void test_goes_on(void **state) {
     (void)state;
@@ -187,6 +292,8 @@ static void test_refused(void **state) {
     assert_int_equal(cca_session_new(&s, engine, &o, &err), CCA_OK);
     assert_int_equal(cca_session_load(s, store, 0, &err), CCA_OK);
     assert_int_equal(cca_session_load(s, store, 1, &err), CCA_NO_FIT);
+    assert_int_equal(cca_session_load(s, store, 2, &err), CCA_USAGE);
+    assert_non_null(strstr(err.text, "has no checkpoint 2"));
     cca_session_free(s);
     cca_store_close(store);
 }
@@ -241,7 +348,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_last_seam), cmocka_unit_test(test_interrupted_anywhere),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
