@@ -1,5 +1,6 @@
 #include "store.h"
 
+#include "base/file_lock.h"
 #include "base/whole_file.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 enum {
     ALIGN = 64, /* of headers: none straddles a sector of a disk */
     MAX_FACTS = 1 << 16,
-    LOCK_WRITER = 0, /* bytes of the file that stand for its two locks */
+    LOCK_WRITER = 0, /* bytes of the file that stand for its two locks: of whole_file.h, */
     LOCK_READERS = 1,
 };
 
@@ -98,13 +99,6 @@ static uint32_t header_crc(const segment_header *h) {
     return crc_of(0, h, offsetof(segment_header, header_crc));
 }
 
-/* False where somebody else holds a lock that is in the way. A file system without locks has
- * nobody to keep out. */
-static bool lock(int fd, short type, off_t byte) {
-    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
-    return fcntl(fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES);
-}
-
 /* ---- the index ------------------------------------------------------------------------ */
 
 static cca_status push_segment(cca_store *s, const segment_header *h, uint64_t at, cca_error *err) {
@@ -130,6 +124,7 @@ static cca_status grow_tokens(cca_store *s, const segment_header *h, cca_error *
 static bool header_makes_sense(const cca_store *s, const segment_header *h) {
     if (h->kind > CCA_STORE_NOTE || h->first < 0 || h->n < 0) return false;
     if (h->first > INT64_MAX / 8 || h->n > INT64_MAX / 8) return false;
+    if (h->kind == CCA_STORE_WINDOW && h->first + h->n > s->n_tokens) return false;
     if (h->kind != CCA_STORE_TOKENS) return true;
     return h->first == s->n_tokens && h->n > 0 && h->bytes == (uint64_t)h->n * sizeof *s->tokens;
 }
@@ -146,6 +141,57 @@ static cca_status read_tokens(cca_store *s, const segment *seg, cca_error *err) 
     return status;
 }
 
+static bool all_zero(const void *data, size_t bytes) {
+    const char *c = data;
+    return bytes == 0 || (c[0] == 0 && memcmp(c, c + 1, bytes - 1) == 0);
+}
+
+/* The first header behind `at`; false where there is none. Tokens that are lost are no reason to
+ * overlook it. */
+static bool next_header(segment_header *out, uint64_t *at, const cca_store *s, char *buffer,
+                        size_t size) {
+    for (uint64_t from = *at; from + ALIGN <= s->file_bytes; from += size) {
+        size_t n = (size_t)cca_min((int64_t)size, (int64_t)(s->file_bytes - from)) / ALIGN * ALIGN;
+        if (read_at(s, from, buffer, n, NULL)) return false;
+        for (size_t i = 0; i < n; i += ALIGN) {
+            memcpy(out, buffer + i, sizeof *out);
+            if (out->magic != segment_magic || out->header_crc != header_crc(out)) continue;
+            *at = from + i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a segment is the last one of a checkpoint. */
+static bool closes(const segment_header *h) {
+    return h->kind == CCA_STORE_WINDOW || h->kind == CCA_STORE_DROPPED;
+}
+
+/* What lies behind a place without a header is a torn tail, as a commit that was interrupted leaves
+ * it: bytes, and headers of one checkpoint, of which the first is missing. Where there is more,
+ * something was there that is lost. */
+static cca_status check_tail(const cca_store *s, cca_error *err) {
+    enum { SIZE = 1 << 18 };
+    segment_header h;
+    char place[ALIGN];
+    uint64_t at = s->end;
+    bool closed = s->n_segments > 0 && !closes(&s->segments[s->n_segments - 1].h), more = false;
+    cca_status status = read_at(s, at, place, sizeof place, err);
+    if (status) return status;
+    if (!all_zero(place, sizeof place)) return damaged(s, at, "a segment's header", err);
+    char *buffer = malloc(SIZE);
+    if (!buffer) return no_memory(s, err);
+    while (!more && next_header(&h, &at, s, buffer, SIZE)) {
+        more = closed;
+        closed |= closes(&h);
+        if (h.bytes > s->file_bytes - at) break;
+        at = align(at + ALIGN + h.bytes);
+    }
+    free(buffer);
+    return more ? damaged(s, s->end, "a segment's header is missing", err) : CCA_OK;
+}
+
 /* Segments up to the first place that holds none: the torn tail. */
 static cca_status scan(cca_store *s, cca_error *err) {
     uint64_t size = s->file_bytes;
@@ -153,7 +199,7 @@ static cca_status scan(cca_store *s, cca_error *err) {
         segment_header h;
         cca_status status = read_at(s, s->end, &h, sizeof h, err);
         if (status) return status;
-        if (h.magic != segment_magic) break;
+        if (h.magic != segment_magic) return check_tail(s, err);
         if (h.header_crc != header_crc(&h) || !header_makes_sense(s, &h)) {
             return damaged(s, s->end, "a segment's header", err);
         }
@@ -165,7 +211,6 @@ static cca_status scan(cca_store *s, cca_error *err) {
         if (status) return status;
         s->end = align(s->end + ALIGN + h.bytes);
     }
-    s->n_committed = s->n_segments;
     return CCA_OK;
 }
 
@@ -212,37 +257,53 @@ static cca_store *new_store(const char *path, cca_error *err) {
     return s;
 }
 
-static cca_status busy(const cca_store *s, cca_error *err) {
-    return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this session", s->file.path);
+static cca_status busy(const char *path, cca_error *err) {
+    return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this session", path);
 }
 
-/* Whether fd is still the file of that name, now that it is locked. */
-static bool is_current(const cca_store *s, int fd) {
-    struct stat a, b;
-    return fstat(fd, &a) == 0 && stat(s->file.path, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
+/* Opens what path names for writing, and locks it: *out is -1, errno tells why, where that fails.
+ * True where somebody else writes it. */
+static bool open_locked(int *out, const char *path) {
+    for (;;) { /* until it was not replaced or removed between the two */
+        *out = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+        if (*out < 0) return false;
+        bool held = cca_lock(*out, F_WRLCK, LOCK_WRITER) == CCA_LOCK_BUSY;
+        if (!held && cca_still_named(*out, path)) return false;
+        close(*out);
+        *out = -1;
+        if (held) return true;
+    }
+}
+
+/* Writers keep readers out for moments only, when they take something away. */
+static bool lock_for_reading(int fd) {
+    enum { TRIES = 500, MICROSECONDS = 10000 };
+    for (int i = 0; i < TRIES; i++) {
+        if (cca_lock(fd, F_RDLCK, LOCK_READERS) != CCA_LOCK_BUSY) return true;
+        usleep(MICROSECONDS);
+    }
+    return false;
 }
 
 static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     struct stat st;
+    const char *path = s->file.path;
     /* O_NONBLOCK: a named pipe is refused, not waited for. */
-    s->file.fd = open(s->file.path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+    if (writable && open_locked(&s->file.fd, path)) return busy(path, err);
+    if (!writable) s->file.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS)) {
         return bad_output(s, "open for writing", err);
     }
     if (s->file.fd < 0 || fstat(s->file.fd, &st) != 0) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", s->file.path, strerror(errno));
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode)) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", s->file.path);
+        return cca_fail(err, CCA_BAD_MODEL, "%s: is not a regular file", path);
     }
-    if (writable && (!lock(s->file.fd, F_WRLCK, LOCK_WRITER) || !is_current(s, s->file.fd))) {
-        return busy(s, err);
-    }
-    if (!writable && !lock(s->file.fd, F_RDLCK, LOCK_READERS)) return busy(s, err);
+    if (!writable && !lock_for_reading(s->file.fd)) return busy(path, err);
     /* The size counts once the lock is there. */
     if (fstat(s->file.fd, &st) != 0) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", s->file.path, strerror(errno));
+        return cca_fail(err, CCA_BAD_MODEL, "%s: cannot stat: %s", path, strerror(errno));
     }
     s->file_bytes = (uint64_t)st.st_size;
     return CCA_OK;
@@ -255,6 +316,7 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     cca_status status = open_file(s, writable, err);
     if (!status) status = read_header(s, err);
     if (!status) status = scan(s, err);
+    s->n_committed = s->n_segments;
     if (!status && writable && ftruncate(s->file.fd, (off_t)s->end) != 0) {
         status = bad_output(s, "cut off an unfinished tail", err);
     }
@@ -266,20 +328,31 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     return CCA_OK;
 }
 
-/* Nobody may write the file that a new one will replace. */
-static cca_status lock_replaced(cca_store *s, cca_error *err) {
-    s->replaced = open(s->file.path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (s->replaced >= 0 && !lock(s->replaced, F_WRLCK, LOCK_WRITER)) return busy(s, err);
-    return CCA_OK;
+/* Nobody may write the file that a new one will replace: its lock is held until close. */
+static cca_status lock_replaced(cca_store *s, const cca_store *old, cca_error *err) {
+    if (!old) return open_locked(&s->replaced, s->file.path) ? busy(s->file.path, err) : CCA_OK;
+    s->replaced = fcntl(old->file.fd, F_DUPFD_CLOEXEC, 0); /* the lock belongs to both */
+    return s->replaced >= 0 ? CCA_OK : bad_output(s, "keep it locked", err);
 }
 
-static cca_status begin_file(cca_store *s, cca_error *err) {
-    cca_status status = cca_whole_begin(&s->file, 0, err);
+/* The temporary file has one name for all that would make this one. */
+static cca_status begin_file(cca_store *s, const char *path, const cca_store *old, cca_error *err) {
+    char *given = s->file.path;
+    cca_status status = cca_whole_open(&s->file, path, err);
+    if (!s->file.path) {
+        s->file.path = given;
+        return status;
+    }
+    free(given);
+    s->file.alone = true;
+    if (!status) status = cca_whole_begin(&s->file, 0, err);
+    if (status == CCA_RUNTIME) return busy(path, err);
     if (status) return status == CCA_BAD_OUTPUT ? bad_output(s, "create it", err) : status;
-    return lock(s->file.fd, F_WRLCK, LOCK_WRITER) ? CCA_OK : busy(s, err);
+    return lock_replaced(s, old, err);
 }
 
-cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err) {
+static cca_status create(cca_store **out, const char *path, const char *facts, const cca_store *old,
+                         cca_error *err) {
     *out = NULL;
     size_t n = strlen(facts);
     if (n > MAX_FACTS) {
@@ -290,8 +363,7 @@ cca_status cca_store_create(cca_store **out, const char *path, const char *facts
     file_header h = {.facts_bytes = (uint32_t)n, .facts_crc = crc_of(0, facts, n)};
     memcpy(h.magic, file_magic, sizeof file_magic);
     s->facts = strdup(facts);
-    cca_status status = s->facts ? lock_replaced(s, err) : no_memory(s, err);
-    if (!status) status = begin_file(s, err);
+    cca_status status = s->facts ? begin_file(s, path, old, err) : no_memory(s, err);
     if (!status) status = cca_whole_write(&s->file, 0, &h, sizeof h, err);
     if (!status) status = cca_whole_write(&s->file, sizeof h, facts, n, err);
     s->end = align(sizeof h + n);
@@ -301,6 +373,32 @@ cca_status cca_store_create(cca_store **out, const char *path, const char *facts
     }
     *out = s;
     return CCA_OK;
+}
+
+cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err) {
+    return create(out, path, facts, NULL, err);
+}
+
+cca_status cca_store_replace(cca_store **out, const cca_store *old, const char *facts,
+                             cca_error *err) {
+    return create(out, old->file.path, facts, old, err);
+}
+
+cca_status cca_store_remove(const char *path, cca_error *err) {
+    int fd;
+    char magic[sizeof file_magic];
+    if (open_locked(&fd, path)) return busy(path, err);
+    if (fd < 0) return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
+    bool ours = pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
+                memcmp(magic, file_magic, sizeof magic - 1) == 0;
+    cca_status status = CCA_OK;
+    if (!ours) {
+        status = cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", path);
+    } else if (unlink(path) != 0) {
+        status = cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot remove: %s", path, strerror(errno));
+    }
+    close(fd);
+    return status;
 }
 
 void cca_store_close(cca_store *s) {
@@ -349,15 +447,16 @@ size_t cca_store_n_points(const cca_store *store) {
     return n;
 }
 
-/* The segment of a checkpoint's window. */
+/* The segment of a checkpoint's window; behind all segments where there is no such checkpoint. */
 static size_t window_of(const cca_store *s, size_t point) {
     size_t i = next_window(s, 0);
-    while (point-- > 0) i = next_window(s, i + 1);
+    while (point-- > 0 && i < s->n_segments) i = next_window(s, i + 1);
     return i;
 }
 
 cca_store_point cca_store_point_at(const cca_store *store, size_t index) {
     size_t i = window_of(store, index);
+    if (i >= store->n_segments) return (cca_store_point){0};
     const segment *seg = &store->segments[i];
     return (cca_store_point){seg->h.first + seg->h.n, i + 1, align(seg->at + ALIGN + seg->h.bytes)};
 }
@@ -367,16 +466,23 @@ size_t cca_store_n_segments(const cca_store *store) {
 }
 
 cca_store_segment cca_store_segment_at(const cca_store *store, size_t index) {
+    if (index >= store->n_segments) return (cca_store_segment){0};
     const segment_header *h = &store->segments[index].h;
     return (cca_store_segment){(cca_store_kind)h->kind, h->first, h->n, h->bytes};
 }
 
 /* ---- reading -------------------------------------------------------------------------- */
 
+static cca_status no_segment(const cca_store *s, size_t index, cca_error *err) {
+    return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", s->file.path, index);
+}
+
+static cca_status no_point(const cca_store *s, size_t index, cca_error *err) {
+    return cca_fail(err, CCA_USAGE, "%s: has no checkpoint %zu", s->file.path, index);
+}
+
 cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) {
-    if (index >= store->n_segments) {
-        return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", store->file.path, index);
-    }
+    if (index >= store->n_segments) return no_segment(store, index, err);
     store->reading = index;
     store->done = 0;
     store->crc = 0;
@@ -384,6 +490,7 @@ cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) 
 }
 
 cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err) {
+    if (store->reading >= store->n_segments) return no_segment(store, store->reading, err);
     const segment *seg = &store->segments[store->reading];
     if (bytes > seg->h.bytes - store->done) {
         return damaged(store, seg->at, "a segment is shorter than what it should hold", err);
@@ -420,10 +527,15 @@ static cca_status failed(cca_store *s, cca_status status) {
     return status;
 }
 
+/* Whether what was begun has all its bytes. */
+static bool is_whole(const cca_store *s) {
+    return s->n_segments == s->n_committed || s->done == s->segments[s->n_segments - 1].h.bytes;
+}
+
 cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first, int64_t n,
                            uint64_t bytes, cca_error *err) {
     segment_header h = {segment_magic, kind, first, n, bytes, 0, 0};
-    if (!header_makes_sense(store, &h)) {
+    if (!is_whole(store) || !header_makes_sense(store, &h)) {
         return failed(store,
                       cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->file.path));
     }
@@ -437,6 +549,7 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
 }
 
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
+    if (store->n_segments == store->n_committed) return no_segment(store, store->n_segments, err);
     segment *seg = &store->segments[store->n_segments - 1];
     if (bytes > seg->h.bytes - store->done) {
         return failed(store,
@@ -464,18 +577,24 @@ static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
     return cca_whole_write(&s->file, seg->at, place, sizeof place, err);
 }
 
-/* The headers backwards: the first one, without which a reader stops, comes last. */
+/* The first header, without which a reader stops, comes when all others are on the disk. */
 static cca_status write_headers(cca_store *s, cca_error *err) {
+    size_t first = s->n_committed;
     cca_status status = ftruncate(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
-    if (!status) status = sync_data(s, err);
-    for (size_t i = s->n_segments; i-- > s->n_committed && !status;) {
+    for (size_t i = first + 1; i < s->n_segments && !status; i++) {
         status = write_header(s, &s->segments[i], err);
     }
+    if (!status) status = sync_data(s, err);
+    if (!status && first < s->n_segments) status = write_header(s, &s->segments[first], err);
     return status ? status : sync_data(s, err);
 }
 
 cca_status cca_store_commit(cca_store *store, cca_error *err) {
-    cca_status status = write_headers(store, err);
+    cca_status status = CCA_OK;
+    if (!is_whole(store)) {
+        status = cca_fail(err, CCA_RUNTIME, "%s: a segment is too short", store->file.path);
+    }
+    if (!status) status = write_headers(store, err);
     if (status) return failed(store, status);
     if (store->file.temporary) status = cca_whole_commit(&store->file, err);
     if (status) return failed(store, status);
@@ -501,6 +620,7 @@ static cca_status copy_segment(cca_store *s, cca_store *from, size_t index, char
 cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err) {
     enum { SIZE = 1 << 20 };
     size_t n = cca_store_point_at(from, point).n_segments;
+    if (n == 0) return failed(store, no_point(from, point, err));
     char *buffer = malloc(SIZE);
     if (!buffer) return failed(store, no_memory(store, err));
     cca_status status = CCA_OK;
@@ -516,7 +636,7 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     if (n_segments >= store->n_segments) return CCA_OK;
-    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS)) {
+    if (cca_lock(store->file.fd, F_WRLCK, LOCK_READERS) == CCA_LOCK_BUSY) {
         return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
                         store->file.path);
     }
@@ -524,18 +644,24 @@ cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     store->file_bytes = store->end;
     cca_status status = sync_data(store, err);
-    (void)lock(store->file.fd, F_UNLCK, LOCK_READERS);
+    (void)cca_lock(store->file.fd, F_UNLCK, LOCK_READERS);
     return status;
 }
 
+/* The header is on the disk before its bytes are gone, else a crash would leave damage. */
 cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
-    segment *seg = &store->segments[window_of(store, point)];
-    if (!lock(store->file.fd, F_WRLCK, LOCK_READERS)) return CCA_OK;
+    size_t index = window_of(store, point);
+    if (index >= store->n_segments) return no_point(store, point, err);
+    segment *seg = &store->segments[index];
+    if (cca_lock(store->file.fd, F_WRLCK, LOCK_READERS) == CCA_LOCK_BUSY) return CCA_OK;
     seg->h.kind = CCA_STORE_DROPPED;
     cca_status status = write_header(store, seg, err);
+    if (!status) status = sync_data(store, err);
     /* A file system that cannot do this keeps the space; that is no failure. */
-    (void)!fallocate(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                     (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
-    (void)lock(store->file.fd, F_UNLCK, LOCK_READERS);
+    if (!status) {
+        (void)!fallocate(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                         (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
+    }
+    (void)cca_lock(store->file.fd, F_UNLCK, LOCK_READERS);
     return status;
 }

@@ -15,9 +15,10 @@
  * A window closes a checkpoint: together with all tokens and rows before it in the file it is the
  * state at one position. The bytes of a segment are synced before its header is written, so a
  * header that is there vouches for its bytes: what an interruption leaves is no segment and is cut
- * off by the next writer, and a checksum (zlib's crc32) that differs is damage. A new file gets its
- * name with its first commit; until then a file of that name stays what it was. Numbers are
- * little-endian. One writer at a time; any number of readers beside it. */
+ * off by the next writer. A checksum (zlib's crc32) that differs is damage, and so is a header that
+ * is missing in front of others. A new file gets its name with its first commit; until then a file
+ * of that name stays what it was. Numbers are little-endian. One writer at a time, also of a file
+ * that has no name yet; any number of readers beside it. */
 #ifndef CCA_STORE_H
 #define CCA_STORE_H
 
@@ -52,8 +53,17 @@ typedef struct cca_store_segment {
  * written; CCA_NO_MEMORY. */
 cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_error *err);
 
-/* A new file with lines "name=value\n" that say what its states belong to. */
+/* A new file with lines "name=value\n" that say what its states belong to; one of that name is
+ * replaced by the first commit. Behind symbolic links it is their target that is made or replaced.
+ * CCA_RUNTIME where another process writes or makes it. */
 cca_status cca_store_create(cca_store **out, const char *path, const char *facts, cca_error *err);
+/* The same in place of a file that is open for writing: nobody else can write it in between, also
+ * when old is closed. */
+cca_status cca_store_replace(cca_store **out, const cca_store *old, const char *facts,
+                             cca_error *err);
+/* Removes a session file, which may be damaged. CCA_RUNTIME where another process writes it;
+ * CCA_BAD_MODEL for what is no session file, CCA_BAD_OUTPUT. */
+cca_status cca_store_remove(const char *path, cca_error *err);
 
 /* What was not committed is gone. NULL is allowed. */
 void cca_store_close(cca_store *store);
@@ -68,9 +78,11 @@ uint64_t cca_store_torn_bytes(const cca_store *store);
 
 /* Checkpoints, by position, without those that were dropped. */
 size_t cca_store_n_points(const cca_store *store);
+/* All zero where there is no such checkpoint. */
 cca_store_point cca_store_point_at(const cca_store *store, size_t index);
 
 size_t cca_store_n_segments(const cca_store *store);
+/* All zero where there is no such segment. */
 cca_store_segment cca_store_segment_at(const cca_store *store, size_t index);
 
 /* Reads the bytes of a segment in order. The read that takes the last of them compares the
@@ -88,14 +100,15 @@ cca_status cca_store_commit(cca_store *store, cca_error *err);
 void cca_store_cancel(cca_store *store);
 
 /* Copies what a checkpoint of another file is made of; not yet committed. Windows of earlier
- * checkpoints come along. */
+ * checkpoints come along. CCA_USAGE where there is no such checkpoint. */
 cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err);
 
 /* Drops all segments behind the first n_segments, which end with a window; CCA_RUNTIME while
  * somebody reads the file, which then stays as it is. */
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err);
 
-/* Gives the space of a checkpoint's window back; nothing happens while somebody reads the file. */
+/* Gives the space of a checkpoint's window back; nothing happens while somebody reads the file.
+ * CCA_USAGE where there is no such checkpoint. */
 cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err);
 
 #endif

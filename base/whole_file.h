@@ -9,6 +9,10 @@
  *     cca_whole_commit(&f, &err);                    // rename
  *     cca_whole_close(&f);                           // without commit: nothing remains
  *
+ * The temporary file is locked (its first byte, file_lock.h) for as long as it is open, and so is
+ * the file that it becomes. One that nobody has locked is what a killed process left: the next
+ * writer of the same file removes it.
+ *
  * Failures to write are CCA_BAD_OUTPUT, name the file, and leave errno. */
 #ifndef CCA_WHOLE_FILE_H
 #define CCA_WHOLE_FILE_H
@@ -19,12 +23,12 @@ typedef struct cca_whole_file {
     char *path;      /* the file's place; owned */
     char *temporary; /* its name until commit, then NULL; owned */
     bool owner_only; /* others may not even read it; to be set before begin */
+    bool alone;      /* where somebody else is making this file begin is CCA_RUNTIME; the same */
     int fd;          /* for reading and writing until close; -1: not begun */
 } cca_whole_file;
 
-/* Checks that path may be written to: it does not exist or is a regular file. A symbolic link
- * is followed, so that the file it names is replaced. Who wants neither begins with
- * {.path = a copy of the name, .fd = -1}. */
+/* Checks that path may be written to: it does not exist or is a regular file. Symbolic links are
+ * followed, so that the file they name is replaced, or made. */
 cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err);
 /* Opens the temporary file and takes the space for size bytes, if they are known, at once, where
  * the file system can: a full disk shows now, not in an hour. */
@@ -37,5 +41,9 @@ cca_status cca_whole_sync(cca_whole_file *f, cca_error *err);
 cca_status cca_whole_commit(cca_whole_file *f, cca_error *err);
 /* Also of a file that is closed already, or zeroed. */
 void cca_whole_close(cca_whole_file *f);
+
+/* Removes a temporary file, by its own name, that a killed process left; true where it is gone,
+ * false while somebody is writing it. */
+bool cca_whole_remove_leftover(const char *temporary);
 
 #endif

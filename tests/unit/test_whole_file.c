@@ -111,6 +111,57 @@ static void a_link_stays_one(void **state) {
     done(&f);
 }
 
+static void a_link_to_nothing_yet(void **state) {
+    (void)state;
+    folder f = make();
+    char ring[80];
+    cca_whole_file w;
+    cca_error err;
+    struct stat st;
+    assert_int_equal(symlink(f.file, f.link), 0);
+    begin(&w, f.link, 0);
+    assert_string_equal(w.path, f.file);
+    assert_int_equal(cca_whole_write(&w, 0, "new", 3, &err), CCA_OK);
+    assert_int_equal(cca_whole_commit(&w, &err), CCA_OK);
+    cca_whole_close(&w);
+    expect(f.file, "new");
+    assert_int_equal(lstat(f.link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    snprintf(ring, sizeof ring, "%s/ring", f.path);
+    assert_int_equal(symlink("ring", ring), 0);
+    assert_int_equal(cca_whole_open(&w, ring, &err), CCA_BAD_OUTPUT);
+    cca_whole_close(&w);
+    unlink(ring);
+    done(&f);
+}
+
+/* What a killed process left goes; what another one is writing stays, and may keep others out. */
+static void leftovers(void **state) {
+    (void)state;
+    folder f = make();
+    char left[80];
+    cca_whole_file w, other;
+    cca_error err;
+    snprintf(left, sizeof left, "%s.0.tmp", f.file);
+    put(left, "left by a killed process");
+    begin(&w, f.file, 0);
+    assert_int_equal(count(&f), 1);
+    expect(left, "");
+    assert_false(cca_whole_remove_leftover(left));
+    assert_int_equal(cca_whole_open(&other, f.file, &err), CCA_OK);
+    other.alone = true;
+    assert_int_equal(cca_whole_begin(&other, 0, &err), CCA_RUNTIME);
+    assert_non_null(strstr(err.text, "another process is writing this file"));
+    cca_whole_close(&other);
+    assert_int_equal(count(&f), 1);
+    cca_whole_close(&w);
+    assert_int_equal(count(&f), 0);
+    put(left, "");
+    assert_true(cca_whole_remove_leftover(left));
+    assert_true(cca_whole_remove_leftover(left)); /* gone */
+    done(&f);
+}
+
 static void permissions(void **state) {
     (void)state;
     mode_t mask = umask(022);
@@ -161,9 +212,13 @@ static void failures_name_the_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(appears_with_commit),    cmocka_unit_test(without_commit_nothing_remains),
-        cmocka_unit_test(a_link_stays_one),       cmocka_unit_test(permissions),
+        cmocka_unit_test(appears_with_commit),
+        cmocka_unit_test(without_commit_nothing_remains),
+        cmocka_unit_test(a_link_stays_one),
+        cmocka_unit_test(permissions),
         cmocka_unit_test(failures_name_the_file),
+        cmocka_unit_test(a_link_to_nothing_yet),
+        cmocka_unit_test(leftovers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
