@@ -3,6 +3,9 @@
  *     char *path;
  *     folder_of(&path, "XDG_CACHE_HOME", ".cache", "sessions", &err);   // ~/.cache/cca
  *     if (folder_make(path)) ...
+ *     file_names names;
+ *     folder_list(&names, path, "", ".gguf", &err);                     // what is in it
+ *     file_names_free(&names);
  *     free(path); */
 #ifndef CCA_CLI_FOLDER_H
 #define CCA_CLI_FOLDER_H
@@ -17,5 +20,17 @@ cca_status folder_of(char **out, const char *variable, const char *under_home, c
 /* Makes the folder and those above it, for this user alone; true where it is there, else errno
  * tells why it is not. */
 bool folder_make(char *path);
+
+typedef struct file_names {
+    char **paths;
+    size_t n;
+} file_names;
+
+/* The files of a folder whose names begin and end so, as paths, by name; hidden ones are left out.
+ * None where the folder cannot be read. No character of the folder's name has a meaning. Freeing is
+ * due in any case. CCA_NO_MEMORY. */
+cca_status folder_list(file_names *out, const char *folder, const char *prefix, const char *suffix,
+                       cca_error *err);
+void file_names_free(file_names *names);
 
 #endif

@@ -1,9 +1,9 @@
 /* Options that several commands share, and the steps from them to an engine and its limits. */
 #include "cli/cli.h"
+#include "cli/folder.h"
 
 #include "base/utf8.h"
 
-#include <glob.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +165,10 @@ const arg_option output_args[] = {
 
 /* ---- the model ---- */
 
+static cca_status no_model_memory(cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+}
+
 /* The first model file that stands where the program's own would; NULL where there is none. */
 static cca_status shipped_model(char **out, cca_error *err) {
     static const char *const places[] = {"models", "../share/cca"};
@@ -175,18 +179,16 @@ static cca_status shipped_model(char **out, cca_error *err) {
     self[size] = '\0';
     *strrchr(self, '/') = '\0';
     for (size_t i = 0; i < sizeof places / sizeof *places && !*out; i++) {
-        char *pattern;
-        glob_t found = {0};
-        if (asprintf(&pattern, "%s/%s/*.gguf", self, places[i]) < 0) {
-            return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+        char *folder;
+        file_names found = {0};
+        if (asprintf(&folder, "%s/%s", self, places[i]) < 0) return no_model_memory(err);
+        cca_status status = folder_list(&found, folder, "", ".gguf", err);
+        if (found.n > 0 && !status && !(*out = strdup(found.paths[0]))) {
+            status = no_model_memory(err);
         }
-        int result = glob(pattern, 0, NULL, &found);
-        if (result == 0) *out = strdup(found.gl_pathv[0]);
-        globfree(&found);
-        free(pattern);
-        if (result == GLOB_NOSPACE || (result == 0 && !*out)) {
-            return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
-        }
+        file_names_free(&found);
+        free(folder);
+        if (status) return status;
     }
     return CCA_OK;
 }
@@ -201,7 +203,7 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err) {
         status = shipped_model(out, err);
     }
     if (status || *out) return status;
-    if (given) return cca_fail(err, CCA_NO_MEMORY, "no memory for the name of a model");
+    if (given) return no_model_memory(err);
     return cca_fail(err, CCA_BAD_MODEL,
                     "no model: give -m FILE or set CCA_MODEL; \"cca help export\" tells how to "
                     "make a model file");

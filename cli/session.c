@@ -144,21 +144,12 @@ static cca_status verify_one(listing *l, cca_store *store, cca_error *err) {
     return status == CCA_BAD_MODEL ? CCA_CHECK_FAILED : status;
 }
 
-static cca_status remove_one(const char *path, cca_error *err) {
-    cca_store *store; /* nobody may be writing it, and it must be a session file */
-    cca_status status = cca_store_open(&store, path, true, err);
-    if (status) return status;
-    cca_store_close(store);
-    if (unlink(path) == 0) return CCA_OK;
-    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot remove: %s", path, strerror(errno));
-}
-
 /* ---- all ------------------------------------------------------------------------------- */
 
 typedef cca_status (*file_action)(listing *l, cca_store *store, cca_error *err);
 
 static cca_status on_file(listing *l, const char *path, file_action action, cca_error *err) {
-    if (!action) return remove_one(path, err);
+    if (!action) return cca_store_remove(path, err);
     cca_store *store;
     cca_status status = cca_store_open(&store, path, false, err);
     bool checking = action == verify_one;
@@ -191,11 +182,12 @@ static cca_status on_files(listing *l, char *const *paths, size_t n, file_action
 
 static cca_status on_folder(listing *l, file_action action, cca_error *err) {
     char *folder;
-    glob_t found = {0};
+    file_names found = {0};
     cca_status status = stored_folder(&folder, err);
+    if (!status) status = stored_clean(folder, err);
     if (!status) status = stored_list(&found, folder, "", err);
-    if (!status) status = on_files(l, found.gl_pathv, found.gl_pathc, action, err);
-    globfree(&found);
+    if (!status) status = on_files(l, found.paths, found.n, action, err);
+    file_names_free(&found);
     free(folder);
     return status;
 }

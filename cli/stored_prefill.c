@@ -1,10 +1,9 @@
 #include "cli/stored_prefill.h"
 
-#include "cli/folder.h"
+#include "base/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,13 +51,19 @@ cca_status stored_make_folder(char **out, cca_error *err) {
     return status;
 }
 
-cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err) {
-    char *pattern;
-    *out = (glob_t){0};
-    if (asprintf(&pattern, "%s/%s*.ccas", folder, prefix) < 0) return no_memory(err);
-    int result = glob(pattern, 0, NULL, out);
-    free(pattern);
-    return result == GLOB_NOSPACE ? no_memory(err) : CCA_OK;
+cca_status stored_list(file_names *out, const char *folder, const char *prefix, cca_error *err) {
+    return folder_list(out, folder, prefix, ".ccas", err);
+}
+
+cca_status stored_clean(const char *folder, cca_error *err) {
+    file_names names;
+    cca_status status = folder_list(&names, folder, "", ".tmp", err);
+    for (size_t i = 0; i < names.n; i++) {
+        const char *name = strrchr(names.paths[i], '/');
+        if (strstr(name, ".ccas.")) (void)cca_whole_remove_leftover(names.paths[i]);
+    }
+    file_names_free(&names);
+    return status;
 }
 
 /* What stored_open is given: the ids, and how many of them may come from a file. */
@@ -91,20 +96,20 @@ static bool same_model(const char *a, const char *b) {
 
 /* The file of the list whose checkpoint is furthest in the ids, among those of the model that facts
  * name; NULL where none has any. */
-static cca_status best_file(const char **out, const glob_t *files, const wanted *w,
+static cca_status best_file(const char **out, const file_names *files, const wanted *w,
                             const char *facts, cca_error *err) {
     int64_t furthest = 0;
     *out = NULL;
-    for (size_t i = 0; i < files->gl_pathc; i++) {
+    for (size_t i = 0; i < files->n; i++) {
         cca_store *store;
         size_t point;
-        cca_status status = cca_store_open(&store, files->gl_pathv[i], false, err);
+        cca_status status = cca_store_open(&store, files->paths[i], false, err);
         if (status == CCA_NO_MEMORY) return status;
         if (status) continue;
         if (same_model(facts, cca_store_facts(store)) && find_point(&point, store, w) &&
             cca_store_point_at(store, point).pos > furthest) {
             furthest = cca_store_point_at(store, point).pos;
-            *out = files->gl_pathv[i];
+            *out = files->paths[i];
         }
         cca_store_close(store);
     }
@@ -114,7 +119,7 @@ static cca_status best_file(const char **out, const glob_t *files, const wanted 
 /* Tells of a file of this model that would help, had it not been made with other settings. */
 static cca_status tell_other(const cca_session *session, const char *folder, const char *facts,
                              const wanted *w, term *t, cca_error *err) {
-    glob_t files;
+    file_names files = {0};
     const char *best = NULL;
     cca_store *store;
     cca_error why;
@@ -126,7 +131,7 @@ static cca_status tell_other(const cca_session *session, const char *folder, con
         }
         cca_store_close(store);
     }
-    globfree(&files);
+    file_names_free(&files);
     return status;
 }
 
@@ -135,7 +140,7 @@ static cca_status tell_other(const cca_session *session, const char *folder, con
 static cca_status choose_path(char **out, const cca_session *session, const char *folder,
                               const char *facts, const wanted *w, term *t, cca_error *err) {
     char prefix[16];
-    glob_t files;
+    file_names files = {0};
     snprintf(prefix, sizeof prefix, "%08lx-", crc32_z(0, (const void *)facts, strlen(facts)));
     cca_status status = stored_list(&files, folder, prefix, err);
     const char *best = NULL;
@@ -144,7 +149,7 @@ static cca_status choose_path(char **out, const cca_session *session, const char
     unsigned long of_ids = crc32_z(0, (const void *)w->ids, (size_t)w->n * sizeof *w->ids);
     int size =
         best ? asprintf(out, "%s", best) : asprintf(out, "%s/%s%08lx.ccas", folder, prefix, of_ids);
-    globfree(&files);
+    file_names_free(&files);
     if (size >= 0) return status;
     *out = NULL;
     return no_memory(err);
@@ -161,31 +166,47 @@ static cca_status cache_path(char **out, const cca_session *session, const wante
     return status;
 }
 
-/* Removes files used longest ago until the rest is within the limit. */
+typedef struct cached_file {
+    const char *path;
+    struct timespec used;
+    uint64_t bytes;
+} cached_file;
+
+static int by_use(const void *a, const void *b) {
+    const struct timespec *x = &((const cached_file *)a)->used,
+                          *y = &((const cached_file *)b)->used;
+    if (x->tv_sec != y->tv_sec) return x->tv_sec < y->tv_sec ? -1 : 1;
+    return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+}
+
+/* Removes files used longest ago until the rest is within the limit, but neither that of this run
+ * nor one that somebody is writing. */
+static void evict_from(const file_names *names, cached_file *files, const stored *st) {
+    uint64_t total = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < names->n; i++) {
+        struct stat s;
+        if (stat(names->paths[i], &s) != 0) continue;
+        files[n++] = (cached_file){names->paths[i], s.st_mtim, (uint64_t)s.st_blocks * 512};
+        total += files[n - 1].bytes;
+    }
+    qsort(files, n, sizeof *files, by_use);
+    for (size_t i = 0; i < n && total > st->options->limit; i++) {
+        if (strcmp(files[i].path, st->path) == 0 || cca_store_remove(files[i].path, NULL)) continue;
+        total -= files[i].bytes;
+    }
+}
+
 static void evict(const stored *st) {
     char *folder;
-    glob_t files = {0};
-    bool listed = !stored_folder(&folder, NULL) && !stored_list(&files, folder, "", NULL);
-    while (listed) {
-        uint64_t total = 0;
-        const char *oldest = NULL;
-        struct timespec when = {0};
-        for (size_t i = 0; i < files.gl_pathc; i++) {
-            struct stat s;
-            const char *path = files.gl_pathv[i];
-            if (stat(path, &s) != 0) continue;
-            total += (uint64_t)s.st_blocks * 512;
-            if (strcmp(path, st->path) == 0) continue;
-            if (oldest && (s.st_mtim.tv_sec > when.tv_sec || (s.st_mtim.tv_sec == when.tv_sec &&
-                                                              s.st_mtim.tv_nsec >= when.tv_nsec))) {
-                continue;
-            }
-            oldest = path;
-            when = s.st_mtim;
-        }
-        if (total <= st->options->limit || !oldest || unlink(oldest) != 0) break;
-    }
-    globfree(&files);
+    file_names names;
+    if (stored_folder(&folder, NULL)) return;
+    (void)stored_clean(folder, NULL);
+    bool listed = !stored_list(&names, folder, "", NULL) && names.n > 0;
+    cached_file *files = listed ? calloc(names.n, sizeof *files) : NULL;
+    if (files) evict_from(&names, files, st);
+    free(files);
+    file_names_free(&names);
     free(folder);
 }
 
@@ -200,10 +221,12 @@ static cca_status trouble(stored *st, cca_status status, cca_error *err) {
     return CCA_OK;
 }
 
-static cca_status create(stored *st, cca_store **out, cca_error *err) {
+/* A new file, in place of one that is open for writing, if old is one. */
+static cca_status create(stored *st, cca_store **out, const cca_store *old, cca_error *err) {
     char *facts = cca_session_facts(st->session);
     if (!facts) return cca_fail(err, CCA_NO_MEMORY, "no memory for the facts of a session");
-    cca_status status = cca_store_create(out, st->path, facts, err);
+    cca_status status =
+        old ? cca_store_replace(out, old, facts, err) : cca_store_create(out, st->path, facts, err);
     free(facts);
     return status;
 }
@@ -225,12 +248,8 @@ static cca_status branch_off(stored *st, size_t point, bool found, cca_error *er
         }
         free(st->path);
         st->path = path;
-    } else {
-        cca_store_close(old); /* its lock would be in the way */
-        cca_status status = cca_store_open(&old, st->path, false, err);
-        if (status) return status;
     }
-    cca_status status = st->path ? create(st, &branch, err)
+    cca_status status = st->path ? create(st, &branch, st->named ? old : NULL, err)
                                  : cca_fail(err, CCA_NO_MEMORY, "no memory for a session's name");
     if (!status && found) status = cca_store_copy(branch, old, point, err);
     cca_store_close(old);
@@ -248,11 +267,20 @@ static cca_status part_ways(stored *st, const wanted *w, size_t point, bool foun
     return CCA_OK;
 }
 
-static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
+/* What the cache has is of use while another process extends it, or where it cannot be written. */
+static cca_status open_store(stored *st, bool *writable, cca_error *err) {
     cca_status status = cca_store_open(&st->store, st->path, true, err);
+    *writable = !status;
+    if (st->named || (status != CCA_RUNTIME && status != CCA_BAD_OUTPUT)) return status;
+    return cca_store_open(&st->store, st->path, false, err);
+}
+
+static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
+    bool writable;
+    cca_status status = open_store(st, &writable, err);
     if (!status) status = cca_session_check_facts(st->session, st->store, err);
     if (status) return status;
-    if (cca_store_torn_bytes(st->store) > 0) {
+    if (writable && cca_store_torn_bytes(st->store) > 0) {
         term_note(st->term, "%s: an interrupted run left %llu bytes, which are dropped", st->path,
                   (unsigned long long)cca_store_torn_bytes(st->store));
     }
@@ -261,10 +289,14 @@ static cca_status take_up(stored *st, const wanted *w, cca_error *err) {
     bool found = find_point(&point, st->store, w);
     if (found) status = cca_session_load(st->session, st->store, point, err);
     if (status) return status;
-    st->reused = cca_session_pos(st->session);
+    st->reused = st->kept = cca_session_pos(st->session);
     cca_store_tokens(st->store, &n_own);
     bool differs = agreement(st->store, w) < n_own;
-    return differs ? part_ways(st, w, point, found, err) : CCA_OK;
+    if (differs) return part_ways(st, w, point, found, err);
+    if (writable) return CCA_OK;
+    cca_store_close(st->store);
+    st->store = NULL;
+    return CCA_OK;
 }
 
 /* A damaged file of the cache is worth nothing. */
@@ -273,9 +305,7 @@ static cca_status start_anew(stored *st, cca_error *err) {
     cca_store_close(st->store);
     st->store = NULL;
     st->reused = cca_session_pos(st->session);
-    if (!st->path) return CCA_OK;
-    (void)unlink(st->path);
-    return create(st, &st->store, err);
+    return st->path ? create(st, &st->store, NULL, err) : CCA_OK;
 }
 
 cca_status stored_open(stored *out, const stored_options *options, unsigned flags,
@@ -284,7 +314,7 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
     const wanted w = {ids, n, most};
     *out = (stored){.options = options, .session = session, .term = t};
     out->named = options->file != NULL;
-    out->seams = out->named || (flags & STORED_SEAMS);
+    out->seams = flags & STORED_SEAMS;
     if (options->off || (!out->named && !(flags & STORED_CACHE))) return CCA_OK;
     if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
     if (!out->named) {
@@ -292,7 +322,12 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
         if (status) return trouble(out, status, err);
     }
     bool exists = access(out->path, F_OK) == 0;
-    cca_status status = exists ? take_up(out, &w, err) : create(out, &out->store, err);
+    cca_status status = exists ? CCA_OK : create(out, &out->store, NULL, err);
+    if (!exists && !status && access(out->path, F_OK) == 0) { /* another process was faster */
+        cca_store_close(out->store);
+        exists = true;
+    }
+    if (exists) status = take_up(out, &w, err);
     if (status == CCA_BAD_MODEL && !out->named) status = start_anew(out, err);
     if (status) status = trouble(out, status, err);
     if (!status && out->reused > 0) {
@@ -335,63 +370,91 @@ cca_status stored_resume(context_options *context, const stored_options *options
 
 /* ---- prefill --------------------------------------------------------------------------- */
 
+/* Where a prompt is cut. */
+typedef struct cuts {
+    int64_t every;
+    const int64_t *ends;
+    size_t n_ends;
+    int64_t before; /* ends, so many tokens; 0: not there, but */
+    int64_t last;   /* at the last place before the end where a cut changes nothing */
+} cuts;
+
+static cuts find_cuts(const stored *st, const int64_t *ends, size_t n_ends, bool ends_prompt) {
+    int64_t chunk = cca_session_chunk_size(st->session), n = ends[n_ends - 1];
+    int64_t every = st->options->checkpoint_every;
+    return (cuts){.every = (every + chunk - 1) / chunk * chunk, /* where chunks end anyway */
+                  .ends = ends,
+                  .n_ends = n_ends,
+                  .before = st->seams ? SEAM : 0,
+                  .last = st->seams ? 0 : cca_session_last_seam(st->session, n, ends_prompt)};
+}
+
 /* Where the next evaluation ends: a checkpoint of the rhythm, an end, or just before one. */
-static int64_t next_cut(const stored *st, int64_t pos, const int64_t *ends, size_t n_ends) {
-    int64_t every = st->options->checkpoint_every, cut = (pos / every + 1) * every;
-    for (size_t i = 0; i < n_ends; i++) {
-        if (st->seams && ends[i] - SEAM > pos) cut = cca_min(cut, ends[i] - SEAM);
-        if (ends[i] > pos) cut = cca_min(cut, ends[i]);
+static int64_t next_cut(const cuts *c, int64_t pos) {
+    int64_t cut = (pos / c->every + 1) * c->every;
+    if (c->last > pos) cut = cca_min(cut, c->last);
+    for (size_t i = 0; i < c->n_ends; i++) {
+        if (c->ends[i] - c->before > pos) cut = cca_min(cut, c->ends[i] - c->before);
+        if (c->ends[i] > pos) cut = cca_min(cut, c->ends[i]);
     }
     return cut;
 }
 
-static bool is_seam(int64_t pos, const int64_t *ends, size_t n_ends) {
-    for (size_t i = 0; i < n_ends; i++) {
-        if (ends[i] - SEAM == pos) return true;
-    }
-    return false;
+/* Whether a later run will come back to a place. */
+static bool comes_back_to(const cuts *c, int64_t pos) {
+    bool so = pos == c->last;
+    for (size_t i = 0; i < c->n_ends; i++) so |= c->ends[i] - SEAM == pos;
+    return so;
 }
 
 /* Windows are large: the last two stay, those shortly before ends, and those at powers of two. */
-static cca_status thin_out(stored *st, const int64_t *ends, size_t n_ends, cca_error *err) {
+static cca_status thin_out(const stored *st, const cuts *c, cca_error *err) {
     cca_status status = CCA_OK;
     for (size_t i = cca_store_n_points(st->store); i-- > 0 && !status;) {
         int64_t pos = cca_store_point_at(st->store, i).pos;
-        if (i + 2 >= cca_store_n_points(st->store) || is_seam(pos, ends, n_ends)) continue;
+        if (i + 2 >= cca_store_n_points(st->store) || comes_back_to(c, pos)) continue;
         if ((pos & (pos - 1)) != 0) status = cca_store_drop(st->store, i, err);
     }
     return status;
+}
+
+/* Keeps the state as it is. */
+static cca_status keep(stored *st, const int32_t *ids, const cuts *c, cca_error *err) {
+    cca_status status = cca_session_save(st->session, st->store, ids, err);
+    if (!status) status = thin_out(st, c, err);
+    if (status) return trouble(st, status, err);
+    st->kept = cca_session_pos(st->session);
+    return CCA_OK;
 }
 
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
                           bool ends_prompt, cca_error *err) {
     cca_eval_options options = {
         .on_chunk = cli_show_chunk, .user = st->term, .ends_prompt = ends_prompt};
+    const cuts c = find_cuts(st, ends, n_ends, ends_prompt);
     cca_status status = CCA_OK;
     for (int64_t pos; !status && (pos = cca_session_pos(st->session)) < ends[n_ends - 1];) {
-        int64_t cut = next_cut(st, pos, ends, n_ends);
+        int64_t cut = next_cut(&c, pos);
         options.more = ends[n_ends - 1] - cut;
         status = cca_session_eval(st->session, ids + pos, cut - pos, &options, err);
-        if (status || !st->store) continue;
-        status = cca_session_save(st->session, st->store, ids, err);
-        if (!status) status = thin_out(st, ends, n_ends, err);
-        if (status) status = trouble(st, status, err);
+        if (!status && st->store) status = keep(st, ids, &c, err);
     }
-    return status;
+    if (status) return status;
+    cca_store_close(st->store); /* others may write it now */
+    st->store = NULL;
+    return CCA_OK;
 }
 
 cca_status stored_interrupted(const stored *st, const char *what, int64_t n, cca_error *err) {
     long long pos = (long long)cca_session_pos(st->session);
-    size_t n_points = st->store ? cca_store_n_points(st->store) : 0;
-    if (n_points == 0) {
+    if (st->kept == 0) {
         return cca_fail(err, CCA_INTERRUPTED, "interrupted in %s, after %lld of %lld tokens", what,
                         pos, (long long)n);
     }
     return cca_fail(err, CCA_INTERRUPTED,
                     "interrupted in %s, after %lld of %lld tokens; %lld of them are kept in %s: "
                     "the same command goes on from there",
-                    what, pos, (long long)n,
-                    (long long)cca_store_point_at(st->store, n_points - 1).pos, st->path);
+                    what, pos, (long long)n, (long long)st->kept, st->path);
 }
 
 void stored_close(stored *st) {

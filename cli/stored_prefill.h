@@ -11,8 +11,7 @@
 #define CCA_CLI_STORED_PREFILL_H
 
 #include "cli/cli.h"
-
-#include <glob.h>
+#include "cli/folder.h"
 
 typedef struct stored_options {
     const char *file;         /* --session; NULL: none named */
@@ -27,15 +26,17 @@ typedef struct stored {
     const stored_options *options;
     cca_session *session; /* borrowed */
     term *term;
-    cca_store *store; /* NULL: nothing is kept */
+    cca_store *store; /* NULL: nothing is kept any more */
     char *path;       /* NULL: nothing is kept */
+    int64_t kept;     /* tokens before the file's last checkpoint */
     bool named;       /* by --session: what is wrong with it is an error, not a note */
-    bool seams;       /* cut where a longer prompt will begin to differ, too */
+    bool seams;       /* cut where a longer prompt will begin to differ, with or without a file */
     int64_t reused;   /* tokens that need no prefill */
 } stored;
 
 /* STORED_CACHE: where no file is named, one of the cache folder serves. STORED_SEAMS: the prompt is
- * cut at the same places whether or not there is a file, so that answers do not depend on one. */
+ * cut shortly before its ends, too. Either way it is cut at the same places whether or not there is
+ * a file, or where a cut changes nothing, so that answers do not depend on one. */
 enum { STORED_CACHE = 1, STORED_SEAMS = 2 };
 
 /* Where a file is named and there, the context takes over what it was made with and the options do
@@ -47,16 +48,18 @@ cca_status stored_resume(context_options *context, const stored_options *options
  * the n ids, and loads the last state that they share, of at most `most` tokens: n where more ids
  * will follow, else n - 1, since logits come of evaluating one. A named file of another
  * model or other settings, or damaged, is CCA_BAD_MODEL; one that another process writes is
- * CCA_RUNTIME. */
+ * CCA_RUNTIME, while one of the cache serves all the same, and nothing is added to it. */
 cca_status stored_open(stored *out, const stored_options *options, unsigned flags,
                        cca_session *session, const int32_t *ids, int64_t n, int64_t most, term *t,
                        cca_error *err);
 
 /* Evaluates the ids behind the session's position and keeps checkpoints: one every
- * --checkpoint-every tokens, and at the ends: n_ends positions, ascending, worth coming back to, of
+ * --checkpoint-every tokens (or the next end of a chunk), the last one before the end that costs no
+ * cut, and at the ends: n_ends positions, ascending, worth coming back to, of
  * which the last is all. Of the others a checkpoint shortly before stays, from where one that has
  * grown goes on even if its last tokens have become others. After CCA_INTERRUPTED the file has the
- * last checkpoint. ends_prompt: an answer follows (cca_eval_options). */
+ * last checkpoint. ends_prompt: an answer follows (cca_eval_options). When all is done the file is
+ * others' to write. */
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
                           bool ends_prompt, cca_error *err);
 
@@ -71,7 +74,9 @@ cca_status stored_folder(char **out, cca_error *err);
 /* The same, and makes it where it is not there: CCA_BAD_OUTPUT. */
 cca_status stored_make_folder(char **out, cca_error *err);
 
-/* The session files of a folder whose names begin so, none where it is not there; for globfree. */
-cca_status stored_list(glob_t *out, const char *folder, const char *prefix, cca_error *err);
+/* The session files of a folder whose names begin so, none where it is not there. */
+cca_status stored_list(file_names *out, const char *folder, const char *prefix, cca_error *err);
+/* Removes what killed processes left of session files that had no name yet. */
+cca_status stored_clean(const char *folder, cca_error *err);
 
 #endif

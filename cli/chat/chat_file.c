@@ -343,22 +343,25 @@ static cca_status write_all(cca_store *store, conversation *c, cca_error *err) {
     return status;
 }
 
-static cca_status create(cca_store **out, const conversation *c, const char *path, cca_error *err) {
+/* A new file, in place of one that is open for writing, if old is one. */
+static cca_status create(cca_store **out, const conversation *c, const char *path,
+                         const cca_store *old, cca_error *err) {
     char *facts = cca_session_facts(c->session);
     if (!facts) return cca_fail(err, CCA_NO_MEMORY, "no memory for the facts of a session");
-    cca_status status = cca_store_create(out, path, facts, err);
+    cca_status status =
+        old ? cca_store_replace(out, old, facts, err) : cca_store_create(out, path, facts, err);
     free(facts);
     return status;
 }
 
 cca_status chat_file_save(conversation *c, const char *path, cca_error *err) {
-    cca_store *store = NULL;
+    cca_store *store = NULL, *old = NULL;
+    cca_status status = CCA_OK;
     if (access(path, F_OK) == 0) { /* only what is a session file may be replaced */
-        cca_status status = cca_store_open(&store, path, false, err);
-        if (status) return status;
-        cca_store_close(store);
+        status = cca_store_open(&old, path, true, err);
     }
-    cca_status status = create(&store, c, path, err);
+    if (!status) status = create(&store, c, path, old, err);
+    cca_store_close(old);
     if (status) return status;
     status = write_all(store, c, err);
     cca_store_close(store);
@@ -366,8 +369,11 @@ cca_status chat_file_save(conversation *c, const char *path, cca_error *err) {
 }
 
 cca_status chat_file_open(cca_store **out, conversation *c, const char *path, cca_error *err) {
-    if (access(path, F_OK) != 0) return create(out, c, path, err);
-    cca_status status = cca_store_open(out, path, true, err);
+    *out = NULL;
+    cca_status status = access(path, F_OK) != 0 ? create(out, c, path, NULL, err) : CCA_OK;
+    if (status || (*out && access(path, F_OK) != 0)) return status;
+    cca_store_close(*out); /* another process was faster */
+    status = cca_store_open(out, path, true, err);
     if (!status) status = load(c, *out, c->n_base > 0 || c->has_system, err);
     if (!status) return status;
     cca_store_close(*out);

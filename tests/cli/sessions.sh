@@ -31,10 +31,34 @@ tokens_are 'is new' 0 '[1-9]*'
 text_of >"$work/first"
 cp "$s" "$work/kept"
 expect 0 'is taken up' "${generate[@]}" --session "$s"
-tokens_are 'up to a few tokens' '[1-9]*' 16
+tokens_are 'up to the last end of a chunk' '[1-9]*' '[1-9]*'
+reused=$(sed -nE 's/.*"reused": ([0-9]+), .*/\1/p' "$work/out")
+check 'which no cut is made for' test $((reused % 512)) = 0 -a "$reused" -gt 0
 text_of >"$work/second"
 check 'with the same text' cmp "$work/first" "$work/second"
 check 'and is as before' cmp "$s" "$work/kept"
+for every in 100 512; do # a rhythm that makes no seams
+    rm -f "$work/rhythm.ccas"
+    cca "${generate[@]}" --session "$work/rhythm.ccas" --checkpoint-every $every
+    text_of >"$work/second"
+    check "checkpoints every $every tokens: the same text" cmp "$work/first" "$work/second"
+done
+expect 0 'without a session' "${generate[@]}"
+text_of >"$work/second"
+check 'the same text, too' cmp "$work/first" "$work/second"
+for attn in full 'recall --recall 512'; do
+    # shellcheck disable=SC2206
+    other=("${generate[@]}" --attn $attn)
+    rm -f "$work/attn.ccas"
+    cca "${other[@]}"
+    text_of >"$work/first.attn"
+    for when in new 'taken up'; do
+        expect 0 "$attn: a session, $when" "${other[@]}" --session "$work/attn.ccas"
+        text_of >"$work/second"
+        check 'has the text of none' cmp "$work/first.attn" "$work/second"
+    done
+    tokens_are 'and is of use' '[1-9]*' '[1-9]*'
+done
 same() { check "$1: the file is as before" cmp "$s" "$work/kept"; }
 expect 3 'another g' "${generate[@]}" --session "$s" -g 32
 stderr_has 'is named' 'made with group_size=16, this run has group_size=32'
@@ -81,19 +105,63 @@ if [ "$(id -u)" != 0 ]; then
     chmod 755 "$work/closed"
 fi
 
-# A writer that has answered and waits for another question, with the session open.
+# A session that has answered and waits for another question keeps nobody out.
 mkfifo "$work/questions"
 exec 3<>"$work/questions"
 echo "$question" >&3
 "$CCA" "${ask[@]}" --session "$s" -i <&3 >"$work/answer" 2>/dev/null &
 pid=$!
-check 'a writer has answered' wait_until $pid grep -q . "$work/answer"
-cca "${more[@]}" --session "$s"
+check 'a question was answered' wait_until $pid grep -q . "$work/answer"
+expect 0 'another process writes meanwhile' "${generate[@]}" --session "$s"
 kill -9 $pid
 wait $pid 2>/dev/null
 exec 3>&-
-check 'two writers at once: exit 1' test "$code" = 1
-stderr_has 'and says why' 'another process is writing this session'
+
+# Of two that make one file the second is refused; what kill -9 leaves is in nobody's way.
+made=$work/made.ccas
+"$CCA" "${more[@]}" --session "$made" --checkpoint-every 1000000 >/dev/null 2>&1 &
+pid=$!
+check 'a file is being made' wait_until $pid test -e "$made.0.tmp"
+kill -STOP $pid
+expect 1 'two creators at once' "${generate[@]}" --session "$made"
+stderr_has 'and says why' 'made.ccas: another process is writing this session'
+kill -9 $pid
+wait $pid 2>/dev/null
+check 'what it leaves' test -e "$made.0.tmp" -a ! -e "$made"
+expect 0 'is no obstacle' "${generate[@]}" --session "$made"
+check 'and goes' test -e "$made" -a ! -e "$made.0.tmp"
+
+# A link stays one, whether or not there is something behind it.
+mkdir "$work/behind"
+ln -s behind/new.ccas "$work/link.ccas"
+for prompt in 'Once upon a time' 'In the beginning'; do
+    expect 0 'a session behind a link' generate -m "$model" -p "$prompt" -n 1 --session "$work/link.ccas"
+    check 'is written there' test -L "$work/link.ccas" -a -f "$work/behind/new.ccas"
+done
+
+# While one process reads documents others go on from what it has stored.
+rm -rf "$work/cache"
+"$CCA" "${ask[@]}" "$question" >/dev/null 2>&1 &
+pid=$!
+there() { find "$work/cache" -name '*.ccas' | grep -q .; }
+check 'a first checkpoint' wait_until $pid there
+kill -STOP $pid
+expect 0 'another process with the same documents' "${ask[@]}" --json "$question"
+tokens_are 'does not begin anew' '[1-9]*' '[1-9]*'
+kill -9 $pid
+wait $pid 2>/dev/null
+
+# Names are no patterns; what killed processes left is removed.
+strange="$work/a[1]*"
+mkdir -p "$strange/cca"
+: >"$strange/cca/00000000-00000000.ccas.0.tmp"
+cca_home=$XDG_CACHE_HOME
+export XDG_CACHE_HOME=$strange
+cca ask -m "$model" -f "$work/other" -n 1 'What is it about?'
+check 'a leftover is removed' test ! -e "$strange/cca/00000000-00000000.ccas.0.tmp"
+expect 0 'a folder with brackets in its name' session ls
+check 'is listed' test "$(wc -l <"$work/out")" = 1
+export XDG_CACHE_HOME=$cca_home
 
 # cca session
 rm -rf "$work/cache"
@@ -115,6 +183,10 @@ expect 0 'all of the cache' session verify --all
 flip $((size - 400))
 expect 8 'a damaged file' session verify "$s"
 stderr_has 'is told' 'damaged at byte [0-9]+'
+flip 100
+expect 0 'a damaged file' session rm "$s"
+check 'can be removed' test ! -e "$s"
+cp "$work/kept" "$s"
 XDG_CACHE_HOME='' HOME='' expect 2 'no folder' session ls
 stderr_has 'is told' 'neither XDG_CACHE_HOME nor HOME'
 XDG_CACHE_HOME=/dev/null expect 0 'a folder that cannot be made' ask -m "$model" -p Text -n 1 Who
