@@ -117,6 +117,8 @@ int64_t cli_position_limit(const context_options *options, const cca_engine *eng
 cca_status cli_check_length(const char *what, int64_t n, const context_options *options,
                             const cca_engine *engine, cca_error *err);
 
+/* Whether a word is a kind of attention. */
+bool cli_is_attn(const char *word);
 /* Whether a kind of attention has sinks, and more that can be set. */
 bool cli_has_sinks(const char *attn);
 /* CCA_USAGE, with the option and its number, for what the kind does not have, or what is no

@@ -314,6 +314,16 @@ static cca_status check_kind(const context_options *o, cca_error *err) {
                     o->cores ? "" : "no-", o->attn);
 }
 
+bool cli_is_attn(const char *word) {
+    static const char names[] = "|" CLI_ATTN_NAMES "|";
+    size_t n = strlen(word);
+    if (strncmp(word, "sinks:", 6) == 0) return true;
+    for (const char *at = strstr(names, word); n > 0 && at; at = strstr(at + 1, word)) {
+        if (at[-1] == '|' && at[n] == '|') return true;
+    }
+    return false;
+}
+
 bool cli_has_sinks(const char *attn) {
     return strcmp(attn, "auto") == 0 || strcmp(attn, "cca") == 0 || strcmp(attn, "recall") == 0;
 }

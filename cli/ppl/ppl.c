@@ -18,7 +18,7 @@ typedef struct ppl_options {
     term_options term;
     const char *mode, *bos;
     int64_t stride, score_from, n_tokens;
-    const char *ids, *nll_out, *logits_out;
+    const char *ids, *nll_out, *logits_out, *base;
 } ppl_options;
 
 static const arg_option own_args[] = {
@@ -35,6 +35,9 @@ static const arg_option own_args[] = {
      .max = INT32_MAX, .help = "use only the first N tokens; 0: all"},
     {"ids", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, ids),
      .help = "decimal token ids instead of text; no BOS is added"},
+    {"base", .kind = ARG_TEXT, .value = "WHAT", .at = offsetof(ppl_options, base),
+     .help = "how far from another attention of the same weights (full, cca …), or from another "
+             "model file: Kullback-Leibler divergence, equal top tokens, ratio of perplexities"},
     {"nll-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, nll_out),
      .help = "a line a scored token: byte offset (with --ids index), id, nats"},
     {"logits-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, logits_out),
@@ -63,6 +66,7 @@ typedef struct ppl_run {
     uint64_t text_bytes;      /* that they stand for; 0 with --ids */
     ppl_report report;
     cca_session *session;
+    ppl_base base;
     ppl_pass pass;
 } ppl_run;
 
@@ -271,9 +275,12 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
                          .text_bytes = r->o->ids ? 0 : r->text_bytes,
                          .layout = r->report.layout,
                          .replace_first = r->report.replaced_bos,
+                         .base = r->base.session,
                          .nll_out = r->o->nll_out ? &r->nll_out : NULL,
                          .logits_out = r->o->logits_out ? &r->logits_out : NULL,
                          .term = &r->term};
+    if (r->base.session) r->report.base = &r->base;
+    r->report.gaps = &r->pass.gaps;
     cca_status status = ppl_pass_open(&r->pass, err);
     if (!status) status = open_outputs(r, err);
     if (!status) status = run_windows(r, err);
@@ -285,6 +292,12 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
     status = close_outputs(r, status, err);
     if (!status) last_line(r);
     return status;
+}
+
+static cca_status open_base(ppl_run *r, cca_error *err) {
+    cca_status status = ppl_base_open_model(&r->base, r->o->base, r->engine, &r->o->model,
+                                            &r->o->context, &r->term, err);
+    return status ? status : ppl_base_open_session(&r->base, &r->report.plan, &r->term, err);
 }
 
 static cca_status run(const void *options, cca_error *err) {
@@ -301,8 +314,10 @@ static cca_status run(const void *options, cca_error *err) {
         status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
                                   r.report.totals.largest, false, err);
     }
+    if (!status && r.o->base) status = open_base(&r, err);
     if (!status && r.session) status = run_session(&r, err);
     ppl_pass_close(&r.pass);
+    ppl_base_close(&r.base);
     cca_session_free(r.session);
     cca_tokens_free(&r.tokens);
     cca_engine_close(r.engine);

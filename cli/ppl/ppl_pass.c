@@ -12,19 +12,29 @@ bool ppl_wants_bos(const cca_tokenizer *tok) {
 
 cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
     const cca_engine_facts *facts = cca_engine_info(p->engine);
-    p->ids = calloc((size_t)ppl_layout_totals(&p->layout).largest, sizeof *p->ids);
-    p->logits = calloc((size_t)facts->vocab_size * TILE_ROWS, sizeof *p->logits);
+    ppl_totals totals = ppl_layout_totals(&p->layout);
+    size_t tile = (size_t)facts->vocab_size * TILE_ROWS;
+    p->ids = calloc((size_t)totals.largest, sizeof *p->ids);
+    p->logits = calloc(tile, sizeof *p->logits);
     p->workers = cca_workers_new(facts->n_threads);
-    if (p->ids && p->logits && p->workers) return CCA_OK;
+    bool is_there = p->ids && p->logits && p->workers;
+    if (p->base) {
+        p->base_logits = calloc(tile, sizeof *p->base_logits);
+        p->gaps.kl = calloc((size_t)totals.scored, sizeof *p->gaps.kl);
+        is_there = is_there && p->base_logits && p->gaps.kl;
+    }
+    if (is_there) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
 }
 
 void ppl_pass_close(ppl_pass *p) {
     free(p->ids);
     free(p->logits);
+    free(p->base_logits);
+    free(p->gaps.kl);
     cca_workers_free(p->workers);
     p->ids = NULL;
-    p->logits = NULL;
+    p->logits = p->base_logits = p->gaps.kl = NULL;
     p->workers = NULL;
 }
 
@@ -35,49 +45,59 @@ static uint64_t bytes_of(const ppl_pass *p, int64_t token) {
     return next - t->offsets[token];
 }
 
-typedef struct nats_job {
-    const float *logits;
+typedef struct score_job {
+    const float *logits, *base; /* base: NULL without one */
     int64_t vocab_size;
     const int32_t *ids;
-    double nats[TILE_ROWS];
-} nats_job;
+    ppl_gap gaps[TILE_ROWS];
+} score_job;
 
 static void score_row(void *context, int64_t row, int thread) {
-    nats_job *job = context;
+    score_job *job = context;
+    const float *logits = job->logits + row * job->vocab_size;
     (void)thread;
-    job->nats[row] = ppl_nats(job->logits + row * job->vocab_size, job->vocab_size, job->ids[row]);
+    if (job->base) {
+        const float *base = job->base + row * job->vocab_size;
+        job->gaps[row] = ppl_compare(logits, base, job->vocab_size, job->ids[row]);
+    } else {
+        job->gaps[row].nats = ppl_nats(logits, job->vocab_size, job->ids[row]);
+    }
 }
 
 /* Row k of logits tells about the token after position pos + k. */
 static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n) {
-    nats_job job = {.logits = logits,
-                    .vocab_size = cca_engine_info(p->engine)->vocab_size,
-                    .ids = p->ids + pos + 1};
+    score_job job = {.logits = logits,
+                     .base = p->base_logits,
+                     .vocab_size = cca_engine_info(p->engine)->vocab_size,
+                     .ids = p->ids + pos + 1};
     cca_workers_run(p->workers, n, score_row, &job);
     for (int64_t k = 0; k < n; k++) {
         int64_t token = p->window.begin + pos + k + 1 - p->window.bos;
-        ppl_stats_add(&p->stats, pos + k + 1, job.nats[k], bytes_of(p, token));
+        ppl_stats_add(&p->stats, pos + k + 1, job.gaps[k].nats, bytes_of(p, token));
+        if (p->base) ppl_gaps_add(&p->gaps, pos + k + 1, &job.gaps[k]);
         if (p->nll_out) {
             output_printf(p->nll_out, "%llu %d %.9g\n",
                           (unsigned long long)p->tokens->offsets[token], p->tokens->ids[token],
-                          job.nats[k]);
+                          job.gaps[k].nats);
         }
     }
 }
 
-/* Rows of the chunk at pos: those before a scored token, or all where they are to be written. */
-static cca_status score_tile(ppl_pass *p, cca_session *session, int64_t pos, int64_t row, int64_t n,
+/* Rows at positions pos … pos + n - 1 of the chunk under way, and of the base's chunk at base_pos:
+ * those before a scored token, or all where they are to be written. */
+static cca_status score_tile(ppl_pass *p, int64_t base_pos, int64_t pos, int64_t n,
                              cca_error *err) {
     int64_t vocab_size = cca_engine_info(p->engine)->vocab_size;
     int64_t first_scored = p->window.score - p->window.begin + p->window.bos - 1;
     int64_t last = ppl_window_size(&p->window) - 1; /* predicts nothing that is there */
-    int64_t from = cca_max(pos + row, first_scored);
-    int64_t to = cca_min(pos + row + n, last);
-    int64_t made_from = p->logits_out ? pos + row : from;
-    int64_t made_to = p->logits_out ? pos + row + n : to;
+    int64_t from = cca_max(pos, first_scored), to = cca_min(pos + n, last);
+    int64_t made_from = p->logits_out ? pos : from, made_to = p->logits_out ? pos + n : to;
     if (made_from >= made_to) return CCA_OK;
-    cca_status status =
-        cca_session_chunk_logits(session, made_from - pos, made_to - made_from, p->logits, err);
+    cca_status status = cca_session_chunk_logits(p->session, made_from - p->chunk_pos,
+                                                 made_to - made_from, p->logits, err);
+    if (!status && p->base && from < to) {
+        status = cca_session_chunk_logits(p->base, from - base_pos, to - from, p->base_logits, err);
+    }
     if (status) return status;
     if (p->logits_out) {
         size_t bytes = (size_t)(made_to - made_from) * (size_t)vocab_size * sizeof(float);
@@ -87,13 +107,26 @@ static cca_status score_tile(ppl_pass *p, cca_session *session, int64_t pos, int
     return CCA_OK;
 }
 
-static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
+/* Of the base's chunk, or without one of the chunk itself. */
+static cca_status score_tiles(void *user, cca_session *session, int64_t pos, int64_t n,
                               cca_error *err) {
     ppl_pass *p = user;
     cca_status status = CCA_OK;
+    (void)session;
     for (int64_t row = 0; row < n && !status; row += TILE_ROWS) {
-        status = score_tile(p, session, pos, row, cca_min(TILE_ROWS, n - row), err);
+        status = score_tile(p, pos, pos + row, cca_min(TILE_ROWS, n - row), err);
     }
+    return status;
+}
+
+static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
+                              cca_error *err) {
+    ppl_pass *p = user;
+    cca_eval_options compare = {.on_chunk = score_tiles, .user = p};
+    p->session = session;
+    p->chunk_pos = pos;
+    cca_status status = p->base ? cca_session_eval(p->base, p->ids + pos, n, &compare, err)
+                                : score_tiles(p, session, pos, n, err);
     if (!status && p->nll_out) status = output_flush(p->nll_out, err);
     if (!status && p->logits_out) status = output_flush(p->logits_out, err);
     term_progress(p->term, p->before + p->evaluated + pos + n, cca_session_cache_bytes(session));
@@ -118,6 +151,7 @@ cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_w
         int64_t n = ppl_window_size(&p->window);
         window_ids(p);
         cca_session_reset(session);
+        if (p->base) cca_session_reset(p->base);
         status = cca_session_eval(session, p->ids, n, &options, err);
         p->evaluated += n;
         if (!status && after_window) status = after_window(user, i, err);

@@ -1,10 +1,10 @@
-/* Evaluates the windows of a text and sums what its tokens cost.
+/* Evaluates the windows of a text and sums what its tokens cost, perhaps beside another session on
+ * the same tokens: chunk by chunk, so that of both no more than a tile of logits is there at a
+ * time.
  *
- *     ppl_pass p = {.engine = engine, .tokens = &tokens, .text_bytes = size, .layout = layout,
- *                   .term = &term};
- *     ppl_pass_open(&p, &err);
- *     ppl_pass_run(&p, session, NULL, NULL, &err);     // p.stats
- *     ppl_pass_close(&p); */
+ *     ppl_pass p = {.engine = engine, .base = other, .tokens = &tokens, .text_bytes = size, .layout
+ * = layout, .term = &term}; ppl_pass_open(&p, &err); ppl_pass_run(&p, session, NULL, NULL, &err);
+ * // p.stats ppl_pass_close(&p); */
 #ifndef CCA_CLI_PPL_PASS_H
 #define CCA_CLI_PPL_PASS_H
 
@@ -21,15 +21,19 @@ typedef struct ppl_pass {
     ppl_layout layout;
     bool replace_first;           /* BOS takes the place of each window's first token */
     output *nll_out, *logits_out; /* NULL: not wanted */
+    cca_session *base;            /* another session, to compare with; or NULL */
     term *term;                   /* shows progress, from `before` on */
     int64_t before;
 
     ppl_stats stats;   /* of what has been scored since open */
+    ppl_gaps gaps;     /* where there is a base */
     ppl_window window; /* under way */
     int64_t evaluated; /* positions of the windows before it */
     int32_t *ids;      /* its tokens */
     cca_workers *workers;
-    float *logits;
+    float *logits, *base_logits;
+    cca_session *session; /* whose chunk at chunk_pos is under way */
+    int64_t chunk_pos;
 } ppl_pass;
 
 /* The tokenizer wants BOS before a text. */

@@ -40,24 +40,54 @@ static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
     return out;
 }
 
-static void print_bands(output *out, const ppl_stats *stats) {
-    output_printf(out, "\n%-12s %10s %12s %12s\n", "position", "tokens", "nats/token",
-                  "perplexity");
+static void band_name(char name[64], int band) {
+    int64_t from, to;
+    ppl_band_range(band, &from, &to);
+    if (to == INT64_MAX) {
+        snprintf(name, 64, "%lldK-", (long long)(from / 1024));
+    } else {
+        snprintf(name, 64, "%lld%s-%lldK", (long long)(from / 1024), from ? "K" : "",
+                 (long long)(to / 1024));
+    }
+}
+
+static double share_of(int64_t part, const ppl_sums *all) {
+    return all->n > 0 ? (double)part / (double)all->n : 0;
+}
+
+static void print_bands(output *out, const ppl_report *r) {
+    output_printf(out, "\n%-12s %10s %12s %12s", "position", "tokens", "nats/token", "perplexity");
+    output_printf(out, r->base ? " %12s %10s %10s %9s\n" : "\n", "base", "ratio", "KL", "same top");
     for (int i = 0; i < PPL_N_BANDS; i++) {
-        const ppl_sums *band = &stats->bands[i];
-        int64_t from, to;
+        const ppl_sums *band = &r->stats.bands[i];
         char name[64];
         if (band->n == 0) continue;
-        ppl_band_range(i, &from, &to);
-        if (to == INT64_MAX) {
-            snprintf(name, sizeof name, "%lldK-", (long long)(from / 1024));
-        } else {
-            snprintf(name, sizeof name, "%lld%s-%lldK", (long long)(from / 1024), from ? "K" : "",
-                     (long long)(to / 1024));
-        }
-        output_printf(out, "%-12s %10lld %12.5f %12.4f\n", name, (long long)band->n, ppl_mean(band),
+        band_name(name, i);
+        output_printf(out, "%-12s %10lld %12.5f %12.4f", name, (long long)band->n, ppl_mean(band),
                       ppl_perplexity(band));
+        if (r->base) {
+            const ppl_gap_sums *gap = &r->gaps->bands[i];
+            output_printf(out, " %12.4f %10.5f %10.3g %7.2f %%", ppl_perplexity(&gap->base),
+                          ppl_perplexity(&gap->more), ppl_mean(&gap->kl),
+                          100 * share_of(gap->same_top, &gap->kl));
+        }
+        output_printf(out, "\n");
     }
+}
+
+static void print_gaps(output *out, const ppl_report *r) {
+    const ppl_gap_sums *all = &r->gaps->all;
+    char recall[CLI_RECALL_TEXT];
+    cca_attention_settings a = cli_attention(&r->base->context, r->base->engine);
+    cli_describe_recall(recall, &a, ", ", " ");
+    output_printf(out, "base            attention %s%s%s%s\n", a.attn, recall,
+                  r->base->model ? " of " : "", r->base->model ? r->base->model : "");
+    output_printf(out, "its perplexity  %.4f, ratio %.5f +/- %.5f\n", ppl_perplexity(&all->base),
+                  ppl_perplexity(&all->more), ppl_standard_error(&all->more));
+    output_printf(out, "KL divergence   %.4g nats; 99 %% of tokens up to %.3g, 99.9 %% to %.3g\n",
+                  ppl_mean(&all->kl), ppl_gaps_quantile(r->gaps, 0.99),
+                  ppl_gaps_quantile(r->gaps, 0.999));
+    output_printf(out, "same top token  %.3f %%\n", 100 * share_of(all->same_top, &all->kl));
 }
 
 void ppl_report_print(output *out, const ppl_report *r) {
@@ -82,7 +112,8 @@ void ppl_report_print(output *out, const ppl_report *r) {
             (long long)r->totals.largest,
             (long long)cli_attention(r->context, r->engine).window_size);
     }
-    print_bands(out, &r->stats);
+    if (r->base) print_gaps(out, r);
+    print_bands(out, r);
     output_printf(out, "\nsignature       %s\n", signature(quoted, r));
 }
 
@@ -102,6 +133,37 @@ static json_t *json_bands(const ppl_stats *stats) {
     return bands;
 }
 
+/* The keys that all tokens and those of a band have. */
+static json_t *json_gap(const ppl_gap_sums *gap) {
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "perplexity", ppl_perplexity(&gap->base), "ratio",
+                     ppl_perplexity(&gap->more), "ratio_error", ppl_standard_error(&gap->more),
+                     "kl", ppl_mean(&gap->kl), "same_top", share_of(gap->same_top, &gap->kl));
+}
+
+static json_t *json_base(const ppl_report *r) {
+    json_t *positions = json_array(), *base = r->base ? json_gap(&r->gaps->all) : NULL;
+    if (!r->base) {
+        json_decref(positions);
+        return json_null();
+    }
+    for (int i = 0; i < PPL_N_BANDS; i++) {
+        int64_t from, to;
+        if (r->gaps->bands[i].kl.n == 0) continue;
+        json_t *band = json_gap(&r->gaps->bands[i]);
+        ppl_band_range(i, &from, &to);
+        json_object_set_new(band, "from", json_integer(from));
+        json_object_set_new(band, "to", to == INT64_MAX ? json_null() : json_integer(to));
+        json_array_append_new(positions, band);
+    }
+    const context_options *context = &r->base->context;
+    json_object_set_new(base, "kl_99", json_real(ppl_gaps_quantile(r->gaps, 0.99)));
+    json_object_set_new(base, "kl_999", json_real(ppl_gaps_quantile(r->gaps, 0.999)));
+    json_object_set_new(base, "model", r->base->model ? json_string(r->base->model) : json_null());
+    json_object_set_new(base, "attention", cli_attention_json(context, r->base->engine));
+    json_object_set_new(base, "positions", positions);
+    return base;
+}
+
 static json_t *json_settings(const ppl_report *r) {
     const ppl_layout *l = &r->layout;
     json_t *stride = l->mode == PPL_STRIDE ? json_integer(l->stride) : json_null();
@@ -119,10 +181,10 @@ json_t *ppl_report_json(const ppl_report *r, json_t *warnings) {
     json_t *tokens = json_pack("{s:I, s:I, s:I}", "text", (json_int_t)r->layout.n_tokens, "scored",
                                (json_int_t)all->n, "bytes", (json_int_t)r->stats.bytes);
     json_t *timing = json_pack("{s:f, s:f}", "load_s", r->load_s, "eval_s", r->eval_s);
-    return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:O}", "schema",
+    return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:O}", "schema",
                      "cca.ppl.1", "perplexity", ppl_perplexity(all), "standard_error",
                      ppl_standard_error(all), "nats_per_token", ppl_mean(all), "bits_per_byte",
                      bits, "tokens", tokens, "settings", json_settings(r), "positions",
-                     json_bands(&r->stats), "signature", signature(quoted, r), "timing", timing,
-                     "memory", cli_plan_json(&r->plan), "warnings", warnings);
+                     json_bands(&r->stats), "base", json_base(r), "signature", signature(quoted, r),
+                     "timing", timing, "memory", cli_plan_json(&r->plan), "warnings", warnings);
 }

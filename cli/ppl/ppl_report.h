@@ -3,6 +3,7 @@
 #define CCA_CLI_PPL_REPORT_H
 
 #include "cli/cli.h"
+#include "cli/ppl/ppl_base.h"
 #include "cli/ppl/ppl_score.h"
 #include "cli/ppl/ppl_windows.h"
 
@@ -11,6 +12,8 @@ typedef struct ppl_report {
     ppl_totals totals;
     bool replaced_bos; /* BOS takes the place of each window's first token */
     ppl_stats stats;
+    const ppl_base *base; /* NULL: none; gaps: how far from it */
+    ppl_gaps *gaps;
     const context_options *context;
     const cca_engine *engine;
     uint64_t tokenizer_hash, text_hash; /* 0: none */

@@ -1,14 +1,35 @@
 #include "cli/ppl/ppl_score.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-/* Differences to the largest logit are exact enough in float; their sum is not. */
+/* The log of the sum of exp over the row, and where its largest value is. Differences to the
+ * largest are exact enough in float; their sum is not. */
+static double log_sum(const float *logits, int64_t n, int64_t *top) {
+    double sum = 0;
+    *top = 0;
+    for (int64_t i = 1; i < n; i++) *top = logits[i] > logits[*top] ? i : *top;
+    for (int64_t i = 0; i < n; i++) sum += (double)expf(logits[i] - logits[*top]);
+    return log(sum) + (double)logits[*top];
+}
+
 double ppl_nats(const float *logits, int64_t vocab_size, int32_t id) {
-    float top = logits[0];
-    for (int64_t i = 1; i < vocab_size; i++) top = logits[i] > top ? logits[i] : top;
-    double sum = (double)expf(logits[0] - top);
-    for (int64_t i = 1; i < vocab_size; i++) sum += (double)expf(logits[i] - top);
-    return log(sum) - ((double)logits[id] - (double)top);
+    int64_t top;
+    return log_sum(logits, vocab_size, &top) - (double)logits[id];
+}
+
+ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, int32_t id) {
+    int64_t top, base_top;
+    double own_sum = log_sum(logits, vocab_size, &top);
+    double base_sum = log_sum(base, vocab_size, &base_top), kl = 0;
+    for (int64_t i = 0; i < vocab_size; i++) {
+        double p = exp((double)base[i] - base_sum);
+        kl += p * ((double)base[i] - base_sum - ((double)logits[i] - own_sum));
+    }
+    return (ppl_gap){.nats = own_sum - (double)logits[id],
+                     .base_nats = base_sum - (double)base[id],
+                     .kl = kl,
+                     .same_top = top == base_top};
 }
 
 static int band_of(int64_t pos) {
@@ -32,6 +53,32 @@ void ppl_stats_add(ppl_stats *stats, int64_t pos, double nats, uint64_t bytes) {
     add(&stats->all, nats);
     add(&stats->bands[band_of(pos)], nats);
     stats->bytes += bytes;
+}
+
+static void add_gap(ppl_gap_sums *sums, const ppl_gap *gap) {
+    add(&sums->base, gap->base_nats);
+    add(&sums->more, gap->nats - gap->base_nats);
+    add(&sums->kl, gap->kl);
+    sums->same_top += gap->same_top;
+}
+
+void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap) {
+    gaps->kl[gaps->all.kl.n] = (float)gap->kl;
+    add_gap(&gaps->all, gap);
+    add_gap(&gaps->bands[band_of(pos)], gap);
+}
+
+static int by_size(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+double ppl_gaps_quantile(ppl_gaps *gaps, double share) {
+    int64_t n = gaps->all.kl.n;
+    if (n == 0) return 0;
+    qsort(gaps->kl, (size_t)n, sizeof *gaps->kl, by_size);
+    int64_t rank = (int64_t)ceil(share * (double)n);
+    return (double)gaps->kl[cca_max(rank, 1) - 1];
 }
 
 double ppl_mean(const ppl_sums *sums) {

@@ -20,6 +20,32 @@ typedef struct ppl_stats {
 /* Negative log likelihood of id under logits [vocab_size], in nats. */
 double ppl_nats(const float *logits, int64_t vocab_size, int32_t id);
 
+/* How a distribution over the next token differs from a base's. kl: the Kullback-Leibler divergence
+ * sum p_base (log p_base - log p), in nats. same_top: the most likely token is the same. */
+typedef struct ppl_gap {
+    double nats, base_nats, kl;
+    bool same_top;
+} ppl_gap;
+
+ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, int32_t id);
+
+/* What a base costs, and how far from it: kl, and nats less the base's, token by token. */
+typedef struct ppl_gap_sums {
+    ppl_sums base, more, kl;
+    int64_t same_top;
+} ppl_gap_sums;
+
+typedef struct ppl_gaps {
+    ppl_gap_sums all, bands[PPL_N_BANDS];
+    float *kl; /* of each scored token, for quantiles; the owner's, with room for them */
+} ppl_gaps;
+
+/* Adds a token at a position of its window. */
+void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap);
+
+/* The smallest divergence that so large a share of the tokens does not exceed. Sorts them. */
+double ppl_gaps_quantile(ppl_gaps *gaps, double share);
+
 /* Adds a token at a position of its window. */
 void ppl_stats_add(ppl_stats *stats, int64_t pos, double nats, uint64_t bytes);
 

@@ -50,6 +50,52 @@ stdout_has 'prints the final one' '^Final estimate: PPL = [0-9.]+ \+/- [0-9.]+$'
 stdout_has 'scores the second half' '^scored +495 tokens'
 stdout_has 'signs it' '^signature +mode=llama.cpp W=200 bos=none attn=recall g=16 s=1024 sinks=16 recall=2048 tile=[0-9]+ cores=no'
 
+# Beside a base: what is told, against the dumped logits of both in double precision.
+base=("${f32[@]}" --ids "$work/ids" --tokens 150 -g 4 -w 16)
+cca ppl "${base[@]}" --attn full --logits-out "$work/full.logits" --json
+base_ppl=$(value perplexity)
+expect 0 'beside a base' ppl "${base[@]}" --attn recall --recall 8 --recall-tile 4 --base full --json \
+    --logits-out "$work/own.logits"
+values() { od -An -v -w512 -tf4 "$1"; } # 128 a row
+paste -d ' ' <(values "$work/own.logits") <(values "$work/full.logits") <(tail -n +2 "$work/ids") | awk '
+    NF == 257 && NR < 150 {
+        for (side = 0; side < 2; side++) {
+            top[side] = sum[side] = 0
+            for (i = 1; i <= 128; i++) if (!top[side] || $(128 * side + i) > $(128 * side + top[side])) top[side] = i
+            for (i = 1; i <= 128; i++) sum[side] += exp($(128 * side + i))
+        }
+        for (i = kl = 0; i++ < 128;) kl += exp($(128 + i)) / sum[1] * ($(128 + i) - log(sum[1]) - $i + log(sum[0]))
+        mean += kl; all[++n] = kl; same += top[0] == top[1]
+        more += log(sum[0]) - $($257 + 1) - log(sum[1]) + $(128 + $257 + 1)
+    }
+    END {
+        for (i = 1; i <= n; i++) for (j = i; j > 1 && all[j] < all[j - 1]; j--) { x = all[j]; all[j] = all[j - 1]; all[j - 1] = x }
+        print mean / n, exp(more / n), same / n, all[int(0.99 * n + 0.999999)], n
+    }' OFMT=%.9g CONVFMT=%.9g >"$work/wanted"
+read -r kl ratio same kl_99 n <"$work/wanted"
+check 'all tokens are compared' test "$n" = 149
+close 'the divergence' "$(value kl)" "$kl" 1e-5
+close 'its quantile' "$(value kl_99)" "$kl_99" 1e-5
+close 'equal top tokens' "$(value same_top)" "$same" 1e-9
+close 'the ratio of perplexities' "$(value ratio)" "$ratio" 1e-7
+stdout_has "the base's perplexity" "\"base\": \{\"perplexity\": ${base_ppl:0:8}"
+expect 0 'recall of everything' ppl "${base[@]}" --attn recall --recall 400 --base full --json
+check 'is the base' awk -v kl="$(value kl)" 'BEGIN { exit !(kl < 1e-9 && kl > -1e-9) }'
+expect 0 'beside itself' ppl "${base[@]}" --attn cca --base cca
+stdout_has 'nothing is between' '^KL divergence +0 nats; 99 % of tokens up to 0, 99.9 % to 0$'
+stdout_has 'nor in the ratio' 'ratio 1\.00000 \+/- 0\.00000$'
+stdout_has 'and it is named' '^base +attention cca, sinks 4$'
+expect 0 'beside another model' ppl "${base[@]}" --attn full --base "$random"
+stdout_has 'of the same file' "^base +attention full of $random$"
+expect 0 'before anything is read' ppl "${base[@]}" --base full --dry-run
+stderr_has 'what the base takes is told' '^--base takes [0-9.]+ [kM]B beside$'
+expect 3 'no such model' ppl "${base[@]}" --base nowhere.gguf
+stderr_has 'is named' 'nowhere.gguf: cannot open'
+"$CCA" export --random 32,2,4,2,64,256 --seed 1 -q -o "$work/wide.gguf" 2>/dev/null
+expect 2 'another vocabulary' ppl "${base[@]}" --base "$work/wide.gguf"
+stderr_has 'is told' 'its vocabulary has 256 tokens, the model.s 128'
+expect 5 'a limit for both' ppl "${base[@]}" --base full --mem-limit 100K
+
 expect 0 'the first tokens' ppl "${f32[@]}" --ids "$work/ids" --tokens 10
 stderr_has 'are said to be cut' 'first 10 of 1000 tokens'
 expect 4 'too little for llama.cpp' ppl "${f32[@]}" --ids "$work/ids" --mode llama.cpp

@@ -4,6 +4,8 @@
 
 #include "tests/unit/test.h"
 
+#include <math.h>
+
 static void expect_window(const ppl_layout *layout, int64_t index, int64_t begin, int64_t end,
                           int64_t score, bool bos) {
     ppl_window w = {0};
@@ -141,8 +143,43 @@ static void test_sums(void **state) {
     }
 }
 
+/* By hand: p = (1/2, 1/4, 1/4) in the base, (1/4, 1/2, 1/4) here. */
+static void test_compare(void **state) {
+    (void)state;
+    const float half = logf(0.5F), quarter = logf(0.25F);
+    const float base[] = {half + 3, quarter + 3, quarter + 3}, own[] = {quarter, half, quarter};
+    ppl_gap gap = ppl_compare(own, base, 3, 1);
+    assert_float_equal(gap.nats, log(2), 1e-6);
+    assert_float_equal(gap.base_nats, log(4), 1e-6);
+    assert_float_equal(gap.kl, log(2) / 4, 1e-6);
+    assert_false(gap.same_top);
+    gap = ppl_compare(own, own, 3, 0);
+    assert_true(gap.kl == 0 && gap.same_top);
+}
+
+static void test_quantiles(void **state) {
+    (void)state;
+    float kl[1000];
+    ppl_gaps gaps = {.kl = kl};
+    for (int i = 0; i < 1000; i++) { /* in another order */
+        ppl_gap gap = {
+            .nats = 2, .base_nats = 1, .kl = (i * 7 % 1000) / 1000.0, .same_top = i < 250};
+        ppl_gaps_add(&gaps, i < 100 ? 0 : 5000, &gap);
+    }
+    assert_float_equal(ppl_gaps_quantile(&gaps, 0.99), 0.989, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 0.999), 0.998, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 0), 0, 0);
+    assert_float_equal(ppl_mean(&gaps.all.kl), 0.4995, 1e-9);
+    assert_float_equal(ppl_perplexity(&gaps.all.more), exp(1), 1e-12);
+    assert_int_equal(gaps.all.same_top, 250);
+    assert_int_equal(gaps.bands[0].kl.n, 100);
+    assert_int_equal(gaps.bands[3].kl.n, 900);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_stride),
         cmocka_unit_test(test_chunk),
