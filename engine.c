@@ -65,7 +65,10 @@ static char *copy_bytes(const char *bytes, size_t size) {
     return copy;
 }
 
-static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, cca_error *err) {
+static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine_options *options,
+                               cca_error *err) {
+    int n_threads = options->n_threads;
+    const char *kernels = is_cpu(e) ? options->kernels : NULL;
     const cca_config *c = cca_model_config(e->model);
     cca_gguf_string name, unnamed = {"", 0};
     cca_status status = cca_gguf_str(&name, e->file, "general.name", &unnamed, err);
@@ -80,7 +83,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, int n_threads, c
         .name = e->name,
         .device = cca_backend_name(e->backend),
         .passed_over = e->facts.passed_over,
-        .kernels = cca_kernels_best()->name,
+        .kernels = (kernels ? cca_kernels_find(kernels) : cca_kernels_best())->name,
         .dim = c->dim,
         .hidden_dim = c->hidden_dim,
         .n_layers = c->n_layers,
@@ -149,7 +152,8 @@ static cca_status check_weights(const cca_engine *e, cca_error *err) {
 
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
                              cca_error *err) {
-    cca_backend_options backend = {.n_threads = options->n_threads, .fp8 = options->fp8};
+    cca_backend_options backend = {
+        .n_threads = options->n_threads, .kernels = options->kernels, .fp8 = options->fp8};
     cca_backend_options borrower = {.n_threads = 1};
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
@@ -163,7 +167,7 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     if (!status) status = cca_model_open(&e->model, e->file, holder, err);
     if (!status) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
     if (!status) status = check_vocabulary(e, err);
-    if (!status) status = gather_facts(e, path, options->n_threads, err);
+    if (!status) status = gather_facts(e, path, options, err);
     return status;
 }
 

@@ -32,10 +32,11 @@ typedef struct cca_session cca_session;
 enum { CCA_AUTO = -1 };
 
 typedef struct cca_engine_options {
-    const char *device; /* NULL or "auto", "cpu", "cuda", "cuda:N" */
-    int n_threads;      /* 0: one a physical core */
-    bool fp8;           /* products of prefill in 8-bit floats, where the device has them */
-    bool plan_only;     /* a device gets no weights: for facts, measure and forecast */
+    const char *device;  /* NULL or "auto", "cpu", "cuda", "cuda:N" */
+    int n_threads;       /* 0: one a physical core */
+    const char *kernels; /* of the CPU: "generic", "avx2" …; NULL: the fastest. Borrowed */
+    bool fp8;            /* products of prefill in 8-bit floats, where the device has them */
+    bool plan_only;      /* a device gets no weights: for facts, measure and forecast */
     /* What sessions will be like: where it is "auto", the device is one that can do it. NULL: any
      * device will do. Borrowed by the call. */
     const struct cca_session_options *sessions;

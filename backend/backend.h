@@ -28,7 +28,9 @@
 typedef struct cca_backend cca_backend;
 
 typedef struct cca_backend_options {
-    int n_threads;                     /* 0: one a physical core */
+    int n_threads;       /* 0: one a physical core */
+    const char *kernels; /* of the CPU: "plain", "generic", "avx2", "avx512"; NULL: the
+                            fastest that the machine runs. CCA_USAGE for others */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero stops the work soon */
     bool fp8; /* products of many rows in 8-bit floats: faster, less exact; CCA_RUNTIME where the
                  device has none */

@@ -48,7 +48,8 @@ typedef struct model_options {
     const char *model; /* NULL: $CCA_MODEL, else the one that ships with the program */
     int64_t threads;   /* 0: physical cores */
     const char *device;
-    bool fp8; /* products of prefill in 8-bit floats */
+    bool fp8;            /* products of prefill in 8-bit floats */
+    const char *kernels; /* of the CPU, which is the device then; NULL: the fastest */
 } model_options;
 
 typedef struct context_options {

@@ -232,11 +232,17 @@ static cca_status open_engine(cca_engine **out, const model_options *options,
                               cca_error *err) {
     char *path;
     cca_session_options sessions;
-    cca_engine_options engine = {.device = options->device,
+    bool is_auto = strcmp(options->device, "auto") == 0;
+    cca_engine_options engine = {.device = options->kernels && is_auto ? "cpu" : options->device,
                                  .n_threads = (int)options->threads,
+                                 .kernels = options->kernels,
                                  .fp8 = options->fp8,
                                  .plan_only = plan_only};
     *out = NULL;
+    if (options->kernels && strcmp(engine.device, "cpu") != 0) {
+        return cca_fail(err, CCA_USAGE, "--kernels %s: the CPU's, not those of %s",
+                        options->kernels, options->device);
+    }
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
     if (context) {

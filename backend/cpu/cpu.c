@@ -630,5 +630,10 @@ cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *op
 }
 
 cca_status cca_backend_cpu(cca_backend **out, const cca_backend_options *options, cca_error *err) {
-    return cca_backend_cpu_with(out, options, cca_kernels_best(), err);
+    const char *name = options->kernels;
+    const cca_kernels *kernels = name ? cca_kernels_find(name) : cca_kernels_best();
+    *out = NULL;
+    if (kernels) return cca_backend_cpu_with(out, options, kernels, err);
+    return cca_fail(err, CCA_USAGE, "kernels '%s': this machine has none, up to %s", name,
+                    cca_kernels_best()->name);
 }

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ATTN = 8 };
+enum { MOST_ATTN = 8, MOST_KERNELS = 4 };
 
 typedef struct bench_options {
     model_options model;
     context_options context;
-    const char *prompts, *depths, *predicts, *format, *clock, *output, *svg;
+    const char *prompts, *depths, *predicts, *format, *clock, *kernels, *output, *svg;
     int64_t repetitions;
     bool no_peaks;
     term_options term;
@@ -33,6 +33,9 @@ static const arg_option own_args[] = {
     {"attn", .kind = ARG_TEXT, .value = "KIND,...", CONTEXT(attn), .initial = "auto",
      .suggest = CLI_ATTN_NAMES,
      .help = "auto, cca, recall, full, mean, max, window, sinks:N; several one after the other"},
+    {"kernels", .kind = ARG_TEXT, .value = "NAME,...", OWN(kernels), .initial = "auto",
+     .suggest = "auto|generic|avx2|avx512",
+     .help = "of the CPU: auto (the fastest), plain, generic, avx2, avx512; several in one run"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", OWN(clock), .initial = "wall",
      .choices = MEASURE_CLOCKS,
      .help = "cpu: the process's time on all processors, for busy machines"},
@@ -76,7 +79,8 @@ static const arg_group groups[] = {
 typedef struct bench_run {
     const bench_options *o;
     term term;
-    cca_engine *engine;
+    cca_engine *engines[MOST_KERNELS], *engine; /* one a variant of the kernels; under way */
+    int n_engines;
     size_list prompts, depths, predicts;
     char *attn_text; /* the names below, cut apart */
     const char *attns[MOST_ATTN];
@@ -130,6 +134,7 @@ static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t dept
     }
     cca_work work = cca_session_work(r->session, depth, n, test == BENCH_DECODE ? n : 1);
     bench_row row = {.test = test, .n = n, .depth = depth, .attn = r->attn};
+    row.kernels = cca_engine_info(r->engine)->kernels;
     row.tok_s = measure_stats_of(seconds, n_seconds, n);
     row.kv_bytes = cca_session_cache_bytes(r->session);
     double median = (double)n / row.tok_s.median;
@@ -232,14 +237,38 @@ static const char *most_demanding(const bench_run *r) {
     return found;
 }
 
+/* An engine for each variant of the kernels. */
+static cca_status open_engines(bench_run *r, cca_error *err) {
+    context_options context = cli_with_attn(&r->o->context, most_demanding(r));
+    char *rest = NULL, *names = strdup(r->o->kernels);
+    cca_status status = names ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory");
+    char *name = names ? strtok_r(names, ",", &rest) : NULL;
+    for (; !status && name; name = strtok_r(NULL, ",", &rest)) {
+        model_options model = r->o->model;
+        model.kernels = strcmp(name, "auto") == 0 ? NULL : name;
+        if (r->n_engines == MOST_KERNELS) {
+            status =
+                cca_fail(err, CCA_USAGE, "--kernels %s: at most %d", r->o->kernels, MOST_KERNELS);
+        }
+        if (status) break;
+        status = cli_engine_open(&r->engines[r->n_engines], &model, &context, &r->term, err);
+        if (!status) r->n_engines++;
+    }
+    free(names);
+    if (!status && r->n_engines == 0) {
+        status = cca_fail(err, CCA_USAGE, "--kernels: a variant expected");
+    }
+    r->engine = r->engines[0];
+    return status;
+}
+
 static cca_status prepare(bench_run *r, cca_error *err) {
     const bench_options *o = r->o;
     cca_status status = size_list_parse(&r->prompts, "n-prompt", o->prompts, err);
     if (!status) status = size_list_parse(&r->predicts, "n-gen", o->predicts, err);
     if (!status) status = size_list_parse(&r->depths, "depth", o->depths, err);
     if (!status) status = parse_attns(r, err);
-    context_options context = cli_with_attn(&o->context, most_demanding(r));
-    if (!status) status = cli_engine_open(&r->engine, &o->model, &context, &r->term, err);
+    if (!status) status = open_engines(r, err);
     if (status) return status;
     int64_t n = n_positions(r), vocab_size = cca_engine_info(r->engine)->vocab_size;
     r->ids = malloc((size_t)n * sizeof *r->ids);
@@ -249,7 +278,7 @@ static cca_status prepare(bench_run *r, cca_error *err) {
     for (int64_t i = 0; i < n; i++) {
         r->ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)vocab_size);
     }
-    context = cli_with_attn(&o->context, "cca");
+    context_options context = cli_with_attn(&o->context, "cca");
     cca_attention_settings a = cli_attention(&context, r->engine);
     r->report = (bench_report){
         .facts = cca_engine_info(r->engine),
@@ -265,8 +294,9 @@ static int64_t total_tokens(const bench_run *r) {
     int64_t a_depth = 0;
     for (int i = 0; i < r->prompts.n; i++) a_depth += r->prompts.sizes[i];
     for (int i = 0; i < r->predicts.n; i++) a_depth += r->predicts.sizes[i];
-    return r->n_attns * (size_list_largest(&r->depths) + cca_min(n_positions(r), 32) +
-                         r->depths.n * r->o->repetitions * a_depth);
+    return r->n_engines * r->n_attns *
+           (size_list_largest(&r->depths) + cca_min(n_positions(r), 32) +
+            r->depths.n * r->o->repetitions * a_depth);
 }
 
 static cca_status write_svg(const bench_run *r, cca_error *err) {
@@ -301,8 +331,9 @@ static cca_status bench(bench_run *r, cca_error *err) {
         report->has_peaks = true;
     }
     term_start(&r->term, "bench", TERM_TOKENS, total_tokens(r));
-    for (int i = 0; !status && i < r->n_attns; i++) {
-        r->attn = r->attns[i];
+    for (int i = 0; !status && i < r->n_engines * r->n_attns; i++) {
+        r->engine = r->engines[i / r->n_attns];
+        r->attn = r->attns[i % r->n_attns];
         status = bench_attn(r, err);
     }
     term_done(&r->term);
@@ -314,7 +345,7 @@ static cca_status run(const void *options, cca_error *err) {
     term_open(&r.term, &r.o->term);
     cca_status status = bench(&r, err);
     term_close(&r.term);
-    cca_engine_close(r.engine);
+    for (int i = 0; i < r.n_engines; i++) cca_engine_close(r.engines[i]);
     free(r.report.rows);
     free(r.seconds);
     free(r.ids);

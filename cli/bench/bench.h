@@ -16,7 +16,7 @@ typedef enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON } bench_format;
 typedef struct bench_row {
     bench_test test;
     int64_t n, depth;
-    const char *attn;
+    const char *attn, *kernels;
     measure_stats tok_s;
     uint64_t kv_bytes;        /* cache in use at the end */
     double operations, bytes; /* a second, at the median */

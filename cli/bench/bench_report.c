@@ -42,16 +42,21 @@ static void print_peaks(output *out, const bench_report *r) {
 
 static void print_md(output *out, const bench_report *r) {
     const cca_engine_facts *f = r->facts;
+    bool several = r->n > 0 && strcmp(r->rows[0].kernels, r->rows[r->n - 1].kernels) != 0;
     output_printf(
         out,
         "%s: %.1f M parameters, %s, %s (%s), %d threads, g %lld, s %lld, cache %s/%s, %s time\n\n",
         *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
         f->kernels, f->n_threads, (long long)r->group_size, (long long)r->window_size,
         r->context->k_type, r->context->v_type, r->clock);
-    output_printf(out, "| attn | test | n | depth | tok/s | mean ± sd | cache MB | GFLOP/s | GB/s "
-                       "| of peak |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    output_printf(out, several ? "| kernels " : "");
+    output_printf(out,
+                  "| attn | test | n | depth | tok/s | mean ± sd | cache MB | GFLOP/s | GB/s "
+                  "| of peak |\n%s|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+                  several ? "|---" : "");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
+        if (several) output_printf(out, "| %s ", row->kernels);
         output_printf(out, "| %s | %s | %lld | %lld | %.1f | %.1f ± %.1f | %.2f | %.1f | ",
                       row->attn, bench_test_name(row->test), (long long)row->n,
                       (long long)row->depth, row->tok_s.median, row->tok_s.mean, row->tok_s.sd,
@@ -66,13 +71,14 @@ static void print_md(output *out, const bench_report *r) {
 
 static void print_csv(output *out, const bench_report *r) {
     output_printf(out, "attn,test,n,depth,repetitions,tok_s,mean,sd,kv_bytes,operations_s,bytes_s,"
-                       "share\n");
+                       "share,kernels\n");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
-        output_printf(out, "%s,%s,%lld,%lld,%lld,%.6g,%.6g,%.6g,%llu,%.6g,%.6g,%.4f\n", row->attn,
-                      bench_test_name(row->test), (long long)row->n, (long long)row->depth,
-                      (long long)row->tok_s.n, row->tok_s.median, row->tok_s.mean, row->tok_s.sd,
-                      (unsigned long long)row->kv_bytes, row->operations, row->bytes, row->share);
+        output_printf(out, "%s,%s,%lld,%lld,%lld,%.6g,%.6g,%.6g,%llu,%.6g,%.6g,%.4f,%s\n",
+                      row->attn, bench_test_name(row->test), (long long)row->n,
+                      (long long)row->depth, (long long)row->tok_s.n, row->tok_s.median,
+                      row->tok_s.mean, row->tok_s.sd, (unsigned long long)row->kv_bytes,
+                      row->operations, row->bytes, row->share, row->kernels);
     }
 }
 
@@ -85,13 +91,14 @@ static json_t *json_rows(const bench_report *r) {
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
         json_array_append_new(
-            rows, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:o, s:o}", "attn",
-                            row->attn, "test", bench_test_name(row->test), "n", (json_int_t)row->n,
-                            "depth", (json_int_t)row->depth, "repetitions",
-                            (json_int_t)row->tok_s.n, "tok_s", row->tok_s.median, "mean",
-                            row->tok_s.mean, "sd", row->tok_s.sd, "kv_bytes",
-                            (json_int_t)row->kv_bytes, "operations_s", row->operations, "bytes_s",
-                            positive_or_null(row->bytes), "share", positive_or_null(row->share)));
+            rows,
+            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:o, s:o}",
+                      "kernels", row->kernels, "attn", row->attn, "test",
+                      bench_test_name(row->test), "n", (json_int_t)row->n, "depth",
+                      (json_int_t)row->depth, "repetitions", (json_int_t)row->tok_s.n, "tok_s",
+                      row->tok_s.median, "mean", row->tok_s.mean, "sd", row->tok_s.sd, "kv_bytes",
+                      (json_int_t)row->kv_bytes, "operations_s", row->operations, "bytes_s",
+                      positive_or_null(row->bytes), "share", positive_or_null(row->share)));
     }
     return rows;
 }

@@ -35,6 +35,15 @@ check 'operations by the definition' awk -F, '
 check 'a picture' grep -q '</svg>' "$work/b.svg"
 check 'with a curve a test and attention' test "$(grep -c 'stroke-width' "$work/b.svg")" = 6
 
+expect 0 'variants of the kernels' bench "${few[@]}" -p 8 -n 2 --attn full --kernels generic,plain --format csv
+check 'one after the other' test "$(awk -F, 'NR > 1 { print $2 "," $NF }' "$work/out" | tr '\n' ' ')" = \
+    'prefill,generic decode,generic prefill,plain decode,plain '
+expect 0 'in a table' bench "${few[@]}" -p 8 -n 2 --attn full --kernels generic,plain
+stdout_has 'with a column more' '^\| plain \| full \| decode \| 2 '
+expect 2 'no such kernels' bench "${few[@]}" -p 8 --kernels sse9
+stderr_has 'are named' "kernels 'sse9': this machine has none, up to "
+expect 2 'on another device' bench "${few[@]}" -p 8 --kernels generic --device cuda
+
 expect 0 'json' bench "${few[@]}" -p 0 -n 2 --format json -o "$work/b.json"
 if command -v python3 >/dev/null; then check 'parses' python3 -c '
 import json, sys
