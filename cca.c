@@ -6,6 +6,7 @@
 /* The arrays of rows in a cache. */
 typedef enum array_kind {
     ARRAY_RAW,     /* a ring, or all positions */
+    ARRAY_ROWS,    /* of whole groups, beside a ring, where their types are others */
     ARRAY_SINKS,   /* beside a ring */
     ARRAY_CORES,   /* by group, for each query head */
     ARRAY_BOUNDS,  /* by group: largest keys as keys, smallest ones as values */
@@ -121,11 +122,13 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
     *c = (cca_cache){.shape = *s, .policy = *policy};
     bool whole = rule->window_size >= (s->stored ? ENDLESS : s->ctx_size); /* all in the window */
     bool recalls = policy->recall > 0 && !whole;
-    c->all_rows = whole || recalls;
+    bool apart = recalls && s->rows_apart;
+    c->all_rows = whole || (recalls && !apart);
     int64_t n_groups = s->ctx_size / rule->group_size;
     int64_t raw = c->all_rows ? s->ctx_size : cca_rule_ring(rule);
     int64_t counts[N_ARRAYS] = {
         [ARRAY_RAW] = raw,
+        [ARRAY_ROWS] = apart ? n_groups * rule->group_size : 0,
         [ARRAY_SINKS] = c->all_rows ? 0 : cca_min(rule->n_sinks, s->ctx_size),
         [ARRAY_CORES] = !whole && rule->cores ? n_groups : 0,
         [ARRAY_BOUNDS] = recalls ? n_groups : 0,
@@ -139,6 +142,8 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
                                    .heads = i == ARRAY_CORES ? s->n_heads : s->n_kv_heads,
                                    .rows = counts[i]};
     }
+    c->arrays[ARRAY_ROWS].k_type = s->row_k_type;
+    c->arrays[ARRAY_ROWS].v_type = s->row_v_type;
     row_array *bounds = &c->arrays[ARRAY_BOUNDS];
     bounds->k_type = bounds->v_type = bounds_type(s->k_type);
     if (recalls) count_choices(c, n_groups);
@@ -167,8 +172,8 @@ static bool choice_bytes(size_t *out, size_t *groups, const cca_cache *c) {
 
 static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *err) {
     const cca_cache_shape *s = &c->shape;
-    cca_dtype types[] = {s->k_type, s->v_type};
-    for (int i = 0; i < 2; i++) {
+    cca_dtype types[] = {s->k_type, s->v_type, s->row_k_type, s->row_v_type};
+    for (int i = 0; i < (c->arrays[ARRAY_ROWS].rows ? 4 : 2); i++) {
         if (s->head_dim % cca_dtype_block(types[i]) == 0) continue;
         return cca_fail(err, CCA_USAGE,
                         "a cache of type %s needs a head_dim divisible by %d, not %lld",
@@ -176,12 +181,17 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
     }
     size_t sinks, groups, choice;
     if (!array_bytes(&out->cores, c, ARRAY_CORES) || !array_bytes(&out->bounds, c, ARRAY_BOUNDS) ||
-        !array_bytes(&out->window, c, ARRAY_RAW) || !array_bytes(&sinks, c, ARRAY_SINKS) ||
-        !array_bytes(&out->scratch, c, ARRAY_SCRATCH) || !array_bytes(&out->mark, c, ARRAY_MARK) ||
-        !choice_bytes(&choice, &groups, c) || !cca_add(&out->window, out->window, sinks) ||
+        !array_bytes(&out->window, c, ARRAY_RAW) || !array_bytes(&out->rows, c, ARRAY_ROWS) ||
+        !array_bytes(&sinks, c, ARRAY_SINKS) || !array_bytes(&out->scratch, c, ARRAY_SCRATCH) ||
+        !array_bytes(&out->mark, c, ARRAY_MARK) || !choice_bytes(&choice, &groups, c) ||
+        !cca_add(&out->window, out->window, sinks) ||
         !cca_add(&out->scratch, out->scratch, choice)) {
         return cca_fail(err, CCA_NO_MEMORY, "a cache for %lld positions is larger than any memory",
                         (long long)s->ctx_size);
+    }
+    if (c->all_rows && c->policy.recall > 0) {
+        out->rows = out->window;
+        out->window = 0;
     }
     return CCA_OK;
 }
@@ -261,7 +271,8 @@ static bool has(const cca_cache *c, array_kind kind) {
 
 /* ---- attention ----------------------------------------------------------------------- */
 
-/* What becomes of the groups that n new raw rows complete, and of new sinks. */
+/* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their
+ * own are made at once; until their group leaves the window nobody reads them. */
 static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const cca_matrix *q,
                         int64_t pos, int64_t n) {
     const cca_rule *rule = &c->policy.rule;
@@ -275,6 +286,11 @@ static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const 
         cca_groups groups = {*raw, bounds, rule->group_size, c->policy.pooling};
         cca_bound(c->backend, &groups, pos, n);
     }
+    if (has(c, ARRAY_ROWS)) {
+        cca_rows rows = layer_rows(c, ARRAY_ROWS, layer, 0);
+        int64_t group, g = rule->group_size, count = cca_groups_completed(g, pos, n, &group);
+        cca_rows_move(c->backend, &rows, raw, group * g, count * g);
+    }
     int64_t n_sinks = c->arrays[ARRAY_SINKS].rows;
     if (pos < n_sinks) {
         cca_rows sinks = layer_rows(c, ARRAY_SINKS, layer, 0);
@@ -287,14 +303,13 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
     const cca_rule *rule = &c->policy.rule;
     bool recalls = has(c, ARRAY_BOUNDS);
     cca_spans spans = {.n = 1, .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
-    if (recalls || has(c, ARRAY_SINKS)) {
-        cca_rows sinks = recalls ? *raw : layer_rows(c, ARRAY_SINKS, layer, 0);
-        if (rule->n_sinks > 0) {
-            spans.at[spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
-        }
+    if (has(c, ARRAY_SINKS) || (recalls && rule->n_sinks > 0)) {
+        cca_rows sinks = has(c, ARRAY_SINKS) ? layer_rows(c, ARRAY_SINKS, layer, 0) : *raw;
+        spans.at[spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
     }
     if (recalls) {
-        spans.at[spans.n++] = (cca_span){*raw, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
+        cca_rows rows = has(c, ARRAY_ROWS) ? layer_rows(c, ARRAY_ROWS, layer, 0) : *raw;
+        spans.at[spans.n++] = (cca_span){rows, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
         spans.choice = c->choice;
         if (c->alone && n <= c->n_choosing) spans.choice.tile = 1;
     }
@@ -389,6 +404,11 @@ typedef struct slice {
 
 enum { MOST_SLICES = 3 };
 
+/* Kept rows of a part stand for groups. */
+static bool keeps_groups(const cca_cache *c) {
+    return !c->all_rows && (has(c, ARRAY_CORES) || has(c, ARRAY_ROWS));
+}
+
 /* What rows first … first + n - 1 of a part stand for. */
 static int slices_of(slice *out, const cca_cache *c, cca_part part, int64_t first, int64_t n) {
     int64_t group, count = cca_groups_completed(c->policy.rule.group_size, first, n, &group);
@@ -396,13 +416,18 @@ static int slices_of(slice *out, const cca_cache *c, cca_part part, int64_t firs
     int i = 0;
     if (part == CCA_PART_WINDOW) {
         out[i++] = (slice){ARRAY_RAW, first, n};
-        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_SINKS, 0, n_sinks};
+        if (keeps_groups(c)) out[i++] = (slice){ARRAY_SINKS, 0, n_sinks};
+    } else if (keeps_groups(c)) {
+        int64_t g = c->policy.rule.group_size;
+        if (has(c, ARRAY_ROWS)) out[i++] = (slice){ARRAY_ROWS, first * g, n * g};
+        if (has(c, ARRAY_BOUNDS)) out[i++] = (slice){ARRAY_BOUNDS, first, n};
+        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_CORES, first, n};
     } else if (c->all_rows) {
         out[i++] = (slice){ARRAY_RAW, first, n};
         if (has(c, ARRAY_BOUNDS)) out[i++] = (slice){ARRAY_BOUNDS, group, count};
         if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_CORES, group, count};
     } else {
-        out[i++] = (slice){has(c, ARRAY_CORES) ? ARRAY_CORES : ARRAY_SINKS, first, n};
+        out[i++] = (slice){ARRAY_SINKS, first, n};
     }
     return i;
 }
@@ -412,8 +437,9 @@ int64_t cca_cache_part_rows(const cca_cache *c, cca_part part, int64_t n_tokens)
         return c->all_rows ? 0 : cca_min(n_tokens, c->arrays[ARRAY_RAW].rows);
     }
     if (c->all_rows) return n_tokens;
-    if (has(c, ARRAY_CORES)) {
-        return cca_min(c->arrays[ARRAY_CORES].rows, n_tokens / c->policy.rule.group_size);
+    if (keeps_groups(c)) {
+        int64_t g = c->policy.rule.group_size;
+        return cca_min(c->shape.ctx_size / g, n_tokens / g);
     }
     return cca_min(c->arrays[ARRAY_SINKS].rows, n_tokens);
 }

@@ -62,6 +62,9 @@ typedef struct cca_cache_shape {
     int64_t ctx_size;   /* positions 0 … ctx_size - 1 */
     int64_t chunk_size; /* most tokens in one call of cca_cache_attend */
     cca_dtype k_type, v_type;
+    bool rows_apart; /* groups behind the window, which are recalled, have rows in types of their
+                        own: */
+    cca_dtype row_k_type, row_v_type;
     bool mark;   /* with room for cca_cache_mark */
     bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
 } cca_cache_shape;
@@ -70,7 +73,8 @@ typedef struct cca_cache_shape {
 typedef struct cca_cache_size {
     size_t cores;   /* all layers */
     size_t bounds;  /* of groups that can be recalled, all layers */
-    size_t window;  /* raw rows and sinks, all layers */
+    size_t rows;    /* of all positions, where groups can be recalled, all layers */
+    size_t window;  /* raw rows and sinks, where not all rows are kept alike, all layers */
     size_t scratch; /* window and chunk side by side, one layer; what tiles have chosen */
     size_t mark;    /* a copy of the raw rows that a mark keeps */
 } cca_cache_size;
@@ -114,9 +118,9 @@ cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err);
 cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err);
 
 /* What a stored state is made of. What a longer state keeps, numbered from 0: raw rows, with the
- * bounds and cores of the groups that they complete, where all raw rows are kept; else cores, or
- * sinks where there are no cores. And the window's rows, numbered by position, with the sinks
- * beside them. */
+ * bounds and cores of the groups that they complete, where all raw rows are kept alike; else groups
+ * (their rows, bounds and cores, as far as there are any), or sinks where there are none. And the
+ * window's rows, numbered by position, with the sinks beside them. */
 typedef enum cca_part { CCA_PART_KEPT, CCA_PART_WINDOW } cca_part;
 
 /* Rows of a part in a state of n_tokens: kept ones 0 … n - 1, window ones n_tokens - n …. */

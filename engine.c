@@ -223,6 +223,33 @@ static cca_status parse_type(cca_dtype *out, const char *what, const char *text,
                     text);
 }
 
+/* "KEYS/VALUES", or one type for both. */
+static cca_status parse_row_types(cca_state_options *out, const char *text, cca_error *err) {
+    char keys[16] = "";
+    const char *slash = text ? strchr(text, '/') : NULL;
+    out->row_k_type = out->k_type;
+    out->row_v_type = out->v_type;
+    out->rows_apart = false;
+    if (!text) return CCA_OK;
+    size_t n = slash ? (size_t)(slash - text) : strlen(text);
+    if (n < sizeof keys) memcpy(keys, text, n);
+    cca_dtype *types[] = {&out->row_k_type, &out->row_v_type};
+    const char *names[] = {keys, slash ? slash + 1 : keys};
+    for (int i = 0; i < 2; i++) {
+        const cca_dtype_facts *t = NULL;
+        if (cca_dtype_parse(types[i], names[i])) t = cca_dtype_find(*types[i]);
+        if (t && t->runs && t->encode) {
+            out->rows_apart |= *types[i] != (i == 0 ? out->k_type : out->v_type);
+            continue;
+        }
+        return cca_fail(err, CCA_USAGE,
+                        "type of rows behind the window '%s': use f32, f16, bf16, q8_0 or q4_0, "
+                        "for keys and values or apart as q8_0/q4_0",
+                        text);
+    }
+    return CCA_OK;
+}
+
 /* n rounded up to a multiple. */
 static int64_t rounded_up(int64_t n, int64_t of) {
     return (n + of - 1) / of * of;
@@ -232,6 +259,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
     cca_status status = parse_type(&out->k_type, "keys", o->k_type, err);
     if (!status) status = parse_type(&out->v_type, "values", o->v_type, err);
+    if (!status) status = parse_row_types(out, o->row_type, err);
     if (!status) {
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
     }
@@ -289,14 +317,11 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->cores = size.cache.cores;
     out->bounds = size.cache.bounds;
     out->window = size.cache.window;
-    out->rows = 0;
-    if (o.policy.recall > 0) {
-        out->rows = out->window;
-        out->window = 0;
-    }
+    out->rows = size.cache.rows;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o);
     if (!cca_add(&out->total, out->cores, size.cache.window) ||
+        !cca_add(&out->total, out->total, out->rows) ||
         !cca_add(&out->total, out->total, out->bounds) ||
         !cca_add(&out->total, out->total, out->mark) ||
         !cca_add(&out->total, out->total, out->activations)) {
@@ -602,17 +627,29 @@ cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca
 
 /* ---- stored sessions ------------------------------------------------------------------ */
 
+enum { ROW_TYPE_FACT = 64 };
+
+/* A line where rows behind the window have types of their own. */
+static void row_type_fact(char out[ROW_TYPE_FACT], const cca_state_options *o) {
+    out[0] = '\0';
+    if (o->policy.recall == 0 || !o->rows_apart) return;
+    snprintf(out, ROW_TYPE_FACT, "cache_type_r=%s/%s\n", cca_dtype_name(o->row_k_type),
+             cca_dtype_name(o->row_v_type));
+}
+
 char *cca_session_facts(const cca_session *s) {
     const cca_engine_facts *f = &s->engine->facts;
     char model[CCA_GGUF_FINGERPRINT + 1], attention[CCA_ATTENTION_FACTS], *text = NULL;
+    char rows[ROW_TYPE_FACT];
     cca_gguf_fingerprint(model, s->engine->file);
     cca_attention_facts(attention, &s->options.policy);
+    row_type_fact(rows, &s->options);
     int n = asprintf(&text,
                      "model=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\n"
-                     "%scache_type_k=%s\ncache_type_v=%s\nprecision=%s\n",
+                     "%scache_type_k=%s\ncache_type_v=%s\n%sprecision=%s\n",
                      model, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
                      (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
-                     cca_dtype_name(s->options.v_type), s->engine->fp8 ? "fp8" : "weights");
+                     cca_dtype_name(s->options.v_type), rows, s->engine->fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }
 
@@ -690,15 +727,18 @@ static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
     cca_range groups = cca_rule_groups(rule);
     int64_t behind = cca_range_count(&groups, pos);
     int64_t recalled = cca_min(behind, s->options.policy.recall / rule->group_size);
-    double raw = (double)(cca_range_count(&window, pos) + cca_range_count(&first, pos) +
-                          recalled * rule->group_size);
+    double raw = (double)(cca_range_count(&window, pos) + cca_range_count(&first, pos));
+    double far = (double)(recalled * rule->group_size);
     double rest = rule->cores ? (double)(behind - recalled) : 0;
-    size_t k = 0, v = 0;
+    size_t k = 0, v = 0, row_k = 0, row_v = 0;
     cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
     cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);
-    *bytes = (double)(k + v) * (double)c->n_layers *
-             (raw * (double)c->n_kv_heads + rest * (double)c->n_heads);
-    return (raw + rest) * (double)c->n_heads;
+    cca_dtype_row_bytes(&row_k, s->options.row_k_type, c->head_dim);
+    cca_dtype_row_bytes(&row_v, s->options.row_v_type, c->head_dim);
+    double heads = (double)c->n_heads, kv_heads = (double)c->n_kv_heads;
+    *bytes = (double)c->n_layers * ((double)(k + v) * (raw * kv_heads + rest * heads) +
+                                    (double)(row_k + row_v) * far * kv_heads);
+    return (raw + far + rest) * heads;
 }
 
 static double values_of(cca_role role, const cca_config *c) {

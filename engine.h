@@ -87,10 +87,12 @@ typedef struct cca_session_options {
     int64_t recall_tile; /* queries that choose together, a power of two; CCA_AUTO: 64 over the
                             query heads of a key/value head */
     cca_cores cores;     /* whether what is not recalled is seen as cores */
-    const char *k_type, *v_type;       /* "f32", "f16", "bf16", "q8_0" (head_dim divisible by 32) */
-    int64_t chunk_size;                /* prefill chunk; 0: 512, on a GPU 8192 */
-    bool mark;                         /* with room for cca_session_mark */
-    bool stored;                       /* for cca_session_save and cca_session_load */
+    const char *k_type, *v_type; /* "f32", "f16", "bf16", "q8_0" (head_dim divisible by 32) */
+    const char *row_type; /* of groups behind the window, where they are recalled: "q8_0", or keys
+                             and values apart, "q8_0/q4_0"; NULL: as above */
+    int64_t chunk_size;   /* prefill chunk; 0: 512, on a GPU 8192 */
+    bool mark;            /* with room for cca_session_mark */
+    bool stored;          /* for cca_session_save and cca_session_load */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
@@ -119,7 +121,7 @@ bool cca_session_options_resume(cca_session_options *options, const cca_store *s
 /* Bytes that a session takes, by class. */
 typedef struct cca_session_size {
     uint64_t cores, bounds, mark, activations, total;
-    uint64_t window, rows; /* raw rows and sinks; with recall those of all positions */
+    uint64_t window, rows; /* raw rows and sinks; rows of all positions, for recall */
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */

@@ -291,6 +291,9 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .chunk_size = o->chunk_size,
                              .k_type = o->k_type,
                              .v_type = o->v_type,
+                             .rows_apart = o->rows_apart,
+                             .row_k_type = o->row_k_type,
+                             .row_v_type = o->row_v_type,
                              .mark = o->mark,
                              .stored = o->stored};
 }

@@ -31,6 +31,8 @@ typedef struct cca_state_options {
     int64_t ctx_size, chunk_size;
     cca_policy policy;
     cca_dtype k_type, v_type;
+    bool rows_apart; /* see cca_cache_shape */
+    cca_dtype row_k_type, row_v_type;
     bool mark, stored; /* see cca_cache_shape */
 } cca_state_options;
 

@@ -230,9 +230,10 @@ void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix 
 }
 
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    bool fit = out->heads == in->heads && out->head_dim == in->head_dim &&
-               out->k_type == in->k_type && out->v_type == in->v_type && n <= out->capacity &&
-               n <= in->capacity && pos >= out->base && pos >= in->base;
+    bool alike = out->k_type == in->k_type && out->v_type == in->v_type;
+    bool fit = out->heads == in->heads && out->head_dim == in->head_dim && n <= out->capacity &&
+               n <= in->capacity && pos >= out->base && pos >= in->base &&
+               (alike || b->ops->choose);
     if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
 }
 
@@ -325,8 +326,9 @@ static bool spans_fit(const cca_spans *spans, int64_t width, int64_t first, int6
     for (int i = 0; fit && i < spans->n; i++) {
         const cca_rows *rows = &spans->at[i].rows;
         cca_tile seen = cca_range_tile(&spans->at[i].seen, first, last);
-        fit = rows->head_dim == like->head_dim && rows->k_type == like->k_type &&
-              rows->v_type == like->v_type && width % rows->head_dim == 0 &&
+        bool alike = rows->k_type == like->k_type && rows->v_type == like->v_type;
+        fit = rows->head_dim == like->head_dim && (alike || spans->at[i].pick == CCA_PICK_CHOSEN) &&
+              width % rows->head_dim == 0 &&
               (seen.end <= seen.begin ||
                (seen.begin >= rows->base && seen.end - seen.begin <= rows->capacity &&
                 (width / rows->head_dim) % rows->heads == 0));

@@ -473,14 +473,17 @@ static cca_status shape_for(cca_cache_shape *out, const cca_forecaster *s,
                              .ctx_size = cca_max(n_tokens, 2 * s->chunk_size),
                              .chunk_size = s->chunk_size,
                              .k_type = o->k_type,
-                             .v_type = o->v_type};
+                             .v_type = o->v_type,
+                             .rows_apart = o->rows_apart,
+                             .row_k_type = o->row_k_type,
+                             .row_v_type = o->row_v_type};
     for (;;) {
         cca_cache_size size;
         out->n_kv_heads = heads;
         out->n_heads = heads * (c->n_heads / c->n_kv_heads);
         cca_status status = cca_cache_measure(&size, out, &o->policy, err);
         if (status) return status;
-        layer = size.cores + size.bounds + size.window + 1;
+        layer = size.cores + size.bounds + size.rows + size.window + 1;
         if (layer > most && out->ctx_size >= 8 * s->chunk_size) {
             out->ctx_size /= 2;
         } else if (layer < HEADS_BYTES && heads < c->n_kv_heads) {

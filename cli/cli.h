@@ -59,9 +59,9 @@ typedef struct context_options {
     int64_t sinks, recall, recall_tile; /* -1: auto */
     bool cores, no_cores;
     const char *attn;
-    int64_t chunk_size; /* 0: the engine's */
-    const char *k_type, *v_type;
-    uint64_t mem_limit; /* 0: none */
+    int64_t chunk_size;                     /* 0: the engine's */
+    const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
+    uint64_t mem_limit;                     /* 0: none */
     bool dry_run;
 } context_options;
 

@@ -19,6 +19,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.cores = context->cores ? CCA_CORES_YES : context->no_cores ? CCA_CORES_NO : CCA_CORES_AUTO;
     o.k_type = context->k_type;
     o.v_type = context->v_type;
+    o.row_type = context->row_type;
     o.chunk_size = context->chunk_size;
     o.mark = flags & CLI_MARK;
     o.stored = flags & CLI_STORED;

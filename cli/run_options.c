@@ -83,6 +83,10 @@ const arg_option recall_args[] = {
      .max = CLI_MOST_TILE,
      .help = "queries of a prefill that choose together, a power of two; auto: 64 over the query "
              "heads that share keys"},
+    {"cache-type-r", "ctr", .kind = ARG_TEXT, .value = "TYPE",
+     .at = offsetof(context_options, row_type), .suggest = "q8_0|q4_0|q8_0/q4_0",
+     .help = "type of rows behind the window, which are recalled: q8_0, q4_0 …, or keys/values; "
+             "else the window's"},
     {"cores", .kind = ARG_FLAG, .at = offsetof(context_options, cores),
      .help = "see what is not recalled as cores, also with weights that never saw any"},
     {"no-cores", .kind = ARG_FLAG, .at = offsetof(context_options, no_cores),
@@ -315,6 +319,10 @@ static cca_status check_kind(const context_options *o, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "--%s %lld: attention %s has none", all[i].name,
                         (long long)all[i].n, o->attn);
     }
+    if (o->row_type && (!has_sinks || cca)) {
+        return cca_fail(err, CCA_USAGE, "--cache-type-r %s: attention %s recalls nothing",
+                        o->row_type, o->attn);
+    }
     if (has_sinks || (!o->cores && !o->no_cores)) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "--%scores: attention %s leaves no choice",
                     o->cores ? "" : "no-", o->attn);
@@ -353,7 +361,10 @@ cca_status cli_check_attention(const context_options *o, const cca_engine *engin
 context_options cli_with_attn(const context_options *options, const char *attn) {
     context_options o = *options;
     o.attn = attn;
-    if (strcmp(attn, "recall") != 0 && strcmp(attn, "auto") != 0) o.recall = o.recall_tile = -1;
+    if (strcmp(attn, "recall") != 0 && strcmp(attn, "auto") != 0) {
+        o.recall = o.recall_tile = -1;
+        o.row_type = NULL;
+    }
     if (cli_has_sinks(attn)) return o;
     o.sinks = -1;
     o.cores = o.no_cores = false;
@@ -370,12 +381,14 @@ cca_attention_settings cli_attention(const context_options *options, const cca_e
 
 json_t *cli_attention_json(const context_options *options, const cca_engine *engine) {
     cca_attention_settings a = cli_attention(options, engine);
-    return json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:b, s:s, s:s}", "kind",
-                     cli_has_sinks(options->attn) ? a.attn : options->attn, "group_size",
-                     output_size(a.group_size), "window_size", output_size(a.window_size), "sinks",
-                     (json_int_t)a.sinks, "recall", (json_int_t)a.recall, "recall_tile",
-                     output_size(a.recall > 0 ? a.recall_tile : 0), "cores", (int)a.cores,
-                     "cache_type_k", options->k_type, "cache_type_v", options->v_type);
+    return json_pack(
+        "{s:s, s:o, s:o, s:I, s:I, s:o, s:b, s:s, s:s, s:o}", "kind",
+        cli_has_sinks(options->attn) ? a.attn : options->attn, "group_size",
+        output_size(a.group_size), "window_size", output_size(a.window_size), "sinks",
+        (json_int_t)a.sinks, "recall", (json_int_t)a.recall, "recall_tile",
+        output_size(a.recall > 0 ? a.recall_tile : 0), "cores", (int)a.cores, "cache_type_k",
+        options->k_type, "cache_type_v", options->v_type, "cache_type_r",
+        options->row_type && a.recall > 0 ? json_string(options->row_type) : json_null());
 }
 
 void cli_describe_recall(char out[CLI_RECALL_TEXT], const cca_attention_settings *a,

@@ -254,20 +254,61 @@ static void cpu_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const
     run_rows(b, j, n, k->cols * 2);
 }
 
-static void copy_rows(void *out, const cca_rows *out_rows, const void *in, const cca_rows *in_rows,
-                      cca_dtype type, int64_t pos, int64_t n, int64_t head) {
+/* Keys or values of a cca_rows. */
+typedef struct one_side {
+    const void *data;
+    cca_dtype type;
+    const cca_rows *rows;
+} one_side;
+
+static void *side_at(const one_side *s, int64_t head, int64_t pos) {
+    return (void *)cca_row_at(s->data, s->type, s->rows, head, cca_rows_at(s->rows, pos));
+}
+
+static void copy_rows(const one_side *out, const one_side *in, int64_t pos, int64_t n,
+                      int64_t head) {
     size_t width = 0;
-    cca_dtype_row_bytes(&width, type, out_rows->head_dim);
+    cca_dtype_row_bytes(&width, out->type, out->rows->head_dim);
     for (int64_t end = pos + n, run; pos < end; pos += run) {
-        run = cca_min(cca_min(end - pos, cca_rows_run(out_rows, pos)), cca_rows_run(in_rows, pos));
-        memcpy((void *)cca_row_at(out, type, out_rows, head, cca_rows_at(out_rows, pos)),
-               cca_row_at(in, type, in_rows, head, cca_rows_at(in_rows, pos)), (size_t)run * width);
+        run =
+            cca_min(cca_min(end - pos, cca_rows_run(out->rows, pos)), cca_rows_run(in->rows, pos));
+        memcpy(side_at(out, head, pos), side_at(in, head, pos), (size_t)run * width);
+    }
+}
+
+/* In pieces of a block, so that rows of any width need no memory. */
+static void convert_rows(const cca_kernels *k, const one_side *out, const one_side *in, int64_t pos,
+                         int64_t n, int64_t head) {
+    float x[CCA_QUANT_BLOCK];
+    int64_t hd = out->rows->head_dim;
+    for (int64_t i = 0, some; i < n; i++) {
+        char *to = side_at(out, head, pos + i);
+        const char *from = side_at(in, head, pos + i);
+        for (int64_t d = 0; d < hd; d += some) {
+            size_t to_bytes = 0, from_bytes = 0;
+            some = cca_min(hd - d, CCA_QUANT_BLOCK);
+            cca_dtype_row_bytes(&to_bytes, out->type, some);
+            cca_dtype_row_bytes(&from_bytes, in->type, some);
+            k->decode(x, in->type, from, some);
+            k->encode(to, out->type, x, some);
+            to += to_bytes;
+            from += from_bytes;
+        }
+    }
+}
+
+static void move_side(const row_work *j, one_side out, one_side in, int64_t head) {
+    if (out.type == in.type) {
+        copy_rows(&out, &in, j->pos, j->first, head);
+    } else {
+        convert_rows(j->b->kernels, &out, &in, j->pos, j->first, head);
     }
 }
 
 static void move_head(const row_work *j, int64_t h) {
-    copy_rows(j->rows->k, j->rows, j->from->k, j->from, j->rows->k_type, j->pos, j->first, h);
-    copy_rows(j->rows->v, j->rows, j->from->v, j->from, j->rows->v_type, j->pos, j->first, h);
+    const cca_rows *out = j->rows, *in = j->from;
+    move_side(j, (one_side){out->k, out->k_type, out}, (one_side){in->k, in->k_type, in}, h);
+    move_side(j, (one_side){out->v, out->v_type, out}, (one_side){in->v, in->v_type, in}, h);
 }
 
 static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {

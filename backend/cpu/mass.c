@@ -8,25 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row's query of one head, in the form that suits the keys. */
+/* One row's query of one head, in the form that suits keys of a type. */
 typedef struct query {
     const cca_kernels *kernels;
     const cca_attend_args *args;
-    const void *form;
     int64_t row, head;
+    const void *form;
+    void *room; /* for the form */
+    cca_dtype type;
 } query;
 
 static query make_query(const cca_kernels *k, const cca_attend_args *args, int64_t row,
                         int64_t head, void *room) {
-    const cca_rows *like = &args->spans->at[0].rows;
-    const float *q = args->q + (row * args->n_heads + head) * like->head_dim;
-    query x = {k, args, q, row, head};
-    const cca_products *products = k->products(like->k_type);
-    if (products->x_bytes(like->k_type, like->head_dim) > 0) {
-        products->x_convert(room, like->k_type, q, like->head_dim);
-        x.form = room;
+    return (query){k, args, row, head, NULL, room, CCA_F32};
+}
+
+static void suit(query *x, const cca_rows *keys) {
+    const float *q = x->args->q + (x->row * x->args->n_heads + x->head) * keys->head_dim;
+    const cca_products *products = x->kernels->products(keys->k_type);
+    if (x->form && x->type == keys->k_type) return;
+    x->form = q;
+    x->type = keys->k_type;
+    if (products->x_bytes(keys->k_type, keys->head_dim) > 0) {
+        products->x_convert(x->room, keys->k_type, q, keys->head_dim);
+        x->form = x->room;
     }
-    return x;
 }
 
 static cca_key_walk walk_of(const query *x, const cca_span *span) {
@@ -126,6 +132,7 @@ void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_a
     float *scores = scratch + cca_mass_query(hd), *to = scores;
     for (int i = spans->n - 1; i >= 0; i--) {
         cca_key_walk w = walk_of(&x, &spans->at[i]);
+        suit(&x, &spans->at[i].rows);
         for (; cca_walk_next(&w); to += w.keys.n) {
             score_keys(to, &x, &spans->at[i].rows, &w.keys);
         }

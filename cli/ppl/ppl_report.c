@@ -24,7 +24,7 @@ static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
     const ppl_layout *l = &r->layout;
     const context_options *c = r->context;
     cca_attention_settings a = cli_attention(c, r->engine);
-    char scored[48] = "", sizes[80] = "", recall[CLI_RECALL_TEXT];
+    char scored[48] = "", sizes[80] = "", rows[48] = "", recall[CLI_RECALL_TEXT];
     if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
     if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
     if (a.window_size > 0) {
@@ -32,10 +32,11 @@ static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
                  (long long)a.window_size);
     }
     cli_describe_recall(recall, &a, " ", "=");
+    if (c->row_type && a.recall > 0) snprintf(rows, sizeof rows, " rows=%s", c->row_type);
     snprintf(out, SIGNATURE_TEXT,
-             "mode=%s W=%lld%s bos=%s attn=%s%s%s kv=%s/%s tokenizer=%016llx text=%016llx",
+             "mode=%s W=%lld%s bos=%s attn=%s%s%s kv=%s/%s%s tokenizer=%016llx text=%016llx",
              mode_name(r), (long long)l->window, scored, bos_name(r),
-             cli_has_sinks(c->attn) ? a.attn : c->attn, sizes, recall, c->k_type, c->v_type,
+             cli_has_sinks(c->attn) ? a.attn : c->attn, sizes, recall, c->k_type, c->v_type, rows,
              (unsigned long long)r->tokenizer_hash, (unsigned long long)r->text_hash);
     return out;
 }

@@ -63,6 +63,21 @@ is 'recall of nothing' "$(nll 'recall --recall 0 --sinks 0')" "$(nll 'cca --sink
 check 'recall of some is neither' test "$(nll 'recall --recall 4')" != "$(nll full)"
 is 'chunks' "$(nll 'recall --recall 8 -ub 32')" "$(nll 'recall --recall 8')"
 
+# Rows behind the window in a type of their own: what was exact stays so, what is not is told.
+is 'rows in f32 of a window in bf16' \
+    "$("$CCA" "${ppl[@]}" --attn recall --recall 8 -ctr f32 -q | sed -n 's/^nats per token *//p')" \
+    "$("$CCA" "${ppl[@]}" --attn recall --recall 8 -q | sed -n 's/^nats per token *//p')"
+is 'a signature' "$("$CCA" "${ppl[@]}" --attn recall -ctr f16/bf16 -q | grep -o 'kv=[^ ]* rows=[^ ]*')" \
+    'kv=bf16/bf16 rows=f16/bf16'
+wrong 'cca -ctr q8_0' '[-]-cache-type-r q8_0: attention cca recalls nothing'
+wrong 'full -ctr q8_0' '[-]-cache-type-r q8_0: attention full recalls nothing'
+wrong 'recall -ctr q9' "rows behind the window 'q9': use f32"
+wrong 'recall -ctr q8_0/' "rows behind the window 'q8_0/': use f32"
+expect 2 'a head_dim that no block fits' "${ppl[@]}" --attn recall -ctr q8_0
+stderr_has 'is told' 'a cache of type q8_0 needs a head_dim divisible by 32'
+expect 0 'a plan' plan -m models/cca-books-15m.gguf --attn recall -c 2048 --dry-run -ctr q8_0/q4_0
+stdout_has 'tells rows beside the window' '^rows +3\.41 MB '
+
 # Keys of the file go before the table, and are carried over.
 cp -r tests/golden/models/hf-text-llama2 "$work/folder"
 chmod -R u+w "$work/folder"

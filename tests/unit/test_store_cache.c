@@ -13,7 +13,9 @@ static const char MODEL[] = "models/cca-books-15m.gguf";
  * those that can be recalled some are. */
 enum { FIRST = 301, SECOND = 700, END = 1000, CTX = 1024, RECALL = 96 };
 
-static const char *const attns[] = {"cca", "full", "mean", "window", "sinks:5", "recall"};
+/* Behind a plus: the type of rows behind the window. */
+static const char *const attns[] = {"cca",     "full",   "mean",        "window",
+                                    "sinks:5", "recall", "recall+q8_0", "recall+q8_0/q4_0"};
 enum { ATTNS = sizeof attns / sizeof *attns };
 
 static cca_engine *engine;
@@ -28,7 +30,11 @@ static cca_session *open_session(const char *attn, const char *type, int64_t gro
     cca_session *s;
     o.ctx_size = CTX;
     o.attn = attn;
-    if (!strcmp(attn, "recall")) o.recall = RECALL;
+    if (!strncmp(attn, "recall", 6)) {
+        o.attn = "recall";
+        o.recall = RECALL;
+        o.row_type = attn[6] ? attn + 7 : NULL;
+    }
     o.k_type = o.v_type = type;
     o.group_size = group;
     o.chunk_size = 64;
@@ -271,10 +277,11 @@ static void test_refused(void **state) {
         {"cca", "f32", 0, "made with cache_type_k=bf16, this run has cache_type_k=f32"},
         {"full", "bf16", 0, "made with attention=cca, this run has attention=full"},
         {"recall", "bf16", 0, "made with recall=0, this run has recall=96"},
+        {"recall+q4_0", "bf16", 0, "made with recall=0, this run has recall=96"},
     };
     cca_store *store;
     assert_int_equal(cca_store_open(&store, path, false, &err), CCA_OK);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         cca_session *s = open_session(others[i].attn, others[i].type, others[i].group);
         assert_int_equal(cca_session_load(s, store, 0, &err), CCA_BAD_MODEL);
         if (!strstr(err.text, others[i].said)) fail_msg("%s", err.text);
@@ -325,6 +332,7 @@ static void test_damaged(void **state) {
     (void)state;
     check_damage("cca");
     check_damage("recall");
+    check_damage("recall+q8_0");
 }
 
 static int begin(void **state) {
