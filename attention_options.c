@@ -87,6 +87,44 @@ const char *cca_attention_name(const cca_policy *p) {
     return p->recall > 0 ? "recall" : attn_names[p->attn];
 }
 
+/* ---- the cache's types ----------------------------------------------------------------- */
+
+static cca_status parse_type(cca_dtype *out, const char *what, const char *text, cca_error *err) {
+    if (cca_dtype_parse(out, text) && cca_dtype_find(*out)->caches) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16, bf16 or q8_0", what,
+                    text);
+}
+
+static bool parse_row_type(cca_dtype *out, const char *text) {
+    if (!cca_dtype_parse(out, text)) return false;
+    const cca_dtype_facts *t = cca_dtype_find(*out);
+    return t->runs && t->encode;
+}
+
+/* "KEYS/VALUES", or one type for both. */
+static bool parse_row_types(cca_cache_types *out, const char *text) {
+    char keys[16] = "";
+    const char *slash = strchr(text, '/');
+    size_t n = slash ? (size_t)(slash - text) : strlen(text);
+    if (n < sizeof keys) memcpy(keys, text, n);
+    return parse_row_type(&out->row_k, keys) &&
+           parse_row_type(&out->row_v, slash ? slash + 1 : keys);
+}
+
+cca_status cca_cache_types_parse(cca_cache_types *out, const cca_session_options *o,
+                                 cca_error *err) {
+    cca_status status = parse_type(&out->k, "keys", o->k_type, err);
+    if (!status) status = parse_type(&out->v, "values", o->v_type, err);
+    if (status) return status;
+    out->row_k = out->k;
+    out->row_v = out->v;
+    if (!o->row_type || parse_row_types(out, o->row_type)) return CCA_OK;
+    return cca_fail(err, CCA_USAGE,
+                    "type of rows behind the window '%s': use f32, f16, bf16, q8_0 or q4_0, for "
+                    "keys and values or apart as q8_0/q4_0",
+                    o->row_type);
+}
+
 /* ---- in stored sessions ---------------------------------------------------------------- */
 
 void cca_attention_facts(char out[CCA_ATTENTION_FACTS], const cca_policy *p) {

@@ -16,6 +16,15 @@
 cca_status cca_attention_resolve(cca_policy *out, const cca_config *config,
                                  const cca_session_options *options, cca_error *err);
 
+/* Of what a session's cache keeps: the window's keys and values, and those of rows behind it. */
+typedef struct cca_cache_types {
+    cca_dtype k, v, row_k, row_v;
+} cca_cache_types;
+
+/* CCA_USAGE for types that no cache has. */
+cca_status cca_cache_types_parse(cca_cache_types *out, const cca_session_options *options,
+                                 cca_error *err);
+
 /* The kind in words: "cca", "recall", "full", "mean", "max", "window", "sinks". */
 const char *cca_attention_name(const cca_policy *policy);
 

@@ -217,39 +217,6 @@ const cca_gguf *cca_engine_file(const cca_engine *engine) {
 
 /* ---- session options ---------------------------------------------------------------- */
 
-static cca_status parse_type(cca_dtype *out, const char *what, const char *text, cca_error *err) {
-    if (cca_dtype_parse(out, text) && cca_dtype_find(*out)->caches) return CCA_OK;
-    return cca_fail(err, CCA_USAGE, "type of cached %s '%s': use f32, f16, bf16 or q8_0", what,
-                    text);
-}
-
-/* "KEYS/VALUES", or one type for both. */
-static cca_status parse_row_types(cca_state_options *out, const char *text, cca_error *err) {
-    char keys[16] = "";
-    const char *slash = text ? strchr(text, '/') : NULL;
-    out->row_k_type = out->k_type;
-    out->row_v_type = out->v_type;
-    out->rows_apart = false;
-    if (!text) return CCA_OK;
-    size_t n = slash ? (size_t)(slash - text) : strlen(text);
-    if (n < sizeof keys) memcpy(keys, text, n);
-    cca_dtype *types[] = {&out->row_k_type, &out->row_v_type};
-    const char *names[] = {keys, slash ? slash + 1 : keys};
-    for (int i = 0; i < 2; i++) {
-        const cca_dtype_facts *t = NULL;
-        if (cca_dtype_parse(types[i], names[i])) t = cca_dtype_find(*types[i]);
-        if (t && t->runs && t->encode) {
-            out->rows_apart |= *types[i] != (i == 0 ? out->k_type : out->v_type);
-            continue;
-        }
-        return cca_fail(err, CCA_USAGE,
-                        "type of rows behind the window '%s': use f32, f16, bf16, q8_0 or q4_0, "
-                        "for keys and values or apart as q8_0/q4_0",
-                        text);
-    }
-    return CCA_OK;
-}
-
 /* n rounded up to a multiple. */
 static int64_t rounded_up(int64_t n, int64_t of) {
     return (n + of - 1) / of * of;
@@ -257,13 +224,17 @@ static int64_t rounded_up(int64_t n, int64_t of) {
 
 static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
-    cca_status status = parse_type(&out->k_type, "keys", o->k_type, err);
-    if (!status) status = parse_type(&out->v_type, "values", o->v_type, err);
-    if (!status) status = parse_row_types(out, o->row_type, err);
+    cca_cache_types types;
+    cca_status status = cca_cache_types_parse(&types, o, err);
     if (!status) {
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
     }
     if (status) return status;
+    out->k_type = types.k;
+    out->v_type = types.v;
+    out->row_k_type = types.row_k;
+    out->row_v_type = types.row_v;
+    out->rows_apart = types.row_k != types.k || types.row_v != types.v;
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
     out->stored = o->stored;
