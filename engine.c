@@ -6,6 +6,7 @@
 #include "base/available_memory.h"
 #include "cca.h"
 #include "check/forecast.h"
+#include "check/work.h"
 #include "model.h"
 #include "store_cache.h"
 
@@ -690,47 +691,16 @@ void cca_session_reset(cca_session *session) {
     session->last_row = session->marked = -1;
 }
 
-/* Keys that position pos sees, all heads together, and their bytes. */
-static double seen_keys(double *bytes, const cca_session *s, int64_t pos) {
-    const cca_config *c = cca_model_config(s->engine->model);
-    const cca_rule *rule = &s->options.policy.rule;
-    cca_range window = cca_rule_window(rule), first = cca_rule_sinks(rule);
-    cca_range groups = cca_rule_groups(rule);
-    int64_t behind = cca_range_count(&groups, pos);
-    int64_t recalled = cca_min(behind, s->options.policy.recall / rule->group_size);
-    double raw = (double)(cca_range_count(&window, pos) + cca_range_count(&first, pos));
-    double far = (double)(recalled * rule->group_size);
-    double rest = rule->cores ? (double)(behind - recalled) : 0;
-    size_t k = 0, v = 0, row_k = 0, row_v = 0;
-    cca_dtype_row_bytes(&k, s->options.k_type, c->head_dim);
-    cca_dtype_row_bytes(&v, s->options.v_type, c->head_dim);
-    cca_dtype_row_bytes(&row_k, s->options.row_k_type, c->head_dim);
-    cca_dtype_row_bytes(&row_v, s->options.row_v_type, c->head_dim);
-    double heads = (double)c->n_heads, kv_heads = (double)c->n_kv_heads;
-    *bytes = (double)c->n_layers * ((double)(k + v) * (raw * kv_heads + rest * heads) +
-                                    (double)(row_k + row_v) * far * kv_heads);
-    return (raw + far + rest) * heads;
-}
-
-static double values_of(cca_role role, const cca_config *c) {
-    cca_shape shape = cca_tensor_shape(role, c);
-    return (double)shape.rows * (double)shape.cols;
-}
-
 cca_work cca_session_work(const cca_session *s, int64_t pos, int64_t n, int64_t n_logits) {
     const cca_config *c = cca_model_config(s->engine->model);
-    const char *table = cca_tensors[CCA_EMBEDDING].name;
-    const cca_gguf_tensor *embedding = cca_gguf_find(s->engine->file, table);
-    double layers = (double)c->n_layers, hd = (double)c->head_dim, keys = 0, groups = 0;
-    double layer = 0, logits = values_of(CCA_EMBEDDING, c);
-    for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
-        if (cca_tensors[r].input) layer += values_of(r, c);
+    cca_work_count count = cca_count_work(c, &s->options, pos, n, n_logits);
+    cca_work w = {.products = count.products,
+                  .attention = count.attention,
+                  .weight_bytes = (double)s->engine->facts.weight_bytes,
+                  .cache_bytes = count.cache_bytes};
+    if (!c->tied) {
+        w.weight_bytes -=
+            (double)cca_gguf_find(s->engine->file, cca_tensors[CCA_EMBEDDING].name)->bytes;
     }
-    cca_work w = {.weight_bytes = (double)s->engine->facts.weight_bytes};
-    if (!c->tied) w.weight_bytes -= (double)embedding->bytes;
-    for (int64_t i = 0; i < n; i++) keys += seen_keys(&w.cache_bytes, s, pos + i);
-    if (s->options.policy.rule.cores) groups = (double)n;
-    w.products = 2 * ((double)n * layers * layer + (double)n_logits * logits);
-    w.attention = layers * hd * (4 * keys + 6 * groups * (double)c->n_heads);
     return w;
 }
