@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "base/available_memory.h"
+#include "base/processors.h"
 #include "cca.h"
 #include "check/forecast.h"
 #include "check/work.h"
@@ -106,7 +107,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine
         .n_params = cca_model_n_params(e->model),
         .weight_bytes = cca_model_weight_bytes(e->model),
         .file_bytes = cca_gguf_size(e->file),
-        .n_threads = n_threads ? n_threads : cca_cpu_physical_cores(),
+        .n_threads = n_threads ? n_threads : cca_physical_cores(""),
     };
     return CCA_OK;
 }

@@ -33,7 +33,7 @@ enum { CCA_AUTO = -1 };
 
 typedef struct cca_engine_options {
     const char *device;  /* NULL or "auto", "cpu", "cuda", "cuda:N" */
-    int n_threads;       /* 0: one a physical core */
+    int n_threads;       /* 0: one a physical core, within the quota of the control group */
     const char *kernels; /* of the CPU: "generic", "avx2" …; NULL: the fastest. Borrowed */
     bool fp8;            /* products of prefill in 8-bit floats, where the device has them */
     bool plan_only;      /* a device gets no weights: for facts, measure and forecast */
@@ -62,7 +62,8 @@ typedef struct cca_engine_facts {
 } cca_engine_facts;
 
 /* options may be NULL. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_USAGE (device, threads), CCA_RUNTIME (no
- * such device, no 8-bit floats there). */
+ * such device, no 8-bit floats there). The file is mapped: where somebody makes it shorter while
+ * the engine lives, reading it raises SIGBUS. */
 cca_status cca_engine_open(cca_engine **out, const char *path, const cca_engine_options *options,
                            cca_error *err);
 void cca_engine_close(cca_engine *engine);

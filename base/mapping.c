@@ -48,3 +48,58 @@ void cca_mapping_forget(const void *data, size_t bytes) {
     if (bytes < skip + page) return;
     (void)madvise((char *)data + skip, (bytes - skip) / page * page, MADV_DONTNEED);
 }
+
+/* ---- whose an address is ---- */
+
+/* The hexadecimal number that text begins with; *text goes behind it. */
+static uintptr_t take_hex(const char **text) {
+    uintptr_t n = 0;
+    for (;; (*text)++) {
+        char c = **text;
+        if (c >= '0' && c <= '9') {
+            n = n * 16 + (uintptr_t)(c - '0');
+        } else if (c >= 'a' && c <= 'f') {
+            n = n * 16 + (uintptr_t)(c - 'a' + 10);
+        } else {
+            return n;
+        }
+    }
+}
+
+/* The file in a line "begin-end rights offset device inode   /path", if it holds an address. */
+static const char *file_in(const char *line, uintptr_t address) {
+    uintptr_t begin = take_hex(&line);
+    if (*line++ != '-') return NULL;
+    uintptr_t end = take_hex(&line);
+    return begin <= address && address < end ? strchr(line, '/') : NULL;
+}
+
+/* Only what a signal handler may call. */
+bool cca_mapping_file_at(char *out, size_t size, const void *address) {
+    enum { LINE = 4096 + 128 }; /* the longest path, and what stands before it */
+    char line[LINE], part[1024];
+    const char *name = NULL;
+    size_t n = 0;
+    ssize_t got;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    while (!name && (got = read(fd, part, sizeof part)) > 0) {
+        for (ssize_t i = 0; i < got && !name; i++) {
+            if (part[i] != '\n') {
+                if (n < LINE - 1) line[n++] = part[i];
+                continue;
+            }
+            line[n] = '\0';
+            n = 0;
+            name = file_in(line, (uintptr_t)address);
+        }
+    }
+    close(fd);
+    if (!name || size == 0) return false;
+    for (n = 0; name[n] && n + 1 < size; n++) {
+        bool control = (unsigned char)name[n] < ' ' || name[n] == 0x7f;
+        out[n] = control ? '?' : name[n];
+    }
+    out[n] = '\0';
+    return true;
+}

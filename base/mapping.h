@@ -21,6 +21,11 @@ cca_status cca_mapping_open(cca_mapping *out, const char *path, cca_error *err);
 /* Zeroes *m; a zeroed one is allowed. */
 void cca_mapping_close(cca_mapping *m);
 
+/* The name of the file that is mapped at an address, by whomever, with '?' in place of control
+ * characters; false where there is none. Reading a mapped file behind an end that has moved, or
+ * where its disk fails, raises SIGBUS: a signal handler may ask which one that was. */
+bool cca_mapping_file_at(char *out, size_t size, const void *address);
+
 /* Tells the system that these bytes of a mapping are not needed soon, so that reading a large
  * file once does not fill the memory of the process. They can still be read. */
 void cca_mapping_forget(const void *data, size_t bytes);

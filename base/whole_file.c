@@ -40,17 +40,26 @@ static char *behind_links(const char *path) {
     return place;
 }
 
-cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err) {
+cca_status cca_whole_check(const char *path, cca_error *err) {
     struct stat st;
-    bool exists = stat(path, &st) == 0;
-    *f = (cca_whole_file){.fd = -1};
-    if (exists && S_ISDIR(st.st_mode)) {
-        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is a folder", path);
-    }
-    if (exists && !S_ISREG(st.st_mode)) {
+    if (stat(path, &st) != 0) return CCA_OK;
+    if (S_ISDIR(st.st_mode)) return cca_fail(err, CCA_BAD_OUTPUT, "%s: is a folder", path);
+    if (!S_ISREG(st.st_mode)) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: is not a regular file", path);
     }
-    if (!exists && errno == ELOOP) {
+    if ((st.st_mode & 0222) == 0) errno = EACCES;
+    if ((st.st_mode & 0222) == 0 || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "%s: is read-only: %s", path, strerror(errno));
+    }
+    return CCA_OK;
+}
+
+cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err) {
+    struct stat st;
+    *f = (cca_whole_file){.fd = -1};
+    cca_status status = cca_whole_check(path, err);
+    if (status) return status;
+    if (stat(path, &st) != 0 && errno == ELOOP) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot follow: %s", path, strerror(errno));
     }
     f->path = behind_links(path);
@@ -91,12 +100,25 @@ static bool is_locked(const char *name) {
     return locked;
 }
 
+/* Group first: whoever gives a file away can no longer change it. What may not be kept is given
+ * up, and permissions that were a group's then go to no other one. */
+static bool take_after(int fd, const struct stat *old) {
+    struct stat own;
+    mode_t mode = old->st_mode & 0777;
+    if (fstat(fd, &own) != 0) return false;
+    bool same_group = own.st_gid == old->st_gid || fchown(fd, (uid_t)-1, old->st_gid) == 0;
+    if (own.st_uid != old->st_uid) (void)!fchown(fd, old->st_uid, (gid_t)-1);
+    return fchmod(fd, same_group ? mode : mode & 0707) == 0;
+}
+
 /* A new file beside the output, so that a rename can put it into its place. */
 static cca_status open_temporary(cca_whole_file *f, cca_error *err) {
     size_t size = strlen(f->path) + 32;
+    struct stat old;
+    bool replaces = stat(f->path, &old) == 0;
     f->temporary = malloc(size);
     if (!f->temporary) return no_name(f->path, err);
-    mode_t mode = f->owner_only ? 0600 : 0666;
+    mode_t mode = f->owner_only || replaces ? 0600 : 0666;
     for (int i = 0; i < MAX_TEMPORARIES && f->fd < 0; i++) {
         snprintf(f->temporary, size, "%s.%d.tmp", f->path, i);
         f->fd = create_locked(f->temporary, mode);
@@ -106,11 +128,14 @@ static cca_status open_temporary(cca_whole_file *f, cca_error *err) {
         }
         if (f->fd < 0 && f->alone && access(f->temporary, F_OK) != 0) i--; /* gone by now */
     }
-    return f->fd < 0 ? bad_output(f, "create a temporary file beside it", err) : CCA_OK;
+    if (f->fd < 0) return bad_output(f, "create a temporary file beside it", err);
+    bool kept = !replaces || take_after(f->fd, &old);
+    return kept ? CCA_OK : bad_output(f, "keep its permissions", err);
 }
 
 cca_status cca_whole_begin(cca_whole_file *f, uint64_t size, cca_error *err) {
-    cca_status status = open_temporary(f, err);
+    cca_status status = cca_whole_check(f->path, err);
+    if (!status) status = open_temporary(f, err);
     if (status) return status;
     if (fallocate(f->fd, 0, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EFBIG)) {
         return bad_output(f, "take the space", err);
@@ -167,4 +192,40 @@ void cca_whole_close(cca_whole_file *f) {
     free(f->temporary);
     free(f->path);
     *f = (cca_whole_file){.fd = -1};
+}
+
+/* ---- leaving at once ---- */
+
+/* Puts a number behind a text that has room for it; printf is not for signal handlers. */
+static void put_number(char *text, unsigned long n) {
+    char digits[24];
+    size_t at = sizeof digits;
+    digits[--at] = '\0';
+    do {
+        digits[--at] = (char)('0' + n % 10);
+    } while ((n /= 10) > 0);
+    memcpy(text + strlen(text), digits + at, sizeof digits - at);
+}
+
+/* Whether a name is one that open_temporary gives. */
+static bool is_temporary(const char *name, size_t size) {
+    enum { END = 4 };
+    if (size < END || strcmp(name + size - END, ".tmp") != 0) return false;
+    size_t at = size - END, end = at;
+    while (at > 0 && name[at - 1] >= '0' && name[at - 1] <= '9') at--;
+    return at > 0 && at < end && name[at - 1] == '.';
+}
+
+/* The files that are open are asked for their names. */
+void cca_whole_abandon(void) {
+    enum { MOST_FILES = 1024 };
+    for (unsigned long fd = 0; fd < MOST_FILES; fd++) {
+        char link[48] = "/proc/self/fd/", name[4096];
+        put_number(link, fd);
+        ssize_t size = readlink(link, name, sizeof name - 1);
+        if (size <= 0) continue;
+        name[size] = '\0';
+        bool written = (fcntl((int)fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+        if (written && is_temporary(name, (size_t)size)) unlink(name);
+    }
 }

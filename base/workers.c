@@ -101,11 +101,13 @@ static void announce(cca_workers *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Signals are the calling program's business: helpers get none. */
+/* Signals are the calling program's business: helpers get none but those that they raise. */
 static void start_helpers(cca_workers *w) {
+    static const int raised[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL};
     sigset_t all, before;
     w->started = true;
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof raised / sizeof *raised; i++) sigdelset(&all, raised[i]);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 0; i < w->n_threads - 1; i++) {
         w->helpers[i] = (helper){.workers = w, .index = i + 1};

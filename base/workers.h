@@ -16,6 +16,9 @@
 
 #include <stdint.h>
 
+/* More are no use to anybody. */
+enum { CCA_MOST_THREADS = 1024 };
+
 typedef struct cca_workers cca_workers;
 
 /* thread: 0 for the caller, 1 … n_threads - 1 for helpers; at most one piece at a time has it. */

@@ -21,21 +21,26 @@ bool args_int(int64_t *out, const char *text) {
     return *end == '\0' && errno == 0;
 }
 
+/* A finite number of all the characters of a set that text begins with: by itself, the library's
+ * function reads hexadecimal and words, too. */
+static bool take_decimal(double *out, char **end, const char *text, const char *set) {
+    size_t size = strspn(text, set);
+    errno = 0;
+    *out = strtod(text, end);
+    return size > 0 && *end == text + size && errno == 0 && isfinite(*out);
+}
+
 bool args_real(double *out, const char *text) {
     char *end;
-    if (!*text || isspace((unsigned char)*text)) return false;
-    errno = 0;
-    *out = strtod(text, &end);
-    return end != text && *end == '\0' && errno == 0 && isfinite(*out);
+    return take_decimal(out, &end, text, "0123456789+-.eE") && *end == '\0';
 }
 
 bool args_size(uint64_t *out, const char *text) {
     static const char units[] = "KMGT";
     char *end;
-    if (!isdigit((unsigned char)*text)) return false;
-    errno = 0;
-    double value = strtod(text, &end);
-    if (errno != 0) return false;
+    double value;
+    if (!isdigit((unsigned char)*text) || !take_decimal(&value, &end, text, "0123456789."))
+        return false;
     const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     if (unit) {
         value = ldexp(value, 10 * (int)(unit - units + 1));

@@ -1,4 +1,5 @@
 /* cca export: makes a model file. */
+#include "base/workers.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
 #include "export/model_file.h"
@@ -40,7 +41,7 @@ static const arg_option own_args[] = {
     {"seed", "s", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, seed),
      .initial = "0", .max = 0x1p53, .help = "of --random"},
     {"threads", "t", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, threads),
-     .initial = "0", .max = 4096, .help = "threads; 0: all"},
+     .initial = "0", .max = CCA_MOST_THREADS, .help = "threads; 0: all"},
     {0},
 };
 

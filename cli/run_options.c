@@ -3,6 +3,7 @@
 #include "cli/folder.h"
 
 #include "base/utf8.h"
+#include "base/workers.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@ const arg_option model_args[] = {
     {"model", "m", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(model_options, model),
      .help = "model file (GGUF); else $CCA_MODEL, else the one that ships with the program"},
     {"threads", "t", .kind = ARG_INT, .value = "N", .at = offsetof(model_options, threads),
-     .initial = "0", .max = 4096, .help = "threads; 0: one a physical core"},
+     .initial = "0", .max = CCA_MOST_THREADS, .help = "threads; 0: one a physical core"},
     {"device", .kind = ARG_TEXT, .value = "NAME", .at = offsetof(model_options, device),
      .initial = "auto", .suggest = "auto|cpu|cuda|cuda:0", .help = "auto, cpu, cuda or cuda:N"},
     {"fp8", .kind = ARG_FLAG, .at = offsetof(model_options, fp8),
@@ -120,13 +121,10 @@ const arg_option recall_args[] = {
          .initial = "40",                                                                          \
          .max = INT32_MAX,                                                                         \
          .help = "among the N likeliest; 0: off"},                                                 \
-        {"top-p",                                                                                  \
-         .kind = ARG_REAL,                                                                         \
-         .value = "X",                                                                             \
-         .at = offsetof(sampling_options, top_p),                                                  \
-         .initial = "0.95",                                                                        \
-         .max = 1,                                                                                 \
-         .help = "among those that make up X; 1: off"},                                            \
+        {"top-p",           .kind = ARG_REAL,                                                      \
+         .value = "X",      .at = offsetof(sampling_options, top_p),                               \
+         .initial = "0.95", .min = 1e-6,                                                           \
+         .max = 1,          .help = "among those that make up X; 1: off"},                         \
         {"min-p",                                                                                  \
          .kind = ARG_REAL,                                                                         \
          .value = "X",                                                                             \
@@ -134,13 +132,10 @@ const arg_option recall_args[] = {
          .initial = "0.05",                                                                        \
          .max = 1,                                                                                 \
          .help = "at least X of the likeliest; 0: off"},                                           \
-        {"repeat-penalty",                                                                         \
-         .kind = ARG_REAL,                                                                         \
-         .value = "X",                                                                             \
-         .at = offsetof(sampling_options, repeat_penalty),                                         \
-         .initial = "1.0",                                                                         \
-         .max = 1e6,                                                                               \
-         .help = "penalty of repeated tokens; 1: off"},                                            \
+        {"repeat-penalty", .kind = ARG_REAL,                                                       \
+         .value = "X",     .at = offsetof(sampling_options, repeat_penalty),                       \
+         .initial = "1.0", .min = 1e-6,                                                            \
+         .max = 1e6,       .help = "penalty of repeated tokens; 1: off"},                          \
         {"repeat-last-n",  .kind = ARG_INT,                                                        \
          .value = "N",     .at = offsetof(sampling_options, repeat_last_n),                        \
          .initial = "64",  .min = -1,                                                              \

@@ -1,23 +1,71 @@
 #include "cli/signals.h"
 
+#include "base/base.h"
+#include "base/mapping.h"
+#include "base/whole_file.h"
+
+#include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_signal;
 
 static void on_stop(int number) {
-    if (stop_signal) _exit(128 + number);
+    if (stop_signal) {
+        cca_whole_abandon();
+        _exit(128 + number);
+    }
     stop_signal = number;
 }
 
+/* Ends the process as it would have ended, but for what it would have left behind. */
+static void on_end(int number) {
+    cca_whole_abandon();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void say(const char *text) {
+    (void)!write(STDERR_FILENO, text, strlen(text));
+}
+
+/* Of several threads that find the same the first one tells. */
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    char name[4096];
+    (void)context;
+    if (!cca_mapping_file_at(name, sizeof name, info->si_addr)) {
+        on_end(number);
+        return;
+    }
+    while (atomic_flag_test_and_set(&told)) pause();
+    if (isatty(STDERR_FILENO)) say("\r\x1b[K"); /* a progress bar */
+    say("cca: ");
+    say(name);
+    say(": cannot be read any more: it became shorter, or its disk fails\n");
+    cca_whole_abandon();
+    _exit(CCA_BAD_MODEL);
+}
+
 void signals_install(void) {
-    struct sigaction action = {.sa_handler = on_stop}; /* no SA_RESTART: a read must end, too */
+    static const int ends[] = {SIGHUP, SIGQUIT};
+    struct sigaction before, action = {.sa_handler = on_stop};
+    /* No SA_RESTART: a read must end, too. */
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_end;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        bool ignored = sigaction(ends[i], NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (!ignored) sigaction(ends[i], &action, NULL); /* nohup */
+    }
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL); /* a file at its limit is a failed write */
+    struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigfillset(&bus.sa_mask);
+    sigaction(SIGBUS, &bus, NULL);
 
     /* Blocked and asked for where a line can be printed, so it needs no handler. */
     sigset_t usr1;

@@ -1,6 +1,7 @@
 /* Signals: the first SIGINT or SIGTERM asks the work to stop, the second leaves at once with
- * 128 + its number; SIGPIPE and SIGXFSZ are ignored so that writing reports them; SIGUSR1 asks for
- * a status line. */
+ * 128 + its number, and without temporary files, as do SIGHUP and SIGQUIT; SIGPIPE and SIGXFSZ are
+ * ignored so that writing reports them; SIGUSR1 asks for a status line. SIGBUS, which reading a
+ * mapped file raises when it became shorter, is CCA_BAD_MODEL and names the file. */
 #ifndef CCA_CLI_SIGNALS_H
 #define CCA_CLI_SIGNALS_H
 

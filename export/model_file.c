@@ -1,6 +1,8 @@
 #include "export/model_file.h"
 
 #include "cca.h"
+#include "base/processors.h"
+#include "base/workers.h"
 #include "chat.h"
 #include "export/convert.h"
 #include "export/vocab_read.h"
@@ -10,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* --- the source ---------------------------------------------------------------------- */
 
@@ -24,6 +25,10 @@ static cca_status check_options(const cca_export_options *o, cca_error *err) {
     }
     if (o->group_size > INT32_MAX || o->window_size > INT32_MAX || o->ctx_size > INT32_MAX) {
         return cca_fail(err, CCA_USAGE, "a size above %d makes no sense", INT32_MAX);
+    }
+    if (o->n_threads > CCA_MOST_THREADS) {
+        return cca_fail(err, CCA_USAGE, "threads: %d is outside 0 … %d", o->n_threads,
+                        CCA_MOST_THREADS);
     }
     cca_chat chat;
     if (o->chat_template && !cca_chat_parse(&chat, o->chat_template)) {
@@ -282,7 +287,7 @@ cca_status cca_export(const cca_export_options *options, cca_error *err) {
     cca_export_options o = *options;
     cca_status status = check_options(&o, err);
     if (status) return status;
-    if (o.n_threads == 0) o.n_threads = (int)cca_max(1, sysconf(_SC_NPROCESSORS_ONLN));
+    if (o.n_threads == 0) o.n_threads = cca_processors("");
     status = open_source(&source, &o, err);
     if (!status) status = export_source(&source, &o, err);
     cca_source_close(&source);

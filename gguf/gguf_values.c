@@ -1,3 +1,4 @@
+#include "base/processors.h"
 #include "base/workers.h"
 #include "gguf/gguf_file.h"
 
@@ -5,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <zlib.h>
 
 static const char *const type_names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
@@ -273,7 +273,7 @@ static void check_tensor(void *context, int64_t index, int thread) {
 static cca_status check_tensors(checksums *c, cca_error *err) {
     const cca_gguf *file = c->file;
     uint64_t n = file->n_tensors;
-    cca_workers *workers = cca_workers_new((int)cca_max(1, sysconf(_SC_NPROCESSORS_ONLN)));
+    cca_workers *workers = cca_workers_new(cca_processors(""));
     c->differs = calloc(n + 1, sizeof *c->differs);
     cca_status status = CCA_OK;
     if (workers && c->differs) {

@@ -3,11 +3,10 @@
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels.h"
+#include "base/processors.h"
 #include "base/workers.h"
 
-#include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -15,7 +14,6 @@ enum {
     TOKENS = 96,    /* tokens taken at a time, likewise */
     ALIGNMENT = 64, /* of all memory, in bytes */
     FEW = 6,        /* tokens below which packing weights into a panel does not pay */
-    MAX_THREADS = 1024,
     PIECE_WORK = 1 << 13, /* least operations worth handing to another thread */
 };
 
@@ -620,37 +618,12 @@ static const cca_ops cpu_ops = {
     .mass = cpu_mass,
 };
 
-/* The first of a core's hardware threads, from sysfs; the CPU itself where that is unknown. */
-static int first_sibling(int cpu) {
-    char path[128];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *file = fopen(path, "r");
-    if (!file) return cpu;
-    int first = cpu;
-    if (fscanf(file, "%d", &first) != 1) first = cpu;
-    fclose(file);
-    return first;
-}
-
-int cca_cpu_physical_cores(void) {
-    cpu_set_t allowed, cores;
-    CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed)) continue;
-        int first = first_sibling(cpu);
-        if (first >= 0 && first < CPU_SETSIZE) CPU_SET(first, &cores);
-    }
-    int n = CPU_COUNT(&cores);
-    return n > 0 ? n : 1;
-}
-
 cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *options,
                                 const cca_kernels *kernels, cca_error *err) {
     *out = NULL;
-    if (options->n_threads < 0 || options->n_threads > MAX_THREADS) {
-        return cca_fail(err, CCA_USAGE, "threads: %d is outside 1 … %d", options->n_threads,
-                        MAX_THREADS);
+    if (options->n_threads < 0 || options->n_threads > CCA_MOST_THREADS) {
+        return cca_fail(err, CCA_USAGE, "threads: %d is outside 0 … %d", options->n_threads,
+                        CCA_MOST_THREADS);
     }
     if (options->fp8) {
         return cca_fail(err, CCA_RUNTIME, "the CPU has no products in 8-bit floats");
@@ -661,7 +634,7 @@ cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *op
     b->base.stop = options->stop;
     b->kernels = kernels;
     b->workers =
-        cca_workers_new(options->n_threads ? options->n_threads : cca_cpu_physical_cores());
+        cca_workers_new(options->n_threads ? options->n_threads : cca_physical_cores(""));
     if (!b->workers) {
         free(b);
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend's threads");

@@ -12,7 +12,4 @@
 cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *options,
                                 const cca_kernels *kernels, cca_error *err);
 
-/* Physical cores among those that this process may run on; at least 1. */
-int cca_cpu_physical_cores(void);
-
 #endif

@@ -33,6 +33,16 @@ expect 2 'an unknown option' generate --predikt 3
 stderr_has 'the nearest option' 'unknown option --predikt; the nearest one is --predict'
 expect 2 'a number with trailing junk' generate -n 3x -p x
 expect 2 'a number out of range' generate --top-p 1.5 -p x
+expect 2 'more threads than there can be' generate --threads 1025 -p x
+stderr_has 'the range that holds' '--threads 1025: outside 0 … 1024'
+expect 2 'more threads than there can be' export --random 32,1,4,2,64,96 -o "$work/x" -t 1025
+stderr_has 'the same range' '--threads 1025: outside 0 … 1024'
+expect 2 'a number that the sampler does not take' generate --top-p 0 -p x
+stderr_has 'is refused by the option and its range' '--top-p 0: outside 1e-06 … 1'
+for option in mem-limit kv-limit temp; do
+    expect 2 "--$option in hexadecimal" generate --$option 0x10 -p x
+    stderr_has "--$option: the option is named" "--$option 0x10: a (size|number)"
+done
 expect 2 'a value that is missing' generate -n
 expect 2 'an unknown choice' generate --progress often
 stderr_has 'the choices' 'auto\|bar\|line\|none'

@@ -33,6 +33,46 @@ for signal in INT TERM; do
         bash -c '! grep -q "[[:cntrl:]]" "$0"' "$work/err"
 done
 
+# The second one leaves at once, and a closed terminal does, too: nothing half-written remains.
+ends() { # name, wanted status, signals
+    local name=$1 wanted=$2
+    shift 2
+    "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 -o "$work/ended" 2>"$work/err" &
+    pid=$!
+    wait_until "$pid" has_temporary
+    check "$name: a file is under way" has_temporary
+    kill -STOP "$pid" # so that several arrive together
+    for signal in "$@"; do kill -"$signal" "$pid"; done
+    kill -CONT "$pid"
+    wait "$pid" 2>/dev/null
+    code=$?
+    check "$name: exit $wanted" test "$code" = "$wanted"
+    check "$name: nothing is left" test -z "$(find "$work" -name 'ended*')"
+}
+has_temporary() {
+    test -n "$(find "$work" -name 'ended.*.tmp')"
+}
+ends 'SIGTERM and SIGINT' 130 TERM INT
+ends 'SIGHUP' 129 HUP
+ends 'SIGQUIT' 131 QUIT
+rm -f core
+
+# A mapped model that another process makes shorter.
+"$CCA" export --random 256,4,4,4,512,4000 --seed 1 --type q8_0 -q -o "$work/shrinks.gguf" 2>/dev/null
+for threads in 1 2; do
+    cp "$work/shrinks.gguf" "$work/a model.gguf"
+    "$CCA" bench -m "$work/a model.gguf" -p 64 -n 8 -r 100000 --no-peaks -t "$threads" \
+        >"$work/out" 2>"$work/err" &
+    pid=$!
+    sleep 1
+    truncate -s 100000 "$work/a model.gguf"
+    wait "$pid" 2>/dev/null
+    code=$?
+    check "a model that shrinks is exit 3 ($threads threads)" test "$code" = 3
+    stderr_has "and is named ($threads threads)" '^cca: .*a model.gguf: cannot be read any more'
+    check "once ($threads threads)" test "$(grep -c 'any more' "$work/err")" = 1
+done
+
 "$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' --temp 0 \
     -o "$work/answer" 2>"$work/err" &
 pid=$!

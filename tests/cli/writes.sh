@@ -93,3 +93,29 @@ for command in "${files[@]}"; do
     stderr_has "$name: it is named" 'closed/file'
 done
 check 'nothing is left behind' test -z "$(ls -A "$work/closed")"
+
+# What is replaced keeps its permissions; what may not be written is not replaced.
+umask 022
+answer=(-m "$random" -f "$work/text" -n 2 -q)
+expect 0 'a new file' generate "${answer[@]}" -o "$work/new"
+check 'follows the umask' test "$(stat -c %a "$work/new")" = 644
+for mode in 600 640 664 755; do
+    for command in "generate ${answer[*]} -o" "info $random -o" "ppl -m $random -f $work/text -q --nll-out" \
+        "export --random 32,1,4,2,64,96 -q -o"; do
+        read -ra args <<<"$command"
+        echo old >"$work/kept"
+        chmod $mode "$work/kept"
+        expect 0 "${args[0]} over a file of mode $mode" "${args[@]}" "$work/kept"
+        check "${args[0]} keeps mode $mode" test "$(stat -c %a "$work/kept")" = $mode
+        check "${args[0]} replaced it" test "$(head -c 3 "$work/kept")" != old
+    done
+done
+echo old >"$work/kept"
+chmod 444 "$work/kept"
+for command in "generate ${answer[*]} -o" "info $random -o" "export --random 32,1,4,2,64,96 -q -o"; do
+    read -ra args <<<"$command"
+    expect 7 "${args[0]} over a read-only file" "${args[@]}" "$work/kept"
+    stderr_has "${args[0]}: it is named" 'kept: '
+    check "${args[0]}: it is as it was" test "$(cat "$work/kept")" = old
+done
+check 'nothing lies beside them' test -z "$(find "$work" -name '*.tmp')"

@@ -1,92 +1,65 @@
 /* What memory is available, from files as Linux has them in /proc and /sys. */
 #include "base/available_memory.h"
+#include "tests/unit/fake_system.h"
 #include "tests/unit/test.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-typedef struct fake {
-    char root[64];
-} fake;
-
-/* Writes a file, and the folders that it stands in. */
-static void put(const fake *f, const char *path, const char *text) {
-    char full[512];
-    snprintf(full, sizeof full, "%s%s", f->root, path);
-    for (char *at = full + strlen(f->root) + 1; (at = strchr(at, '/')); *at++ = '/') {
-        *at = '\0';
-        mkdir(full, 0700);
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
-static fake make(const char *cgroup) {
-    fake f = {"/tmp/cca-memory-XXXXXX"};
-    assert_non_null(mkdtemp(f.root));
-    put(&f, "/proc/meminfo", "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:    4000 kB\n");
-    put(&f, "/proc/self/cgroup", cgroup);
+static fake_system make(const char *cgroup) {
+    fake_system f = fake_make(cgroup);
+    fake_put(&f, "/proc/meminfo",
+             "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:    4000 kB\n");
     return f;
-}
-
-static void done(const fake *f) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->root);
-    assert_int_equal(system(command), 0);
 }
 
 static void machine_alone(void **state) {
     (void)state;
-    fake f = make("0::/\n");
+    fake_system f = make("0::/\n");
     assert_int_equal(cca_memory_available(f.root), 4000 * 1024);
-    put(&f, "/sys/fs/cgroup/memory.max", "max\n");
-    put(&f, "/sys/fs/cgroup/memory.current", "100\n");
+    fake_put(&f, "/sys/fs/cgroup/memory.max", "max\n");
+    fake_put(&f, "/sys/fs/cgroup/memory.current", "100\n");
     assert_int_equal(cca_memory_available(f.root), 4000 * 1024);
     assert_true(cca_memory_available("/nowhere") == UINT64_MAX);
-    done(&f);
+    fake_done(&f);
 }
 
 /* A group's limit less what it uses, but for cached files; a parent's limit holds, too. */
 static void version_2(void **state) {
     (void)state;
-    fake f = make("0::/user/me\n");
-    put(&f, "/sys/fs/cgroup/user/me/memory.max", "1000000\n");
-    put(&f, "/sys/fs/cgroup/user/me/memory.current", "700000\n");
+    fake_system f = make("0::/user/me\n");
+    fake_put(&f, "/sys/fs/cgroup/user/me/memory.max", "1000000\n");
+    fake_put(&f, "/sys/fs/cgroup/user/me/memory.current", "700000\n");
     assert_int_equal(cca_memory_available(f.root), 300000);
-    put(&f, "/sys/fs/cgroup/user/me/memory.stat",
-        "anon 5\nactive_file 20000\ninactive_file 30000\n");
+    fake_put(&f, "/sys/fs/cgroup/user/me/memory.stat",
+             "anon 5\nactive_file 20000\ninactive_file 30000\n");
     assert_int_equal(cca_memory_available(f.root), 350000);
-    put(&f, "/sys/fs/cgroup/user/memory.max", "900000\n");
-    put(&f, "/sys/fs/cgroup/user/memory.current", "800000\n");
+    fake_put(&f, "/sys/fs/cgroup/user/memory.max", "900000\n");
+    fake_put(&f, "/sys/fs/cgroup/user/memory.current", "800000\n");
     assert_int_equal(cca_memory_available(f.root), 100000);
-    put(&f, "/sys/fs/cgroup/user/memory.current", "950000\n");
+    fake_put(&f, "/sys/fs/cgroup/user/memory.current", "950000\n");
     assert_int_equal(cca_memory_available(f.root), 0);
-    done(&f);
+    fake_done(&f);
 }
 
 static void version_1(void **state) {
     (void)state;
-    fake f = make("9:name=systemd:/\n8:cpu,memory:/job\n7:memoryless:/\n");
-    put(&f, "/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "500000\n");
-    put(&f, "/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "450000\n");
-    put(&f, "/sys/fs/cgroup/memory/job/memory.stat",
-        "inactive_file 1\ntotal_inactive_file 1000\ntotal_active_file 2000\n");
-    put(&f, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-    put(&f, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "600000\n");
+    fake_system f = make("9:name=systemd:/\n8:cpu,memory:/job\n7:memoryless:/\n");
+    fake_put(&f, "/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "500000\n");
+    fake_put(&f, "/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "450000\n");
+    fake_put(&f, "/sys/fs/cgroup/memory/job/memory.stat",
+             "inactive_file 1\ntotal_inactive_file 1000\ntotal_active_file 2000\n");
+    fake_put(&f, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    fake_put(&f, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "600000\n");
     assert_int_equal(cca_memory_available(f.root), 53000);
-    done(&f);
+    fake_done(&f);
 }
 
 /* In a container the group's path may be one of outside: the mount has the limit. */
 static void path_of_outside(void **state) {
     (void)state;
-    fake f = make("0::/outside/here\n");
-    put(&f, "/sys/fs/cgroup/memory.max", "200000\n");
-    put(&f, "/sys/fs/cgroup/memory.current", "50000\n");
+    fake_system f = make("0::/outside/here\n");
+    fake_put(&f, "/sys/fs/cgroup/memory.max", "200000\n");
+    fake_put(&f, "/sys/fs/cgroup/memory.current", "50000\n");
     assert_int_equal(cca_memory_available(f.root), 150000);
-    done(&f);
+    fake_done(&f);
 }
 
 /* Memory that is touched is resident. */

@@ -181,6 +181,83 @@ static void permissions(void **state) {
     umask(mask);
 }
 
+/* What is replaced keeps its permissions, and its owner and group where that is allowed. */
+static void a_replaced_file_keeps_what_is_its_own(void **state) {
+    (void)state;
+    static const mode_t modes[] = {0600, 0640, 0664, 0646, 0755, 0200};
+    mode_t mask = umask(022);
+    folder f = make();
+    for (size_t i = 0; i < 2 * sizeof modes / sizeof *modes; i++) {
+        cca_whole_file w;
+        cca_error err;
+        struct stat st;
+        mode_t mode = modes[i / 2];
+        put(f.file, "old");
+        assert_int_equal(chmod(f.file, mode), 0);
+        if (geteuid() == 0) assert_int_equal(chown(f.file, 1234, 2345), 0);
+        assert_int_equal(cca_whole_open(&w, f.file, &err), CCA_OK);
+        w.owner_only = i % 2;
+        assert_int_equal(cca_whole_begin(&w, 0, &err), CCA_OK);
+        assert_int_equal(fstat(w.fd, &st), 0);
+        assert_int_equal(st.st_mode & 0777, mode); /* already while it is made */
+        assert_int_equal(cca_whole_commit(&w, &err), CCA_OK);
+        cca_whole_close(&w);
+        assert_int_equal(stat(f.file, &st), 0);
+        assert_int_equal(st.st_size, 0);
+        assert_int_equal(st.st_mode & 07777, mode);
+        if (geteuid() == 0) assert_true(st.st_uid == 1234 && st.st_gid == 2345);
+        unlink(f.file);
+    }
+    umask(mask);
+    done(&f);
+}
+
+static void a_read_only_file_is_not_replaced(void **state) {
+    (void)state;
+    folder f = make();
+    cca_whole_file w;
+    cca_error err;
+    put(f.file, "old");
+    begin(&w, f.file, 0);
+    assert_int_equal(chmod(f.file, 0444), 0);
+    assert_int_equal(cca_whole_commit(&w, &err), CCA_OK); /* it was allowed when it began */
+    cca_whole_close(&w);
+    put(f.file, "old");
+    assert_int_equal(chmod(f.file, 0444), 0);
+    assert_int_equal(cca_whole_check(f.file, &err), CCA_BAD_OUTPUT);
+    assert_int_equal(cca_whole_open(&w, f.file, &err), CCA_BAD_OUTPUT);
+    assert_non_null(strstr(err.text, "/file: is read-only"));
+    cca_whole_close(&w);
+    w = (cca_whole_file){.path = strdup(f.file), .fd = -1};
+    assert_int_equal(cca_whole_begin(&w, 0, &err), CCA_BAD_OUTPUT);
+    cca_whole_close(&w);
+    expect(f.file, "old");
+    assert_int_equal(count(&f), 1);
+    done(&f);
+}
+
+static void abandoned_files_are_gone(void **state) {
+    (void)state;
+    folder f = make();
+    cca_whole_file w, other;
+    char odd[96], like[96];
+    snprintf(like, sizeof like, "%s.%ld-x.tmp", f.file, (long)getpid());
+    snprintf(odd, sizeof odd, "%s.%ld-7.tmp", f.file, (long)getpid()); /* as if it were one */
+    put(like, "of somebody else");
+    FILE *open_like = fopen(like, "rb");
+    begin(&w, f.file, 0);
+    begin(&other, odd, 0);
+    assert_int_equal(count(&f), 3);
+    cca_whole_abandon();
+    assert_int_equal(count(&f), 1);
+    expect(like, "of somebody else");
+    fclose(open_like);
+    unlink(like);
+    cca_whole_close(&w);
+    cca_whole_close(&other);
+    done(&f);
+}
+
 static void failures_name_the_file(void **state) {
     (void)state;
     folder f = make();
@@ -216,6 +293,9 @@ int main(void) {
         cmocka_unit_test(without_commit_nothing_remains),
         cmocka_unit_test(a_link_stays_one),
         cmocka_unit_test(permissions),
+        cmocka_unit_test(a_replaced_file_keeps_what_is_its_own),
+        cmocka_unit_test(a_read_only_file_is_not_replaced),
+        cmocka_unit_test(abandoned_files_are_gone),
         cmocka_unit_test(failures_name_the_file),
         cmocka_unit_test(a_link_to_nothing_yet),
         cmocka_unit_test(leftovers),
