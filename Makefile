@@ -91,6 +91,9 @@ $(BUILD)/$(SO): $(LIB_O) libcca.map
 $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 	rm -f $@ && $(AR) rcs $@ $^
 
+# A seed draws the same tokens everywhere.
+$(BUILD)/sampler.o: CFLAGS += -ffp-contract=off
+
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/backend/cpu/avx2.o: CFLAGS += -mavx2 -mfma
 $(BUILD)/backend/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512)

@@ -612,18 +612,26 @@ static void row_type_fact(char out[ROW_TYPE_FACT], const cca_state_options *o) {
 
 char *cca_session_facts(const cca_session *s) {
     const cca_engine_facts *f = &s->engine->facts;
-    char model[CCA_GGUF_FINGERPRINT + 1], attention[CCA_ATTENTION_FACTS], *text = NULL;
+    char model[CCA_GGUF_FINGERPRINT + 1], weights[CCA_GGUF_FINGERPRINT + 1];
+    char attention[CCA_ATTENTION_FACTS], *text = NULL;
     char rows[ROW_TYPE_FACT];
     cca_gguf_fingerprint(model, s->engine->file);
+    cca_gguf_look(weights, s->engine->file);
     cca_attention_facts(attention, &s->options.policy);
     row_type_fact(rows, &s->options);
-    int n = asprintf(&text,
-                     "model=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\n"
-                     "%scache_type_k=%s\ncache_type_v=%s\n%sprecision=%s\n",
-                     model, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
-                     (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
-                     cca_dtype_name(s->options.v_type), rows, s->engine->fp8 ? "fp8" : "weights");
+    int n = asprintf(
+        &text,
+        "model=%s\nweights=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\n"
+        "%scache_type_k=%s\ncache_type_v=%s\n%sprecision=%s\n",
+        model, weights, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
+        (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
+        cca_dtype_name(s->options.v_type), rows, s->engine->fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
+}
+
+/* Files of programs that went by the model's fingerprint alone say nothing of its weights. */
+static bool is_unsaid(const char *name, int n_name, int n_value) {
+    return n_value == 0 && n_name == 7 && memcmp(name, "weights", 7) == 0;
 }
 
 /* Whether all facts of a are the same in b; else *out is the first line that is not. */
@@ -633,6 +641,7 @@ static bool facts_agree(const char **out, const char *a, const char *b) {
         const char *mine = cca_attention_fact(&n_mine, line, line, n_name);
         const char *other = cca_attention_fact(&n_other, b, line, n_name);
         *out = line;
+        if (is_unsaid(line, n_name, n_other)) continue;
         if (n_mine != n_other || memcmp(mine, other, (size_t)n_mine) != 0) return false;
     }
     return true;

@@ -185,10 +185,13 @@ int64_t cca_session_pos(const cca_session *session);
 uint64_t cca_session_cache_bytes(const cca_session *session);
 
 /* Logits [vocab_size] of the last token; owned by the session, valid until its next call. NULL
- * before the first eval. */
+ * before the first eval; where the eval or this was interrupted; and where one of them is no finite
+ * number: err->status is CCA_BAD_MODEL then, with the first tensor that has such a weight, or
+ * CCA_RUNTIME with the layer where they begin, and the session can only be reset. */
 const float *cca_session_logits(cca_session *session, cca_error *err);
 
-/* In on_chunk: logits (n, vocab_size) of rows row … row + n - 1 of this chunk, made in tiles. */
+/* In on_chunk: logits (n, vocab_size) of rows row … row + n - 1 of this chunk, made in tiles. Fails
+ * as cca_session_logits does. */
 cca_status cca_session_chunk_logits(cca_session *session, int64_t row, int64_t n, float *out,
                                     cca_error *err);
 

@@ -26,6 +26,8 @@ struct cca_state {
     cca_cache *cache;
     cca_rope rope;
     int64_t n_rows; /* rows of x that hold the last forward's tokens */
+    int64_t pos;    /* of the first of them */
+    int32_t *ids;   /* [chunk_size]: those tokens */
     void *buffers;  /* memory of the matrices */
     cca_activations a;
     cca_matrix angles, logits;
@@ -342,8 +344,10 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
                                        .rows = list[i].rows,
                                        .cols = list[i].cols};
     }
+    s->ids = calloc((size_t)options->chunk_size, sizeof *s->ids);
     cca_cache_shape shape = cache_shape(&model->config, options);
     status = cca_backend_sync(backend, err);
+    if (!status && !s->ids) status = cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     if (!status) {
         status = cca_cache_new(&s->cache, backend, &shape, &options->policy, err);
     }
@@ -359,6 +363,7 @@ void cca_state_free(cca_state *state) {
     if (!state) return;
     cca_backend_release(state->backend, state->buffers);
     cca_cache_free(state->cache);
+    free(state->ids);
     free(state);
 }
 
@@ -409,24 +414,101 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
     cca_feed_forward(b, &a->x, &ffn, n);
 }
 
+static void begin_forward(cca_state *s, int64_t n) {
+    cca_embed(s->backend, &s->a.x, &s->model->embedding, s->ids, n);
+    cca_angles(s->backend, &s->angles, &s->rope, s->pos, n);
+}
+
+static void forward_layer(cca_state *s, int64_t l, int64_t n) {
+    const cca_layer *layer = &s->model->layers[l];
+    const cca_turn turn = {&s->angles, &s->rope};
+    const float eps = s->model->config.norm_eps;
+    cca_activations *a = &s->a;
+    cca_layer_begin(s->backend, layer, a, eps, n);
+    cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, &turn, s->pos, n);
+    cca_layer_end(s->backend, layer, a, eps, n);
+}
+
 cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_t pos,
                              cca_error *err) {
-    const cca_model *m = s->model;
-    const cca_turn turn = {&s->angles, &s->rope};
-    const float eps = m->config.norm_eps;
     cca_backend *b = s->backend;
-    cca_activations *a = &s->a;
     s->n_rows = 0;
-    cca_embed(b, &a->x, &m->embedding, ids, n);
-    cca_angles(b, &s->angles, &s->rope, pos, n);
-    for (int64_t l = 0; l < m->config.n_layers; l++) {
-        cca_layer_begin(b, &m->layers[l], a, eps, n);
-        cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, &turn, pos, n);
-        cca_layer_end(b, &m->layers[l], a, eps, n);
-    }
+    s->pos = pos;
+    if (n <= s->a.x.rows) memcpy(s->ids, ids, (size_t)n * sizeof *ids); /* else embed refuses */
+    begin_forward(s, n);
+    for (int64_t l = 0; l < s->model->config.n_layers; l++) forward_layer(s, l, n);
     /* One token is waited for when its logits are read: nothing stands still in between. */
     cca_status status = n == 1 ? cca_backend_report(b, err) : cca_backend_sync(b, err);
     if (!status) s->n_rows = n;
+    return status;
+}
+
+/* ---- numbers that are none ------------------------------------------------------------ */
+
+/* CCA_BAD_MODEL names the first tensor of the file with such a value. */
+static cca_status check_weights(const cca_gguf *file, cca_error *err) {
+    enum { STEP = 256 }; /* values, a multiple of every block */
+    float values[STEP];
+    for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
+        const cca_gguf_tensor *t = cca_gguf_tensor_at(file, i);
+        int64_t n = t->dims[0] * t->dims[1];
+        for (int64_t at = 0, some; at < n; at += some) {
+            size_t skip = 0;
+            some = cca_min(STEP, n - at);
+            cca_dtype_row_bytes(&skip, (cca_dtype)t->type, at);
+            cca_dtype_decode(values, (cca_dtype)t->type, (const char *)t->data + skip, some);
+            if (cca_all_finite(values, some)) continue;
+            return cca_fail(err, CCA_BAD_MODEL,
+                            "%s: tensor %s, row %lld: a weight is no finite number, and so are the "
+                            "logits",
+                            cca_gguf_name(file), t->name, (long long)(at / t->dims[0]));
+        }
+    }
+    return CCA_OK;
+}
+
+/* The first of the last forward's rows of x with such a value; n_rows where there is none. */
+static int64_t odd_row(cca_state *s, float *x, int64_t n_rows) {
+    int64_t dim = s->model->config.dim, row = 0;
+    cca_matrix_download(s->backend, x, &s->a.x, n_rows);
+    while (row < n_rows && cca_all_finite(x + row * dim, dim)) row++;
+    return row;
+}
+
+/* Makes the last forward again, layer by layer, and says where its numbers end. What the window
+ * held is lost by that. */
+static cca_status find_layer(cca_state *s, int64_t n, float *x, cca_error *err) {
+    int64_t n_layers = s->model->config.n_layers, l = -1, row;
+    begin_forward(s, n);
+    while ((row = odd_row(s, x, n)) == n && ++l < n_layers) forward_layer(s, l, n);
+    cca_status status = cca_backend_report(s->backend, err);
+    if (status) return status;
+    const char *name = cca_gguf_name(s->model->file);
+    if (row == n) {
+        return cca_fail(err, CCA_RUNTIME,
+                        "%s: the logits are no finite numbers: they overflow behind the last layer",
+                        name);
+    }
+    return cca_fail(
+        err, CCA_RUNTIME,
+        "%s: the logits are no finite numbers: they overflow in layer %lld of 0 … %lld, "
+        "at position %lld",
+        name, (long long)cca_max(l, 0), (long long)(n_layers - 1), (long long)(s->pos + row));
+}
+
+/* Why logits are no finite numbers: always a failure. */
+static cca_status find_origin(cca_state *s, cca_error *err) {
+    int64_t n = s->n_rows;
+    s->n_rows = 0;
+    cca_status status = check_weights(s->model->file, err);
+    if (status) return status;
+    float *x = calloc((size_t)n, (size_t)s->model->config.dim * sizeof *x);
+    status = x ? find_layer(s, n, x, err)
+               : cca_fail(err, CCA_NO_MEMORY,
+                          "%s: the logits are no finite numbers, and there is "
+                          "no memory to find out why",
+                          cca_gguf_name(s->model->file));
+    free(x);
     return status;
 }
 
@@ -437,6 +519,7 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
                         "logits of rows %lld … %lld: the last chunk has %lld rows", (long long)row,
                         (long long)(row + n - 1), (long long)s->n_rows);
     }
+    float *first = out;
     for (int64_t end = row + n, some; row < end; row += some) {
         some = cca_min(LOGIT_ROWS, end - row);
         const cca_matrix *head = m->config.tied ? &m->embedding : &m->output;
@@ -445,5 +528,7 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }
-    return cca_backend_report(s->backend, err);
+    cca_status status = cca_backend_report(s->backend, err);
+    if (status || cca_all_finite(first, out - first)) return status;
+    return find_origin(s, err);
 }

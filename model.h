@@ -78,7 +78,9 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
                    int64_t n);
 
 /* Logits (n, vocab_size) of rows row … row + n - 1 of the last forward, into host memory; made
- * in tiles of a few rows. */
+ * in tiles of a few rows. Where one is no finite number, CCA_BAD_MODEL names the first tensor with
+ * such a weight, else CCA_RUNTIME the layer where they begin; the state can only be rewound to the
+ * start then. */
 cca_status cca_model_logits(cca_state *state, int64_t row, int64_t n, float *out, cca_error *err);
 
 #endif

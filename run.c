@@ -35,7 +35,7 @@ static const char *command_name(const char *arg) {
 }
 
 int main(int argc, char **argv) {
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     hold_standard_streams();
     signals_install();
     if (argc < 2) {

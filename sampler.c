@@ -161,9 +161,21 @@ static size_t collect(cca_sampler *s, const float *logits, const int32_t *banned
     return n;
 }
 
+/* e^x for x ≤ 0 to about one unit in the last place, with the same bits everywhere, which a
+ * library's function has not: x = n ln 2 + r with |r| ≤ ln 2 / 2, and Taylor's polynomial in r. The
+ * Makefile keeps the compiler from joining products and sums. */
+static double exp_of(double x) {
+    if (!(x > -745)) return 0;
+    double n = floor(x * 0x1.71547652b82fep0 + 0.5);
+    double r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33; /* ln 2 in two parts */
+    double p = 1;
+    for (int i = 14; i > 0; i--) p = 1 + p * r / i;
+    return ldexp(p, (int)n);
+}
+
 /* Probability relative to the largest; equal infinities count as equal. */
 static double weight(float logit, float largest, double temperature) {
-    return logit == largest ? 1.0 : exp(((double)logit - (double)largest) / temperature);
+    return logit == largest ? 1.0 : exp_of(((double)logit - (double)largest) / temperature);
 }
 
 static double sum_weights(const candidate *c, size_t n, float largest, double temperature) {

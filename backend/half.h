@@ -5,6 +5,7 @@
 #ifndef CCA_HALF_H
 #define CCA_HALF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -58,6 +59,17 @@ static inline uint16_t cca_f32_to_f16(float f) {
     }
     uint32_t odd = (magnitude >> 13) & 1u;
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+/* Whether none of n values is infinite or no number. Magnitudes are ordered as their bits, with
+ * those above all others. */
+static inline bool cca_all_finite(const float *x, int64_t n) {
+    uint32_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = cca_bits_of_float(x[i]) & 0x7fffffffu;
+        most = bits > most ? bits : most;
+    }
+    return most < 0x7f800000u;
 }
 
 #endif

@@ -9,6 +9,7 @@ cca_status cca_fail(cca_error *err, cca_status status, const char *format, ...) 
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        err->status = status;
     }
     return status;
 }

@@ -29,9 +29,10 @@ typedef enum cca_status {
 
 typedef struct cca_error {
     char text[1024];
+    cca_status status; /* what the function returned, for those that return something else */
 } cca_error;
 
-/* Writes the message into err (which may be NULL) and returns status. */
+/* Writes message and status into err (which may be NULL) and returns status. */
 cca_status cca_fail(cca_error *err, cca_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -264,6 +264,112 @@ static void check_pooling(tester *t) {
     }
 }
 
+/* ---- values that are no numbers --------------------------------------------------------- */
+
+static const float odd_values[] = {NAN, INFINITY, -INFINITY};
+enum { N_ODD = sizeof odd_values / sizeof *odd_values, ODD_ROW = 5, ODD_COLUMN = 70 };
+
+/* How many of n values are finite and should not be, or the other way round. */
+static int64_t count_wrong(const float *x, int64_t n, int64_t step, bool finite) {
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < n; i++) wrong += (bool)isfinite(x[i * step]) != finite;
+    return wrong;
+}
+
+/* One odd value in a row of x, then in a row of weights: what is made of that row is odd, too. */
+static int64_t odd_products(tester *t, cca_dtype type, float odd) {
+    int64_t wrong = 0;
+    size_t stride = 0;
+    cca_dtype_row_bytes(&stride, type, N_COLS);
+    for (int i = 0; i < 4; i++) {
+        bool packed = i % 2, of_x = i / 2;
+        float *x = take_exact(t, (int64_t)N_X * N_COLS);
+        float *w = take_random(t, (int64_t)N_W * N_COLS), *out = take_floats(t, N_X * LD);
+        (of_x ? x : w)[ODD_ROW * N_COLS + ODD_COLUMN] = odd;
+        char *rows = take(t, N_W * stride);
+        for (int64_t j = 0; j < N_W; j++) {
+            t->kernels->encode(rows + (size_t)j * stride, type, w + j * N_COLS, N_COLS);
+        }
+        multiply(t, out, t->kernels, type, x, rows, stride, packed);
+        for (int64_t r = 0; r < (of_x ? N_X : N_W); r++) {
+            const float *row = of_x ? out + r * LD : out + r;
+            wrong += count_wrong(row, of_x ? N_W : N_X, of_x ? 1 : LD, r != ODD_ROW);
+        }
+        t->used = 0;
+    }
+    return wrong;
+}
+
+static int64_t odd_rows(tester *t, float odd) {
+    float *x = take_random(t, N_COLS), *w = take_random(t, N_COLS), *out = take_floats(t, N_COLS);
+    x[ODD_COLUMN] = odd;
+    t->kernels->rmsnorm(out, x, w, 1e-5f, N_COLS);
+    int64_t wrong = count_wrong(out + ODD_COLUMN, 1, 1, false);
+    if (isnan(odd)) {
+        wrong += count_wrong(out, N_COLS, 1, false);
+        t->kernels->swiglu(x, w, N_COLS);
+        wrong += count_wrong(x + ODD_COLUMN, 1, 1, false);
+    }
+    t->used = 0;
+    return wrong;
+}
+
+/* An odd query, key or value: whoever has it or sees it gets nothing finite. */
+static int64_t odd_attention(tester *t, cca_dtype type, float odd, int what) {
+    const attention_case c = {
+        .rule = {16, 64, 0, true}, .k_type = type, .v_type = type, .pos = 300, .n = 9};
+    const int64_t row = c.n / 2, width = N_HEADS * HEAD_DIM, seen = c.pos;
+    int64_t n = c.n * width, wrong = 0;
+    size_t bytes = 0;
+    cca_dtype_row_bytes(&bytes, type, HEAD_DIM);
+    cca_spans spans = take_spans(t, &c);
+    float *q = take_random(t, n), *out = take_floats(t, n), one[HEAD_DIM];
+    for (int64_t d = 0; d < HEAD_DIM; d++) one[d] = odd;
+    for (int64_t h = 0; h < N_HEADS && what == 0; h++) q[row * width + h * HEAD_DIM] = odd;
+    for (int64_t h = 0; h < N_KV_HEADS && what > 0; h++) {
+        cca_rows *raw = &spans.at[0].rows;
+        char *rows = what == 1 ? raw->k : raw->v;
+        t->kernels->encode(rows + (size_t)(h * raw->capacity + seen) * bytes, type, one, HEAD_DIM);
+    }
+    attend(t, t->kernels, &c, &spans, q, out);
+    for (int64_t i = 0; i < c.n; i++) {
+        bool is_odd = what == 0 ? i == row : true;
+        wrong += count_wrong(out + i * width, width, 1, !is_odd);
+    }
+    t->used = 0;
+    return wrong;
+}
+
+static int64_t odd_pooling(tester *t, cca_pooling pooling) {
+    enum { GROUP = 5 };
+    const attention_case c = {.k_type = CCA_F32, .v_type = CCA_F32};
+    cca_groups groups = {.size = GROUP, .pooling = pooling};
+    groups.raw = take_rows(t, &c, N_KV_HEADS, GROUP);
+    groups.cores = take_rows(t, &c, N_HEADS, 1);
+    float *q = take_random(t, (int64_t)GROUP * N_HEADS * HEAD_DIM), *k = groups.raw.k;
+    k[2 * HEAD_DIM + 7] = NAN;
+    cca_pool_args args = {&groups, q, N_HEADS, 0};
+    t->kernels->pool(&args, 0, 0, take_floats(t, cca_pool_scratch(GROUP, HEAD_DIM)));
+    t->used = 0;
+    return count_wrong((float *)groups.cores.k + 7, 1, 1, false);
+}
+
+/* An error must not become a number on its way to the logits. */
+static void check_odd(tester *t) {
+    cca_dtype type;
+    int64_t wrong = 0;
+    for (int o = 0; o < N_ODD; o++) {
+        for (int i = 0; next_type(&type, &i);) wrong += odd_products(t, type, odd_values[o]);
+        wrong += odd_rows(t, odd_values[o]);
+    }
+    for (int what = 0; what < 3; what++) {
+        wrong += odd_attention(t, CCA_F32, NAN, what) + odd_attention(t, CCA_F16, NAN, what);
+        wrong += odd_attention(t, CCA_BF16, NAN, what) + odd_attention(t, CCA_Q8_0, NAN, what);
+    }
+    for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) wrong += odd_pooling(t, (cca_pooling)p);
+    tell(t, "values that are no numbers stay so", (double)wrong, 0);
+}
+
 cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, void *user,
                              cca_error *err) {
     tester t = {.kernels = kernels, .on_check = on_check, .user = user, .state = 1};
@@ -274,6 +380,7 @@ cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, 
     check_conversions(&t);
     check_attention(&t);
     check_pooling(&t);
+    check_odd(&t);
     free(t.room);
     if (!t.failed) return CCA_OK;
     return cca_fail(err, CCA_CHECK_FAILED, "the %s kernels differ from the plain ones",

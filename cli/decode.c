@@ -122,7 +122,7 @@ static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
         d->n_decoded++;
     }
     const float *logits = cca_session_logits(d->session, err);
-    if (!logits) return *signals_stop() ? CCA_INTERRUPTED : CCA_RUNTIME;
+    if (!logits) return *signals_stop() ? CCA_INTERRUPTED : err->status;
     *id = cca_sampler_next(d->sampler, logits, d->end_ids, d->n_end_ids);
     return CCA_OK;
 }
@@ -171,8 +171,9 @@ cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
 }
 
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s) {
-    return json_pack("{s:f, s:f, s:f, s:f}", "load_s", load_s, "prefill_s", prefill_s, "ttft_s",
-                     d->ttft_s, "decode_s", d->decode_s);
+    return json_pack("{s:o, s:o, s:o, s:o}", "load_s", output_real(true, load_s), "prefill_s",
+                     output_real(true, prefill_s), "ttft_s", output_real(true, d->ttft_s),
+                     "decode_s", output_real(true, d->decode_s));
 }
 
 json_t *decoder_tokens_json(const decoder *d, int64_t n_reused) {

@@ -53,7 +53,7 @@ cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, boo
     for (int64_t done = 0; !status && done < n; done += step) {
         status = cca_session_eval(session, ids + done, step, options, err);
         if (!status && !cca_session_logits(session, err)) {
-            status = *signals_stop() ? CCA_INTERRUPTED : CCA_RUNTIME;
+            status = *signals_stop() ? CCA_INTERRUPTED : err->status;
         }
     }
     return status;

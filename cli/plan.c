@@ -244,8 +244,8 @@ static void print_text(output *out, const planning *p) {
 static json_t *column_json(const planning *p, const column *c) {
     json_t *timing = json_null();
     if (p->measured_s > 0) {
-        timing = json_pack("{s:f, s:f}", "prefill_s", c->forecast.prefill_s, "token_s",
-                           c->forecast.token_s);
+        timing = json_pack("{s:o, s:o}", "prefill_s", output_real(true, c->forecast.prefill_s),
+                           "token_s", output_real(true, c->forecast.token_s));
     }
     return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o}", "attention",
                      cli_attention_json(&c->context, p->engine), "memory", cli_plan_json(&c->plan),
@@ -261,11 +261,12 @@ static json_t *record(const planning *p) {
         json_pack("{s:o, s:I, s:s, s:I}", "file", output_string(f->path, strlen(f->path)),
                   "parameters", (json_int_t)f->n_params, "weight_type", f->weight_type,
                   "weight_bytes", (json_int_t)f->weight_bytes);
-    return json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:o, s:O}", "schema",
+    return json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:I, s:o, s:o, s:O}", "schema",
                      "cca.plan.1", "model", model, "device", f->device, "kernels", f->kernels,
                      "threads", f->n_threads, "trained_length", (json_int_t)f->trained_length,
                      "positions", (json_int_t)p->n_positions, "prefill", (json_int_t)p->n_prompt,
-                     "measured_s", p->measured_s, "plans", plans, "warnings", p->term.warnings);
+                     "measured_s", output_real(true, p->measured_s), "plans", plans, "warnings",
+                     p->term.warnings);
 }
 
 /* ---- the run -------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ static int fail(const cca_error *err, cca_status status) {
 }
 
 int main(int argc, char **argv) {
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_engine *engine;
     cca_session *session = NULL;
     cca_sampler *sampler = NULL;

@@ -77,15 +77,8 @@ static size_t begin_key(cca_gguf_writer *w, const char *key, cca_gguf_type type)
     return start;
 }
 
-static bool starts_with(const char *text, const char *start) {
-    return strncmp(text, start, strlen(start)) == 0;
-}
-
 static void end_key(cca_gguf_writer *w, const char *key, size_t start) {
-    if (starts_with(key, "general.") || starts_with(key, "tokenizer.") ||
-        starts_with(key, "cca.") || w->keys.failed) {
-        return;
-    }
+    if (!cca_gguf_key_of_model(key) || w->keys.failed) return;
     w->hash = cca_hash_more(w->hash, w->keys.data + start, w->keys.size - start);
 }
 

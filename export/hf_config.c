@@ -113,6 +113,7 @@ static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, dou
         cca_json_refuse(r, "truncate: false of yarn is not supported");
     }
     double usual = 0.1 * log(factor) + 1;
+    if (!(c->rope_theta > 1)) cca_json_refuse(r, "rope_theta of yarn must be more than 1");
     c->rope_kind = CCA_ROPE_YARN;
     c->rope_factor = factor;
     c->rope_original = original;

@@ -1,8 +1,8 @@
 #include "export/model_file.h"
 
-#include "cca.h"
 #include "base/processors.h"
 #include "base/workers.h"
+#include "cca.h"
 #include "chat.h"
 #include "export/convert.h"
 #include "export/vocab_read.h"

@@ -1,5 +1,6 @@
 /* The tokenizer.json of Hugging Face: byte-level BPE, and SentencePiece's BPE. */
 #include "export/vocab_json.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 #include "export/vocab_read.h"
 #include "text/spm.h"
@@ -137,12 +138,59 @@ static int64_t find_piece(const json_t *pieces, const char *text, size_t size) {
     return id ? json_integer_value(id) : -1;
 }
 
-/* Numbers of ways to put a piece together from two others. */
-static int64_t count_splits(const json_t *pieces, cca_gguf_string piece) {
+/* A set of the pieces' hashes, which those of all beginnings and all ends of a text are compared
+ * with in time linear in its size: a hash is the number whose digits are the text's bytes. */
+typedef struct piece_set {
+    uint64_t *slots; /* a power of two, the highest index of them is mask; 0 is free */
+    size_t mask;
+    bool *is_end; /* [longest piece]: whether a piece begins there and ends with the text */
+} piece_set;
+
+static const uint64_t hash_base = UINT64_C(0x9e3779b97f4a7c15);
+
+static uint64_t *slot_of(const piece_set *set, uint64_t hash) {
+    size_t at = cca_hash_number(hash) & set->mask;
+    while (set->slots[at] != 0 && set->slots[at] != hash) at = (at + 1) & set->mask;
+    return &set->slots[at];
+}
+
+static void piece_set_free(piece_set *set) {
+    free(set->slots);
+    free(set->is_end);
+}
+
+static bool piece_set_new(piece_set *set, const cca_vocab *vocab) {
+    size_t n_slots = 16, longest = 1;
+    while (n_slots < 2 * (size_t)vocab->n) n_slots *= 2;
+    for (int64_t i = 0; i < vocab->n; i++) {
+        if (vocab->pieces[i].size > longest) longest = vocab->pieces[i].size;
+    }
+    *set = (piece_set){calloc(n_slots, sizeof *set->slots), n_slots - 1,
+                       calloc(longest, sizeof *set->is_end)};
+    if (!set->slots || !set->is_end) return false;
+    for (int64_t i = 0; i < vocab->n; i++) {
+        uint64_t hash = 0;
+        cca_gguf_string piece = vocab->pieces[i];
+        for (size_t k = 0; k < piece.size; k++) hash = hash * hash_base + (uint8_t)piece.bytes[k];
+        *slot_of(set, hash) = hash;
+    }
+    return true;
+}
+
+/* Number of ways to put a piece together from two others, as far as most + 1. */
+static int64_t count_splits(piece_set *set, const json_t *pieces, cca_gguf_string piece,
+                            int64_t most) {
+    uint64_t power = 1, end = 0, begin = 0;
     int64_t n = 0;
-    for (size_t at = 1; at < piece.size; at++) {
+    for (size_t at = piece.size; at-- > 0; power *= hash_base) {
+        end += power * (uint8_t)piece.bytes[at];
+        set->is_end[at] = *slot_of(set, end) == end;
+    }
+    for (size_t at = 1; at < piece.size && n <= most; at++) {
+        begin = begin * hash_base + (uint8_t)piece.bytes[at - 1];
         if (cca_utf8_continues(piece.bytes[at])) continue; /* within a character */
-        n += find_piece(pieces, piece.bytes, at) >= 0 &&
+        n += set->is_end[at] && *slot_of(set, begin) == begin &&
+             find_piece(pieces, piece.bytes, at) >= 0 &&
              find_piece(pieces, piece.bytes + at, piece.size - at) >= 0;
     }
     return n;
@@ -164,7 +212,7 @@ static int64_t merge_result(const cca_vocab *vocab, const json_t *pieces, int64_
  * merges that make a piece must stand side by side, and none may be missing. The score is minus
  * the rank of the first of them. */
 static void score_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *pieces,
-                         int64_t *n_made, char *room) {
+                         int64_t *n_made, char *room, piece_set *set) {
     static const char *const hint = "which SentencePiece cannot do; give its tokenizer.model";
     int64_t before = -1;
     for (int64_t i = 0; i < vocab->n; i++) vocab->scores[i] = -(float)vocab->n_merges;
@@ -182,9 +230,9 @@ static void score_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *pie
         }
         before = id;
     }
-    for (int64_t i = 0; i < vocab->n; i++) {
+    for (int64_t i = 0; i < vocab->n && !r->status; i++) {
         if (vocab->types[i] == CCA_SPM_NORMAL &&
-            count_splits(pieces, vocab->pieces[i]) != n_made[i]) {
+            count_splits(set, pieces, vocab->pieces[i], n_made[i]) != n_made[i]) {
             cca_json_refuse(r, "model.merges: not all pairs that make \"%.100s\" are there, %s",
                             vocab->pieces[i].bytes, hint);
         }
@@ -216,13 +264,15 @@ static void score(cca_vocab *vocab, cca_json_reader *r, const json_t *pieces) {
     }
     int64_t *n_made = calloc((size_t)vocab->n, sizeof *n_made);
     char *room = malloc(longest);
-    if (n_made && room) {
-        score_pieces(vocab, r, pieces, n_made, room);
+    piece_set set = {0};
+    if (n_made && room && piece_set_new(&set, vocab)) {
+        score_pieces(vocab, r, pieces, n_made, room, &set);
     } else {
         r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory for its scores", r->path);
     }
     free(n_made);
     free(room);
+    piece_set_free(&set);
     vocab->n_merges = 0; /* the scores say it all */
 }
 

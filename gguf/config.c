@@ -125,6 +125,12 @@ static void read_yarn(cca_config *c, reader *r) {
     if (real(r, "rope.scaling.yarn_ext_factor", &one) != 1) {
         refuse(r, "rope.scaling.yarn_ext_factor: only 1 is supported");
     }
+    if (!r->status && c->rope_theta <= 1) {
+        refuse(r, "rope.freq_base: yarn needs more than 1, by whose logarithm it divides");
+    }
+    if (c->yarn_beta_fast <= 0 || c->yarn_beta_slow <= 0) {
+        refuse(r, "rope.scaling.yarn_beta_fast and yarn_beta_slow must be positive");
+    }
     if (c->rope_original == 0) refuse(r, "rope.scaling.original_context_length: yarn needs it");
 }
 

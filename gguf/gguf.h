@@ -125,13 +125,24 @@ typedef struct cca_gguf_layout {
 cca_gguf_layout cca_gguf_layout_of(const cca_gguf *file);
 
 /* Sixteen hexadecimal digits that are equal where two files compute the same: the key
- * cca.fingerprint, else a hash of the header and of the ends of each tensor. */
+ * cca.fingerprint, else a hash of the header and of the ends of each tensor. The key is a claim,
+ * which tools copy that change the weights. */
 enum { CCA_GGUF_FINGERPRINT = 16 };
 void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file);
+/* Sixteen digits of what the file holds, whatever it claims: the keys of the model, and of each
+ * tensor name, type, shape and bytes. Of files above 32 MiB pieces of each tensor stand for all of
+ * it, both ends among them; so this takes some milliseconds, and a change of few values may go
+ * unseen. */
+void cca_gguf_look(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file);
+/* Whether a key says how the model computes: not what it is called, its text, and what is CCA's
+ * own. The key cca.fingerprint is cca_hash of all such keys as they stand, of the tensors' entries
+ * and of their checksums. */
+bool cca_gguf_key_of_model(const char *key);
 
 /* Compares the bytes of each tensor with the key cca.crc32 (an array of u32, one a tensor in
- * file order). *checked is false where the file has no such key. CCA_BAD_MODEL names the first
- * tensor that differs. Reads the whole file, on all cores. */
+ * file order), and what cca.fingerprint claims with what the file is. *checked is false where the
+ * file has no checksums. CCA_BAD_MODEL names the first tensor that differs. Reads the whole file,
+ * on all cores. */
 cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *err);
 
 #endif

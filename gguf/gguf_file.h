@@ -8,6 +8,8 @@
 /* A key and its value: one of number, string, array is there, as type says. */
 typedef struct cca_gguf_key {
     char *name;
+    const uint8_t *bytes; /* all of it, n_bytes, name and type included */
+    size_t n_bytes;
     cca_gguf_type type;
     const uint8_t *number; /* unaligned little-endian bytes */
     cca_gguf_string string;

@@ -202,7 +202,9 @@ static void take_keys(reader *r, uint64_t n) {
     for (uint64_t i = 0; i < n && !r->status; i++) {
         r->index = i;
         r->name = NULL;
+        file->keys[i].bytes = file->data + r->at;
         take_key(r, &file->keys[i]);
+        file->keys[i].n_bytes = (size_t)(file->data + r->at - file->keys[i].bytes);
         file->key_index[i] = (cca_gguf_entry){file->keys[i].name, i};
     }
     if (!r->status) sort_index(r, file->key_index, n);

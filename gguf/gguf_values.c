@@ -1,3 +1,4 @@
+#include "base/hash.h"
 #include "base/processors.h"
 #include "base/workers.h"
 #include "gguf/gguf_file.h"
@@ -247,11 +248,70 @@ void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *fi
              crc);
 }
 
+bool cca_gguf_key_of_model(const char *key) {
+    static const char *const others[] = {"general.", "tokenizer.", "cca."};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strncmp(key, others[i], strlen(others[i])) == 0) return false;
+    }
+    return true;
+}
+
+/* Whether the fingerprint that a file names is that of its keys, tensors and checksums. */
+static bool is_as_claimed(const cca_gguf *file, const uint32_t *crcs) {
+    cca_gguf_string known, none = {"", 0};
+    char digits[CCA_GGUF_FINGERPRINT + 1];
+    uint64_t hash = cca_hash("", 0);
+    if (cca_gguf_str(&known, file, "cca.fingerprint", &none, NULL) || known.size == 0) return true;
+    for (uint64_t i = 0; i < file->n_keys; i++) {
+        const cca_gguf_key *k = &file->keys[i];
+        if (cca_gguf_key_of_model(k->name)) hash = cca_hash_more(hash, k->bytes, k->n_bytes);
+    }
+    hash = cca_hash_more(hash, file->data + file->keys_end, file->entries_end - file->keys_end);
+    hash = cca_hash_more(hash, crcs, file->n_tensors * sizeof *crcs);
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)hash);
+    return known.size == CCA_GGUF_FINGERPRINT && memcmp(known.bytes, digits, known.size) == 0;
+}
+
+/* The checksum of a tensor, or of pieces of it at equal distances from its start to its end. */
+static uint32_t look_at_tensor(const cca_gguf_tensor *t, bool all) {
+    enum { PIECE = 4096, N_PIECES = 16 };
+    const uint8_t *bytes = t->data;
+    uint32_t crc = 0;
+    if (all || t->bytes <= (uint64_t)PIECE * N_PIECES) {
+        return (uint32_t)crc32_z(0, bytes, (size_t)t->bytes);
+    }
+    for (uint64_t i = 0; i < N_PIECES; i++) {
+        uint64_t at = (t->bytes - PIECE) / (N_PIECES - 1) * i;
+        if (i == N_PIECES - 1) at = t->bytes - PIECE;
+        crc = (uint32_t)crc32_z(crc, bytes + at, PIECE);
+    }
+    return crc;
+}
+
+/* Sums do not depend on the order, which tools change. */
+void cca_gguf_look(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
+    enum { MOST_WHOLE = 32 << 20 };
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < file->n_keys; i++) {
+        const cca_gguf_key *k = &file->keys[i];
+        if (cca_gguf_key_of_model(k->name)) sum += cca_hash_number(cca_hash(k->bytes, k->n_bytes));
+    }
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        const cca_gguf_tensor *t = &file->tensors[i];
+        uint32_t crc = look_at_tensor(t, file->size <= MOST_WHOLE);
+        uint64_t hash = cca_hash(t->name, strlen(t->name) + 1);
+        hash = cca_hash_more(hash, &t->type, sizeof t->type);
+        hash = cca_hash_more(hash, t->dims, sizeof t->dims);
+        sum += cca_hash_number(cca_hash_more(hash, &crc, sizeof crc));
+    }
+    snprintf(out, CCA_GGUF_FINGERPRINT + 1, "%016llx", (unsigned long long)sum);
+}
+
 /* What the threads of cca_gguf_check_crc share. */
 typedef struct checksums {
     const cca_gguf *file;
     cca_gguf_array wanted;
-    bool *differs; /* a tensor */
+    uint32_t *crcs; /* a tensor */
 } checksums;
 
 /* Piece by piece, so that a file does not fill the memory of the process. */
@@ -267,28 +327,33 @@ static void check_tensor(void *context, int64_t index, int thread) {
         crc = (uint32_t)crc32_z(crc, bytes, n);
         if (c->file->mapping.data) cca_mapping_forget(bytes, n);
     }
-    c->differs[index] = crc != (uint32_t)cca_gguf_array_number(&c->wanted, (uint64_t)index);
+    c->crcs[index] = crc;
 }
 
 static cca_status check_tensors(checksums *c, cca_error *err) {
     const cca_gguf *file = c->file;
     uint64_t n = file->n_tensors;
     cca_workers *workers = cca_workers_new(cca_processors(""));
-    c->differs = calloc(n + 1, sizeof *c->differs);
+    c->crcs = calloc(n + 1, sizeof *c->crcs);
     cca_status status = CCA_OK;
-    if (workers && c->differs) {
+    if (workers && c->crcs) {
         cca_workers_run(workers, (int64_t)n, check_tensor, c);
         uint64_t bad = 0;
-        while (bad < n && !c->differs[bad]) bad++;
+        while (bad < n && c->crcs[bad] == (uint32_t)cca_gguf_array_number(&c->wanted, bad)) bad++;
         if (bad < n) {
             status =
                 cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",
                          file->name, file->tensors[bad].name);
+        } else if (!is_as_claimed(file, c->crcs)) {
+            status = cca_fail(err, CCA_BAD_MODEL,
+                              "%s: its keys, tensors and checksums are not those that key "
+                              "'cca.fingerprint' was made of",
+                              file->name);
         }
     } else {
         status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check it", file->name);
     }
-    free(c->differs);
+    free(c->crcs);
     cca_workers_free(workers);
     return status;
 }

@@ -196,9 +196,20 @@ INLINE int32_t byte_offset(cca_dtype type) {
     return type == CCA_Q8_0 ? 128 : 8;
 }
 
-/* A block's bytes, their scale and their sum. */
+/* Whether a vector has a value that is infinite or no number: the comparison is "not less, or not
+ * to be compared". */
+INLINE bool has_odd(__m512 v) {
+    return _mm512_cmp_ps_mask(_mm512_abs_ps(v), _mm512_set1_ps(INFINITY), _CMP_NLT_UQ) != 0;
+}
+
+/* A block's bytes, their scale and their sum; bytes have no NaN, so there the scale is one. */
 INLINE __m256i byte_round(float *scale, int32_t *sum, const float *x) {
     __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + WIDTH);
+    if (has_odd(low) || has_odd(high)) {
+        *scale = NAN;
+        *sum = 0;
+        return _mm256_setzero_si256();
+    }
     float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
     __m512 inverse = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
     __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));

@@ -34,8 +34,9 @@ void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t hea
         int64_t at = cca_rows_at(raw, group * groups->size + i);
         k->decode(row, raw->k_type, cca_row_at(raw->k, raw->k_type, raw, head, at), hd);
         for (int64_t d = 0; d < hd; d++) {
-            high[d] = i == 0 || row[d] > high[d] ? row[d] : high[d];
-            low[d] = i == 0 || row[d] < low[d] ? row[d] : low[d];
+            bool first = i == 0 || isnan(row[d]); /* what is no number has no bounds */
+            high[d] = first || row[d] > high[d] ? row[d] : high[d];
+            low[d] = first || row[d] < low[d] ? row[d] : low[d];
         }
     }
     for (int64_t d = 0; bounds->k_type != raw->k_type && d < hd; d++) {

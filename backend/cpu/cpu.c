@@ -10,10 +10,10 @@
 #include <stdlib.h>
 
 enum {
-    DEPTH = 512,    /* columns of a panel of weights: it stays in the L2 cache */
-    TOKENS = 96,    /* tokens taken at a time, likewise */
-    ALIGNMENT = 64, /* of all memory, in bytes */
-    FEW = 6,        /* tokens below which packing weights into a panel does not pay */
+    DEPTH = 512,          /* columns of a panel of weights: it stays in the L2 cache */
+    TOKENS = 96,          /* tokens taken at a time, likewise */
+    ALIGNMENT = 64,       /* of all memory, in bytes */
+    FEW = 6,              /* tokens below which packing weights into a panel does not pay */
     PIECE_WORK = 1 << 13, /* least operations worth handing to another thread */
 };
 
@@ -633,8 +633,7 @@ cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *op
     b->base.ops = &cpu_ops;
     b->base.stop = options->stop;
     b->kernels = kernels;
-    b->workers =
-        cca_workers_new(options->n_threads ? options->n_threads : cca_physical_cores(""));
+    b->workers = cca_workers_new(options->n_threads ? options->n_threads : cca_physical_cores(""));
     if (!b->workers) {
         free(b);
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the CPU backend's threads");

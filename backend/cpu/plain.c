@@ -185,6 +185,11 @@ static void pool_weights(float *w, const cca_pool_args *args, int64_t head, int6
     for (int64_t i = 0; i < g; i++) w[i] = (float)(exp(w[i] - largest) / total);
 }
 
+/* NaN is larger than any number. */
+static float larger(float a, float b) {
+    return b > a || isnan(b) ? b : a;
+}
+
 static void pool_rows(float *out, const float *w, const void *rows, cca_dtype type,
                       const cca_pool_args *args, int64_t head, int64_t group, float *row) {
     const cca_rows *raw = &args->groups->raw;
@@ -195,7 +200,7 @@ static void pool_rows(float *out, const float *w, const void *rows, cca_dtype ty
         int64_t at = cca_rows_at(raw, group * g + i);
         decode(row, type, cca_row_at(rows, type, raw, head / (args->n_heads / raw->heads), at), hd);
         for (int64_t d = 0; d < hd; d++) {
-            out[d] = max ? fmaxf(out[d], row[d]) : out[d] + w[i] * row[d];
+            out[d] = max ? larger(out[d], row[d]) : out[d] + w[i] * row[d];
         }
     }
 }

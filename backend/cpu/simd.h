@@ -280,6 +280,13 @@ static const cca_products *f32_products(cca_dtype type) {
 
 /* ---- norms --------------------------------------------------------------------------- */
 
+/* Squares of numbers above 1e19 are larger than any float, their root is not. */
+static float scale_of_large(const float *x, float eps, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return (float)(1 / sqrt(sum / (double)n + (double)eps));
+}
+
 static void rmsnorm(float *out, const float *x, const float *weight, float eps, int64_t n) {
     vec squares = {0};
     int64_t i = 0;
@@ -287,6 +294,7 @@ static void rmsnorm(float *out, const float *x, const float *weight, float eps, 
     float sum = sum_lanes(squares);
     for (; i < n; i++) sum += x[i] * x[i];
     float scale = 1 / sqrtf(sum / (float)n + eps);
+    if (isinf(sum)) scale = scale_of_large(x, eps, n);
     for (i = 0; i < n; i++) out[i] = x[i] * scale * weight[i];
 }
 
@@ -401,6 +409,9 @@ static void tile_softmax(attend_tile *t, int64_t first, int64_t n_rows, int64_t 
         for (int64_t k = 0; k < n_k; k += WIDTH) m = vec_select(load(s + k) > m, load(s + k), m);
         float largest = max_lanes(m);
         if (largest == -INFINITY) {
+            for (int64_t k = 0; k < n_k; k++) {
+                if (isnan(s[k])) t->total[i] = NAN; /* which is larger than nothing */
+            }
             memset(s, 0, (size_t)n_k * sizeof *s);
             continue;
         }
@@ -566,7 +577,9 @@ static void pool_rows(void *out, cca_dtype out_type, const float *w, const void 
         int64_t at = cca_rows_at(raw, group * g + i);
         decode(row, type, cca_row_at(rows, type, raw, kv_head, at), hd);
         if (max) {
-            for (int64_t d = 0; d < hd; d++) sum[d] = row[d] > sum[d] ? row[d] : sum[d];
+            for (int64_t d = 0; d < hd; d++) {
+                sum[d] = row[d] > sum[d] || isnan(row[d]) ? row[d] : sum[d];
+            }
         } else {
             for (int64_t d = 0; d < hd; d++) sum[d] += w[i] * row[d];
         }

@@ -93,7 +93,7 @@ json_t *sources_json(const sources *s) {
     for (size_t i = 0; i < s->n && all; i++) {
         const place *at = &s->items[i].at;
         json_t *one = place_json(at);
-        output_put(&one, "share", json_real(s->items[i].share));
+        output_put(&one, "share", output_real(true, s->items[i].share));
         output_put(&one, "text",
                    output_string(at->of->text.bytes + at->begin, at->end - at->begin));
         output_add(&all, one);

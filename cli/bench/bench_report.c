@@ -91,14 +91,15 @@ static json_t *json_rows(const bench_report *r) {
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
         json_array_append_new(
-            rows,
-            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:o, s:o}",
-                      "kernels", row->kernels, "attn", row->attn, "test",
-                      bench_test_name(row->test), "n", (json_int_t)row->n, "depth",
-                      (json_int_t)row->depth, "repetitions", (json_int_t)row->tok_s.n, "tok_s",
-                      row->tok_s.median, "mean", row->tok_s.mean, "sd", row->tok_s.sd, "kv_bytes",
-                      (json_int_t)row->kv_bytes, "operations_s", row->operations, "bytes_s",
-                      positive_or_null(row->bytes), "share", positive_or_null(row->share)));
+            rows, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o}",
+                            "kernels", row->kernels, "attn", row->attn, "test",
+                            bench_test_name(row->test), "n", (json_int_t)row->n, "depth",
+                            (json_int_t)row->depth, "repetitions", (json_int_t)row->tok_s.n,
+                            "tok_s", output_real(true, row->tok_s.median), "mean",
+                            output_real(true, row->tok_s.mean), "sd",
+                            output_real(true, row->tok_s.sd), "kv_bytes", (json_int_t)row->kv_bytes,
+                            "operations_s", output_real(true, row->operations), "bytes_s",
+                            positive_or_null(row->bytes), "share", positive_or_null(row->share)));
     }
     return rows;
 }

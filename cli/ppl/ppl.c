@@ -6,6 +6,7 @@
 #include "cli/ppl/ppl_pass.h"
 #include "cli/ppl/ppl_report.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,6 +226,13 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
     r->report.eval_s = cca_seconds() - start;
     r->report.stats = r->pass.stats;
     const ppl_sums *all = &r->report.stats.all;
+    if (!status && !isfinite(ppl_perplexity(all))) {
+        status =
+            cca_fail(err, CCA_RUNTIME,
+                     "the perplexity of these %lld tokens is larger than any number: %.5g nats "
+                     "per token",
+                     (long long)all->n, ppl_mean(all));
+    }
     if (status == CCA_INTERRUPTED && all->n > 0) {
         cca_fail(err, status,
                  "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",

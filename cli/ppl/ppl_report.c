@@ -127,18 +127,22 @@ static json_t *json_bands(const ppl_stats *stats) {
         ppl_band_range(i, &from, &to);
         json_t *end = to == INT64_MAX ? json_null() : json_integer(to);
         json_array_append_new(bands,
-                              json_pack("{s:I, s:o, s:I, s:f, s:f}", "from", (json_int_t)from, "to",
+                              json_pack("{s:I, s:o, s:I, s:o, s:o}", "from", (json_int_t)from, "to",
                                         end, "tokens", (json_int_t)band->n, "nats_per_token",
-                                        ppl_mean(band), "perplexity", ppl_perplexity(band)));
+                                        output_real(true, ppl_mean(band)), "perplexity",
+                                        output_real(true, ppl_perplexity(band))));
     }
     return bands;
 }
 
 /* The keys that all tokens and those of a band have. */
 static json_t *json_gap(const ppl_gap_sums *gap) {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "perplexity", ppl_perplexity(&gap->base), "ratio",
-                     ppl_perplexity(&gap->more), "ratio_error", ppl_standard_error(&gap->more),
-                     "kl", ppl_mean(&gap->kl), "same_top", share_of(gap->same_top, &gap->kl));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "perplexity",
+                     output_real(true, ppl_perplexity(&gap->base)), "ratio",
+                     output_real(true, ppl_perplexity(&gap->more)), "ratio_error",
+                     output_real(true, ppl_standard_error(&gap->more)), "kl",
+                     output_real(true, ppl_mean(&gap->kl)), "same_top",
+                     output_real(true, share_of(gap->same_top, &gap->kl)));
 }
 
 static json_t *json_base(const ppl_report *r) {
@@ -157,8 +161,8 @@ static json_t *json_base(const ppl_report *r) {
         json_array_append_new(positions, band);
     }
     const context_options *context = &r->base->context;
-    json_object_set_new(base, "kl_99", json_real(ppl_gaps_quantile(r->gaps, 0.99)));
-    json_object_set_new(base, "kl_999", json_real(ppl_gaps_quantile(r->gaps, 0.999)));
+    json_object_set_new(base, "kl_99", output_real(true, ppl_gaps_quantile(r->gaps, 0.99)));
+    json_object_set_new(base, "kl_999", output_real(true, ppl_gaps_quantile(r->gaps, 0.999)));
     json_object_set_new(base, "model", r->base->model ? json_string(r->base->model) : json_null());
     json_object_set_new(base, "attention", cli_attention_json(context, r->base->engine));
     json_object_set_new(base, "positions", positions);
@@ -181,11 +185,13 @@ json_t *ppl_report_json(const ppl_report *r, json_t *warnings) {
     json_t *bits = output_real(r->stats.bytes > 0, ppl_bits_per_byte(&r->stats));
     json_t *tokens = json_pack("{s:I, s:I, s:I}", "text", (json_int_t)r->layout.n_tokens, "scored",
                                (json_int_t)all->n, "bytes", (json_int_t)r->stats.bytes);
-    json_t *timing = json_pack("{s:f, s:f}", "load_s", r->load_s, "eval_s", r->eval_s);
-    return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:O}", "schema",
-                     "cca.ppl.1", "perplexity", ppl_perplexity(all), "standard_error",
-                     ppl_standard_error(all), "nats_per_token", ppl_mean(all), "bits_per_byte",
-                     bits, "tokens", tokens, "settings", json_settings(r), "positions",
-                     json_bands(&r->stats), "base", json_base(r), "signature", signature(quoted, r),
-                     "timing", timing, "memory", cli_plan_json(&r->plan), "warnings", warnings);
+    json_t *timing = json_pack("{s:o, s:o}", "load_s", output_real(true, r->load_s), "eval_s",
+                               output_real(true, r->eval_s));
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:O}", "schema",
+                     "cca.ppl.1", "perplexity", output_real(true, ppl_perplexity(all)),
+                     "standard_error", output_real(true, ppl_standard_error(all)), "nats_per_token",
+                     output_real(true, ppl_mean(all)), "bits_per_byte", bits, "tokens", tokens,
+                     "settings", json_settings(r), "positions", json_bands(&r->stats), "base",
+                     json_base(r), "signature", signature(quoted, r), "timing", timing, "memory",
+                     cli_plan_json(&r->plan), "warnings", warnings);
 }

@@ -17,15 +17,20 @@ bool tune_has_limits(const tune_limits *l) {
     return l->has_ppl_increase || l->memory > 0 || l->min_tps > 0 || l->min_facts > 0;
 }
 
+/* A perplexity that is no number is neither better nor worse than another. */
+static bool counts(const tune_point *p) {
+    return p->measured && isfinite(p->perplexity);
+}
+
 static bool is_candidate(const tune_point *p) {
-    return p->measured && !tune_is_full(p);
+    return counts(p) && !tune_is_full(p);
 }
 
 const tune_point *tune_reference(const tune_point *points, size_t n, bool full) {
     const tune_point *best = NULL;
     for (size_t i = 0; i < n; i++) {
         const tune_point *p = &points[i];
-        if (!p->measured || tune_is_full(p) != full) continue;
+        if (!counts(p) || tune_is_full(p) != full) continue;
         if (!best || p->perplexity < best->perplexity) best = p;
     }
     return best;

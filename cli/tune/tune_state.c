@@ -30,8 +30,9 @@ static cca_status other_settings(const tune_state *s, const char *theirs, cca_er
         a = strcspn(ours, " "), b = strcspn(theirs, " ");
         if (a != b || memcmp(ours, theirs, a) != 0 || ours[a] == '\0') break;
         ours += a + 1;
-        theirs += b + 1;
+        theirs += b + (theirs[b] == ' ');
     }
+    if (b == 0) theirs = "no word of what this one names", b = strlen(theirs);
     return cca_fail(err, CCA_BAD_MODEL, "%s: measured with %.*s, this run has %.*s", s->path,
                     (int)b, theirs, (int)a, ours);
 }
@@ -122,12 +123,12 @@ static cca_status write_state(const tune_state *s, cca_error *err) {
 }
 
 cca_status tune_state_add(tune_state *s, const tune_point *p, term *t, cca_error *err) {
-    json_t *entry = json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:f, s:f}", "group_size",
-                              (json_int_t)p->group_size, "window_size", (json_int_t)p->window_size,
-                              "scored", (json_int_t)p->n_scored, "perplexity", p->perplexity,
-                              "standard_error", p->standard_error, "facts", (json_int_t)p->n_facts,
-                              "right", (json_int_t)p->n_right, "prefill_tok_s", p->prefill_tps,
-                              "decode_tok_s", p->decode_tps);
+    json_t *entry = json_pack(
+        "{s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:o, s:o}", "group_size", (json_int_t)p->group_size,
+        "window_size", (json_int_t)p->window_size, "scored", (json_int_t)p->n_scored, "perplexity",
+        output_real(true, p->perplexity), "standard_error", output_real(true, p->standard_error),
+        "facts", (json_int_t)p->n_facts, "right", (json_int_t)p->n_right, "prefill_tok_s",
+        output_real(true, p->prefill_tps), "decode_tok_s", output_real(true, p->decode_tps));
     if (!s->path) {
         json_decref(entry);
         return CCA_OK;

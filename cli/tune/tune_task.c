@@ -141,12 +141,14 @@ static cca_status fit_document(tune_task *t, const cca_engine *engine, const inp
 static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
     const cca_engine_facts *f = cca_engine_info(engine);
     const tune_settings *s = t->settings;
-    char model[CCA_GGUF_FINGERPRINT + 1];
+    char model[CCA_GGUF_FINGERPRINT + 1], weights[CCA_GGUF_FINGERPRINT + 1];
     cca_gguf_fingerprint(model, cca_engine_file(engine));
+    cca_gguf_look(weights, cca_engine_file(engine));
     if (asprintf(
             &t->signature,
             "model=%s text=%016llx W=%lld tokens=%lld bos=%s document=%lld facts=%d template=%s "
-            "system=%08llx kv=%s/%s ub=%lld device=%s kernels=%s threads=%d fp8=%d clock=%s",
+            "system=%08llx kv=%s/%s ub=%lld device=%s kernels=%s threads=%d fp8=%d clock=%s "
+            "weights=%s",
             model, (unsigned long long)t->text_hash, (long long)t->layout.window,
             (long long)t->layout.n_tokens, t->layout.bos == PPL_BOS_EVERY ? "every" : "none",
             (long long)t->n_document, t->n_facts,
@@ -154,7 +156,7 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
             (unsigned long long)(s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system))
                                                 : 0),
             s->context.k_type, s->context.v_type, (long long)s->context.chunk_size, f->device,
-            f->kernels, f->n_threads, s->fp8, s->clock) >= 0) {
+            f->kernels, f->n_threads, s->fp8, s->clock, weights) >= 0) {
         return CCA_OK;
     }
     t->signature = NULL;

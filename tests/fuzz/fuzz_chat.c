@@ -29,7 +29,7 @@ static cca_tokenizer *make_tokenizer(void) {
          CCA_SPM_NORMAL},
     };
     static char bytes[256][8];
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_spm_model model;
     uint8_t *file = NULL;
     size_t size = 0;

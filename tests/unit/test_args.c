@@ -253,7 +253,7 @@ static void test_sizes(void **state) {
 static void test_single_options(void **state) {
     (void)state;
     test_options o = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     char value[ARGS_VALUE_TEXT];
     assert_int_equal(args_set(&o, groups, "count", "12", &err), CCA_OK);
     assert_int_equal(args_set(&o, groups, "real", "0.25", &err), CCA_OK);

@@ -77,7 +77,7 @@ static golden *open_golden(const char *path, const char *pre) {
     v.n_merges = number(g, 4);
     assert_in_range(v.n_merges, 1, MAX_MERGES);
     for (size_t i = 0; i < v.n_merges; i++) g->merges[i] = string(g);
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_bpe_new(&g->bpe, &v, path, &err) != CCA_OK) fail_msg("%s", err.text);
     return g;
 }
@@ -90,7 +90,7 @@ static void close_golden(golden *g) {
 }
 
 static void encode(cca_tokens *out, const cca_bpe *bpe, const char *text, size_t size) {
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     out->n = 0;
     if (cca_bpe_encode(out, bpe, text, size, 0, &err) != CCA_OK) fail_msg("%s", err.text);
 }
@@ -231,7 +231,7 @@ static void add_merge(small *s, const char *text) {
 
 static cca_bpe *open_small(small *s) {
     cca_bpe *bpe;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_bpe_new(&bpe, &s->vocab, "small", &err) != CCA_OK) fail_msg("%s", err.text);
     return bpe;
 }
@@ -383,7 +383,7 @@ static void test_offsets(void **state) {
 
 static void check_bad_text(const cca_bpe *bpe, const char *text, size_t size, const char *named) {
     cca_tokens tokens = {.n = 0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_true(cca_tokens_push(&tokens, 1, 2));
     assert_int_equal(cca_bpe_encode(&tokens, bpe, text, size, 100, &err), CCA_BAD_TEXT);
     assert_int_equal(tokens.n, 1);
@@ -475,7 +475,7 @@ static void test_long_words(void **state) {
 
 static void check_refused(small *s, const char *named) {
     cca_bpe *bpe = (cca_bpe *)s;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(cca_bpe_new(&bpe, &s->vocab, "file.gguf", &err), CCA_BAD_MODEL);
     assert_null(bpe);
     if (!strstr(err.text, named) || !strstr(err.text, "file.gguf")) {

@@ -37,7 +37,7 @@ static char *read_text(const char *path) {
 
 static cca_bpe *open_bpe(const cca_gguf *file, const char *pre) {
     cca_gguf_array tokens = {.n = 0}, merges = {.n = 0}, types = {.n = 0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_bpe_vocab v = {.unk = -1};
     if (cca_gguf_arr(&tokens, file, "tokenizer.ggml.tokens", true, &err) != CCA_OK ||
         cca_gguf_arr(&types, file, "tokenizer.ggml.token_type", true, &err) != CCA_OK ||
@@ -64,7 +64,7 @@ typedef struct encoder {
 
 static encoder open_encoder(const cca_gguf *file, const char *pre) {
     encoder e = {NULL, NULL};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (pre) {
         e.bpe = open_bpe(file, pre);
     } else if (cca_tokenizer_open(&e.tok, file, &err) != CCA_OK) {
@@ -76,7 +76,7 @@ static encoder open_encoder(const cca_gguf *file, const char *pre) {
 /* One text, and its line of ids; returns the next line. */
 static char *check_text(encoder e, const char *text, size_t size, char *line) {
     cca_tokens tokens = {.n = 0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_status status =
         e.bpe ? cca_bpe_encode(&tokens, e.bpe, text, size, 0, &err)
               : cca_tokenizer_encode(&tokens, e.tok, text, size, CCA_ENCODE_START, &err);
@@ -99,7 +99,7 @@ static void check_texts(const char *path, char *texts, char *ids, const char *pr
     static const char separator[] = "\n__ggml_vocab_test__\n";
     int n = 0;
     cca_gguf *file;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_gguf_open(&file, path, &err) != CCA_OK) fail_msg("%s", err.text);
     encoder e = open_encoder(file, pre);
     for (char *text = texts, *end; (end = strstr(text, separator)); n++) {

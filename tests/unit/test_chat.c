@@ -132,7 +132,7 @@ static void check_byte_level(const char *tokenizer, const char *ids, const char 
     const cca_export_options o = {.random = &shape, .output = path, .tokenizer = tokenizer};
     cca_gguf *file = NULL;
     cca_tokenizer *tok = NULL;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_export(&o, &err) || cca_gguf_open(&file, path, &err) ||
         cca_tokenizer_open(&tok, file, &err)) {
         fail_msg("%s", err.text);

@@ -72,7 +72,7 @@ static void blank_lines_say_nothing(void **state) {
 
 static void check_command(const char *line, chat_verb verb, const char *argument) {
     chat_command c = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_true(chat_command_is(line, strlen(line)));
     if (chat_command_parse(&c, line, strlen(line), &err)) fail_msg("%s: %s", line, err.text);
     assert_int_equal(c.verb, verb);
@@ -82,7 +82,7 @@ static void check_command(const char *line, chat_verb verb, const char *argument
 
 static void check_refused(const char *line, const char *why) {
     chat_command c = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(chat_command_parse(&c, line, strlen(line), &err), CCA_USAGE);
     if (!strstr(err.text, why)) fail_msg("%s: %s", line, err.text);
     assert_null(c.argument);

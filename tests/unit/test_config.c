@@ -99,7 +99,7 @@ static void build(builder *b, const claims *c) {
 static void expect_refusal(claims c, size_t tensor_bytes, const char *message) {
     builder b;
     cca_gguf *file;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_backend *backend;
     const cca_backend_options options = {.n_threads = 1};
     cca_model *model = NULL;

@@ -97,7 +97,7 @@ static void build_small(builder *b) {
 
 static cca_gguf *parse(const builder *b) {
     cca_gguf *file;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_status status = cca_gguf_parse(&file, b->bytes, b->size, "m.gguf", &err);
     if (status) fail_msg("%s", err.text);
     assert_non_null(file);
@@ -107,7 +107,7 @@ static cca_gguf *parse(const builder *b) {
 /* Expects CCA_BAD_MODEL and a message that names the file and holds each of two texts. */
 static void expect_bad(const builder *b, const char *first, const char *second) {
     cca_gguf *file;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     /* A copy of just the right size, so that ASan sees a read behind the end. */
     uint8_t *bytes = malloc(b->size ? b->size : 1);
     assert_non_null(bytes);

@@ -188,7 +188,7 @@ static void added(void **state) {
 
 static void expect_refusal(const char *path, int64_t g, int64_t s, cca_status status,
                            const char *why) {
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     bytes old = read_all(path);
     assert_int_equal(cca_gguf_set_sizes(path, g, s, &err), status);
     if (!strstr(err.text, why)) fail_msg("%s", err.text);

@@ -144,6 +144,78 @@ static void products_do_not_depend_on_their_company(void **state) {
     }
 }
 
+/* Whether a value is odd where one of weights or of x is, and nowhere else. */
+static void odd_values_stay_odd(void **state) {
+    (void)state;
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    enum { N_X = 9, N_W = 33, N = 96, ROW = 3, COLUMN = 41 };
+    uint64_t seed = 7;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        for (int c = 0; c < 5 * 3 * 4; c++) {
+            bool packed = c % 2, of_x = c / 2 % 2;
+            cca_dtype type = types[c / 12];
+            product_case p = make_product(type, N_X, packed ? 32 : N_W, N, &seed);
+            if (of_x) {
+                p.x[ROW * N + COLUMN] = odd[c / 4 % 3];
+            } else {
+                float *w = random_floats(N, &seed, 1);
+                w[COLUMN] = odd[c / 4 % 3];
+                cca_kernels_at(i)->encode(p.w + p.w_stride * ROW, type, w, N);
+                free(w);
+            }
+            float out[N_X * N_W] = {0};
+            run_product(out, p.n_w, cca_kernels_at(i), &p, 0, N_X, packed);
+            for (int64_t r = 0; r < N_X; r++) {
+                for (int64_t j = 0; j < p.n_w; j++) {
+                    bool is_odd = !isfinite(out[r * p.n_w + j]);
+                    if (is_odd != (of_x ? r == ROW : j == ROW)) {
+                        fail_msg("%s, %s, %s: row %lld, column %lld", cca_kernels_at(i)->name,
+                                 cca_dtype_name(type), of_x ? "x" : "weights", (long long)r,
+                                 (long long)j);
+                    }
+                }
+            }
+            free(p.x), free(p.w);
+        }
+    }
+}
+
+/* A NaN in what is converted, normed, or gated, and sums of squares beyond floats. */
+static void rows_of_odd_values(void **state) {
+    (void)state;
+    enum { N = 96, AT = 50 };
+    uint64_t seed = 8;
+    float *x = random_floats(N, &seed, 1), *w = random_floats(N, &seed, 1), out[N], want[N];
+    for (int i = 0; cca_kernels_at(i); i++) {
+        const cca_kernels *k = cca_kernels_at(i);
+        for (int t = 0; t < 5; t++) {
+            char bytes[N * 4];
+            x[AT] = NAN;
+            k->encode(bytes, types[t], x, N);
+            k->decode(out, types[t], bytes, N);
+            assert_true(isnan(out[AT]));
+            for (int j = 0; j < N; j++) assert_true(isfinite(out[j]) || j / 32 == AT / 32);
+        }
+        k->rmsnorm(out, x, w, 1e-5f, N);
+        for (int j = 0; j < N; j++) assert_true(isnan(out[j]));
+        memcpy(out, x, sizeof out);
+        k->swiglu(out, w, N);
+        for (int j = 0; j < N; j++) assert_true(isnan(out[j]) == (j == AT));
+        x[AT] = 0.5f;
+        float large[N];
+        for (int j = 0; j < N; j++) large[j] = x[j] * 1e30f;
+        k->rmsnorm(out, large, w, 1e-5f, N);
+        plain->rmsnorm(want, large, w, 1e-5f, N);
+        test_below(cca_distance(out, want, N), 1e-6, "norm of large values");
+        assert_true(fabsf(want[AT]) > 0.01f);
+        float total[40] = {0}, scores[40];
+        for (int j = 0; j < 40; j++) scores[j] = j == 17 ? NAN : (float)j;
+        k->add_softmax(total, scores, 40);
+        for (int j = 0; j < 40; j++) assert_true(isnan(total[j]));
+    }
+    free(x), free(w);
+}
+
 static void norms_and_swiglu(void **state) {
     (void)state;
     uint64_t seed = 3;
@@ -472,6 +544,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),
         cmocka_unit_test(products_do_not_depend_on_their_company),
+        cmocka_unit_test(odd_values_stay_odd),
+        cmocka_unit_test(rows_of_odd_values),
         cmocka_unit_test(norms_and_swiglu),
         cmocka_unit_test(conversions),
         cmocka_unit_test(attention),

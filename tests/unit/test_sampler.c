@@ -19,7 +19,7 @@ static cca_sampler_options plain(void) {
 
 static cca_sampler *make(cca_sampler_options options, int32_t vocab_size) {
     cca_sampler *s;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_sampler_new(&s, &options, vocab_size, &err) != CCA_OK) fail_msg("%s", err.text);
     return s;
 }
@@ -310,7 +310,7 @@ static void test_seeds(void **state) {
 
 static void check_refused(cca_sampler_options o, int32_t vocab_size, const char *named) {
     cca_sampler *s = (cca_sampler *)&o;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(cca_sampler_new(&s, &o, vocab_size, &err), CCA_USAGE);
     assert_null(s);
     if (!strstr(err.text, named)) fail_msg("\"%s\" does not name %s", err.text, named);

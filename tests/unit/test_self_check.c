@@ -31,6 +31,8 @@ static void all_variants_pass(void **state) {
 
 /* ---- faults: each is the real function with one thing wrong ------------------------------ */
 
+enum { HEAD_VALUES = 256 }; /* more than the checks convert at a time */
+
 static const cca_kernels *real(void) {
     return cca_kernels_best();
 }
@@ -97,6 +99,13 @@ static void encode_other_rounding(void *out, cca_dtype type, const float *in, in
     if (type == CCA_F16) *(uint8_t *)out ^= 1;
 }
 
+static void encode_numbers_only(void *out, cca_dtype type, const float *in, int64_t n) {
+    float numbers[HEAD_VALUES];
+    assert_true(n <= HEAD_VALUES);
+    for (int64_t i = 0; i < n; i++) numbers[i] = isnan(in[i]) ? 0 : in[i];
+    real()->encode(out, type, type == CCA_Q8_0 ? numbers : in, n);
+}
+
 static void pool_first_group(const cca_pool_args *args, int64_t head, int64_t group,
                              float *scratch) {
     real()->pool(args, head, group, scratch);
@@ -108,7 +117,7 @@ static void pool_first_group(const cca_pool_args *args, int64_t head, int64_t gr
 
 static void fails(const cca_kernels *broken, const char *names) {
     seen s = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(cca_kernels_check(broken, note, &s, &err), CCA_CHECK_FAILED);
     assert_string_equal(s.failed, names);
     assert_non_null(strstr(err.text, broken->name));
@@ -124,13 +133,15 @@ static void faults_are_named(void **state) {
     k = *real(), k.products = q4_0_multiply_one_row;
     fails(&k, "[products with q4_0 weights]");
     k = *real(), k.products = bf16_dot_without_last;
-    fails(&k, "[products with bf16 weights]");
+    fails(&k, "[products with bf16 weights][values that are no numbers stay so]");
     k = *real(), k.rmsnorm = norm_of_another_mean;
     fails(&k, "[norm]");
     k = *real(), k.swiglu = swiglu_swapped;
     fails(&k, "[activation]");
     k = *real(), k.encode = encode_other_rounding;
     fails(&k, "[conversions of all types]");
+    k = *real(), k.encode = encode_numbers_only;
+    fails(&k, "[values that are no numbers stay so]");
     k = *real(), k.pool = pool_first_group;
     fails(&k, "[cores, maximum]");
 }
@@ -141,7 +152,7 @@ static void no_number_fails(void **state) {
     seen s = {0};
     k.attend = attend_no_number;
     assert_int_equal(cca_kernels_check(&k, note, &s, NULL), CCA_CHECK_FAILED);
-    assert_int_equal(s.n_failed, 8); /* all of attention */
+    assert_int_equal(s.n_failed, 9); /* all of attention, and none where a number belongs */
 }
 
 int main(void) {

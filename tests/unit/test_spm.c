@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 static void refuse_pieces(cca_spm_model *model, const char *named) {
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_status status = cca_spm_model_check(model, "made", &err);
     cca_spm *spm = NULL;
     if (!status) status = cca_spm_open(&spm, model, "made", &err);
@@ -68,7 +68,7 @@ static void test_refused_pieces(void **state) {
 /* Loads; where that succeeds, what loaded must also encode, or say that it cannot. */
 static bool survives(const golden *g, const char *p, size_t size) {
     cca_tokenizer *tok;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_status status = cca_tokenizer_from_sentencepiece(&tok, p, size, "damaged", &err);
     if (status) {
         assert_int_equal(status, CCA_BAD_MODEL);

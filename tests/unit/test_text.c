@@ -254,7 +254,7 @@ static void the_rest_is_refused_by_name(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cca_vocab vocab;
-        cca_error err = {""};
+        cca_error err = {.text = ""};
         if (open_text(&vocab, cases[i].text, &err) != CCA_BAD_MODEL ||
             !strstr(err.text, cases[i].message)) {
             fail_msg("case %zu: \"%s\", not \"%s\"", i, err.text, cases[i].message);
@@ -266,7 +266,7 @@ static void the_rest_is_refused_by_name(void **state) {
 static void ranks_become_scores(void **state) {
     (void)state;
     cca_vocab vocab;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     cca_status status = open_text(
         &vocab,
         PIECES("\"vocab\": {\"u\": 0, \"a\": 1, \"b\": 2, \"<0x41>\": 3, \"ab\": 4, \"aba\": 5, "

@@ -79,14 +79,14 @@ static cca_status finish_gguf(cca_tokenizer **tok, gguf_maker *m, cca_error *err
 
 static cca_tokenizer *finish(gguf_maker *m) {
     cca_tokenizer *tok;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (finish_gguf(&tok, m, &err) != CCA_OK) fail_msg("%s", err.text);
     return tok;
 }
 
 static void refuse(gguf_maker *m, const char *named) {
     cca_tokenizer *tok;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(finish_gguf(&tok, m, &err), CCA_BAD_MODEL);
     assert_null(tok);
     if (!strstr(err.text, named) || strncmp(err.text, "made: ", 6) != 0) {
@@ -118,7 +118,7 @@ static void put_lists(gguf_maker *m, const cca_spm_model *model, size_t n_tokens
 
 static cca_spm_model read_model(bytes file) {
     cca_spm_model model;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_spm_model_read(&model, file.p, file.size, "test", &err) != CCA_OK) {
         fail_msg("%s", err.text);
     }

@@ -115,6 +115,23 @@ static void test_choice(void **state) {
 
 /* ---- facts ---- */
 
+/* A point whose perplexity is no number: neither the measure of others nor chosen. */
+static void test_not_a_number(void **state) {
+    (void)state;
+    const double odd[] = {NAN, INFINITY};
+    for (int i = 0; i < 2; i++) {
+        tune_point points[] = {point(4, 8, odd[i], 20, 10, 100, 100), point(4, 16, 5, 20, 20, 1, 1),
+                               point(4, 32, 6, 20, 15, 1, 1)};
+        tune_limits l = {.has_ppl_increase = true, .ppl_increase = 10};
+        assert_ptr_equal(tune_reference(points, 3, false), &points[1]);
+        assert_ptr_equal(tune_choose(points, 3, &l), &points[1]);
+        l = (tune_limits){.min_tps = 0.5};
+        assert_ptr_equal(tune_choose(points, 3, &l), &points[1]);
+        tune_mark_pareto(points, 3);
+        assert_true(!points[0].pareto && points[1].pareto && points[2].pareto);
+    }
+}
+
 static void test_facts(void **state) {
     static tune_fact facts[TUNE_MOST_FACTS], again[TUNE_MOST_FACTS];
     (void)state;
@@ -296,11 +313,17 @@ static void test_scales(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pareto),   cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_facts),    cmocka_unit_test(test_right),
-        cmocka_unit_test(test_planting), cmocka_unit_test(test_planting_bad_bytes),
-        cmocka_unit_test(test_state),    cmocka_unit_test(test_scales),
-        cmocka_unit_test(test_stats),    cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_pareto),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_right),
+        cmocka_unit_test(test_planting),
+        cmocka_unit_test(test_planting_bad_bytes),
+        cmocka_unit_test(test_state),
+        cmocka_unit_test(test_scales),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
