@@ -1,5 +1,7 @@
 #include "base/mapping.h"
 
+#include "base/file_kind.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -34,7 +36,10 @@ cca_status cca_mapping_open(cca_mapping *out, const char *path, cca_error *err) 
     if (fd < 0) return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
     cca_status status = map(out, fd, path, err);
     close(fd);
-    return status;
+    const cca_file_kind *kind = status ? NULL : cca_file_kind_of(out->data, out->size);
+    if (!kind || !kind->in_place) return status;
+    cca_mapping_close(out);
+    return cca_fail(err, CCA_BAD_MODEL, "%s: is %s; %s", path, kind->name, kind->in_place);
 }
 
 void cca_mapping_close(cca_mapping *m) {

@@ -14,8 +14,8 @@ typedef struct cca_mapping {
     size_t size;
 } cca_mapping;
 
-/* CCA_BAD_MODEL where there is no such file, or it is a folder, empty, or not a regular file;
- * *out is zero then. */
+/* CCA_BAD_MODEL where there is no such file, or it is a folder, empty, not a regular file, or what
+ * stands in place of another one, such as a Git LFS pointer; *out is zero then. */
 cca_status cca_mapping_open(cca_mapping *out, const char *path, cca_error *err);
 
 /* Zeroes *m; a zeroed one is allowed. */

@@ -102,7 +102,7 @@ static cca_status make_prompt(generation *g, cca_error *err) {
     const chat_options *chat = g->o->chat.system || g->o->chat.name ? &g->o->chat : NULL;
     input_text text = {0};
     cca_status status = prompt_begin(&g->prompt, chat, g->engine, err);
-    if (!status) status = input_read(&text, &g->o->input, err);
+    if (!status) status = input_read(&text, &g->o->input, &g->term, err);
     if (!status) {
         status = prompt_add(&g->prompt, CCA_SLOT_QUESTION, &text, g->o->input.special, err);
     }

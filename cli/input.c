@@ -1,5 +1,6 @@
 #include "cli/input.h"
 
+#include "base/file_kind.h"
 #include "base/hash.h"
 #include "base/utf8.h"
 #include "cli/signals.h"
@@ -115,9 +116,13 @@ static bool is_gzip(const char *bytes, size_t size) {
     return size >= 2 && (uint8_t)bytes[0] == 0x1f && (uint8_t)bytes[1] == 0x8b;
 }
 
-cca_status input_read_file(text_buffer *out, const char *path, cca_error *err) {
+static const char *name_of(const char *path) {
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+static cca_status read_bytes(text_buffer *out, const char *path, cca_error *err) {
     bool is_stdin = strcmp(path, "-") == 0;
-    const char *name = is_stdin ? "standard input" : path;
+    const char *name = name_of(path);
     int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return cca_fail(err, CCA_RUNTIME, "%s: cannot open: %s", name, strerror(errno));
     size_t begin = out->size;
@@ -133,6 +138,24 @@ cca_status input_read_file(text_buffer *out, const char *path, cca_error *err) {
     return status;
 }
 
+/* Refuses what is no text, and warns of what is another one than people mean. */
+static cca_status check_kind(const char *bytes, size_t size, const char *name, term *t,
+                             cca_error *err) {
+    const cca_file_kind *kind = cca_file_kind_of(bytes, size);
+    if (kind && !kind->readable) {
+        return cca_fail(err, CCA_BAD_TEXT, "%s: is %s; %s", name, kind->name, kind->advice);
+    }
+    if (kind && t) term_warn(t, "%s: is %s; %s", name, kind->name, kind->advice);
+    return CCA_OK;
+}
+
+cca_status input_read_file(text_buffer *out, const char *path, cca_error *err) {
+    size_t begin = out->size;
+    cca_status status = read_bytes(out, path, err);
+    if (status) return status;
+    return check_kind(out->bytes + begin, out->size - begin, name_of(path), NULL, err);
+}
+
 /* ---- UTF-8 ---- */
 
 static cca_status invalid_utf8(const input_text *text, size_t at, cca_error *err) {
@@ -143,7 +166,8 @@ static cca_status invalid_utf8(const input_text *text, size_t at, cca_error *err
     for (size_t i = begin; i < at; i++) line += text->text.bytes[i] == '\n';
     return cca_fail(err, CCA_BAD_TEXT,
                     "%s: invalid UTF-8 (byte 0x%02x) at byte offset %zu, line %zu; "
-                    "--invalid-utf8 replace or bytes reads it",
+                    "iconv -f ENCODING -t UTF-8 makes UTF-8 of another encoding, --invalid-utf8 "
+                    "replace or bytes reads it as it is",
                     text->sources[source].name, (uint8_t)text->text.bytes[at], at - begin, line);
 }
 
@@ -189,23 +213,36 @@ static cca_status check_utf8(input_text *text, const char *how, cca_error *err) 
 
 /* ---- all pieces ---- */
 
-static cca_status read_piece(input_text *out, const arg_item *piece, bool escape, cca_error *err) {
-    bool is_file = piece->tag == 'f';
-    bool is_stdin = is_file && strcmp(piece->text, "-") == 0;
-    const char *name = is_stdin ? "standard input" : is_file ? piece->text : "--prompt";
+static cca_status read_text(text_buffer *out, const char *text, bool escape, term *t,
+                            cca_error *err) {
+    struct stat info;
+    if (t && stat(text, &info) == 0 && S_ISREG(info.st_mode)) {
+        term_warn(t, "-p takes the text itself, and \"%s\" is the name of a file, which -f reads",
+                  text);
+    }
+    bool done = escape ? text_append_unescaped(out, text, strlen(text))
+                       : text_append(out, text, strlen(text));
+    return done ? CCA_OK : no_memory("--prompt", err);
+}
+
+static cca_status read_piece(input_text *out, const arg_item *piece, const input_options *options,
+                             term *t, cca_error *err) {
+    bool is_file = piece->tag == 'f', is_stdin = is_file && strcmp(piece->text, "-") == 0;
+    const char *name = is_file ? name_of(piece->text) : "--prompt";
     for (size_t i = 0; is_stdin && i < out->n_sources; i++) {
         if (out->sources[i].name == name) {
             return cca_fail(err, CCA_USAGE, "standard input can be read only once");
         }
     }
-    out->sources[out->n_sources++] = (input_source){name, out->text.size};
-    if (is_file) return input_read_file(&out->text, piece->text, err);
-    bool done = escape ? text_append_unescaped(&out->text, piece->text, strlen(piece->text))
-                       : text_append(&out->text, piece->text, strlen(piece->text));
-    return done ? CCA_OK : no_memory(name, err);
+    size_t begin = out->text.size;
+    out->sources[out->n_sources++] = (input_source){name, begin};
+    if (!is_file) return read_text(&out->text, piece->text, options->escape, t, err);
+    cca_status status = read_bytes(&out->text, piece->text, err);
+    if (status || strcmp(options->invalid_utf8, "error") != 0) return status;
+    return check_kind(out->text.bytes + begin, out->text.size - begin, name, t, err);
 }
 
-cca_status input_read(input_text *out, const input_options *options, cca_error *err) {
+cca_status input_read(input_text *out, const input_options *options, term *t, cca_error *err) {
     const arg_item from_stdin = {'f', "-"};
     const arg_item *pieces = options->pieces.items;
     size_t n = options->pieces.n;
@@ -221,17 +258,17 @@ cca_status input_read(input_text *out, const input_options *options, cca_error *
     if (!out->sources) return no_memory("input", err);
     cca_status status = CCA_OK;
     for (size_t i = 0; i < n && !status; i++) {
-        status = read_piece(out, &pieces[i], options->escape, err);
+        status = read_piece(out, &pieces[i], options, t, err);
     }
     return status ? status : check_utf8(out, options->invalid_utf8, err);
 }
 
 cca_status input_read_piece(input_text *out, const input_options *options, const arg_item *piece,
-                            cca_error *err) {
+                            term *t, cca_error *err) {
     arg_item item = *piece;
     input_options one = *options;
     one.pieces = (arg_list){&item, 1, 1};
-    return input_read(out, &one, err);
+    return input_read(out, &one, t, err);
 }
 
 void input_free(input_text *text) {

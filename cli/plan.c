@@ -68,7 +68,7 @@ static cca_status count_positions(planning *p, cca_error *err) {
     p->n_positions = p->n_prompt;
     if (o->input.pieces.n == 0) return CCA_OK;
     cca_status status = cli_tokenizer(&tok, p->engine, err);
-    if (!status) status = input_read(&text, &o->input, err);
+    if (!status) status = input_read(&text, &o->input, &p->term, err);
     unsigned flags = CCA_ENCODE_START | (o->input.special ? CCA_ENCODE_SPECIAL : 0);
     if (!status) status = input_bos(&tokens, tok, err);
     if (!status) status = input_encode(&tokens, tok, &text, flags, err);

@@ -152,7 +152,7 @@ static cca_status tokenize(tokenizing *t, cca_error *err) {
     if (o->check && o->decode) {
         return cca_fail(err, CCA_USAGE, "--check and --decode exclude each other");
     }
-    cca_status status = input_read(&t->text, &o->input, err);
+    cca_status status = input_read(&t->text, &o->input, NULL, err);
     if (!status) status = o->decode ? read_ids(t, err) : encode(t, err);
     if (!status && (o->decode || o->check)) status = decode(t, err);
     if (!status && o->check) status = check(t, err);

@@ -1,5 +1,6 @@
 #include "export/json.h"
 
+#include "base/file_kind.h"
 #include "base/mapping.h"
 
 #include <errno.h>
@@ -10,11 +11,14 @@
 cca_status cca_json_parse(json_t **out, const void *data, size_t size, const char *path,
                           cca_error *err) {
     json_error_t e;
+    size_t lead = cca_file_lead(data, size); /* a byte order mark, which is no JSON, too */
+    const char *text = (const char *)data + lead;
+    size -= lead;
     errno = 0;
-    *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &e);
+    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
     /* transformers writes 10^30 for "no limit"; such a file's integers are no whole numbers. */
     if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
-        *out = json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+        *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
     }
     if (!*out) {
         /* Jansson says itself only now and then that it ran out of memory. */

@@ -1,5 +1,6 @@
 #include "export/model_file.h"
 
+#include "base/file_kind.h"
 #include "base/processors.h"
 #include "base/workers.h"
 #include "cca.h"
@@ -48,11 +49,18 @@ static cca_status open_file(cca_source *out, const char *path, cca_error *err) {
     cca_status status = cca_mapping_open(&file, path, err);
     if (status) return status;
     bool is_gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    const cca_file_kind *kind = cca_file_kind_of(file.data, file.size);
     cca_mapping_close(&file);
     if (is_gguf) return cca_source_open_gguf(out, path, err);
     if (ends_with(path, ".safetensors")) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: give the folder that holds it and its config.json",
                         path);
+    }
+    if (kind) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: is %s; export reads folders with safetensors, GGUF files and those of "
+                        "llama2.c",
+                        path, kind->name);
     }
     return cca_source_open_llama2c(out, path, err);
 }

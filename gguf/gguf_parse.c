@@ -1,6 +1,7 @@
 #include "gguf/gguf.h"
 
 #include "backend/dtype.h"
+#include "base/file_kind.h"
 #include "gguf/gguf_file.h"
 
 #include <ctype.h>
@@ -337,7 +338,10 @@ static void check_alignment(reader *r, uint32_t *out) {
 
 static void take_header(reader *r, uint64_t *n_tensors, uint64_t *n_keys) {
     const uint8_t *magic = take(r, 4);
-    if (magic && memcmp(magic, "GGUF", 4) != 0) fail(r, "not a GGUF file");
+    if (magic && memcmp(magic, "GGUF", 4) != 0) {
+        const cca_file_kind *kind = cca_file_kind_of(r->file->data, r->file->size);
+        fail(r, "not a GGUF file%s%s", kind ? ", but " : "", kind ? kind->name : "");
+    }
     uint32_t version = take_u32(r);
     if (!r->status && version != 2 && version != 3) {
         bool swapped = version != 0 && (version & 0xffff) == 0;

@@ -8,7 +8,7 @@
 static cca_status read_document(documents *d, const arg_item *piece, const input_options *input,
                                 cca_error *err) {
     input_text text;
-    cca_status status = input_read_piece(&text, input, piece, err);
+    cca_status status = input_read_piece(&text, input, piece, NULL, err);
     if (!status) status = prompt_add(&d->prompt, CCA_SLOT_DOCUMENT, &text, input->special, err);
     if (!status) {
         d->items[d->n++] = (document){.name = text.sources[0].name,

@@ -17,7 +17,7 @@ static cca_status do_read(chatting *a, const char *path, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "/read -: standard input is where messages come from");
     }
     cca_status status = conversation_mark(c, err);
-    if (!status) status = input_read_piece(&text, a->input, &(arg_item){'f', path}, err);
+    if (!status) status = input_read_piece(&text, a->input, &(arg_item){'f', path}, a->term, err);
     if (!status) status = conversation_read(c, path, &text, err);
     input_free(&text);
     if (!status) status = conversation_prefill(c, false, err);

@@ -187,7 +187,7 @@ static cca_status read_documents(chat_run *r, cca_error *err) {
         if (piece->tag == 'f' && strcmp(piece->text, "-") == 0) {
             return cca_fail(err, CCA_USAGE, "-f -: standard input is where messages come from");
         }
-        status = input_read_piece(&text, &r->o->input, piece, err);
+        status = input_read_piece(&text, &r->o->input, piece, &r->term, err);
         if (!status) status = conversation_read(&r->a.c, text.sources[0].name, &text, err);
         input_free(&text);
     }

@@ -91,7 +91,7 @@ static cca_status read_ids(ppl_run *r, cca_error *err) {
 
 static cca_status read_text(ppl_run *r, input_text *text, cca_error *err) {
     cca_status status = cli_tokenizer(&r->tok, r->engine, err);
-    if (!status) status = input_read(text, &r->o->input, err);
+    if (!status) status = input_read(text, &r->o->input, &r->term, err);
     if (status) return status;
     text_buffer *t = &text->text;
     if (is_llamacpp(r) && t->size > 0 && t->bytes[t->size - 1] == '\n') t->size--;

@@ -338,7 +338,7 @@ static cca_status make_task(tune_run *r, cca_error *err) {
     const cca_tokenizer *tok;
     input_text text = {0};
     cca_status status = cli_tokenizer(&tok, r->engine, err);
-    if (!status) status = input_read(&text, &r->o->input, err);
+    if (!status) status = input_read(&text, &r->o->input, &r->term, err);
     if (!status) {
         status = tune_task_make(&r->task, r->engine, &text, r->o->input.special, &r->settings, err);
     }

@@ -8,7 +8,7 @@ static void read_text(const char *path, const char *how, bool escape) {
     arg_item items[2] = {{'f', path}, {'p', "caf\xc3\xa9\\n\\x41\\q"}};
     input_options options = {.pieces = {items, 2, 2}, .invalid_utf8 = how, .escape = escape};
     input_text text;
-    cca_status status = input_read(&text, &options, &err);
+    cca_status status = input_read(&text, &options, NULL, &err);
     if (!status && how[0] != 'b') {
         fuzz_check(fuzz_utf8((const uint8_t *)text.text.bytes, text.text.size) == text.text.size,
                    "a text that is not UTF-8 was accepted");

@@ -119,11 +119,11 @@ static void test_pieces_join(void **state) {
     input_text text;
     cca_error err;
     (void)state;
-    assert_int_equal(input_read(&text, &o, &err), CCA_OK);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_OK);
     expect_bytes(&text.text, "onetwo\0\\n", 9);
     input_free(&text);
     o.escape = true;
-    assert_int_equal(input_read(&text, &o, &err), CCA_OK);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_OK);
     expect_bytes(&text.text, "onetwo\0\n", 8);
     input_free(&text);
     unlink(file.path);
@@ -136,17 +136,17 @@ static void test_invalid_utf8(void **state) {
     input_text text;
     cca_error err;
     (void)state;
-    assert_int_equal(input_read(&text, &o, &err), CCA_BAD_TEXT);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_BAD_TEXT);
     assert_non_null(strstr(err.text, file.path));
     assert_non_null(strstr(err.text, "0xff"));
     assert_non_null(strstr(err.text, "byte offset 7, line 2"));
     input_free(&text);
     o.invalid_utf8 = "replace";
-    assert_int_equal(input_read(&text, &o, &err), CCA_OK);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_OK);
     expect_bytes(&text.text, "one\nline\nab\xef\xbf\xbdz", 15);
     input_free(&text);
     o.invalid_utf8 = "bytes";
-    assert_int_equal(input_read(&text, &o, &err), CCA_OK);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_OK);
     expect_bytes(&text.text, "one\nline\nab\xffz", 13);
     assert_int_equal(text.n_bad, 1);
     assert_int_equal(text.bad[0], 11);
@@ -161,10 +161,10 @@ static void test_character_over_a_seam(void **state) {
     input_text text;
     cca_error err;
     (void)state;
-    assert_int_equal(input_read(&text, &o, &err), CCA_OK);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_OK);
     input_free(&text);
     o.pieces.n = 1;
-    assert_int_equal(input_read(&text, &o, &err), CCA_BAD_TEXT);
+    assert_int_equal(input_read(&text, &o, NULL, &err), CCA_BAD_TEXT);
     assert_non_null(strstr(err.text, "byte offset 0, line 1"));
     input_free(&text);
 }
