@@ -175,8 +175,7 @@ static const char *between(const cca_prompt *p, cca_slot next) {
     case CCA_SLOT_NONE:
         return next == CCA_SLOT_SYSTEM ? l->system_open : user ? l->user_open : NULL;
     case CCA_SLOT_SYSTEM: return user ? l->system_close : NULL;
-    case CCA_SLOT_DOCUMENT:
-        return next == CCA_SLOT_DOCUMENT ? "" : next == CCA_SLOT_QUESTION ? "\n\n" : NULL;
+    case CCA_SLOT_DOCUMENT: return user ? "\n\n" : NULL;
     case CCA_SLOT_QUESTION: return next == CCA_SLOT_ANSWER ? l->user_close : NULL;
     case CCA_SLOT_ANSWER: return user ? l->user_open : NULL;
     }

@@ -16,8 +16,8 @@
  * Scaffold and texts are encoded apart: control tokens of the scaffold are control tokens, the same
  * characters in a text stay text. A space that ends a scaffold belongs to the word behind it, so
  * it is encoded with the text ("[INST] " + text), as the model learned it. Texts are not trimmed
- * and no system text is invented. Documents follow each other with nothing between them; before a
- * question that follows a document stands an empty line. */
+ * and no system text is invented. Behind a document an empty line parts it from the next one, and
+ * from a question. */
 #ifndef CCA_CHAT_H
 #define CCA_CHAT_H
 

@@ -71,11 +71,28 @@ static cca_status push_end(prompt *p, cca_error *err) {
     return CCA_OK;
 }
 
-cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool special,
-                      cca_error *err) {
+/* The line before a document, encoded as how says; what follows it begins no text. */
+static cca_status add_name(prompt *p, const char *name, unsigned *how, cca_error *err) {
+    static const char word[] = "Document: ";
+    input_text line = {0};
+    text_buffer *t = &line.text;
+    bool room = text_append(t, word, sizeof word - 1) && utf8_append_clean(t, name, strlen(name));
+    for (size_t i = 0; i < t->size; i++) {
+        if ((unsigned char)t->bytes[i] < ' ' || t->bytes[i] == 0x7f) t->bytes[i] = ' ';
+    }
+    room = room && text_append(t, "\n", 1);
+    cca_status status = room ? input_encode(&p->tokens, p->tok, &line, *how, err) : no_memory(err);
+    input_free(&line);
+    *how = 0;
+    return status;
+}
+
+static cca_status add(prompt *p, cca_slot slot, const char *name, const input_text *text,
+                      bool special, cca_error *err) {
     unsigned how = p->tokens.n == p->now.begin ? CCA_ENCODE_START : 0;
     cca_status status = CCA_OK;
     if (p->has_template) status = cca_prompt_open(template_of(p), slot, &how, err);
+    if (!status && name) status = add_name(p, name, &how, err);
     p->led = how & CCA_ENCODE_SPACE ||
              (how & CCA_ENCODE_START && cca_tokenizer_info(p->tok)->dummy_prefix);
     p->text_begin = prompt_length(p);
@@ -86,6 +103,16 @@ cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool spe
         status = cca_prompt_end(template_of(p), err);
     }
     return status ? status : push_end(p, err);
+}
+
+cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool special,
+                      cca_error *err) {
+    return add(p, slot, NULL, text, special, err);
+}
+
+cca_status prompt_add_document(prompt *p, const char *name, const input_text *text, bool special,
+                               cca_error *err) {
+    return add(p, CCA_SLOT_DOCUMENT, name, text, special, err);
 }
 
 cca_status prompt_ask(prompt *p, const char *question, size_t size, cca_error *err) {

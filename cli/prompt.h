@@ -47,6 +47,10 @@ int64_t prompt_length(const prompt *p);
  * out in it are control tokens. After a failure prompt_cut makes the prompt what it was. */
 cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool special,
                       cca_error *err);
+/* The same for a document, behind a line that says its name: "Document: report.txt". What stands in
+ * the name is never special, white space and control characters in it are spaces. NULL: no line. */
+cca_status prompt_add_document(prompt *p, const char *name, const input_text *text, bool special,
+                               cca_error *err);
 /* The same for a question in which nothing is special. */
 cca_status prompt_ask(prompt *p, const char *question, size_t size, cca_error *err);
 

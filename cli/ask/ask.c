@@ -28,7 +28,8 @@ static const arg_option own_args[] = {
 static const arg_group groups[] = {
     {"Questions", question_args, offsetof(ask_options, questions)},
     {"Answers", own_args, 0},
-    {"Documents", input_args, offsetof(ask_options, input)},
+    {"Documents", input_args, offsetof(ask_options, documents.input)},
+    {"Names of documents", document_args, offsetof(ask_options, documents)},
     {"Sessions", stored_args, offsetof(ask_options, stored)},
     {"Chat", chat_args, offsetof(ask_options, chat)},
     {"Sampling", greedy_args, offsetof(ask_options, sampling)},
@@ -234,7 +235,8 @@ static cca_status ask_all(asking *a, cca_error *err) {
 static cca_status ask(asking *a, cca_error *err) {
     const context_options *context = &a->context;
     int64_t longest = 0, positions = 0;
-    cca_status status = documents_read(&a->docs, &a->o->input, &a->o->chat, a->engine, err);
+    cca_status status =
+        documents_read(&a->docs, &a->o->documents, &a->o->chat, a->engine, &a->term, err);
     if (!status) status = stored_resume(&a->context, &a->o->stored, a->engine, &a->term, err);
     if (!status) status = measure(a, &longest, &positions, err);
     if (!status) {
@@ -257,7 +259,7 @@ static cca_status ask(asking *a, cca_error *err) {
 
 /* Documents and questions cannot both come from there. */
 static cca_status check_stdin(const asking *a, cca_error *err) {
-    const arg_list *pieces = &a->o->input.pieces;
+    const arg_list *pieces = &a->o->documents.input.pieces;
     bool taken = pieces->n == 0;
     for (size_t i = 0; i < pieces->n; i++) {
         taken |= pieces->items[i].tag == 'f' && strcmp(pieces->items[i].text, "-") == 0;
@@ -303,7 +305,7 @@ static cca_status run(const void *options, cca_error *err) {
     cca_status status = questions_open(&a.questions, &a.o->questions, err);
     if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
     if (!status) status = check_stdin(&a, err);
-    if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->input.escape, err);
+    if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->documents.input.escape, err);
     if (!status) status = open_model(&a, err);
     if (!status) status = ask(&a, err);
     free_all(&a);

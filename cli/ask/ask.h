@@ -9,7 +9,7 @@
 
 typedef struct ask_options {
     model_options model;
-    input_options input;
+    document_options documents;
     chat_options chat;
     context_options context;
     sampling_options sampling;

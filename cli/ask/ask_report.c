@@ -57,6 +57,22 @@ static void tell(asking *a, const exchange *e) {
               term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 
+/* Nobody is to take a part of an answer for all of it. */
+static void tell_cut(asking *a) {
+    const decoder *d = &a->decoder;
+    if (strcmp(d->stop_reason, "length") == 0 && d->most > 0) {
+        term_note(&a->term,
+                  "answer %zu is cut: it has reached the %lld tokens that -n (--max-answer) allows",
+                  a->n_asked, (long long)d->most);
+    }
+    if (strcmp(d->stop_reason, "context") == 0) {
+        term_note(&a->term,
+                  "answer %zu is cut: with it the prompt has reached the %lld tokens that "
+                  "there is room for, which -c changes",
+                  a->n_asked, (long long)d->limit);
+    }
+}
+
 /* A text on a line, in quotation marks, cut where it is long; the caller frees it. */
 static char *quoted(const char *text, size_t size) {
     enum { LONGEST = 160 };
@@ -122,6 +138,7 @@ cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err
     cca_status status = find(&f, a, e, err);
     if (!status) status = write_answer(a, e, &f, written, err);
     if (!status) status = tell_findings(a, e, &f, err);
+    tell_cut(a);
     tell(a, e);
     quotes_free(&f.quotes);
     sources_free(&f.sources);

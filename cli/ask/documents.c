@@ -1,15 +1,50 @@
 #include "cli/ask/documents.h"
 
+#include "base/file_kind.h"
+
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+const arg_option document_args[] = {
+    {"names", .kind = ARG_CHOICE, .value = "WHEN", .at = offsetof(document_options, names),
+     .initial = "auto", .choices = "auto|on|off",
+     .help = "a line with its name before each file, in the prompt; auto: where there are several"},
+    {0},
+};
+
+static bool is_file(const arg_item *piece) {
+    return piece->tag == 'f' && strcmp(piece->text, "-") != 0;
+}
+
+/* What a file is called in the prompt, in place of the folder that it was read from: its last part,
+ * unless another one has the same; NULL: it has no name. */
+static const char *title_of(const arg_list *pieces, size_t index) {
+    const arg_item *piece = &pieces->items[index];
+    if (!is_file(piece)) return NULL;
+    const char *own = basename(piece->text);
+    for (size_t i = 0; i < pieces->n; i++) {
+        const arg_item *other = &pieces->items[i];
+        if (i != index && is_file(other) && strcmp(basename(other->text), own) == 0) {
+            return piece->text;
+        }
+    }
+    return own;
+}
+
+static bool names_wanted(const char *names, const arg_list *pieces) {
+    size_t n_files = 0;
+    for (size_t i = 0; i < pieces->n; i++) n_files += is_file(&pieces->items[i]);
+    return strcmp(names, "on") == 0 || (strcmp(names, "auto") == 0 && n_files > 1);
+}
+
 /* Appends the text and the tokens of one piece. */
-static cca_status read_document(documents *d, const arg_item *piece, const input_options *input,
-                                cca_error *err) {
+static cca_status read_document(documents *d, const arg_item *piece, const char *title,
+                                const input_options *input, term *t, cca_error *err) {
     input_text text;
-    cca_status status = input_read_piece(&text, input, piece, NULL, err);
-    if (!status) status = prompt_add(&d->prompt, CCA_SLOT_DOCUMENT, &text, input->special, err);
+    cca_status status = input_read_piece(&text, input, piece, t, err);
+    if (!status) status = prompt_add_document(&d->prompt, title, &text, input->special, err);
     if (!status) {
         d->items[d->n++] = (document){.name = text.sources[0].name,
                                       .text = text.text,
@@ -21,30 +56,48 @@ static cca_status read_document(documents *d, const arg_item *piece, const input
     return status;
 }
 
-static cca_status no_pieces(cca_error *err) {
-    return cca_fail(err, CCA_USAGE, "no documents: give -f FILE or standard input");
+/* Nothing can be asked about nothing. */
+static cca_status check_empty(const documents *d, term *t, cca_error *err) {
+    size_t n_empty = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        const text_buffer *text = &d->items[i].text;
+        n_empty += cca_file_lead(text->bytes, text->size) == text->size;
+    }
+    for (size_t i = 0; i < d->n && n_empty > 0; i++) {
+        const text_buffer *text = &d->items[i].text;
+        const char *what = text->size == 0 ? "is empty" : "has nothing but white space";
+        if (cca_file_lead(text->bytes, text->size) < text->size) continue;
+        if (n_empty == d->n) return cca_fail(err, CCA_NO_FIT, "%s %s", d->items[i].name, what);
+        term_warn(t, "%s %s", d->items[i].name, what);
+    }
+    return CCA_OK;
 }
 
-cca_status documents_read(documents *out, const input_options *input, const chat_options *chat,
-                          const cca_engine *engine, cca_error *err) {
-    static const arg_item from_stdin = {'f', "-"};
-    const arg_item *items = input->pieces.items;
-    size_t n = input->pieces.n, n_stdin = 0;
+cca_status documents_read(documents *out, const document_options *options, const chat_options *chat,
+                          const cca_engine *engine, term *t, cca_error *err) {
+    arg_item from_stdin = {'f', "-"};
+    arg_list pieces = options->input.pieces;
+    size_t n_stdin = 0;
     *out = (documents){0};
-    if (n == 0) {
-        if (isatty(STDIN_FILENO)) return no_pieces(err);
-        items = &from_stdin;
-        n = 1;
+    if (pieces.n == 0) {
+        if (isatty(STDIN_FILENO)) {
+            return cca_fail(err, CCA_USAGE, "no documents: give -f FILE or standard input");
+        }
+        pieces = (arg_list){&from_stdin, 1, 1};
     }
-    for (size_t i = 0; i < n; i++) {
-        n_stdin += items[i].tag == 'f' && strcmp(items[i].text, "-") == 0;
+    for (size_t i = 0; i < pieces.n; i++) {
+        n_stdin += pieces.items[i].tag == 'f' && !is_file(&pieces.items[i]);
     }
     if (n_stdin > 1) return cca_fail(err, CCA_USAGE, "standard input can be read only once");
-    out->items = calloc(n, sizeof *out->items);
+    out->items = calloc(pieces.n, sizeof *out->items);
     if (!out->items) return cca_fail(err, CCA_NO_MEMORY, "no memory for the documents");
+    bool named = names_wanted(options->names, &pieces);
     cca_status status = prompt_begin(&out->prompt, chat, engine, err);
-    for (size_t i = 0; i < n && !status; i++) status = read_document(out, &items[i], input, err);
-    return status;
+    for (size_t i = 0; i < pieces.n && !status; i++) {
+        const char *title = named ? title_of(&pieces, i) : NULL;
+        status = read_document(out, &pieces.items[i], title, &options->input, t, err);
+    }
+    return status ? status : check_empty(out, t, err);
 }
 
 void documents_free(documents *d) {

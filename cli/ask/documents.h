@@ -1,7 +1,7 @@
 /* The documents of a run: their text, their tokens, and where both stand.
  *
  *     documents d;
- *     documents_read(&d, &input, &chat, engine, &err);   // BOS, the template's opening, documents
+ *     documents_read(&d, &options, &chat, engine, &term, &err); // BOS, template, documents
  *     ... d.prompt goes on behind documents_n_tokens(&d) tokens ...
  *     place p = documents_place(&d, 0, 17, 40);          // bytes 17 … 39 of the first
  *     documents_free(&d);
@@ -12,6 +12,13 @@
 #define CCA_CLI_DOCUMENTS_H
 
 #include "cli/prompt.h"
+
+typedef struct document_options {
+    input_options input;
+    const char *names; /* "auto", "on", "off" */
+} document_options;
+
+extern const arg_option document_args[];
 
 typedef struct document {
     const char *name; /* path, "standard input" or "--prompt" */
@@ -26,10 +33,11 @@ typedef struct documents {
 } documents;
 
 /* Reads and encodes the pieces, or standard input where there is none and it is no terminal, each
- * on its own. The statuses of prompt_begin and input_read. On failure documents_free is still
- * due. */
-cca_status documents_read(documents *out, const input_options *input, const chat_options *chat,
-                          const cca_engine *engine, cca_error *err);
+ * on its own; with several files, or names "on", behind the names of those that have one. The
+ * statuses of prompt_begin and input_read, and CCA_NO_FIT where there is nothing but white space;
+ * t is told of a document that is empty beside others. On failure documents_free is still due. */
+cca_status documents_read(documents *out, const document_options *options, const chat_options *chat,
+                          const cca_engine *engine, term *t, cca_error *err);
 void documents_free(documents *d);
 
 /* Tokens up to the end of the last document. */

@@ -1,5 +1,6 @@
 #include "cli/ask/questions.h"
 
+#include "base/file_kind.h"
 #include "base/utf8.h"
 #include "cli/input.h"
 #include "cli/signals.h"
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char on_stdin[] = "standard input";
@@ -67,6 +69,14 @@ static bool is_text(const json_t *value) {
     return json_is_string(value) && json_string_length(value) > 0;
 }
 
+static bool is_empty(const char *text, size_t size) {
+    return cca_file_lead(text, size) == size;
+}
+
+static bool is_question(const json_t *value) {
+    return json_is_string(value) && !is_empty(json_string_value(value), json_string_length(value));
+}
+
 /* A text or an array of texts becomes an array. */
 static cca_status read_stops(question *out, json_t *value, where at, cca_error *err) {
     static const char *const wanted = "a text that is not empty, or an array of such texts";
@@ -106,7 +116,7 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
         }
         if (status) return status;
     }
-    if (!is_text(text)) return bad_field(at, "question", "a text that is not empty", err);
+    if (!is_question(text)) return bad_field(at, "question", "a text that is not empty", err);
     out->text = json_string_value(text);
     out->size = json_string_length(text);
     return CCA_OK;
@@ -122,16 +132,16 @@ static cca_status read_json(question *out, const questions *q, const char *line,
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         at.file, at.line, valid);
     }
-    size_t blank = 0;
-    while (blank < size && strchr(" \t\r", line[blank])) blank++;
-    if (blank == size) return CCA_OK;
-    out->line = json_loadb(line, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
+    size_t lead = cca_file_lead(line, size);
+    if (lead == size) return CCA_OK;
+    out->line =
+        json_loadb(line + lead, size - lead, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
     if (!out->line) {
         return cca_fail(err, CCA_USAGE, "%s, line %zu: no JSON: %s (byte %d of the line)", at.file,
-                        at.line, why.text, why.position);
+                        at.line, why.text, (int)lead + why.position);
     }
     if (json_is_object(out->line)) return read_fields(out, at, err);
-    if (!is_text(out->line)) {
+    if (!is_question(out->line)) {
         return cca_fail(err, CCA_USAGE,
                         "%s, line %zu: a text that is not empty or an object expected", at.file,
                         at.line);
@@ -160,15 +170,29 @@ static cca_status read_file(questions *q, const char *path, cca_error *err) {
 
 /* ---- all sources ---- */
 
+/* What was surely not meant: an empty one, and what the shell made of -f *.txt. */
+static cca_status check_argument(const char *text, size_t size, size_t number, cca_error *err) {
+    struct stat info;
+    size_t valid = cca_utf8_valid(text, size);
+    if (is_empty(text, size)) return cca_fail(err, CCA_USAGE, "question %zu is empty", number);
+    if (stat(text, &info) == 0) {
+        return cca_fail(err, CCA_USAGE,
+                        "question %zu, \"%s\", is the name of a %s; -f takes one file, so each "
+                        "needs its own -f; -Q takes such a question from a file",
+                        number, text, S_ISDIR(info.st_mode) ? "folder" : "file");
+    }
+    if (valid == size) return CCA_OK;
+    return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu", number,
+                    valid);
+}
+
 static cca_status take_arguments(questions *q, cca_error *err) {
     const arg_list *given = &q->options->given;
     for (size_t i = 0; i < given->n; i++) {
         const char *text = given->items[i].text;
-        size_t size = strlen(text), valid = cca_utf8_valid(text, size);
-        if (valid != size) {
-            return cca_fail(err, CCA_BAD_TEXT, "question %zu: invalid UTF-8 at byte offset %zu",
-                            i + 1, valid);
-        }
+        size_t size = strlen(text);
+        cca_status status = check_argument(text, size, i + 1, err);
+        if (status) return status;
         if (!push(q, &(question){.text = text, .size = size, .most = q->options->most})) {
             return no_memory(err);
         }
@@ -238,7 +262,9 @@ static cca_status take_typed(questions *q, size_t size, cca_error *err) {
     if (!q->now.copy) return no_memory(err);
     memcpy(q->now.copy, q->buffer, size);
     q->now.copy[size] = '\0';
-    if (strspn(q->now.copy, " \t") < size) q->now.text = q->now.copy;
+    size_t mark = q->line == 1 && size >= 3 && memcmp(q->buffer, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    if (!is_empty(q->buffer, size)) q->now.text = q->now.copy + mark;
+    q->now.size -= mark;
     return CCA_OK;
 }
 

@@ -10,7 +10,8 @@
  *
  * A JSON line is a string, or an object {"question", "id", "max_answer", "stop"} of which all but
  * the first may be left out; empty lines are skipped. What is wrong with a line is CCA_USAGE
- * (CCA_BAD_TEXT where it is no UTF-8) and names file, line and field. */
+ * (CCA_BAD_TEXT where it is no UTF-8) and names file, line and field. So is a question without
+ * words, and an argument that is the name of a file: -f *.txt was hardly meant. */
 #ifndef CCA_CLI_QUESTIONS_H
 #define CCA_CLI_QUESTIONS_H
 

@@ -62,6 +62,10 @@ static void tell_answer(chatting *a) {
     if (strcmp(d->stop_reason, "interrupted") == 0) {
         term_note(a->term, "(stopped; what was said stays)");
     }
+    if (strcmp(d->stop_reason, "length") == 0 && d->most > 0) {
+        term_note(a->term, "(cut: the answer has reached the %lld tokens that -n allows)",
+                  (long long)d->most);
+    }
     if (strcmp(d->stop_reason, "context") == 0) {
         term_warn(a->term,
                   "the answer ends where the context of %lld tokens does; /undo takes turns back, "

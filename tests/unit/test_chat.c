@@ -177,13 +177,13 @@ static size_t count_controls(const cca_tokenizer *tok, const cca_tokens *tokens)
 static void documents_come_before_the_question(void **state) {
     (void)state;
     static const char *const want[][2] = {
-        {"plain", " Doc 1.\nDoc 2.\n\n\nQuestion: Who?\nAnswer:"},
-        {"llama2", " [INST] Doc 1.\nDoc 2.\n\n\nWho? [/INST]"},
-        {"mistral", " [INST] Doc 1.\nDoc 2.\n\n\nWho? [/INST]"},
-        {"llama3", "<|start_header_id|>user<|end_header_id|>\n\nDoc 1.\nDoc 2.\n\n\nWho?<|eot_id|>"
+        {"plain", " Doc 1.\n\n\nDoc 2.\n\n\nQuestion: Who?\nAnswer:"},
+        {"llama2", " [INST] Doc 1.\n\n\nDoc 2.\n\n\nWho? [/INST]"},
+        {"mistral", " [INST] Doc 1.\n\n\nDoc 2.\n\n\nWho? [/INST]"},
+        {"llama3", "<|start_header_id|>user<|end_header_id|>\n\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|eot_id|>"
                    "<|start_header_id|>assistant<|end_header_id|>\n\n"},
-        {"chatml", "<|im_start|>user\nDoc 1.\nDoc 2.\n\n\nWho?<|im_end|>\n<|im_start|>assistant\n"},
-        {"zephyr", " <|user|>\nDoc 1.\nDoc 2.\n\n\nWho?</s>\n<|assistant|>\n"},
+        {"chatml", "<|im_start|>user\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|im_end|>\n<|im_start|>assistant\n"},
+        {"zephyr", " <|user|>\nDoc 1.\n\n\nDoc 2.\n\n\nWho?</s>\n<|assistant|>\n"},
     };
     cca_tokenizer *tok = open_tokenizer();
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
