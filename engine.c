@@ -33,10 +33,11 @@ struct cca_session {
     cca_state *state;
     cca_state_options options;
     int64_t pos;
-    int64_t marked;   /* position of the mark; -1: none */
-    int64_t last_row; /* of the last token, in the state's last chunk; -1 before the first */
-    float *logits;    /* [vocab_size] */
-    cca_mass mass;    /* of attention watched; sums NULL: never */
+    int64_t marked;         /* position of the mark; -1: none */
+    int64_t last_row;       /* of the last token, in the state's last chunk; -1 before the first */
+    float *logits;          /* [vocab_size] */
+    cca_mass mass;          /* of attention watched; sums NULL: never */
+    int64_t *cuts, *begins; /* of its slots */
     int64_t n_watched;
     bool watching;
     bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
@@ -388,12 +389,20 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
     return CCA_OK;
 }
 
+static void free_watched(cca_session *s) {
+    free(s->mass.sums);
+    free(s->cuts);
+    free(s->begins);
+    s->mass = (cca_mass){0};
+    s->cuts = s->begins = NULL;
+}
+
 void cca_session_free(cca_session *session) {
     if (!session) return;
     cca_state_free(session->state);
     cca_backend_close(session->backend);
     free(session->logits);
-    free(session->mass.sums);
+    free_watched(session);
     free(session);
 }
 
@@ -508,17 +517,44 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
 
 /* ---- attention watched ---------------------------------------------------------------- */
 
-cca_status cca_session_watch(cca_session *s, cca_error *err) {
+/* Those of the cuts that cut something, and where slots begin then. */
+static void cut_slots(cca_session *s, const int64_t *cuts, int64_t n_cuts) {
+    cca_mass *m = &s->mass;
+    int64_t n = 0, end = m->unit * (s->options.ctx_size / m->unit + 1);
+    m->cuts = s->cuts;
+    m->n_cuts = 0;
+    for (int64_t i = 0; i < n_cuts; i++) {
+        bool again = m->n_cuts > 0 && cuts[i] <= s->cuts[m->n_cuts - 1];
+        bool inside = cuts[i] > 0 && cuts[i] < end && cuts[i] % m->unit != 0;
+        if (inside && !again) s->cuts[m->n_cuts++] = cuts[i];
+    }
+    for (int64_t pos = 0, cut = 0; pos < end; n++) {
+        int64_t next = (pos / m->unit + 1) * m->unit;
+        s->begins[n] = pos;
+        pos = cut < m->n_cuts ? cca_min(next, m->cuts[cut]) : next;
+        cut += cut < m->n_cuts && pos == m->cuts[cut];
+    }
+    s->begins[n] = end;
+    m->n_slots = n;
+}
+
+cca_status cca_session_watch(cca_session *s, const int64_t *cuts, int64_t n_cuts, cca_error *err) {
     const cca_config *c = cca_model_config(s->engine->model);
-    int64_t unit = cca_cache_unit(&s->options.policy), n_slots = s->options.ctx_size / unit + 1;
-    size_t n = 0;
-    if (!cca_mul(&n, (size_t)(c->n_layers * c->n_heads), (size_t)n_slots)) n = 0;
-    if (!s->mass.sums && n > 0) s->mass.sums = malloc(n * sizeof *s->mass.sums);
-    if (!s->mass.sums) return cca_fail(err, CCA_NO_MEMORY, "no memory to watch attention");
-    memset(s->mass.sums, 0, n * sizeof *s->mass.sums);
-    s->mass.n_slots = n_slots;
-    s->mass.unit = unit;
+    int64_t unit = cca_cache_unit(&s->options.policy);
+    size_t most = (size_t)(s->options.ctx_size / unit + 1 + n_cuts), n = 0;
+    if (!cca_mul(&n, (size_t)(c->n_layers * c->n_heads), most)) n = 0;
+    free_watched(s);
+    s->watching = false;
     s->n_watched = 0;
+    s->cuts = calloc((size_t)n_cuts + 1, sizeof *s->cuts);
+    s->begins = calloc(most + 1, sizeof *s->begins);
+    if (n > 0) s->mass.sums = calloc(n, sizeof *s->mass.sums);
+    if (!s->mass.sums || !s->cuts || !s->begins) {
+        free_watched(s);
+        return cca_fail(err, CCA_NO_MEMORY, "no memory to watch attention");
+    }
+    s->mass.unit = unit;
+    cut_slots(s, cuts, n_cuts);
     s->watching = true;
     return CCA_OK;
 }
@@ -530,15 +566,17 @@ void cca_session_unwatch(cca_session *session) {
 cca_attention cca_session_attention(const cca_session *session) {
     const cca_config *c = cca_model_config(session->engine->model);
     return (cca_attention){session->mass.sums,    c->n_layers,        c->n_heads,
-                           session->mass.n_slots, session->mass.unit, session->n_watched};
+                           session->mass.n_slots, session->mass.unit, session->n_watched,
+                           session->begins};
 }
 
 void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end) {
-    int64_t first = cca_max(1, (begin + a->unit - 1) / a->unit);
-    int64_t last = cca_min(a->n_slots, end / a->unit);
+    int64_t first = 0, last = a->n_slots;
     double total = 0;
     memset(out, 0, (size_t)a->n_slots * sizeof *out);
     if (!a->sums || a->n_tokens == 0) return;
+    while (first < last && a->begins[first] < begin) first++;
+    while (last > first && a->begins[last] > end) last--;
     for (int64_t head = 0; head < a->n_layers * a->n_heads; head++) {
         const float *sums = a->sums + head * a->n_slots;
         for (int64_t i = first; i < last; i++) {

@@ -205,19 +205,23 @@ cca_status cca_session_mark(cca_session *session, cca_error *err);
 cca_status cca_session_rewind(cca_session *session, cca_error *err);
 
 /* Where attention goes, while somebody watches: sums [n_layers][n_heads][n_slots], each of the
- * probabilities that the tokens watched gave the keys of positions i * unit … i * unit + unit - 1
+ * probabilities that the tokens watched gave the keys of positions begins[i] … begins[i + 1] - 1
  * (core tokens and raw ones in their one softmax). Those of a layer and a head add up to n_tokens.
- */
+ * A slot has a unit of positions, a group or 16, or a part of one where that is cut: exact where
+ * its tokens are seen raw, as with recall, the sinks and the window, and else its share of the
+ * tokens of the group's core. */
 typedef struct cca_attention {
     const float *sums;
     int64_t n_layers, n_heads, n_slots, unit;
     int64_t n_tokens;
+    const int64_t *begins; /* n_slots + 1 */
 } cca_attention;
 
-/* Begins to watch, from zero: the last token of each eval from now on is added. Costs about another
- * pass over the keys of that token, on a device without an operation for it much more.
- * CCA_NO_MEMORY. */
-cca_status cca_session_watch(cca_session *session, cca_error *err);
+/* Begins to watch, from zero: the last token of each eval from now on is added. Slots are cut at
+ * n_cuts ascending positions, such as where a document begins and ends. Costs about another pass
+ * over the keys of that token, on a device without an operation for it much more. CCA_NO_MEMORY. */
+cca_status cca_session_watch(cca_session *session, const int64_t *cuts, int64_t n_cuts,
+                             cca_error *err);
 /* Ends that. The sums stay; an interrupted eval may be in them in part. */
 void cca_session_unwatch(cca_session *session);
 /* Owned by the session; sums is NULL before the first cca_session_watch. */
@@ -226,8 +230,7 @@ cca_attention cca_session_attention(const cca_session *session);
 /* How much of the attention the slots that lie in positions begin … end - 1 got: out [n_slots] adds
  * up to 1, or is 0 where nothing was seen. A head counts a slot with the square of its mean
  * probability there, so that heads which look at one place outweigh those that look everywhere.
- * What attracts attention whatever it says is left out: the first slot, with BOS, and slots that
- * lie only partly in the range. */
+ * The first tokens of a sequence attract attention whatever they say. */
 void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end);
 
 /* A copy of a session's state at its position, in host memory; any number of them, each as large as

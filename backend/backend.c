@@ -347,7 +347,7 @@ void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *span
                      const cca_matrix *q, int64_t row, int64_t pos) {
     int64_t own = pos + row;
     bool fit = row >= 0 && holds(q, row + 1, q->cols) && spans_fit(spans, q->cols, own, own) &&
-               own / mass->unit < mass->n_slots;
+               own / mass->unit + mass->n_cuts < mass->n_slots;
     for (int i = 0; fit && i < spans->n; i++) {
         bool seen = cca_range_count(&spans->at[i].seen, own) > 0;
         fit = !seen || mass->unit % spans->at[i].stride == 0;

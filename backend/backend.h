@@ -235,7 +235,7 @@ bool cca_backend_recalls(const cca_backend *b);
 void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                 int64_t pos, int64_t n);
 /* Adds to the sums what that softmax gives each key that the query in one row of q, at position
- * pos + row, sees: 1 for each head. A column's positions must lie in one slot. Done when the call
+ * pos + row, sees: 1 for each head. A column's positions must lie in one unit. Done when the call
  * returns. */
 void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos);

@@ -72,11 +72,14 @@ typedef struct cca_groups {
     cca_pooling pooling;
 } cca_groups;
 
-/* Sums of attention, in host memory: [heads][n_slots], where slot i stands for positions i * unit …
- * i * unit + unit - 1. A group lies in one slot. */
+/* Sums of attention, in host memory: [heads][n_slots]. Slots stand for positions i * unit …
+ * i * unit + unit - 1, and where cuts, ascending and no multiples of unit, lie in these, for the
+ * parts; each cut makes one more. Each part gets its share of the positions of a group's core. */
 typedef struct cca_mass {
     float *sums;
     int64_t n_slots, unit;
+    const int64_t *cuts;
+    int64_t n_cuts;
 } cca_mass;
 
 /* The row of a position, and the number of rows from there to where a ring wraps. */

@@ -107,20 +107,46 @@ static double exponentials(float *x, float scale, int64_t n) {
     return total;
 }
 
-/* Adds weights times factor to the slots of positions first, first + step, … */
-static void add_to_slots(float *sums, int64_t unit, const float *weights, int64_t n, float factor,
-                         int64_t first, int64_t step) {
-    int64_t slot = first / unit, left = unit - first % unit;
-    if (step == unit) {
-        for (int64_t i = 0; i < n; i++) sums[slot + i] += weights[i] * factor;
-        return;
+/* The number of cuts up to a position. */
+static int64_t cuts_before(const cca_mass *mass, int64_t pos) {
+    int64_t low = 0, high = mass->n_cuts;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (mass->cuts[middle] <= pos) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
-    for (int64_t i = 0; i < n; i++) {
-        sums[slot] += weights[i] * factor;
-        left -= step;
-        if (left > 0) continue;
-        slot++;
-        left += unit;
+    return low;
+}
+
+/* Adds weights times factor to the slots of positions first, first + step, …, each of which stands
+ * for step positions: one row, or a group, which has a unit of its own. */
+static void add_to_slots(float *sums, const cca_mass *mass, const float *weights, int64_t n,
+                         float factor, int64_t first, int64_t step) {
+    int64_t unit = mass->unit, cut = cuts_before(mass, first);
+    for (int64_t i = 0, pos = first; i < n;) {
+        int64_t next = cut < mass->n_cuts ? mass->cuts[cut] : INT64_MAX;
+        int64_t slot = cut + pos / unit, end = cca_min(next, (pos / unit + 1) * unit);
+        int64_t n_rows = step == 1 ? cca_min(n - i, end - pos) : 0;
+        int64_t n_groups =
+            step == unit && pos % unit == 0 ? cca_min(n - i, (next - pos) / unit) : 0;
+        if (n_rows > 0) { /* of one slot */
+            for (int64_t j = 0; j < n_rows; j++) sums[slot] += weights[i + j] * factor;
+            pos += n_rows;
+            i += n_rows;
+        } else if (n_groups > 0) { /* with a slot each */
+            for (int64_t j = 0; j < n_groups; j++) sums[slot + j] += weights[i + j] * factor;
+            pos += n_groups * unit;
+            i += n_groups;
+        } else { /* a part */
+            end = cca_min(end, first + (i + 1) * step);
+            sums[slot] += weights[i] * factor * ((float)(end - pos) / (float)step);
+            pos = end;
+            i += pos == first + (i + 1) * step;
+        }
+        cut += pos == next;
     }
 }
 
@@ -147,7 +173,7 @@ void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_a
             int64_t in_a_row = w.keys.in_a_row ? w.keys.n : 1;
             for (int64_t j = 0; j < w.keys.n; j += in_a_row) {
                 int64_t first = cca_key_column(&w.keys, j) * span->stride;
-                add_to_slots(sums, mass->unit, to + j, in_a_row, factor, first, span->stride);
+                add_to_slots(sums, mass, to + j, in_a_row, factor, first, span->stride);
             }
         }
     }

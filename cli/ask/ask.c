@@ -2,6 +2,7 @@
 #include "cli/ask/ask.h"
 
 #include "base/clock.h"
+#include "cli/ask/sources.h"
 #include "cli/signals.h"
 
 #include <stddef.h>
@@ -113,7 +114,7 @@ static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err)
     bool rewind = a->astray || cca_session_pos(a->session) > a->base;
     cca_status status = rewind ? cca_session_rewind(a->session, err) : CCA_OK;
     *n_reused = a->n_asked > 1 ? cca_session_pos(a->session) : a->stored.reused;
-    if (!status && a->n_sources > 0) status = cca_session_watch(a->session, err);
+    if (!status && a->n_sources > 0) status = sources_watch(a->session, &a->docs, err);
     if (!status) status = prompt_evaluate(&a->docs.prompt, a->session, &a->term, err);
     a->astray = status;
     if (status != CCA_INTERRUPTED) return status;

@@ -41,7 +41,11 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
     if (record && a->o->quotes) {
         output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
     }
-    if (record && a->n_sources > 0) output_put(&record, "sources", sources_json(&f->sources));
+    if (record && a->n_sources > 0) {
+        output_put(&record, "sources", sources_json(&f->sources));
+        output_put(&record, "source_ends",
+                   json_pack("{s:f, s:f}", "start", f->sources.start, "end", f->sources.end));
+    }
     if (record && a->o->jsonl) output_put(&record, "event", json_string("answer"));
     return record;
 }
@@ -84,6 +88,24 @@ static char *quoted(const char *text, size_t size) {
     return line;
 }
 
+/* Where most of the attention is at an end of the documents, it may be for the place's sake. */
+static void tell_ends(asking *a, const sources *s) {
+    const double most = 0.5;
+    if (s->start > most) {
+        term_note(
+            &a->term,
+            "the start of the documents has %.0f %% of the attention; first tokens attract it "
+            "whatever they say",
+            100 * s->start);
+    }
+    if (s->end > most) {
+        term_note(&a->term,
+                  "the end of the documents has %.0f %% of the attention; so near the question "
+                  "tokens attract some of it whatever they say",
+                  100 * s->end);
+    }
+}
+
 static cca_status tell_findings(asking *a, const exchange *e, const findings *f, cca_error *err) {
     char where[PLACE_TEXT];
     for (size_t i = 0; i < f->quotes.n; i++) {
@@ -102,6 +124,7 @@ static cca_status tell_findings(asking *a, const exchange *e, const findings *f,
                   100 * p->share, text);
         free(text);
     }
+    tell_ends(a, &f->sources);
     return CCA_OK;
 }
 

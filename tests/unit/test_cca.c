@@ -3,17 +3,17 @@
 #include "backend/cpu/mass.h"
 #include "tests/unit/attention_oracle.h"
 
-/* Watches the last token of each call from position 90 on. on_host: as by a device that has no
- * operation of its own. */
-static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence *seq,
-                          const setup *t, bool on_host) {
+/* Watches the last token of each call from position 90 on, in slots that are cut. on_host: as by a
+ * device that has no operation of its own. */
+static int watch_cut(float *sums, int *queries, int n_slots, const int64_t *cuts, int64_t n_cuts,
+                     const sequence *seq, const setup *t, bool on_host) {
     static float out[N];
     int n_queries = 0;
     opened o = open_cache(t);
     cca_ops ops = *o.b->ops;
     if (on_host) ops.mass = cca_mass_on_host;
     o.b->ops = &ops;
-    cca_mass mass = {sums, n_slots, cca_cache_unit(&o.policy)};
+    cca_mass mass = {sums, n_slots, cca_cache_unit(&o.policy), cuts, n_cuts};
     for (int pos = 0, n; pos < LENGTH; pos += n) {
         n = call_at(t, pos);
         bool watched = pos + n > 90;
@@ -23,6 +23,11 @@ static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence
     }
     close_cache(&o);
     return n_queries;
+}
+
+static int watch_by_cache(float *sums, int *queries, int n_slots, const sequence *seq,
+                          const setup *t, bool on_host) {
+    return watch_cut(sums, queries, n_slots, NULL, 0, seq, t, on_host);
 }
 
 static void every_cut_equals_the_definition(void **state) {
@@ -92,6 +97,68 @@ static void attention_watched_is_that_of_the_definition(void **state) {
             assert_memory_equal(got, got + HEADS * SLOTS,
                                 sizeof want); /* the layers have their own */
         }
+    }
+}
+
+/* Rows that are seen raw count in their own part of a slot, to the token. */
+static void raw_rows_are_watched_to_the_token(void **state) {
+    (void)state;
+    enum { UNIT = 16, SLOTS = LENGTH / UNIT + 5 };
+    static const int64_t cuts[] = {1, 21, 23, 149},
+                         begins[SLOTS + 1] = {0,  1,  16,  21,  23,  32,  48, 64,
+                                              80, 96, 112, 128, 144, 149, 160};
+    static const setup all[] = {
+        {.attn = CCA_ATTN_CCA,
+         .g = 4,
+         .s = 16,
+         .sinks = 4,
+         .recall = 40,
+         .tile = 1,
+         .no_cores = true,
+         .chunk = 31,
+         .prefill = 90},
+        {.attn = CCA_ATTN_FULL, .g = 1, .s = 1, .chunk = 64, .prefill = 100},
+    };
+    sequence seq = random_sequence(4);
+    for (int i = 0; i < 3; i++) { /* the last one on the host */
+        static float got[2 * HEADS * SLOTS], want[HEADS * SLOTS];
+        static double by_token[HEADS * LENGTH];
+        int queries[LENGTH];
+        const setup *t = &all[i > 0];
+        memset(got, 0, sizeof got);
+        memset(want, 0, sizeof want);
+        int n = watch_cut(got, queries, SLOTS, cuts, 4, &seq, t, i == 2);
+        mass_by_definition(by_token, LENGTH, 1, &seq, t, queries, n);
+        for (int h = 0; h < HEADS; h++) {
+            for (int slot = 0; slot < SLOTS; slot++) {
+                double sum = 0;
+                for (int64_t pos = begins[slot]; pos < begins[slot + 1] && pos < LENGTH; pos++) {
+                    sum += by_token[h * LENGTH + pos];
+                }
+                want[h * SLOTS + slot] = (float)sum;
+            }
+        }
+        test_below(cca_distance(got, want, HEADS * SLOTS), 1e-6, "cut slots");
+    }
+}
+
+/* A core stands for all tokens of its group alike. */
+static void cores_are_shared_out(void **state) {
+    (void)state;
+    enum { G = 4, SLOTS = LENGTH / G + 1 };
+    static const int64_t cuts[] = {9, 14, 15};
+    static float whole[2 * HEADS * SLOTS], cut[2 * HEADS * (SLOTS + 3)];
+    int queries[LENGTH];
+    sequence seq = random_sequence(5);
+    setup t = {.attn = CCA_ATTN_CCA, .g = G, .s = 16, .chunk = 31, .prefill = 90};
+    watch_by_cache(whole, queries, SLOTS, &seq, &t, false);
+    watch_cut(cut, queries, SLOTS + 3, cuts, 3, &seq, &t, false);
+    for (int h = 0; h < HEADS; h++) {
+        const float *w = whole + h * SLOTS, *c = cut + h * (SLOTS + 3);
+        const float want[] = {w[0],     w[1],     w[2] / 4, w[2] * 3 / 4,
+                              w[3] / 2, w[3] / 4, w[3] / 4, w[4]};
+        test_below(cca_distance(c, want, 8), 1e-6, "parts of cores");
+        assert_memory_equal(c + 7, w + 4, sizeof *w * (SLOTS - 4));
     }
 }
 
@@ -286,6 +353,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_equals_the_definition),
         cmocka_unit_test(attention_watched_is_that_of_the_definition),
+        cmocka_unit_test(raw_rows_are_watched_to_the_token),
+        cmocka_unit_test(cores_are_shared_out),
         cmocka_unit_test(attention_over_rounded_keys_is_watched),
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(caches_round_before_use),
