@@ -124,7 +124,14 @@ const cca_file_kind *cca_file_kind_of(const void *bytes, size_t size) {
             return &s->kind;
         }
     }
-    if (is_html(text, seen)) return &html;
+    return is_html(text, seen) ? &html : NULL;
+}
+
+const cca_file_kind *cca_file_no_text(const void *bytes, size_t size) {
+    const char *text = bytes;
+    const cca_file_kind *kind = cca_file_kind_of(bytes, size);
+    if (kind) return kind;
+    size_t seen = size < LOOKED_AT ? size : LOOKED_AT;
     size_t few = seen < 32 ? seen : 32;
     if (alternates(text, few, 1)) return &utf16le;
     if (alternates(text, few, 0)) return &utf16be;

@@ -18,9 +18,11 @@ typedef struct cca_file_kind {
     bool readable;        /* plain text, too, if not as people mean it */
 } cca_file_kind;
 
-/* NULL: none of those in the list, as plain text and JSON are. Looks at no more than a few
- * hundred bytes. */
+/* NULL: none of those in the list, as plain text, JSON and other data are. Looks at no more than a
+ * few hundred bytes. */
 const cca_file_kind *cca_file_kind_of(const void *bytes, size_t size);
+/* The same for bytes that should be a text: of others, data and UTF-16 without a mark are known. */
+const cca_file_kind *cca_file_no_text(const void *bytes, size_t size);
 
 /* Bytes of a byte order mark of UTF-8 and white space that text starts with. */
 size_t cca_file_lead(const void *bytes, size_t size);

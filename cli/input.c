@@ -141,7 +141,7 @@ static cca_status read_bytes(text_buffer *out, const char *path, cca_error *err)
 /* Refuses what is no text, and warns of what is another one than people mean. */
 static cca_status check_kind(const char *bytes, size_t size, const char *name, term *t,
                              cca_error *err) {
-    const cca_file_kind *kind = cca_file_kind_of(bytes, size);
+    const cca_file_kind *kind = cca_file_no_text(bytes, size);
     if (kind && !kind->readable) {
         return cca_fail(err, CCA_BAD_TEXT, "%s: is %s; %s", name, kind->name, kind->advice);
     }

@@ -51,3 +51,34 @@ expect 0 'the count' tokenize -m "$stories" --count -p 'Once upon a time'
 stdout_is 'has BOS in it' "$(wc -w <<<"$ids")"
 expect 0 'tokens as JSON' tokenize -m "$stories" --json -p 'Once upon a time'
 stdout_is 'are a record' "{\"schema\": \"cca.tokenize.1\", \"count\": $(wc -w <<<"$ids"), \"ids\": [${ids// /, }]}"
+
+# What is no text is known by its first bytes.
+foreign() { # name, printf's bytes, word of the advice
+    printf "$2" >"$work/$1"
+    expect 6 "$1" generate -m "$stories" -f "$work/$1" -n 1
+    stderr_has 'gets its own advice' "$1: is .*$3"
+    check 'and no other' test "$(grep -c invalid-utf8 "$work/err")" = 0
+}
+foreign paper.pdf '%%PDF-1.4\n1 0 obj\n' pdftotext
+foreign letter.docx 'PK\003\004\024\000\006\000' 'docx.*pandoc'
+foreign utf16.txt '\377\376T\000h\000' 'iconv -f UTF-16 '
+foreign no-mark.txt 'T\000h\000e\000 \000m\000' 'iconv -f UTF-16LE'
+foreign pointer.txt 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n' 'git lfs pull'
+foreign picture '\211PNG\r\n\032\n' tesseract
+gzip -c "$work/paper.pdf" >"$work/paper.gz"
+expect 6 'in gzip, too' tokenize -m "$stories" -f "$work/paper.gz"
+stderr_has 'with the same advice' pdftotext
+expect 0 'read as it is where that is said' tokenize -m "$stories" -f "$work/utf16.txt" --invalid-utf8 bytes --check
+printf '<!DOCTYPE html>\n<p>Hello' >"$work/page"
+expect 0 'HTML' generate -m "$stories" -f "$work/page" -n 1
+stderr_has 'is read with a warning' 'warning: .*page: is HTML; .*w3m'
+expect 0 'the name of a file as a text' generate -m "$stories" -p "$work/page" -n 1
+stderr_has 'is warned of' 'warning: -p takes the text itself, .* -f reads'
+cp "$work/pointer.txt" "$work/pointer.gguf"
+expect 3 'a pointer in place of a model' generate -m "$work/pointer.gguf" -p a -n 1
+stderr_has 'says so' 'pointer.gguf: is a Git LFS pointer in place of the file; git lfs pull'
+expect 3 'and to export' export "$work/pointer.gguf" -o "$work/x.gguf"
+stderr_has 'says so' 'Git LFS pointer'
+cp "$work/letter.docx" "$work/weights.pt"
+expect 3 'a zip archive as a model' generate -m "$work/weights.pt" -p a -n 1
+stderr_has 'is told' 'not a GGUF file, but a zip archive'

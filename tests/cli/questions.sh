@@ -118,10 +118,9 @@ check 'reuses question and answer' test "$(field reused 2)" = $(($(field prompt 
 texts() { sed -nE 's/.*"text": "(.*)", "stop_reason".*/\1/p' "$work/out"; }
 texts >"$work/first"
 first=$(sed -n 1p "$work/first")
-cca "${ask[@]}" -e -p '\n\nQuestion:' -p " $question" -p '\nAnswer:' -p " $first" --jsonl "$question"
-check 'as if both were part of the documents' test "$(texts)" = "$(sed -n 2p "$work/first")"
-check 'token by token' test "$(field prompt 1)" = \
-    "$(cca "${ask[@]}" --follow-up --jsonl "$question" "$question" && field prompt 2)"
+{ cat "$work/text"; printf '\n\nQuestion: %s\nAnswer: %s' "$question" "$first"; } >"$work/told"
+cca ask -m "$model" -f "$work/told" --jsonl "$question"
+check 'as if both were part of the document' test "$(texts)" = "$(sed -n 2p "$work/first")"
 expect 0 'a stop text inside a token' "${ask[@]}" --follow-up --jsonl --stop 821 "$question" "$question"
 check 'cuts the answer' test "$(texts | head -1)" = 4
 check 'whose rest is not part of the conversation' test "$(field reused 2)" = "$(field document_tokens 1)" -a \
@@ -200,11 +199,68 @@ check 'is three, and the question stays one' test "$(grep -c '^source ' "$work/e
 cca "${ask[@]}" --attn full "$question"
 check 'unless asked for, not with full attention' test "$(grep -c '^source ' "$work/err")" = 0
 expect 0 'of several documents' ask -m "$model" -f "$work/begin" -f "$work/text" -f "$work/end" "$question"
-stderr_has 'the right one' "^source 1: $work/text, .*48213"
+stderr_has 'the right one' "^source 1: $work/text, "
+read -r begin end <<<"$(sed -nE 's/^source 1: .*, bytes ([0-9]+)-([0-9]+), .*/\1 \2/p' "$work/err")"
+check 'in its bytes' test "$begin" -lt $((at + ${#fact})) -a "$end" -gt "$at"
+for place in first last; do # the document's first tokens, and its last ones
+    if [ $place = first ]; then printf '%s\n' "$fact" | cat - "$work/end"; else cat "$work/end" && printf '\n%s' "$fact"; fi >"$work/edge"
+    edge=$(grep -ob 48213 "$work/edge" | cut -d: -f1)
+    for attn in cca recall full; do
+        expect 0 "$attn: a fact in the $place tokens" ask -m "$model" -f "$work/edge" --attn $attn --sources 1 "$question"
+        read -r begin end <<<"$(sed -nE 's/^source 1: .*, bytes ([0-9]+)-([0-9]+), .*/\1 \2/p' "$work/err")"
+        check 'is the first source' test "$begin" -lt $((edge + 5)) -a "$end" -gt "$edge"
+        [ $place = first ] || stderr_has 'and the place is told' '^the end of the documents has [5-9][0-9] % of the attention'
+    done
+done
+expect 0 'a fact in the middle' "${ask[@]}" "$question"
+check 'is at no end' test "$(grep -c 'of the documents has' "$work/err")" = 0
 expect 0 'behind a system text' ask -m "$model" -sys "$(cat "$work/begin")" -f "$work/text" "$question"
 stderr_has 'which is no source' "^source 1: $work/text, .*48213"
 check 'at all' test "$(grep -c "^source [123]: $work/text" "$work/err")" = 3
 expect 2 'a number that is none' "${ask[@]}" --sources=x "$question"
+
+# What was surely not meant.
+ask_code() { # exit status, name, arguments
+    expect "$1" "$2" ask -m "$model" -n 2 "${@:3}"
+}
+ask_code 2 'a file as a question' -f "$work/text" "$work/begin" "$question"
+stderr_has 'is named, with -f' "question 1, \"$work/begin\", is the name of a file; -f takes one file"
+ask_code 2 'a folder as a question' -f "$work/text" "$question" "$work"
+stderr_has 'is named, too' 'question 2, .* is the name of a folder'
+ask_code 2 'an empty question' -f "$work/text" ''
+ask_code 2 'one of white space' -f "$work/text" "$question" $' \n'
+printf '" "\n' >"$work/blank.jsonl"
+ask_code 2 'one of them in a file' -f "$work/text" -Q "$work/blank.jsonl"
+printf '\xef\xbb\xbf"%s"\n' "$question" >"$work/marked.jsonl"
+ask_code 0 'a byte order mark before questions' -f "$work/text" -Q "$work/marked.jsonl"
+: >"$work/nothing" && printf '\xef\xbb\xbf \n' >"$work/white"
+ask_code 4 'an empty document' -f "$work/nothing" "$question"
+stderr_has 'is named' 'nothing is empty'
+ask_code 4 'one of white space' -f "$work/white" "$question"
+ask_code 4 'nothing on standard input' "$question" </dev/null
+ask_code 0 'an empty one of two' -f "$work/nothing" -f "$work/text" "$question"
+stderr_has 'is warned of' 'warning: .*nothing is empty'
+stderr_has 'an answer that is cut is told' '^answer 1 is cut: it has reached the 2 tokens that -n'
+expect 0 'one that ends' "${ask[@]}" "$question"
+check 'is not' test "$(grep -c 'is cut' "$work/err")" = 0
+
+# Borders between documents, and their names.
+printf 'The code is 12' >"$work/one" && printf '34 and more.' >"$work/two"
+tokens_with() { cca ask -m "$model" --jsonl -n 1 "$@" Who && field document_tokens 1; }
+both=$(tokens_with -p "$(cat "$work/one" "$work/two")")
+single=$(tokens_with -f "$work/one")
+check 'an empty line between documents' test "$(tokens_with -f "$work/one" -f "$work/two" --names off)" -gt "$both"
+check 'is the same for texts' test "$(tokens_with -p "$(cat "$work/one")" -p "$(cat "$work/two")")" = \
+    "$(tokens_with -f "$work/one" -f "$work/two" --names off)"
+check 'several files have names' test "$(tokens_with -f "$work/one" -f "$work/two")" -gt \
+    "$(tokens_with -f "$work/one" -f "$work/two" --names off)"
+check 'a single one has none' test "$(tokens_with -f "$work/one" --names off)" = "$single"
+check 'unless it is wanted' test "$(tokens_with -f "$work/one" --names on)" -gt "$single"
+mkdir "$work/folder" && cp "$work/two" "$work/folder/two" && cp "$work/one" "$work/folder/one"
+check 'folders are no part of names' test "$(tokens_with -f "$work/folder/one" -f "$work/two")" = \
+    "$(tokens_with -f "$work/one" -f "$work/two")"
+check 'but of equal ones' test "$(tokens_with -f "$work/folder/two" -f "$work/two")" -gt \
+    "$(tokens_with -f "$work/two" -f "$work/one")"
 
 # A document in the middle that grows.
 rm -rf "$work/cache"

@@ -3,7 +3,7 @@
 #include "tests/unit/test.h"
 
 static void expect_kind(const char *bytes, size_t size, const char *name, const char *advice) {
-    const cca_file_kind *kind = cca_file_kind_of(bytes, size);
+    const cca_file_kind *kind = cca_file_no_text(bytes, size);
     if (!kind) fail_msg("%s is not known", name);
     if (!strstr(kind->name, name) || !strstr(kind->advice, advice)) {
         fail_msg("%s, %s; not %s with %s", kind->name, kind->advice, name, advice);
@@ -71,14 +71,22 @@ static void texts_are_texts(void **state) {
         {"GGU", 3},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        const cca_file_kind *kind = cca_file_kind_of(all[i].bytes, all[i].size);
+        const cca_file_kind *kind = cca_file_no_text(all[i].bytes, all[i].size);
         if (kind) fail_msg("text %zu is taken for %s", i, kind->name);
     }
     char long_text[600]; /* cut in the middle of a character where looking ends */
     memset(long_text, 'a', sizeof long_text);
     long_text[0] = '\0';
     memcpy(long_text + 511, "\xc3\xa9", 2);
-    assert_null(cca_file_kind_of(long_text, sizeof long_text));
+    assert_null(cca_file_no_text(long_text, sizeof long_text));
+}
+
+static void data_may_be_what_a_model_is(void **state) {
+    (void)state;
+    static const char header[] = "\x40\0\0\0\xac\0\0\0\5\0\0\0\xff\xff";
+    assert_null(cca_file_kind_of(header, sizeof header));
+    assert_non_null(cca_file_no_text(header, sizeof header));
+    assert_non_null(cca_file_kind_of("%PDF-1.4", 8));
 }
 
 static void what_leads_is_counted(void **state) {
@@ -94,6 +102,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_are_known),
         cmocka_unit_test(texts_are_texts),
+        cmocka_unit_test(data_may_be_what_a_model_is),
         cmocka_unit_test(what_leads_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
