@@ -6,7 +6,7 @@
 # Makes NUMBER documents of about LENGTH tokens, each with a fact of the set (known, new) at eleven depths,
 # asks for each, and prints a line: set, length, documents, facts, and of them in per cent: answers right to
 # the letter, first source in the fact, one of the first three, and the same two without the facts that
-# begin in the first group, which is left out as a sink. A source is right where it overlaps the fact's
+# begin in the first group, which attracts attention by itself. A source is right where it overlaps the fact's
 # statement.
 #
 # Environment: BOOKS_DIR, folder of held-out books [build/quality/books, made by quality/run.sh]; CCA

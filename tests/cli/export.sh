@@ -33,3 +33,17 @@ expect 3 'a missing source' export "$work/none" -o "$work/c.gguf"
 stderr_has 'names it' "$work/none"
 expect 7 'a folder that is not there' export --random 32,2,4,2,64,96 -o "$work/none/c.gguf"
 check 'failures leave nothing' bash -c 'test "$(ls "$0")" = "$1"' "$work" "$(printf '%s\n' a.gguf b.gguf err out t.gguf)"
+
+# A folder whose files an editor has touched, and one that was cloned without git-lfs.
+cp -r tests/golden/models/hf-text-llama3 "$work/hf" && chmod -R u+w "$work/hf"
+for lead in '\n' ' \r\n' '\357\273\277'; do
+    for file in tokenizer.json config.json; do
+        { printf "$lead"; cat "tests/golden/models/hf-text-llama3/$file"; } >"$work/hf/$file"
+    done
+    expect 0 'JSON behind white space or a byte order mark' export "$work/hf" -q -o "$work/c.gguf"
+done
+for file in tokenizer.json model.safetensors; do
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n' >"$work/hf/$file"
+    expect 3 'a Git LFS pointer' export "$work/hf" -q -o "$work/c.gguf"
+    stderr_has 'is told' "(safetensors|json): is a Git LFS pointer in place of the file; git lfs pull"
+done

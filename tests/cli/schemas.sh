@@ -94,7 +94,7 @@ events() { # schema's name, event of the others, arguments of cca
 }
 events cca.generate.1 text generate "${text[@]}" -n 8 --jsonl
 check 'pieces make up the text' test "$(jq -j .text "$work/events")" = "$(jq -j .text "$work/end")"
-events_without="answers question id text stop_reason tokens timing sources quotes $place" events cca.ask.1 answer "${ask[@]}" --jsonl Who Where
+events_without="answers question id text stop_reason tokens timing sources source_ends start quotes $place" events cca.ask.1 answer "${ask[@]}" --jsonl Who Where
 check 'an answer has its keys' test "$(jq -s 'map(keys) | unique | length' "$work/events")" = 1
 
 # Text of the model that is no UTF-8, and names that are none, are U+FFFD in a record.
