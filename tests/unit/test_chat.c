@@ -180,9 +180,11 @@ static void documents_come_before_the_question(void **state) {
         {"plain", " Doc 1.\n\n\nDoc 2.\n\n\nQuestion: Who?\nAnswer:"},
         {"llama2", " [INST] Doc 1.\n\n\nDoc 2.\n\n\nWho? [/INST]"},
         {"mistral", " [INST] Doc 1.\n\n\nDoc 2.\n\n\nWho? [/INST]"},
-        {"llama3", "<|start_header_id|>user<|end_header_id|>\n\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|eot_id|>"
-                   "<|start_header_id|>assistant<|end_header_id|>\n\n"},
-        {"chatml", "<|im_start|>user\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|im_end|>\n<|im_start|>assistant\n"},
+        {"llama3",
+         "<|start_header_id|>user<|end_header_id|>\n\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+        {"chatml",
+         "<|im_start|>user\nDoc 1.\n\n\nDoc 2.\n\n\nWho?<|im_end|>\n<|im_start|>assistant\n"},
         {"zephyr", " <|user|>\nDoc 1.\n\n\nDoc 2.\n\n\nWho?</s>\n<|assistant|>\n"},
     };
     cca_tokenizer *tok = open_tokenizer();
