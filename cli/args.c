@@ -1,6 +1,7 @@
 #include "cli/args.h"
 
 #include "base/utf8.h"
+#include "cli/llama_cpp_names.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -79,13 +80,26 @@ static size_t distance(const char *a, const char *b) {
     return row[n];
 }
 
+/* Whether one begins with the other, which is no mere letter or two of it. */
+static bool begins(const char *word, const char *name) {
+    size_t n_word = strlen(word), n_name = strlen(name);
+    return n_word > 0 && strncmp(name, word, n_word < n_name ? n_word : n_name) == 0 &&
+           (n_word <= n_name || n_name > 2);
+}
+
+/* A third of the letters may be wrong, three at most, but one has to be right. */
+static bool is_near(size_t d, size_t a, size_t b) {
+    size_t shorter = a < b ? a : b, longer = a < b ? b : a;
+    return d <= 3 && d < shorter && 3 * d <= longer + 2;
+}
+
 const char *args_nearest(const char *word, const char *const *names, size_t n) {
     const char *best = NULL;
     size_t least = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
-        bool begins = *word && strncmp(names[i], word, strlen(word)) == 0;
-        size_t d = begins ? 0 : distance(word, names[i]);
-        if (best && d >= least) continue;
+        bool begun = begins(word, names[i]);
+        size_t d = begun ? 0 : distance(word, names[i]);
+        if (d >= least || !(begun || is_near(d, strlen(word), strlen(names[i])))) continue;
         best = names[i];
         least = d;
     }
@@ -117,7 +131,8 @@ static found_option find_option(void *out, const arg_group *groups, const char *
     return (found_option){0};
 }
 
-/* Names are compared without dashes, and shown with those they need. */
+/* Names are compared without dashes, and shown with those they need; what llama.cpp calls so is
+ * explained. */
 static cca_status unknown_option(const arg_group *groups, const char *arg, size_t size,
                                  cca_error *err) {
     const char *names[MAX_NAMES] = {0}, *dashes[MAX_NAMES] = {0};
@@ -135,13 +150,16 @@ static cca_status unknown_option(const arg_group *groups, const char *arg, size_
     }
     size_t skip = strspn(arg, "-");
     snprintf(word, sizeof word, "%.*s", (int)(size - skip), arg + skip);
+    const char *hint = llama_cpp_option(word);
+    if (hint) return cca_fail(err, CCA_USAGE, "unknown option %.*s: %s", (int)size, arg, hint);
     const char *nearest = args_nearest(word, names, n);
+    if (!nearest) return cca_fail(err, CCA_USAGE, "unknown option %.*s", (int)size, arg);
     const char *dash = "";
     for (size_t i = 0; i < n; i++) {
         if (names[i] == nearest) dash = dashes[i];
     }
     return cca_fail(err, CCA_USAGE, "unknown option %.*s; the nearest one is %s%s", (int)size, arg,
-                    dash, nearest ? nearest : "--help");
+                    dash, nearest);
 }
 
 /* ---- values ---- */
@@ -156,6 +174,12 @@ static bool list_push(arg_list *list, char tag, const char *text) {
     }
     list->items[list->n++] = (arg_item){tag, text};
     return true;
+}
+
+/* Names of choices are in lower case, while types are printed in capitals, and are typed so; the
+ * arguments of a program may be changed. */
+static void lower_case(char *name) {
+    for (; *name; name++) *name = (char)tolower((unsigned char)*name);
 }
 
 /* Finds text among "a|b|c". */
@@ -244,26 +268,27 @@ static cca_status set_operand(void *out, const arg_group *groups, const char *te
 /* Handles argv[*i] and moves *i over the value where that is an argument of its own. */
 static cca_status set_option(void *out, const arg_group *groups, int argc, char **argv, int *i,
                              cca_error *err) {
-    const char *arg = argv[*i];
-    const char *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
+    char *arg = argv[*i];
+    char *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
     size_t size = equals ? (size_t)(equals - arg) : strlen(arg);
     found_option found = find_option(out, groups, arg, size);
     if (!found.option) return unknown_option(groups, arg, size, err);
-    const char *value = equals ? equals + 1 : NULL;
+    const arg_option *o = found.option;
+    char *value = equals ? equals + 1 : NULL;
     int64_t number;
-    bool bare = found.option->bare && !value;
-    if (bare && !(*i + 1 < argc && args_int(&number, argv[*i + 1]))) {
-        value = found.option->bare;
-    } else if (found.option->kind == ARG_FLAG) {
-        if (value) return cca_fail(err, CCA_USAGE, "%.*s takes no value", (int)size, arg);
-        value = "";
-    } else if (!value) {
-        if (*i + 1 >= argc) {
-            return cca_fail(err, CCA_USAGE, "%s needs a value (%s)", arg, found.option->value);
-        }
-        value = argv[++*i];
+    if (o->bare && !value && !(*i + 1 < argc && args_int(&number, argv[*i + 1]))) {
+        return set_value(found.base, o, o->bare, err);
     }
-    return set_value(found.base, found.option, value, err);
+    if (o->kind == ARG_FLAG) {
+        if (value) return cca_fail(err, CCA_USAGE, "%.*s takes no value", (int)size, arg);
+        return set_value(found.base, o, "", err);
+    }
+    if (!value && *i + 1 >= argc) {
+        return cca_fail(err, CCA_USAGE, "%s needs a value (%s)", arg, o->value);
+    }
+    if (!value) value = argv[++*i];
+    if (o->choices || o->suggest || o->word) lower_case(value);
+    return set_value(found.base, o, value, err);
 }
 
 cca_status args_parse(void *out, const arg_group *groups, int argc, char **argv, bool *help,

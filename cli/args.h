@@ -54,7 +54,7 @@ typedef struct arg_option {
     const char *initial; /* the default as text; NULL: zero, empty, none */
     const char *word;    /* ARG_INT: "auto", which stands for -1; NULL: there is none */
     const char *bare;    /* ARG_INT: the value where no number follows; NULL: one must */
-    const char *choices; /* ARG_CHOICE: "auto|on|off" */
+    const char *choices; /* ARG_CHOICE: "auto|on|off", in lower case; capitals are taken for them */
     const char
         *suggest;    /* "cuda|cpu": what completion offers where other values are allowed, too */
     double min, max; /* ARG_INT (exact up to 2^53), ARG_REAL, ARG_OPERAND */
@@ -75,7 +75,7 @@ typedef struct arg_group {
 cca_status args_parse(void *out, const arg_group *groups, int argc, char **argv, bool *help,
                       cca_error *err);
 
-/* Sets one option by its long name, without dashes. CCA_USAGE names the nearest one. */
+/* Sets one option by its long name, without dashes. CCA_USAGE names one that is near. */
 cca_status args_set(void *out, const arg_group *groups, const char *name, const char *value,
                     cca_error *err);
 /* The number that an option has in out, as args_set would take it, in a buffer of the caller. */
@@ -88,8 +88,8 @@ void args_free(void *out, const arg_group *groups);
 /* Prints title and options of each group, at most 80 columns wide. */
 void args_help(FILE *to, const arg_group *groups);
 
-/* Which of the n names begins with word, or is closest to it by edit distance; the first of
- * equals. */
+/* Which of the n names begins with word, or word with it, or is closest to it by edit distance; the
+ * first of equals. NULL where none is near. */
 const char *args_nearest(const char *word, const char *const *names, size_t n);
 
 /* Numbers of the whole text: false for anything else, trailing bytes or overflow. */

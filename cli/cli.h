@@ -35,7 +35,7 @@ extern const cli_command cli_generate, cli_ask, cli_chat, cli_ppl, cli_plan_comm
 /* All of them, and one by its name; NULL if there is none. */
 const cli_command *const *cli_commands(size_t *n);
 const cli_command *cli_find(const char *name);
-/* CCA_USAGE, naming the nearest command. */
+/* CCA_USAGE, naming the command that is meant, where there is one near. */
 cca_status cli_unknown(const char *name, cca_error *err);
 /* The overview that fits a screen. */
 void cli_print_overview(FILE *to);

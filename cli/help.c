@@ -1,5 +1,6 @@
 /* cca help, cca version; the list of commands. */
 #include "cli/cli.h"
+#include "cli/llama_cpp_names.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -29,8 +30,12 @@ const cli_command *cli_find(const char *name) {
 cca_status cli_unknown(const char *name, cca_error *err) {
     const char *names[N_COMMANDS];
     for (size_t i = 0; i < N_COMMANDS; i++) names[i] = commands[i]->name;
-    return cca_fail(err, CCA_USAGE, "unknown command %s; the nearest one is %s (cca -h lists all)",
-                    name, args_nearest(name, names, N_COMMANDS));
+    const char *hint = llama_cpp_program(name), *nearest = args_nearest(name, names, N_COMMANDS);
+    if (!hint && !nearest) {
+        return cca_fail(err, CCA_USAGE, "unknown command %s (cca -h lists all)", name);
+    }
+    return cca_fail(err, CCA_USAGE, "unknown command %s%s%s (cca -h lists all)", name,
+                    hint ? ": " : "; the nearest one is ", hint ? hint : nearest);
 }
 
 void cli_print_overview(FILE *to) {

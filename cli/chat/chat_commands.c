@@ -41,10 +41,11 @@ static bool is_blank(char c) {
 static cca_status unknown(const char *name, cca_error *err) {
     const char *names[N_ENTRIES];
     for (int i = 0; i < N_ENTRIES; i++) names[i] = entries[i].name;
+    const char *nearest = args_nearest(name, names, N_ENTRIES);
     return cca_fail(err, CCA_USAGE,
-                    "unknown command /%s; the nearest one is /%s (/help lists all; a message that "
-                    "begins with a slash stands in \"\"\"...\"\"\")",
-                    name, args_nearest(name, names, N_ENTRIES));
+                    "unknown command /%s%s%s (/help lists all; a message that begins with a slash "
+                    "stands in \"\"\"...\"\"\")",
+                    name, nearest ? "; the nearest one is /" : "", nearest ? nearest : "");
 }
 
 cca_status chat_command_parse(chat_command *out, const char *text, size_t size, cca_error *err) {
@@ -54,6 +55,9 @@ cca_status chat_command_parse(chat_command *out, const char *text, size_t size, 
     while (name_end < end && !is_blank(text[name_end])) name_end++;
     for (begin = name_end; begin < end && is_blank(text[begin]);) begin++;
     snprintf(name, sizeof name, "%.*s", (int)(name_end - 1), text + 1);
+    if (memchr(text, '\0', end)) {
+        return cca_fail(err, CCA_USAGE, "/%s: there is a NUL in this command", name);
+    }
     int i = 0;
     while (i < N_ENTRIES && strcmp(entries[i].name, name) != 0 &&
            (!entries[i].alias || strcmp(entries[i].alias, name) != 0)) {

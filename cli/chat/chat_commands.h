@@ -35,7 +35,7 @@ typedef struct chat_command {
 
 /* A message of one line that begins with a slash. */
 bool chat_command_is(const char *text, size_t size);
-/* CCA_USAGE names the nearest command, or the argument that is missing or one too many. */
+/* CCA_USAGE names a command that is near, or the argument that is missing or one too many. */
 cca_status chat_command_parse(chat_command *out, const char *text, size_t size, cca_error *err);
 
 /* A line a command. */

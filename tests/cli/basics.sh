@@ -29,6 +29,17 @@ expect 2 'an unknown command' generat
 stderr_has 'the nearest command' 'generat; the nearest one is generate'
 expect 2 'help of an unknown command' help pppl
 stderr_has 'the nearest command for help' 'the nearest one is ppl'
+for words in 'perplexity:unknown command perplexity: it is cca ppl here' 'llama-quantize:it is cca export here' \
+    'benchmark:the nearest one is bench' 'frobnicate:unknown command frobnicate \(cca -h lists all\)'; do
+    expect 2 "command ${words%%:*}" "${words%%:*}"
+    stderr_has 'what is meant' "${words#*:}"
+done
+for option in -ngl -fa -r --keep; do
+    expect 2 "$option, as llama.cpp has it" generate "$option" 3
+    stderr_has 'is explained' "unknown option $option: [a-zA-Z-]"
+done
+expect 2 'what no option is like' generate --frobnicate
+stderr_has 'is not compared' 'unknown option --frobnicate$'
 expect 2 'an unknown option' generate --predikt 3
 stderr_has 'the nearest option' 'unknown option --predikt; the nearest one is --predict'
 expect 2 'a number with trailing junk' generate -n 3x -p x

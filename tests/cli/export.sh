@@ -20,6 +20,9 @@ for type in f32 f16 bf16 q8_0 q4_0; do
     expect 0 "type $type" export --random 32,2,4,2,64,96 --type "$type" -q -o "$work/t.gguf"
     expect 0 "type $type is in the file" info "$work/t.gguf" --check
     stdout_has "type $type is counted" "${type^^}: "
+    expect 0 "type ${type^^}" export --random 32,2,4,2,64,96 --type "${type^^}" -q -o "$work/u.gguf"
+    check 'is the same' cmp "$work/t.gguf" "$work/u.gguf"
+    rm "$work/u.gguf"
 done
 
 expect 2 'no output' export --random 32,2,4,2,64,96

@@ -1,5 +1,6 @@
 /* Options: parsing, ranges, suggestions, help. */
 #include "cli/args.h"
+#include "cli/llama_cpp_names.h"
 
 #include "tests/unit/test.h"
 
@@ -98,7 +99,7 @@ static void test_spellings(void **state) {
     test_options o;
     char equals[] = "--count=8", alias[] = "--number 9", negative[] = "-n -1",
          twice[] = "-n 1 -n 2";
-    char empty[] = "--text=";
+    char empty[] = "--text=", capitals[] = "--choice OFF --tile Auto -txt OFF";
     (void)state;
     accept(&o, equals);
     assert_int_equal(o.count, 8);
@@ -110,6 +111,10 @@ static void test_spellings(void **state) {
     assert_int_equal(o.count, 2);
     accept(&o, empty);
     assert_string_equal(o.text, "");
+    accept(&o, capitals);
+    assert_string_equal(o.choice, "off");
+    assert_int_equal(o.tile, -1);
+    assert_string_equal(o.text, "OFF");
 }
 
 static void test_lists_keep_the_order(void **state) {
@@ -204,6 +209,39 @@ static void test_unknown_options_name_the_nearest(void **state) {
     refuse("-tx 3", "unknown option -tx; the nearest one is -txt");
     refuse("-count 3", "unknown option -count; the nearest one is --count");
     refuse("--pro 3", "the nearest one is --prompt");
+    refuse("--counter 3", "the nearest one is --count");
+    refuse("--perplexity", "unknown option --perplexity");
+    refuse("-ngl 99", "unknown option -ngl: a model is on its device as a whole");
+    refuse("--gpu-layers=99", "unknown option --gpu-layers: a model is on its device as a whole");
+    refuse("-fa", "unknown option -fa: attention");
+    refuse("-r User:", "unknown option -r: --stop");
+    refuse("--n-predict 3", "unknown option --n-predict: -n N");
+    refuse("--keep 4", "unknown option --keep: nothing is dropped");
+}
+
+static const char *nearest(const char *word) {
+    static const char *const names[] = {"generate", "ppl", "bench", "completion", "f", "x"};
+    return args_nearest(word, names, sizeof names / sizeof *names);
+}
+
+static void test_what_is_far_is_not_the_nearest(void **state) {
+    (void)state;
+    assert_string_equal(nearest("gen"), "generate");
+    assert_string_equal(nearest("genrate"), "generate");
+    assert_string_equal(nearest("benchmark"), "bench");
+    assert_string_equal(nearest("pplx"), "ppl");
+    assert_null(nearest("perplexity"));
+    assert_null(nearest("compare"));
+    assert_null(nearest("fa"));
+    assert_null(nearest("q"));
+    assert_null(nearest(""));
+    assert_null(llama_cpp_option(""));
+    assert_null(llama_cpp_option(" ngl"));
+    assert_null(llama_cpp_option("ng"));
+    assert_null(llama_cpp_option("gl"));
+    assert_null(llama_cpp_program("llama-"));
+    assert_string_equal(llama_cpp_program("llama-perplexity"), "it is cca ppl here");
+    assert_string_equal(llama_cpp_program("perplexity"), "it is cca ppl here");
 }
 
 static void test_help_stops_the_parse(void **state) {
@@ -286,6 +324,7 @@ int main(void) {
         cmocka_unit_test(test_bare_options),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_unknown_options_name_the_nearest),
+        cmocka_unit_test(test_what_is_far_is_not_the_nearest),
         cmocka_unit_test(test_help_stops_the_parse),
         cmocka_unit_test(test_help_fits_80_columns),
         cmocka_unit_test(test_single_options),

@@ -106,11 +106,16 @@ static void commands_are_parsed(void **state) {
     check_command("/?", CHAT_HELP, "");
     check_command("/quit", CHAT_QUIT, "");
     check_command("/exit", CHAT_QUIT, "");
-    check_refused("/", "unknown command /;");
+    check_refused("/", "unknown command / (/help");
     check_refused("/rea x", "the nearest one is /read");
     check_refused("/quit now", "/quit takes no argument");
     check_refused("/read", "/read needs an argument: /read FILE");
     check_refused("/save  ", "/save needs an argument");
+    chat_command c = {0};
+    cca_error err = {""};
+    assert_int_equal(chat_command_parse(&c, "/system a\0b", 11, &err), CCA_USAGE);
+    assert_string_equal(err.text, "/system: there is a NUL in this command");
+    check_refused("/frobnicate", "unknown command /frobnicate (/help");
     check_refused("/a-name-that-is-much-longer-than-any-that-there-is", "unknown command");
     assert_false(chat_command_is("read", 4));
     assert_false(chat_command_is("", 0));
