@@ -7,14 +7,14 @@
 #include <string.h>
 #include <sys/random.h>
 
-static cca_status push_stop(decoder *d, const char *text, bool escape, cca_error *err) {
+static cca_status push_stop(decoder *d, const char *text, size_t size, bool escape,
+                            cca_error *err) {
     text_buffer *stops = realloc(d->stops, (d->n_stops + 1) * sizeof *stops);
     if (!stops) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
     d->stops = stops;
     text_buffer *stop = &stops[d->n_stops++];
     *stop = (text_buffer){0};
-    bool done = escape ? text_append_unescaped(stop, text, strlen(text))
-                       : text_append(stop, text, strlen(text));
+    bool done = escape ? text_append_unescaped(stop, text, size) : text_append(stop, text, size);
     if (!done) return cca_fail(err, CCA_NO_MEMORY, "--stop: no memory");
     if (stop->size == 0) return cca_fail(err, CCA_USAGE, "--stop: the text is empty");
     return CCA_OK;
@@ -23,13 +23,14 @@ static cca_status push_stop(decoder *d, const char *text, bool escape, cca_error
 cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err) {
     cca_status status = CCA_OK;
     for (size_t i = 0; i < stops->n && !status; i++) {
-        status = push_stop(d, stops->items[i].text, escape, err);
+        const char *text = stops->items[i].text;
+        status = push_stop(d, text, strlen(text), escape, err);
     }
     return status;
 }
 
-cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err) {
-    return push_stop(d, text, false, err);
+cca_status decoder_add_stop(decoder *d, const char *text, size_t size, cca_error *err) {
+    return push_stop(d, text, size, false, err);
 }
 
 void decoder_cut_stops(decoder *d, size_t n) {
@@ -77,7 +78,7 @@ cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignor
     d->vocab_size = cca_engine_info(engine)->vocab_size;
     d->ignore_eos = ignore_eos;
     d->chat_end = p->has_template ? cca_chat_end_token(p->opening.chat, p->tok) : -1;
-    cca_status status = stop ? decoder_add_stop(d, stop, err) : CCA_OK;
+    cca_status status = stop ? decoder_add_stop(d, stop, strlen(stop), err) : CCA_OK;
     if (!status) status = decoder_sampling(d, sampling, err);
     return status || !ignore_eos ? status : list_end_ids(d, err);
 }

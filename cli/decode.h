@@ -41,7 +41,7 @@ typedef struct decoder {
 /* Takes over the --stop texts; CCA_USAGE for an empty one. */
 cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err);
 /* Adds one, and drops all but the first n. */
-cca_status decoder_add_stop(decoder *d, const char *text, cca_error *err);
+cca_status decoder_add_stop(decoder *d, const char *text, size_t size, cca_error *err);
 void decoder_cut_stops(decoder *d, size_t n);
 /* Settles options, the seed too. */
 cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_error *err);

@@ -148,7 +148,9 @@ static cca_status add_stops(asking *a, const question *q, cca_error *err) {
     cca_status status = CCA_OK;
     decoder_cut_stops(&a->decoder, a->n_stops);
     for (size_t i = 0; i < json_array_size(q->stops) && !status; i++) {
-        status = decoder_add_stop(&a->decoder, json_string_value(json_array_get(q->stops, i)), err);
+        const json_t *stop = json_array_get(q->stops, i);
+        status =
+            decoder_add_stop(&a->decoder, json_string_value(stop), json_string_length(stop), err);
     }
     return status;
 }

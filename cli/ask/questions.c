@@ -134,8 +134,8 @@ static cca_status read_json(question *out, const questions *q, const char *line,
     }
     size_t lead = cca_file_lead(line, size);
     if (lead == size) return CCA_OK;
-    out->line =
-        json_loadb(line + lead, size - lead, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
+    out->line = json_loadb(line + lead, size - lead,
+                           JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!out->line) {
         return cca_fail(err, CCA_USAGE, "%s, line %zu: no JSON: %s (byte %d of the line)", at.file,
                         at.line, why.text, (int)lead + why.position);

@@ -180,7 +180,7 @@ static cca_status open_noted(conversation *out, const conversation *like, const 
 cca_status chat_note_read(conversation *out, const conversation *like, const char *note,
                           size_t size, const int32_t *ids, int64_t n, const char *path,
                           cca_error *err) {
-    json_t *all = json_loadb(note, size, 0, NULL);
+    json_t *all = json_loadb(note, size, JSON_ALLOW_NUL, NULL);
     *out = (conversation){0};
     cca_status status =
         all ? open_noted(out, like, all, path, err) : bad_note(path, "is no JSON", err);

@@ -123,6 +123,15 @@ printf 'x' | dd of="$work/damaged" bs=1 seek=$((size / 2)) conv=notrunc status=n
 expect 3 'a damaged file' "${chat[@]}" < <(say "/load $work/damaged")
 stderr_has 'is told' 'damaged at byte'
 
+# NUL is a character like any other.
+cca "${chat[@]}" -q < <(printf 'Who\0is it?\nAnd where is he?\n')
+cp "$work/out" "$work/nul"
+expect 0 'a NUL in a message' "${chat[@]}" < <(printf 'Who\0is it?\n/save %s\n' "$work/nul.ccas")
+expect 0 'is saved and loaded' "${chat[@]}" -q < <(say "/load $work/nul.ccas" 'And where is he?')
+check 'and the same answer follows' cmp "$work/out" <(tail -1 "$work/nul")
+expect 2 'but not one in a command' "${chat[@]}" < <(printf '/system Be\0brief.\n')
+stderr_has 'is told' '/system: there is a NUL in this command'
+
 led=(chat -m "$work/chat.gguf" --chat-template llama2 --temp 0 -n 12 -q)
 cca "${led[@]}" -sys 'Be brief.' < <(say "/read $work/small" Hello 'And you?')
 cp "$work/out" "$work/system"

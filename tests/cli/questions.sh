@@ -43,6 +43,10 @@ gzip -c "$work/q.jsonl" >"$work/q.gz"
 expect 0 'a compressed file' "${ask[@]}" -Q "$work/q.gz"
 stdout_has 'is read' '^482$'
 
+printf '%s\n' '{"question": "Who\u0000 is it?", "stop": "\u0000x"}' >"$work/nul.jsonl"
+expect 0 'NUL in a question' "${ask[@]}" -Q "$work/nul.jsonl" --jsonl
+stdout_has 'is a character like any other' '"question": "Who\\u0000 is it\?", "text": "[^"]'
+
 bad_line() { # exit code, name, line, message
     printf '"One?"\n%s\n' "$3" >"$work/bad.jsonl"
     rm -rf "$work/cache"
