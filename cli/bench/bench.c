@@ -1,5 +1,6 @@
 /* cca bench: prefill and decode at depths. */
 #include "cli/bench/bench.h"
+#include "base/clock.h"
 #include "base/random.h"
 #include "cli/signals.h"
 
@@ -133,17 +134,15 @@ static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t dept
         report->capacity = capacity;
     }
     cca_work work = cca_session_work(r->session, depth, n, test == BENCH_DECODE ? n : 1);
-    bench_row row = {.test = test, .n = n, .depth = depth, .attn = r->attn};
+    bench_row row = {.test = test, .n = n, .depth = depth, .attn = r->attn, .work = work};
     row.kernels = cca_engine_info(r->engine)->kernels;
     row.tok_s = measure_stats_of(seconds, n_seconds, n);
     row.kv_bytes = cca_session_cache_bytes(r->session);
-    double median = (double)n / row.tok_s.median;
-    row.operations = (work.products + work.attention) / median;
+    row.seconds = (double)n / row.tok_s.median;
+    row.operations = (work.products + work.attention) / row.seconds;
     if (test == BENCH_DECODE) {
-        row.bytes = (double)n * (work.weight_bytes + work.cache_bytes) / median;
+        row.bytes = (double)n * (work.weight_bytes + work.cache_bytes) / row.seconds;
     }
-    row.share =
-        bench_share(report, test, &work, test == BENCH_DECODE ? median / (double)n : median);
     report->rows[report->n++] = row;
     return CCA_OK;
 }
@@ -327,7 +326,10 @@ static cca_status bench(bench_run *r, cca_error *err) {
     if (status) return status;
     bench_report *report = &r->report;
     if (!r->o->no_peaks && strcmp(report->facts->device, "cpu") == 0) {
-        status = cca_peaks_measure(&report->peaks, report->facts->n_threads, err);
+        bool cpu = measure_clock_of(r->o->clock) == MEASURE_CPU;
+        status =
+            cca_peaks_measure(&report->peaks, report->facts->n_threads, report->facts->weight_bytes,
+                              cpu ? cca_cpu_seconds : cca_seconds, err);
         report->has_peaks = true;
     }
     term_start(&r->term, "bench", TERM_TOKENS, total_tokens(r));
@@ -337,6 +339,7 @@ static cca_status bench(bench_run *r, cca_error *err) {
         status = bench_attn(r, err);
     }
     term_done(&r->term);
+    bench_shares(report);
     return status ? status : write_reports(r, err);
 }
 

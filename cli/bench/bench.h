@@ -19,7 +19,9 @@ typedef struct bench_row {
     const char *attn, *kernels;
     measure_stats tok_s;
     uint64_t kv_bytes;        /* cache in use at the end */
-    double operations, bytes; /* a second, at the median */
+    cca_work work;            /* of all n */
+    double seconds;           /* for them, at the median */
+    double operations, bytes; /* a second */
     double share;             /* of what the peaks would allow; 0: not known */
 } bench_row;
 
@@ -34,10 +36,11 @@ typedef struct bench_report {
     size_t n, capacity;
 } bench_report;
 
-/* Shares by row: of a decode the bandwidth for weights and cache; of a prefill the time that its
- * products would take at the peak of the weights' instruction and its attention at that of the
- * cache's type. */
-double bench_share(const bench_report *r, bench_test test, const cca_work *work, double seconds);
+/* The shares of all rows: of a decode the bandwidth for weights and cache; of a prefill the time
+ * that its products would take at the peak of the weights' instruction and its attention at that of
+ * the cache's type. A row that was faster than the loops of the peaks raises these: a peak is the
+ * fastest that was seen. */
+void bench_shares(bench_report *r);
 
 const char *bench_test_name(bench_test test);
 

@@ -1,5 +1,6 @@
 #include "cli/bench/bench.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Where a variant has no such instruction it computes in f32. */
@@ -15,14 +16,30 @@ static double peak_of_cache(const bench_report *r) {
     return peak_or_f32(&r->peaks, r->peaks.bf16);
 }
 
-double bench_share(const bench_report *r, bench_test test, const cca_work *work, double seconds) {
-    if (!r->has_peaks) return 0;
-    if (test == BENCH_DECODE) {
-        return (work->weight_bytes + work->cache_bytes) / r->peaks.read / seconds;
+static double share_of(const bench_report *r, const bench_row *row) {
+    const cca_work *w = &row->work;
+    if (row->test == BENCH_DECODE) {
+        return (double)row->n * (w->weight_bytes + w->cache_bytes) / r->peaks.read / row->seconds;
     }
-    return (work->products / cca_peaks_of_products(&r->peaks, r->facts->weight_type) +
-            work->attention / peak_of_cache(r)) /
-           seconds;
+    return (w->products / cca_peaks_of_products(&r->peaks, r->facts->weight_type) +
+            w->attention / peak_of_cache(r)) /
+           row->seconds;
+}
+
+void bench_shares(bench_report *r) {
+    for (size_t i = 0; i < r->n && r->has_peaks; i++) {
+        double faster = fmax(share_of(r, &r->rows[i]), 1);
+        if (r->rows[i].test == BENCH_DECODE) {
+            r->peaks.read *= faster;
+        } else {
+            r->peaks.f32 *= faster;
+            r->peaks.bf16 *= faster;
+            r->peaks.bytes *= faster;
+        }
+    }
+    for (size_t i = 0; i < r->n && r->has_peaks; i++) {
+        r->rows[i].share = share_of(r, &r->rows[i]);
+    }
 }
 
 const char *bench_test_name(bench_test test) {

@@ -66,6 +66,12 @@ assert r["peaks"]["f32"] > 0 and r["peaks"]["read"] > 0
 for x in r["rows"]:
     want = x["bytes_s"] / r["peaks"]["read"] if x["test"] == "decode" else x["operations_s"] / r["peaks"]["f32"]
     assert x["test"] == "walk" or abs(x["share"] / want - 1) < 1e-6, x' "$work/b.json"; fi
+# Weights that the caches hold, and the time of several processors, with a yardstick that fits.
+for clock in wall cpu; do
+    expect 0 "shares by the $clock clock" bench -m "$random" -t 2 -r 3 -p 8,256 -n 16 -d 0,64 --clock $clock --format csv
+    check 'are above 0 and at most 1' awk -F, '
+        NR > 1 { n++; bad += !($12 > 0 && $12 <= 1) } END { exit n != 7 || bad }' "$work/out"
+done
 expect 0 'peaks' bench -m "$random" -t 2 -r 1 -p 4 -n 1 --attn full
 stdout_has 'are told' '^Peaks on 2 threads: f32 [0-9]+ GFLOP/s'
 stdout_has 'and shares of them' '\| decode \| 1 \| 0 \|.* % \|$'
