@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const arg_option model_args[] = {
@@ -192,6 +193,19 @@ static cca_status shipped_model(char **out, cca_error *err) {
     return CCA_OK;
 }
 
+/* What export would make a model file of. */
+static cca_status check_not_source(const char *path, cca_error *err) {
+    static const char suffix[] = ".safetensors";
+    struct stat info;
+    size_t size = strlen(path), n = sizeof suffix - 1;
+    bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    if (!folder && (size < n || strcmp(path + size - n, suffix) != 0)) return CCA_OK;
+    return cca_fail(err, CCA_BAD_MODEL,
+                    "%s: is %s, no model file; \"cca export FOLDER -o FILE.gguf\" makes one of a "
+                    "Hugging Face folder",
+                    path, folder ? "a folder" : "a file of weights");
+}
+
 cca_status cli_model_path(char **out, const char *given, cca_error *err) {
     const char *from_environment = getenv("CCA_MODEL");
     if (!given && from_environment && *from_environment) given = from_environment;
@@ -201,7 +215,13 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err) {
     } else {
         status = shipped_model(out, err);
     }
-    if (status || *out) return status;
+    if (!status && *out) {
+        status = check_not_source(*out, err);
+        if (!status) return CCA_OK;
+        free(*out);
+        *out = NULL;
+    }
+    if (status) return status;
     if (given) return no_model_memory(err);
     return cca_fail(err, CCA_BAD_MODEL,
                     "no model: give -m FILE or set CCA_MODEL; \"cca help export\" tells how to "
@@ -211,13 +231,15 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err) {
 static void describe_engine(const cca_engine *engine, term *t) {
     const cca_engine_facts *f = cca_engine_info(engine);
     char size[TERM_SIZE_TEXT];
-    term_detail(
-        t, "model %s: %s, %lld layers, dim %lld, vocabulary %lld, %llu parameters, %s of %s",
-        f->path, f->arch, (long long)f->n_layers, (long long)f->dim, (long long)f->vocab_size,
-        (unsigned long long)f->n_params, term_size(size, f->weight_bytes), f->weight_type);
+    term_detail(t,
+                "model %s: %s, %lld layer%s, dim %lld, vocabulary %lld, %llu parameters, %s of %s",
+                f->path, f->arch, (long long)f->n_layers, term_plural(f->n_layers),
+                (long long)f->dim, (long long)f->vocab_size, (unsigned long long)f->n_params,
+                term_size(size, f->weight_bytes), f->weight_type);
     term_detail(t, "trained length %lld, RoPE %s%s", (long long)f->trained_length, f->rope,
                 f->tuned ? ", tuned for CCA-Attention" : "");
-    term_detail(t, "device %s (%s), %d threads", f->device, f->kernels, f->n_threads);
+    term_detail(t, "device %s (%s), %d thread%s", f->device, f->kernels, f->n_threads,
+                term_plural(f->n_threads));
     if (f->passed_over) {
         term_note(t,
                   "the CPU recalls, which %s cannot yet; with --attn cca or --attn full the run "

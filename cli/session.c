@@ -96,7 +96,7 @@ static cca_status list_one(listing *l, cca_store *store, cca_error *err) {
     int64_t n;
     (void)err;
     cca_store_tokens(store, &n);
-    output_printf(&l->out, "%9lld tokens  %9s  %s  %s\n", (long long)n,
+    output_printf(&l->out, "%9lld token%s  %9s  %s  %s\n", (long long)n, n == 1 ? " " : "s",
                   term_size(size, disk_bytes(path)), used_at(used, path), path);
     return CCA_OK;
 }
@@ -153,7 +153,7 @@ static cca_status on_file(listing *l, const char *path, file_action action, cca_
     cca_store *store;
     cca_status status = cca_store_open(&store, path, false, err);
     bool checking = action == verify_one;
-    if (status == CCA_BAD_MODEL && checking && access(path, F_OK) == 0) return CCA_CHECK_FAILED;
+    if (status == CCA_BAD_MODEL && checking && access(path, R_OK) == 0) return CCA_CHECK_FAILED;
     if (status) return status;
     if (l->records && !checking) {
         if (json_array_append_new(l->records, record(store)) != 0) {
@@ -251,8 +251,9 @@ const cli_command cli_session = {
     .notes =
         "ask keeps the state of its documents in $XDG_CACHE_HOME/cca (else ~/.cache/cca), "
         "generate where --session says. ls lists files, show tells what they belong to and "
-        "their checkpoints, verify compares all checksums (a difference is exit 8), rm removes "
-        "files that nobody is writing.",
+        "their checkpoints, verify compares all checksums (exit 8: damaged, or no session file; 3: "
+        "cannot be read), rm removes files that nobody is writing. Of several files all are done; "
+        "the first failure's is the exit code.",
     .groups = groups,
     .options_size = sizeof(session_options),
     .run = run,

@@ -183,6 +183,9 @@ expect 0 'all of the cache' session verify --all
 flip $((size - 400))
 expect 8 'a damaged file' session verify "$s"
 stderr_has 'is told' 'damaged at byte [0-9]+'
+expect 8 'no session file' session verify "$model"
+expect 3 'no file' session verify "$work/none"
+expect 3 'the first failure' session verify "$work/none" "$s" "$model"
 flip 100
 expect 0 'a damaged file' session rm "$s"
 check 'can be removed' test ! -e "$s"
