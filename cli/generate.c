@@ -171,20 +171,18 @@ static json_t *record(generation *g, bool is_event) {
 
 static void last_line(generation *g) {
     char peak[TERM_SIZE_TEXT];
-    bool open_line = g->out.last != '\n' && g->answer.text.size > 0;
-    bool shared = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
-    if (shared && open_line && !g->o->output.file) term_note(&g->term, "%s", "");
     if (strcmp(g->decoder.stop_reason, "context") == 0) {
         term_note(&g->term, "stopped: prompt and answer have reached the length of %lld tokens",
                   (long long)g->limit);
     }
     term_note(
         &g->term,
-        "prompt %lld tokens (%lld reused), %.4g tok/s; generated %lld tokens, %.4g tok/s; first "
+        "prompt %lld token%s (%lld reused), %.4g tok/s; generated %lld token%s, %.4g tok/s; first "
         "token after %.3g s; peak memory %s",
-        (long long)g->decoder.n_prompt, (long long)g->stored.reused,
+        (long long)g->decoder.n_prompt, term_plural(g->decoder.n_prompt),
+        (long long)g->stored.reused,
         term_per_second(g->decoder.n_prompt - g->stored.reused, g->prefill_s),
-        (long long)g->decoder.n_generated,
+        (long long)g->decoder.n_generated, term_plural(g->decoder.n_generated),
         term_per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
         term_size(peak, term_peak_memory()));
 }
@@ -207,15 +205,15 @@ static cca_status write_answer(generation *g, cca_error *err) {
     g->decoder.most = o->n_predict;
     g->decoder.limit = g->limit;
     cca_status status = decoder_run(&g->decoder, &g->answer, err);
+    bool interrupted = !status && strcmp(g->decoder.stop_reason, "interrupted") == 0;
+    if (status || interrupted || !g->o->term.quiet) output_end_line(&g->out);
     if (!status && options.format != ANSWER_TEXT) {
         output_json(&g->out, record(g, o->jsonl));
         status = output_flush(&g->out, err);
     }
     if (!status) last_line(g);
-    if (!status && strcmp(g->decoder.stop_reason, "interrupted") == 0) {
-        return cca_fail(err, CCA_INTERRUPTED, "interrupted; the text so far is kept");
-    }
-    return status;
+    if (!interrupted || status) return status;
+    return cca_fail(err, CCA_INTERRUPTED, "interrupted; the text so far is kept");
 }
 
 static cca_status run_session(generation *g, cca_error *err) {

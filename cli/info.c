@@ -113,10 +113,11 @@ static void print_config(info *f) {
                   c->has_bias ? ", biases on q, k, v" : "");
     output_printf(
         out,
-        "dimensions      dim %lld, hidden_dim %lld, %lld layers, %lld heads, %lld kv heads, "
+        "dimensions      dim %lld, hidden_dim %lld, %lld layer%s, %lld head%s, %lld kv head%s, "
         "head_dim %lld\n",
-        (long long)c->dim, (long long)c->hidden_dim, (long long)c->n_layers, (long long)c->n_heads,
-        (long long)c->n_kv_heads, (long long)c->head_dim);
+        (long long)c->dim, (long long)c->hidden_dim, (long long)c->n_layers,
+        term_plural(c->n_layers), (long long)c->n_heads, term_plural(c->n_heads),
+        (long long)c->n_kv_heads, term_plural(c->n_kv_heads), (long long)c->head_dim);
     output_printf(out, "vocabulary      %lld, embedding and output %s\n", (long long)c->vocab_size,
                   c->tied ? "tied" : "apart");
     output_printf(out, "trained length  %lld\nRoPE            %s\n", (long long)c->trained_length,

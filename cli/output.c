@@ -113,6 +113,20 @@ void output_json(output *out, json_t *value) {
     free(text);
 }
 
+static bool is_same_file(int a, int b) {
+    struct stat x, y;
+    if (isatty(a) == 1 && isatty(b) == 1) return true;
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+void output_end_line(output *out) {
+    bool open = out->last != '\0' && out->last != '\n';
+    if (!open || !is_same_file(out->fd, STDERR_FILENO)) return;
+    send_buffer(out);
+    fputc('\n', stderr);
+    out->last = '\n';
+}
+
 cca_status output_flush(output *out, cca_error *err) {
     send_buffer(out);
     if (out->status && err) *err = out->error;

@@ -42,6 +42,9 @@ void output_write(output *out, const void *bytes, size_t size);
 void output_printf(output *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* One line; takes the reference to value (NULL is out of memory). */
 void output_json(output *out, json_t *value);
+/* What is said next on standard error begins a line: where both are shown in one place (a terminal,
+ * 2>&1) and the last line of out is open, it is ended, on standard error. */
+void output_end_line(output *out);
 /* Hands everything to the system. */
 cca_status output_flush(output *out, cca_error *err);
 /* Flushes, and renames a file where keep is true and nothing failed; always frees. Without keep

@@ -216,8 +216,8 @@ static void print_text(output *out, const planning *p) {
     output_printf(out, "%-*s%lld, of which prefill %lld (trained length %lld)\n", LABEL,
                   "positions", (long long)p->n_positions, (long long)p->n_prompt,
                   (long long)f->trained_length);
-    output_printf(out, "%-*s%s (%s), %d threads\n", LABEL, "device", f->device, f->kernels,
-                  f->n_threads);
+    output_printf(out, "%-*s%s (%s), %d thread%s\n", LABEL, "device", f->device, f->kernels,
+                  f->n_threads, term_plural(f->n_threads));
     output_printf(out, "%-*s%s%s\n\n", LABEL, "memory", term_size(size, first->most),
                   first->context.mem_limit ? " by --mem-limit" : " available");
     print_row(out, p, "attention", attention_cell);

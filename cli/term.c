@@ -36,6 +36,10 @@ double term_per_second(int64_t n, double seconds) {
     return seconds > 0 ? (double)n / seconds : 0;
 }
 
+const char *term_plural(int64_t n) {
+    return n == 1 ? "" : "s";
+}
+
 const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes) {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
     double value = (double)bytes;

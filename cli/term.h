@@ -69,6 +69,9 @@ uint64_t term_peak_memory(void);
 enum { TERM_SIZE_TEXT = 32 };
 const char *term_size(char out[TERM_SIZE_TEXT], uint64_t bytes);
 
+/* "s" behind what there are n of, unless that is 1. */
+const char *term_plural(int64_t n);
+
 /* Of n things in so many seconds; 0 where no time has passed. */
 double term_per_second(int64_t n, double seconds);
 

@@ -132,8 +132,9 @@ static void print_answer(tokenizing *t) {
     } else if (o->decode) {
         output_write(&t->out, t->decoded.bytes, t->decoded.size);
     } else if (o->check) {
-        output_printf(&t->out, "%zu tokens give the same %zu bytes\n", t->tokens.n,
-                      t->decoded.size);
+        output_printf(&t->out, "%zu token%s the same %zu byte%s\n", t->tokens.n,
+                      t->tokens.n == 1 ? " gives" : "s give", t->decoded.size,
+                      term_plural((int64_t)t->decoded.size));
     } else {
         print_ids(t);
     }

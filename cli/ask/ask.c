@@ -171,6 +171,7 @@ static cca_status answer_question(asking *a, const question *q, answer *text, cc
                  &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
                                    .strip_space = true});
     status = decoder_run(d, text, err);
+    if (status) output_end_line(&a->out);
     cca_session_unwatch(a->session);
     if (!status) status = ask_report(a, &e, at_terminal(a), err);
     if (!status && a->o->follow_up) status = keep_answer(a, text, err);

@@ -54,10 +54,11 @@ static void tell(asking *a, const exchange *e) {
     const decoder *d = &a->decoder;
     int64_t n_prefilled = d->n_prompt - e->n_reused;
     term_note(&a->term,
-              "question %zu: prompt %lld tokens (%lld reused, %lld prefilled), %.4g tok/s; "
-              "generated %lld tokens, %.4g tok/s; first token after %.3g s",
-              a->n_asked, (long long)d->n_prompt, (long long)e->n_reused, (long long)n_prefilled,
-              term_per_second(n_prefilled, e->prefill_s), (long long)d->n_generated,
+              "question %zu: prompt %lld token%s (%lld reused, %lld prefilled), %.4g tok/s; "
+              "generated %lld token%s, %.4g tok/s; first token after %.3g s",
+              a->n_asked, (long long)d->n_prompt, term_plural(d->n_prompt), (long long)e->n_reused,
+              (long long)n_prefilled, term_per_second(n_prefilled, e->prefill_s),
+              (long long)d->n_generated, term_plural(d->n_generated),
               term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 
@@ -186,7 +187,9 @@ cca_status ask_finish(asking *a, cca_error *err) {
     char peak[TERM_SIZE_TEXT];
     if (a->o->jsonl || a->o->output.json) write_record(a);
     cca_status status = output_flush(&a->out, err);
-    term_note(&a->term, "%zu documents, %lld tokens, read once; peak memory %s", a->docs.n,
-              (long long)documents_n_tokens(&a->docs), term_size(peak, term_peak_memory()));
+    int64_t n_tokens = documents_n_tokens(&a->docs);
+    term_note(&a->term, "%zu document%s, %lld token%s, read once; peak memory %s", a->docs.n,
+              term_plural((int64_t)a->docs.n), (long long)n_tokens, term_plural(n_tokens),
+              term_size(peak, term_peak_memory()));
     return status;
 }

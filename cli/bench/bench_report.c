@@ -50,8 +50,8 @@ const char *bench_test_name(bench_test test) {
 static void print_peaks(output *out, const bench_report *r) {
     const cca_peaks *p = &r->peaks;
     if (!r->has_peaks) return;
-    output_printf(out, "\nPeaks on %d threads: f32 %.0f GFLOP/s", r->facts->n_threads,
-                  p->f32 / 1e9);
+    output_printf(out, "\nPeaks on %d thread%s: f32 %.0f GFLOP/s", r->facts->n_threads,
+                  term_plural(r->facts->n_threads), p->f32 / 1e9);
     if (p->bf16 > 0) output_printf(out, ", bf16 %.0f GFLOP/s", p->bf16 / 1e9);
     if (p->bytes > 0) output_printf(out, ", bytes %.0f GOP/s", p->bytes / 1e9);
     output_printf(out, ", reading %.1f GB/s.\n", p->read / 1e9);
@@ -62,14 +62,17 @@ static void print_md(output *out, const bench_report *r) {
     bool several = r->n > 0 && strcmp(r->rows[0].kernels, r->rows[r->n - 1].kernels) != 0;
     output_printf(
         out,
-        "%s: %.1f M parameters, %s, %s (%s), %d threads, g %lld, s %lld, cache %s/%s, %s time\n\n",
+        "%s: %.1f M parameters, %s, %s (%s), %d thread%s, g %lld, s %lld, cache %s/%s, %s time\n\n",
         *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
-        f->kernels, f->n_threads, (long long)r->group_size, (long long)r->window_size,
-        r->context->k_type, r->context->v_type, r->clock);
+        several ? "several kernels" : f->kernels, f->n_threads, term_plural(f->n_threads),
+        (long long)r->group_size, (long long)r->window_size, r->context->k_type, r->context->v_type,
+        r->clock);
     output_printf(out, several ? "| kernels " : "");
     output_printf(out,
                   "| attn | test | n | depth | tok/s | mean ± sd | cache MB | GFLOP/s | GB/s "
-                  "| of peak |\n%s|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+                  "| of peak |
+%s|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+",
                   several ? "|---" : "");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];

@@ -26,16 +26,21 @@ static cca_status do_read(chatting *a, const char *path, cca_error *err) {
         return status;
     }
     const message *m = &c->messages[c->n_messages - 1];
-    term_note(a->term, "%s: %lld tokens", path, (long long)(prompt_length(&c->prompt) - m->from));
+    int64_t n = prompt_length(&c->prompt) - m->from;
+    term_note(a->term, "%s: %lld token%s", path, (long long)n, term_plural(n));
     return chat_keep(a, err);
+}
+
+/* Of the conversation, in path; NULL: as it is. */
+static void tell_length(const chatting *a, const char *path) {
+    size_t n = a->c.n_messages, n_tokens = a->c.prompt.tokens.n;
+    term_note(a->term, "%s%s%zu message%s, %zu token%s", path ? path : "", path ? ": " : "", n,
+              term_plural((int64_t)n), n_tokens, term_plural((int64_t)n_tokens));
 }
 
 static cca_status do_save(chatting *a, const char *path, cca_error *err) {
     cca_status status = chat_file_save(&a->c, path, err);
-    if (!status) {
-        term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages,
-                  a->c.prompt.tokens.n);
-    }
+    if (!status) tell_length(a, path);
     return status;
 }
 
@@ -62,7 +67,7 @@ static void tell_last(const chatting *a) {
 static cca_status do_load(chatting *a, const char *path, cca_error *err) {
     cca_status status = chat_file_load(&a->c, path, err);
     if (status) return status;
-    term_note(a->term, "%s: %zu messages, %zu tokens", path, a->c.n_messages, a->c.prompt.tokens.n);
+    tell_length(a, path);
     if (a->interactive) tell_last(a);
     return keep_anew(a, err);
 }
@@ -73,7 +78,7 @@ static cca_status cut(chatting *a, size_t n_messages, cca_error *err) {
     conversation_cut(&a->c, n_messages);
     cca_status status = chat_keep_cut(a, err);
     if (status) return status;
-    term_note(a->term, "%zu messages, %zu tokens", a->c.n_messages, a->c.prompt.tokens.n);
+    tell_length(a, NULL);
     return CCA_OK;
 }
 
@@ -220,23 +225,24 @@ static void do_stats(const chatting *a) {
     char cache[TERM_SIZE_TEXT], marks[TERM_SIZE_TEXT], peak[TERM_SIZE_TEXT];
     uint64_t bytes = 0;
     for (size_t i = 0; i < c->n_marks; i++) bytes += cca_snapshot_bytes(c->marks[i]);
-    term_say(a->term, "conversation     %zu messages, %zu tokens, room for %lld of %lld",
-             c->n_messages, c->prompt.tokens.n, (long long)(c->limit - prompt_length(&c->prompt)),
-             (long long)c->limit);
+    term_say(a->term, "conversation     %zu message%s, %zu token%s, room for %lld of %lld",
+             c->n_messages, term_plural((int64_t)c->n_messages), c->prompt.tokens.n,
+             term_plural(prompt_length(&c->prompt)),
+             (long long)(c->limit - prompt_length(&c->prompt)), (long long)c->limit);
     term_say(a->term, "template         %s", cca_chat_name(c->prompt.opening.chat));
     if (!c->stale) {
-        term_say(a->term, "cache            %s of %lld tokens",
+        term_say(a->term, "cache            %s of %lld token%s",
                  term_size(cache, cca_session_cache_bytes(c->session)),
-                 (long long)cca_session_pos(c->session));
+                 (long long)cca_session_pos(c->session), term_plural(cca_session_pos(c->session)));
     }
     term_say(a->term, "states kept      %zu (%s)", c->n_marks, term_size(marks, bytes));
     if (d->stop_reason) {
         term_say(a->term,
-                 "last answer      prefill %lld tokens, %.4g tok/s; generated %lld, %.4g tok/s; "
+                 "last answer      prefill %lld token%s, %.4g tok/s; generated %lld, %.4g tok/s; "
                  "first token after %.3g s; ended by %s",
-                 (long long)a->n_prefilled, term_per_second(a->n_prefilled, a->prefill_s),
-                 (long long)d->n_generated, term_per_second(d->n_decoded, d->decode_s), d->ttft_s,
-                 d->stop_reason);
+                 (long long)a->n_prefilled, term_plural(a->n_prefilled),
+                 term_per_second(a->n_prefilled, a->prefill_s), (long long)d->n_generated,
+                 term_per_second(d->n_decoded, d->decode_s), d->ttft_s, d->stop_reason);
     }
     term_say(a->term, "seed             %llu, plus the number of answers before",
              (unsigned long long)a->seed);

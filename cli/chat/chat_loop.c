@@ -133,8 +133,8 @@ static void tell_room(chat_run *r) {
     if (r->warned_full && left > c->limit / 10) r->warned_full = false;
     if (r->warned_full || left > c->limit / 10) return;
     r->warned_full = true;
-    term_warn(&r->term, "%lld of the context's %lld tokens are left", (long long)left,
-              (long long)c->limit);
+    term_warn(&r->term, "%lld of the context's %lld tokens %s left", (long long)left,
+              (long long)c->limit, left == 1 ? "is" : "are");
 }
 
 static cca_status step(chat_run *r, cca_error *err) {
@@ -217,8 +217,8 @@ static cca_status begin(chat_run *r, cca_error *err) {
     if (!status && path) status = chat_file_open(&r->a.store, c, path, err);
     if (status || !path) return status;
     if (resumes) {
-        term_note(&r->term, "session %s: %zu messages, %zu tokens are there", path, c->n_messages,
-                  c->prompt.tokens.n);
+        term_note(&r->term, "session %s: %zu message%s of %zu tokens are there", path,
+                  c->n_messages, term_plural((int64_t)c->n_messages), c->prompt.tokens.n);
     }
     return c->n_base > 0 && !resumes ? chat_keep(&r->a, err) : CCA_OK;
 }

@@ -73,9 +73,10 @@ static void tell_answer(chatting *a) {
                   (long long)a->c.limit);
     }
     term_detail(a->term,
-                "prompt %lld tokens (%lld prefilled); generated %lld tokens, %.4g tok/s; first "
+                "prompt %lld token%s (%lld prefilled); generated %lld token%s, %.4g tok/s; first "
                 "token after %.3g s",
-                (long long)d->n_prompt, (long long)a->n_prefilled, (long long)d->n_generated,
+                (long long)d->n_prompt, term_plural(d->n_prompt), (long long)a->n_prefilled,
+                (long long)d->n_generated, term_plural(d->n_generated),
                 term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
 }
 

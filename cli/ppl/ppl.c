@@ -223,6 +223,7 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
     cca_status status =
         ppl_pass_run(&r->pass, r->session, estimates ? print_estimate : NULL, r, err);
     term_done(&r->term);
+    if (status) output_end_line(&r->out);
     r->report.eval_s = cca_seconds() - start;
     r->report.stats = r->pass.stats;
     const ppl_sums *all = &r->report.stats.all;
@@ -243,9 +244,9 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
 
 static void last_line(ppl_run *r) {
     char peak[TERM_SIZE_TEXT];
-    term_note(&r->term, "%lld tokens in %.3g s, %.4g tok/s; peak memory %s",
-              (long long)r->report.totals.positions, r->report.eval_s,
-              term_per_second(r->report.totals.positions, r->report.eval_s),
+    term_note(&r->term, "%lld token%s in %.3g s, %.4g tok/s; peak memory %s",
+              (long long)r->report.totals.positions, term_plural(r->report.totals.positions),
+              r->report.eval_s, term_per_second(r->report.totals.positions, r->report.eval_s),
               term_size(peak, term_peak_memory()));
 }
 

@@ -103,8 +103,9 @@ void ppl_report_print(output *out, const ppl_report *r) {
     if (r->stats.bytes > 0) {
         output_printf(out, "bits per byte   %.5f\n", ppl_bits_per_byte(&r->stats));
     }
-    output_printf(out, "scored          %lld tokens, %llu bytes\n", (long long)all->n,
-                  (unsigned long long)r->stats.bytes);
+    output_printf(out, "scored          %lld token%s, %llu byte%s\n", (long long)all->n,
+                  term_plural(all->n), (unsigned long long)r->stats.bytes,
+                  term_plural((int64_t)r->stats.bytes));
     if (inside_window(r)) {
         output_printf(
             out,

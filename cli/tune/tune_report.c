@@ -40,11 +40,11 @@ void tune_report_md(output *out, const tune_report *r) {
     const tune_task *t = r->task;
     output_printf(
         out,
-        "%s: %.1f M parameters, %s, %s (%s), %d threads\n\nPerplexity: %lld tokens in windows of "
+        "%s: %.1f M parameters, %s, %s (%s), %d thread%s\n\nPerplexity: %lld tokens in windows of "
         "%lld; increase over %s.\n",
         *f->name ? f->name : f->path, (double)f->n_params / 1e6, f->weight_type, f->device,
-        f->kernels, f->n_threads, (long long)t->layout.n_tokens, (long long)t->layout.window,
-        r->limits->against_full ? "full attention" : "the best");
+        f->kernels, f->n_threads, term_plural(f->n_threads), (long long)t->layout.n_tokens,
+        (long long)t->layout.window, r->limits->against_full ? "full attention" : "the best");
     if (t->n_facts > 0) {
         output_printf(out, "Facts: %d in a document of %lld tokens.\n", t->n_facts,
                       (long long)t->n_document);

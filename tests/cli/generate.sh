@@ -31,7 +31,7 @@ text_of() { # the first record's text
 expect 0 'an empty prompt' generate "${exact[@]}" -n 256 -p ''
 [ -z "$story" ] || stdout_is 'continues as llama2.c does' "$story"
 made=$(cat "$work/out")
-stderr_has 'the last line' 'prompt 1 tokens \(0 reused\).*generated 256 tokens.*first token after.*peak memory'
+stderr_has 'the last line' 'prompt 1 token \(0 reused\).*generated 256 tokens.*first token after.*peak memory'
 check 'no control characters off a terminal' bash -c '! grep -q "[[:cntrl:]]" "$0"' "$work/err"
 
 expect 0 'quiet' generate "${exact[@]}" -n 4 -p 'Once upon' -q
@@ -103,6 +103,28 @@ expect 0 'an answer without a bound' generate "${exact[@]}" -p '' --beyond-train
 stdout_has 'is as long as the trained length' '"generated": 512'
 expect 0 'nothing to generate' generate -m "$stories" -p 'Once upon' -n 0
 stdout_empty 'writes nothing'
+
+# In one place with the statistics, the answer ends its line; alone it is what it was.
+cca generate -m "$stories" -p 'Once upon' -n 3 --temp 0 -q
+"$CCA" generate -m "$stories" -p 'Once upon' -n 3 --temp 0 >"$work/both" 2>&1
+check 'statistics begin a line' test "$(head -1 "$work/both")" = "$(cat "$work/out")"
+check 'and are one' test "$(sed 1d "$work/both" | cut -c1-7)" = 'prompt '
+"$CCA" generate -m "$stories" -p 'Once upon' -n 3 --temp 0 -q >"$work/both" 2>&1
+check 'without them nothing is added' cmp "$work/both" "$work/out"
+"$CCA" generate -m "$stories" -p 'Once upon' -n 3 --temp 0 >"$work/alone" 2>"$work/err"
+check 'nor to standard output alone' cmp "$work/alone" "$work/out"
+check 'nor to standard error alone' test "$(head -c 7 "$work/err")" = 'prompt '
+cca generate -m "$stories" -p 'Once upon' -n 1 --temp 0
+stderr_has 'one is one' 'generated 1 token,'
+
+mkdir "$work/folder"
+expect 3 'a folder for a model' generate -m "$work/folder" -p x
+stderr_has 'names export' 'folder: is a folder, no model file; "cca export FOLDER -o FILE.gguf" makes one'
+expect 3 'a folder for info' info -m "$work/folder"
+stderr_has 'names it, too' 'cca export FOLDER'
+: >"$work/folder/model.safetensors"
+expect 3 'weights alone' tokenize -m "$work/folder/model.safetensors" -p x
+stderr_has 'name it, too' 'is a file of weights, no model file; "cca export FOLDER'
 
 expect 0 'untuned weights behind the window' generate -m "$stories" -f "$work/long" --beyond-trained -n 1 -g 4 -w 64 --json
 stdout_has 'recall' '"kind": "recall"'
