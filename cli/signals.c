@@ -92,6 +92,43 @@ void signals_outlive(void) {
     sigaction(SIGINT, &action, NULL);
 }
 
+static volatile sig_atomic_t suspend_asked, continued;
+
+static void on_suspend(int number) {
+    if (number == SIGTSTP) suspend_asked = 1;
+    if (number == SIGCONT) continued = 1;
+}
+
+static bool take(volatile sig_atomic_t *flag) {
+    bool was = *flag != 0;
+    *flag = 0;
+    return was;
+}
+
+bool signals_suspend_asked(void) {
+    return take(&suspend_asked);
+}
+
+bool signals_continued(void) {
+    return take(&continued);
+}
+
+void signals_hold_suspend(bool hold) {
+    struct sigaction before, action = {.sa_handler = hold ? on_suspend : SIG_DFL};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGCONT, &action, NULL);
+    bool ignored = sigaction(SIGTSTP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+    if (!ignored) sigaction(SIGTSTP, &action, NULL);
+    if (!hold && signals_suspend_asked()) raise(SIGTSTP);
+}
+
+void signals_suspend(void) {
+    signals_hold_suspend(false);
+    raise(SIGTSTP);
+    signals_hold_suspend(true);
+    continued = 1;
+}
+
 bool signals_status_asked(void) {
     sigset_t usr1;
     sigemptyset(&usr1);

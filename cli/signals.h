@@ -19,6 +19,14 @@ void signals_forget(void);
 /* From now on no number of SIGINTs ends the process: each stops the work under way, no more. */
 void signals_outlive(void);
 
+/* While held, Ctrl-Z (SIGTSTP) waits to be asked for, so that the terminal can be given back before
+ * signals_suspend, which returns when the process goes on. A SIGTSTP that is ignored stays so. */
+void signals_hold_suspend(bool hold);
+bool signals_suspend_asked(void);
+void signals_suspend(void);
+/* Whether the process was stopped, and goes on, since the last call; known while held. */
+bool signals_continued(void);
+
 /* Whether SIGUSR1 came since the last call. */
 bool signals_status_asked(void);
 

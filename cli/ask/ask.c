@@ -306,7 +306,7 @@ static cca_status run(const void *options, cca_error *err) {
     asking a = {.o = options, .answers = json_array()};
     a.context = a.o->context;
     term_open(&a.term, &a.o->term);
-    cca_status status = questions_open(&a.questions, &a.o->questions, err);
+    cca_status status = questions_open(&a.questions, &a.o->questions, &a.term, err);
     if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
     if (!status) status = check_stdin(&a, err);
     if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->documents.input.escape, err);

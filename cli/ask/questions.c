@@ -200,7 +200,9 @@ static cca_status take_arguments(questions *q, cca_error *err) {
     return CCA_OK;
 }
 
-cca_status questions_open(questions *out, const question_options *options, cca_error *err) {
+cca_status questions_open(questions *out, const question_options *options, term *t,
+                          cca_error *err) {
+    static const line_options typed = {.prompt = ">", .history = "ask_history"};
     *out = (questions){.options = options};
     if (options->interactive) out->live = QUESTIONS_TYPED;
     cca_status status = take_arguments(out, err);
@@ -215,6 +217,9 @@ cca_status questions_open(questions *out, const question_options *options, cca_e
         }
     }
     out->prompts = out->live == QUESTIONS_TYPED && isatty(STDIN_FILENO) == 1;
+    if (!status && out->prompts && isatty(STDERR_FILENO) == 1) {
+        status = line_reader_open(&out->reader, &typed, t, err);
+    }
     if (!status && out->n == 0 && !out->live) {
         status = cca_fail(err, CCA_USAGE,
                           "no question: give at least one behind the options, or -Q FILE or -i");
@@ -225,22 +230,47 @@ cca_status questions_open(questions *out, const question_options *options, cca_e
 void questions_close(questions *q) {
     for (size_t i = 0; i < q->n; i++) drop(&q->items[i]);
     drop(&q->now);
+    line_reader_close(q->reader);
     free(q->items);
     free(q->buffer);
     *q = (questions){0};
 }
 
+static cca_status interrupted(cca_error *err) {
+    return cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a question");
+}
+
+/* The same for what is edited; Ctrl-C drops what was typed, or ends where nothing was. */
+static cca_status read_edited(questions *q, size_t *size, bool *there, cca_error *err) {
+    text_buffer line = {.bytes = q->buffer, .capacity = q->buffer_size};
+    line_event event;
+    if (!text_reserve(&line, 1)) return no_memory(err);
+    cca_status status = line_reader_read(q->reader, &line, false, &event, err);
+    while (!status && event == LINE_INTERRUPT && *signals_stop() == SIGINT) {
+        signals_forget();
+        line.size = 0;
+        status = line_reader_read(q->reader, &line, false, &event, err);
+    }
+    q->buffer = line.bytes;
+    q->buffer_size = line.capacity;
+    if (!status && (event == LINE_INTERRUPT || event == LINE_INTERRUPT_0)) return interrupted(err);
+    *there = event == LINE_TEXT;
+    *size = line.size;
+    q->line++;
+    if (!status && line.size > 0) line_reader_remember(q->reader, line.bytes, line.size);
+    return status;
+}
+
 /* A line of standard input without its end; false at its end. */
 static cca_status read_line(questions *q, size_t *size, bool *there, cca_error *err) {
+    if (q->reader) return read_edited(q, size, there, err);
     if (q->prompts) fputs("> ", stderr);
     errno = 0;
     ssize_t n = getline(&q->buffer, &q->buffer_size, stdin);
     *there = n > 0;
     if (n <= 0) {
         if (q->prompts) fputc('\n', stderr);
-        if (*signals_stop()) {
-            return cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a question");
-        }
+        if (*signals_stop()) return interrupted(err);
         if (feof(stdin)) return CCA_OK;
         return cca_fail(err, errno == ENOMEM ? CCA_NO_MEMORY : CCA_RUNTIME, "%s: cannot read: %s",
                         on_stdin, strerror(errno));

@@ -2,7 +2,7 @@
  * are answered as they come (-Q -, -i).
  *
  *     questions q;
- *     questions_open(&q, &options, &err);     // arguments and files are read and checked
+ *     questions_open(&q, &options, &term, &err); // arguments and files are read and checked
  *     ... q.items[0 … q.n - 1], before anything is computed; q.live: more may come ...
  *     const question *next;
  *     while (!questions_next(&q, &next, &err) && next) ...
@@ -16,6 +16,7 @@
 #define CCA_CLI_QUESTIONS_H
 
 #include "cli/args.h"
+#include "cli/line_reader.h"
 #include "cli/text_buffer.h"
 
 #include <jansson.h>
@@ -49,15 +50,17 @@ typedef struct questions {
     question *items;
     size_t n, capacity, taken;
     question_source live;
-    bool prompts; /* typed at a terminal */
-    size_t line;  /* of standard input */
-    question now; /* the last of it */
-    char *buffer; /* getline's */
+    bool prompts;        /* typed at a terminal */
+    line_reader *reader; /* of a terminal that shows what is typed; or NULL */
+    size_t line;         /* of standard input */
+    question now;        /* the last of it */
+    char *buffer;        /* getline's */
     size_t buffer_size;
 } questions;
 
-/* CCA_RUNTIME for a file that cannot be read. On failure questions_close is still due. */
-cca_status questions_open(questions *out, const question_options *options, cca_error *err);
+/* CCA_RUNTIME for a file that cannot be read. The term is borrowed. On failure questions_close is
+ * still due. */
+cca_status questions_open(questions *out, const question_options *options, term *t, cca_error *err);
 void questions_close(questions *q);
 
 /* The next question, valid until the next call; *out is NULL behind the last. Waits for standard

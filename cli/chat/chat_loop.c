@@ -2,7 +2,7 @@
 #include "cli/chat/chat_actions.h"
 #include "cli/chat/chat_draft.h"
 #include "cli/chat/chat_file.h"
-#include "cli/chat/chat_line.h"
+#include "cli/line_reader.h"
 #include "cli/signals.h"
 #include "cli/stored_prefill.h"
 
@@ -51,7 +51,7 @@ typedef struct chat_run {
     cca_engine *engine;
     cca_session *session;
     cli_plan plan;
-    chat_line *line;
+    line_reader *line;
     context_options context; /* with what a stored session says */
     bool told_attention, warned_full, warned_exit;
 } chat_run;
@@ -59,31 +59,30 @@ typedef struct chat_run {
 /* ---- messages -------------------------------------------------------------------------- */
 
 /* Lines up to where a message is complete. */
-static cca_status read_message(chat_run *r, chat_draft *draft, chat_line_event *event,
-                               cca_error *err) {
+static cca_status read_message(chat_run *r, chat_draft *draft, line_event *event, cca_error *err) {
     text_buffer line = {0};
     chat_draft_state state = CHAT_DRAFT_OPEN;
     cca_status status = CCA_OK;
     for (bool first = true; !status && state == CHAT_DRAFT_OPEN; first = false) {
         line.size = 0;
-        status = chat_line_read(r->line, &line, !first, event, err);
-        if (status || *event != CHAT_LINE_TEXT) break;
+        status = line_reader_read(r->line, &line, !first, event, err);
+        if (status || *event != LINE_TEXT) break;
         state = chat_draft_add(draft, line.bytes, line.size);
         if (state == CHAT_DRAFT_NO_MEMORY) {
             status = cca_fail(err, CCA_NO_MEMORY, "no memory for a message");
         }
     }
     text_free(&line);
-    if (status || *event != CHAT_LINE_END || !draft->open) return status;
+    if (status || *event != LINE_END || !draft->open) return status;
     if (draft->quoted) return cca_fail(err, CCA_USAGE, "standard input ends inside a \"\"\" block");
-    *event = CHAT_LINE_TEXT; /* the backslash has nothing to join */
+    *event = LINE_TEXT; /* the backslash has nothing to join */
     return CCA_OK;
 }
 
 static cca_status handle(chat_run *r, const chat_draft *draft, cca_error *err) {
     const text_buffer *text = &draft->text;
     if (!draft->quoted && chat_draft_is_blank(draft)) return CCA_OK;
-    chat_line_remember(r->line, text->bytes, text->size);
+    line_reader_remember(r->line, text->bytes, text->size);
     if (draft->quoted || !chat_command_is(text->bytes, text->size)) {
         return chat_say(&r->a, text->bytes, text->size, err);
     }
@@ -96,10 +95,10 @@ static cca_status handle(chat_run *r, const chat_draft *draft, cca_error *err) {
 }
 
 /* Ctrl-C on an empty line: the second one leaves. */
-static void interrupted_at_prompt(chat_run *r, chat_line_event event) {
+static void interrupted_at_prompt(chat_run *r, line_event event) {
     signals_forget();
-    if (event == CHAT_LINE_INTERRUPT_0 && r->warned_exit) r->a.done = true;
-    r->warned_exit = event == CHAT_LINE_INTERRUPT_0;
+    if (event == LINE_INTERRUPT_0 && r->warned_exit) r->a.done = true;
+    r->warned_exit = event == LINE_INTERRUPT_0;
     if (r->warned_exit && !r->a.done) {
         term_note(&r->term, "(Ctrl-C once more, Ctrl-D or /quit leaves)");
     }
@@ -139,9 +138,9 @@ static void tell_room(chat_run *r) {
 
 static cca_status step(chat_run *r, cca_error *err) {
     chat_draft draft = {0};
-    chat_line_event event = CHAT_LINE_END;
+    line_event event = LINE_END;
     cca_status status = read_message(r, &draft, &event, err);
-    bool stopped = event == CHAT_LINE_INTERRUPT || event == CHAT_LINE_INTERRUPT_0;
+    bool stopped = event == LINE_INTERRUPT || event == LINE_INTERRUPT_0;
     if (!status && stopped && (!r->a.interactive || *signals_stop() == SIGTERM)) {
         status = cca_fail(err, CCA_INTERRUPTED, "interrupted while waiting for a message");
         chat_draft_free(&draft);
@@ -149,8 +148,8 @@ static cca_status step(chat_run *r, cca_error *err) {
     }
     if (!status && stopped) interrupted_at_prompt(r, event);
     if (!stopped) r->warned_exit = false;
-    if (!status && event == CHAT_LINE_END) r->a.done = true;
-    if (!status && event == CHAT_LINE_TEXT) status = handle(r, &draft, err);
+    if (!status && event == LINE_END) r->a.done = true;
+    if (!status && event == LINE_TEXT) status = handle(r, &draft, err);
     chat_draft_free(&draft);
     bool asked = *signals_stop() != 0; /* to stop an answer, which it did */
     if (!status && asked && (!r->a.interactive || *signals_stop() == SIGTERM)) {
@@ -164,7 +163,8 @@ static cca_status step(chat_run *r, cca_error *err) {
 }
 
 static cca_status talk(chat_run *r, cca_error *err) {
-    cca_status status = chat_line_open(&r->line, &r->term, err);
+    static const line_options typed = {.prompt = ">>>", .history = "chat_history"};
+    cca_status status = line_reader_open(&r->line, &typed, &r->term, err);
     if (status) return status;
     if (r->a.interactive) {
         signals_outlive();
@@ -265,7 +265,7 @@ static cca_status chat(chat_run *r, cca_error *err) {
 }
 
 static void free_all(chat_run *r) {
-    chat_line_close(r->line);
+    line_reader_close(r->line);
     decoder_close(&r->decoder);
     cca_store_close(r->a.store);
     conversation_close(&r->a.c);

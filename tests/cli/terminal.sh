@@ -296,6 +296,75 @@ sees 'as one' '^conversation +6 messages'
 tm send-keys C-d
 ends 'and ends' 0
 
+# What is shown as one character is erased by one key.
+begin
+types $'Who \U1f469\u200d\U1f4bb\U1f44d\U1f3fd'
+key BSpace BSpace
+types $'is e\u0301\U1f1e9\U1f1ea'
+key BSpace BSpace
+types $'it\U1f1e9\U1f1ea\U1f468\u200d\U1f469\u200d\U1f467?'
+key Left Left DC Left DC
+enters ''
+sees 'erasing among emoji' '^>>> Who is it\?$'
+check 'leaves nothing behind' test "$(screen | grep -v '^$' | tail -2 | head -1)" = "$(answers 'Who is it?')"
+check 'not even unseen' grep -qxF 'Who\040is\040it?' "$work/state/cca/chat_history"
+key C-d
+
+# Ctrl-Z at the prompt, and back: the shell has the terminal as it was, and the chat the line that was begun.
+terminal "env PS1='SHELL> ' bash --norc --noprofile -i"
+prompts=0
+await '^SHELL>'
+enters "'$program' $chat"
+types 'Who is '
+sees 'a line begun' '^>>> Who is$'
+for stop in 1 2; do
+    key C-z
+    sees "Ctrl-Z stops a chat, $stop" 'Stopped'
+    await '^SHELL>$'
+    types 'clear; fg'
+    key Enter
+    sees 'and fg brings the line back' '^>>> Who is$'
+    sleep 0.5
+    check 'once' test "$(screen | grep -c '^>>>')" = 1
+    check 'and asks for pastes again' test "$(grep -oP '\x1b\[\?2004.' "$work/raw" | tail -1 | tail -c 2)" = h
+done
+types 'it?'
+key BSpace
+prompts=1
+enters '?'
+sees 'it goes on' '^>>> Who is it\?$'
+check 'with the same answer' test "$(screen | grep -v '^$' | tail -2 | head -1)" = "$(answers 'Who is it?')"
+kill -STOP "$(pgrep -f "^$program chat -m $shipped --temp 0 -n 24" | tail -1)"
+await 'Stopped'
+types 'clear; fg'
+key Enter
+sees 'so it does where it was stopped from outside' '^>>>$'
+prompts=0
+enters 'And where is he?'
+check 'with the next answer' test "$(screen | grep -v '^$' | tail -2 | head -1)" = \
+    "$(answers 'Who is it?' 'And where is he?' | tail -1)"
+key C-d
+
+# ask -i has the same keys, and a history of its own.
+terminal "'$program' ask -m '$shipped' -f '$work/paste' --no-kv --sources 0 -n 8 -i -q"
+await '^>$'
+has_raw 'a prompt of ask' '\x1b\[1;32m>\x1b\[0m '
+types 'Who is thexmän?'
+key Left Left Left Left BSpace Space Enter
+sees 'a question is edited' '^> Who is the män\?$'
+await '^>$'
+check 'and answered' test "$(screen | grep -v '^$' | tail -2 | head -1)" = \
+    "$("$CCA" ask -m "$shipped" -f "$work/paste" --no-kv -n 8 -q 'Who is the män?')"
+types 'nothing'
+key C-c
+await '\^C'
+key Up
+sees 'the history' '^> Who is the män\?$'
+key C-c C-d
+ends 'Ctrl-D leaves' 0
+check 'which is its own' test "$(tail -1 "$work/state/cca/ask_history" | grep -c 'Who')" = 1
+check 'and its owner'"'"'s alone' test "$(stat -c %a "$work/state/cca/ask_history")" = 600
+
 terminal "'$program' $chat >'$work/answers'"
 prompts=0
 ready

@@ -1,7 +1,8 @@
-#include "cli/chat/chat_line.h"
+#include "cli/line_reader.h"
 
 #include "base/utf8.h"
 #include "base/whole_file.h"
+#include "cli/clusters.h"
 #include "cli/folder.h"
 #include "cli/signals.h"
 
@@ -22,17 +23,20 @@ enum {
     READ_SIZE = 4096,
     POLL_MS = 100, /* how often signals and the size of the terminal are looked at */
     MOST_REMEMBERED = 1000,
-    PROMPT_WIDTH = 4,
+    MOST_PROMPT = 64,
 };
 
-struct chat_line {
+struct line_reader {
     term *term;
-    EditLine *el; /* NULL: not edited */
+    const line_options *options;
+    char prompt[MOST_PROMPT]; /* with its colours, between marks */
+    EditLine *el;             /* NULL: not edited */
     HistoryW *history;
     char *path; /* of the history; NULL: it is kept nowhere */
     char bytes[READ_SIZE];
     size_t at, n;        /* bytes not yet taken: at … n - 1 */
     uint64_t offset, no; /* bytes and lines before the one that is read */
+    size_t again;        /* times that the last erasing is still to be done */
     bool pastes;         /* the terminal knows escape sequences, and is asked to mark pastes */
     bool goes_on, interrupted, was_empty, invalid;
     struct winsize size;
@@ -45,8 +49,8 @@ static bool same_size(const struct winsize *a, const struct winsize *b) {
 }
 
 /* Rows of the terminal between the line's start and the cursor. */
-static int rows_above(const LineInfoW *line, int columns) {
-    int rows = 0, column = PROMPT_WIDTH;
+static int rows_above(const LineInfoW *line, int columns, int prompt_width) {
+    int rows = 0, column = prompt_width;
     for (const wchar_t *c = line->buffer; c < line->cursor; c++) {
         int width = wcwidth(*c);
         bool wraps = *c == L'\n' || column + width > columns;
@@ -58,8 +62,9 @@ static int rows_above(const LineInfoW *line, int columns) {
 
 /* Draws the line anew from where it begins: terminals wrap what they show when their width changes,
  * which libedit knows nothing of. */
-static void draw_resized(const chat_line *l) {
-    int rows = rows_above(el_wline(l->el), l->size.ws_col > 0 ? l->size.ws_col : 80);
+static void draw_resized(const line_reader *l) {
+    int width = l->goes_on ? 4 : (int)strlen(l->options->prompt) + 1;
+    int rows = rows_above(el_wline(l->el), l->size.ws_col > 0 ? l->size.ws_col : 80, width);
     if (!l->pastes) {
         fputs("\n", stderr);
     } else if (rows > 0) {
@@ -69,24 +74,49 @@ static void draw_resized(const chat_line *l) {
     }
 }
 
-/* The terminal may have another size by now, or, where the process was stopped for a while, not be
- * in the mode that editing needs. */
-static void look_at_terminal(chat_line *l) {
-    struct winsize size;
+static bool is_cooked(void) {
     struct termios mode;
+    return tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON);
+}
+
+static void ask_for_pastes(const line_reader *l, bool on) {
+    if (l->pastes) fputs(on ? "\033[?2004h" : "\033[?2004l", stderr);
+}
+
+/* Ctrl-Z: the terminal is the shell's until the process goes on. */
+static void suspend(line_reader *l) {
+    ask_for_pastes(l, false);
+    el_wset(l->el, EL_PREP_TERM, 0);
+    signals_suspend();
+}
+
+/* Somebody else had the terminal and left it in another mode, of which libedit knows nothing: it is
+ * told that it left the mode, too. False where the terminal is still another's. */
+static bool take_terminal(line_reader *l) {
+    el_wset(l->el, EL_PREP_TERM, 0);
+    el_wset(l->el, EL_PREP_TERM, 1);
+    if (is_cooked()) return false;
+    ask_for_pastes(l, true);
+    return true;
+}
+
+/* Between bytes: the process may have been stopped for a while, and the terminal may have another
+ * size by now. */
+static void look_at_terminal(line_reader *l) {
+    struct winsize size;
+    if (signals_suspend_asked()) suspend(l);
+    bool resumed = signals_continued() || is_cooked();
     bool resized = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && !same_size(&size, &l->size);
-    bool cooked = tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON);
     if (resized) {
         l->size = size;
-        draw_resized(l);
+        if (!resumed) draw_resized(l);
         el_resize(l->el);
     }
-    if (cooked) el_wset(l->el, EL_PREP_TERM, 1);
-    if (resized || cooked) el_wset(l->el, EL_REFRESH);
+    if (resumed ? take_terminal(l) : resized) el_wset(l->el, EL_REFRESH);
 }
 
 /* Whether the next byte can be taken; false at the end, after a failure and an interruption. */
-static bool fill(chat_line *l) {
+static bool fill(line_reader *l) {
     while (l->at == l->n) {
         struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
         int ready = poll(&in, 1, POLL_MS);
@@ -113,7 +143,7 @@ static cca_status no_memory(cca_error *err) {
     return cca_fail(err, CCA_NO_MEMORY, "no memory for a line of standard input");
 }
 
-static cca_status check_line(chat_line *l, const text_buffer *line, cca_error *err) {
+static cca_status check_line(line_reader *l, const text_buffer *line, cca_error *err) {
     size_t valid = cca_utf8_valid(line->bytes, line->size);
     if (valid == line->size) return CCA_OK;
     unsigned long long at = l->offset + valid, no = l->no + 1;
@@ -122,8 +152,7 @@ static cca_status check_line(chat_line *l, const text_buffer *line, cca_error *e
                     (uint8_t)line->bytes[valid], at, no);
 }
 
-static cca_status read_plain(chat_line *l, text_buffer *out, chat_line_event *event,
-                             cca_error *err) {
+static cca_status read_plain(line_reader *l, text_buffer *out, line_event *event, cca_error *err) {
     bool whole = false;
     while (!whole && fill(l)) {
         const char *begin = l->bytes + l->at, *newline = memchr(begin, '\n', l->n - l->at);
@@ -134,13 +163,13 @@ static cca_status read_plain(chat_line *l, text_buffer *out, chat_line_event *ev
     }
     if (l->interrupted) {
         l->interrupted = false;
-        *event = CHAT_LINE_INTERRUPT;
+        *event = LINE_INTERRUPT;
         return CCA_OK;
     }
     if (!whole && errno != 0) {
         return cca_fail(err, CCA_RUNTIME, "standard input: cannot read: %s", strerror(errno));
     }
-    *event = whole || out->size > 0 ? CHAT_LINE_TEXT : CHAT_LINE_END;
+    *event = whole || out->size > 0 ? LINE_TEXT : LINE_END;
     cca_status status = check_line(l, out, err);
     l->offset += out->size + 1;
     l->no++;
@@ -163,12 +192,30 @@ static bool append_character(text_buffer *out, wchar_t w) {
     return text_append(out, bytes, cca_utf8_put(bytes, (uint32_t)w));
 }
 
+static bool erases(wchar_t c) {
+    return c == 0x7f || c == '\b';
+}
+
+/* An erasing key goes to libedit as often as what it erases has code points, rather than to a
+ * function bound to it, since libedit's search knows the key by what it is bound to. */
+static wchar_t erase_all(line_reader *l, EditLine *el, wchar_t key) {
+    const LineInfoW *line = el_wline(el);
+    size_t n = cluster_before(line->buffer, line->cursor);
+    l->again = n > 1 ? n - 1 : 0;
+    return key;
+}
+
 /* libedit's source of characters: 1, or 0 at the end, -1 after a failure or an interruption. */
 static int next_character(EditLine *el, wchar_t *out) {
-    chat_line *l = NULL;
+    line_reader *l = NULL;
     char bytes[4];
     size_t n = 0, length = 0;
     el_wget(el, EL_CLIENTDATA, &l);
+    if (l->again > 0) {
+        l->again--;
+        *out = 0x7f;
+        return 1;
+    }
     for (;;) {
         if (!fill(l)) {
             const LineInfoW *line = el_wline(el);
@@ -187,7 +234,7 @@ static int next_character(EditLine *el, wchar_t *out) {
         }
         l->at++;
         if (kind == CCA_UTF8_WHOLE) {
-            *out = (wchar_t)code;
+            *out = erases((wchar_t)code) ? erase_all(l, el, (wchar_t)code) : (wchar_t)code;
             return 1;
         }
     }
@@ -196,7 +243,7 @@ static int next_character(EditLine *el, wchar_t *out) {
 /* ---- pastes ---------------------------------------------------------------------------- */
 
 /* Up to the mark that ends it. */
-static bool take_paste(chat_line *l, text_buffer *paste) {
+static bool take_paste(line_reader *l, text_buffer *paste) {
     static const char end[] = "\033[201~";
     enum { END = sizeof end - 1 };
     while (fill(l)) {
@@ -210,7 +257,7 @@ static bool take_paste(chat_line *l, text_buffer *paste) {
 }
 
 /* As one string; terminals send a carriage return for each line break. */
-static wchar_t *paste_characters(chat_line *l, const text_buffer *paste) {
+static wchar_t *paste_characters(line_reader *l, const text_buffer *paste) {
     wchar_t *out = calloc(paste->size + 1, sizeof *out);
     size_t n = 0, length;
     for (size_t at = 0; out && at < paste->size; at += length) {
@@ -225,7 +272,7 @@ static wchar_t *paste_characters(chat_line *l, const text_buffer *paste) {
 
 /* What the mark that begins a paste is bound to. */
 static unsigned char insert_paste(EditLine *el, int key) {
-    chat_line *l = NULL;
+    line_reader *l = NULL;
     text_buffer paste = {0};
     (void)key;
     el_wget(el, EL_CLIENTDATA, &l);
@@ -236,9 +283,64 @@ static unsigned char insert_paste(EditLine *el, int key) {
     return done ? CC_REFRESH : CC_ERROR;
 }
 
+/* ---- keys ------------------------------------------------------------------------------ */
+
+/* Over what is shown as one character. */
+static unsigned char move_left(EditLine *el, int key) {
+    const LineInfoW *line = el_wline(el);
+    size_t n = cluster_before(line->buffer, line->cursor);
+    (void)key;
+    el_cursor(el, -(int)n);
+    return n > 0 ? CC_CURSOR : CC_ERROR;
+}
+
+static unsigned char move_right(EditLine *el, int key) {
+    const LineInfoW *line = el_wline(el);
+    size_t n = cluster_behind(line->buffer, line->cursor, line->lastchar);
+    (void)key;
+    el_cursor(el, (int)n);
+    return n > 0 ? CC_CURSOR : CC_ERROR;
+}
+
+static unsigned char erase_behind(EditLine *el, int key) {
+    const LineInfoW *line = el_wline(el);
+    size_t n = cluster_behind(line->buffer, line->cursor, line->lastchar);
+    (void)key;
+    el_cursor(el, (int)n);
+    el_wdeletestr(el, (int)n);
+    return n > 0 ? CC_REFRESH : CC_ERROR;
+}
+
+/* Ctrl-D. */
+static unsigned char erase_or_end(EditLine *el, int key) {
+    const LineInfoW *line = el_wline(el);
+    return line->lastchar == line->buffer ? CC_EOF : erase_behind(el, key);
+}
+
+static void bind_keys(EditLine *el) {
+    static const struct {
+        const wchar_t *name, *help;
+        unsigned char (*function)(EditLine *, int);
+        const wchar_t *keys[4];
+    } all[] = {
+        {L"cca-paste", L"Insert what the terminal pastes", insert_paste, {L"\033[200~"}},
+        {L"cca-left", L"Left", move_left, {L"^B", L"\033[D", L"\033OD"}},
+        {L"cca-right", L"Right", move_right, {L"^F", L"\033[C", L"\033OC"}},
+        {L"cca-erase", L"Erase what is behind", erase_behind, {L"\033[3~"}},
+        {L"cca-end", L"Erase what is behind, or end", erase_or_end, {L"^D"}},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        el_wset(el, EL_ADDFN, all[i].name, all[i].help, all[i].function);
+        for (size_t k = 0; k < 4 && all[i].keys[k]; k++) {
+            el_wset(el, EL_BIND, all[i].keys[k], all[i].name, NULL);
+        }
+    }
+    el_wset(el, EL_BIND, L"^R", L"em-inc-search-prev", NULL);
+}
+
 /* ---- the history ----------------------------------------------------------------------- */
 
-static bool write_history(const chat_line *l, int fd) {
+static bool write_history(const line_reader *l, int fd) {
     HistEventW event;
     FILE *file = fdopen(fd, "w");
     bool done = file && history_w(l->history, &event, H_SAVE_FP, file) >= 0;
@@ -247,7 +349,7 @@ static bool write_history(const chat_line *l, int fd) {
 }
 
 /* Only the last ones, in a new file that takes the place of the old one. */
-static void shorten_history(const chat_line *l) {
+static void shorten_history(const line_reader *l) {
     cca_whole_file f;
     cca_status status = cca_whole_open(&f, l->path, NULL);
     f.owner_only = true;
@@ -256,7 +358,7 @@ static void shorten_history(const chat_line *l) {
     cca_whole_close(&f);
 }
 
-static void open_history(chat_line *l) {
+static void open_history(line_reader *l) {
     HistEventW event;
     char *folder;
     (void)folder_of(&folder, "XDG_STATE_HOME", ".local/state", "histories", NULL);
@@ -267,7 +369,7 @@ static void open_history(chat_line *l) {
         el_wset(l->el, EL_HIST, history_w, l->history);
     }
     if (l->history && folder && folder_make(folder) &&
-        asprintf(&l->path, "%s/chat_history", folder) < 0) {
+        asprintf(&l->path, "%s/%s", folder, l->options->history) < 0) {
         l->path = NULL;
     }
     free(folder);
@@ -277,7 +379,7 @@ static void open_history(chat_line *l) {
 }
 
 /* The history in memory grows; the file gets what is new. */
-void chat_line_remember(chat_line *l, const char *text, size_t size) {
+void line_reader_remember(line_reader *l, const char *text, size_t size) {
     HistEventW event;
     wchar_t *line = l->history ? calloc(size + 1, sizeof *line) : NULL;
     size_t n = 0, length;
@@ -295,7 +397,7 @@ void chat_line_remember(chat_line *l, const char *text, size_t size) {
                 history_w(l->history, &event, H_NSAVE_FP, (size_t)0, file) >= 0;
     if (file ? fclose(file) != 0 : fd < 0 || close(fd) != 0) kept = false;
     if (kept) return;
-    term_note(l->term, "%s: cannot write; this chat's messages are not remembered", l->path);
+    term_note(l->term, "%s: cannot write; what is typed is not remembered", l->path);
     free(l->path);
     l->path = NULL;
 }
@@ -303,10 +405,9 @@ void chat_line_remember(chat_line *l, const char *text, size_t size) {
 /* ---- editing --------------------------------------------------------------------------- */
 
 static char *prompt(EditLine *el) {
-    static const char colored[] = "\1\033[1;32m\1>>>\1\033[0m\1 ";
-    chat_line *l = NULL;
+    line_reader *l = NULL;
     el_get(el, EL_CLIENTDATA, &l);
-    return (char *)(l->goes_on ? "... " : l->term->color ? colored : ">>> ");
+    return (char *)(l->goes_on ? "... " : l->prompt);
 }
 
 /* libedit shows and measures characters by the locale. */
@@ -315,7 +416,7 @@ static void want_utf8(void) {
     setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-static bool open_editor(chat_line *l) {
+static bool open_editor(line_reader *l) {
     const char *type = NULL;
     want_utf8();
     l->el = el_init("cca", stdin, stderr, stderr);
@@ -324,9 +425,7 @@ static bool open_editor(chat_line *l) {
     el_wset(l->el, EL_EDITOR, L"emacs");
     el_wset(l->el, EL_GETCFN, next_character);
     el_set(l->el, EL_PROMPT_ESC, prompt, '\1');
-    el_wset(l->el, EL_ADDFN, L"cca-paste", L"Insert what the terminal pastes", insert_paste);
-    el_wset(l->el, EL_BIND, L"\033[200~", L"cca-paste", NULL);
-    el_wset(l->el, EL_BIND, L"^R", L"em-inc-search-prev", NULL);
+    bind_keys(l->el);
     el_get(l->el, EL_TERMINAL, &type);
     l->pastes = type && strcmp(type, "dumb") != 0;
     (void)ioctl(STDERR_FILENO, TIOCGWINSZ, &l->size);
@@ -334,18 +433,24 @@ static bool open_editor(chat_line *l) {
     return true;
 }
 
-cca_status chat_line_open(chat_line **out, term *t, cca_error *err) {
-    chat_line *l = calloc(1, sizeof *l);
+cca_status line_reader_open(line_reader **out, const line_options *options, term *t,
+                            cca_error *err) {
+    line_reader *l = calloc(1, sizeof *l);
     bool edited = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
     *out = l;
-    if (l) l->term = t;
+    if (l) {
+        l->term = t;
+        l->options = options;
+        snprintf(l->prompt, MOST_PROMPT, t->color ? "\1\033[1;32m\1%s\1\033[0m\1 " : "%s ",
+                 options->prompt);
+    }
     if (l && (!edited || open_editor(l))) return CCA_OK;
-    chat_line_close(l);
+    line_reader_close(l);
     *out = NULL;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for editing lines");
 }
 
-void chat_line_close(chat_line *l) {
+void line_reader_close(line_reader *l) {
     if (!l) return;
     if (l->el) el_end(l->el);
     if (l->history) history_wend(l->history);
@@ -353,28 +458,30 @@ void chat_line_close(chat_line *l) {
     free(l);
 }
 
-bool chat_line_is_edited(const chat_line *l) {
+bool line_reader_is_edited(const line_reader *l) {
     return l->el != NULL;
 }
 
-static cca_status read_edited(chat_line *l, text_buffer *out, chat_line_event *event,
-                              cca_error *err) {
+static cca_status read_edited(line_reader *l, text_buffer *out, line_event *event, cca_error *err) {
     int n = 0;
-    if (l->pastes) fputs("\033[?2004h", stderr);
+    l->again = 0;
+    signals_hold_suspend(true);
+    ask_for_pastes(l, true);
     const wchar_t *line = el_wgets(l->el, &n);
-    if (l->pastes) fputs("\033[?2004l", stderr);
+    ask_for_pastes(l, false);
+    signals_hold_suspend(false);
     if (l->interrupted) {
         fputs("^C\n", stderr);
-        *event = l->was_empty ? CHAT_LINE_INTERRUPT_0 : CHAT_LINE_INTERRUPT;
+        *event = l->was_empty ? LINE_INTERRUPT_0 : LINE_INTERRUPT;
         return CCA_OK;
     }
     if (!line || n <= 0) {
         fputc('\n', stderr);
-        *event = CHAT_LINE_END;
+        *event = LINE_END;
         return CCA_OK;
     }
     if (line[n - 1] == L'\n') n--;
-    *event = CHAT_LINE_TEXT;
+    *event = LINE_TEXT;
     for (int i = 0; i < n; i++) {
         if (!append_character(out, line[i])) return no_memory(err);
     }
@@ -383,8 +490,8 @@ static cca_status read_edited(chat_line *l, text_buffer *out, chat_line_event *e
                     "what was typed or pasted is no UTF-8 text; it was not sent");
 }
 
-cca_status chat_line_read(chat_line *l, text_buffer *out, bool goes_on, chat_line_event *event,
-                          cca_error *err) {
+cca_status line_reader_read(line_reader *l, text_buffer *out, bool goes_on, line_event *event,
+                            cca_error *err) {
     l->goes_on = goes_on;
     l->interrupted = l->was_empty = l->invalid = false;
     return l->el ? read_edited(l, out, event, err) : read_plain(l, out, event, err);
