@@ -1,6 +1,7 @@
 #include "cli/prompt.h"
 
 #include "base/utf8.h"
+#include "cli/stored_note.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static cca_status open_template(prompt *p, const chat_options *options, const cc
 
 cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine *engine,
                         cca_error *err) {
-    *out = (prompt){.has_template = chat != NULL};
+    *out = (prompt){.has_template = chat != NULL, .model = cca_engine_info(engine)->path};
     cca_status status = cli_tokenizer(&out->tok, engine, err);
     if (!status) status = input_bos(&out->tokens, out->tok, err);
     out->now.begin = out->tokens.n;
@@ -54,6 +55,7 @@ cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine 
 void prompt_free(prompt *p) {
     cca_tokens_free(&p->tokens);
     free(p->ends);
+    json_decref(p->sources);
     *p = (prompt){0};
 }
 
@@ -68,6 +70,17 @@ static cca_status push_end(prompt *p, cca_error *err) {
     if (!ends) return no_memory(err);
     p->ends = ends;
     p->ends[p->n_ends++] = prompt_length(p);
+    return CCA_OK;
+}
+
+static cca_status add_sources(prompt *p, const input_text *text, cca_error *err) {
+    if (text->n_sources > 0 && !p->sources) p->sources = json_array();
+    for (size_t i = 0; i < text->n_sources; i++) {
+        const char *name = text->sources[i].name;
+        if (json_array_append_new(p->sources, output_string(name, strlen(name))) != 0) {
+            return no_memory(err);
+        }
+    }
     return CCA_OK;
 }
 
@@ -97,6 +110,7 @@ static cca_status add(prompt *p, cca_slot slot, const char *name, const input_te
              (how & CCA_ENCODE_START && cca_tokenizer_info(p->tok)->dummy_prefix);
     p->text_begin = prompt_length(p);
     if (special) how |= CCA_ENCODE_SPECIAL;
+    if (!status) status = add_sources(p, text, err);
     if (!status) status = input_encode(&p->tokens, p->tok, text, how, err);
     p->text_end = prompt_length(p);
     if (!status && p->has_template && slot == CCA_SLOT_QUESTION) {
@@ -150,6 +164,16 @@ void prompt_shorten(prompt *p, int64_t at, int64_t n) {
 
 /* ---- evaluation ------------------------------------------------------------------------ */
 
+/* What lists of session files tell of it; the caller frees it, NULL without memory. */
+static char *note_of(const prompt *p) {
+    json_t *sources = p->sources ? json_incref(p->sources) : json_array();
+    json_t *all = json_pack("{s:s, s:o, s:o}", "schema", STORED_NOTE_SCHEMA, "model",
+                            output_string(p->model, strlen(p->model)), "sources", sources);
+    char *text = all ? json_dumps(all, JSON_COMPACT) : NULL;
+    json_decref(all);
+    return text;
+}
+
 cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *options,
                           unsigned flags, cca_session *session, term *t, cca_error *err) {
     bool goes_on = p->now.slot == CCA_SLOT_DOCUMENT; /* else logits are wanted */
@@ -159,6 +183,7 @@ cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *op
         stored_open(out, options, flags, session, ids, n, goes_on ? n : n - 1, t, err);
     term_start(t, "prefill", TERM_TOKENS, n);
     term_skip(t, out->reused);
+    if (!status && out->store && !(out->note = note_of(p))) status = no_memory(err);
     if (!status) status = stored_prefill(out, ids, p->ends, p->n_ends, !goes_on, err);
     term_done(t);
     if (status != CCA_INTERRUPTED) return status;

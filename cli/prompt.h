@@ -22,6 +22,7 @@
 
 typedef struct prompt {
     const cca_tokenizer *tok;
+    const char *model; /* its file; the engine's */
     cca_tokens tokens; /* offsets of a text's tokens count in that text */
     bool has_template;
     cca_prompt opening; /* of the template: behind BOS and system text, */
@@ -29,6 +30,7 @@ typedef struct prompt {
     int64_t *ends;      /* ascending */
     size_t n_ends;
     int64_t text_begin, text_end; /* the tokens of the text added last, */
+    json_t *sources;              /* array of the names of what was read; NULL: none */
     bool led;                     /* which begin with a space that is no part of it */
 } prompt;
 

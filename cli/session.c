@@ -1,5 +1,6 @@
 /* cca session: the stored states of documents and prompts. */
 #include "cli/cli.h"
+#include "cli/stored_note.h"
 #include "cli/stored_prefill.h"
 
 #include <errno.h>
@@ -79,25 +80,47 @@ static json_t *facts_json(const char *facts) {
     return all;
 }
 
-static json_t *record(const cca_store *store) {
+static json_t *record(cca_store *store) {
     int64_t n;
+    stored_about about;
     const char *path = cca_store_path(store);
     cca_store_tokens(store, &n);
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "file",
-                     output_string(path, strlen(path)), "tokens", (json_int_t)n, "bytes",
+    stored_about_read(&about, store);
+    json_t *model = json_incref(json_object_get(about.note, "model")), *names = about.names;
+    about.names = NULL;
+    stored_about_free(&about);
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "file",
+                     output_string(path, strlen(path)), "model_file", model ? model : json_null(),
+                     "documents", names, "tokens", (json_int_t)n, "bytes",
                      (json_int_t)cca_store_bytes(store), "disk_bytes", (json_int_t)disk_bytes(path),
                      "torn_bytes", (json_int_t)cca_store_torn_bytes(store), "checkpoints",
                      points_json(store), "facts", facts_json(cca_store_facts(store)));
+}
+
+/* The model's file and the documents, where the session file names them. */
+static void tell_about(output *out, const stored_about *about) {
+    const char *slash = about->model ? strrchr(about->model, '/') : NULL;
+    size_t n = json_array_size(about->names);
+    if (about->model) output_printf(out, "  %s", slash ? slash + 1 : about->model);
+    for (size_t i = 0; i < n; i++) {
+        output_printf(out, "%s%s", i == 0 ? ": " : ", ",
+                      json_string_value(json_array_get(about->names, i)));
+    }
 }
 
 static cca_status list_one(listing *l, cca_store *store, cca_error *err) {
     char used[32], size[TERM_SIZE_TEXT];
     const char *path = cca_store_path(store);
     int64_t n;
+    stored_about about;
     (void)err;
     cca_store_tokens(store, &n);
-    output_printf(&l->out, "%9lld token%s  %9s  %s  %s\n", (long long)n, n == 1 ? " " : "s",
-                  term_size(size, disk_bytes(path)), used_at(used, path), path);
+    stored_about_read(&about, store);
+    output_printf(&l->out, "%9lld token%s  %9s  %s", (long long)n, n == 1 ? " " : "s",
+                  term_size(size, disk_bytes(path)), used_at(used, path));
+    tell_about(&l->out, &about);
+    output_printf(&l->out, "  %s\n", path);
+    stored_about_free(&about);
     return CCA_OK;
 }
 

@@ -1,6 +1,8 @@
 #include "cli/stored_prefill.h"
 
 #include "base/whole_file.h"
+#include "cli/folder.h"
+#include "cli/stored_note.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -418,9 +420,23 @@ static cca_status thin_out(const stored *st, const cuts *c, cca_error *err) {
     return status;
 }
 
+/* A checkpoint of the session as it is, the first of a run with a note. */
+static cca_status save(stored *st, const int32_t *ids, cca_error *err) {
+    int64_t pos = cca_session_pos(st->session);
+    size_t n = cca_store_n_points(st->store);
+    bool there = n > 0 && cca_store_point_at(st->store, n - 1).pos >= pos;
+    cca_status status =
+        st->note && !there ? stored_note_write(st->store, pos, st->note, err) : CCA_OK;
+    if (!status) status = cca_session_save(st->session, st->store, ids, err);
+    if (status || there) return status;
+    free(st->note);
+    st->note = NULL;
+    return CCA_OK;
+}
+
 /* Keeps the state as it is. */
 static cca_status keep(stored *st, const int32_t *ids, const cuts *c, cca_error *err) {
-    cca_status status = cca_session_save(st->session, st->store, ids, err);
+    cca_status status = save(st, ids, err);
     if (!status) status = thin_out(st, c, err);
     if (status) return trouble(st, status, err);
     st->kept = cca_session_pos(st->session);
@@ -465,5 +481,6 @@ void stored_close(stored *st) {
         evict(st);
     }
     free(st->path);
+    free(st->note);
     *st = (stored){0};
 }

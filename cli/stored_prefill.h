@@ -31,6 +31,7 @@ typedef struct stored {
     int64_t kept;     /* tokens before the file's last checkpoint */
     bool named;       /* by --session: what is wrong with it is an error, not a note */
     bool seams;       /* cut where a longer prompt will begin to differ, with or without a file */
+    char *note;       /* for the next checkpoint (stored_note.h); or NULL */
     int64_t reused;   /* tokens that need no prefill */
 } stored;
 

@@ -1,4 +1,5 @@
 #include "cli/chat/chat_file.h"
+#include "cli/stored_note.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,9 @@ char *chat_note_write(const conversation *c, int64_t pos) {
         done = json_array_append_new(pending, json_integer(c->prompt.tokens.ids[i])) == 0;
     }
     json_t *system = c->has_system ? output_string(c->system.bytes, c->system.size) : json_null();
-    json_t *all = json_pack("{s:s, s:s, s:o, s:I, s:o, s:o}", "schema", note_schema, "template",
+    const char *model = cca_engine_info(c->engine)->path;
+    json_t *all = json_pack("{s:s, s:o, s:s, s:o, s:I, s:o, s:o}", "schema", note_schema, "model",
+                            output_string(model, strlen(model)), "template",
                             cca_chat_name(c->prompt.opening.chat), "system", system, "base",
                             (json_int_t)c->n_base, "messages", messages, "pending", pending);
     char *text = all && done ? json_dumps(all, JSON_COMPACT) : NULL;
@@ -164,6 +167,9 @@ static cca_status open_noted(conversation *out, const conversation *like, const 
     const char *template = json_string_value(json_object_get(note, "template"));
     const char *schema = json_string_value(json_object_get(note, "schema"));
     const char *own = cca_chat_name(like->prompt.opening.chat);
+    if (schema && strcmp(schema, STORED_NOTE_SCHEMA) == 0) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation, but a prompt", path);
+    }
     if (!template || !schema || strcmp(schema, note_schema) != 0) {
         return bad_note(path, "is none that this program knows", err);
     }
@@ -195,20 +201,10 @@ cca_status chat_note_read(conversation *out, const conversation *like, const cha
 /* The note that belongs to a checkpoint. */
 static cca_status read_note(text_buffer *out, cca_store *store, cca_store_point point,
                             cca_error *err) {
-    size_t i = point.n_segments;
-    while (i > 0 && cca_store_segment_at(store, i - 1).kind != CCA_STORE_NOTE) i--;
-    if (i == 0) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation, but a prompt",
-                        cca_store_path(store));
-    }
-    uint64_t bytes = cca_store_segment_at(store, i - 1).bytes;
-    if (bytes > SIZE_MAX / 2 || !text_reserve(out, (size_t)bytes + 1)) {
-        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its note", cca_store_path(store));
-    }
-    cca_status status = cca_store_read_begin(store, i - 1, err);
-    if (!status) status = cca_store_read(store, out->bytes, (size_t)bytes, err);
-    if (!status) out->size = (size_t)bytes;
-    return status;
+    cca_status status = stored_note_read(out, store, point.n_segments, err);
+    if (status || out->size > 0) return status;
+    return cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation, but a prompt",
+                    cca_store_path(store));
 }
 
 /* The last checkpoint that is not behind a position; -1 where there is none. */
@@ -306,9 +302,7 @@ static cca_status append_point(cca_store *store, conversation *c, bool with_note
     if (with_note && !note) return cca_fail(err, CCA_NO_MEMORY, "no memory for the note");
     if (note) {
         int64_t pos = cca_session_pos(c->session);
-        size_t size = strlen(note);
-        status = cca_store_begin(store, CCA_STORE_NOTE, pos, 0, size, err);
-        if (!status) status = cca_store_write(store, note, size, err);
+        status = stored_note_write(store, pos, note, err);
         free(note);
     }
     return status ? status : cca_session_save(c->session, store, c->prompt.tokens.ids, err);

@@ -11,7 +11,7 @@
  *
  * The note is JSON, and complete at each checkpoint:
  *
- *     {"schema": "cca.chat.1", "template", "system", "base": documents at the start,
+ *     {"schema": "cca.chat.1", "model", "template", "system", "base": documents at the start,
  *      "messages": [{"role": "document|user|assistant", "begin", "from", "led", "name" or "text"}],
  *      "pending": [ids behind the checkpoint]}
  *

@@ -170,12 +170,14 @@ expect 0 'no sessions' session
 stdout_empty 'are no lines'
 cca ask -m "$model" -f "$work/other" -n 4 'What is it about?'
 expect 0 'a list' session ls
+stdout_has 'has the model and the documents' "  ${model##*/}: $work/other  $work/cache/cca/"
 stdout_has 'has the tokens' '^ +[0-9]+ tokens .* MB .*/cache/cca/[0-9a-f]{8}-[0-9a-f]{8}\.ccas$'
 expect 0 'a named file' session show "$s"
 stdout_has 'is of a model' '^  model +[0-9a-f]{16}$'
 stdout_has 'with settings' '^  group_size +16$'
 stdout_has 'and checkpoints' '^  checkpoints +[0-9]+ [0-9]+$'
 expect 0 'a record' session ls "$s" --json
+stdout_has 'names the model and the documents' "\"model_file\": \"[^\"]*${model##*/}\", \"documents\": \[\"[^]]+\"\], \"tokens\""
 stdout_has 'has them' '"checkpoints": \[[0-9]+, [0-9]+\], "facts": \{"model": "[0-9a-f]{16}"'
 expect 0 'sound files' session verify "$s"
 stdout_is 'are told' "ok $s"
