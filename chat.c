@@ -1,8 +1,8 @@
 #include "chat.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-enum { MAX_SCAFFOLD = 128 };
 
 typedef struct layout {
     const char *name;
@@ -199,21 +199,19 @@ static cca_status end_exchange(cca_prompt *p, cca_error *err) {
 }
 
 cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_error *err) {
-    char scaffold[MAX_SCAFFOLD] = "";
+    char *scaffold;
     const layout *l = &layouts[p->chat];
     bool further = p->slot == CCA_SLOT_ANSWER;
-    const char *parts[3] = {further && !l->eos ? l->answer_close : "", between(p, slot)};
-    if (!parts[1]) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
+    const char *close = further && !l->eos ? l->answer_close : "", *opens = between(p, slot);
+    const char *label = slot == CCA_SLOT_QUESTION && l->question ? l->question : "";
+    if (!opens) return cca_fail(err, CCA_USAGE, "the parts of a prompt are out of order");
     cca_status status = further && l->eos ? end_exchange(p, err) : CCA_OK;
     if (status) return status;
-    if (slot == CCA_SLOT_QUESTION) parts[2] = l->question;
-    size_t size = 0;
-    for (int i = 0; i < 3 && parts[i]; i++) {
-        for (const char *c = parts[i]; *c && size < sizeof scaffold; c++) scaffold[size++] = *c;
-    }
+    int size = asprintf(&scaffold, "%s%s%s", close, opens, label);
+    if (size < 0) return cca_fail(err, CCA_NO_MEMORY, "no memory for a prompt");
     bool space = slot != CCA_SLOT_ANSWER && size > 0 && scaffold[size - 1] == ' ';
-    size -= space;
-    status = encode(p, scaffold, size, CCA_ENCODE_SPECIAL, err);
+    status = encode(p, scaffold, (size_t)(size - space), CCA_ENCODE_SPECIAL, err);
+    free(scaffold);
     *how = (p->out->n == p->begin ? CCA_ENCODE_START : 0) | (space ? CCA_ENCODE_SPACE : 0);
     if (!status) p->slot = slot;
     return status;
@@ -221,7 +219,7 @@ cca_status cca_prompt_open(cca_prompt *p, cca_slot slot, unsigned *how, cca_erro
 
 cca_status cca_prompt_text(cca_prompt *p, cca_slot slot, const char *text, size_t size,
                            cca_error *err) {
-    unsigned how;
+    unsigned how = 0;
     cca_status status = cca_prompt_open(p, slot, &how, err);
     return status ? status : cca_tokenizer_encode(p->out, p->tok, text, size, how, err);
 }
