@@ -70,9 +70,7 @@ static void print_md(output *out, const bench_report *r) {
     output_printf(out, several ? "| kernels " : "");
     output_printf(out,
                   "| attn | test | n | depth | tok/s | mean ± sd | cache MB | GFLOP/s | GB/s "
-                  "| of peak |
-%s|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
-",
+                  "| of peak |\n%s|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
                   several ? "|---" : "");
     for (size_t i = 0; i < r->n; i++) {
         const bench_row *row = &r->rows[i];
