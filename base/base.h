@@ -32,7 +32,8 @@ typedef struct cca_error {
     cca_status status; /* what the function returned, for those that return something else */
 } cca_error;
 
-/* Writes message and status into err (which may be NULL) and returns status. */
+/* Writes message and status into err (which may be NULL) and returns status. Control characters of
+ * names and texts in the message are escaped, so that it may go to a terminal. */
 cca_status cca_fail(cca_error *err, cca_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,5 +1,8 @@
 #include "base/utf8.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* Bytes that follow a lead byte, and the range of the first of them; -1 for a byte that leads
  * nothing. */
 static int lead(uint8_t byte, uint8_t *low, uint8_t *high) {
@@ -55,6 +58,31 @@ size_t cca_utf8_unfinished(const char *text, size_t size) {
         return cca_utf8_next(NULL, &length, last, back) == CCA_UTF8_CUT ? back : 0;
     }
     return 0;
+}
+
+/* Of C0, C1, and those that mark, turn or isolate a direction of writing. */
+static bool is_control(uint32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || (c >= 0x200e && c <= 0x200f) ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+size_t cca_utf8_printable(char *out, const char *text, size_t size, bool lines) {
+    size_t n = 0;
+    for (size_t at = 0, length; at < size; at += length) {
+        uint32_t c;
+        cca_utf8_kind kind = cca_utf8_next(&c, &length, text + at, size - at);
+        bool stays = lines && (c == '\n' || c == '\t');
+        if (is_control(c) && !stays) {
+            n += (size_t)sprintf(out + n, c < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)c);
+        } else if (kind == CCA_UTF8_WHOLE) {
+            memcpy(out + n, text + at, length);
+            n += length;
+        } else {
+            n += cca_utf8_put(out + n, c);
+        }
+    }
+    out[n] = '\0';
+    return n;
 }
 
 size_t cca_utf8_put(char out[4], uint32_t code) {

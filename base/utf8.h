@@ -38,6 +38,11 @@ static inline bool cca_utf8_continues(char byte) {
     return ((unsigned char)byte & 0xc0) == 0x80;
 }
 
+/* Makes text of a stranger fit for a terminal: control characters, those that turn the direction
+ * of writing among them, become \x1b or \u202e, what is no UTF-8 U+FFFD. With lines true \n and \t
+ * stay. out has room for 4 * size + 1 bytes; returns how many were written, without the NUL. */
+size_t cca_utf8_printable(char *out, const char *text, size_t size, bool lines);
+
 /* Writes a code point, returns its number of bytes: 1 … 4. */
 size_t cca_utf8_put(char out[4], uint32_t code);
 

@@ -262,7 +262,9 @@ static void print_text(info *f) {
                   (unsigned long long)cca_gguf_size(f->file),
                   term_size(size, cca_gguf_size(f->file)));
     if (f->name.size > 0) {
-        output_printf(out, "name            %.*s\n", (int)f->name.size, f->name.bytes);
+        output_printf(out, "name            ");
+        output_text(out, f->name.bytes, f->name.size);
+        output_printf(out, "\n");
     }
     output_printf(out, "parameters      %llu\n", (unsigned long long)f->n_params);
     print_types(f);

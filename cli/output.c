@@ -88,6 +88,16 @@ void output_write(output *out, const void *bytes, size_t size) {
     }
 }
 
+static void write_printable(output *out, const char *text, size_t size, bool lines) {
+    char *shown = malloc(4 * size + 1);
+    if (shown) {
+        output_write(out, shown, cca_utf8_printable(shown, text, size, lines));
+    } else {
+        fail_output(out, CCA_NO_MEMORY, "no memory");
+    }
+    free(shown);
+}
+
 void output_printf(output *out, const char *format, ...) {
     char *text;
     va_list args;
@@ -98,8 +108,29 @@ void output_printf(output *out, const char *format, ...) {
         fail_output(out, CCA_NO_MEMORY, "no memory");
         return;
     }
-    output_write(out, text, (size_t)size);
+    write_printable(out, text, (size_t)size, true);
     free(text);
+}
+
+void output_text(output *out, const char *text, size_t size) {
+    write_printable(out, text, size, false);
+}
+
+/* Jansson escapes the control characters below 0x20; the others stand in strings, too. */
+static void write_json(output *out, const char *text) {
+    const char *from = text;
+    for (; *text; text++) {
+        bool del = *text == 0x7f, c1 = *text == '\xc2' && (uint8_t)text[1] < 0xa0;
+        if (!del && !c1) continue;
+        char escape[8];
+        int n = snprintf(escape, sizeof escape, "\\u%04x", del ? 0x7f : (uint8_t)text[1]);
+        output_write(out, from, (size_t)(text - from));
+        output_write(out, escape, (size_t)n);
+        text += c1;
+        from = text + 1;
+    }
+    output_write(out, from, (size_t)(text - from));
+    output_write(out, "\n", 1);
 }
 
 void output_json(output *out, json_t *value) {
@@ -109,7 +140,7 @@ void output_json(output *out, json_t *value) {
         fail_output(out, CCA_NO_MEMORY, "no memory for the record");
         return;
     }
-    output_printf(out, "%s\n", text);
+    write_json(out, text);
     free(text);
 }
 

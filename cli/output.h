@@ -39,7 +39,11 @@ typedef struct output {
  * file (a device, a pipe) is written as it is. */
 cca_status output_open(output *out, const char *path, cca_error *err);
 void output_write(output *out, const void *bytes, size_t size);
+/* Lines: control characters but \n and \t, and what is no UTF-8, come out as cca_utf8_printable has
+ * them. */
 void output_printf(output *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Text of a stranger within a line: no \n and \t either. */
+void output_text(output *out, const char *text, size_t size);
 /* One line; takes the reference to value (NULL is out of memory). */
 void output_json(output *out, json_t *value);
 /* What is said next on standard error begins a line: where both are shown in one place (a terminal,

@@ -1,6 +1,7 @@
 #include "cli/term.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "cli/signals.h"
 
 #include <stdarg.h>
@@ -85,46 +86,59 @@ static void erase_bar(term *t) {
     t->drawn = 0;
 }
 
+/* What may go to a terminal of a text, to be freed; NULL without memory. */
+static char *printable(const char *format, va_list args) {
+    char *text, *shown = NULL;
+    int size = vasprintf(&text, format, args);
+    if (size < 0) return NULL;
+    shown = malloc(4 * (size_t)size + 1);
+    if (shown) cca_utf8_printable(shown, text, (size_t)size, true);
+    free(text);
+    return shown;
+}
+
+static void print_line(term *t, const char *format, va_list args) {
+    char *text = printable(format, args);
+    erase_bar(t);
+    if (text) fprintf(stderr, "%s\n", text);
+    free(text);
+}
+
 void term_note(term *t, const char *format, ...) {
     if (t->quiet) return;
-    erase_bar(t);
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line(t, format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void term_detail(term *t, const char *format, ...) {
     if (t->quiet || !t->verbose) return;
-    erase_bar(t);
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line(t, format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void term_warn(term *t, const char *format, ...) {
-    char text[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    char *text = printable(format, args);
     va_end(args);
-    if (t->warnings) json_array_append_new(t->warnings, json_string(text));
-    if (t->quiet) return;
-    erase_bar(t);
-    fprintf(stderr, "%swarning:%s %s\n", t->color ? "\033[33m" : "", t->color ? "\033[0m" : "",
-            text);
+    if (text && t->warnings) json_array_append_new(t->warnings, json_string(text));
+    if (text && !t->quiet) {
+        erase_bar(t);
+        fprintf(stderr, "%swarning:%s %s\n", t->color ? "\033[33m" : "", t->color ? "\033[0m" : "",
+                text);
+    }
+    free(text);
 }
 
 void term_say(term *t, const char *format, ...) {
-    erase_bar(t);
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line(t, format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void term_error(term *t, const char *text) {

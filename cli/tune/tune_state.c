@@ -115,7 +115,8 @@ static cca_status write_state(const tune_state *s, cca_error *err) {
     if (!text) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to write it", s->path);
     cca_status status = output_open(&out, s->path, err);
     if (!status) {
-        output_printf(&out, "%s\n", text);
+        output_write(&out, text, strlen(text));
+        output_write(&out, "\n", 1);
         status = output_close(&out, true, err);
     }
     free(text);
