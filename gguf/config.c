@@ -27,19 +27,48 @@ static void note(reader *r, cca_status status) {
     if (!r->status) r->status = status;
 }
 
-/* A whole number in 1 … max (0 … max with a fallback). Does nothing after a failure. */
+/* A whole number in 1 … max; 0, too, where the fallback is 0: some writers say "none" so. Does
+ * nothing after a failure. */
 static int64_t whole(reader *r, const char *key, const uint64_t *fallback, int64_t max) {
     char full[128];
     uint64_t value = 0;
     if (r->status) return 0;
     snprintf(full, sizeof full, "%s.%s", r->prefix, key);
     note(r, cca_gguf_u64(&value, r->file, full, fallback, r->err));
-    bool given = !r->status && (!fallback || cca_gguf_has(r->file, full));
-    if (given && (value == 0 || value > (uint64_t)max)) {
+    bool none = value == 0 && fallback && *fallback == 0;
+    if (!r->status && !none && (value == 0 || value > (uint64_t)max)) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: %llu is outside 1 … %lld",
                          cca_gguf_name(r->file), full, (unsigned long long)value, (long long)max));
     }
     return (int64_t)value;
+}
+
+/* A whole number that may be given as a list, too, one for each layer: those must be equal. */
+static int64_t of_layers(reader *r, const char *key, const uint64_t *fallback, int64_t max,
+                         int64_t n_layers) {
+    char full[128];
+    cca_gguf_array list;
+    if (r->status) return 0;
+    snprintf(full, sizeof full, "%s.%s", r->prefix, key);
+    if (cca_gguf_arr(&list, r->file, full, true, NULL)) return whole(r, key, fallback, max);
+    if (list.strings || list.n != (uint64_t)n_layers) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s is no list of %lld numbers",
+                         cca_gguf_name(r->file), full, (long long)n_layers));
+        return 0;
+    }
+    double first = cca_gguf_array_number(&list, 0);
+    for (uint64_t i = 1; i < list.n; i++) {
+        double other = cca_gguf_array_number(&list, i);
+        if (other == first) continue;
+        note(r, cca_fail(r->err, CCA_BAD_MODEL,
+                         "%s: key %s: layers that differ are not supported: %g and %g",
+                         cca_gguf_name(r->file), full, first, other));
+        return 0;
+    }
+    if (first >= 1 && first <= (double)max && first == floor(first)) return (int64_t)first;
+    note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: %g is outside 1 … %lld",
+                     cca_gguf_name(r->file), full, first, (long long)max));
+    return 0;
 }
 
 static double real(reader *r, const char *key, const float *fallback) {
@@ -86,11 +115,12 @@ static void read_arch(cca_config *c, reader *r) {
 
 static void read_sizes(cca_config *c, reader *r) {
     c->dim = whole(r, "embedding_length", NULL, MAX_DIM);
-    c->hidden_dim = whole(r, "feed_forward_length", NULL, 4 * (int64_t)MAX_DIM);
-    c->n_layers = whole(r, "block_count", NULL, CCA_MAX_LAYERS);
-    c->n_heads = whole(r, "attention.head_count", NULL, MAX_DIM);
+    int64_t n_layers = c->n_layers = whole(r, "block_count", NULL, CCA_MAX_LAYERS);
+    int64_t max_hidden = 4 * (int64_t)MAX_DIM;
+    c->hidden_dim = of_layers(r, "feed_forward_length", NULL, max_hidden, n_layers);
+    c->n_heads = of_layers(r, "attention.head_count", NULL, MAX_DIM, n_layers);
     uint64_t heads = (uint64_t)c->n_heads;
-    c->n_kv_heads = whole(r, "attention.head_count_kv", &heads, MAX_DIM);
+    c->n_kv_heads = of_layers(r, "attention.head_count_kv", &heads, MAX_DIM, n_layers);
     c->seq_len = whole(r, "context_length", NULL, MAX_CONTEXT);
     c->norm_eps = (float)real(r, "attention.layer_norm_rms_epsilon", NULL);
     if (r->status || c->n_heads == 0) return;
@@ -134,12 +164,40 @@ static void read_yarn(cca_config *c, reader *r) {
     if (c->rope_original == 0) refuse(r, "rope.scaling.original_context_length: yarn needs it");
 }
 
+/* What would turn RoPE in a way that is not known. */
+static void refuse_other_rope(reader *r) {
+    static const char *const known[] = {"freq_base",
+                                        "dimension_count",
+                                        "scale_linear",
+                                        "scaling.type",
+                                        "scaling.factor",
+                                        "scaling.original_context_length",
+                                        "scaling.finetuned",
+                                        "scaling.attn_factor",
+                                        "scaling.yarn_beta_fast",
+                                        "scaling.yarn_beta_slow",
+                                        "scaling.yarn_ext_factor"};
+    char start[64];
+    size_t size = (size_t)snprintf(start, sizeof start, "%s.rope.", r->prefix);
+    for (uint64_t i = 0; i < cca_gguf_n_keys(r->file) && !r->status; i++) {
+        const char *key = cca_gguf_key_at(r->file, i, NULL);
+        bool is_known = strncmp(key, start, size) != 0;
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+            is_known |= strcmp(key + (is_known ? 0 : size), known[k]) == 0;
+        }
+        if (is_known) continue;
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s is not supported",
+                         cca_gguf_name(r->file), key));
+    }
+}
+
 static void read_rope(cca_config *c, reader *r) {
     float theta = 10000, one = 1;
     uint64_t none = 0;
     c->rope_theta = real(r, "rope.freq_base", &theta);
     float older = (float)real(r, "rope.scale_linear", &one); /* spelling of linear scaling */
     c->rope_factor = real(r, "rope.scaling.factor", &older);
+    if (c->rope_factor == 0) c->rope_factor = 1; /* how some writers say that there is none */
     c->rope_original = (double)whole(r, "rope.scaling.original_context_length", &none, MAX_CONTEXT);
     c->rope_kind = c->rope_factor == 1 ? CCA_ROPE_PLAIN : CCA_ROPE_LINEAR;
 
@@ -233,6 +291,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     read_arch(&c, &r);
     if (!r.status) check_kind(&r);
     if (!r.status) read_sizes(&c, &r);
+    refuse_other_rope(&r);
     if (!r.status) read_rope(&c, &r);
     if (!r.status) read_cca(&c, &r);
     if (r.status) return r.status;

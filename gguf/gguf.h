@@ -98,7 +98,7 @@ const void *cca_gguf_number_at(const cca_gguf *file, uint64_t index);
 
 /* Typed values. A missing key takes *fallback, or fails where fallback is NULL; a key of
  * the wrong type or out of range always fails. Integers may be stored in any integer type,
- * f32 also as f64. */
+ * f32 also as f64 or as an integer, a bool as an integer that is 0 or 1. */
 cca_status cca_gguf_u32(uint32_t *out, const cca_gguf *file, const char *key,
                         const uint32_t *fallback, cca_error *err);
 cca_status cca_gguf_u64(uint64_t *out, const cca_gguf *file, const char *key,

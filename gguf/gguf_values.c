@@ -163,7 +163,7 @@ cca_status cca_gguf_f32(float *out, const cca_gguf *file, const char *key, const
         *out = *fallback;
         return CCA_OK;
     }
-    if (k->type != CCA_GGUF_F32 && k->type != CCA_GGUF_F64) {
+    if (k->type != CCA_GGUF_F32 && k->type != CCA_GGUF_F64 && !is_integer(k->type)) {
         return wrong_type(file, k, "f32", err);
     }
     float value = (float)read_number(k->type, k->number).real;
@@ -183,9 +183,13 @@ cca_status cca_gguf_bool(bool *out, const cca_gguf *file, const char *key, const
         *out = *fallback;
         return CCA_OK;
     }
-    if (k->type != CCA_GGUF_BOOL) return wrong_type(file, k, "bool", err);
-    *out = *k->number != 0;
-    return CCA_OK;
+    uint64_t value = 0;
+    if (k->type != CCA_GGUF_BOOL && !is_integer(k->type)) {
+        return wrong_type(file, k, "bool", err);
+    }
+    cca_status status = k->type == CCA_GGUF_BOOL ? CCA_OK : get_unsigned(&value, file, k, 1, err);
+    if (!status) *out = k->type == CCA_GGUF_BOOL ? *k->number != 0 : value != 0;
+    return status;
 }
 
 cca_status cca_gguf_str(cca_gguf_string *out, const cca_gguf *file, const char *key,
