@@ -79,7 +79,7 @@ static cca_status check_index(cca_safetensors *set, const json_t *map, const cha
     const char *name;
     json_t *file;
     json_object_foreach((json_t *)map, name, file) {
-        const cca_safetensor *t = cca_safetensors_find(set, name);
+        const cca_safetensor *t = cca_safetensors_find_shared(set, name);
         const char *base = t ? strrchr(t->file, '/') : NULL;
         if (base && strcmp(base + 1, json_string_value(file)) == 0) continue;
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is not in %s", index, name,
@@ -122,20 +122,36 @@ static cca_status open_weights(cca_safetensors *set, const char *folder, cca_err
 /* --- binding ------------------------------------------------------------------------- */
 
 /* In a layer "layers.N." stands in front of the name, and "model." before all but the output. */
-static cca_safetensor *find_tensor(cca_safetensors *set, const cca_source_tensor *t, char *name,
+static cca_safetensor *find_tensor(cca_safetensors *set, cca_role role, int64_t n, char *name,
                                    size_t size) {
-    const char *base = cca_tensors[t->role].hf_name;
+    const char *base = cca_tensors[role].hf_name;
     char layer[32] = "";
-    if (t->role >= CCA_FIRST_OF_LAYER) {
-        snprintf(layer, sizeof layer, "layers.%lld.", (long long)t->layer);
-    }
-    if (t->role != CCA_OUTPUT) {
+    if (role >= CCA_FIRST_OF_LAYER) snprintf(layer, sizeof layer, "layers.%lld.", (long long)n);
+    if (role != CCA_OUTPUT) {
         snprintf(name, size, "%s%s", layer, base); /* saved without its head */
-        cca_safetensor *found = cca_safetensors_find(set, name);
+        cca_safetensor *found = cca_safetensors_find_shared(set, name);
         if (found) return found;
     }
-    snprintf(name, size, "%s%s%s", t->role == CCA_OUTPUT ? "" : "model.", layer, base);
-    return cca_safetensors_find(set, name);
+    snprintf(name, size, "%s%s%s", role == CCA_OUTPUT ? "" : "model.", layer, base);
+    return cca_safetensors_find_shared(set, name);
+}
+
+/* A tied embedding is the output matrix, too, and may have been saved under that name. */
+static cca_safetensor *find_source(cca_safetensors *set, const cca_source_tensor *t, bool tied,
+                                   char *name, size_t size) {
+    char other[128];
+    cca_safetensor *found = find_tensor(set, t->role, t->layer, name, size);
+    if (found || !tied || t->role != CCA_EMBEDDING) return found;
+    return find_tensor(set, CCA_OUTPUT, 0, other, sizeof other);
+}
+
+/* Whether output and embedding are one tensor: as config.json says, or as it was saved. */
+static bool is_tied(cca_safetensors *set, int tie) {
+    char name[128];
+    const cca_safetensor *embedding = find_tensor(set, CCA_EMBEDDING, 0, name, sizeof name);
+    const cca_safetensor *output = find_tensor(set, CCA_OUTPUT, 0, name, sizeof name);
+    if (embedding && embedding == output) return true;
+    return tie >= 0 ? tie == 1 : !embedding || !output;
 }
 
 static bool find_dtype(cca_dtype *out, const char *name) {
@@ -164,7 +180,7 @@ static cca_status check_shape(const cca_source_tensor *t, const cca_safetensor *
 static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_safetensors *set,
                               const char *folder, cca_error *err) {
     char name[128];
-    cca_safetensor *found = find_tensor(set, t, name, sizeof name);
+    cca_safetensor *found = find_source(set, t, c->tied, name, sizeof name);
     if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", folder, name);
     if (!find_dtype(&t->type, found->dtype)) {
         return cca_fail(err, CCA_BAD_MODEL,
@@ -329,8 +345,7 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->close = close_set;
     status = open_weights(set, path, err);
     if (status) return status;
-    const char *output = cca_tensors[CCA_OUTPUT].hf_name;
-    out->config.tied = tie >= 0 ? tie == 1 : !cca_safetensors_find(set, output);
+    out->config.tied = is_tied(set, tie);
     status = cca_source_layout(out, path, err);
     if (!status) status = bind(out, set, path, err);
     return !status ? read_text(&out->text, path, err) : status;

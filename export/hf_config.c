@@ -132,17 +132,104 @@ static double read_theta(cca_json_reader *r, const json_t *config, const json_t 
     return inner;
 }
 
+/* The settings of one kind of layer where they are listed by it, which must be those of all;
+ * else object itself. */
+static const json_t *of_all_layers(cca_json_reader *r, const json_t *object, const char *field) {
+    const char *key;
+    json_t *value, *first = NULL;
+    size_t n_nested = 0;
+    json_object_foreach((json_t *)object, key, value) {
+        if (!json_is_object(value)) continue;
+        if (first && !json_equal(first, value)) {
+            cca_json_refuse(r, "%s: layers that differ in it are not supported", field);
+        }
+        first = value;
+        n_nested++;
+    }
+    if (n_nested > 0 && n_nested < json_object_size(object)) {
+        cca_json_refuse(r, "%s: some of it is listed by kinds of layers, some is not", field);
+    }
+    return first ? first : object;
+}
+
+/* rope_scaling, or what took its place, rope_parameters. */
+static const json_t *find_rope(cca_json_reader *r, const json_t *config) {
+    static const char *const fields[] = {"rope_scaling", "rope_parameters"};
+    const json_t *found = NULL;
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *own = cca_json_object(r, config, fields[i]);
+        if (json_object_size(own) == 0) continue;
+        own = of_all_layers(r, own, fields[i]);
+        if (found && !json_equal(found, own)) {
+            cca_json_refuse(r, "rope_scaling and rope_parameters differ");
+        }
+        found = own;
+    }
+    return found;
+}
+
+static bool is_among(const char *name, const char *const *names, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(name, names[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* A field of RoPE that nothing here reads: left out, it would change what the model computes. */
+static void refuse_other_rope(cca_json_reader *r, const json_t *config, const json_t *rope) {
+    static const char *const outer[] = {"rope_scaling", "rope_parameters", "rope_theta",
+                                        "partial_rotary_factor"};
+    static const char *const inner[] = {"type",
+                                        "rope_type",
+                                        "rope_theta",
+                                        "partial_rotary_factor",
+                                        "factor",
+                                        "original_max_position_embeddings",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "attention_factor",
+                                        "beta_fast",
+                                        "beta_slow",
+                                        "truncate",
+                                        "mscale",
+                                        "mscale_all_dim",
+                                        "finetuned"};
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)config, key, value) {
+        bool turns = strstr(key, "rope") || strstr(key, "rotary") || strstr(key, "theta");
+        if (!turns || json_is_null(value) || json_is_false(value)) continue;
+        if (!is_among(key, outer, sizeof outer / sizeof *outer)) {
+            cca_json_refuse(r, "%s is not supported", key);
+        }
+    }
+    json_object_foreach((json_t *)rope, key, value) {
+        if (!json_is_null(value) && !is_among(key, inner, sizeof inner / sizeof *inner)) {
+            cca_json_refuse(r, "%s of RoPE is not supported", key);
+        }
+    }
+}
+
+/* "default" where there is no scaling. */
+static const char *rope_type(cca_json_reader *r, const json_t *rope) {
+    const char *type = cca_json_string(r, rope, "type", NULL);
+    type = cca_json_string(r, rope, "rope_type", type);
+    if (!type && cca_json_field(rope, "factor")) {
+        cca_json_refuse(r, "RoPE scaling has a factor and no type");
+    }
+    return type ? type : "default";
+}
+
 static void read_rope(cca_source *source, cca_json_reader *r, const json_t *config) {
     cca_config *c = &source->config;
-    const json_t *rope = cca_json_object(r, config, "rope_scaling");
-    if (json_object_size(rope) == 0) rope = cca_json_object(r, config, "rope_parameters");
+    const json_t *rope = find_rope(r, config);
+    refuse_other_rope(r, config, rope);
     c->rope_factor = 1;
     c->rope_theta = read_theta(r, config, rope);
     if (cca_json_real(r, rope, "partial_rotary_factor", 1) != 1) {
         cca_json_refuse(r, "partial_rotary_factor is not supported");
     }
-    const char *type = cca_json_string(r, rope, "type", "default");
-    type = cca_json_string(r, rope, "rope_type", type);
+    const char *type = rope_type(r, rope);
     if (r->status || strcmp(type, "default") == 0) return;
 
     bool linear = strcmp(type, "linear") == 0, yarn = strcmp(type, "yarn") == 0;
@@ -193,7 +280,8 @@ static void read_layer_types(cca_json_reader *r, const json_t *config) {
 
 static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *config,
                         const cca_export_options *options) {
-    if (!uses_windows(c, config)) return;
+    json_int_t none = json_integer_value(json_object_get(config, "sliding_window"));
+    if (!uses_windows(c, config) || none < 0) return;
     int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
     if (r->status || window >= c->seq_len) return;
     cca_export_warn(options,
@@ -234,6 +322,7 @@ static void read_cca(cca_source *source, cca_json_reader *r, const json_t *confi
 
 static void add_end(cca_source_text *text, cca_json_reader *r, const json_t *value) {
     json_int_t id = json_integer_value(value);
+    if (json_is_integer(value) && id == -1) return; /* "none" */
     if (!json_is_integer(value) || id < 0 || id > INT32_MAX) {
         cca_json_refuse(r, "eos_token_id holds something that is no token id");
     }

@@ -190,6 +190,16 @@ cca_safetensor *cca_safetensors_find(cca_safetensors *set, const char *name) {
     return bsearch(&key, set->tensors, set->n_tensors, sizeof key, compare_names);
 }
 
+cca_safetensor *cca_safetensors_find_shared(cca_safetensors *set, const char *name) {
+    cca_safetensor *found = cca_safetensors_find(set, name);
+    for (size_t i = 0; i < set->n_files && !found; i++) {
+        const json_t *notes = json_object_get(set->files[i]->header, "__metadata__");
+        const char *kept = json_string_value(json_object_get(notes, name));
+        if (kept) found = cca_safetensors_find(set, kept);
+    }
+    return found;
+}
+
 int64_t cca_safetensors_n(const cca_safetensors *set) {
     return (int64_t)set->n_tensors;
 }

@@ -41,6 +41,9 @@ cca_status cca_safetensors_sort(cca_safetensors *set, cca_error *err);
 
 /* NULL if there is none. */
 cca_safetensor *cca_safetensors_find(cca_safetensors *set, const char *name);
+/* The same, also under the name that was kept of a tensor with several, as __metadata__ notes it
+ * ("model.embed_tokens.weight": "lm_head.weight"). */
+cca_safetensor *cca_safetensors_find_shared(cca_safetensors *set, const char *name);
 
 int64_t cca_safetensors_n(const cca_safetensors *set);
 cca_safetensor *cca_safetensors_at(cca_safetensors *set, int64_t index);
