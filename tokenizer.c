@@ -2,7 +2,9 @@
  * plain text is SentencePiece's (spm.h) or byte-level BPE's (bpe.h). */
 #include "tokenizer.h"
 
+#include "base/utf8.h"
 #include "text/bpe.h"
+#include "text/bpe_text.h"
 #include "text/spm.h"
 
 #include <stdlib.h>
@@ -15,12 +17,19 @@ typedef struct token {
     cca_spm_type type;
 } token;
 
+/* When a token is looked for. */
+typedef enum when {
+    WHEN_ASKED,      /* with CCA_ENCODE_SPECIAL */
+    WHEN_ALWAYS,     /* in any text */
+    WHEN_NORMALIZED, /* in any text, once it is in NFC */
+} when;
+
 /* A token that is looked for in the text before the text is encoded. */
 typedef struct special_token {
     const char *text;
     size_t size;
     int32_t id;
-    bool always; /* even without CCA_ENCODE_SPECIAL */
+    when when;
 } special_token;
 
 struct cca_tokenizer {
@@ -32,7 +41,7 @@ struct cca_tokenizer {
     special_token *specials; /* by first byte, the longest first */
     size_t n_specials;
     size_t first_special[257]; /* of each first byte */
-    bool any_always;
+    bool any[WHEN_NORMALIZED + 1];
     int32_t *ends; /* tokens that end generation */
     size_t n_ends;
     int32_t byte_tokens[256];
@@ -46,11 +55,51 @@ static const char *const key_types = "tokenizer.ggml.token_type";
 static const char *const key_merges = "tokenizer.ggml.merges";
 static const char *const key_pre = "tokenizer.ggml.pre";
 static const char *const key_original = "cca.tokenizer.sentencepiece";
+static const char *const key_normalized = "cca.normalized_token_ids";
 
-/* Names of control tokens that end a turn. */
-static const char *const end_names[] = {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|endoftext|>",
-                                        "<|end_of_text|>"};
-enum { N_END_NAMES = sizeof end_names / sizeof *end_names };
+/* Well-known tokens. Many fine-tunes list them as user-defined or normal ones: they are control
+ * tokens all the same, as llama.cpp has it, but those whose names are found in ordinary texts, too.
+ */
+typedef struct known_token {
+    const char *name;
+    bool ends;   /* a text, a turn or a message */
+    bool always; /* whatever type the file gives it */
+} known_token;
+
+static const known_token known_tokens[] = {
+    {"<|eot_id|>", true, true},
+    {"<|eom_id|>", true, true},
+    {"<|im_end|>", true, true},
+    {"<|endoftext|>", true, true},
+    {"<|end_of_text|>", true, true},
+    {"<|end|>", true, true},
+    {"<|return|>", true, true},
+    {"<|eot|>", true, true},
+    {"<|eom|>", true, true},
+    {"<|end_of_turn|>", true, true},
+    {"<end_of_turn>", true, true},
+    {"<end_of_utterance>", true, true},
+    {"<EOT>", true, true},
+    {"_<EOT>", true, true},
+    {"[EOT]", true, true},
+    {"<\uff5cend\u2581of\u2581sentence\uff5c>", true, true},
+    {"</s>", true, false},
+    {"<eos>", true, false},
+    {"[EOS]", true, false},
+    {"<|im_start|>", false, true},
+    {"<|start_header_id|>", false, true},
+    {"<|end_header_id|>", false, true},
+};
+enum { N_KNOWN_TOKENS = sizeof known_tokens / sizeof *known_tokens };
+
+/* NULL for any other. */
+static const known_token *find_known(const char *text, size_t size) {
+    for (size_t k = 0; k < N_KNOWN_TOKENS; k++) {
+        const char *name = known_tokens[k].name;
+        if (strlen(name) == size && memcmp(name, text, size) == 0) return &known_tokens[k];
+    }
+    return NULL;
+}
 
 /* ---- the vocabulary ---- */
 
@@ -59,11 +108,12 @@ typedef struct source {
     cca_spm_model model;
     const cca_gguf *file;  /* NULL: from a model file of SentencePiece alone */
     cca_gguf_array tokens; /* of the model file; n is 0 where it has none */
-    cca_gguf_array types;
+    uint8_t *types;        /* cca_spm_type of each of them; NULL: the file does not say */
     cca_gguf_array merges; /* of byte-level BPE, which has no model */
     cca_gguf_string pre;
     bool is_bpe;
-    bool add_bos; /* where the file does not say */
+    bool is_original; /* model is the file's original one, not made of its lists */
+    bool add_bos;     /* where the file does not say */
     const char *name;
     cca_error *err;
 } source;
@@ -77,8 +127,7 @@ static cca_status no_memory(const source *src) {
 static cca_spm_piece piece_at(const source *src, size_t i) {
     if (i < src->model.n_pieces) return src->model.pieces[i];
     cca_gguf_string text = src->tokens.strings[i];
-    double type = i < src->types.n ? cca_gguf_array_number(&src->types, i) : CCA_SPM_UNUSED;
-    return (cca_spm_piece){{text.bytes, text.size}, 0, (cca_spm_type)type};
+    return (cca_spm_piece){{text.bytes, text.size}, 0, (cca_spm_type)src->types[i]};
 }
 
 /* Writes what a piece decodes to, at most as long as the piece or the unknown one's surface,
@@ -157,8 +206,23 @@ static int by_first_byte_then_length(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
+static bool is_normalized(const source *src, const cca_gguf_array *ids, size_t id) {
+    for (uint64_t i = 0; i < ids->n && src->is_bpe; i++) {
+        if (cca_gguf_array_number(ids, i) == (double)id) return true;
+    }
+    return false;
+}
+
 static cca_status find_specials(cca_tokenizer *tok, const source *src) {
     size_t n = (size_t)tok->facts.vocab_size, n_specials = 0;
+    cca_gguf_array normalized = {.n = 0};
+    cca_status status = CCA_OK;
+    if (src->file) status = cca_gguf_arr(&normalized, src->file, key_normalized, false, src->err);
+    if (!status && normalized.strings) {
+        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
+                          cca_gguf_name(src->file), key_normalized);
+    }
+    if (status) return status;
     for (size_t i = 0; i < n; i++) {
         n_specials += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
     }
@@ -169,10 +233,14 @@ static cca_status find_specials(cca_tokenizer *tok, const source *src) {
         bool user = t->type == CCA_SPM_USER;
         if ((!user && t->type != CCA_SPM_CONTROL) || t->piece_size == 0) continue;
         /* SentencePiece itself finds the user-defined pieces that it knows. */
-        bool always = user && i >= src->model.n_pieces;
-        tok->any_always |= always;
-        tok->specials[tok->n_specials++] =
-            (special_token){t->piece, t->piece_size, (int32_t)i, always};
+        special_token s = {t->piece, t->piece_size, (int32_t)i, WHEN_ASKED};
+        if (user && i >= src->model.n_pieces) {
+            s.text = t->bytes;
+            s.size = t->bytes_size;
+            s.when = is_normalized(src, &normalized, i) ? WHEN_NORMALIZED : WHEN_ALWAYS;
+        }
+        tok->any[s.when] = true;
+        tok->specials[tok->n_specials++] = s;
     }
     qsort(tok->specials, tok->n_specials, sizeof *tok->specials, by_first_byte_then_length);
     for (size_t i = 0; i < tok->n_specials; i++) {
@@ -182,31 +250,34 @@ static cca_status find_specials(cca_tokenizer *tok, const source *src) {
     return CCA_OK;
 }
 
-/* The longest special token that the text starts with, or NULL. */
+/* The longest special token that the text starts with, of those that are looked for at one of two
+ * times, or NULL. led: as if a space stood in front of the text. */
 static const special_token *match_special(const cca_tokenizer *tok, const char *text, size_t size,
-                                          bool all) {
-    uint8_t first = (uint8_t)text[0];
+                                          when one, when other, bool led) {
+    uint8_t first = led ? ' ' : (uint8_t)text[0];
     for (size_t i = tok->first_special[first]; i < tok->first_special[first + 1]; i++) {
         const special_token *s = &tok->specials[i];
-        if ((all || s->always) && s->size <= size && memcmp(s->text, text, s->size) == 0) return s;
+        if ((s->when == one || s->when == other) && s->size - led <= size && s->size > led &&
+            memcmp(s->text + led, text, s->size - led) == 0) {
+            return s;
+        }
     }
     return NULL;
 }
 
 /* ---- what the model file says ---- */
 
-/* Reads an id, at most the vocabulary's last; *out stays as it is where the key is missing. */
+/* Reads an id, at most the vocabulary's last; *out stays as it is where there is none. */
 static cca_status read_id(int32_t *out, const cca_tokenizer *tok, const source *src,
                           const char *key) {
-    uint32_t id;
-    if (!cca_gguf_has(src->file, key)) return CCA_OK;
-    cca_status status = cca_gguf_u32(&id, src->file, key, NULL, src->err);
+    int32_t id;
+    cca_status status = cca_gguf_token(&id, src->file, key, src->err);
     if (status) return status;
-    if (id >= (uint32_t)tok->facts.vocab_size) {
-        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is %u, the vocabulary has %d tokens",
+    if (id >= tok->facts.vocab_size) {
+        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is %d, the vocabulary has %d tokens",
                         cca_gguf_name(src->file), key, id, tok->facts.vocab_size);
     }
-    *out = (int32_t)id;
+    if (id >= 0) *out = id;
     return CCA_OK;
 }
 
@@ -224,15 +295,16 @@ static cca_status read_ids(cca_tokenizer *tok, const source *src) {
     return status;
 }
 
-/* Control tokens that end a turn by their name alone, in files that do not list their ends. */
+/* Tokens that end a turn by their name alone. */
 static void add_named_ends(cca_tokenizer *tok) {
-    for (size_t k = 0; k < N_END_NAMES; k++) {
-        for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
-            const token *t = &tok->tokens[i];
-            if (t->type != CCA_SPM_CONTROL || strcmp(t->piece, end_names[k]) != 0) continue;
-            tok->ends[tok->n_ends++] = i;
-            break;
-        }
+    bool found[N_KNOWN_TOKENS] = {false};
+    for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
+        const token *t = &tok->tokens[i];
+        if (t->type != CCA_SPM_CONTROL) continue;
+        const known_token *known = find_known(t->piece, t->piece_size);
+        if (!known || !known->ends || found[known - known_tokens]) continue;
+        tok->ends[tok->n_ends++] = i;
+        found[known - known_tokens] = true;
     }
 }
 
@@ -252,12 +324,12 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
                         cca_gguf_name(src->file), key);
     }
-    tok->ends = malloc(((size_t)more.n + n_single + N_END_NAMES) * sizeof *tok->ends);
+    tok->ends = malloc(((size_t)more.n + n_single + N_KNOWN_TOKENS) * sizeof *tok->ends);
     if (!tok->ends) return no_memory(src);
     for (size_t i = 0; i < n_single; i++) {
         if (single[i] >= 0) tok->ends[tok->n_ends++] = single[i];
     }
-    if (src->file && more.n == 0) add_named_ends(tok);
+    if (src->file) add_named_ends(tok);
     for (uint64_t i = 0; i < more.n; i++) {
         double id = cca_gguf_array_number(&more, i);
         if (!(id >= 0 && id < tok->facts.vocab_size)) {
@@ -357,32 +429,93 @@ cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *mod
     return status;
 }
 
+/* Types that the file does not say, or calls undefined: those of the tokens that its keys name are
+ * known, bytes by their form (not to byte-level BPE), and what BPE could not spell was added.
+ * Behind an original model tokens without types are padding. */
+static cca_status settle_undefined(source *src, bool padding) {
+    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                       "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+                                       "tokenizer.ggml.padding_token_id"};
+    uint64_t n = src->tokens.n;
+    int32_t id;
+    cca_status status = cca_gguf_token(&id, src->file, "tokenizer.ggml.unknown_token_id", src->err);
+    bool known = !status && id >= 0 && (uint64_t)id < n;
+    if (known && src->types[id] == CCA_SPM_UNDEFINED) src->types[id] = CCA_SPM_UNKNOWN;
+    for (size_t k = 0; k < sizeof keys / sizeof *keys && !status; k++) {
+        bool is_unknown = false;
+        status = cca_gguf_token(&id, src->file, keys[k], src->err);
+        known = !status && id >= 0 && (uint64_t)id < n;
+        if (known) is_unknown = src->is_bpe && src->types[id] == CCA_SPM_UNKNOWN;
+        if (known && (src->types[id] == CCA_SPM_UNDEFINED || is_unknown)) {
+            src->types[id] = CCA_SPM_CONTROL;
+        }
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        cca_gguf_string text = src->tokens.strings[i];
+        bool byte = !src->is_bpe && cca_spm_byte_value((cca_spm_text){text.bytes, text.size}) >= 0;
+        bool added = src->is_bpe && !cca_bpe_is_word(text);
+        if (src->types[i] != CCA_SPM_UNDEFINED) continue;
+        src->types[i] = padding ? CCA_SPM_UNUSED
+                        : byte  ? CCA_SPM_BYTE
+                        : added ? CCA_SPM_USER
+                                : CCA_SPM_NORMAL;
+    }
+    return status;
+}
+
+/* The types of the file's tokens, of which well-known ones are control tokens in any case. */
+static cca_status settle_types(source *src, const cca_gguf_array *types) {
+    uint64_t n = src->tokens.n;
+    src->types = calloc(n + 1, sizeof *src->types);
+    if (!src->types) return no_memory(src);
+    for (uint64_t i = 0; i < n && types->n > 0; i++) {
+        double type = cca_gguf_array_number(types, i);
+        if (!(type >= CCA_SPM_UNDEFINED && type <= CCA_SPM_BYTE)) {
+            return cca_fail(src->err, CCA_BAD_MODEL, "%s: element %llu of %s is %g, not 0 to 6",
+                            cca_gguf_name(src->file), (unsigned long long)i, key_types, type);
+        }
+        src->types[i] = (uint8_t)type;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        cca_gguf_string text = src->tokens.strings[i];
+        const known_token *known = find_known(text.bytes, text.size);
+        bool control = known && known->always && src->types[i] != CCA_SPM_UNUSED;
+        if (control) src->types[i] = CCA_SPM_CONTROL;
+    }
+    return settle_undefined(src, types->n == 0 && src->is_original);
+}
+
 /* The file's list of tokens, and their types, which must fit each other. */
 static cca_status read_lists(source *src, bool required) {
     const char *file = cca_gguf_name(src->file);
+    cca_gguf_array types;
     cca_status status = cca_gguf_arr(&src->tokens, src->file, key_tokens, required, src->err);
-    if (!status) status = cca_gguf_arr(&src->types, src->file, key_types, required, src->err);
+    if (!status) status = cca_gguf_arr(&types, src->file, key_types, false, src->err);
     if (status) return status;
     if (src->tokens.n > 0 && !src->tokens.strings) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", file, key_tokens);
     }
-    if (src->types.strings || (src->types.n > 0 && src->types.n != src->tokens.n)) {
+    if (types.strings || (types.n > 0 && types.n != src->tokens.n)) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers", file,
                         key_types, (unsigned long long)src->tokens.n);
     }
-    for (uint64_t i = 0; i < src->types.n; i++) {
-        double type = cca_gguf_array_number(&src->types, i);
-        if (!(type >= CCA_SPM_NORMAL && type <= CCA_SPM_BYTE)) {
-            return cca_fail(src->err, CCA_BAD_MODEL, "%s: element %llu of %s is %g, not 1 to 6",
-                            file, (unsigned long long)i, key_types, type);
-        }
+    return settle_types(src, &types);
+}
+
+/* What the file's list calls control or user-defined is so, though the original says normal. */
+static void take_listed_types(source *src) {
+    for (size_t i = 0; i < src->model.n_pieces && i < src->tokens.n; i++) {
+        cca_spm_piece *piece = &src->model.pieces[i];
+        bool plain = piece->type == CCA_SPM_NORMAL || piece->type == CCA_SPM_USER;
+        bool marked = src->types[i] == CCA_SPM_CONTROL || src->types[i] == CCA_SPM_USER;
+        if (plain && marked) piece->type = (cca_spm_type)src->types[i];
     }
-    return CCA_OK;
 }
 
 /* The original model, and perhaps more tokens behind its own. */
 static cca_status read_original(source *src) {
     cca_gguf_array bytes;
+    src->is_original = true;
     cca_status status = cca_gguf_arr(&bytes, src->file, key_original, true, src->err);
     if (!status && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8) {
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of bytes",
@@ -397,6 +530,7 @@ static cca_status read_original(source *src) {
                           cca_gguf_name(src->file), key_tokens, (unsigned long long)src->tokens.n,
                           key_original, src->model.n_pieces);
     }
+    if (!status) take_listed_types(src);
     return status;
 }
 
@@ -409,11 +543,11 @@ static cca_status settle_unknown(source *src) {
     size_t first = 0, n = model->n_pieces;
     while (first < n && model->pieces[first].type != CCA_SPM_UNKNOWN) first++;
     cca_spm_type among = first < n ? CCA_SPM_UNKNOWN : CCA_SPM_CONTROL;
-    const uint32_t usual = first < n ? (uint32_t)first : 0;
-    uint32_t unknown;
-    cca_status status =
-        cca_gguf_u32(&unknown, src->file, "tokenizer.ggml.unknown_token_id", &usual, src->err);
+    size_t usual = first < n ? first : 0;
+    int32_t id;
+    cca_status status = cca_gguf_token(&id, src->file, "tokenizer.ggml.unknown_token_id", src->err);
     if (status) return status;
+    size_t unknown = id >= 0 ? (size_t)id : usual;
     if (unknown >= n || model->pieces[unknown].type != among) unknown = usual;
     for (size_t i = first; i < n; i++) {
         if (model->pieces[i].type == CCA_SPM_UNKNOWN) model->pieces[i].type = CCA_SPM_CONTROL;
@@ -442,7 +576,7 @@ static cca_status rebuild(source *src) {
     }
     for (size_t i = 0; i < src->tokens.n; i++) {
         cca_gguf_string text = src->tokens.strings[i];
-        cca_spm_type type = (cca_spm_type)cca_gguf_array_number(&src->types, i);
+        cca_spm_type type = (cca_spm_type)src->types[i];
         float score = (float)cca_gguf_array_number(&scores, i);
         if (!cca_spm_model_push(model, (cca_spm_piece){{text.bytes, text.size}, score, type})) {
             return no_memory(src);
@@ -493,6 +627,7 @@ static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, reader *r
     cca_status status = read(&src);
     if (!status) status = open_source(out, &src);
     cca_spm_model_free(&src.model);
+    free(src.types);
     return status;
 }
 
@@ -523,29 +658,78 @@ void cca_tokenizer_close(cca_tokenizer *tok) {
 
 /* ---- encoding ---- */
 
+static cca_status push(cca_tokens *out, int32_t id, uint64_t offset, cca_error *err) {
+    if (cca_tokens_push(out, id, offset)) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
+}
+
+/* text in NFC, with the tokens that are looked for there; offsets count from its start. */
+static cca_status encode_normalized(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                                    size_t size, cca_error *err) {
+    size_t from = 0;
+    cca_status status = CCA_OK;
+    for (size_t at = 0; at < size && !status; at++) {
+        const special_token *s =
+            match_special(tok, text + at, size - at, WHEN_NORMALIZED, WHEN_NORMALIZED, false);
+        if (!s) continue;
+        status = cca_bpe_encode(out, tok->bpe, text + from, at - from, from, err);
+        if (!status) status = push(out, s->id, at, err);
+        at += s->size - 1;
+        from = at + 1;
+    }
+    return status ? status : cca_bpe_encode(out, tok->bpe, text + from, size - from, from, err);
+}
+
+static cca_status encode_bpe(cca_tokens *out, const cca_tokenizer *tok, const char *text,
+                             size_t size, uint64_t base, cca_error *err) {
+    cca_nfc nfc = {0};
+    size_t n = out->n, hint = 0;
+    if (!tok->any[WHEN_NORMALIZED] || cca_utf8_valid(text, size) < size) {
+        return cca_bpe_encode(out, tok->bpe, text, size, base, err);
+    }
+    cca_status status = cca_nfc_make(&nfc, text, size, err);
+    if (!status) {
+        status = encode_normalized(out, tok, nfc.text ? nfc.text : text, nfc.text ? nfc.size : size,
+                                   err);
+    }
+    for (; n < out->n && !status; n++) {
+        out->offsets[n] = base + cca_nfc_offset(&nfc, out->offsets[n], &hint);
+    }
+    cca_nfc_free(&nfc);
+    return status;
+}
+
 /* Text without special tokens. */
 static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const char *text,
                                size_t from, size_t end, bool start, cca_error *err) {
-    if (tok->bpe) return cca_bpe_encode(out, tok->bpe, text + from, end - from, from, err);
+    if (tok->bpe) return encode_bpe(out, tok, text + from, end - from, from, err);
     return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+}
+
+/* BOS that stands at the start already is the one that the text writes out. */
+static bool is_there(const cca_tokens *out, const cca_tokenizer *tok, int32_t id) {
+    return id == tok->facts.bos && out->n > 0 && out->ids[out->n - 1] == id;
 }
 
 static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *text, size_t size,
                          unsigned flags, cca_error *err) {
     size_t before = out->n, from = 0;
     bool start = flags & CCA_ENCODE_START, all = flags & CCA_ENCODE_SPECIAL;
+    when asked = all ? WHEN_ASKED : WHEN_ALWAYS;
     cca_status status = CCA_OK;
-    for (size_t at = 0; at < size && (all || tok->any_always); at++) {
-        const special_token *s = match_special(tok, text + at, size - at, all);
+    for (size_t at = 0; at < size && (all || tok->any[WHEN_ALWAYS]) && !status; at++) {
+        const special_token *s =
+            match_special(tok, text + at, size - at, asked, WHEN_ALWAYS, false);
+        /* The dummy prefix may be the space that a token begins with. */
+        bool led = !s && start && at == 0 && tok->facts.dummy_prefix;
+        if (led) s = match_special(tok, text, size, WHEN_ALWAYS, WHEN_ALWAYS, true);
         if (!s) continue;
+        bool first = start && at == from;
         status = encode_plain(out, tok, text, from, at, start, err);
-        if (!status && !cca_tokens_push(out, s->id, at)) {
-            status = cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
-        }
-        if (status) break;
+        if (!status && !(first && is_there(out, tok, s->id))) status = push(out, s->id, at, err);
         /* Only BOS written out leaves what follows the start of the text. */
-        start = start && at == from && s->id == tok->facts.bos;
-        at += s->size - 1;
+        start = first && s->id == tok->facts.bos;
+        at += s->size - led - 1;
         from = at + 1;
     }
     if (!status) status = encode_plain(out, tok, text, from, size, start, err);

@@ -36,7 +36,9 @@ typedef enum cca_encode_flags {
 
 /* Reads the tokenizer of a model file, of which nothing is kept: the original SentencePiece
  * bytes where the file has them (cca.tokenizer.sentencepiece), else one rebuilt from the lists
- * tokenizer.ggml.tokens, scores and token_type (kind "llama"). Tokens that the file lists behind
+ * tokenizer.ggml.tokens, scores and token_type (kind "llama"). Without types tokens are normal, but
+ * those that keys name, and bytes; tokens with well-known names like <|im_end|> are control tokens
+ * whatever their type. Tokens that the file lists behind
  * those of the original are part of the vocabulary, too; its ids of special tokens win. Kind "gpt2"
  * is byte-level BPE (bpe.h) from tokens, token_type, merges and pre. *out is NULL and the status
  * CCA_OK where the file says it has none (no_vocab) or has no such keys; CCA_BAD_MODEL names the
@@ -55,8 +57,9 @@ const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
  * start of text and never go back: a token's is that of its first byte, and of several byte
  * tokens for one character each has its own. flags: any of cca_encode_flags. Adds no BOS.
  * Control tokens written out in the text stay plain text without CCA_ENCODE_SPECIAL; with it the
- * longest one at a place counts, and BOS at the very start leaves START to what follows.
- * User-defined tokens are found in any text. On failure *out is as before.
+ * longest one at a place counts, and BOS at the very start leaves START to what follows; where it
+ * is *out's last token already, with START, it is that one. User-defined tokens are found in any
+ * text. On failure *out is as before.
  *
  * Byte-level BPE gives the ids of Hugging Face's tokenizers; START means nothing to it. Of
  * SentencePiece the ids are those of its library on the whole text. A BPE model still gets long
@@ -80,8 +83,8 @@ bool cca_tokenizer_is_control(const cca_tokenizer *tok, int32_t id);
 /* The token of a single byte, -1 where the vocabulary has none. */
 int32_t cca_tokenizer_byte_token(const cca_tokenizer *tok, uint8_t byte);
 
-/* Whether generation ends at id: eos, the ends of a turn and a message (eot, eom), and what
- * cca.end_token_ids lists; without such a list also control tokens with names like <|im_end|>. */
+/* Whether generation ends at id: eos, the ends of a turn and a message (eot, eom), what
+ * cca.end_token_ids lists, and tokens with well-known names like <|im_end|>. */
 bool cca_tokenizer_is_end(const cca_tokenizer *tok, int32_t id);
 
 #endif

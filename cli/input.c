@@ -321,6 +321,19 @@ cca_status input_encode(cca_tokens *out, const cca_tokenizer *tok, const input_t
     return status ? status : encode_stretch(out, tok, text, begin, text->text.size, flags, err);
 }
 
+cca_status input_encode_whole(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
+                              bool special, cca_error *err) {
+    unsigned flags = CCA_ENCODE_START | (special ? CCA_ENCODE_SPECIAL : 0);
+    cca_status status = input_bos(out, tok, err);
+    size_t bos = out->n;
+    if (!status) status = input_encode(out, tok, text, flags, err);
+    if (status) return status;
+    out->n -= bos;
+    memmove(out->ids, out->ids + bos, out->n * sizeof *out->ids);
+    memmove(out->offsets, out->offsets + bos, out->n * sizeof *out->offsets);
+    return CCA_OK;
+}
+
 /* ---- ids ---- */
 
 static bool is_space(char c) {

@@ -56,6 +56,10 @@ cca_status input_bos(cca_tokens *out, const cca_tokenizer *tok, cca_error *err);
 /* Appends the tokens of the text; flags are cca_encode_flags. */
 cca_status input_encode(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
                         unsigned flags, cca_error *err);
+/* A whole text into out, which is empty: without the BOS that it starts with, written out or not.
+ */
+cca_status input_encode_whole(cca_tokens *out, const cca_tokenizer *tok, const input_text *text,
+                              bool special, cca_error *err);
 
 /* Appends a file ("-": standard input), decompressed where it is gzip. CCA_BAD_TEXT for what is no
  * text. */

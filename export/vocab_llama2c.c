@@ -33,7 +33,7 @@ static bool next_entry(entry *out, const cca_mapping *file, size_t *at) {
     memcpy(&out->score, file->data + *at, sizeof out->score);
     memcpy(&size, file->data + *at + sizeof out->score, sizeof size);
     *at += sizeof out->score + sizeof size;
-    if (size == 0 || size > file->size - *at || !isfinite(out->score)) return false;
+    if (size > file->size - *at || !isfinite(out->score)) return false;
     out->bytes = (const char *)file->data + *at;
     out->size = size;
     *at += size;

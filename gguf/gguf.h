@@ -109,6 +109,9 @@ cca_status cca_gguf_bool(bool *out, const cca_gguf *file, const char *key, const
                          cca_error *err);
 cca_status cca_gguf_str(cca_gguf_string *out, const cca_gguf *file, const char *key,
                         const cca_gguf_string *fallback, cca_error *err);
+/* The id of a token: -1 where the key is missing or holds what writers put for "none", -1 or
+ * 4294967295. */
+cca_status cca_gguf_token(int32_t *out, const cca_gguf *file, const char *key, cca_error *err);
 /* A missing key gives n = 0 where required is false. */
 cca_status cca_gguf_arr(cca_gguf_array *out, const cca_gguf *file, const char *key, bool required,
                         cca_error *err);

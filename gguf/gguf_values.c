@@ -155,6 +155,20 @@ cca_status cca_gguf_u32(uint32_t *out, const cca_gguf *file, const char *key,
     return status;
 }
 
+cca_status cca_gguf_token(int32_t *out, const cca_gguf *file, const char *key, cca_error *err) {
+    const cca_gguf_key *k = find_key(file, key);
+    uint64_t id = UINT32_MAX;
+    cca_status status = CCA_OK;
+    bool none = !k;
+    if (k && is_integer(k->type)) {
+        number n = read_number(k->type, k->number);
+        none = (n.negative && n.integer == UINT64_MAX) || n.integer == UINT32_MAX;
+    }
+    if (!none) status = get_unsigned(&id, file, k, INT32_MAX, err);
+    if (!status) *out = none ? -1 : (int32_t)id;
+    return status;
+}
+
 cca_status cca_gguf_f32(float *out, const cca_gguf *file, const char *key, const float *fallback,
                         cca_error *err) {
     const cca_gguf_key *k = find_key(file, key);

@@ -104,6 +104,15 @@ static bool decode(char *out, size_t *size, const char *text, size_t text_size) 
     return true;
 }
 
+bool cca_bpe_is_word(cca_gguf_string text) {
+    for (size_t at = 0, length; at < text.size; at += length) {
+        uint32_t point;
+        (void)cca_utf8_next(&point, &length, text.bytes + at, text.size - at);
+        if (alphabet_byte((int32_t)point) < 0) return false;
+    }
+    return true;
+}
+
 /* ---- the vocabulary ---- */
 
 static bool is_apart(const source *src, size_t i) {
@@ -122,8 +131,7 @@ static cca_status add_token(cca_bpe *bpe, const source *src, size_t i) {
                         "%s: token %zu has characters that stand for no byte", src->name, i);
     }
     bpe->starts[i + 1] = bpe->starts[i] + size;
-    if (apart) return CCA_OK;
-    if (size == 0) return cca_fail(src->err, CCA_BAD_MODEL, "%s: token %zu is empty", src->name, i);
+    if (apart || size == 0) return CCA_OK;
     uint32_t *slot = find_token(bpe, bytes, size);
     if (*slot) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: tokens %u and %zu are both \"%.*s\"",

@@ -21,7 +21,7 @@ typedef struct cca_bpe_vocab {
     const cca_gguf_string *tokens; /* [n_tokens], in GPT-2's alphabet: one character a byte */
     const bool *apart; /* [n_tokens], NULL: none. Control, user-defined and unused tokens: plain
                         * text, never the outcome of a merge */
-    size_t n_tokens;
+    size_t n_tokens;   /* an empty one stands in no text */
     const cca_gguf_string *merges; /* [n_merges], "left right", the best first */
     size_t n_merges;
     cca_gguf_string pre; /* llama3, llama-v3, llama-bpe, falcon3, qwen2, deepseek-r1-qwen, smollm */
@@ -31,7 +31,7 @@ typedef struct cca_bpe_vocab {
 typedef struct cca_bpe cca_bpe;
 
 /* name stands in front of the messages. CCA_BAD_MODEL names pre, or the token or merge that is
- * empty, repeated, outside the alphabet or missing in the vocabulary. On failure *out is NULL. */
+ * repeated, outside the alphabet or missing in the vocabulary. On failure *out is NULL. */
 cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *name, cca_error *err);
 
 /* NULL is allowed. */
@@ -45,6 +45,9 @@ void cca_bpe_free(cca_bpe *bpe);
  * failure *out is as before. */
 cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const char *text, size_t size,
                           uint64_t base, cca_error *err);
+
+/* Whether a token's text is in GPT-2's alphabet. */
+bool cca_bpe_is_word(cca_gguf_string text);
 
 /* The bytes that a token stands for, of a token apart its text; valid as long as bpe. Not
  * NUL-terminated. Ids out of range give nothing. */

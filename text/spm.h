@@ -18,8 +18,10 @@
 #include "base/base.h"
 #include "text/tokens.h"
 
-/* Types of pieces; GGUF's tokenizer.ggml.token_type has the same numbers. */
+/* Types of pieces; GGUF's tokenizer.ggml.token_type has the same numbers. An empty piece of any
+ * type stands in no text. */
 typedef enum cca_spm_type {
+    CCA_SPM_UNDEFINED = 0, /* in GGUF alone */
     CCA_SPM_NORMAL = 1,
     CCA_SPM_UNKNOWN = 2,
     CCA_SPM_CONTROL = 3, /* <s>: never matched in a text */
@@ -68,8 +70,8 @@ cca_status cca_spm_model_read(cca_spm_model *out, const void *bytes, size_t size
 void cca_spm_model_init(cca_spm_model *out);
 bool cca_spm_model_push(cca_spm_model *model, cca_spm_piece piece);
 
-/* Whether the library can take the model: one unknown piece, all or no byte pieces, no empty
- * piece, sound rules of normalisation, and so on. Sets bos, eos, unk and pad, by the names
+/* Whether the library can take the model: one unknown piece, all or no byte pieces, sound rules
+ * of normalisation, and so on. Sets bos, eos, unk and pad, by the names
  * <s>, </s> and <pad> where they are -1. */
 cca_status cca_spm_model_check(cca_spm_model *model, const char *name, cca_error *err);
 

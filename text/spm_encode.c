@@ -117,7 +117,8 @@ static void choose_cuts(cca_spm *spm, const cca_spm_model *model) {
             note_pairs(spm, model->pieces[i].text);
         }
         /* Would be found in front of the trimming. */
-        if (type == CCA_SPM_USER && spm->trims && model->pieces[i].text.bytes[0] == ' ') {
+        cca_spm_text text = model->pieces[i].text;
+        if (type == CCA_SPM_USER && spm->trims && text.size > 0 && text.bytes[0] == ' ') {
             spm->cut = CUT_NOWHERE;
         }
     }

@@ -3,6 +3,7 @@
 #include "text/spm.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -289,9 +290,6 @@ static cca_status check_piece(const cca_spm_model *model, size_t i, const char *
                    piece->type == CCA_SPM_UNUSED;
     /* Some of the library's tables hold C strings. */
     bool as_c_string = piece->type == CCA_SPM_USER || (matched && model->kind == CCA_SPM_UNIGRAM);
-    if (piece->text.size == 0) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: piece %zu is empty", name, i);
-    }
     if (!isfinite(piece->score)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: the score of piece %zu is not finite", name, i);
     }
@@ -365,7 +363,8 @@ static cca_status check_user_pieces(const cca_spm_model *model, const char *name
     if (!texts) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for %zu pieces", name, n);
     n = 0;
     for (size_t i = 0; i < model->n_pieces; i++) {
-        if (model->pieces[i].type == CCA_SPM_USER) texts[n++] = model->pieces[i].text;
+        bool user = model->pieces[i].type == CCA_SPM_USER && model->pieces[i].text.size > 0;
+        if (user) texts[n++] = model->pieces[i].text;
     }
     bool too_deep = user_pieces_nest_too_deep(texts, n);
     free(texts);
@@ -447,6 +446,15 @@ static void put_message(writer *out, uint32_t number, writer *part) {
     part->size = 0;
 }
 
+/* The library takes no empty piece. Here it becomes a control piece, which stands in no text, with
+ * a name that no other has: of a code point that is no character, and its number. */
+static void put_empty_piece(writer *out, size_t i, cca_spm_type type) {
+    char name[32];
+    int size = snprintf(name, sizeof name, "\xef\xb7\x90%zu", i);
+    put_text(out, PIECE_TEXT, (cca_spm_text){name, (size_t)size});
+    put_number(out, PIECE_TYPE, type == CCA_SPM_UNKNOWN ? type : CCA_SPM_CONTROL);
+}
+
 static void put_piece(writer *out, const cca_spm_piece *piece) {
     uint32_t bits;
     memcpy(&bits, &piece->score, sizeof bits);
@@ -462,7 +470,11 @@ cca_status cca_spm_model_write(uint8_t **out, size_t *size, const cca_spm_model 
                                cca_error *err) {
     writer file = {0}, part = {0};
     for (size_t i = 0; i < model->n_pieces; i++) {
-        put_piece(&part, &model->pieces[i]);
+        if (model->pieces[i].text.size > 0) {
+            put_piece(&part, &model->pieces[i]);
+        } else {
+            put_empty_piece(&part, i, model->pieces[i].type);
+        }
         put_message(&file, MODEL_PIECES, &part);
     }
     put_number(&part, TRAINER_KIND, model->kind);

@@ -97,7 +97,10 @@ static cca_status read_text(ppl_run *r, input_text *text, cca_error *err) {
     if (is_llamacpp(r) && t->size > 0 && t->bytes[t->size - 1] == '\n') t->size--;
     unsigned flags = CCA_ENCODE_START | (r->o->input.special ? CCA_ENCODE_SPECIAL : 0);
     r->text_bytes = t->size;
-    if (is_llamacpp(r)) status = input_bos(&r->tokens, r->tok, err);
+    if (!is_llamacpp(r)) {
+        return input_encode_whole(&r->tokens, r->tok, text, r->o->input.special, err);
+    }
+    status = input_bos(&r->tokens, r->tok, err);
     return status ? status : input_encode(&r->tokens, r->tok, text, flags, err);
 }
 

@@ -20,8 +20,7 @@ static cca_status make_windows(tune_task *t, const cca_engine *engine, const inp
     const tune_settings *s = t->settings;
     const cca_tokenizer *tok = cca_engine_tokenizer(engine);
     int64_t limit = cli_position_limit(&s->context, engine), window = s->context.ctx_size;
-    cca_status status = input_encode(&t->text, tok, text,
-                                     CCA_ENCODE_START | (special ? CCA_ENCODE_SPECIAL : 0), err);
+    cca_status status = input_encode_whole(&t->text, tok, text, special, err);
     if (status) return status;
     t->text_bytes = text->text.size;
     t->text_hash = cca_hash(t->text.ids, t->text.n * sizeof *t->text.ids);
