@@ -199,6 +199,10 @@ static cca_status put_vocab(cca_gguf_writer *w, const cca_source *source,
         cca_export_warn(o, "%s: has %lld pieces; the model's other %lld tokens have no text", path,
                         (long long)vocab.n, (long long)(n - vocab.n));
     }
+    if (!status && vocab.n > n && n >= vocab.n_own) {
+        cca_export_warn(o, "%s: of its tokens %lld were added that the model does not have", path,
+                        (long long)(vocab.n - n));
+    }
     if (!status) status = cca_vocab_pad(&vocab, n, err);
     if (!status) status = cca_vocab_put(w, &vocab, &source->text, err);
     cca_vocab_close(&vocab);

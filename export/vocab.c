@@ -24,42 +24,53 @@ void cca_vocab_close(cca_vocab *vocab) {
     free(vocab->types);
     free(vocab->merges);
     json_decref(vocab->json);
+    json_decref(vocab->kept);
+    free(vocab->normalized);
     free(vocab->text);
     free(vocab->padding);
     *vocab = (cca_vocab){0};
 }
 
-/* Texts, scores and types of padding are those that llama.cpp's converter writes. */
-cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
-    enum { PAD_BYTES = 24 };
-    if (n < vocab->n) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: %lld pieces, but the model has only %lld tokens",
-                        vocab->path, (long long)vocab->n, (long long)n);
-    }
-    if (n == vocab->n) return CCA_OK;
+/* Room for n pieces, of which the first are as they were. */
+cca_status cca_vocab_grow(cca_vocab *vocab, int64_t n, cca_error *err) {
     cca_vocab old = *vocab;
-    vocab->padding = malloc((size_t)(n - old.n) * PAD_BYTES);
+    if (n <= old.n) return CCA_OK;
     cca_status status = cca_vocab_alloc(vocab, n, err);
-    if (!status && !vocab->padding) {
-        status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to pad it", vocab->path);
-    }
     if (!status) {
         memcpy(vocab->pieces, old.pieces, (size_t)old.n * sizeof *old.pieces);
         memcpy(vocab->scores, old.scores, (size_t)old.n * sizeof *old.scores);
         memcpy(vocab->types, old.types, (size_t)old.n * sizeof *old.types);
-        for (int64_t i = old.n; i < n; i++) {
-            char *text = vocab->padding + (i - old.n) * PAD_BYTES;
-            int size = snprintf(text, PAD_BYTES, "[PAD%lld]", (long long)i);
-            vocab->pieces[i] = (cca_gguf_string){text, (size_t)size};
-            vocab->scores[i] = -10000;
-            vocab->types[i] = CCA_SPM_UNUSED;
-        }
         vocab->n = n;
     }
     free(old.pieces);
     free(old.scores);
     free(old.types);
     return status;
+}
+
+/* Texts, scores and types of padding are those that llama.cpp's converter writes. */
+cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err) {
+    enum { PAD_BYTES = 24 };
+    if (n < vocab->n_own) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: %lld pieces, but the model has only %lld tokens",
+                        vocab->path, (long long)vocab->n_own, (long long)n);
+    }
+    vocab->n = cca_min(vocab->n, n);
+    cca_status status = cca_vocab_grow(vocab, n, err);
+    if (status) return status;
+    vocab->padding = malloc((size_t)(n - vocab->n_own) * PAD_BYTES + 1);
+    if (!vocab->padding) {
+        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to pad it", vocab->path);
+    }
+    for (int64_t i = vocab->n_own; i < n; i++) {
+        char *text = vocab->padding + (i - vocab->n_own) * PAD_BYTES;
+        if (vocab->pieces[i].bytes) continue;
+        int size = snprintf(text, PAD_BYTES, "[PAD%lld]", (long long)i);
+        vocab->pieces[i] = (cca_gguf_string){text, (size_t)size};
+        vocab->scores[i] = -10000;
+        vocab->types[i] = CCA_SPM_UNUSED;
+    }
+    return CCA_OK;
 }
 
 int32_t cca_vocab_find(const cca_vocab *vocab, const char *text) {
@@ -146,6 +157,15 @@ cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_s
     if (vocab->is_sentencepiece) {
         cca_gguf_put_numbers(w, "cca.tokenizer.sentencepiece", CCA_GGUF_U8, vocab->file.size,
                              vocab->file.data);
+    }
+    int64_t n_normalized = 0;
+    for (int64_t i = 0; i < vocab->n_normalized; i++) {
+        int32_t id = vocab->normalized[i];
+        if (id < vocab->n) vocab->normalized[n_normalized++] = id;
+    }
+    if (n_normalized > 0) {
+        cca_gguf_put_numbers(w, "cca.normalized_token_ids", CCA_GGUF_I32, (uint64_t)n_normalized,
+                             vocab->normalized);
     }
     return put_ends(w, vocab, text, own_eos, err);
 }

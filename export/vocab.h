@@ -13,6 +13,14 @@
 #include "export/json.h"
 #include "export/source.h"
 
+/* What becomes of a text first, as far as added tokens are looked for in its outcome. */
+typedef enum cca_normalizer {
+    CCA_NORMALIZER_NONE,
+    CCA_NORMALIZER_NFC,
+    CCA_NORMALIZER_ESCAPE, /* ▁ for spaces */
+    CCA_NORMALIZER_PREFIX, /* and one in front of the text */
+} cca_normalizer;
+
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */
     const char *kind; /* for tokenizer.ggml.model: "llama", or "gpt2" for byte-level BPE */
@@ -28,17 +36,25 @@ typedef struct cca_vocab {
     bool dummy_prefix, remove_extra_spaces;
     bool is_bpe;
     bool is_sentencepiece; /* the file itself goes into the model file */
+    int64_t n_own;         /* pieces that were not added */
+    cca_normalizer normalizer;
+    int32_t *normalized; /* ids of tokens that are looked for in NFC texts */
+    int64_t n_normalized;
     cca_mapping file;
     json_t *json; /* what the pieces point to where it is not the file, and … */
     char *text;   /* … more of that */
+    json_t *kept; /* and more: an array */
     char *padding;
 } cca_vocab;
 
 /* Room for n pieces, all of them empty. */
 cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err);
+/* Makes it n pieces, the new ones without text; never fewer. */
+cca_status cca_vocab_grow(cca_vocab *vocab, int64_t n, cca_error *err);
 void cca_vocab_close(cca_vocab *vocab);
 
-/* Adds unused pieces [PADn] until there are n; CCA_BAD_MODEL if there are more already. */
+/* Adds unused pieces [PADn] until there are n, and in place of those without text. Where there are
+ * more, added ones are dropped, whose ids the model does not have; CCA_BAD_MODEL for others. */
 cca_status cca_vocab_pad(cca_vocab *vocab, int64_t n, cca_error *err);
 
 /* The keys tokenizer.* and cca.tokenizer.sentencepiece. What text says about special tokens

@@ -2,6 +2,7 @@
 #include "export/vocab_json.h"
 #include "base/hash.h"
 #include "base/utf8.h"
+#include "export/vocab_added.h"
 #include "export/vocab_read.h"
 #include "text/spm.h"
 
@@ -9,11 +10,6 @@
 #include <string.h>
 
 /* ---- tokens ---- */
-
-static bool is_text(const cca_vocab *vocab, int64_t id, const char *text) {
-    cca_gguf_string piece = vocab->pieces[id];
-    return piece.size == strlen(text) && memcmp(piece.bytes, text, piece.size) == 0;
-}
 
 /* Ids must be dense, so none can reach the number of entries. */
 static int64_t take_id(cca_json_reader *r, const json_t *value, const char *text, int64_t most) {
@@ -38,28 +34,6 @@ static void read_pieces(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
     }
 }
 
-static void read_added_token(cca_vocab *vocab, cca_json_reader *r, const json_t *token,
-                             int64_t most) {
-    static const char *const unlike[] = {"single_word", "lstrip", "rstrip"};
-    const char *text = cca_json_string(r, token, "content", "");
-    bool special = cca_json_bool(r, token, "special", false);
-    int64_t id = take_id(r, json_object_get(token, "id"), text, most);
-    for (size_t i = 0; i < sizeof unlike / sizeof *unlike; i++) {
-        if (cca_json_bool(r, token, unlike[i], false)) {
-            cca_json_refuse(r, "added_tokens: %s of \"%.100s\" is true: that is not supported",
-                            unlike[i], text);
-        }
-    }
-    if (!*text) cca_json_refuse(r, "added_tokens: a token without content");
-    if (r->status) return;
-    if (vocab->pieces[id].bytes && !is_text(vocab, id, text)) {
-        cca_json_refuse(r, "added_tokens: \"%.100s\" has the id %lld, which is \"%.100s\"", text,
-                        (long long)id, vocab->pieces[id].bytes);
-    }
-    vocab->pieces[id] = (cca_gguf_string){text, strlen(text)};
-    vocab->types[id] = special ? CCA_SPM_CONTROL : CCA_SPM_USER;
-}
-
 static void read_tokens(cca_vocab *vocab, cca_json_reader *r, const json_t *pieces) {
     const json_t *added = cca_json_field(vocab->json, "added_tokens");
     int64_t most = (int64_t)(json_object_size(pieces) + json_array_size(added));
@@ -69,8 +43,16 @@ static void read_tokens(cca_vocab *vocab, cca_json_reader *r, const json_t *piec
     }
     r->status = cca_vocab_alloc(vocab, most, r->err);
     if (!r->status) read_pieces(vocab, r, pieces, most);
+    vocab->n = most;
+    for (int64_t i = 0; i < most && !r->status; i++) {
+        if (vocab->pieces[i].bytes) vocab->n_own = i + 1;
+    }
     for (size_t i = 0; i < json_array_size(added) && !r->status; i++) {
-        read_added_token(vocab, r, json_array_get(added, i), most);
+        const json_t *entry = json_array_get(added, i);
+        const char *text = cca_json_string(r, entry, "content", "");
+        int64_t id = take_id(r, json_object_get(entry, "id"), text, most);
+        cca_added token;
+        if (cca_added_read(&token, r, entry, id)) cca_vocab_add(vocab, r, &token);
     }
     if (r->status) return;
     while (vocab->pieces[most - 1].bytes == NULL) most--;

@@ -99,6 +99,7 @@ static void recognise_bytes(cca_vocab *vocab, cca_json_reader *r, const json_t *
     }
     vocab->kind = "gpt2";
     vocab->pre = kind->pre;
+    vocab->normalizer = nfc ? CCA_NORMALIZER_NFC : CCA_NORMALIZER_NONE;
 }
 
 static bool is_escape(const json_t *part) {
@@ -129,6 +130,9 @@ static void recognise_spaces(cca_vocab *vocab, cca_json_reader *r, const json_t 
         cca_json_refuse(r, "normalizer is not SentencePiece's: ▁ in front and for each space");
     }
     vocab->dummy_prefix = both;
+    vocab->normalizer = both     ? CCA_NORMALIZER_PREFIX
+                        : escape ? CCA_NORMALIZER_ESCAPE
+                                 : CCA_NORMALIZER_NONE;
     if (pre && (n > 0 || !is_metaspace(&vocab->dummy_prefix, pre))) {
         cca_json_refuse(r, "pre_tokenizer is not SentencePiece's: Metaspace without split");
     }

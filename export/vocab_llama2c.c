@@ -109,7 +109,7 @@ cca_status cca_vocab_read_llama2c(cca_vocab *vocab, cca_error *err) {
         vocab->types[id] = type_of(&e, id);
         text = end;
     }
-    vocab->n = n;
+    vocab->n = vocab->n_own = n;
     vocab->dummy_prefix = true;
     vocab->is_bpe = true;
     return status;

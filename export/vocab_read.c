@@ -1,6 +1,7 @@
 #include "export/vocab_read.h"
 
 #include "base/file_kind.h"
+#include "export/vocab_added.h"
 
 /* An object: its brace and what begins its first key, or its end. A line break and a brace alone
  * might also be a SentencePiece model's first piece, of 123 bytes. */
@@ -22,11 +23,14 @@ cca_status cca_vocab_open(cca_vocab *out, const char *path, cca_error *err) {
                        .add_bos = true};
     cca_status status = cca_mapping_open(&out->file, path, err);
     if (status) return status;
-    if (is_json(out->file.data, out->file.size)) return cca_vocab_read_json(out, err);
     /* A SentencePiece model begins with a piece: field 1, not empty. In a .bin file these bytes
      * are the length of the longest token, an int32: the second one is zero. */
     const uint8_t *bytes = out->file.data;
-    out->is_sentencepiece = out->file.size >= 2 && bytes[0] == 0x0a && bytes[1] != 0;
-    return out->is_sentencepiece ? cca_vocab_read_sentencepiece(out, err)
-                                 : cca_vocab_read_llama2c(out, err);
+    bool json = is_json(bytes, out->file.size);
+    out->is_sentencepiece = !json && out->file.size >= 2 && bytes[0] == 0x0a && bytes[1] != 0;
+    status = json                    ? cca_vocab_read_json(out, err)
+             : out->is_sentencepiece ? cca_vocab_read_sentencepiece(out, err)
+                                     : cca_vocab_read_llama2c(out, err);
+    if (status || !(json || out->is_sentencepiece)) return status;
+    return cca_vocab_add_beside(out, err);
 }

@@ -11,7 +11,7 @@ static cca_status take_pieces(cca_vocab *vocab, const cca_spm_model *model, cca_
         vocab->scores[i] = piece->score;
         vocab->types[i] = (int32_t)piece->type;
     }
-    vocab->n = (int64_t)model->n_pieces;
+    vocab->n = vocab->n_own = (int64_t)model->n_pieces;
     vocab->is_bpe = model->kind == CCA_SPM_BPE;
     vocab->bos = model->bos;
     vocab->eos = model->eos;
