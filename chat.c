@@ -40,6 +40,36 @@ static const layout layouts[] = {
                           .user_close = " [/INST]",
                           .answer_close = "",
                           .eos = true},
+    [CCA_CHAT_MISTRAL_V3] = {.name = "mistral-v3",
+                             .system_open = "[INST] ",
+                             .system_close = "\n\n",
+                             .user_open = "[INST] ",
+                             .user_close = "[/INST]",
+                             .answer_close = "",
+                             .eos = true},
+    [CCA_CHAT_MISTRAL_V3_TEKKEN] = {.name = "mistral-v3-tekken",
+                                    .system_open = "[INST]",
+                                    .system_close = "\n\n",
+                                    .user_open = "[INST]",
+                                    .user_close = "[/INST]",
+                                    .answer_close = "",
+                                    .eos = true},
+    [CCA_CHAT_MISTRAL_V7] = {.name = "mistral-v7",
+                             .system_open = "[SYSTEM_PROMPT] ",
+                             .system_close = "[/SYSTEM_PROMPT][INST] ",
+                             .user_open = "[INST] ",
+                             .user_close = "[/INST]",
+                             .answer_close = "",
+                             .eos = true,
+                             .marker = "[SYSTEM_PROMPT]"},
+    [CCA_CHAT_MISTRAL_V7_TEKKEN] = {.name = "mistral-v7-tekken",
+                                    .system_open = "[SYSTEM_PROMPT]",
+                                    .system_close = "[/SYSTEM_PROMPT][INST]",
+                                    .user_open = "[INST]",
+                                    .user_close = "[/INST]",
+                                    .answer_close = "",
+                                    .eos = true,
+                                    .marker = "[SYSTEM_PROMPT]"},
     [CCA_CHAT_CHATML] = {.name = "chatml",
                          .system_open = "<|im_start|>system\n",
                          .system_close = "<|im_end|>\n<|im_start|>user\n",
@@ -67,7 +97,8 @@ static const layout layouts[] = {
 };
 enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
 
-const char cca_chat_names[] = "llama2, llama3, mistral, chatml, zephyr or plain";
+const char cca_chat_names[] = "llama2, llama3, mistral, mistral-v3, mistral-v3-tekken, mistral-v7, "
+                              "mistral-v7-tekken, chatml, zephyr or plain";
 
 /* ---- which template ----------------------------------------------------------------- */
 
@@ -103,11 +134,23 @@ static bool is_zephyr(const char *jinja, size_t size) {
     return find(user, rest, "eos_token") || find(user, rest, "</s>");
 }
 
+/* The versions differ by what stands beside their markers: V1 has a blank in front of [/INST], the
+ * later ones with SentencePiece behind [INST], those with Tekken none. */
+static cca_chat recognise_mistral(const char *jinja, size_t size) {
+    if (find(jinja, size, "[SYSTEM_PROMPT]")) {
+        bool blank = find(jinja, size, "[SYSTEM_PROMPT] ") || find(jinja, size, "[INST] ");
+        return blank ? CCA_CHAT_MISTRAL_V7 : CCA_CHAT_MISTRAL_V7_TEKKEN;
+    }
+    if (find(jinja, size, " [/INST]")) return CCA_CHAT_MISTRAL;
+    return find(jinja, size, "[INST] ") ? CCA_CHAT_MISTRAL_V3 : CCA_CHAT_MISTRAL_V3_TEKKEN;
+}
+
 bool cca_chat_recognise(cca_chat *out, const char *jinja, size_t size) {
     if (find(jinja, size, "<|start_header_id|>")) return *out = CCA_CHAT_LLAMA3, true;
     if (find(jinja, size, "<|im_start|>")) return *out = CCA_CHAT_CHATML, true;
     if (find(jinja, size, "[INST]")) {
-        *out = find(jinja, size, "<<SYS>>") ? CCA_CHAT_LLAMA2 : CCA_CHAT_MISTRAL;
+        bool llama2 = find(jinja, size, "<<SYS>>");
+        *out = llama2 ? CCA_CHAT_LLAMA2 : recognise_mistral(jinja, size);
         return true;
     }
     if (is_zephyr(jinja, size)) return *out = CCA_CHAT_ZEPHYR, true;
@@ -150,10 +193,19 @@ const char *cca_chat_stop(cca_chat chat) {
     return layouts[chat].stop;
 }
 
+/* A vocabulary that has [INST] is of a version that puts no blank in front of [/INST]: the model
+ * never saw one there. */
+static cca_chat settle_version(cca_chat chat, const cca_tokenizer *tok) {
+    if (chat != CCA_CHAT_MISTRAL || token_of(tok, "[INST]") < 0) return chat;
+    bool tekken = strcmp(cca_tokenizer_info(tok)->kind, "bpe") == 0;
+    return tekken ? CCA_CHAT_MISTRAL_V3_TEKKEN : CCA_CHAT_MISTRAL_V3;
+}
+
 /* ---- prompts ------------------------------------------------------------------------ */
 
 cca_status cca_prompt_begin(cca_prompt *p, cca_chat chat, const cca_tokenizer *tok, cca_tokens *out,
                             cca_error *err) {
+    chat = settle_version(chat, tok);
     const layout *l = &layouts[chat];
     *p = (cca_prompt){.chat = chat, .tok = tok, .out = out, .begin = out->n};
     if (!l->marker || token_of(tok, l->marker) >= 0) return CCA_OK;

@@ -24,23 +24,28 @@
 #include "tokenizer.h"
 
 typedef enum cca_chat {
-    CCA_CHAT_LLAMA2,  /* [INST] <<SYS>>\nsystem\n<</SYS>>\n\nuser [/INST] */
-    CCA_CHAT_LLAMA3,  /* <|start_header_id|>user<|end_header_id|>\n\nuser<|eot_id|> … */
-    CCA_CHAT_MISTRAL, /* [INST] system\n\nuser [/INST] */
-    CCA_CHAT_CHATML,  /* <|im_start|>user\nuser<|im_end|>\n … */
-    CCA_CHAT_ZEPHYR,  /* <|user|>\nuser</s>\n … */
+    CCA_CHAT_LLAMA2,     /* [INST] <<SYS>>\nsystem\n<</SYS>>\n\nuser [/INST] */
+    CCA_CHAT_LLAMA3,     /* <|start_header_id|>user<|end_header_id|>\n\nuser<|eot_id|> … */
+    CCA_CHAT_MISTRAL,    /* [INST] system\n\nuser [/INST]; where [INST] is a token of the vocabulary
+                          * one of the next two, as the vocabulary's kind has it */
+    CCA_CHAT_MISTRAL_V3, /* [INST] system\n\nuser[/INST] */
+    CCA_CHAT_MISTRAL_V3_TEKKEN, /* [INST]system\n\nuser[/INST] */
+    CCA_CHAT_MISTRAL_V7,        /* [SYSTEM_PROMPT] system[/SYSTEM_PROMPT][INST] user[/INST] */
+    CCA_CHAT_MISTRAL_V7_TEKKEN, /* [SYSTEM_PROMPT]system[/SYSTEM_PROMPT][INST]user[/INST] */
+    CCA_CHAT_CHATML,            /* <|im_start|>user\nuser<|im_end|>\n … */
+    CCA_CHAT_ZEPHYR,            /* <|user|>\nuser</s>\n … */
     CCA_CHAT_PLAIN, /* documents\n\nQuestion: question\nAnswer: — for models without a template */
 } cca_chat;
 
-/* "llama2, llama3, mistral, chatml, zephyr or plain", for messages. */
+/* "llama2, llama3, mistral, …, zephyr or plain", for messages. */
 extern const char cca_chat_names[];
 
 /* By name; false where there is none. */
 bool cca_chat_parse(cca_chat *out, const char *name);
 const char *cca_chat_name(cca_chat chat);
 
-/* Which of them a Jinja template is, by the markers that only one family has; false for others,
- * and for those that look alike but put other text around. */
+/* Which of them a Jinja template is, by the markers that only one family has, and the blanks beside
+ * them; false for others, and for those that look alike but put other text around. */
 bool cca_chat_recognise(cca_chat *out, const char *jinja, size_t size);
 
 /* The template of a model file: cca.chat_template (a name), else tokenizer.chat_template (Jinja).

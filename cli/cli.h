@@ -76,7 +76,9 @@ typedef struct sampling_options {
     int64_t top_k, repeat_last_n;
 } sampling_options;
 
-#define CLI_CHAT_NAMES "llama2|llama3|mistral|chatml|zephyr|plain"
+#define CLI_CHAT_NAMES                                                                               \
+    "llama2|llama3|mistral|mistral-v3|mistral-v3-tekken|mistral-v7|mistral-v7-tekken|chatml|zephyr|" \
+    "plain"
 
 typedef struct chat_options {
     const char *system; /* NULL: none */

@@ -10,8 +10,8 @@
 
 #define CHAT "tests/golden/chat/"
 
-static cca_tokenizer *open_tokenizer(void) {
-    bytes model = read_needed(CHAT "chat.model.gz");
+static cca_tokenizer *open_spm(const char *path) {
+    bytes model = read_needed(path);
     cca_tokenizer *tok;
     cca_error err;
     if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "chat.model", &err) != CCA_OK) {
@@ -19,6 +19,10 @@ static cca_tokenizer *open_tokenizer(void) {
     }
     free(model.p);
     return tok;
+}
+
+static cca_tokenizer *open_tokenizer(void) {
+    return open_spm(CHAT "chat.model.gz");
 }
 
 static void add(cca_prompt *p, cca_slot slot, const char *text) {
@@ -48,7 +52,8 @@ static void add_escaped(cca_prompt *p, cca_slot slot, const char *field) {
     if (slot != CCA_SLOT_ANSWER) {
         assert_int_equal(cca_prompt_text(p, slot, text.p, text.size, &err), CCA_OK);
     } else {
-        bool led = p->chat == CCA_CHAT_LLAMA2 || p->chat == CCA_CHAT_MISTRAL;
+        bool led = p->chat >= CCA_CHAT_MISTRAL && p->chat <= CCA_CHAT_MISTRAL_V7_TEKKEN;
+        led |= p->chat == CCA_CHAT_LLAMA2;
         char answer[256];
         int size =
             snprintf(answer, sizeof answer, "%s%.*s", led ? " " : "", (int)text.size, text.p);
@@ -115,6 +120,37 @@ static void ids_are_those_of_transformers(void **state) {
     check_conversations(tok, CHAT "chat.ids", 30);
     check_conversations(tok, CHAT "turns.ids", 15);
     cca_tokenizer_close(tok);
+}
+
+/* Versions that have [INST] as a token: no blank in front of [/INST]. */
+static void ids_are_those_of_mistral(void **state) {
+    (void)state;
+    cca_tokenizer *tok = open_spm(CHAT "mistral.model.gz");
+    check_conversations(tok, CHAT "mistral.ids", 18);
+    cca_tokenizer_close(tok);
+}
+
+static void versions_of_mistral_are_told_apart(void **state) {
+    (void)state;
+    static const struct {
+        const char *jinja;
+        cca_chat chat;
+    } cases[] = {
+        {"{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}", CCA_CHAT_MISTRAL},
+        {"{{ ' [INST] ' + message['content'] + ' [/INST]' }}", CCA_CHAT_MISTRAL},
+        {"{{ '[INST] ' + message['content'] + '[/INST]' }}", CCA_CHAT_MISTRAL_V3},
+        {"{{ \"[INST] \" + system_message + \"\\n\\n\" + x + \"[/INST]\" }}", CCA_CHAT_MISTRAL_V3},
+        {"{{ '[INST]' + message['content'] + '[/INST]' }}", CCA_CHAT_MISTRAL_V3_TEKKEN},
+        {"{{ '[SYSTEM_PROMPT] ' + s + '[/SYSTEM_PROMPT]' }}{{ '[INST] ' + x + '[/INST]' }}",
+         CCA_CHAT_MISTRAL_V7},
+        {"{{ '[SYSTEM_PROMPT]' + s + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + x + '[/INST]' }}",
+         CCA_CHAT_MISTRAL_V7_TEKKEN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cca_chat chat;
+        assert_true(cca_chat_recognise(&chat, cases[i].jinja, strlen(cases[i].jinja)));
+        assert_string_equal(cca_chat_name(chat), cca_chat_name(cases[i].chat));
+    }
 }
 
 /* There transformers encodes scaffold and text as one, which must not matter. */
@@ -403,6 +439,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_are_those_of_transformers),
         cmocka_unit_test(ids_of_bytes_are_those_of_transformers),
+        cmocka_unit_test(ids_are_those_of_mistral),
+        cmocka_unit_test(versions_of_mistral_are_told_apart),
         cmocka_unit_test(documents_come_before_the_question),
         cmocka_unit_test(the_plain_template_is_as_specified),
         cmocka_unit_test(turns_have_documents),

@@ -33,7 +33,7 @@ static void put_string(builder *b, const char *s) {
 typedef struct claims {
     uint64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, context, head_dim, vocab, original;
     uint64_t vocab_cols, type; /* of the embedding, the only tensor */
-    bool array;                /* head_count_kv is an array */
+    uint64_t array, last;      /* head_count_kv is a list of so many; its last element, unless 0 */
 } claims;
 
 static const claims sane = {.dim = 8,
@@ -82,9 +82,10 @@ static void build(builder *b, const claims *c) {
     put_u32(b, c->array ? CCA_GGUF_ARRAY : CCA_GGUF_U64);
     if (c->array) {
         put_u32(b, CCA_GGUF_U64);
-        put_u64(b, 1);
+        put_u64(b, c->array);
     }
-    put_u64(b, c->n_kv_heads);
+    for (uint64_t i = 0; i + 1 < c->array; i++) put_u64(b, c->n_kv_heads);
+    put_u64(b, c->last ? c->last : c->n_kv_heads);
     put_string(b, "token_embd.weight");
     put_u32(b, 2);
     put_u64(b, c->vocab_cols);
@@ -145,9 +146,18 @@ static void counts(void **state) {
     c = sane;
     c.n_kv_heads = 3;
     expect_refusal(c, 128, "no multiple of attention.head_count_kv");
+    /* A list of equal numbers is the number. */
     c.n_kv_heads = 1;
-    c.array = true;
-    expect_refusal(c, 128, "'llama.attention.head_count_kv' is of type array");
+    c.array = c.n_layers = 2;
+    expect_refusal(c, 128, "block_count is 2, but the file has 1 tensors");
+    c.last = 2;
+    expect_refusal(c, 128, "head_count_kv: layers that differ are not supported: 1 and 2");
+    c.last = 0;
+    c.array = 3;
+    expect_refusal(c, 128, "llama.attention.head_count_kv is no list of 2 numbers");
+    c.array = 2;
+    c.n_kv_heads = 1u << 31;
+    expect_refusal(c, 128, "llama.attention.head_count_kv: 2.14748e+09 is outside");
 }
 
 static void sizes(void **state) {

@@ -482,7 +482,7 @@ static void wrong_values(void **state) {
     assert_int_equal(cca_gguf_u32(&n, file, "f32", NULL, &err), CCA_BAD_MODEL);
     assert_string_equal(err.text, "m.gguf: key 'f32' is of type f32, not an integer");
     assert_int_equal(cca_gguf_u32(&n, file, "yes", NULL, &err), CCA_BAD_MODEL);
-    assert_int_equal(cca_gguf_f32(&f, file, "u32", &two, &err), CCA_BAD_MODEL);
+    assert_int_equal(cca_gguf_f32(&f, file, "yes", &two, &err), CCA_BAD_MODEL);
     assert_int_equal(cca_gguf_f32(&f, file, "huge", NULL, &err), CCA_BAD_MODEL);
     assert_int_equal(cca_gguf_f32(&f, file, "inf", NULL, &err), CCA_BAD_MODEL);
     assert_int_equal(cca_gguf_bool(&yes, file, "u8", NULL, &err), CCA_BAD_MODEL);

@@ -245,7 +245,8 @@ static void test_original(void **state) {
     assert_int_equal(f->vocab_size, 650);
     assert_true(f->bos == 2 && f->eos == 641 && f->pad == 649 && f->unk == 0 && !f->add_bos);
     for (int32_t id = 0; id < 650; id++) {
-        assert_int_equal(cca_tokenizer_is_end(tok, id), id == 5 || (id >= 641 && id <= 643));
+        bool listed = id == 5 || (id >= 641 && id <= 643), named = id == 2; /* </s> */
+        assert_int_equal(cca_tokenizer_is_end(tok, id), listed || named);
     }
     assert_string_equal(cca_tokenizer_piece(tok, 645), "<more645>");
     check_bytes(tok, 645, false, "<more645>");
@@ -300,6 +301,133 @@ static void test_several_unknown(void **state) {
         cca_tokenizer_close(tok);
         cca_spm_model_free(&model);
     }
+    free(file.p);
+}
+
+/* Ids that writers put for "none" are as if the keys were not there; an empty piece is in no text.
+ */
+static void test_none(void **state) {
+    const golden *g = *state;
+    bytes file = read_needed(GOLDEN "llama-like.model.gz");
+    static const char *const keys[] = {
+        "tokenizer.ggml.bos_token_id",     "tokenizer.ggml.eos_token_id",
+        "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.padding_token_id",
+        "tokenizer.ggml.eot_token_id",     "tokenizer.ggml.eom_token_id"};
+    static const uint32_t types[] = {CCA_GGUF_U32, CCA_GGUF_I32, CCA_GGUF_U64, CCA_GGUF_I64};
+    for (int i = 0; i < 4; i++) {
+        cca_spm_model model = read_model(file);
+        cca_spm_piece empty = {{"", 0}, 0, CCA_SPM_NORMAL};
+        const size_t n = model.n_pieces;
+        assert_true(cca_spm_model_push(&model, empty) && cca_spm_model_push(&model, empty));
+        gguf_maker m;
+        start_gguf(&m);
+        put_text(&m, "tokenizer.ggml.model", "llama");
+        put_lists(&m, &model, n + 2, n + 2, n + 2);
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            put_key(&m, keys[k], types[i]);
+            put_number(&m, types[i] == CCA_GGUF_I64 ? UINT64_MAX : UINT32_MAX, i < 2 ? 4 : 8);
+        }
+        cca_tokenizer *tok = finish(&m);
+        const cca_tokenizer_facts *f = cca_tokenizer_info(tok);
+        assert_true(f->bos == 1 && f->eos == 2 && f->unk == 0 && f->pad == -1 && f->add_bos);
+        check_bytes(tok, (int32_t)n, true, "");
+        check_ids(g, tok, "llama-like");
+        cca_tokenizer_close(tok);
+        cca_spm_model_free(&model);
+    }
+    free(file.p);
+}
+
+/* Well-known tokens are control tokens, and the ends among them end a text, whatever their type. */
+static void test_known_names(void **state) {
+    (void)state;
+    static const char *const names[] = {"<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|im_start|>",
+                                        "</s>"};
+    bytes file = read_needed(GOLDEN "llama-like.model.gz");
+    for (uint32_t type = 0; type <= CCA_SPM_USER; type++) {
+        if (type == CCA_SPM_UNKNOWN) continue;
+        for (int original = 0; original < 2; original++) {
+            cca_spm_model model = read_model(file);
+            gguf_maker m;
+            start_gguf(&m);
+            put_text(&m, "tokenizer.ggml.model", "llama");
+            if (original) put_original(&m, file);
+            const int32_t n = (int32_t)model.n_pieces;
+            if (!original) model.pieces[2].text.bytes = "<z>", model.pieces[2].text.size = 3;
+            for (int k = 0; k < 4 + !original; k++) {
+                cca_spm_piece piece = {{names[k], strlen(names[k])}, -1e4f, (cca_spm_type)type};
+                assert_true(cca_spm_model_push(&model, piece));
+            }
+            put_lists(&m, &model, model.n_pieces, model.n_pieces, model.n_pieces);
+            put_u32(&m, "tokenizer.ggml.eos_token_id", 1);
+            put_array(&m, "cca.end_token_ids", CCA_GGUF_I32, 1); /* is no list of all */
+            put_number(&m, 5, 4);
+            cca_tokenizer *tok = finish(&m);
+            for (int32_t k = 0; k < 4; k++) {
+                assert_true(cca_tokenizer_is_control(tok, n + k));
+                assert_int_equal(cca_tokenizer_is_end(tok, n + k), k < 3);
+            }
+            /* Markup that models write, too. */
+            if (!original)
+                assert_int_equal(cca_tokenizer_is_end(tok, n + 4), type == CCA_SPM_CONTROL);
+            check_pieces(tok, "<|im_end|>a", CCA_ENCODE_SPECIAL, "<|im_end|>@0 a@10");
+            cca_tokens plain = encode(tok, "<|im_end|>", 10, 0);
+            assert_true(plain.n > 1);
+            cca_tokens_free(&plain);
+            cca_tokenizer_close(tok);
+            cca_spm_model_free(&model);
+        }
+    }
+    free(file.p);
+}
+
+/* Of tokens without a type, in all or some places, those that keys name and bytes are known. */
+static void test_missing_types(void **state) {
+    const golden *g = *state;
+    bytes file = read_needed(GOLDEN "llama-like.model.gz");
+    cca_spm_model model = read_model(file);
+    const size_t n = model.n_pieces;
+    for (int undefined = 0; undefined < 2; undefined++) {
+        gguf_maker m;
+        start_gguf(&m);
+        put_text(&m, "tokenizer.ggml.model", "llama");
+        for (size_t i = 0; i < n && undefined; i++) {
+            if (model.pieces[i].type != CCA_SPM_USER) model.pieces[i].type = CCA_SPM_UNDEFINED;
+        }
+        put_lists(&m, &model, n, n, undefined ? n : 0);
+        put_u32(&m, "tokenizer.ggml.bos_token_id", 1);
+        put_u32(&m, "tokenizer.ggml.eos_token_id", 2);
+        put_u32(&m, "tokenizer.ggml.unknown_token_id", 0);
+        cca_tokenizer *tok = finish(&m);
+        assert_true(cca_tokenizer_is_control(tok, 1) && cca_tokenizer_is_control(tok, 2));
+        assert_int_equal(cca_tokenizer_byte_token(tok, 'a') >= 0, 1);
+        check_pieces(tok, "the<s>\u4e00", CCA_ENCODE_START | CCA_ENCODE_SPECIAL,
+                     "▁the@0 <s>@3 <0xE4>@6 <0xB8>@7 <0x80>@8");
+        if (undefined) check_ids(g, tok, "llama-like");
+        cca_tokenizer_close(tok);
+    }
+    cca_spm_model_free(&model);
+    free(file.p);
+}
+
+/* With START, BOS that stands there already is the one that is written out. */
+static void test_bos_once(void **state) {
+    (void)state;
+    bytes file = read_needed(GOLDEN "llama-like.model.gz");
+    gguf_maker m;
+    start_gguf(&m);
+    put_original(&m, file);
+    cca_tokenizer *tok = finish(&m);
+    for (unsigned flags = CCA_ENCODE_SPECIAL; flags <= (CCA_ENCODE_SPECIAL | CCA_ENCODE_START);
+         flags++) {
+        cca_tokens tokens = {0};
+        cca_error err;
+        assert_true(cca_tokens_push(&tokens, 1, 0));
+        assert_int_equal(cca_tokenizer_encode(&tokens, tok, "<s><s>", 6, flags, &err), CCA_OK);
+        assert_int_equal(tokens.n, flags & CCA_ENCODE_START ? 2 : 3);
+        cca_tokens_free(&tokens);
+    }
+    cca_tokenizer_close(tok);
     free(file.p);
 }
 
@@ -375,6 +503,8 @@ int main(void) {
         cmocka_unit_test(test_llama2c),       cmocka_unit_test(test_original),
         cmocka_unit_test(test_padding),       cmocka_unit_test(test_without_tokenizer),
         cmocka_unit_test(test_refused_files), cmocka_unit_test(test_several_unknown),
+        cmocka_unit_test(test_none),          cmocka_unit_test(test_known_names),
+        cmocka_unit_test(test_missing_types), cmocka_unit_test(test_bos_once),
     };
     return cmocka_run_group_tests(tests, read_golden, free_golden);
 }

@@ -1,5 +1,7 @@
 /* UTF-8: every code point, and what is none. */
 #include "base/utf8.h"
+
+#include "base/base.h"
 #include "tests/unit/test.h"
 
 static void expect_next(const char *text, size_t size, cca_utf8_kind kind, size_t length) {
@@ -83,10 +85,57 @@ static void continues(void **state) {
     }
 }
 
+static void text_of_strangers_is_printable(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t size;
+        bool lines;
+        const char *want;
+    } cases[] = {
+        {"", 0, false, ""},
+        {"caf\u00e9 \u4e00 \U0001f600", 14, false, "caf\u00e9 \u4e00 \U0001f600"},
+        {"\033[31m\007\0\177", 8, false, "\\x1b[31m\\x07\\x00\\x7f"},
+        {"a\n\tb\r", 5, false, "a\\x0a\\x09b\\x0d"},
+        {"a\n\tb\r", 5, true, "a\n\tb\\x0d"},
+        {"\302\233m\302\240", 5, true, "\\x9bm\u00a0"},
+        {"a\u202ecba\u2066", 10, true, "a\\u202ecba\\u2066"},
+        {"a\377b\342\226", 5, true, "a\ufffdb\ufffd"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[64];
+        size_t n = cca_utf8_printable(out, cases[i].text, cases[i].size, cases[i].lines);
+        assert_string_equal(out, cases[i].want);
+        assert_int_equal(n, strlen(cases[i].want));
+    }
+}
+
+/* A message is one line, and at most as long as there is room, at whole characters. */
+static void messages_are_printable(void **state) {
+    (void)state;
+    cca_error err;
+    assert_int_equal(cca_fail(&err, CCA_BAD_MODEL, "%s: %d", "a\033]0;x\007\nb", 7), CCA_BAD_MODEL);
+    assert_string_equal(err.text, "a\\x1b]0;x\\x07\\x0ab: 7");
+    char long_text[sizeof err.text];
+    memset(long_text, '\001', sizeof long_text - 1);
+    long_text[0] = 'x';
+    long_text[sizeof long_text - 1] = 0;
+    (void)cca_fail(&err, CCA_RUNTIME, "%s\u00e9", long_text);
+    assert_int_equal(strlen(err.text), sizeof err.text - 1);
+    memset(long_text, 'x', sizeof long_text - 2);
+    long_text[sizeof long_text - 2] = 0;
+    (void)cca_fail(&err, CCA_RUNTIME, "%s\u00e9", long_text);
+    assert_true(cca_utf8_valid(err.text, strlen(err.text)) == strlen(err.text));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_characters), cmocka_unit_test(every_code_point),
-        cmocka_unit_test(unfinished),       cmocka_unit_test(valid),
+        cmocka_unit_test(text_of_strangers_is_printable),
+        cmocka_unit_test(messages_are_printable),
+        cmocka_unit_test(first_characters),
+        cmocka_unit_test(every_code_point),
+        cmocka_unit_test(unfinished),
+        cmocka_unit_test(valid),
         cmocka_unit_test(continues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
