@@ -357,7 +357,12 @@ static int width(const char *text) {
 static int print_words(FILE *to, const char *text, int column) {
     while (*text) {
         size_t size = strcspn(text, " ");
+        const size_t most = HELP_WIDTH - HELP_COLUMN - 1;
         char word[HELP_WIDTH * 4];
+        if (size > most) { /* a list "a|b|c" goes on in the next line */
+            const char *bar = memrchr(text, '|', most);
+            if (bar) size = (size_t)(bar - text) + 1;
+        }
         snprintf(word, sizeof word, "%.*s", (int)size, text);
         if (column + 1 + width(word) > HELP_WIDTH) {
             fprintf(to, "\n%*s", HELP_COLUMN, "");

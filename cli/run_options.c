@@ -151,8 +151,7 @@ const arg_option chat_args[] = {
      .at = offsetof(chat_options, system), .help = "what the model is told first, by its template"},
     {"chat-template", .kind = ARG_CHOICE, .value = "NAME", .at = offsetof(chat_options, name),
      .choices = CLI_CHAT_NAMES,
-     .help = "llama2, llama3, mistral, chatml, zephyr or plain, or mistral's versions -v3, "
-             "-v3-tekken, -v7, -v7-tekken; else the model file's"},
+     .help = "llama2, llama3, mistral[-v3|-v7], chatml, zephyr, plain; else the file's"},
     {0},
 };
 

@@ -77,7 +77,7 @@ expect 2 'no question' ask -m "$random" -f "$work/a"
 expect 2 'no template' ask -m "$random" -f "$work/a" Who
 stderr_has 'names the option' 'names no chat template; give --chat-template NAME: llama2, .* plain'
 expect 2 'an unknown template' ask -m "$random" -f "$work/a" --chat-template alpaca Who
-stderr_has 'lists those there are' 'llama2\|llama3\|mistral\|chatml\|zephyr\|plain'
+stderr_has 'lists those there are' 'llama2\|llama3\|mistral\|mistral-v3\|.*\|chatml\|zephyr\|plain'
 expect 2 'a template without its tokens' ask -m "$random" -f "$work/a" --chat-template chatml Who
 stderr_has 'names the token' 'vocabulary has no token <\|im_start\|>'
 expect 2 'standard input twice' ask -m "$random" --chat-template plain -f - -f - Who </dev/null

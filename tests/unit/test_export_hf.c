@@ -163,6 +163,20 @@ static void tied(void **state) {
     unlink(in_folder("out.gguf"));
     const char *hf = hf_folder(&without, "llama", "\"tie_word_embeddings\": false");
     expect_failure((cca_export_options){.input = hf}, CCA_BAD_MODEL, "'lm_head.weight' is missing");
+    /* Saved under the output's name. */
+    snprintf(without.tensors[0].name, sizeof without.tensors[0].name, "lm_head.weight");
+    static const char *const said[] = {"", "\"tie_word_embeddings\": true"};
+    for (size_t i = 0; i < 2; i++) {
+        file = export_hf(&without, "llama", said[i]);
+        assert_true(value_at(file, "token_embd.weight", 3, 5) ==
+                    hf_value("lm_head.weight", 3 * DIM + 5));
+        assert_null(cca_gguf_find(file, "output.weight"));
+        cca_gguf_close(file);
+    }
+    unlink(in_folder("out.gguf"));
+    hf = hf_folder(&without, "llama", "\"tie_word_embeddings\": false");
+    expect_failure((cca_export_options){.input = hf}, CCA_BAD_MODEL,
+                   "'model.embed_tokens.weight' is missing");
 }
 
 /* Names without "model." and tables that old versions saved. */
@@ -208,6 +222,15 @@ static void linear_rope(void **state) {
                                "{\"rope_type\": \"default\", \"rope_theta\": 500000}");
     assert_true(f32_of(file, "llama.rope.freq_base") == 500000);
     assert_false(cca_gguf_has(file, "llama.rope.scaling.type"));
+    cca_gguf_close(file);
+    /* Listed by kinds of layers. */
+    file = export_hf(&m, "llama",
+                     "\"rope_theta\": null, \"rope_parameters\": {\"full_attention\": "
+                     "{\"rope_type\": \"linear\", \"rope_theta\": 500000, \"factor\": 4}, "
+                     "\"sliding_attention\": {\"factor\": 4, \"rope_theta\": 500000, "
+                     "\"rope_type\": \"linear\"}}, \"eos_token_id\": -1");
+    assert_true(f32_of(file, "llama.rope.freq_base") == 500000);
+    assert_true(f32_of(file, "llama.rope.scaling.factor") == 4);
     cca_gguf_close(file);
 }
 
@@ -303,6 +326,23 @@ static void refused_configs(void **state) {
          "\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 4, \"high_freq_factor\": 4}",
          "low_freq_factor is missing"},
         {"llama", "\"rope_scaling\": [1]", "rope_scaling is no object"},
+        {"llama", "\"rope_scaling\": {\"factor\": 2}", "factor and no type"},
+        {"llama", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"base\": 5}",
+         "base of RoPE is not supported"},
+        {"llama",
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+         "\"rope_parameters\": {\"rope_theta\": 10000}",
+         "rope_scaling and rope_parameters differ"},
+        {"llama",
+         "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 10000}, "
+         "\"sliding_attention\": {\"rope_theta\": 500000}}",
+         "rope_parameters: layers that differ"},
+        {"llama",
+         "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 10000}, \"factor\": 2}",
+         "rope_parameters: some of it"},
+        {"llama", "\"rotary_emb_base\": 500000", "rotary_emb_base is not supported"},
+        {"llama", "\"rope_base\": 500000", "rope_base is not supported"},
+        {"llama", "\"theta\": 500000", "theta is not supported"},
         {"llama", "\"rope_parameters\": {\"rope_theta\": 500000}", "two values of rope_theta"},
         {"qwen2", "\"layer_types\": [\"linear_attention\"]", "'linear_attention'"},
         {"llama", "\"cca\": {\"group_size\": 0}", "group_size is out of range"},
