@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "text/bpe.h"
 #include "text/bpe_text.h"
+#include "text/known_tokens.h"
 #include "text/spm.h"
 
 #include <stdlib.h>
@@ -56,50 +57,6 @@ static const char *const key_merges = "tokenizer.ggml.merges";
 static const char *const key_pre = "tokenizer.ggml.pre";
 static const char *const key_original = "cca.tokenizer.sentencepiece";
 static const char *const key_normalized = "cca.normalized_token_ids";
-
-/* Well-known tokens. Many fine-tunes list them as user-defined or normal ones: they are control
- * tokens all the same, as llama.cpp has it, but those whose names are found in ordinary texts, too.
- */
-typedef struct known_token {
-    const char *name;
-    bool ends;   /* a text, a turn or a message */
-    bool always; /* whatever type the file gives it */
-} known_token;
-
-static const known_token known_tokens[] = {
-    {"<|eot_id|>", true, true},
-    {"<|eom_id|>", true, true},
-    {"<|im_end|>", true, true},
-    {"<|endoftext|>", true, true},
-    {"<|end_of_text|>", true, true},
-    {"<|end|>", true, true},
-    {"<|return|>", true, true},
-    {"<|eot|>", true, true},
-    {"<|eom|>", true, true},
-    {"<|end_of_turn|>", true, true},
-    {"<end_of_turn>", true, true},
-    {"<end_of_utterance>", true, true},
-    {"<EOT>", true, true},
-    {"_<EOT>", true, true},
-    {"[EOT]", true, true},
-    {"<\uff5cend\u2581of\u2581sentence\uff5c>", true, true},
-    {"</s>", true, false},
-    {"<eos>", true, false},
-    {"[EOS]", true, false},
-    {"<|im_start|>", false, true},
-    {"<|start_header_id|>", false, true},
-    {"<|end_header_id|>", false, true},
-};
-enum { N_KNOWN_TOKENS = sizeof known_tokens / sizeof *known_tokens };
-
-/* NULL for any other. */
-static const known_token *find_known(const char *text, size_t size) {
-    for (size_t k = 0; k < N_KNOWN_TOKENS; k++) {
-        const char *name = known_tokens[k].name;
-        if (strlen(name) == size && memcmp(name, text, size) == 0) return &known_tokens[k];
-    }
-    return NULL;
-}
 
 /* ---- the vocabulary ---- */
 
@@ -297,14 +254,14 @@ static cca_status read_ids(cca_tokenizer *tok, const source *src) {
 
 /* Tokens that end a turn by their name alone. */
 static void add_named_ends(cca_tokenizer *tok) {
-    bool found[N_KNOWN_TOKENS] = {false};
+    bool found[CCA_N_KNOWN_TOKENS] = {false};
     for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
         const token *t = &tok->tokens[i];
         if (t->type != CCA_SPM_CONTROL) continue;
-        const known_token *known = find_known(t->piece, t->piece_size);
-        if (!known || !known->ends || found[known - known_tokens]) continue;
+        const cca_known_token *known = cca_known_token_find(t->piece, t->piece_size);
+        if (!known || !known->ends || found[known->number]) continue;
         tok->ends[tok->n_ends++] = i;
-        found[known - known_tokens] = true;
+        found[known->number] = true;
     }
 }
 
@@ -324,7 +281,7 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
                         cca_gguf_name(src->file), key);
     }
-    tok->ends = malloc(((size_t)more.n + n_single + N_KNOWN_TOKENS) * sizeof *tok->ends);
+    tok->ends = malloc(((size_t)more.n + n_single + CCA_N_KNOWN_TOKENS) * sizeof *tok->ends);
     if (!tok->ends) return no_memory(src);
     for (size_t i = 0; i < n_single; i++) {
         if (single[i] >= 0) tok->ends[tok->n_ends++] = single[i];
@@ -478,7 +435,7 @@ static cca_status settle_types(source *src, const cca_gguf_array *types) {
     }
     for (uint64_t i = 0; i < n; i++) {
         cca_gguf_string text = src->tokens.strings[i];
-        const known_token *known = find_known(text.bytes, text.size);
+        const cca_known_token *known = cca_known_token_find(text.bytes, text.size);
         bool control = known && known->always && src->types[i] != CCA_SPM_UNUSED;
         if (control) src->types[i] = CCA_SPM_CONTROL;
     }

@@ -231,6 +231,12 @@ static void set_spm_types(cca_vocab *vocab, cca_json_reader *r) {
                             piece.bytes);
         }
     }
+    for (int64_t i = 0; i < vocab->n && !r->status; i++) {
+        const char *text = vocab->pieces[i].bytes;
+        if (vocab->types[i] == CCA_SPM_USER && cca_vocab_find(vocab, text) != (int32_t)i) {
+            cca_json_refuse(r, "added_tokens: \"%.100s\" is another token, too", text);
+        }
+    }
     if (vocab->unk < 0) vocab->unk = cca_vocab_find(vocab, "<unk>"); /* version 5 names none */
     if (vocab->unk < 0) {
         cca_json_refuse(r, "neither model.unk_token nor a token <unk>");
