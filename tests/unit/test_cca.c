@@ -255,7 +255,14 @@ static void memory_is_that_of_the_definition(void **state) {
     cca_error err;
     cca_policy policy, full, recall;
     cca_cache_size size;
-    cca_cache_shape llama2 = {32, 32, 32, 128, 131072, 512, CCA_BF16, CCA_BF16, false, false},
+    cca_cache_shape llama2 = {.n_layers = 32,
+                              .n_heads = 32,
+                              .n_kv_heads = 32,
+                              .head_dim = 128,
+                              .ctx_size = 131072,
+                              .chunk_size = 512,
+                              .k_type = CCA_BF16,
+                              .v_type = CCA_BF16},
                     llama3 = llama2;
     llama3.n_kv_heads = 8;
     const setup cca = {.g = 16, .s = 1024}, all = {.attn = CCA_ATTN_FULL, .g = 16, .s = 1024};
@@ -273,8 +280,9 @@ static void memory_is_that_of_the_definition(void **state) {
     assert_int_equal(size.cores + size.window, 2LL * 32 * 32 * 128 * 131072 * 2);
     /* With recall: all rows, bounds of 1/8 of the keys, cores where they are kept. */
     assert_int_equal(cca_cache_measure(&size, &llama3, &recall, &err), CCA_OK);
-    assert_int_equal(size.window, 2LL * 32 * 8 * 128 * 131072 * 2);
-    assert_int_equal(size.bounds, size.window / 2 / 8);
+    assert_int_equal(size.rows, 2LL * 32 * 8 * 128 * 131072 * 2);
+    assert_int_equal(size.window, 0);
+    assert_int_equal(size.bounds, size.rows / 2 / 8);
     assert_int_equal(size.cores, 2LL * 32 * 32 * 128 * 8192 * 2);
     assert_int_equal(size.mark, 0);
     assert_true(size.scratch < 1 << 20); /* what tiles choose */
@@ -283,8 +291,17 @@ static void memory_is_that_of_the_definition(void **state) {
     assert_int_equal(size.cores, 0);
     llama3.k_type = llama3.v_type = CCA_Q8_0;
     assert_int_equal(cca_cache_measure(&size, &llama3, &recall, &err), CCA_OK);
-    assert_int_equal(size.window, 2LL * 32 * 8 * 131072 * (128 / 32 * 34));
+    assert_int_equal(size.rows, 2LL * 32 * 8 * 131072 * (128 / 32 * 34));
     assert_int_equal(size.bounds, 2LL * 32 * 8 * 8192 * 128 * 2); /* bf16 */
+    llama3.k_type = llama3.v_type = CCA_BF16; /* rows of other types beside the window */
+    llama3.rows_apart = true;
+    llama3.row_k_type = CCA_Q8_0;
+    llama3.row_v_type = CCA_Q4_0;
+    assert_int_equal(cca_cache_measure(&size, &llama3, &recall, &err), CCA_OK);
+    assert_int_equal(size.rows, 32LL * 8 * 131072 * (128 / 32) * (34 + 18));
+    assert_int_equal(size.window, 2LL * 32 * 8 * 128 * (1040 + 16) * 2);
+    llama3.rows_apart = false;
+    llama3.k_type = llama3.v_type = CCA_Q8_0;
     /* Sinks cost their rows. */
     policy.rule.n_sinks = 16;
     assert_int_equal(cca_cache_measure(&size, &llama2, &policy, &err), CCA_OK);

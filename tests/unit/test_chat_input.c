@@ -112,7 +112,7 @@ static void commands_are_parsed(void **state) {
     check_refused("/read", "/read needs an argument: /read FILE");
     check_refused("/save  ", "/save needs an argument");
     chat_command c = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     assert_int_equal(chat_command_parse(&c, "/system a\0b", 11, &err), CCA_USAGE);
     assert_string_equal(err.text, "/system: there is a NUL in this command");
     check_refused("/frobnicate", "unknown command /frobnicate (/help");

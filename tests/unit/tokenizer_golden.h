@@ -135,7 +135,7 @@ static inline int free_golden(void **state) {
 
 static inline cca_tokenizer *open_model(bytes model) {
     cca_tokenizer *tok;
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "test", &err) != CCA_OK) {
         fail_msg("%s", err.text);
     }
@@ -145,7 +145,7 @@ static inline cca_tokenizer *open_model(bytes model) {
 static inline cca_tokens encode(const cca_tokenizer *tok, const char *text, size_t size,
                                 unsigned flags) {
     cca_tokens tokens = {0};
-    cca_error err = {""};
+    cca_error err = {.text = ""};
     if (cca_tokenizer_encode(&tokens, tok, text, size, flags, &err) != CCA_OK) {
         fail_msg("%s", err.text);
     }
