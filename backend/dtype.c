@@ -1,12 +1,23 @@
 #include "backend/dtype.h"
 
-#include "backend/kquants.h"
+#include "base/random.h"
 
+#include <stddef.h>
 #include <strings.h>
 
 /* Types that are known by their sizes alone. */
 #define OTHER(id, name, block, bytes)                                                              \
     { id, name, block, bytes, .runs = false }
+/* Types that run and that nothing here makes; `second` is the block's other f16 number, or d. */
+#define KEPT(id, name, block, second, number)                                                      \
+    {                                                                                              \
+        CCA_##id, #id, block, sizeof(cca_##name), #name,                                           \
+            .decode = cca_decode_##name, .runs = true, .limit = INFINITY, .file_type = (number),   \
+            .halves = {                                                                            \
+                offsetof(cca_##name, d),                                                           \
+                offsetof(cca_##name, second)                                                       \
+            }                                                                                      \
+    }
 #define CODEC(name) .decode = cca_decode_##name, .encode = cca_encode_##name
 
 /* From here on an f16 is infinite. */
@@ -25,22 +36,19 @@ static const cca_dtype_facts facts[] = {
     {CCA_Q4_0, "Q4_0", CCA_QUANT_BLOCK, sizeof(cca_q4_0), "q4_0", CODEC(q4_0), .runs = true,
      .limit = HALF_LIMIT * 8, .file_type = 2},
 
-    {CCA_Q4_1, "Q4_1", 32, 20, .decode = cca_decode_q4_1},
-    {CCA_Q5_0, "Q5_0", 32, 22, .decode = cca_decode_q5_0},
-    {CCA_Q5_1, "Q5_1", 32, 24, .decode = cca_decode_q5_1},
-    {CCA_Q2_K, "Q2_K", 256, 84, .decode = cca_decode_q2_k},
-    {CCA_Q3_K, "Q3_K", 256, 110, .decode = cca_decode_q3_k},
-    {CCA_Q4_K, "Q4_K", 256, 144, .decode = cca_decode_q4_k},
-    {CCA_Q5_K, "Q5_K", 256, 176, .decode = cca_decode_q5_k},
-    {CCA_Q6_K, "Q6_K", 256, 210, .decode = cca_decode_q6_k},
+    KEPT(Q4_1, q4_1, CCA_SMALL_BLOCK, min, 3),    KEPT(Q5_0, q5_0, CCA_SMALL_BLOCK, d, 8),
+    KEPT(Q5_1, q5_1, CCA_SMALL_BLOCK, min, 9),    KEPT(Q2_K, q2_k, CCA_LARGE_BLOCK, min, 10),
+    KEPT(Q3_K, q3_k, CCA_LARGE_BLOCK, d, 12),     KEPT(Q4_K, q4_k, CCA_LARGE_BLOCK, min, 15),
+    KEPT(Q5_K, q5_k, CCA_LARGE_BLOCK, min, 17),   KEPT(Q6_K, q6_k, CCA_LARGE_BLOCK, d, 18),
+    KEPT(IQ4_NL, iq4_nl, CCA_SMALL_BLOCK, d, 25), KEPT(IQ4_XS, iq4_xs, CCA_LARGE_BLOCK, d, 30),
 
     OTHER(9, "Q8_1", 32, 36),      OTHER(15, "Q8_K", 256, 292),    OTHER(16, "IQ2_XXS", 256, 66),
     OTHER(17, "IQ2_XS", 256, 74),  OTHER(18, "IQ3_XXS", 256, 98),  OTHER(19, "IQ1_S", 256, 50),
-    OTHER(20, "IQ4_NL", 32, 18),   OTHER(21, "IQ3_S", 256, 110),   OTHER(22, "IQ2_S", 256, 82),
-    OTHER(23, "IQ4_XS", 256, 136), OTHER(24, "I8", 1, 1),          OTHER(25, "I16", 1, 2),
-    OTHER(26, "I32", 1, 4),        OTHER(27, "I64", 1, 8),         OTHER(28, "F64", 1, 8),
-    OTHER(29, "IQ1_M", 256, 56),   OTHER(34, "TQ1_0", 256, 54),    OTHER(35, "TQ2_0", 256, 66),
-    OTHER(39, "MXFP4", 32, 17),    OTHER(40, "NVFP4", 64, 36),     OTHER(41, "Q1_0", 128, 18),
+    OTHER(21, "IQ3_S", 256, 110),  OTHER(22, "IQ2_S", 256, 82),    OTHER(24, "I8", 1, 1),
+    OTHER(25, "I16", 1, 2),        OTHER(26, "I32", 1, 4),         OTHER(27, "I64", 1, 8),
+    OTHER(28, "F64", 1, 8),        OTHER(29, "IQ1_M", 256, 56),    OTHER(34, "TQ1_0", 256, 54),
+    OTHER(35, "TQ2_0", 256, 66),   OTHER(39, "MXFP4", 32, 17),     OTHER(40, "NVFP4", 64, 36),
+    OTHER(41, "Q1_0", 128, 18),
 };
 /* clang-format on */
 
@@ -99,4 +107,33 @@ void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n) {
 
 void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_dtype_find(type)->encode(out, in, n);
+}
+
+enum { FILLED = 256 }; /* values at a time; every block has fewer or as many */
+
+/* Random bits, brought to magnitudes up to 1 by the block's f16 numbers. */
+static void fill_block(uint8_t *out, const cca_dtype_facts *t, uint64_t *state) {
+    float x[FILLED], largest = 0;
+    const uint16_t one = cca_f32_to_f16(1);
+    for (size_t i = 0; i < t->block_bytes; i++) out[i] = (uint8_t)(cca_random_next(state) >> 32);
+    for (int i = 0; i < 2; i++) memcpy(out + t->halves[i], &one, sizeof one);
+    t->decode(x, out, t->block);
+    for (int64_t i = 0; i < t->block; i++) largest = fmaxf(largest, fabsf(x[i]));
+    const uint16_t scale = cca_f32_to_f16(1 / fmaxf(largest, 1));
+    for (int i = 0; i < 2; i++) memcpy(out + t->halves[i], &scale, sizeof scale);
+}
+
+void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state) {
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    uint8_t *to = out;
+    for (int64_t i = 0, some; i < n; i += some, to += (size_t)(some / t->block) * t->block_bytes) {
+        float x[FILLED];
+        some = t->encode ? cca_min(FILLED, n - i) : t->block;
+        if (!t->encode) {
+            fill_block(to, t, state);
+            continue;
+        }
+        for (int64_t k = 0; k < some; k++) x[k] = cca_random_uniform(state);
+        t->encode(to, x, some);
+    }
 }

@@ -1,6 +1,6 @@
-/* The table of number types: those of weights and caches, those that only export reads, and the
- * others that a GGUF file may name. Nobody else knows a type by its name: whether it runs, has
- * blocks or an encoder, may be a cache is asked here.
+/* The table of number types: those of weights and caches, and the others that a GGUF file may name.
+ * Nobody else knows a type by its name: whether it runs, has blocks or an encoder, may be a cache
+ * is asked here.
  *
  *     const cca_dtype_facts *t = cca_dtype_find(tensor->type);
  *     if (!t || !t->runs) ...
@@ -12,12 +12,13 @@
  * Q8_0: 32 values share an f16 scale d, value = d * q, q in -127 … 127.
  * Q4_0: 32 values share an f16 scale d, value = d * (q - 8), q in 0 … 15; byte k of a
  * block holds value k in its low half and value k + 16 in its high half.
- * The bits of the types that only export reads are described in kquants.c.
+ * The bits of the other types with blocks are described in kquants.h.
  * The conversions here are the plain ones that kernels are compared with. */
 #ifndef CCA_DTYPE_H
 #define CCA_DTYPE_H
 
 #include "backend/half.h"
+#include "backend/kquants.h"
 #include "base/base.h"
 
 #include <math.h>
@@ -37,6 +38,8 @@ typedef enum cca_dtype {
     CCA_Q4_K = 12,
     CCA_Q5_K = 13,
     CCA_Q6_K = 14,
+    CCA_IQ4_NL = 20,
+    CCA_IQ4_XS = 23,
     CCA_BF16 = 30,
 } cca_dtype;
 
@@ -66,8 +69,10 @@ typedef struct cca_dtype_facts {
     bool runs;          /* kernels multiply with weights of it, as they are */
     bool caches;        /* kernels keep keys and values in it */
     float limit;        /* of a type that runs: the least magnitude that it, or the scale of its
-                           block, rounds to infinity */
+                           block, rounds to infinity; infinity itself without encode */
     uint32_t file_type; /* of a type that runs: llama.cpp's number for "mostly of this type" */
+    size_t halves[2];   /* of one that runs without encode: where a block's f16 numbers are, twice
+                           the same where it is one */
 } cca_dtype_facts;
 
 /* Row i of the table, those that run first; NULL behind the last. */
@@ -97,6 +102,10 @@ bool cca_dtype_row_bytes(size_t *out, cca_dtype type, int64_t n);
  * bf16), of a type that can be decoded or encoded. n is a multiple of the block. */
 void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n);
 void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
+
+/* n random values of a type that runs, of magnitudes up to about 1, to try kernels with. n is a
+ * multiple of the block; state: of base/random.h. */
+void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state);
 
 /* The rows of the types that run, inline so that each kernel variant compiles them with its own
  * instructions; elsewhere call cca_dtype_decode and cca_dtype_encode. */
@@ -144,6 +153,16 @@ static inline void cca_row_decode(float *out, cca_dtype type, const void *in, in
     case CCA_BF16: cca_decode_bf16(out, in, n); break;
     case CCA_Q8_0: cca_decode_q8_0(out, in, n); break;
     case CCA_Q4_0: cca_decode_q4_0(out, in, n); break;
+    case CCA_Q4_1: cca_decode_q4_1(out, in, n); break;
+    case CCA_Q5_0: cca_decode_q5_0(out, in, n); break;
+    case CCA_Q5_1: cca_decode_q5_1(out, in, n); break;
+    case CCA_Q2_K: cca_decode_q2_k(out, in, n); break;
+    case CCA_Q3_K: cca_decode_q3_k(out, in, n); break;
+    case CCA_Q4_K: cca_decode_q4_k(out, in, n); break;
+    case CCA_Q5_K: cca_decode_q5_k(out, in, n); break;
+    case CCA_Q6_K: cca_decode_q6_k(out, in, n); break;
+    case CCA_IQ4_NL: cca_decode_iq4_nl(out, in, n); break;
+    case CCA_IQ4_XS: cca_decode_iq4_xs(out, in, n); break;
     default: cca_dtype_decode(out, type, in, n);
     }
 }

@@ -115,23 +115,18 @@ static void *random_rows(cca_backend *b, cca_dtype type, int64_t rows, int64_t c
     uint64_t state = 1;
     bool exists = cca_matrix_bytes(&bytes, type, rows, cols);
     cca_dtype_row_bytes(&row_bytes, type, cols);
-    float *row = malloc((size_t)cols * sizeof *row + 1);
     char *out = exists ? malloc(bytes + 1) : NULL;
-    if (row && out) {
-        for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
-            for (int64_t i = 0; i < cols; i++) row[i] = cca_random_uniform(&state);
-            cca_dtype_encode(out + (size_t)r * row_bytes, type, row, cols);
-        }
-        size_t block = DISTINCT_ROWS * row_bytes;
-        for (size_t at = block; at < bytes; at += block) {
-            memcpy(out + at, out, bytes - at < block ? bytes - at : block);
-        }
-    } else {
+    if (!out) {
         fail_memory(b);
-        free(out);
-        out = NULL;
+        return NULL;
     }
-    free(row);
+    for (int64_t r = 0; r < cca_min(rows, DISTINCT_ROWS); r++) {
+        cca_dtype_fill(out + (size_t)r * row_bytes, type, cols, &state);
+    }
+    size_t block = DISTINCT_ROWS * row_bytes;
+    for (size_t at = block; at < bytes; at += block) {
+        memcpy(out + at, out, bytes - at < block ? bytes - at : block);
+    }
     return out;
 }
 

@@ -44,9 +44,8 @@ static float *take_random(tester *t, int64_t n) {
 
 /* Random values of a type. */
 static void *take_values(tester *t, cca_dtype type, int64_t n) {
-    float *x = take_random(t, n);
-    void *values = take(t, (size_t)n * sizeof *x);
-    cca_dtype_encode(values, type, x, n);
+    void *values = take(t, (size_t)n * sizeof(float));
+    cca_dtype_fill(values, type, n, &t->state);
     return values;
 }
 
@@ -73,53 +72,51 @@ static float *take_exact(tester *t, int64_t n) {
 }
 
 static void multiply(tester *t, float *out, const cca_kernels *kernels, cca_dtype type,
-                     const float *x, const void *w, size_t w_stride, bool packed) {
-    const cca_products *k = kernels->products(type);
-    size_t stride = k->x_bytes(type, N_COLS);
+                     const float *x, const void *w, int64_t cols, bool packed) {
+    const cca_products *k = packed ? kernels->products(type) : kernels->few(type);
+    size_t stride = k->x_bytes(type, cols), w_stride = 0;
     const void *form = x;
+    cca_dtype_row_bytes(&w_stride, type, cols);
     if (stride > 0) {
         char *rows = take(t, N_X * stride);
         for (int64_t i = 0; i < N_X; i++) {
-            k->x_convert(rows + (size_t)i * stride, type, x + i * N_COLS, N_COLS);
+            k->x_convert(rows + (size_t)i * stride, type, x + i * cols, cols);
         }
         form = rows;
     } else {
-        stride = N_COLS * sizeof *x;
+        stride = (size_t)cols * sizeof *x;
     }
     for (int64_t i = 0; i < N_X * LD; i++) out[i] = 1; /* products are added */
     if (!packed) {
-        k->dot(out, LD, form, stride, N_X, type, w, w_stride, N_W, N_COLS);
+        k->dot(out, LD, form, stride, N_X, type, w, w_stride, N_W, cols);
         return;
     }
-    void *panel = take(t, k->panel_bytes(type, N_COLS));
-    k->pack(panel, type, w, w_stride, N_W, N_COLS);
-    k->multiply(out, LD, form, stride, N_X, type, panel, N_W, N_COLS, true);
+    void *panel = take(t, k->panel_bytes(type, cols));
+    k->pack(panel, type, w, w_stride, N_W, cols);
+    k->multiply(out, LD, form, stride, N_X, type, panel, N_W, cols, true);
 }
 
-/* The next type from row *i of the table on that runs and whose values can be made. */
-static bool next_type(cca_dtype *out, int *i) {
-    const cca_dtype_facts *facts;
-    while ((facts = cca_dtype_at((*i)++))) {
-        if (!facts->runs || !facts->encode) continue;
-        *out = (cca_dtype)facts->id;
-        return true;
-    }
-    return false;
+/* The next type from row *i of the table on that runs. */
+static const cca_dtype_facts *next_type(int *i) {
+    const cca_dtype_facts *facts = cca_dtype_at(*i);
+    while (facts && !facts->runs) facts = cca_dtype_at(++*i);
+    ++*i;
+    return facts;
 }
 
 static void check_products(tester *t) {
-    cca_dtype type;
-    for (int i = 0; next_type(&type, &i);) {
+    const cca_dtype_facts *facts;
+    for (int i = 0; (facts = next_type(&i));) {
         char what[64];
-        size_t stride = 0;
         double worst = 0;
-        cca_dtype_row_bytes(&stride, type, N_COLS);
-        float *x = take_exact(t, (int64_t)N_X * N_COLS);
-        void *w = take_values(t, type, (int64_t)N_W * N_COLS);
+        cca_dtype type = (cca_dtype)facts->id;
+        int64_t cols = cca_max(N_COLS, facts->block);
+        float *x = take_exact(t, N_X * cols);
+        void *w = take_values(t, type, N_W * cols);
         float *want = take_floats(t, N_X * LD), *got = take_floats(t, N_X * LD);
-        multiply(t, want, plain, type, x, w, stride, true);
+        multiply(t, want, plain, type, x, w, cols, true);
         for (int packed = 0; packed < 2; packed++) {
-            multiply(t, got, t->kernels, type, x, w, stride, packed);
+            multiply(t, got, t->kernels, type, x, w, cols, packed);
             worst = fmax(worst, cca_distance(got, want, N_X * LD));
         }
         snprintf(what, sizeof what, "products with %s weights", cca_dtype_name(type));
@@ -147,18 +144,23 @@ static void check_rows(tester *t) {
 
 /* Values that come out with other bits. */
 static void check_conversions(tester *t) {
-    enum { N = 96 };
     int64_t differ = 0;
-    cca_dtype type;
-    for (int i = 0; next_type(&type, &i);) {
-        float *x = take_random(t, N), *y = take_floats(t, N), *z = take_floats(t, N);
-        uint8_t *a = take(t, N * sizeof *x), *b = take(t, N * sizeof *x);
-        plain->encode(a, type, x, N);
-        t->kernels->encode(b, type, x, N);
-        for (size_t k = 0; k < N * sizeof *x; k++) differ += a[k] != b[k];
-        plain->decode(y, type, a, N);
-        t->kernels->decode(z, type, a, N);
-        for (int k = 0; k < N; k++) differ += cca_bits_of_float(y[k]) != cca_bits_of_float(z[k]);
+    const cca_dtype_facts *facts;
+    for (int i = 0; (facts = next_type(&i));) {
+        cca_dtype type = (cca_dtype)facts->id;
+        int64_t n = cca_max(96, facts->block);
+        float *x = take_random(t, n), *y = take_floats(t, n), *z = take_floats(t, n);
+        uint8_t *a = take_values(t, type, n), *b = take(t, (size_t)n * sizeof *x);
+        if (facts->encode) {
+            size_t bytes = 0;
+            cca_dtype_row_bytes(&bytes, type, n);
+            plain->encode(a, type, x, n);
+            t->kernels->encode(b, type, x, n);
+            for (size_t k = 0; k < bytes; k++) differ += a[k] != b[k];
+        }
+        plain->decode(y, type, a, n);
+        t->kernels->decode(z, type, a, n);
+        for (int k = 0; k < n; k++) differ += cca_bits_of_float(y[k]) != cca_bits_of_float(z[k]);
     }
     tell(t, "conversions of all types", (double)differ, 0);
 }
@@ -276,21 +278,35 @@ static int64_t count_wrong(const float *x, int64_t n, int64_t step, bool finite)
     return wrong;
 }
 
-/* One odd value in a row of x, then in a row of weights: what is made of that row is odd, too. */
-static int64_t odd_products(tester *t, cca_dtype type, float odd) {
-    int64_t wrong = 0;
+/* Rows of weights, of which one has an odd value: where a type's values cannot be made, an odd
+ * scale. */
+static void *take_odd_rows(tester *t, const cca_dtype_facts *facts, int64_t cols, float odd) {
     size_t stride = 0;
-    cca_dtype_row_bytes(&stride, type, N_COLS);
+    cca_dtype_row_bytes(&stride, (cca_dtype)facts->id, cols);
+    char *rows = take(t, N_W * stride), *of_odd = rows + ODD_ROW * stride;
+    float *w = take_random(t, cols);
+    const uint16_t half = cca_f32_to_f16(odd);
+    cca_dtype_fill(rows, (cca_dtype)facts->id, N_W * cols, &t->state);
+    w[ODD_COLUMN] = odd;
+    if (facts->encode) {
+        t->kernels->encode(of_odd, (cca_dtype)facts->id, w, cols);
+    } else {
+        char *block = of_odd + (size_t)(ODD_COLUMN / facts->block) * facts->block_bytes;
+        memcpy(block + facts->halves[0], &half, sizeof half);
+    }
+    return rows;
+}
+
+/* One odd value in a row of x, then in a row of weights: what is made of that row is odd, too. */
+static int64_t odd_products(tester *t, const cca_dtype_facts *facts, float odd) {
+    int64_t wrong = 0, cols = cca_max(N_COLS, facts->block);
+    cca_dtype type = (cca_dtype)facts->id;
     for (int i = 0; i < 4; i++) {
         bool packed = i % 2, of_x = i / 2;
-        float *x = take_exact(t, (int64_t)N_X * N_COLS);
-        float *w = take_random(t, (int64_t)N_W * N_COLS), *out = take_floats(t, N_X * LD);
-        (of_x ? x : w)[ODD_ROW * N_COLS + ODD_COLUMN] = odd;
-        char *rows = take(t, N_W * stride);
-        for (int64_t j = 0; j < N_W; j++) {
-            t->kernels->encode(rows + (size_t)j * stride, type, w + j * N_COLS, N_COLS);
-        }
-        multiply(t, out, t->kernels, type, x, rows, stride, packed);
+        float *x = take_exact(t, N_X * cols), *out = take_floats(t, N_X * LD);
+        void *rows = of_x ? take_values(t, type, N_W * cols) : take_odd_rows(t, facts, cols, odd);
+        if (of_x) x[ODD_ROW * cols + ODD_COLUMN] = odd;
+        multiply(t, out, t->kernels, type, x, rows, cols, packed);
         for (int64_t r = 0; r < (of_x ? N_X : N_W); r++) {
             const float *row = of_x ? out + r * LD : out + r;
             wrong += count_wrong(row, of_x ? N_W : N_X, of_x ? 1 : LD, r != ODD_ROW);
@@ -356,10 +372,10 @@ static int64_t odd_pooling(tester *t, cca_pooling pooling) {
 
 /* An error must not become a number on its way to the logits. */
 static void check_odd(tester *t) {
-    cca_dtype type;
+    const cca_dtype_facts *facts;
     int64_t wrong = 0;
     for (int o = 0; o < N_ODD; o++) {
-        for (int i = 0; next_type(&type, &i);) wrong += odd_products(t, type, odd_values[o]);
+        for (int i = 0; (facts = next_type(&i));) wrong += odd_products(t, facts, odd_values[o]);
         wrong += odd_rows(t, odd_values[o]);
     }
     for (int what = 0; what < 3; what++) {

@@ -150,6 +150,7 @@ static bool rounds(const checker *c, const cca_kernels *k) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(c->file, i);
         if (t->n_dims != 2 || !cca_dtype_runs(t->type)) continue;
         if (k->products((cca_dtype)t->type)->x_convert) return true;
+        if (k->few((cca_dtype)t->type)->x_convert) return true;
     }
     return false;
 }

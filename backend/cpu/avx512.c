@@ -6,7 +6,6 @@
 #define CCA_SIMD_TOKENS 12
 #include "backend/cpu/simd.h"
 
-#include <immintrin.h>
 #include <stddef.h>
 
 enum {
@@ -480,6 +479,11 @@ static const cca_products *products(cca_dtype type) {
     }
 }
 
+static const cca_products *few(cca_dtype type) {
+    const cca_products *bytes = byte_dot_products(type);
+    return bytes ? bytes : products(type);
+}
+
 /* Whether keys and values of a type are multiplied in bf16: those whose products are not in f32. */
 static bool attends(cca_dtype type) {
     return products(type)->peak != CCA_PEAK_F32;
@@ -523,8 +527,5 @@ static double spin(float *sink, cca_peak kind, int64_t turns) {
 }
 
 const cca_kernels cca_kernels_avx512 = {
-    CCA_SIMD_KERNELS("avx512"),
-    .products = products,
-    .attend = attend,
-    .spin = spin,
+    CCA_SIMD_KERNELS("avx512"), .products = products, .few = few, .attend = attend, .spin = spin,
 };

@@ -161,7 +161,7 @@ typedef struct row_work {
     float eps;
     char *form;
     size_t stride;
-    cca_dtype type;
+    const cca_products *products;
 } row_work;
 
 static void run_piece(void *context, int64_t piece, int thread) {
@@ -335,9 +335,14 @@ static void cpu_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t 
  *
  * With fewer tokens than FEW nothing is packed: rows of W are read once, where they lie. */
 
-/* Bytes of n values of x in the form that a weight's type wants. */
-static size_t x_size(const cpu_backend *b, cca_dtype type, int64_t n) {
-    size_t bytes = b->kernels->products(type)->x_bytes(type, n);
+/* How n rows of x are multiplied with weights of a type. */
+static const cca_products *products_of(const cpu_backend *b, cca_dtype type, int64_t n) {
+    return n < FEW ? b->kernels->few(type) : b->kernels->products(type);
+}
+
+/* Bytes of n values of x in the form that products with a type want. */
+static size_t x_size(const cca_products *k, cca_dtype type, int64_t n) {
+    size_t bytes = k->x_bytes(type, n);
     return bytes ? bytes : (size_t)n * sizeof(float);
 }
 
@@ -352,7 +357,7 @@ typedef struct cpu_x {
 static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, int64_t row,
                            int64_t n_rows, bool add, void *panel) {
     const cca_matrix *w = p->weight;
-    const cca_products *k = b->kernels->products(w->type);
+    const cca_products *k = products_of(b, w->type, x.n);
     float *out = (float *)p->out->data + row;
     int64_t ld = p->out->cols;
     size_t stride = 0;
@@ -364,7 +369,7 @@ static void multiply_piece(const cpu_backend *b, const cca_product *p, cpu_x x, 
     }
     for (int64_t c = 0; c < w->cols; c += DEPTH) {
         int64_t depth = cca_min(DEPTH, w->cols - c);
-        size_t skip = x_size(b, w->type, c);
+        size_t skip = x_size(k, w->type, c);
         k->pack(panel, w->type, weight_at(w, row, c), stride, n_rows, depth);
         for (int64_t i = 0; i < x.n; i += TOKENS) {
             k->multiply(out + i * ld, ld, x.rows + (size_t)i * x.stride + skip, x.stride,
@@ -408,17 +413,20 @@ static void run_product_piece(void *context, int64_t piece, int thread) {
 
 static void convert_row(const row_work *j, int64_t i) {
     char *out = j->form + (size_t)i * j->stride;
-    j->b->kernels->products(j->type)->x_convert(out, j->type, row_of(j->x, i), j->x->cols);
+    j->products->x_convert(out, j->y->type, row_of(j->x, i), j->x->cols);
 }
 
 /* x in the form for a type of weights, in memory that is kept for the next time. */
-static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, cca_dtype type, int64_t n) {
-    size_t stride = b->kernels->products(type)->x_bytes(type, x->cols);
+static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, const cca_matrix *weight,
+                      int64_t n) {
+    const cca_products *k = products_of(b, weight->type, n);
+    size_t stride = k->x_bytes(weight->type, x->cols);
     *out = (cpu_x){x->data, (size_t)x->cols * sizeof(float), n};
     if (stride == 0) return true;
     if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
     *out = (cpu_x){b->x, stride, n};
-    row_work j = {.row = convert_row, .x = x, .form = b->x, .stride = stride, .type = type};
+    row_work j = {.row = convert_row, .x = x, .y = weight, .form = b->x, .stride = stride};
+    j.products = k;
     run_rows(&b->base, j, n, x->cols);
     return true;
 }
@@ -434,7 +442,7 @@ static void cpu_matmul(cca_backend *b, const cca_product *products, int n_produc
             total += panels_of(&products[next]);
         }
         if (!reserve(cpu, cpu->kernels->products(type)->panel_bytes(type, DEPTH))) return;
-        if (!convert_x(cpu, &j.x, x, type, n)) return;
+        if (!convert_x(cpu, &j.x, x, products[first].weight, n)) return;
         run_pieces(cpu, total, run_product_piece, &j);
     }
 }

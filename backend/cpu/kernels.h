@@ -73,8 +73,10 @@ typedef struct cca_kernels {
     void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
     void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
 
-    /* How products with weights of a type are made. */
+    /* How products with weights of a type are made; and how with few rows of x, of which only dot
+     * and the form of x may be used. */
     const cca_products *(*products)(cca_dtype type);
+    const cca_products *(*few)(cca_dtype type);
 
     /* out = x / sqrt(mean(x²) + eps) * weight. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, float eps, int64_t n);

@@ -236,6 +236,7 @@ const cca_kernels cca_kernels_plain = {
     .decode = decode,
     .encode = encode,
     .products = products,
+    .few = products,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .attend = attend,

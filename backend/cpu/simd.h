@@ -1,17 +1,23 @@
 /* The vector variants' one source: included by a file per instruction set, which defines
  * CCA_SIMD_WIDTH (floats in a vector) and CCA_SIMD_TOKENS and is compiled with that set's flags.
  * CCA_SIMD_KERNELS(name) then initialises its table but for the products; CCA_SIMD_PRODUCTS are
- * those in f32, which a set with faster ones for some types puts its own in place of. Vectors are
- * the compiler's own vector types, so nothing here names an instruction.
+ * those in f32, and in bytes (byte_dot.h) of few rows with weights of kquants.h, which a set with
+ * faster ones for some types puts its own in place of. Vectors are the compiler's own vector types,
+ * so nothing here names an instruction.
  *
  * Products of many tokens keep a tile of outputs in registers: two vectors of weight rows times
  * TOKENS rows of x, which are broadcast value by value. So no sum runs across lanes. */
 #include "backend/cpu/kernels.h"
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 enum {
     WIDTH = CCA_SIMD_WIDTH,
     PAIR = 2 * WIDTH, /* weight rows that a tile of outputs spans */
-    PACK_DEPTH = 128, /* values unpacked at a time */
+    PACK_DEPTH = 128, /* values unpacked at a time, but for blocks that are larger: */
+    MOST_DEPTH = 256,
     TOKENS = CCA_SIMD_TOKENS,
 };
 
@@ -103,6 +109,10 @@ static void encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_row_encode(out, type, in, n);
 }
 
+static int64_t pack_depth(cca_dtype type) {
+    return cca_max(PACK_DEPTH, cca_dtype_block(type));
+}
+
 /* out[j] = a · b[j] for four rows. */
 INLINE void dot_four(float *out, const float *a, const float *b, int64_t ldb, int64_t n) {
     vec sum[4] = {0};
@@ -147,8 +157,8 @@ INLINE void transpose(vec *v) {
     }
 }
 
-/* WIDTH rows of n ≤ PACK_DEPTH values into columns of a panel. */
-static void pack_columns(float *panel, const float (*rows)[PACK_DEPTH], int64_t n) {
+/* WIDTH rows of n ≤ MOST_DEPTH values into columns of a panel. */
+static void pack_columns(float *panel, const float (*rows)[MOST_DEPTH], int64_t n) {
     int64_t k = 0;
     for (; k + WIDTH <= n; k += WIDTH) {
         vec v[WIDTH];
@@ -165,12 +175,13 @@ static void pack_columns(float *panel, const float (*rows)[PACK_DEPTH], int64_t 
 
 static void f32_pack(void *panel, cca_dtype type, const void *w, size_t w_stride, int64_t n_w,
                      int64_t n) {
-    float rows[WIDTH][PACK_DEPTH];
+    float rows[WIDTH][MOST_DEPTH];
+    const int64_t depth = pack_depth(type);
     for (int64_t r = 0; r < n_w; r += WIDTH) {
         float *to = (float *)panel + r / PAIR * PAIR * n + r % PAIR;
         for (int64_t k = 0, some; k < n; k += some) {
             size_t skip = 0;
-            some = cca_min(PACK_DEPTH, n - k);
+            some = cca_min(depth, n - k);
             cca_dtype_row_bytes(&skip, type, k);
             for (int64_t i = 0; i < WIDTH; i++) {
                 int64_t row = cca_min(r + i, n_w - 1); /* beyond the last: any numbers will do */
@@ -236,9 +247,9 @@ static void f32_multiply(float *out, int64_t ld_out, const void *x, size_t x_str
 }
 
 /* Up to four rows of weights as floats: where they lie, if that is what they are. */
-INLINE const float *unpack_rows(float (*rows)[PACK_DEPTH], int64_t *ld, cca_dtype type,
+INLINE const float *unpack_rows(float (*rows)[MOST_DEPTH], int64_t *ld, cca_dtype type,
                                 const char *w, size_t w_stride, int64_t n_w, int64_t n) {
-    *ld = PACK_DEPTH;
+    *ld = MOST_DEPTH;
     if (type == CCA_F32 && n_w == 4) {
         *ld = (int64_t)(w_stride / sizeof(float));
         return (const float *)w;
@@ -251,14 +262,15 @@ INLINE const float *unpack_rows(float (*rows)[PACK_DEPTH], int64_t *ld, cca_dtyp
 
 static void f32_dot(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                     cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n) {
-    float rows[4][PACK_DEPTH];
+    float rows[4][MOST_DEPTH];
+    const int64_t depth = pack_depth(type);
     for (int64_t j = 0, n_j; j < n_w; j += n_j) {
         const char *from = (const char *)w + (size_t)j * w_stride;
         n_j = cca_min(4, n_w - j);
         for (int64_t k = 0, some; k < n; k += some) {
             size_t skip = 0;
             int64_t ld;
-            some = cca_min(PACK_DEPTH, n - k);
+            some = cca_min(depth, n - k);
             cca_dtype_row_bytes(&skip, type, k);
             const float *b = unpack_rows(rows, &ld, type, from + skip, w_stride, n_j, some);
             for (int64_t i = 0; i < n_x; i++) {
@@ -276,6 +288,13 @@ static const cca_products *f32_products(cca_dtype type) {
     };
     (void)type;
     return &all;
+}
+
+#include "backend/cpu/byte_dot.h"
+
+static inline const cca_products *f32_few(cca_dtype type) {
+    const cca_products *bytes = byte_dot_products(type);
+    return bytes ? bytes : f32_products(type);
 }
 
 /* ---- norms --------------------------------------------------------------------------- */
@@ -619,4 +638,5 @@ static double f32_spin(float *sink, cca_peak kind, int64_t turns) {
     .name = (variant), .decode = decode, .encode = encode, .rmsnorm = rmsnorm, .swiglu = swiglu,   \
     .pool = pool, .add_softmax = add_softmax
 
-#define CCA_SIMD_PRODUCTS .products = f32_products, .attend = f32_attend, .spin = f32_spin
+#define CCA_SIMD_PRODUCTS                                                                          \
+    .products = f32_products, .few = f32_few, .attend = f32_attend, .spin = f32_spin

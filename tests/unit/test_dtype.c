@@ -123,25 +123,25 @@ static const struct {
     {"F32", 0, 1, 4, RUNS | CACHES | ENCODES | DECODES},
     {"F16", 1, 1, 2, RUNS | CACHES | ENCODES | DECODES},
     {"Q4_0", 2, 32, 18, RUNS | ENCODES | DECODES},
-    {"Q4_1", 3, 32, 20, DECODES},
-    {"Q5_0", 6, 32, 22, DECODES},
-    {"Q5_1", 7, 32, 24, DECODES},
+    {"Q4_1", 3, 32, 20, RUNS | DECODES},
+    {"Q5_0", 6, 32, 22, RUNS | DECODES},
+    {"Q5_1", 7, 32, 24, RUNS | DECODES},
     {"Q8_0", 8, 32, 34, RUNS | CACHES | ENCODES | DECODES},
     {"Q8_1", 9, 32, 36, 0},
-    {"Q2_K", 10, 256, 84, DECODES},
-    {"Q3_K", 11, 256, 110, DECODES},
-    {"Q4_K", 12, 256, 144, DECODES},
-    {"Q5_K", 13, 256, 176, DECODES},
-    {"Q6_K", 14, 256, 210, DECODES},
+    {"Q2_K", 10, 256, 84, RUNS | DECODES},
+    {"Q3_K", 11, 256, 110, RUNS | DECODES},
+    {"Q4_K", 12, 256, 144, RUNS | DECODES},
+    {"Q5_K", 13, 256, 176, RUNS | DECODES},
+    {"Q6_K", 14, 256, 210, RUNS | DECODES},
     {"Q8_K", 15, 256, 292, 0},
     {"IQ2_XXS", 16, 256, 66, 0},
     {"IQ2_XS", 17, 256, 74, 0},
     {"IQ3_XXS", 18, 256, 98, 0},
     {"IQ1_S", 19, 256, 50, 0},
-    {"IQ4_NL", 20, 32, 18, 0},
+    {"IQ4_NL", 20, 32, 18, RUNS | DECODES},
     {"IQ3_S", 21, 256, 110, 0},
     {"IQ2_S", 22, 256, 82, 0},
-    {"IQ4_XS", 23, 256, 136, 0},
+    {"IQ4_XS", 23, 256, 136, RUNS | DECODES},
     {"I8", 24, 1, 1, 0},
     {"I16", 25, 1, 2, 0},
     {"I32", 26, 1, 4, 0},
@@ -225,6 +225,29 @@ static void round_trips(void **state) {
     }
 }
 
+/* Values for trials: numbers up to about 1, many of them, others for another state. */
+static void filled_rows(void **state) {
+    (void)state;
+    enum { N = 512 };
+    uint64_t seed = 3;
+    for (int i = 0; cca_dtype_at(i); i++) {
+        const cca_dtype_facts *t = cca_dtype_at(i);
+        float x[2][N], largest = 0, sum = 0;
+        char rows[2][N * sizeof(float)];
+        if (!t->runs) continue;
+        for (int k = 0; k < 2; k++) {
+            cca_dtype_fill(rows[k], (cca_dtype)t->id, N, &seed);
+            t->decode(x[k], rows[k], N);
+        }
+        assert_memory_not_equal(rows[0], rows[1], N / (size_t)t->block * t->block_bytes);
+        for (int k = 0; k < N; k++) {
+            largest = fmaxf(largest, fabsf(x[0][k]));
+            sum += fabsf(x[0][k]);
+        }
+        assert_true(largest > 0.5f && largest < 1.01f && sum > N * 0.1f);
+    }
+}
+
 static void numbers_of_file_types(void **state) {
     (void)state;
     assert_int_equal(cca_dtype_find(CCA_F32)->file_type, 0);
@@ -232,6 +255,9 @@ static void numbers_of_file_types(void **state) {
     assert_int_equal(cca_dtype_find(CCA_Q4_0)->file_type, 2);
     assert_int_equal(cca_dtype_find(CCA_Q8_0)->file_type, 7);
     assert_int_equal(cca_dtype_find(CCA_BF16)->file_type, 32);
+    assert_int_equal(cca_dtype_find(CCA_Q4_K)->file_type, 15);
+    assert_int_equal(cca_dtype_find(CCA_Q6_K)->file_type, 18);
+    assert_int_equal(cca_dtype_find(CCA_IQ4_XS)->file_type, 30);
 }
 
 int main(void) {
@@ -245,6 +271,7 @@ int main(void) {
         cmocka_unit_test(sizes),
         cmocka_unit_test(every_row_of_the_table),
         cmocka_unit_test(round_trips),
+        cmocka_unit_test(filled_rows),
         cmocka_unit_test(numbers_of_file_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

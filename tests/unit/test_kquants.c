@@ -1,23 +1,10 @@
-/* The decoders of the types that only export reads, against blocks of random bits that the
- * Python package gguf has decoded. */
-#include "backend/dtype.h"
+/* The decoders of kquants.h in each kernel variant, bit by bit, against blocks of random bits that
+ * the Python package gguf has decoded. */
+#include "backend/cpu/kernels.h"
 #include "base/mapping.h"
 #include "test.h"
 
-enum { N_TYPES = 8, MAX_VALUES = 1024 };
-
-/* As gguf does, but a difference of two products may be rounded once less: then the error is
- * relative to the products, which are at most a few times the largest value. */
-static void expect_close(const float *got, const float *wanted, int64_t n, cca_dtype type) {
-    float largest = 0;
-    for (int64_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(wanted[i]));
-    assert_true(largest > 0);
-    for (int64_t i = 0; i < n; i++) {
-        if (fabsf(got[i] - wanted[i]) <= 1e-6f * largest) continue;
-        fail_msg("%s, value %lld: %.9g, not %.9g", cca_dtype_name(type), (long long)i,
-                 (double)got[i], (double)wanted[i]);
-    }
-}
+enum { N_TYPES = 10, MAX_VALUES = 1024 };
 
 static void golden_blocks(void **state) {
     (void)state;
@@ -38,8 +25,11 @@ static void golden_blocks(void **state) {
         memcpy(blocks, file.data + at, bytes);
         memcpy(wanted, file.data + at + bytes, sizeof wanted);
         at += bytes + sizeof wanted;
-        cca_dtype_decode(got, (cca_dtype)head[0], blocks, MAX_VALUES);
-        expect_close(got, wanted, MAX_VALUES, (cca_dtype)head[0]);
+        for (int k = 0; cca_kernels_at(k); k++) {
+            memset(got, 0xff, sizeof got);
+            cca_kernels_at(k)->decode(got, (cca_dtype)head[0], blocks, MAX_VALUES);
+            assert_memory_equal(got, wanted, sizeof wanted);
+        }
     }
     assert_int_equal(at, file.size);
     cca_mapping_close(&file);

@@ -74,12 +74,12 @@ static const cca_products *q4_0_multiply_one_row(cca_dtype type) {
 static void dot_without_last(float *out, int64_t ld_out, const void *x, size_t x_stride,
                              int64_t n_x, cca_dtype type, const void *w, size_t w_stride,
                              int64_t n_w, int64_t n) {
-    real()->products(type)->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w - 1, n);
+    real()->few(type)->dot(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w - 1, n);
 }
 
 static const cca_products *bf16_dot_without_last(cca_dtype type) {
     static cca_products wrong;
-    wrong = *real()->products(type);
+    wrong = *real()->few(type);
     if (type == CCA_BF16) wrong.dot = dot_without_last;
     return &wrong;
 }
@@ -132,7 +132,7 @@ static void faults_are_named(void **state) {
               "[which keys are seen, one token][which keys are seen, sinks]");
     k = *real(), k.products = q4_0_multiply_one_row;
     fails(&k, "[products with q4_0 weights]");
-    k = *real(), k.products = bf16_dot_without_last;
+    k = *real(), k.few = bf16_dot_without_last;
     fails(&k, "[products with bf16 weights][values that are no numbers stay so]");
     k = *real(), k.rmsnorm = norm_of_another_mean;
     fails(&k, "[norm]");

@@ -1,4 +1,4 @@
-"""Makes blocks.bin and tiny.gguf, the golden files of the types that only export reads.
+"""Makes blocks.bin and tiny.gguf, the golden files of the types that run and that nothing here makes.
 
     python3 tests/golden/kquants/make.py        (needs numpy and gguf)
 
@@ -13,11 +13,12 @@ import gguf
 import numpy as np
 
 FOLDER = Path(__file__).parent
-TYPES = ["Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+TYPES = ["Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+         "IQ4_XS"]
 N = 1024
 # Where the f16 scales of a block stand, counted in bytes.
 SCALES = {"Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108],
-          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0]}
 random = np.random.default_rng(3)
 
 
