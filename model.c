@@ -84,7 +84,9 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
         return refuse_type(path, t, err);
     }
     cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, t->data);
-    m->weight_bytes += t->bytes;
+    size_t kept = 0;
+    cca_matrix_bytes(&kept, out->type, rows, cols);
+    m->weight_bytes += kept;
     m->n_params += (uint64_t)(rows * cols);
     return CCA_OK;
 }

@@ -61,8 +61,14 @@ size_t cca_backend_room(cca_backend *b) {
     return b->ops->room(b);
 }
 
+static cca_dtype kept_type(const cca_backend *b, cca_dtype type) {
+    return b->ops->keeps ? b->ops->keeps(type) : type;
+}
+
 size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes) {
-    return b->ops->beside ? b->ops->beside(b, sizes) : 0;
+    cca_layer_sizes kept = *sizes;
+    kept.type = kept_type(b, sizes->type);
+    return b->ops->beside ? b->ops->beside(b, &kept) : 0;
 }
 
 void *cca_backend_alloc(cca_backend *b, size_t bytes) {
@@ -92,13 +98,41 @@ void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t r
     out->data = cca_backend_alloc(b, bytes);
 }
 
+/* Rows of a type in that of `as`; the caller frees them. NULL makes the backend fail. */
+static void *convert_rows(cca_backend *b, const cca_matrix *as, cca_dtype type, const void *host) {
+    size_t bytes = 0, from = 0, to = 0;
+    bool exists = cca_matrix_bytes(&bytes, as->type, as->rows, as->cols);
+    cca_dtype_row_bytes(&from, type, as->cols);
+    cca_dtype_row_bytes(&to, as->type, as->cols);
+    char *out = exists ? malloc(bytes + 1) : NULL;
+    float *row = malloc((size_t)as->cols * sizeof *row + 1);
+    for (int64_t r = 0; out && row && r < as->rows; r++) {
+        cca_dtype_decode(row, type, (const char *)host + (size_t)r * from, as->cols);
+        cca_dtype_encode(out + (size_t)r * to, as->type, row, as->cols);
+    }
+    if (!out || !row) {
+        cca_backend_fail(b, CCA_NO_MEMORY, "no memory to convert %s weights to %s",
+                         cca_dtype_name(type), cca_dtype_name(as->type));
+        free(out);
+        out = NULL;
+    }
+    free(row);
+    return out;
+}
+
 void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols,
                      const void *host) {
     size_t bytes = 0;
-    *out = (cca_matrix){.type = type, .rows = rows, .cols = cols};
-    if (ready(b, "load", cca_matrix_bytes(&bytes, type, rows, cols))) {
-        out->data = b->ops->load(b, out, host, bytes, &out->owned);
+    *out = (cca_matrix){.type = kept_type(b, type), .rows = rows, .cols = cols};
+    bool fits = cca_matrix_bytes(&bytes, type, rows, cols) &&
+                cca_matrix_bytes(&bytes, out->type, rows, cols);
+    if (!ready(b, "load", fits)) return;
+    void *converted = out->type != type ? convert_rows(b, out, type, host) : NULL;
+    if (!b->status) {
+        const void *from = converted ? converted : host;
+        out->data = b->ops->load(b, out, from, bytes, &out->owned);
     }
+    free(converted);
 }
 
 void cca_matrix_free(cca_backend *b, cca_matrix *m) {

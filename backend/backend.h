@@ -83,6 +83,8 @@ typedef struct cca_ops {
     size_t (*beside)(cca_backend *b, const cca_layer_sizes *sizes); /* may be NULL: nothing */
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
+    /* The type that weights of a type are kept in; may be NULL: their own. */
+    cca_dtype (*keeps)(cca_dtype type);
     /* May lay the values out in another way than the file; only operations read them. */
     void *(*load)(cca_backend *b, const cca_matrix *shape, const void *host, size_t bytes,
                   bool *owned);
@@ -154,7 +156,8 @@ cca_status cca_backend_report(cca_backend *b, cca_error *err);
 /* A zeroed matrix of the backend's own; on failure data is NULL and the failure sticks. */
 void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols);
 /* A matrix of weights from host memory, which must outlive it: borrowed where the device can
- * read it, else copied. */
+ * read it, else copied, in another type (out->type) where the device has no products with theirs.
+ */
 void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t rows, int64_t cols,
                      const void *host);
 void cca_matrix_free(cca_backend *b, cca_matrix *m);

@@ -22,7 +22,7 @@ static const arg_option own_args[] = {
      .help = "the model file to make"},
     {"type", .kind = ARG_CHOICE, .value = "TYPE", .at = offsetof(export_options, type),
      .choices = "f32|f16|bf16|q8_0|q4_0",
-     .help = "of matrices; else as they are in the source, q8_0 for a type that does not run"},
+     .help = "of matrices; else as they are in the source"},
     {"tokenizer", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, tokenizer),
      .help = "SentencePiece model, tokenizer.json or llama2.c tokenizer; else the source's own"},
     {"chat-template", .kind = ARG_CHOICE, .value = "NAME",

@@ -14,10 +14,6 @@ static const uint32_t magnitude_bits = 0x7fffffff, infinity_bits = 0x7f800000;
 
 /* --- types --------------------------------------------------------------------------- */
 
-/* What becomes of matrices whose own type does not run: rows of any such type are multiples of its
- * block, too. */
-static const cca_dtype fallback = CCA_Q8_0;
-
 /* Whether values of a type take less than a byte each. */
 static bool is_narrow(cca_dtype type) {
     const cca_dtype_facts *t = cca_dtype_find(type);
@@ -28,8 +24,7 @@ static bool is_narrow(cca_dtype type) {
  * llama.cpp gives it six beside its own four. */
 static cca_dtype target_type(const cca_source *source, const cca_source_tensor *t,
                              const cca_export_options *options) {
-    cca_dtype own = cca_dtype_runs(t->type) ? t->type : fallback;
-    cca_dtype type = options->has_type ? options->type : own;
+    cca_dtype type = options->has_type ? options->type : t->type;
     bool makes_logits = t->role == CCA_OUTPUT || (t->role == CCA_EMBEDDING && source->config.tied);
     if (t->vector) return CCA_F32;
     if (options->has_type && is_narrow(type) && makes_logits) type = CCA_Q8_0;

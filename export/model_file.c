@@ -31,6 +31,11 @@ static cca_status check_options(const cca_export_options *o, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "threads: %d is outside 0 … %d", o->n_threads,
                         CCA_MOST_THREADS);
     }
+    const cca_dtype_facts *type = cca_dtype_find(o->type);
+    if (o->has_type && (!type || !type->runs || !type->encode)) {
+        return cca_fail(err, CCA_USAGE, "tensors of type %s cannot be made",
+                        cca_dtype_name(o->type));
+    }
     cca_chat chat;
     if (o->chat_template && !cca_chat_parse(&chat, o->chat_template)) {
         return cca_fail(err, CCA_USAGE, "chat template '%s' is none of %s", o->chat_template,
@@ -123,10 +128,22 @@ static cca_dtype main_type(const cca_source *source, const cca_target *targets,
     return o->type;
 }
 
-static void put_general(cca_gguf_writer *w, const cca_source *source, cca_dtype type) {
+/* What the source says it is mostly of, where its types are kept: of a mixture that is more than a
+ * type's number. */
+static uint32_t file_type(const cca_source *source, cca_dtype type, const cca_export_options *o) {
+    uint32_t own = cca_dtype_find(type)->file_type, kept = own;
+    if (!o->has_type && source->keys &&
+        cca_gguf_u32(&kept, source->keys, "general.file_type", &own, NULL) != CCA_OK) {
+        kept = own;
+    }
+    return kept;
+}
+
+static void put_general(cca_gguf_writer *w, const cca_source *source, cca_dtype type,
+                        const cca_export_options *o) {
     cca_gguf_put_text(w, "general.architecture", source->config.arch->name);
     cca_gguf_put_text(w, "general.name", source->name);
-    cca_gguf_put_u32(w, "general.file_type", cca_dtype_find(type)->file_type);
+    cca_gguf_put_u32(w, "general.file_type", file_type(source, type, o));
     if (cca_dtype_block(type) > 1) cca_gguf_put_u32(w, "general.quantization_version", 2);
 }
 
@@ -259,7 +276,7 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
                              cca_error *err) {
     uint32_t *crcs = calloc((size_t)source->n_tensors, sizeof *crcs);
     if (!crcs) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its checksums", o->output);
-    put_general(w, source, main_type(source, targets, o));
+    put_general(w, source, main_type(source, targets, o), o);
     put_sizes(w, &source->config);
     put_rope(w, &source->config);
     put_cca(w, source, o);

@@ -134,6 +134,12 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     if (stage) memcpy(host, stage, bytes);
 }
 
+/* Types that no kernel knows become bf16. */
+static cca_dtype cuda_keeps(cca_dtype type) {
+    bool known = cuda_with_traits(type, [=](auto t) { return decltype(t)::TYPE == type; });
+    return known ? type : CCA_BF16;
+}
+
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,
                        bool *owned) {
     cuda_backend *b = cuda_of(base);
@@ -246,6 +252,7 @@ static cca_ops make_ops() {
     ops.beside = cuda_beside;
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
+    ops.keeps = cuda_keeps;
     ops.load = cuda_load;
     ops.upload = cuda_upload;
     ops.download = cuda_download;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GGUF files as input of export: types that do not run, and the way to one that does.
+# GGUF files of mixed types: they run, export keeps their bits, and converts what does not run.
 set -u
 . tests/cli/lib.sh
 
@@ -8,14 +8,25 @@ tiny="$work/a model.gguf"
 cp tests/golden/kquants/tiny.gguf "$tiny"
 printf '1 2 3 4 5 6 7 8 9' >"$work/ids"
 
-expect 3 'a type that only export reads' ppl -m "$tiny" --ids "$work/ids"
-stderr_has 'names tensor and type' 'tensor token_embd.weight has type Q5_1'
+# Many tokens are multiplied in f32, so nothing but the numbers that weights stand for matters.
+expect 0 'a mixture of types runs as it is' ppl -m "$tiny" --ids "$work/ids" --nll-out "$work/nll" -q
+expect 0 'without a type all are kept' export "$tiny" -q -o "$work/kept.gguf"
+ppl_of() { "$CCA" ppl -m "$1" --ids "$work/ids" --nll-out "$work/other" -q >/dev/null; }
+check 'and give the same bits' eval 'ppl_of "$work/kept.gguf" && cmp "$work/nll" "$work/other"'
+expect 0 'in f32' export "$tiny" -q --type f32 -o "$work/f32.gguf"
+check 'the same numbers' eval 'ppl_of "$work/f32.gguf" && cmp "$work/nll" "$work/other"'
+
+# A norm in 16 bits: its type is changed in place, behind name, number of dimensions and dimension.
+at=$(grep -abo 'output_norm.weight' "$tiny" | head -1 | cut -d: -f1)
+printf '\001' | dd of="$tiny" bs=1 seek=$((at + 18 + 4 + 8)) conv=notrunc 2>/dev/null
+expect 3 'a norm in 16 bits' ppl -m "$tiny" --ids "$work/ids"
+stderr_has 'names tensor and type' 'tensor output_norm.weight has type F16'
 command=$(sed -n "s/.*convert the file: cca \(.*\)/\1/p" "$work/err")
 check 'gives a command' test "$command" = "export '$tiny' --type q8_0 -o '$work/a model-q8_0.gguf'"
 check 'that works as it is' bash -c "'$CCA' $command -q"
 expect 0 'the result runs' ppl -m "$work/a model-q8_0.gguf" --ids "$work/ids" -q
 expect 0 'without a type' export "$tiny" -q -g 4 -w 16 -o "$work/b.gguf"
-expect 0 'what does not run becomes q8_0' info "$work/b.gguf" --json
+expect 0 'norms become f32' info "$work/b.gguf" --json
 stdout_has 'g and s are in the file' '"group_size": 4, "window_size": 16'
 stdout_has 'the name is kept' '"name": "tiny"'
 expect 0 'another type' export "$tiny" -q --type f32 -o "$work/c.gguf"

@@ -162,14 +162,14 @@ static void default_types(void **state) {
     (void)state;
     const char *input = make_model("made.gguf", &(spoil){0});
     cca_gguf *file = export_model((cca_export_options){.input = input, .group_size = 4});
-    assert_int_equal(type_of(file, "token_embd.weight"), CCA_Q8_0);
-    assert_int_equal(type_of(file, "blk.0.attn_q.weight"), CCA_Q8_0);
-    assert_int_equal(type_of(file, "blk.0.attn_k.weight"), CCA_Q8_0);
+    assert_int_equal(type_of(file, "token_embd.weight"), CCA_Q5_1);
+    assert_int_equal(type_of(file, "blk.0.attn_q.weight"), CCA_Q4_1);
+    assert_int_equal(type_of(file, "blk.0.attn_k.weight"), CCA_Q5_0);
     assert_int_equal(type_of(file, "blk.0.attn_v.weight"), CCA_F16);
     assert_int_equal(type_of(file, "blk.0.attn_output.weight"), CCA_Q4_0);
-    assert_int_equal(type_of(file, "blk.0.ffn_down.weight"), CCA_Q8_0);
+    assert_int_equal(type_of(file, "blk.0.ffn_down.weight"), CCA_Q6_K);
     assert_int_equal(type_of(file, "output_norm.weight"), CCA_F32);
-    assert_int_equal(u32_of(file, "general.file_type"), 7);
+    assert_int_equal(u32_of(file, "general.file_type"), 15);
     assert_int_equal(u32_of(file, "cca.group_size"), 4);
     bool checked;
     cca_error err;
@@ -236,6 +236,14 @@ static void new_tokenizer(void **state) {
     cca_gguf_close(file);
 }
 
+/* What nothing here makes is refused before anything is written. */
+static void types_that_cannot_be_made(void **state) {
+    (void)state;
+    const char *input = make_model("made.gguf", &(spoil){0});
+    expect_failure((cca_export_options){.input = input, .has_type = true, .type = CCA_Q4_K},
+                   CCA_USAGE, "type q4_k cannot be made");
+}
+
 /* --- refusals ------------------------------------------------------------------------ */
 
 static void expect_refusal(spoil s, const char *message) {
@@ -249,8 +257,8 @@ static void refusals(void **state) {
                    "tensor 'blk.0.ffn_down.weight' is missing");
     expect_refusal((spoil){.reshaped = "blk.0.attn_k.weight"},
                    "'blk.0.attn_k.weight' has shape [32, 33], not [32, 32]");
-    expect_refusal((spoil){.retyped = "blk.0.attn_q.weight", .type = 20},
-                   "'blk.0.attn_q.weight' has type IQ4_NL, which is not read");
+    expect_refusal((spoil){.retyped = "blk.0.attn_q.weight", .type = 39},
+                   "'blk.0.attn_q.weight' has type MXFP4, which is not read");
     expect_refusal((spoil){.retyped = "output_norm.weight", .type = CCA_Q8_0},
                    "'output_norm.weight' has type Q8_0, which is not read for a vector");
     expect_refusal((spoil){.more = "blk.0.attn_rot_embd.weight"},
@@ -290,6 +298,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(kept_types, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(default_types, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(carried_keys, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(types_that_cannot_be_made, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(new_tokenizer, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(refusals, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(broken_values, make_folder, remove_folder),
