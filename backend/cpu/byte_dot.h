@@ -1,13 +1,17 @@
 /* Part of simd.h: dot products of few rows of x with weights of kquants.h, in bytes. A row's
- * weights are taken apart 256 at a time (cca_apart) and meet x, rounded to 8 bits with a scale for
- * each 32 values:
+ * weights are taken apart 256 at a time (cca_apart) and meet x, rounded to whole numbers up to
+ * 32512 with a scale for each 32 values, so that f32 would hardly be better. Such a number is 255
+ * high + low, two bytes of at most 127:
  *
- *     sum over s of  w.scale[s] x.scale[s] (w.q · x.q)  -  w.min[s] x.scale[s] (sum of x.q)
+ *     sum over s of  w.scale[s] x.scale[s] (255 w.q · x.high + w.q · x.low)
+ *                    - w.min[s] x.scale[s] (sum of 255 x.high + x.low)
  *
  * with s for each 16 values. */
 
+enum { BYTE_DOT_BASE = 255, BYTE_DOT_MOST = 127 * BYTE_DOT_BASE + 127 };
+
 typedef struct byte_dot_x {
-    int8_t q[CCA_LARGE_BLOCK];
+    int8_t high[CCA_LARGE_BLOCK], low[CCA_LARGE_BLOCK];
     float scale[CCA_LARGE_BLOCK / CCA_SCALED], sum[CCA_LARGE_BLOCK / CCA_SCALED];
 } byte_dot_x;
 
@@ -34,17 +38,21 @@ static void byte_dot_round(byte_dot_x *out, int at, const float *x) {
     float largest = 0;
     int32_t q[N];
     for (int k = 0; k < N; k++) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
-    const vec inverse = splat(largest > 0 ? 127 / largest : 0);
+    const vec inverse = splat(largest > 0 ? BYTE_DOT_MOST / largest : 0);
     for (int k = 0; k < N; k += WIDTH) {
         ivec some = round_lanes(load(x + k) * inverse);
         memcpy(q + k, &some, sizeof some);
     }
-    for (int k = 0; k < N; k++) out->q[at + k] = (int8_t)q[k];
+    for (int k = 0; k < N; k++) { /* the division is of positive numbers, so it rounds down */
+        int32_t high = (q[k] + 127 + 128 * BYTE_DOT_BASE) / BYTE_DOT_BASE - 128;
+        out->high[at + k] = (int8_t)high;
+        out->low[at + k] = (int8_t)(q[k] - BYTE_DOT_BASE * high);
+    }
     for (int s = 0; s < N / CCA_SCALED; s++) {
         int32_t sum = 0;
         for (int k = 0; k < CCA_SCALED; k++) sum += q[s * CCA_SCALED + k];
-        out->scale[at / CCA_SCALED + s] = largest / 127;
-        out->sum[at / CCA_SCALED + s] = largest / 127 * (float)sum;
+        out->scale[at / CCA_SCALED + s] = largest / BYTE_DOT_MOST;
+        out->sum[at / CCA_SCALED + s] = largest / BYTE_DOT_MOST * (float)sum;
     }
 }
 
@@ -61,37 +69,52 @@ static void byte_dot_x_convert(void *out, cca_dtype type, const float *x, int64_
 }
 
 /* Products of signed bytes of at most 127, of which those of w are not negative unless `negative`:
- * lane i has the sum of the four from 4 i on. */
+ * lane i has those of the four values from 4 i on, summed. */
 #if defined(__AVX2__) && CCA_SIMD_WIDTH >= 8
-INLINE __m256i dot_of_32(const int8_t *w, const int8_t *x, const bool negative) {
-    __m256i a = _mm256_loadu_si256((const __m256i *)w);
+INLINE __m256i dot_of_pairs(__m256i w, __m256i size, const int8_t *x, const bool negative) {
     __m256i b = _mm256_loadu_si256((const __m256i *)x);
-    if (negative) {
-        b = _mm256_sign_epi8(b, a);
-        a = _mm256_abs_epi8(a);
-    }
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
+    return _mm256_maddubs_epi16(size, negative ? _mm256_sign_epi8(b, w) : b);
 }
 
-INLINE ivec dot_of_fours(const int8_t *w, const int8_t *x, const bool negative) {
+INLINE __m256i dot_of_32(const int8_t *w, const int8_t *high, const int8_t *low,
+                         const bool negative) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)w);
+    const __m256i size = negative ? _mm256_abs_epi8(a) : a;
+    return _mm256_add_epi32(
+        _mm256_madd_epi16(dot_of_pairs(a, size, high, negative), _mm256_set1_epi16(BYTE_DOT_BASE)),
+        _mm256_madd_epi16(dot_of_pairs(a, size, low, negative), _mm256_set1_epi16(1)));
+}
+
+INLINE ivec dot_of_fours(const int8_t *w, const int8_t *high, const int8_t *low,
+                         const bool negative) {
 #if CCA_SIMD_WIDTH == 8
-    return (ivec)dot_of_32(w, x, negative);
+    return (ivec)dot_of_32(w, high, low, negative);
 #else
-    __m512i low = _mm512_castsi256_si512(dot_of_32(w, x, negative));
-    return (ivec)_mm512_inserti64x4(low, dot_of_32(w + 32, x + 32, negative), 1);
+    __m512i first = _mm512_castsi256_si512(dot_of_32(w, high, low, negative));
+    return (ivec)_mm512_inserti64x4(first, dot_of_32(w + 32, high + 32, low + 32, negative), 1);
 #endif
 }
 #else
 typedef int16_t pairs __attribute__((vector_size(WIDTH * 4)));
 
-/* The even and the odd bytes' products are no larger than 2^14, the sum of two fits 16 bits. */
-INLINE ivec dot_of_fours(const int8_t *w, const int8_t *x, const bool negative) {
-    pairs a, b;
-    (void)negative;
-    memcpy(&a, w, sizeof a);
-    memcpy(&b, x, sizeof b);
+INLINE pairs load_pairs(const int8_t *x) {
+    pairs v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+/* Even and odd bytes: a product is at most 127², the sum of two fits 16 bits. */
+INLINE ivec sum_fours(pairs a, pairs b) {
     pairs sums = (a << 8 >> 8) * (b << 8 >> 8) + (a >> 8) * (b >> 8);
     return ((ivec)sums << 16 >> 16) + ((ivec)sums >> 16);
+}
+
+INLINE ivec dot_of_fours(const int8_t *w, const int8_t *high, const int8_t *low,
+                         const bool negative) {
+    const pairs a = load_pairs(w);
+    const ivec of_high = sum_fours(a, load_pairs(high));
+    (void)negative;
+    return (of_high << 8) - of_high + sum_fours(a, load_pairs(low)); /* 255 times the first */
 }
 #endif
 
@@ -108,7 +131,7 @@ INLINE void byte_dot_add(vec *sum, const cca_apart *w, const byte_dot_x *x, cons
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             const int at = s * CCA_SCALED + i * 4 * WIDTH;
-            ivec dot = dot_of_fours(w->q + at, x->q + at, negative);
+            ivec dot = dot_of_fours(w->q + at, x->high + at, x->low + at, negative);
             sum[i % 2] += __builtin_convertvector(dot, vec) * spread[i];
         }
         if (minima) sum[0] -= load(w->min + s) * load(x->sum + s);

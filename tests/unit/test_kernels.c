@@ -79,19 +79,20 @@ static void run_product(float *out, int64_t ld, const cca_kernels *kernels, cons
     free(form);
 }
 
-/* Rounds x to what a variant's form of it holds, by the forms' descriptions: bf16, or 8 bits with
- * a scale for each 32 values. */
+/* Rounds x to what a variant's form of it holds, by the forms' descriptions: bf16, or whole numbers
+ * with a scale for each 32 values, up to 127 or, with weights of kquants.h, 32512. */
 static void round_x(const cca_kernels *k, const product_case *c, bool packed) {
     int64_t n = c->n_x * c->n;
     if (!products_of(k, c->type, packed)->x_convert) return;
     for (int64_t i = 0; c->type == CCA_BF16 && i < n; i++) {
         c->x[i] = cca_bf16_to_f32(cca_f32_to_bf16(c->x[i]));
     }
+    const float most = cca_dtype_find(c->type)->encode ? 127 : 32512;
     for (int64_t b = 0; c->type != CCA_BF16 && b < n; b += 32) {
         float largest = 0;
         for (int64_t i = b; i < b + 32; i++) largest = fmaxf(largest, fabsf(c->x[i]));
         for (int64_t i = b; i < b + 32; i++) {
-            c->x[i] = largest / 127 * nearbyintf(c->x[i] * (127 / largest));
+            c->x[i] = largest / most * nearbyintf(c->x[i] * (most / largest));
         }
     }
 }
