@@ -36,10 +36,15 @@ INLINE ivec round_lanes(vec v) {
 static void byte_dot_round(byte_dot_x *out, int at, const float *x) {
     enum { N = CCA_QUANT_BLOCK };
     float largest = 0;
-    int32_t q[N];
-    for (int k = 0; k < N; k++) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+    bool odd = false;
+    int32_t q[N] = {0};
+    for (int k = 0; k < N; k++) {
+        largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+        odd |= !(fabsf(x[k]) < INFINITY);
+    }
+    if (odd) largest = NAN; /* whole numbers have no NaN, so the scale is one */
     const vec inverse = splat(largest > 0 ? BYTE_DOT_MOST / largest : 0);
-    for (int k = 0; k < N; k += WIDTH) {
+    for (int k = 0; k < N && !odd; k += WIDTH) {
         ivec some = round_lanes(load(x + k) * inverse);
         memcpy(q + k, &some, sizeof some);
     }

@@ -24,7 +24,8 @@ stderr_has 'names tensor and type' 'tensor output_norm.weight has type F16'
 command=$(sed -n "s/.*convert the file: cca \(.*\)/\1/p" "$work/err")
 check 'gives a command' test "$command" = "export '$tiny' --type q8_0 -o '$work/a model-q8_0.gguf'"
 check 'that works as it is' bash -c "'$CCA' $command -q"
-expect 0 'the result runs' ppl -m "$work/a model-q8_0.gguf" --ids "$work/ids" -q
+expect 0 'the result has norms in f32' info "$work/a model-q8_0.gguf" --json
+stdout_has 'and nothing of the others' '"types": {"Q8_0": {[^}]*}, "F32": {[^}]*}}'
 expect 0 'without a type' export "$tiny" -q -g 4 -w 16 -o "$work/b.gguf"
 expect 0 'norms become f32' info "$work/b.gguf" --json
 stdout_has 'g and s are in the file' '"group_size": 4, "window_size": 16'
