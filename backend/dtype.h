@@ -181,16 +181,17 @@ static inline void cca_encode_bf16(void *out, const float *in, int64_t n) {
     for (int64_t i = 0; i < n; i++) h[i] = cca_f32_to_bf16(in[i]);
 }
 
-/* The scale is the largest magnitude over 127; what it leaves over is rounded to nearest. */
 /* A block with a value that is no finite number becomes one of such values: small integers cannot
  * tell which it was. */
 enum { CCA_HALF_NAN = 0x7e00 };
 
+/* The scale is the largest magnitude over 127; what it leaves over is rounded to nearest. */
 static inline void cca_encode_q8_0(void *out, const float *in, int64_t n) {
     cca_q8_0 *block = (cca_q8_0 *)out;
     for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++, in += CCA_QUANT_BLOCK) {
         if (!cca_all_finite(in, CCA_QUANT_BLOCK)) {
-            block[b] = (cca_q8_0){.scale = CCA_HALF_NAN};
+            memset(&block[b], 0, sizeof block[b]);
+            block[b].scale = CCA_HALF_NAN;
             continue;
         }
         float largest = 0;
@@ -212,7 +213,8 @@ static inline void cca_encode_q4_0(void *out, const float *in, int64_t n) {
     cca_q4_0 *block = (cca_q4_0 *)out;
     for (int64_t b = 0; b < n / CCA_QUANT_BLOCK; b++, in += CCA_QUANT_BLOCK) {
         if (!cca_all_finite(in, CCA_QUANT_BLOCK)) {
-            block[b] = (cca_q4_0){.scale = CCA_HALF_NAN};
+            memset(&block[b], 0, sizeof block[b]);
+            block[b].scale = CCA_HALF_NAN;
             continue;
         }
         float extreme = 0;
