@@ -45,7 +45,7 @@ typedef struct cca_gguf_tensor {
     const char *name;                /* NUL-terminated, no NUL inside */
     uint32_t n_dims;                 /* 1 … 4 */
     int64_t dims[CCA_GGUF_MAX_DIMS]; /* each ≥ 1; 1 beyond n_dims */
-    uint32_t type;                   /* the file's number, perhaps one that only export reads */
+    uint32_t type;                   /* the file's number, perhaps one that does not run */
     uint64_t offset;                 /* from the start of the file */
     uint64_t bytes;   /* from type and dims; lies inside the file, overlaps no other tensor */
     const void *data; /* borrowed from the file's memory */
