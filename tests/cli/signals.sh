@@ -37,7 +37,8 @@ done
 ends() { # name, wanted status, signals
     local name=$1 wanted=$2
     shift 2
-    "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 -o "$work/ended" 2>"$work/err" &
+    # A shell that was started with SIGQUIT ignored, as in the background, would pass that on.
+    env --default-signal=QUIT "$CCA" generate -m "$stories" --beyond-trained -f "$work/long" -n 1 -o "$work/ended" 2>"$work/err" &
     pid=$!
     wait_until "$pid" has_temporary
     check "$name: a file is under way" has_temporary

@@ -226,7 +226,7 @@ static void test_last_seam(void **state) {
     (void)state;
     const cca_eval_options ends = {.ends_prompt = true};
     for (size_t i = 0; i < ATTNS; i++) {
-        bool recalls = !strcmp(attns[i], "recall");
+        bool recalls = !strncmp(attns[i], "recall", 6);
         cca_session *s = open_session(attns[i], "bf16", 0);
         int64_t cut = cca_session_last_seam(s, END, true);
         assert_int_equal(cca_session_chunk_size(s), 64);
