@@ -29,7 +29,7 @@ after() { # text: where the bytes behind its first place in the file stand
 
 # ---- other weights under the same key ----
 
-use=(-p "$words" -n 2 --temp 0 -q -ub 8) # sessions are cut where chunks are
+use=(-p "$words" -n 2 --temp 0 -q --attn cca -ub 8) # cut where chunks are
 expect 0 'a session' generate -m "$random" "${use[@]}" --session "$work/s.ccas"
 expect 0 'its model goes on from it' generate -m "$random" "${use[@]}" --session "$work/s.ccas" --json
 check 'with what is there' grep -qE '"reused": [1-9]' "$work/out"
