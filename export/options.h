@@ -19,7 +19,7 @@ typedef struct cca_export_options {
     const char *output;
     const char *tokenizer; /* SentencePiece model or llama2.c tokenizer; NULL: the input's own */
     const char *chat_template; /* one of chat.h's names; NULL: the input's, if anything */
-    bool has_type;      /* false: matrices keep their type */
+    bool has_type;             /* false: matrices keep their type */
     cca_dtype type;     /* of matrices, one that can be made; norms and biases are always f32 */
     int64_t group_size; /* 0: what the source says, if anything */
     int64_t window_size;

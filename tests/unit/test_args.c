@@ -281,7 +281,8 @@ static void test_sizes(void **state) {
     assert_false(args_size(&size, ""));
     assert_false(args_size(&size, "G"));
     assert_false(args_size(&size, "8GG"));
-    static const char *const others[] = {"0x10", "0X1p3", "1e3", "1E3", "1.5.5M", "+1", "inf", "nan"};
+    static const char *const others[] = {"0x10",   "0X1p3", "1e3", "1E3",
+                                         "1.5.5M", "+1",    "inf", "nan"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (args_size(&size, others[i])) fail_msg("%s is taken for a size", others[i]);
     }
