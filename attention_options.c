@@ -103,10 +103,9 @@ static bool parse_row_type(cca_dtype *out, const char *text) {
 
 /* "KEYS/VALUES", or one type for both. */
 static bool parse_row_types(cca_cache_types *out, const char *text) {
-    char keys[16] = "";
+    char keys[16];
     const char *slash = strchr(text, '/');
-    size_t n = slash ? (size_t)(slash - text) : strlen(text);
-    if (n < sizeof keys) memcpy(keys, text, n);
+    snprintf(keys, sizeof keys, "%.*s", (int)strcspn(text, "/"), text);
     return parse_row_type(&out->row_k, keys) &&
            parse_row_type(&out->row_v, slash ? slash + 1 : keys);
 }

@@ -683,8 +683,9 @@ static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *
         if (!s) continue;
         bool first = start && at == from;
         status = encode_plain(out, tok, text, from, at, start, err);
-        if (!status && !(start && at == 0 && is_there(out, tok, s->id)))
+        if (!status && !(start && at == 0 && is_there(out, tok, s->id))) {
             status = push(out, s->id, at, err);
+        }
         /* Only BOS written out leaves what follows the start of the text. */
         start = first && s->id == tok->facts.bos;
         at += s->size - led - 1;

@@ -96,8 +96,9 @@ static bool is_html(const char *text, size_t size) {
         text += lead, size -= lead;
         if (begins(text, size, "<!doctype html") || begins(text, size, "<html")) return true;
         const char *close = begins(text, size, "<?xml") ? "?>" : "-->", *end = NULL;
-        if (begins(text, size, "<!--") || *close == '?')
+        if (begins(text, size, "<!--") || *close == '?') {
             end = memmem(text, size, close, strlen(close));
+        }
         if (!end) return false;
         size -= (size_t)(end - text) + strlen(close);
         text = end + strlen(close);

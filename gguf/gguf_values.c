@@ -276,7 +276,7 @@ bool cca_gguf_key_of_model(const char *key) {
 
 /* Whether the fingerprint that a file names is that of its keys, tensors and checksums. */
 static bool is_as_claimed(const cca_gguf *file, const uint32_t *crcs) {
-    cca_gguf_string known, none = {"", 0};
+    cca_gguf_string known = {"", 0}, none = known;
     char digits[CCA_GGUF_FINGERPRINT + 1];
     uint64_t hash = cca_hash("", 0);
     if (cca_gguf_str(&known, file, "cca.fingerprint", &none, NULL) || known.size == 0) return true;

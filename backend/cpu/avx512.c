@@ -6,6 +6,7 @@
 #define CCA_SIMD_TOKENS 12
 #include "backend/cpu/simd.h"
 
+#include <immintrin.h>
 #include <stddef.h>
 
 enum {
