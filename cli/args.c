@@ -40,8 +40,9 @@ bool args_size(uint64_t *out, const char *text) {
     static const char units[] = "KMGT";
     char *end;
     double value;
-    if (!isdigit((unsigned char)*text) || !take_decimal(&value, &end, text, "0123456789."))
+    if (!isdigit((unsigned char)*text) || !take_decimal(&value, &end, text, "0123456789.")) {
         return false;
+    }
     const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     if (unit) {
         value = ldexp(value, 10 * (int)(unit - units + 1));

@@ -93,11 +93,9 @@ cca_status cca_vocab_read_llama2c(cca_vocab *vocab, cca_error *err) {
     }
     if (n < FIRST_BYTE) return truncated(vocab, n, err);
     cca_status status = cca_vocab_alloc(vocab, n, err);
-    vocab->text = malloc(file->size * SPACE_BYTES);
-    if (!status && !vocab->text) {
-        status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it", vocab->path);
-    }
-    char *text = vocab->text;
+    if (status) return status;
+    char *text = vocab->text = malloc(file->size * SPACE_BYTES);
+    if (!text) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to read it", vocab->path);
     size_t at = start;
     for (int64_t id = 0; id < n && !status; id++) {
         (void)next_entry(&e, file, &at);
