@@ -368,8 +368,9 @@ static void test_known_names(void **state) {
                 assert_int_equal(cca_tokenizer_is_end(tok, n + k), k < 3);
             }
             /* Markup that models write, too. */
-            if (!original)
+            if (!original) {
                 assert_int_equal(cca_tokenizer_is_end(tok, n + 4), type == CCA_SPM_CONTROL);
+            }
             check_pieces(tok, "<|im_end|>a", CCA_ENCODE_SPECIAL, "<|im_end|>@0 a@10");
             cca_tokens plain = encode(tok, "<|im_end|>", 10, 0);
             assert_true(plain.n > 1);
