@@ -102,6 +102,7 @@ static inline void cca_fifth_bits(int8_t *q, const uint8_t *high) {
 /* d q - min; the file has the minimum's negative. */
 static inline void cca_apart_q4_1(cca_apart *__restrict__ out, int at,
                                   const cca_q4_1 *__restrict__ in) {
+    /* cppcheck-suppress ctuuninitvar ; only its place is taken */
     int8_t *q = out->q + at;
     cca_halves_of_16(q, in->q);
     cca_scale_small(out, at, cca_f16_to_f32(in->d), -cca_f16_to_f32(in->min));
@@ -110,6 +111,7 @@ static inline void cca_apart_q4_1(cca_apart *__restrict__ out, int at,
 /* d (q - 16) */
 static inline void cca_apart_q5_0(cca_apart *__restrict__ out, int at,
                                   const cca_q5_0 *__restrict__ in) {
+    /* cppcheck-suppress ctuuninitvar ; only its place is taken */
     int8_t *q = out->q + at;
     cca_halves_of_16(q, in->q);
     cca_fifth_bits(q, in->high);
@@ -120,6 +122,7 @@ static inline void cca_apart_q5_0(cca_apart *__restrict__ out, int at,
 /* d q - min; the file has the minimum's negative. */
 static inline void cca_apart_q5_1(cca_apart *__restrict__ out, int at,
                                   const cca_q5_1 *__restrict__ in) {
+    /* cppcheck-suppress ctuuninitvar ; only its place is taken */
     int8_t *q = out->q + at;
     cca_halves_of_16(q, in->q);
     cca_fifth_bits(q, in->high);
@@ -145,6 +148,7 @@ static inline void cca_iq4_values(int8_t *q, int n) {
 /* d value(q) */
 static inline void cca_apart_iq4_nl(cca_apart *__restrict__ out, int at,
                                     const cca_iq4_nl *__restrict__ in) {
+    /* cppcheck-suppress ctuuninitvar ; only its place is taken */
     int8_t *q = out->q + at;
     cca_halves_of_16(q, in->q);
     cca_iq4_values(q, CCA_SMALL_BLOCK);

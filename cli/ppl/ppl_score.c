@@ -6,10 +6,10 @@
 /* The log of the sum of exp over the row, and where its largest value is. Differences to the
  * largest are exact enough in float; their sum is not. */
 static double log_sum(const float *logits, int64_t n, int64_t *top) {
-    double sum = 0;
     *top = 0;
     for (int64_t i = 1; i < n; i++) *top = logits[i] > logits[*top] ? i : *top;
-    for (int64_t i = 0; i < n; i++) sum += (double)expf(logits[i] - logits[*top]);
+    double sum = (double)expf(logits[0] - logits[*top]);
+    for (int64_t i = 1; i < n; i++) sum += (double)expf(logits[i] - logits[*top]);
     return log(sum) + (double)logits[*top];
 }
 
