@@ -64,9 +64,10 @@ check 'recall of some is neither' test "$(nll 'recall --recall 4')" != "$(nll fu
 is 'chunks' "$(nll 'recall --recall 8 -ub 32')" "$(nll 'recall --recall 8')"
 
 # Rows behind the window in a type of their own: what was exact stays so, what is not is told.
+rows=("${ppl[@]}" --attn recall --recall 8 --recall-tile 1 -ub 4 -q) # each chunk completes a group
 is 'rows in f32 of a window in bf16' \
-    "$("$CCA" "${ppl[@]}" --attn recall --recall 8 -ctr f32 -q | sed -n 's/^nats per token *//p')" \
-    "$("$CCA" "${ppl[@]}" --attn recall --recall 8 -q | sed -n 's/^nats per token *//p')"
+    "$("$CCA" "${rows[@]}" -ctr f32 | sed -n 's/^nats per token *//p')" \
+    "$("$CCA" "${rows[@]}" | sed -n 's/^nats per token *//p')"
 is 'a signature' "$("$CCA" "${ppl[@]}" --attn recall -ctr f16/bf16 -q | grep -o 'kv=[^ ]* rows=[^ ]*')" \
     'kv=bf16/bf16 rows=f16/bf16'
 wrong 'cca -ctr q8_0' '[-]-cache-type-r q8_0: attention cca recalls nothing'
