@@ -12,16 +12,6 @@ make_text() {
 }
 question='What is the code of the old lighthouse?'
 
-tokens_are() { # name, reused, prefilled, each a shell pattern
-    local found
-    found=$(sed -nE 's/.*"reused": ([0-9]+), "prefilled": ([0-9]+).*/\1 \2/p' "$work/out" | head -1)
-    case $found in $2\ $3) pass "$1" ;; *) fail "$1" "reused, prefilled: $found, not $2 $3" ;; esac
-}
-
-text_of() { # the answers of the last record
-    sed 's/"timing": {[^}]*}//g; s/"tokens": {[^}]*}//g; s/"memory": {[^}]*}//; s/"seed": [0-9]*//' "$work/out"
-}
-
 has_kept() { # bytes
     test -n "$(find "$work/cache" -name '*.ccas' -size "+$1c")"
 }

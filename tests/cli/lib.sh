@@ -109,3 +109,14 @@ make_random() { # shape, further options
     random=$work/random.gguf
     "$CCA" export --random "${1:-32,2,4,2,64,128}" --seed 1 -q -o "$random" "${@:2}" 2>/dev/null
 }
+
+# Of the last --json record: what a stored state spared, and the answers without times and sizes.
+tokens_are() { # name, reused, prefilled, each a shell pattern
+    local found
+    found=$(sed -nE 's/.*"reused": ([0-9]+), "prefilled": ([0-9]+).*/\1 \2/p' "$work/out" | head -1)
+    case $found in $2\ $3) pass "$1" ;; *) fail "$1" "reused, prefilled: $found, not $2 $3" ;; esac
+}
+
+text_of() { # the answers of the last record
+    sed 's/"timing": {[^}]*}//g; s/"tokens": {[^}]*}//g; s/"memory": {[^}]*}//; s/"seed": [0-9]*//' "$work/out"
+}

@@ -13,16 +13,6 @@ question='What is the code of the old lighthouse?'
 ask=(ask -m "$model" -f "$work/text" --checkpoint-every 512)
 tokens=$("$CCA" tokenize -m "$model" -f "$work/text" --count)
 
-tokens_are() { # name, reused, prefilled, each a shell pattern
-    local found
-    found=$(sed -nE 's/.*"reused": ([0-9]+), "prefilled": ([0-9]+).*/\1 \2/p' "$work/out" | head -1)
-    case $found in $2\ $3) pass "$1" ;; *) fail "$1" "reused, prefilled: $found, not $2 $3" ;; esac
-}
-
-text_of() { # the answers of the last record
-    sed 's/"timing": {[^}]*}//g; s/"tokens": {[^}]*}//g; s/"memory": {[^}]*}//; s/"seed": [0-9]*//' "$work/out"
-}
-
 # A named session.
 s=$work/s.ccas
 generate=(generate -m "$model" -f "$work/other" -n 8 --temp 0 --json)
