@@ -240,19 +240,25 @@ static void abandoned_files_are_gone(void **state) {
     (void)state;
     folder f = make();
     cca_whole_file w, other;
-    char odd[96], like[96];
-    snprintf(like, sizeof like, "%s.%ld-x.tmp", f.file, (long)getpid());
-    snprintf(odd, sizeof odd, "%s.%ld-7.tmp", f.file, (long)getpid()); /* as if it were one */
+    char odd[96], like[96], notes[96];
+    snprintf(like, sizeof like, "%s.3.tmp", f.file); /* a name of theirs, but open to be read */
+    snprintf(odd, sizeof odd, "%s.7.tmp", f.file);   /* as if it were one */
     put(like, "of somebody else");
     FILE *open_like = fopen(like, "rb");
+    snprintf(notes, sizeof notes, "%s.x.tmp", f.file); /* to be written, but another's name */
+    put(notes, "notes");
+    FILE *open_notes = fopen(notes, "r+b");
     begin(&w, f.file, 0);
     begin(&other, odd, 0);
-    assert_int_equal(count(&f), 3);
+    assert_int_equal(count(&f), 4);
     cca_whole_abandon();
-    assert_int_equal(count(&f), 1);
+    assert_int_equal(count(&f), 2);
     expect(like, "of somebody else");
+    expect(notes, "notes");
     fclose(open_like);
+    fclose(open_notes);
     unlink(like);
+    unlink(notes);
     cca_whole_close(&w);
     cca_whole_close(&other);
     done(&f);
