@@ -486,14 +486,22 @@ static const cca_products *few(cca_dtype type) {
 }
 
 /* Whether keys and values of a type are multiplied in bf16: those whose products are not in f32. */
-static bool attends(cca_dtype type) {
+static bool in_bf16(cca_dtype type) {
     return products(type)->peak != CCA_PEAK_F32;
+}
+
+/* Rows of one span may be of other types than those of the next. */
+static bool all_in_bf16(const cca_spans *spans) {
+    for (int i = 0; i < spans->n; i++) {
+        const cca_rows *rows = &spans->at[i].rows;
+        if (!in_bf16(rows->k_type) || !in_bf16(rows->v_type)) return false;
+    }
+    return true;
 }
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
-    const cca_rows *raw = &args->spans->at[0].rows;
-    if (attends(raw->k_type) && attends(raw->v_type)) {
+    if (all_in_bf16(args->spans)) {
         bf16_attention(args, head, n_heads, row, n, scratch);
     } else {
         f32_attend(args, head, n_heads, row, n, scratch);

@@ -1,9 +1,9 @@
-/* Attention by dot products of bf16 pairs, for caches of bf16 or q8_0; a part of avx512.c.
+/* Attention by dot products of bf16 pairs, for caches of bf16, q8_0 or q4_0; a part of avx512.c.
  *
  * Keys come in tiles of CCA_TILE_K. A tile is packed once for all queries of the call: keys as
  * [pair of dims][key], values as [pair of keys][dim], each pair a 32-bit word. Then ATTEND_ROWS
  * queries at a time have all their scores with the tile in registers: they become weights there,
- * which are stored as bf16 and multiplied with the values. Queries, weights and q8_0 rows are
+ * which are stored as bf16 and multiplied with the values. Queries, weights and quantised rows are
  * rounded to bf16; scores, weights' sums and outputs are f32. What a query gets does not depend on
  * the queries beside it but for where its tiles of keys begin.
  *
@@ -86,16 +86,20 @@ static const uint16_t *bf16_rows(const bf16_attend *t, uint16_t *out, int64_t *s
         return (const uint16_t *)cca_row_at(data, type, rows, head, keys->first_row);
     }
     *stride = t->width;
+    const size_t block = type == CCA_Q8_0 ? sizeof(cca_q8_0) : sizeof(cca_q4_0);
     for (int64_t i = 0; i < keys->n; i++) {
-        const void *from = cca_row_at(data, type, rows, head, cca_key_row(keys, i));
+        const char *from = cca_row_at(data, type, rows, head, cca_key_row(keys, i));
         uint16_t *to = out + i * t->width;
         if (type == CCA_BF16) {
             memcpy(to, from, (size_t)t->head_dim * sizeof *to);
             continue;
         }
-        const cca_q8_0 *block = (const cca_q8_0 *)from;
-        for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, block++) {
-            cca_decode_q8_0(values, block, CCA_QUANT_BLOCK);
+        for (int64_t d = 0; d < t->head_dim; d += CCA_QUANT_BLOCK, from += block) {
+            if (type == CCA_Q8_0) {
+                cca_decode_q8_0(values, from, CCA_QUANT_BLOCK);
+            } else {
+                cca_decode_q4_0(values, from, CCA_QUANT_BLOCK);
+            }
             for (int k = 0; k < CCA_QUANT_BLOCK; k++) to[d + k] = cca_f32_to_bf16(values[k]);
         }
     }

@@ -327,7 +327,7 @@ static const attention_case cases[] = {
 typedef struct attention_data {
     cca_spans spans;
     float *q;
-    void *memory[6];
+    void *memory[8];
 } attention_data;
 
 static void *random_rows(cca_dtype type, int64_t n, uint64_t *seed) {
@@ -339,13 +339,18 @@ static void *random_rows(cca_dtype type, int64_t n, uint64_t *seed) {
     return rows;
 }
 
+static cca_rows rows_of_types(attention_data *d, int at, cca_dtype k_type, cca_dtype v_type,
+                              int64_t heads, int64_t capacity, int64_t head_dim, uint64_t *seed) {
+    int64_t n = heads * capacity * head_dim;
+    d->memory[at] = random_rows(k_type, n, seed);
+    d->memory[at + 1] = random_rows(v_type, n, seed);
+    return (cca_rows){d->memory[at], d->memory[at + 1], k_type,   v_type,
+                      heads,         capacity,          head_dim, 0};
+}
+
 static cca_rows make_rows(attention_data *d, int at, const attention_case *c, int64_t heads,
                           int64_t capacity, uint64_t *seed) {
-    int64_t n = heads * capacity * c->head_dim;
-    d->memory[at] = random_rows(c->k_type, n, seed);
-    d->memory[at + 1] = random_rows(c->v_type, n, seed);
-    return (cca_rows){d->memory[at], d->memory[at + 1], c->k_type,   c->v_type,
-                      heads,         capacity,          c->head_dim, 0};
+    return rows_of_types(d, at, c->k_type, c->v_type, heads, capacity, c->head_dim, seed);
 }
 
 /* Rows of a call that may be worked on together: of one tile where tiles choose. */
@@ -404,7 +409,7 @@ static attention_data make_data(const attention_case *c, uint64_t *seed) {
 }
 
 static void free_data(attention_data *d) {
-    for (int i = 0; i < 6; i++) free(d->memory[i]);
+    for (int i = 0; i < 8; i++) free(d->memory[i]);
     free(d->spans.choice.groups), free(d->spans.choice.counts);
     free(d->q);
 }
@@ -424,36 +429,78 @@ static void run_attend(const cca_kernels *k, const attention_case *c, const atte
 }
 
 /* Whether attention over such a cache may round queries and weights to bf16. */
-static bool may_round(const attention_case *c) {
-    bool k = c->k_type == CCA_BF16 || c->k_type == CCA_Q8_0;
-    return k && (c->v_type == CCA_BF16 || c->v_type == CCA_Q8_0);
+static bool may_round(const attention_data *d) {
+    for (int i = 0; i < d->spans.n; i++) {
+        const cca_rows *rows = &d->spans.at[i].rows;
+        if (rows->k_type == CCA_F32 || rows->k_type == CCA_F16) return false;
+        if (rows->v_type == CCA_F32 || rows->v_type == CCA_F16) return false;
+    }
+    return true;
 }
 
 /* Queries that are bf16 already when multiplied by log2(e) / sqrt(head_dim), so that only the
  * weights are left to be rounded: each by at most 2^-9 of itself. */
 static void round_q(const attention_case *c, const attention_data *d) {
     float scale = (float)(M_LOG2E / sqrt((double)c->head_dim));
-    for (int64_t i = 0; may_round(c) && i < c->n * c->n_heads * c->head_dim; i++) {
+    for (int64_t i = 0; may_round(d) && i < c->n * c->n_heads * c->head_dim; i++) {
         d->q[i] = cca_bf16_to_f32(cca_f32_to_bf16(d->q[i] * scale)) / scale;
     }
+}
+
+/* Each variant against the plain one. */
+static void expect_attention(const attention_case *c, attention_data *d, const char *of) {
+    int64_t n = c->n * c->n_heads * c->head_dim;
+    float *want = floats(n), *got = floats(n);
+    round_q(c, d);
+    run_attend(plain, c, d, 1, want);
+    for (int i = 1; cca_kernels_at(i); i++) {
+        char what[60];
+        run_attend(cca_kernels_at(i), c, d, 1, got);
+        snprintf(what, sizeof what, "%s, %s", cca_kernels_at(i)->name, of);
+        test_below(cca_distance(got, want, n), may_round(d) ? 3e-3 : 2e-6, what);
+    }
+    free(want), free(got);
 }
 
 static void attention(void **state) {
     (void)state;
     uint64_t seed = 5;
-    for (int i = 1; cca_kernels_at(i); i++) {
-        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-            attention_data d = make_data(&cases[c], &seed);
-            int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
-            float *want = floats(n), *got = floats(n);
-            round_q(&cases[c], &d);
-            run_attend(plain, &cases[c], &d, 1, want);
-            run_attend(cca_kernels_at(i), &cases[c], &d, 1, got);
-            char what[40];
-            snprintf(what, sizeof what, "%s, case %zu", cca_kernels_at(i)->name, c);
-            test_below(cca_distance(got, want, n), may_round(&cases[c]) ? 3e-3 : 2e-6, what);
-            free(want), free(got), free_data(&d);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        char of[20];
+        attention_data d = make_data(&cases[c], &seed);
+        snprintf(of, sizeof of, "case %zu", c);
+        expect_attention(&cases[c], &d, of);
+        free_data(&d);
+    }
+}
+
+/* Recalled rows that lie apart, beside a window of other types. */
+static void recalled_rows_of_other_types(void **state) {
+    (void)state;
+    uint64_t seed = 6;
+    static const cca_dtype all[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+    for (int i = 0; i < 50; i++) {
+        const cca_dtype k = all[i % 5], v = all[i / 5 % 5];
+        const attention_case c = {64,
+                                  4,
+                                  2,
+                                  {16, 64, 16, false},
+                                  900,
+                                  i < 25 ? 40 : 1,
+                                  false,
+                                  CCA_BF16,
+                                  i % 2 ? CCA_BF16 : CCA_Q8_0,
+                                  16,
+                                  9};
+        attention_data d = make_data(&c, &seed);
+        for (int at = 0; at < d.spans.n; at++) {
+            if (d.spans.at[at].pick != CCA_PICK_CHOSEN) continue;
+            d.spans.at[at].rows = rows_of_types(&d, 6, k, v, 2, 1000, 64, &seed);
         }
+        char of[40];
+        snprintf(of, sizeof of, "rows in %s/%s", cca_dtype_name(k), cca_dtype_name(v));
+        expect_attention(&c, &d, of);
+        free_data(&d);
     }
 }
 
@@ -566,6 +613,7 @@ int main(void) {
         cmocka_unit_test(norms_and_swiglu),
         cmocka_unit_test(conversions),
         cmocka_unit_test(attention),
+        cmocka_unit_test(recalled_rows_of_other_types),
         cmocka_unit_test(equal_weights),
         cmocka_unit_test(heads_together),
         cmocka_unit_test(pooling),
