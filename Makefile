@@ -60,7 +60,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu cuda-check demo quality quality-full test asan valgrind valgrind-tests lib install uninstall
+.PHONY: all cpu cuda-check demo smollm2 quality quality-full test asan valgrind valgrind-tests lib install uninstall
 .PHONY: test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
 all: $(BIN)
 
@@ -246,6 +246,15 @@ demo:
 	./$(BIN) ask -f examples/paradise-lost.txt \
 	    'What is the secret code of the old lighthouse?'
 
+# A public model answers two questions about README.md; its file runs as its makers publish it.
+SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+smollm2:
+	@tests/deps.sh pip
+	@$(MAKE) $(PARALLEL) $(BIN)
+	@models/smollm2.sh
+	./$(BIN) ask -m $(SMOLLM2) -f README.md -n 24 \
+	    'Which command runs the tests?' 'In which language is the program written?'
+
 # The tables of docs/QUALITY.md from held-out books; see quality/run.sh. MODELS names further model
 # files, each as LABEL[/AGAINST]=FILE:ATTENTION.
 QUALITY_MODEL ?= $(firstword $(GGUF))
@@ -263,6 +272,7 @@ help:
 	@echo 'make cpu         the same without looking for CUDA'
 	@echo 'make cuda-check  compile the CUDA kernels; registers and spills of each'
 	@echo 'make demo        install, build, continue a line, find a fact in a long text'
+	@echo 'make smollm2     fetch a public model of 98 MB, ask it about README.md'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
 	@echo 'make quality     perplexity and planted facts on held-out books, 8 minutes'

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and testing need and that are not there yet.
+#
+#     tests/deps.sh [pip]      # pip: Python's, too, which fetches models/smollm2.sh's package
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
@@ -23,6 +25,7 @@ need libedit-dev pkg-config --exists libedit
 need libcmocka-dev pkg-config --exists cmocka
 need jq command -v jq
 need tmux command -v tmux
+[ "${1:-}" != pip ] || need python3-pip python3 -m pip --version
 
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "Missing Debian packages: ${missing[*]}"
