@@ -338,6 +338,14 @@ def session_seeds():
     write("session", "empty", session())
 
 
+def block_seeds():
+    """Two rows of a block or two of each type that runs, and three of x."""
+    sizes = (4, 2, 2, 34, 18, 20, 22, 24, 84, 110, 144, 176, 210, 18, 136)  # bytes of a block
+    for i, size in enumerate(sizes):
+        row = bytes(b % 61 for b in range(2 * size))  # scales of a size that halves and floats have
+        write("blocks", str(i), bytes([i, 2, 1]) + row * (32 if size <= 4 else 2))
+
+
 gguf_seeds()
 sentencepiece_seeds()
 hf_seeds()
@@ -346,3 +354,4 @@ llama2c_seeds()
 chat_seeds()
 text_seeds()
 session_seeds()
+block_seeds()
