@@ -1,13 +1,15 @@
-/* Pooling, and attention in its plain form: one warp a query and head, in fp32, any shape and any
- * types. What is faster for some shapes lies in files of its own; this is what they are compared
+/* Pooling, and attention in its plain form: in fp32, any shape and any types, of all keys or of
+ * those that recall has chosen. One warp a query and head; where there are few, a block. What is faster for some shapes lies in files of its own; this is what they are compared
  * with. */
 #include "backend/cuda/types.cuh"
 
 enum {
-    THREADS = 128,
+    THREADS = 128, /* of a block that pools */
     WARPS = THREADS / CUDA_WARP,
-    MOST_PARTS = 8, /* head_dim / 32 at most */
-    FEW = 8,        /* queries that are split over keys */
+    MOST_PARTS = 8,    /* head_dim / 32 at most */
+    FEW = 8,           /* queries that are split over keys */
+    ATTEND_WARPS = 16, /* of a block that attends */
+    ATTEND_THREADS = ATTEND_WARPS * CUDA_WARP,
 };
 
 /* A softmax-weighted sum as it grows: scores of any size, one after the other. Each lane has
@@ -136,48 +138,119 @@ void cuda_pool(cca_backend *base, const cca_groups *groups, const cca_matrix *q,
 
 /* ---- attention ----------------------------------------------------------------------- */
 
+/* What a warp does of a query and head: each `step`-th key, counted over all that the query sees.
+ * skip: how many keys others have before its next one. */
+template <int PARTS> struct attending {
+    running<PARTS, 1> sums;
+    float query[PARTS], scale;
+    int64_t head; /* of queries */
+    int64_t skip, step;
+};
+
 /* Columns begin … end - 1 of some rows. */
 template <int PARTS>
-static __device__ void attend_range(running<PARTS, 1> &r, const cca_rows &rows, const float *query,
-                                    float scale, int64_t head, int64_t begin, int64_t end) {
+static __device__ void attend_range(attending<PARTS> &a, const cca_rows &rows, int64_t head,
+                                    int64_t begin, int64_t end) {
     float k[PARTS], v[PARTS];
-    for (int64_t i = begin; i < end; i++) {
-        int64_t start = row_start(rows, head, cca_rows_at(&rows, i));
+    int64_t i = begin + a.skip, row = cca_rows_at(&rows, i);
+    for (; i < end; i += a.step, row += a.step) {
+        if (row >= rows.capacity) row %= rows.capacity;
+        int64_t start = row_start(rows, head, row);
         read_row<PARTS>(k, rows.k, rows.k_type, start, rows.head_dim);
         read_row<PARTS>(v, rows.v, rows.v_type, start, rows.head_dim);
-        float shrink, weight = r.add(dot<PARTS>(query, k) * scale, &shrink);
+        float shrink, weight = a.sums.add(dot<PARTS>(a.query, k) * a.scale, &shrink);
 #pragma unroll
-        for (int j = 0; j < PARTS; j++) r.sum[0][j] = r.sum[0][j] * shrink + weight * v[j];
+        for (int j = 0; j < PARTS; j++) {
+            a.sums.sum[0][j] = a.sums.sum[0][j] * shrink + weight * v[j];
+        }
+    }
+    a.skip = i - end;
+}
+
+/* What a call's row sees of a span. Its tile may have chosen groups that only later queries see. */
+template <int PARTS>
+static __device__ void attend_span(attending<PARTS> &a, const cca_spans &spans,
+                                   const cca_span &span, int64_t n_heads, int64_t pos,
+                                   int64_t row) {
+    int64_t begin = cca_edge_at(&span.seen.begin, pos + row);
+    int64_t end = cca_edge_at(&span.seen.end, pos + row), n_chosen = 0;
+    if (begin >= end) return;
+    int64_t head = a.head / (n_heads / span.rows.heads);
+    const cca_choice &choice = spans.choice;
+    const int32_t *chosen = NULL;
+    if (span.pick != CCA_PICK_ALL) {
+        chosen = cca_chosen(&choice, pos, row, a.head / (n_heads / choice.heads), &n_chosen);
+    }
+    int64_t g = span.pick == CCA_PICK_CHOSEN ? choice.group_size : 1;
+    for (int64_t i = 0; i < n_chosen && chosen[i] * g < end; i++) {
+        int64_t first = chosen[i] * g;
+        if (span.pick == CCA_PICK_CHOSEN) {
+            attend_range<PARTS>(a, span.rows, head, first, first + g);
+        } else {
+            attend_range<PARTS>(a, span.rows, head, begin, first);
+            begin = first + 1;
+        }
+    }
+    if (span.pick != CCA_PICK_CHOSEN) attend_range<PARTS>(a, span.rows, head, begin, end);
+}
+
+/* Joins what the warps of a block have; the first one has the whole then. */
+template <int PARTS> static __device__ void join_warps(running<PARTS, 1> &r) {
+    enum { WIDTH = PARTS * CUDA_WARP };
+    __shared__ float sums[ATTEND_WARPS][WIDTH], largest[ATTEND_WARPS], total[ATTEND_WARPS];
+    int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) sums[warp][j * CUDA_WARP + lane] = r.sum[0][j];
+    if (lane == 0) {
+        largest[warp] = r.largest;
+        total[warp] = r.total;
+    }
+    __syncthreads();
+    if (warp > 0) return;
+    for (int i = 1; i < ATTEND_WARPS; i++) {
+        if (largest[i] == -INFINITY) continue; /* had no key */
+        float now = fmaxf(r.largest, largest[i]);
+        float shrink = expf(r.largest - now), weight = expf(largest[i] - now);
+        r.largest = now;
+        r.total = r.total * shrink + total[i] * weight;
+#pragma unroll
+        for (int j = 0; j < PARTS; j++) {
+            r.sum[0][j] = r.sum[0][j] * shrink + sums[i][j * CUDA_WARP + lane] * weight;
+        }
     }
 }
 
+/* One warp a query and head, those that read the same keys side by side; or one block (split). */
 template <int PARTS>
-static __global__ void attend(float *out, cca_spans spans, const float *q, int64_t n_heads,
-                              int64_t pos, int64_t n) {
+static __global__ void __launch_bounds__(ATTEND_THREADS)
+    attend(float *out, const __grid_constant__ cca_spans spans, const float *q, int64_t n_heads,
+           int64_t pos, int64_t n, bool split) {
     cuda_begin();
-    int64_t warp = cuda_index() / CUDA_WARP;
-    if (warp >= n * n_heads) return;
-    int64_t head = warp % n_heads, i = pos + warp / n_heads, hd = spans.at[0].rows.head_dim;
-    float query[PARTS], scale = rsqrtf((float)hd);
-    running<PARTS, 1> r;
-    read_row<PARTS>(query, q, CCA_F32, warp * hd, hd);
-    for (int s = 0; s < spans.n; s++) {
-        const cca_span &span = spans.at[s];
-        int64_t begin = cca_edge_at(&span.seen.begin, i), end = cca_edge_at(&span.seen.end, i);
-        if (begin >= end) continue;
-        attend_range<PARTS>(r, span.rows, query, scale, head / (n_heads / span.rows.heads), begin,
-                            end);
-    }
+    int64_t at = split ? blockIdx.x : cuda_index() / CUDA_WARP;
+    if (at >= n * n_heads) return;
+    int warp = split ? (int)(threadIdx.x / CUDA_WARP) : 0;
+    int64_t sharers = n_heads / spans.at[0].rows.heads, row = at / sharers % n;
+    attending<PARTS> a;
+    a.head = at / sharers / n * sharers + at % sharers;
+    a.skip = warp;
+    a.step = split ? ATTEND_WARPS : 1;
+    int64_t hd = spans.at[0].rows.head_dim, start = (row * n_heads + a.head) * hd;
+    a.scale = rsqrtf((float)hd);
+    read_row<PARTS>(a.query, q, CCA_F32, start, hd);
+    for (int s = 0; s < spans.n; s++) attend_span(a, spans, spans.at[s], n_heads, pos, row);
+    if (split) join_warps(a.sums);
+    if (warp > 0) return;
 #pragma unroll
     for (int j = 0; j < PARTS; j++) {
         int64_t d = j * CUDA_WARP + threadIdx.x % CUDA_WARP;
-        if (d < hd) out[warp * hd + d] = r.sum[0][j] / r.total;
+        if (d < hd) out[start + d] = a.sums.sum[0][j] / a.sums.total;
     }
 }
 
 void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos, int64_t n) {
     int64_t hd = spans->at[0].rows.head_dim, n_heads = q->cols / hd;
+    bool split = n <= FEW;
     auto kernel = attend<1>;
     switch (parts_of(b, hd)) {
     case 0: return;
@@ -185,15 +258,25 @@ void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
     case 4: kernel = attend<4>; break;
     case 8: kernel = attend<8>; break;
     }
-    cuda_launch(b, "attention", kernel, cuda_blocks(n * n_heads, WARPS), THREADS, 0,
-                (float *)out->data, *spans, (const float *)q->data, n_heads, pos, n);
+    cuda_launch(b, "attention", kernel, cuda_blocks(n * n_heads, split ? 1 : ATTEND_WARPS),
+                ATTEND_THREADS, 0, (float *)out->data, *spans, (const float *)q->data, n_heads, pos,
+                n, split);
+}
+
+/* Whether all that is seen of each span takes part. */
+static bool sees_all(const cca_spans *spans) {
+    for (int i = 0; i < spans->n; i++) {
+        if (spans->at[i].pick != CCA_PICK_ALL) return false;
+    }
+    return true;
 }
 
 void cuda_attend(cca_backend *base, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
-    if (n <= FEW && cuda_attend_few(b, out, spans, q, pos, n)) return;
-    if (cuda_attend_sm90(b, out, spans, q, pos, n)) return;
-    if (cuda_attend_mma(b, out, spans, q, pos, n)) return;
+    bool all = sees_all(spans);
+    if (all && n <= FEW && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    if (all && cuda_attend_sm90(b, out, spans, q, pos, n)) return;
+    if (all && cuda_attend_mma(b, out, spans, q, pos, n)) return;
     cuda_attend_plain(b, out, spans, q, pos, n);
 }

@@ -85,7 +85,6 @@ static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine
         .arch = c->arch->name,
         .name = e->name,
         .device = cca_backend_name(e->backend),
-        .passed_over = e->facts.passed_over,
         .kernels = (kernels ? cca_kernels_find(kernels) : cca_kernels_best())->name,
         .dim = c->dim,
         .hidden_dim = c->hidden_dim,
@@ -124,22 +123,6 @@ static cca_status check_vocabulary(const cca_engine *e, cca_error *err) {
                     cca_gguf_name(e->file), (long long)tokens, (long long)rows);
 }
 
-/* Takes the CPU in place of a device that nobody named and that cannot do what sessions will. */
-static cca_status pass_over(cca_engine *e, const cca_session_options *sessions,
-                            const cca_backend_options *options, cca_error *err) {
-    cca_config config;
-    cca_policy policy;
-    bool open = strcmp(e->device, "auto") == 0 && sessions && !cca_backend_recalls(e->backend);
-    cca_status status = open ? cca_config_read(&config, e->file, err) : CCA_OK;
-    if (!open || status) return status;
-    if (cca_attention_resolve(&policy, &config, sessions, err) || policy.recall == 0) return CCA_OK;
-    e->facts.passed_over = cca_backend_name(e->backend);
-    cca_backend_close(e->backend);
-    e->backend = NULL;
-    memcpy(e->device, "cpu", sizeof "cpu"); /* shorter than "auto" */
-    return cca_backend_open(&e->backend, e->device, options, err);
-}
-
 /* A device that has no room for the weights is not begun to be filled. */
 static cca_status check_weights(const cca_engine *e, cca_error *err) {
     uint64_t bytes = 0;
@@ -161,7 +144,6 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     e->fp8 = options->fp8;
     cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
     if (!status) status = cca_gguf_open(&e->file, path, err);
-    if (!status) status = pass_over(e, options->sessions, &backend, err);
     if (!status && options->plan_only && !is_cpu(e)) {
         status = cca_backend_cpu(&e->borrower, &borrower, err);
     }
@@ -245,11 +227,6 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     int64_t tile = out->policy.tile; /* which chunks do not cut */
     chunk_size = cca_max(chunk_size / tile * tile, tile);
     out->chunk_size = cca_min(chunk_size, rounded_up(cca_max(o->ctx_size, 1), tile));
-    if (out->policy.recall > 0 && !cca_backend_recalls(engine->backend)) {
-        return cca_fail(err, CCA_USAGE,
-                        "device %s cannot recall: use attention cca or full, or the CPU",
-                        cca_backend_name(engine->backend));
-    }
     return CCA_OK;
 }
 
@@ -269,12 +246,16 @@ cca_status cca_session_attention_settings(cca_attention_settings *out, const cca
     return CCA_OK;
 }
 
-/* What the session's backend will keep for itself. */
-static size_t beside(const cca_engine *e, const cca_state_options *o) {
+/* What the session's backend will keep for itself; recalls: groups have bounds. */
+static size_t beside(const cca_engine *e, const cca_state_options *o, bool recalls) {
     const cca_config *c = cca_model_config(e->model);
+    const cca_policy *p = &o->policy;
     cca_layer_sizes sizes = {.n_tokens = o->chunk_size,
                              .dim = cca_max(c->dim, c->n_heads * c->head_dim),
-                             .hidden_dim = c->hidden_dim};
+                             .hidden_dim = c->hidden_dim,
+                             .n_groups = recalls ? o->ctx_size / p->rule.group_size : 0,
+                             .n_pairs = o->chunk_size / p->tile * c->n_kv_heads,
+                             .n_rows = c->n_heads / c->n_kv_heads * p->tile};
     cca_dtype_parse(&sizes.type, e->facts.weight_type);
     return cca_backend_beside(e->backend, &sizes);
 }
@@ -293,7 +274,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->window = size.cache.window;
     out->rows = size.cache.rows;
     out->mark = size.cache.mark;
-    out->activations = size.cache.scratch + size.activations + beside(engine, &o);
+    out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
     if (!cca_add(&out->total, out->cores, size.cache.window) ||
         !cca_add(&out->total, out->total, out->rows) ||
         !cca_add(&out->total, out->total, out->bounds) ||

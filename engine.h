@@ -37,16 +37,11 @@ typedef struct cca_engine_options {
     const char *kernels; /* of the CPU: "generic", "avx2" …; NULL: the fastest. Borrowed */
     bool fp8;            /* products of prefill in 8-bit floats, where the device has them */
     bool plan_only;      /* a device gets no weights: for facts, measure and forecast */
-    /* What sessions will be like: where it is "auto", the device is one that can do it. NULL: any
-     * device will do. Borrowed by the call. */
-    const struct cca_session_options *sessions;
 } cca_engine_options;
 
 /* Facts of a loaded model. */
 typedef struct cca_engine_facts {
     const char *path, *arch, *name, *device, *kernels;
-    const char
-        *passed_over; /* a device that "auto" did not take, since it cannot recall; or NULL */
     int64_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size;
     int64_t seq_len;                 /* context_length of the file */
     int64_t trained_length;          /* what the positions were trained for */

@@ -264,10 +264,8 @@ void cca_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix 
 }
 
 void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    bool alike = out->k_type == in->k_type && out->v_type == in->v_type;
     bool fit = out->heads == in->heads && out->head_dim == in->head_dim && n <= out->capacity &&
-               n <= in->capacity && pos >= out->base && pos >= in->base &&
-               (alike || b->ops->choose);
+               n <= in->capacity && pos >= out->base && pos >= in->base;
     if (ready(b, "move", fit)) b->ops->move(b, out, in, pos, n);
 }
 
@@ -325,24 +323,13 @@ void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int
     if (ready(b, "pool", fit) && count > 0) b->ops->pool(b, groups, q, pos, n);
 }
 
-bool cca_backend_recalls(const cca_backend *b) {
-    return b->ops->bound && b->ops->choose;
-}
-
-/* Whether it can be done; says so where not. */
-static bool recalls(cca_backend *b) {
-    if (cca_backend_recalls(b)) return true;
-    cca_backend_fail(b, CCA_RUNTIME, "%s: recall does not run on this device", b->ops->name);
-    return false;
-}
-
 void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n) {
     int64_t first, count = cca_groups_completed(groups->size, pos, n, &first);
     const cca_rows *raw = &groups->raw, *bounds = &groups->cores;
     bool fit = bounds->heads == raw->heads && raw->head_dim == bounds->head_dim &&
                bounds->k_type == bounds->v_type && cca_dtype_block(bounds->k_type) == 1 &&
                (count == 0 || first + count <= bounds->capacity);
-    if (ready(b, "bound", fit) && recalls(b) && count > 0) b->ops->bound(b, groups, pos, n);
+    if (ready(b, "bound", fit) && count > 0) b->ops->bound(b, groups, pos, n);
 }
 
 void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
@@ -350,7 +337,7 @@ void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
     bool fit = n > 0 && holds(q, n, q->cols) && q->cols % bounds->head_dim == 0 &&
                (q->cols / bounds->head_dim) % bounds->heads == 0 && out->heads == bounds->heads &&
                out->tile > 0 && cca_edge_at(&groups->end, pos + n - 1) <= bounds->capacity;
-    if (ready(b, "choose", fit) && recalls(b)) b->ops->choose(b, out, bounds, groups, q, pos, n);
+    if (ready(b, "choose", fit)) b->ops->choose(b, out, bounds, groups, q, pos, n);
 }
 
 /* Whether queries of positions first … last, width values each, can look at the spans. */

@@ -70,6 +70,9 @@ typedef struct cca_layer_sizes {
     int64_t n_tokens;        /* most of a chunk */
     int64_t dim, hidden_dim; /* dim: of the stream or of all heads, whichever is wider */
     cca_dtype type;          /* of most weights */
+    /* Groups that are chosen from, or 0; tiles of queries and heads of keys that choose in a chunk,
+     * and queries of each, those of all heads that share keys. */
+    int64_t n_groups, n_pairs, n_rows;
 } cca_layer_sizes;
 
 /* The table of operations; see the wrappers below for what each does. The wrappers have
@@ -106,7 +109,6 @@ typedef struct cca_ops {
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
     void (*pool)(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
                  int64_t n);
-    /* These two may be missing: then nothing can be recalled. */
     void (*bound)(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
     void (*choose)(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
                    const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
@@ -228,10 +230,9 @@ void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n)
  * says they see. A query's weight for a group is the softmax, over these, of the largest value that
  * q · k can have within the group's bounds, / sqrt(head_dim); a tile has the out->most groups of
  * largest weight, summed over its queries and the heads that share a head of keys; of equal ones
- * the earlier. CCA_RUNTIME where the device cannot. */
+ * the earlier. */
 void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
                 const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
-bool cca_backend_recalls(const cca_backend *b);
 /* out = attention of the rotated queries of positions pos … over all spans in one softmax, scale
  * 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where cca_rotate_store comes
  * directly before, a backend may rotate on the way. */

@@ -101,13 +101,11 @@ extern const arg_option model_args[], context_args[], recall_args[], cache_args[
 /* The path of the model; the caller frees it. CCA_BAD_MODEL where there is none. */
 cca_status cli_model_path(char **out, const char *given, cca_error *err);
 
-/* Opens the model that the options name, on a device that can do what the context asks for (NULL:
- * on any); tells about it in detail. */
-cca_status cli_engine_open(cca_engine **out, const model_options *options,
-                           const context_options *context, term *t, cca_error *err);
+/* Opens the model that the options name; tells about it in detail. */
+cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t, cca_error *err);
 /* The same without loading weights onto a device. */
-cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options,
-                                   const context_options *context, term *t, cca_error *err);
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
+                                   cca_error *err);
 
 /* The tokenizer, or CCA_BAD_MODEL where the model has none. */
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err);

@@ -138,7 +138,7 @@ static int64_t positions_needed(const generation *g) {
 
 static cca_status open_model(generation *g, cca_error *err) {
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->context, &g->term, err);
+    cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
     g->load_s = cca_seconds() - start;
     return status;
 }

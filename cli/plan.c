@@ -97,10 +97,9 @@ static cca_status fill_columns(planning *p, cca_error *err) {
     cca_status status = CCA_OK;
     p->columns[p->n++].context = *context;
     const char *first = cli_attention(context, p->engine).attn;
-    bool recalls = strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
     bool alone = strcmp(first, "full") == 0;
     for (size_t i = 0; i < sizeof others / sizeof *others && !alone; i++) {
-        if (strcmp(first, others[i]) == 0 || (i == 1 && !recalls)) continue;
+        if (strcmp(first, others[i]) == 0) continue;
         p->columns[p->n++].context = cli_with_attn(context, others[i]);
     }
     for (int i = 0; i < p->n && !status; i++) status = fill_column(p, &p->columns[i], err);
@@ -285,7 +284,7 @@ static cca_status report(planning *p, cca_error *err) {
 
 static cca_status plan(planning *p, cca_error *err) {
     const plan_options *o = p->o;
-    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &o->context, &p->term, err);
+    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &p->term, err);
     if (!status) status = count_positions(p, err);
     if (status) return status;
     long long trained = cca_engine_info(p->engine)->trained_length;

@@ -240,19 +240,11 @@ static void describe_engine(const cca_engine *engine, term *t) {
                 f->tuned ? ", tuned for CCA-Attention" : "");
     term_detail(t, "device %s (%s), %d thread%s", f->device, f->kernels, f->n_threads,
                 term_plural(f->n_threads));
-    if (f->passed_over) {
-        term_note(t,
-                  "the CPU recalls, which %s cannot yet; with --attn cca or --attn full the run "
-                  "takes that",
-                  f->passed_over);
-    }
 }
 
-static cca_status open_engine(cca_engine **out, const model_options *options,
-                              const context_options *context, bool plan_only, term *t,
-                              cca_error *err) {
+static cca_status open_engine(cca_engine **out, const model_options *options, bool plan_only,
+                              term *t, cca_error *err) {
     char *path;
-    cca_session_options sessions;
     bool is_auto = strcmp(options->device, "auto") == 0;
     cca_engine_options engine = {.device = options->kernels && is_auto ? "cpu" : options->device,
                                  .n_threads = (int)options->threads,
@@ -266,24 +258,20 @@ static cca_status open_engine(cca_engine **out, const model_options *options,
     }
     cca_status status = cli_model_path(&path, options->model, err);
     if (status) return status;
-    if (context) {
-        sessions = cli_session_options(context, 1, 0);
-        engine.sessions = &sessions;
-    }
     status = cca_engine_open(out, path, &engine, err);
     if (!status) describe_engine(*out, t);
     free(path);
     return status;
 }
 
-cca_status cli_engine_open(cca_engine **out, const model_options *options,
-                           const context_options *context, term *t, cca_error *err) {
-    return open_engine(out, options, context, false, t, err);
+cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t,
+                           cca_error *err) {
+    return open_engine(out, options, false, t, err);
 }
 
-cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options,
-                                   const context_options *context, term *t, cca_error *err) {
-    return open_engine(out, options, context, true, t, err);
+cca_status cli_engine_open_to_plan(cca_engine **out, const model_options *options, term *t,
+                                   cca_error *err) {
+    return open_engine(out, options, true, t, err);
 }
 
 cca_status cli_tokenizer(const cca_tokenizer **out, const cca_engine *engine, cca_error *err) {

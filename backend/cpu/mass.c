@@ -201,19 +201,38 @@ static bool copy_columns(cca_backend *b, cca_span *out, const cca_span *span, in
     return true;
 }
 
+/* What the tile of a call's row has chosen, as if the call began there. */
+static bool copy_choice(cca_backend *b, cca_choice *out, const cca_choice *choice, int64_t pos,
+                        int64_t row) {
+    int64_t n = choice->heads * choice->most;
+    *out = *choice;
+    out->groups = malloc((size_t)n * sizeof *out->groups + 1);
+    out->counts = malloc((size_t)choice->heads * sizeof *out->counts + 1);
+    if (!out->groups || !out->counts) return false;
+    int64_t tile = (pos + row) / choice->tile - pos / choice->tile;
+    cca_backend_download(b, out->groups, choice->groups + tile * n, (size_t)n * sizeof(int32_t));
+    cca_backend_download(b, out->counts, choice->counts + tile * choice->heads,
+                         (size_t)choice->heads * sizeof(int32_t));
+    return true;
+}
+
 void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                       const cca_matrix *q, int64_t row, int64_t pos) {
     const cca_kernels *k = cca_kernels_best();
+    const cca_matrix own = {(float *)q->data + row * q->cols, q->type, 1, q->cols, false};
     cca_spans copy = {.n = 0};
     bool room = true;
     for (; room && copy.n < spans->n; copy.n++) {
         room = copy_columns(b, &copy.at[copy.n], &spans->at[copy.n], pos + row);
     }
+    if (room && spans->choice.most > 0) {
+        room = copy_choice(b, &copy.choice, &spans->choice, pos, row);
+    }
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
-    float *queries = malloc((size_t)(row + 1) * (size_t)q->cols * sizeof *queries);
+    float *queries = malloc((size_t)q->cols * sizeof *queries);
     size_t n_scratch = ((size_t)cca_mass_scratch(spans, pos + row) + 15) / 16 * 16;
     float *scratch = aligned_alloc(64, n_scratch * sizeof *scratch);
-    if (queries) cca_matrix_download(b, queries, q, row + 1);
+    if (queries) cca_matrix_download(b, queries, &own, 1);
     cca_error why;
     cca_status status = cca_backend_sync(b, &why);
     if (status) { /* an interruption, too, which the forward pass is still to report */
@@ -221,9 +240,10 @@ void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spa
     } else if (!room || !queries || !scratch) {
         cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
     } else {
-        const cca_attend_args args = {&copy, queries, NULL, n_heads, pos};
-        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, row, h, scratch);
+        const cca_attend_args args = {&copy, queries, NULL, n_heads, pos + row};
+        for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, 0, h, scratch);
     }
     for (int i = 0; i < copy.n; i++) free(copy.at[i].rows.k), free(copy.at[i].rows.v);
+    free(copy.choice.groups), free(copy.choice.counts);
     free(queries), free(scratch);
 }

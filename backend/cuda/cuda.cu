@@ -48,8 +48,9 @@ static size_t cuda_beside(cca_backend *base, const cca_layer_sizes *l) {
     size_t widest = hidden > dim ? hidden : dim, two = sizeof(__nv_bfloat16);
     bool whole = cuda_is_exact(l->type);
     bool fused = b->forms.fused && !whole && dim % 16 == 0 && hidden % 16 == 0;
-    if (l->n_tokens <= CUDA_FEW) return 0;
-    size_t bytes = CUDA_WORKSPACE + n * (fused ? dim : widest) * two;
+    size_t bytes = l->n_groups > 0 ? cuda_choose_room(l->n_pairs, l->n_rows, l->n_groups) : 0;
+    if (l->n_tokens <= CUDA_FEW) return bytes;
+    bytes += CUDA_WORKSPACE + n * (fused ? dim : widest) * two;
     if (!cuda_is_operand(l->type)) bytes += dim * widest * two;
     if (b->fp8 && !whole) bytes += (n + dim) * widest;
     return bytes;
@@ -159,7 +160,8 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
     cudaSetDevice(b->device);
-    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x, &b->w, &b->x8, &b->w8, &b->partial, &b->count};
+    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x,       &b->w,     &b->x8,
+                          &b->w8,  &b->partial, &b->count, &b->scores};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cudaFreeHost(b->pinned.data);
     cuda_blas_free(b->blas);
@@ -266,6 +268,8 @@ static cca_ops make_ops() {
     ops.store = cuda_store;
     ops.move = cuda_move;
     ops.pool = cuda_pool;
+    ops.bound = cuda_bound;
+    ops.choose = cuda_choose;
     ops.attend = cuda_attend;
     ops.mass = cca_mass_on_host;
     ops.norm_matmul = cuda_norm_matmul;

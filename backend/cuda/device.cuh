@@ -60,6 +60,7 @@ struct cuda_backend {
     const void *twin_of; /* whose first twin_n values x holds as bf16, until the next launch */
     int64_t twin_n;
     cuda_buffer partial, count; /* of attention that is split over keys */
+    cuda_buffer scores;         /* of groups that are chosen from */
 };
 
 static inline cuda_backend *cuda_of(cca_backend *b) {
@@ -142,7 +143,7 @@ bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos);
 
 /* ---- the operations of the table that are kernels (elementwise.cu, rope.cu, layer_parts.cu,
- * cca_cuda.cu) ------------------------------------------------------------------------------- */
+ * choose.cu, cca_cuda.cu) ------------------------------------------------------------------------------- */
 
 void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
                 int64_t n);
@@ -168,6 +169,12 @@ void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_m
 void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
 void cuda_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
                int64_t n);
+void cuda_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
+void cuda_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                 const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
+/* Bytes that it keeps where so many tiles and heads of keys, of so many rows of queries, choose among
+ * so many groups. */
+size_t cuda_choose_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups);
 void cuda_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n);
 
@@ -177,7 +184,7 @@ bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matri
 
 /* ---- forms of attention --------------------------------------------------------------------- */
 
-/* Any shape and any types. */
+/* Any shape, any types, and any choice of keys. */
 void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos, int64_t n);
 /* These do nothing and say false where a shape or the GPU does not suit them (attend_sm90.cu and

@@ -325,7 +325,36 @@ static void move_all(cuda_backend *b, void *out, const void *in, cca_dtype type,
     }
 }
 
+/* Rows in another type: one warp a piece of 32 values. */
+static __global__ void convert_rows(void *out, cca_dtype out_type, const void *in,
+                                    cca_dtype in_type, cca_rows to, cca_rows from, int64_t pos,
+                                    int64_t n) {
+    cuda_begin();
+    int64_t warp = cuda_index() / CUDA_WARP, hd = to.head_dim;
+    int64_t pieces = (hd + CUDA_WARP - 1) / CUDA_WARP, row = warp / pieces;
+    if (row >= n * to.heads) return;
+    int64_t head = row / n, p = pos + row % n, d = warp % pieces * CUDA_WARP;
+    int lane = (int)(threadIdx.x % CUDA_WARP);
+    int n_lanes = (int)(hd - d < CUDA_WARP ? hd - d : CUDA_WARP);
+    int64_t source = (head * from.capacity + cca_rows_at(&from, p)) * hd + d;
+    int64_t target = (head * to.capacity + cca_rows_at(&to, p)) * hd + d;
+    float x = lane < n_lanes ? cuda_row_value(in, in_type, source + lane) : 0;
+    cuda_put(out, out_type, target, x, n_lanes);
+}
+
+static void move_side(cuda_backend *b, void *out, cca_dtype out_type, const void *in,
+                      cca_dtype in_type, const cca_rows *to, const cca_rows *from, int64_t pos,
+                      int64_t n) {
+    if (out_type == in_type) {
+        move_all(b, out, in, out_type, to, from, pos, n);
+        return;
+    }
+    int64_t pieces = n * to->heads * ((to->head_dim + CUDA_WARP - 1) / CUDA_WARP);
+    cuda_launch(b, "convert", convert_rows, cuda_blocks(pieces, THREADS / CUDA_WARP), THREADS, 0,
+                out, out_type, in, in_type, *to, *from, pos, n);
+}
+
 void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    move_all(cuda_of(b), out->k, in->k, out->k_type, out, in, pos, n);
-    move_all(cuda_of(b), out->v, in->v, out->v_type, out, in, pos, n);
+    move_side(cuda_of(b), out->k, out->k_type, in->k, in->k_type, out, in, pos, n);
+    move_side(cuda_of(b), out->v, out->v_type, in->v, in->v_type, out, in, pos, n);
 }

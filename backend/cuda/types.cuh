@@ -47,7 +47,8 @@ struct cuda_x_scale {
  * and, of a cache:
  *     value(rows, i)  value i
  *     put             the values of a warp's lanes as values i …, rounded as cca_dtype_encode does
- *                     it; lanes from n_lanes on have none, which types with blocks do not know */
+ *                     it; lanes from n_lanes on have none, which types with blocks do not know
+ * A cache has q4_0 in rows behind the window alone. */
 template <cca_dtype type> struct traits;
 
 /* ---- f32, f16, bf16 -------------------------------------------------------------------- */
@@ -202,6 +203,14 @@ template <int N> struct block_traits {
     static __device__ __forceinline__ float scale(const cuda_weights &w, int64_t i) {
         return __half2float(((const __half *)w.scale)[i / BLOCK]);
     }
+
+    /* The scale of a block whose values a warp has, and what they are multiplied with: NaN, which
+     * as an integer is 0, where one of them is no finite number. */
+    static __device__ __forceinline__ uint16_t put_scale(float x, float d, float *inverse) {
+        bool finite = __all_sync(~0u, isfinite(x));
+        *inverse = !finite ? NAN : d != 0 ? 1 / d : 0;
+        return finite ? __half_as_ushort(__float2half_rn(d)) : (uint16_t)CCA_HALF_NAN;
+    }
 };
 
 template <> struct traits<CCA_Q8_0> : block_traits<CCA_QUANT_BLOCK> {
@@ -241,9 +250,10 @@ template <> struct traits<CCA_Q8_0> : block_traits<CCA_QUANT_BLOCK> {
 
     static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane, int) {
         cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
-        float d = cuda_warp_max(fabsf(x)) / 127;
-        block->q[lane] = (int8_t)roundf(x * (d > 0 ? 1 / d : 0));
-        if (lane == 0) block->scale = __half_as_ushort(__float2half_rn(d));
+        float inverse, d = cuda_warp_max(fabsf(x)) / 127;
+        uint16_t bits = put_scale(x, d, &inverse);
+        block->q[lane] = (int8_t)(int)roundf(x * inverse);
+        if (lane == 0) block->scale = bits;
     }
 };
 
@@ -297,11 +307,30 @@ template <> struct traits<CCA_Q4_0> : block_traits<CCA_QUANT_BLOCK / 2> {
     static __device__ __forceinline__ float scaled(__half scale, int dot, float2 x) {
         return __half2float(scale) * (x.x * (float)dot + x.y);
     }
+
+    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
+        const cca_q4_0 *block = (const cca_q4_0 *)rows + i / CCA_QUANT_BLOCK;
+        int k = (int)(i % CCA_QUANT_BLOCK), both = block->q[k % 16];
+        return __half2float(__ushort_as_half(block->scale)) *
+               (float)((k < 16 ? both & 15 : both >> 4) - 8);
+    }
+
+    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane, int) {
+        cca_q4_0 *block = (cca_q4_0 *)rows + i / CCA_QUANT_BLOCK;
+        unsigned extreme = __ballot_sync(~0u, fabsf(x) == cuda_warp_max(fabsf(x)));
+        int from = extreme ? __ffs((int)extreme) - 1 : 0; /* the first of the largest */
+        float inverse, d = __shfl_sync(~0u, x, from) / -8;
+        uint16_t bits = put_scale(x, d, &inverse);
+        int q = min((int)(x * inverse + 8.5f), 15);
+        int high = __shfl_down_sync(~0u, q, 16);
+        if (lane < 16) block->q[lane] = (uint8_t)(q | high << 4);
+        if (lane == 0) block->scale = bits;
+    }
 };
 
 /* ---- types that are known at run time only --------------------------------------------- */
 
-/* f(traits) of a type of weights, of a type of caches. */
+/* f(traits) of a type. */
 #pragma nv_exec_check_disable
 template <typename F>
 static __host__ __device__ __forceinline__ auto cuda_with_traits(cca_dtype type, F f) {
@@ -314,17 +343,6 @@ static __host__ __device__ __forceinline__ auto cuda_with_traits(cca_dtype type,
     }
 }
 
-#pragma nv_exec_check_disable
-template <typename F>
-static __host__ __device__ __forceinline__ auto cuda_with_cached(cca_dtype type, F f) {
-    switch (type) {
-    case CCA_F16: return f(traits<CCA_F16>());
-    case CCA_BF16: return f(traits<CCA_BF16>());
-    case CCA_Q8_0: return f(traits<CCA_Q8_0>());
-    default: return f(traits<CCA_F32>());
-    }
-}
-
 /* Value i of a matrix, counted row by row; value i of a cache's rows. */
 static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, int64_t i) {
     return cuda_with_traits(w.type, [&](auto t) { return decltype(t)::weight(w, i); });
@@ -332,14 +350,14 @@ static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, in
 
 static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
                                                        int64_t i) {
-    return cuda_with_cached(type, [&](auto t) { return decltype(t)::value(rows, i); });
+    return cuda_with_traits(type, [&](auto t) { return decltype(t)::value(rows, i); });
 }
 
 /* Puts the value of each lane into a cache as values i … i + 31; see traits. */
 static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
                                                 int n_lanes) {
     int lane = (int)(threadIdx.x % CUDA_WARP);
-    cuda_with_cached(type, [&](auto t) { decltype(t)::put(rows, i, x, lane, n_lanes); });
+    cuda_with_traits(type, [&](auto t) { decltype(t)::put(rows, i, x, lane, n_lanes); });
 }
 
 /* Bytes of the values of n weights of a row, without scales. */

@@ -283,7 +283,7 @@ static int64_t usual_sources(const asking *a) {
 
 static cca_status open_model(asking *a, cca_error *err) {
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->context, &a->term, err);
+    cca_status status = cli_engine_open(&a->engine, &a->o->model, &a->term, err);
     if (!status) status = cli_tokenizer(&a->tok, a->engine, err);
     a->load_s = cca_seconds() - start;
     if (status) return status;

@@ -226,19 +226,8 @@ static cca_status bench_attn(bench_run *r, cca_error *err) {
 
 /* ---- the run -------------------------------------------------------------------------- */
 
-/* A kind that recalls where one may: the device must do them all. */
-static const char *most_demanding(const bench_run *r) {
-    const char *found = "cca";
-    for (int i = 0; i < r->n_attns; i++) {
-        bool may = strcmp(r->attns[i], "recall") == 0 || strcmp(r->attns[i], "auto") == 0;
-        if (may && strcmp(found, "recall") != 0) found = r->attns[i];
-    }
-    return found;
-}
-
 /* An engine for each variant of the kernels. */
 static cca_status open_engines(bench_run *r, cca_error *err) {
-    context_options context = cli_with_attn(&r->o->context, most_demanding(r));
     char *rest = NULL, *names = strdup(r->o->kernels);
     cca_status status = names ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory");
     char *name = names ? strtok_r(names, ",", &rest) : NULL;
@@ -250,7 +239,7 @@ static cca_status open_engines(bench_run *r, cca_error *err) {
                 cca_fail(err, CCA_USAGE, "--kernels %s: at most %d", r->o->kernels, MOST_KERNELS);
         }
         if (status) break;
-        status = cli_engine_open(&r->engines[r->n_engines], &model, &context, &r->term, err);
+        status = cli_engine_open(&r->engines[r->n_engines], &model, &r->term, err);
         if (!status) r->n_engines++;
     }
     free(names);

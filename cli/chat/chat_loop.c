@@ -245,7 +245,7 @@ static cca_status open_session(chat_run *r, cca_error *err) {
 
 static cca_status chat(chat_run *r, cca_error *err) {
     const run_options *o = r->o;
-    cca_status status = cli_engine_open(&r->engine, &o->model, &r->context, &r->term, err);
+    cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
     if (!status) {
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
     }

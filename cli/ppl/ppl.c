@@ -316,7 +316,7 @@ static cca_status run(const void *options, cca_error *err) {
     ppl_run r = {.o = options};
     term_open(&r.term, &r.o->term);
     double start = cca_seconds();
-    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.o->context, &r.term, err);
+    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.term, err);
     r.report.load_s = cca_seconds() - start;
     r.report.context = &r.o->context;
     r.report.engine = r.engine;

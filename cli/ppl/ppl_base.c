@@ -8,7 +8,7 @@ static cca_status open_other(ppl_base *b, const cca_engine *engine, const model_
     model_options other = *model;
     other.model = b->model;
     b->engine = NULL;
-    cca_status status = cli_engine_open(&b->engine, &other, &b->context, t, err);
+    cca_status status = cli_engine_open(&b->engine, &other, t, err);
     if (status) return status;
     int64_t own = cca_engine_info(engine)->vocab_size;
     int64_t found = cca_engine_info(b->engine)->vocab_size;

@@ -348,7 +348,7 @@ static cca_status make_task(tune_run *r, cca_error *err) {
 
 static cca_status tune(tune_run *r, cca_error *err) {
     cca_status status = check_options(r, err);
-    if (!status) status = cli_engine_open(&r->engine, &r->o->model, NULL, &r->term, err);
+    if (!status) status = cli_engine_open(&r->engine, &r->o->model, &r->term, err);
     if (!status && r->o->write) {
         status = cca_gguf_check_writable(cca_engine_info(r->engine)->path, err);
     }

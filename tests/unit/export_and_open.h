@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static inline cca_engine *test_export_and_open(const char *folder, const char *name, cca_dtype type,
-                                               int n_threads) {
+static inline cca_engine *test_export_and_open_on(const char *device, const char *folder,
+                                                  const char *name, cca_dtype type, int n_threads) {
     char input[512], output[] = "/tmp/cca-test-model-XXXXXX";
     cca_error err;
     cca_engine *engine;
@@ -23,10 +23,15 @@ static inline cca_engine *test_export_and_open(const char *folder, const char *n
     snprintf(input, sizeof input, "%s/%s", folder, name);
     cca_export_options o = {.input = input, .output = output, .has_type = true, .type = type};
     if (cca_export(&o, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
-    cca_engine_options eo = {.device = "cpu", .n_threads = n_threads};
+    cca_engine_options eo = {.device = device, .n_threads = n_threads};
     if (cca_engine_open(&engine, output, &eo, &err) != CCA_OK) fail_msg("%s: %s", name, err.text);
     unlink(output);
     return engine;
+}
+
+static inline cca_engine *test_export_and_open(const char *folder, const char *name, cca_dtype type,
+                                               int n_threads) {
+    return test_export_and_open_on("cpu", folder, name, type, n_threads);
 }
 
 #endif

@@ -1,20 +1,7 @@
 /* What recall is made of on the CPU: the walk over keys, bounds, softmaxes that are added up, and
  * the choice of groups, each against its definition in double. */
 #include "backend/cpu/kernels.h"
-#include "tests/unit/test.h"
-
-static void *room(size_t bytes) {
-    void *p = aligned_alloc(64, (bytes + 64) / 64 * 64);
-    assert_non_null(p);
-    memset(p, 0xff, (bytes + 64) / 64 * 64);
-    return p;
-}
-
-static float *random_floats(int64_t n, uint64_t *seed, float size) {
-    float *x = room((size_t)n * sizeof *x);
-    test_fill(x, n, seed, size);
-    return x;
-}
+#include "tests/unit/choices.h"
 
 /* ---- the walk ------------------------------------------------------------------------ */
 
@@ -167,7 +154,7 @@ static void softmaxes_are_added_up(void **state) {
             float total[150] = {0}, want[150];
             double sums[150] = {0}, all = 0;
             for (int turn = 0; turn < 5; turn++) {
-                float *x = random_floats(n, &seed, turn == 4 ? 200 : 3);
+                float *x = some_floats(n, &seed, turn == 4 ? 200 : 3);
                 double largest = -INFINITY, sum = 0;
                 for (int k = 0; k < n; k++) largest = fmax(largest, x[k]);
                 for (int k = 0; k < n; k++) sum += exp(x[k] - largest);
@@ -191,7 +178,7 @@ enum { HD = 64, HEADS = 2, GROUP = 5, GROUPS = 9, LENGTH = GROUP * GROUPS };
 static void check_bounds(const cca_kernels *k, cca_dtype type, bool ring, uint64_t *seed) {
     int64_t capacity = ring ? 3 * GROUP : LENGTH, n = HEADS * capacity * HD;
     cca_dtype bounds_type = cca_dtype_block(type) > 1 ? CCA_BF16 : type;
-    float *x = random_floats(n, seed, 2), *keys = random_floats(n, seed, 1);
+    float *x = some_floats(n, seed, 2), *keys = some_floats(n, seed, 1);
     for (int64_t i = 0; i < n; i += 7) x[i] *= 1e-6f; /* some close to 0 */
     for (int64_t i = 0; i < n; i += 160) x[i] = i % 320 ? 0 : -0.0f;
     for (int64_t i = 0; i < n; i += 3) x[i] = -fabsf(x[i]);
@@ -243,135 +230,19 @@ static void bounds_hold_every_key(void **state) {
 
 /* ---- the choice ---------------------------------------------------------------------- */
 
-typedef struct choice_case {
-    cca_dtype type;
-    int64_t heads, sharers, head_dim; /* of keys; query heads that share one */
-    cca_rule rule;
-    int64_t pos, n, tile, most;
-} choice_case;
-
-typedef struct choice_data {
-    cca_rows bounds;
-    float *q, *high, *low; /* bounds as they are read */
-    cca_choice out;
-} choice_data;
-
-static int64_t count_tiles(const choice_case *c) {
-    return (c->pos + c->n - 1) / c->tile - c->pos / c->tile + 1;
-}
-
-static choice_data make_choice(const choice_case *c, uint64_t *seed) {
-    choice_data d;
-    int64_t n_groups = (c->pos + c->n) / c->rule.group_size;
-    int64_t n = c->heads * n_groups * c->head_dim, slots = count_tiles(c) * c->heads;
-    char *memory[2];
-    float *sides[2];
-    for (int i = 0; i < 2; i++) {
-        sides[i] = random_floats(n, seed, 1), memory[i] = room(4 * (size_t)n);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        float a = sides[0][i], b = sides[1][i];
-        sides[0][i] = fmaxf(a, b), sides[1][i] = fminf(a, b);
-    }
-    for (int i = 0; i < 2; i++) {
-        cca_dtype_encode(memory[i], c->type, sides[i], n);
-        cca_dtype_decode(sides[i], c->type, memory[i], n);
-    }
-    d.high = sides[0], d.low = sides[1];
-    d.bounds =
-        (cca_rows){memory[0], memory[1], c->type, c->type, c->heads, n_groups, c->head_dim, 0};
-    d.q = random_floats(c->n * c->heads * c->sharers * c->head_dim, seed, 2);
-    d.out = (cca_choice){room((size_t)(slots * c->most) * sizeof(int32_t)),
-                         room((size_t)slots * sizeof(int32_t)),
-                         c->heads,
-                         c->most,
-                         c->tile,
-                         c->rule.group_size};
-    return d;
-}
-
-static void free_choice(choice_data *d) {
-    free(d->bounds.k), free(d->bounds.v), free(d->q), free(d->high), free(d->low);
-    free(d->out.groups), free(d->out.counts);
-}
-
-/* Adds what one query of a head gives each group. */
-static void weigh_groups(double *total, const choice_case *c, const choice_data *d, int64_t row,
-                         int64_t head) {
-    cca_range seen = cca_rule_groups(&c->rule);
-    int64_t begin = cca_edge_at(&seen.begin, c->pos + row), hd = c->head_dim;
-    int64_t end = cca_edge_at(&seen.end, c->pos + row);
-    const float *q = d->q + (row * c->heads * c->sharers + head) * hd;
-    double score[1024] = {0}, sum = 0;
-    assert_true(end <= 1024);
-    for (int64_t t = begin; t < end; t++) {
-        int64_t at = (head / c->sharers * d->bounds.capacity + t) * hd;
-        double most = 0;
-        for (int64_t i = 0; i < hd; i++) {
-            most += fmax((double)q[i] * d->high[at + i], (double)q[i] * d->low[at + i]);
-        }
-        score[t] = exp(most / sqrt((double)hd));
-        sum += score[t];
-    }
-    for (int64_t t = begin; t < end; t++) total[t] += score[t] / sum;
-}
-
-/* The groups that are chosen by definition, as flags; gives how far the last of them is from the
- * first that is left out, relatively. */
-static double choose_by_definition(bool *chosen, const double *total, int64_t begin, int64_t end,
-                                   int64_t most) {
-    double least = INFINITY, left_out = -INFINITY;
-    memset(chosen, 0, sizeof *chosen * 1024);
-    for (int64_t k = 0; k < most; k++) {
-        int64_t best = -1;
-        for (int64_t t = begin; t < end; t++) {
-            if (!chosen[t] && (best < 0 || total[t] > total[best])) best = t;
-        }
-        if (best < 0) return 1;
-        chosen[best] = true;
-        least = total[best];
-    }
-    for (int64_t t = begin; t < end; t++) left_out = fmax(left_out, chosen[t] ? 0 : total[t]);
-    return least == left_out ? 1 : (least - left_out) / fmax(least, 1e-300); /* ties are certain */
-}
-
 /* What a variant's products leave of the queries is all that may move the choice. */
 static void check_choice(const cca_kernels *k, const choice_case *c, const choice_data *d,
                          int *n_equal, int *n_all) {
     cca_range seen = cca_rule_groups(&c->rule);
-    int64_t slot = 0;
     double tolerance = k->products(c->type)->x_bytes(c->type, c->head_dim) > 0 ? 0.1 : 1e-4;
-    for (int64_t row = 0, n; row < c->n; row += n, slot++) {
+    for (int64_t row = 0, n; row < c->n; row += n) {
         n = cca_min(c->n - row, c->tile - (c->pos + row) % c->tile);
         cca_choose_args args = {&d->out, &d->bounds, &seen, d->q, c->heads * c->sharers,
                                 c->pos,  row,        n};
         void *scratch = room(cca_choose_bytes(k, &args));
-        int64_t begin = cca_edge_at(&seen.begin, c->pos + row + n - 1);
-        int64_t end = cca_edge_at(&seen.end, c->pos + row + n - 1);
         for (int64_t h = 0; h < c->heads; h++) {
-            double total[1024] = {0};
-            bool want[1024], got[1024] = {0};
-            for (int64_t i = 0; i < n * c->sharers; i++) {
-                weigh_groups(total, c, d, row + i % n, h * c->sharers + i / n);
-            }
-            double gap = choose_by_definition(want, total, begin, end, c->most);
             cca_choose_tile(k, &args, h, scratch);
-            int32_t count = d->out.counts[slot * c->heads + h];
-            const int32_t *groups = d->out.groups + (slot * c->heads + h) * c->most;
-            assert_int_equal(count, cca_min(c->most, end - begin));
-            double least = INFINITY;
-            for (int32_t i = 0; i < count; i++) {
-                assert_true(groups[i] >= begin && groups[i] < end);
-                assert_true(i == 0 || groups[i] > groups[i - 1]);
-                got[groups[i]] = true;
-                least = fmin(least, total[groups[i]]);
-            }
-            bool equal = memcmp(got, want, sizeof got) == 0;
-            if (gap > tolerance) assert_true(equal);
-            for (int64_t t = begin; t < end; t++) {
-                if (!got[t]) assert_true(total[t] <= least * (1 + tolerance));
-            }
-            *n_equal += equal;
+            *n_equal += check_slot(c, d, row, n, h, tolerance);
             *n_all += 1;
         }
         free(scratch);
