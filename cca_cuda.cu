@@ -1,15 +1,15 @@
 /* Pooling, and attention in its plain form: in fp32, any shape and any types, of all keys or of
- * those that recall has chosen. One warp a query and head; where there are few, a block. What is faster for some shapes lies in files of its own; this is what they are compared
- * with. */
+ * those that recall has chosen. One warp a query and head; where there are few, a block. What is
+ * faster for some shapes lies in files of its own; this is what they are compared with. */
 #include "backend/cuda/types.cuh"
 
 enum {
     THREADS = 128, /* of a block that pools */
     WARPS = THREADS / CUDA_WARP,
-    MOST_PARTS = 8,    /* head_dim / 32 at most */
-    FEW = 8,           /* queries that are split over keys */
-    ATTEND_WARPS = 16, /* of a block that attends */
-    ATTEND_THREADS = ATTEND_WARPS * CUDA_WARP,
+    MOST_PARTS = 8,   /* head_dim / 32 at most */
+    FEW = 8,          /* queries that are split over keys */
+    ATTEND_WARPS = 8, /* of a block that attends, each for a query and head; */
+    SPLIT_WARPS = 16, /* for one of them together */
 };
 
 /* A softmax-weighted sum as it grows: scores of any size, one after the other. Each lane has
@@ -132,8 +132,8 @@ void cuda_pool(cca_backend *base, const cca_groups *groups, const cca_matrix *q,
     case 4: kernel = pool<4>; break;
     case 8: kernel = pool<8>; break;
     }
-    cuda_launch(b, "pool", kernel, cuda_blocks(count * groups->cores.heads, WARPS), THREADS, 0, *groups,
-                (const float *)q->data, pos, first, count);
+    cuda_launch(b, "pool", kernel, cuda_blocks(count * groups->cores.heads, WARPS), THREADS, 0,
+                *groups, (const float *)q->data, pos, first, count);
 }
 
 /* ---- attention ----------------------------------------------------------------------- */
@@ -181,23 +181,21 @@ static __device__ void attend_span(attending<PARTS> &a, const cca_spans &spans,
     if (span.pick != CCA_PICK_ALL) {
         chosen = cca_chosen(&choice, pos, row, a.head / (n_heads / choice.heads), &n_chosen);
     }
-    int64_t g = span.pick == CCA_PICK_CHOSEN ? choice.group_size : 1;
-    for (int64_t i = 0; i < n_chosen && chosen[i] * g < end; i++) {
-        int64_t first = chosen[i] * g;
-        if (span.pick == CCA_PICK_CHOSEN) {
-            attend_range<PARTS>(a, span.rows, head, first, first + g);
-        } else {
-            attend_range<PARTS>(a, span.rows, head, begin, first);
-            begin = first + 1;
-        }
+    bool is_chosen = span.pick == CCA_PICK_CHOSEN, more = true;
+    int64_t g = is_chosen ? choice.group_size : 1;
+    for (int64_t i = 0; more; i++) { /* chosen groups, or what lies before and between them */
+        more = i < n_chosen && chosen[i] * g < end;
+        int64_t next = more ? chosen[i] * g : end;
+        int64_t from = is_chosen ? next : begin, to = is_chosen && more ? next + g : next;
+        attend_range<PARTS>(a, span.rows, head, from, to);
+        begin = next + 1;
     }
-    if (span.pick != CCA_PICK_CHOSEN) attend_range<PARTS>(a, span.rows, head, begin, end);
 }
 
 /* Joins what the warps of a block have; the first one has the whole then. */
 template <int PARTS> static __device__ void join_warps(running<PARTS, 1> &r) {
     enum { WIDTH = PARTS * CUDA_WARP };
-    __shared__ float sums[ATTEND_WARPS][WIDTH], largest[ATTEND_WARPS], total[ATTEND_WARPS];
+    __shared__ float sums[SPLIT_WARPS][WIDTH], largest[SPLIT_WARPS], total[SPLIT_WARPS];
     int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
 #pragma unroll
     for (int j = 0; j < PARTS; j++) sums[warp][j * CUDA_WARP + lane] = r.sum[0][j];
@@ -207,7 +205,7 @@ template <int PARTS> static __device__ void join_warps(running<PARTS, 1> &r) {
     }
     __syncthreads();
     if (warp > 0) return;
-    for (int i = 1; i < ATTEND_WARPS; i++) {
+    for (int i = 1; i < SPLIT_WARPS; i++) {
         if (largest[i] == -INFINITY) continue; /* had no key */
         float now = fmaxf(r.largest, largest[i]);
         float shrink = expf(r.largest - now), weight = expf(largest[i] - now);
@@ -222,7 +220,7 @@ template <int PARTS> static __device__ void join_warps(running<PARTS, 1> &r) {
 
 /* One warp a query and head, those that read the same keys side by side; or one block (split). */
 template <int PARTS>
-static __global__ void __launch_bounds__(ATTEND_THREADS)
+static __global__ void __launch_bounds__(SPLIT_WARPS *CUDA_WARP, 1)
     attend(float *out, const __grid_constant__ cca_spans spans, const float *q, int64_t n_heads,
            int64_t pos, int64_t n, bool split) {
     cuda_begin();
@@ -233,7 +231,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS)
     attending<PARTS> a;
     a.head = at / sharers / n * sharers + at % sharers;
     a.skip = warp;
-    a.step = split ? ATTEND_WARPS : 1;
+    a.step = split ? SPLIT_WARPS : 1;
     int64_t hd = spans.at[0].rows.head_dim, start = (row * n_heads + a.head) * hd;
     a.scale = rsqrtf((float)hd);
     read_row<PARTS>(a.query, q, CCA_F32, start, hd);
@@ -258,9 +256,9 @@ void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
     case 4: kernel = attend<4>; break;
     case 8: kernel = attend<8>; break;
     }
-    cuda_launch(b, "attention", kernel, cuda_blocks(n * n_heads, split ? 1 : ATTEND_WARPS),
-                ATTEND_THREADS, 0, (float *)out->data, *spans, (const float *)q->data, n_heads, pos,
-                n, split);
+    unsigned blocks = cuda_blocks(n * n_heads, split ? 1 : ATTEND_WARPS);
+    cuda_launch(b, "attention", kernel, blocks, (split ? SPLIT_WARPS : ATTEND_WARPS) * CUDA_WARP, 0,
+                (float *)out->data, *spans, (const float *)q->data, n_heads, pos, n, split);
 }
 
 /* Whether all that is seen of each span takes part. */

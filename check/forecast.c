@@ -50,6 +50,7 @@ struct cca_forecaster {
     double token_s;                 /* of one token, with its logits */
     double head_s;                  /* of the logits alone */
     cca_rule rule;
+    int64_t recall;        /* tokens */
     curve prefill, decode; /* a chunk's attention, a token's; of one layer */
     bool warm;             /* threads and clocks have begun to run */
     cca_status status;     /* the first failure of what was timed */
@@ -420,8 +421,10 @@ void cca_forecast_free(cca_forecaster *forecast) {
 
 /* ---- attention -------------------------------------------------------------------------- */
 
-/* Keys that one head's queries pos … pos + n - 1 go through, in tiles. */
-static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
+/* Keys that one head's queries pos … pos + n - 1 go through, in tiles. Where groups are recalled,
+ * each has bounds that are looked at, whether it is seen as a core or not. */
+static double keys_of(const cca_forecaster *s, int64_t pos, int64_t n) {
+    const cca_rule *rule = &s->rule;
     cca_range window = cca_rule_window(rule), sinks = cca_rule_sinks(rule);
     cca_range groups = cca_rule_groups(rule);
     double keys = 0;
@@ -430,7 +433,9 @@ static double keys_of(const cca_rule *rule, int64_t pos, int64_t n) {
         cca_tile raw = cca_range_tile(&window, i, last), first = cca_range_tile(&sinks, i, last);
         cca_tile cores = cca_range_tile(&groups, i, last);
         keys += (double)(raw.end - raw.begin + first.end - first.begin);
-        if (rule->cores) keys += (double)(cores.end - cores.begin);
+        int64_t behind = cores.end - cores.begin;
+        if (rule->cores || s->recall > 0) keys += (double)behind;
+        keys += (double)cca_min(behind * rule->group_size, s->recall);
     }
     return keys;
 }
@@ -497,10 +502,12 @@ static void add_point(curve *c, double keys, double time) {
     c->points[c->n++] = (point){keys, time};
 }
 
-/* At the start, where the window has just filled (half way without one), and at the end. */
+/* At the start, where the window, and what is recalled, have just filled (half way without one),
+ * and at the end. */
 static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_error *err) {
     cca_forecaster *s = a->s;
-    int64_t last = shape->ctx_size - s->chunk_size, full = cca_rule_ring(&s->rule) + s->chunk_size;
+    int64_t last = shape->ctx_size - s->chunk_size;
+    int64_t full = cca_rule_ring(&s->rule) + s->recall + s->chunk_size;
     const int64_t depths[MOST_POINTS] = {0, full < last ? full : last / 2, last};
     double heads = (double)s->config->n_kv_heads / (double)shape->n_kv_heads;
     int64_t rounds = (s->config->n_kv_heads + shape->n_kv_heads - 1) / shape->n_kv_heads;
@@ -508,10 +515,10 @@ static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_
         a->pos = depths[i] / s->chunk_size * s->chunk_size;
         a->n = s->chunk_size;
         double chunk = time_of(s, attend, a);
-        add_point(&s->prefill, keys_of(&s->rule, a->pos, a->n), heads * chunk);
+        add_point(&s->prefill, keys_of(s, a->pos, a->n), heads * chunk);
         a->n = 1;
         double token = time_of(s, attend, a);
-        add_point(&s->decode, keys_of(&s->rule, a->pos, a->n), (double)rounds * token);
+        add_point(&s->decode, keys_of(s, a->pos, a->n), (double)rounds * token);
     }
     return outcome(s, err);
 }
@@ -522,6 +529,7 @@ cca_status cca_forecast_attention(cca_forecaster *s, const cca_state_options *o,
     attend_work a = {.s = s};
     cca_backend *b = s->backend;
     s->rule = o->policy.rule;
+    s->recall = o->policy.recall;
     s->prefill.n = s->decode.n = 0;
     cca_status status = shape_for(&shape, s, o, n_tokens, err);
     if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
@@ -563,12 +571,12 @@ double cca_forecast_prefill(const cca_forecaster *s, int64_t n) {
     for (int64_t pos = 0, some; pos < n; pos += some) {
         some = cca_min(s->chunk_size, n - pos);
         total += s->chunk_s * (double)some / (double)s->chunk_size;
-        total += layers * seconds_at(&s->prefill, keys_of(&s->rule, pos, some));
+        total += layers * seconds_at(&s->prefill, keys_of(s, pos, some));
     }
     return total;
 }
 
 double cca_forecast_decode(const cca_forecaster *s, int64_t pos) {
     double layers = (double)s->config->n_layers;
-    return s->token_s + layers * seconds_at(&s->decode, keys_of(&s->rule, pos, 1));
+    return s->token_s + layers * seconds_at(&s->decode, keys_of(s, pos, 1));
 }

@@ -3,11 +3,11 @@
 #
 #     tests/gpu.sh                      # everything, with the programs that make builds
 #     tests/gpu.sh check model          # some sections
-#     BIN=folder tests/gpu.sh ops       # with cca, test_cuda, bench_cuda from a folder
+#     BIN=folder tests/gpu.sh ops       # with cca, test_cuda…, bench_cuda from a folder
 #     DEVICE=cpu tests/gpu.sh commands  # tries out what the sections commands and plan do
 #
-# check     each operation against the CPU (tests/unit/test_cuda.c)
-# model     logits and greedy text against the CPU backend, chunk sizes, the same bits twice
+# check     operations, caches and small models against the CPU (tests/unit/test_cuda*.c)
+# model     logits and greedy text against the CPU backend, chunk sizes, recall, the same bits twice
 # sanitize  compute-sanitizer's tools over a short run
 # ops       times of single operations
 # bench     models of 7B and 8B random weights: prefill and decode at depth, CCA and full attention
@@ -34,7 +34,7 @@ try() { # name, command or function: tells how it went
 }
 
 if [ -z "${BIN:-}" ]; then
-    make -s -j"$(nproc)" cca build/release/tests/test_cuda build/release/tests/bench_cuda || exit 1
+    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_model,bench_cuda} || exit 1
     BIN=build/release/tests
     ln -sf "$PWD/cca" "$BIN/cca"
 fi
@@ -42,7 +42,11 @@ cca=$BIN/cca
 device=${DEVICE:-cuda}
 ship=models/cca-books-15m.gguf
 
-check() { try 'each operation' "$BIN/test_cuda"; }
+check() {
+    try 'each operation' "$BIN/test_cuda"
+    try 'each operation on caches' "$BIN/test_cuda_attention"
+    try 'layers, caches and models' "$BIN/test_cuda_model"
+}
 
 vocabulary=4096 # of the model that ships
 
@@ -80,7 +84,7 @@ greedy() { # device
 }
 
 model() {
-    local chunk
+    local chunk types
     greedy cpu >"$work/cpu.txt"
     greedy cuda >"$work/gpu.txt"
     greedy cuda >"$work/again.txt"
@@ -95,6 +99,18 @@ model() {
     try 'logits twice' cmp "$work/gpu" "$work/again"
     logits "$work/gpu" -m $ship --device cuda -ub 300 --fp8
     compare 'logits with --fp8' "$work/cpu" "$work/gpu" 2e-1
+    for types in bf16 q8_0/q4_0; do
+        local recall=(-m $ship --attn recall --recall 64 -ctr $types)
+        logits "$work/cpu" "${recall[@]}" --device cpu
+        for chunk in 16 64 300; do
+            logits "$work/gpu" "${recall[@]}" --device cuda -ub "$chunk"
+            compare "logits with recall, rows in $types, in chunks of $chunk" "$work/cpu" "$work/gpu" 2e-2
+        done
+        logits "$work/again" "${recall[@]}" --device cuda -ub 300
+        try 'logits with recall twice' cmp "$work/gpu" "$work/again"
+        logits "$work/gpu" "${recall[@]}" --device cuda -ub 300 --fp8
+        compare "logits with recall, rows in $types, and --fp8" "$work/cpu" "$work/gpu" 2e-1
+    done
 }
 
 # Runs a sanitizer's tool. Races inside cuBLASLt's own kernels (nvjet) are told and not counted: left
@@ -113,18 +129,21 @@ sanitized() { # tool, command
     return $status
 }
 
-# 2000 tokens of two layers, a window and cores, many rows and one. racecheck takes a copy that several
+# 2000 tokens of two layers, a window and cores or recall, many rows and one. racecheck takes a copy that several
 # lanes begin for one of a single lane: for it they begin in turn.
 sanitize() {
-    local tool small=$work/small
+    local tool type attn small=$work/small
     "$cca" export --random 512,2,4,2,1024,1000 --type q8_0 -o "$small-q8_0" -q
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            local run=("$cca" bench -m "$small-$type" --device cuda --attn cca -g 16 -w 64 -ub 1000 -p 0 -n 20
-                -d 2000 -r 1 -q)
-            [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type")
-            try "compute-sanitizer $tool, $type" sanitized "$tool" "${run[@]}"
+            for attn in cca recall; do
+                local run=("$cca" bench -m "$small-$type" --device cuda --attn $attn -g 16 -w 64 -ub 1000 -p 0 -n 20
+                    -d 2000 -r 1 -q)
+                [ $attn = cca ] || run+=(--recall 256 --cores -ctr q8_0/q4_0)
+                [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type" $attn)
+                try "compute-sanitizer $tool, $type, $attn" sanitized "$tool" "${run[@]}"
+            done
         done
     done
 }
@@ -215,16 +234,18 @@ reuses() { # the arguments of ask: as it should, and says so
         has '"prompt": 37034, "reused": 37009, "prefilled": 25,' "$work/out"
 }
 
-sources() { # the passage with the code comes first, and others far behind
-    ask "$work/sources" "$work/none" "$device" --no-kv && sed 's/.*"sources": //; s/}.*//' "$work/out" &&
+sources() { # options: the passage with the code comes first, and others far behind
+    ask "$work/sources" "$work/none" "$device" --no-kv "$@" && sed 's/.*"sources": //; s/}.*//' "$work/out" &&
         has '"sources": \[\{"file": "examples/paradise-lost.txt", "line": 1294, .*"share": 0\.[5-9]' "$work/out"
 }
 
 # Sessions of the one device on the other: taken as they are; what is computed from them differs by
 # rounding, so that only the answer must be the same.
-across() { # from, to
-    local folder=$work/from-$1
-    ask "$work/one" "$folder" "$1" && reuses "$work/other" "$folder" "$2" && has '"text": "48213"' "$work/other"
+across() { # from, to, options
+    local from=$1 to=$2 folder=$work/from-$1
+    shift 2
+    ask "$work/one" "$folder" "$from" "$@" && reuses "$work/other" "$folder" "$to" "$@" &&
+        has '"text": "48213"' "$work/other"
 }
 
 slowly() { # device, folder of sessions, options: the poem twice, in so small chunks that it can be interrupted
@@ -285,6 +306,7 @@ commands() {
     [ "$device" = cpu ] || other=$device
     try 'selftest' selftest
     try 'sources' sources
+    try 'sources with recall' sources --attn recall
     try 'a question without a session' ask "$work/fresh" "$kept" "$device" --no-kv
     try 'the first one with a session' ask "$work/first" "$kept" "$device"
     try 'has the same bits' cmp "$work/fresh" "$work/first"
@@ -293,6 +315,8 @@ commands() {
     try 'the session is whole' env XDG_CACHE_HOME="$kept" "$cca" session verify --all
     try "a session of the CPU with $other" across cpu "$other"
     try "a session of $other with the CPU" across "$other" cpu
+    try "a session with recall of the CPU with $other" across cpu "$other" --attn recall
+    try "a session with recall of $other with the CPU" across "$other" cpu --attn recall
     try 'an interrupted prefill goes on' interrupted
     try 'chat: two turns, /undo, /save, /load' chat
     try 'tune' tune
@@ -328,8 +352,8 @@ watched() { # model, attention, tokens, repetitions
 }
 
 # What plan says of the device's memory: all but the program's own. bench keeps a copy of the window,
-# too, which full attention has no use for.
-planned() { # N of the record's plans
+# too, which recall and full attention have no use for.
+planned() { # N of the record's plans: of cca, recall, full
     local total program window
     total=$(value total "$1" "$work/plan")
     program=$(value program "$1" "$work/plan")
@@ -360,15 +384,16 @@ forecast() { # name, model, attention, tokens, repetitions, N of the record's pl
 }
 
 forecasts() { # name, model, kinds of attention
-    local tokens attn times repetitions=5
+    local tokens attn times plan repetitions=5
     for tokens in ${LENGTHS:-32768 131072}; do
         try "plan of $1, $tokens tokens" "$cca" plan -m "$2" --device "$device" --attn cca -c "$tokens" --json -q -o "$work/plan"
         grep -oE '"measured_s": [0-9.]+' "$work/plan"
         for attn in $3; do
             times=$repetitions
             [ "$attn$tokens" = full131072 ] && times=1 # 10 s each
-            try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $times \
-                "$([ "$attn" = cca ] && echo 1 || echo 2)"
+            [ "$attn$tokens" = recall131072 ] && continue # minutes, by plain kernels
+            plan=$(case $attn in cca) echo 1 ;; recall) echo 2 ;; full) echo 3 ;; esac)
+            try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $times "$plan"
         done
         repetitions=3
     done
@@ -389,7 +414,7 @@ plan() {
     try 'memory of a process' idle
     for type in bf16 q8_0; do
         try "$type of random weights" "$cca" export --random "${SHAPE:-$seven}" --type $type -o "$work/model" -q
-        forecasts $type "$work/model" "$([ $type = bf16 ] && echo cca full || echo cca)"
+        forecasts $type "$work/model" "$([ $type = bf16 ] && echo cca recall full || echo cca)"
         rm -f "$work/model"
     done
     say 'table'

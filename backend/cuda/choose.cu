@@ -1,6 +1,6 @@
 /* Which groups a tile of queries recalls, and the bounds that tell, for any shape and any types; as
- * backend/cpu/choose.c does it, in f32: q · k is at most the sum of q⁺ · high and q⁻ · low, where q⁺
- * and q⁻ are the positive and the negative part of q.
+ * backend/cpu/choose.c does it, in f32: q · k is at most the sum of q⁺ · high and q⁻ · low, where
+ * q⁺ and q⁻ are the positive and the negative part of q.
  *
  * A pair is a tile of queries and a head of keys; its rows are the queries of all heads that share
  * the keys. Some pairs at a time, four kernels one behind the other:
@@ -17,11 +17,11 @@
 enum {
     THREADS = 256,
     WARPS = THREADS / CUDA_WARP,
-    SIDE = 16,      /* threads of a block of `score` along its rows, and along its columns */
-    COLUMNS = 64,   /* of such a block */
+    SIDE = 16,    /* threads of a block of `score` along its rows, and along its columns */
+    COLUMNS = 64, /* of such a block */
     WIDE = COLUMNS / SIDE,
-    DEPTH = SIDE,   /* dimensions at a time */
-    BYTES = 256,    /* different ones; as many as threads */
+    DEPTH = SIDE, /* dimensions at a time */
+    BYTES = 256,  /* different ones; as many as threads */
 };
 
 /* Memory for the scores of pairs: so much, or what one pair takes. */
@@ -88,17 +88,17 @@ struct choosing {
     cca_range seen;
     const float *q;
     int64_t n_heads, pos, n;
-    int64_t first;           /* pair */
-    int n_rows, n_columns;   /* that each pair has room for */
-    float *scores;           /* [pairs][n_rows][n_columns] */
-    row_sum *sums;           /* [pairs][n_rows] */
+    int64_t first;         /* pair */
+    int n_rows, n_columns; /* that each pair has room for */
+    float *scores;         /* [pairs][n_rows][n_columns] */
+    row_sum *sums;         /* [pairs][n_rows] */
 };
 
 struct pair {
-    int64_t head;          /* of keys */
-    int64_t row, n;        /* the call's first row, and the number of queries */
-    int64_t first;         /* group */
-    int n_groups, n_rows;  /* groups: that some query sees */
+    int64_t head;         /* of keys */
+    int64_t row, n;       /* the call's first row, and the number of queries */
+    int64_t first;        /* group */
+    int n_groups, n_rows; /* groups: that some query sees */
     float *scores;
     row_sum *sums;
     bool all; /* are recalled, whatever they weigh */
@@ -310,7 +310,7 @@ static __device__ uint64_t sum_before(uint64_t x) {
 
 /* Groups of the `most` largest weights, ascending: each thread has a run of them. */
 static __device__ void pick_largest(int32_t *out, const float *weights, int n, int most,
-                                      int32_t first) {
+                                    int32_t first) {
     int ties, each = (n + THREADS - 1) / THREADS;
     uint32_t least = threshold(weights, n, most, &ties);
     int begin = (int)threadIdx.x * each, end = begin + each < n ? begin + each : n;
@@ -384,8 +384,8 @@ void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bound
     bool all = n_columns <= out->most; /* the last query sees most */
     size_t room = all ? 0 : cuda_choose_room(n_pairs, n_rows, bounds->capacity);
     char *memory = (char *)cuda_grow(b, &b->scores, room);
-    choosing c = {*out, *bounds,     *groups,        (const float *)q->data, n_heads, pos, n,
-                  0,    (int)n_rows, (int)n_columns, (float *)memory,        NULL};
+    choosing c = {*out, *bounds, *groups,     (const float *)q->data, n_heads,         pos,
+                  n,    0,       (int)n_rows, (int)n_columns,         (float *)memory, NULL};
     int64_t some = n_pairs;
     if (!all) some = cca_min((int64_t)(room / pair_bytes(n_rows, n_columns)), n_pairs);
     some = cca_min(some, MOST_PAIRS);

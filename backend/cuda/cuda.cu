@@ -160,7 +160,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
     cudaSetDevice(b->device);
-    cuda_buffer *all[] = {&b->ids, &b->freq, &b->x,       &b->w,     &b->x8,
+    cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,     &b->x8,
                           &b->w8,  &b->partial, &b->count, &b->scores};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cudaFreeHost(b->pinned.data);

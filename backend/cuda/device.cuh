@@ -143,7 +143,8 @@ bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos);
 
 /* ---- the operations of the table that are kernels (elementwise.cu, rope.cu, layer_parts.cu,
- * choose.cu, cca_cuda.cu) ------------------------------------------------------------------------------- */
+ * choose.cu, cca_cuda.cu)
+ * ------------------------------------------------------------------------------- */
 
 void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
                 int64_t n);
@@ -172,8 +173,8 @@ void cuda_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, in
 void cuda_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
 void cuda_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
                  const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
-/* Bytes that it keeps where so many tiles and heads of keys, of so many rows of queries, choose among
- * so many groups. */
+/* Bytes that it keeps where so many tiles and heads of keys, of so many rows of queries, choose
+ * among so many groups. */
 size_t cuda_choose_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups);
 void cuda_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n);

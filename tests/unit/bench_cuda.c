@@ -1,8 +1,8 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
  * each between two waits. tests/gpu.sh builds and runs it; with the argument "hopper" it uses the
  * forms for Hopper; with `model FILE` it times decode of a model with each set of forms; with
- * `in-turn FILE` it runs prefill and decode of a small model as racecheck of compute-sanitizer can
- * follow them. It asserts nothing. */
+ * `in-turn FILE [recall]` it runs prefill and decode of a small model as racecheck of
+ * compute-sanitizer can follow them. It asserts nothing. */
 #include "backend/cuda/forms.h"
 #include "base/clock.h"
 #include "model.h"
@@ -127,6 +127,50 @@ static void time_attention(const char *name, bool full, int64_t heads, int64_t k
     printf(", spread %.1f %%\n", spread * 100);
     for (int i = 0; i < a.spans.n; i++) free_rows(&a.spans.at[i].rows);
     cca_matrix_free(gpu, &a.q), cca_matrix_free(gpu, &a.out);
+}
+
+/* ---- recall -------------------------------------------------------------------------- */
+
+typedef struct recall {
+    attention a;
+    cca_rows bounds;
+    cca_range groups;
+} recall;
+
+static void run_choice(const void *context) {
+    const recall *r = context;
+    cca_choose(gpu, &r->a.spans.choice, &r->bounds, &r->groups, &r->a.q, r->a.pos, r->a.n);
+}
+
+/* n queries behind pos tokens choose 2048 of them, in tiles of 16, and attend to these, a window of
+ * 1024 and the first group. */
+static void time_recall(int64_t heads, int64_t kv_heads, int64_t hd, int64_t pos, int64_t n) {
+    enum { G = 16, TILE = 16, MOST = 2048 / G };
+    cca_rule rule = {G, 1024, G, false};
+    cca_rows rows = rows_of(kv_heads, pos + n, hd, 0);
+    recall r = {.a = {.pos = pos, .n = n}, .bounds = rows_of(kv_heads, (pos + n) / G, hd, 0)};
+    int64_t slots = (n / TILE + 2) * kv_heads;
+    r.groups = cca_rule_groups(&rule);
+    r.a.spans = (cca_spans){.n = 3,
+                            .at = {{rows, cca_rule_window(&rule), 1, CCA_PICK_ALL},
+                                   {rows, cca_rule_sinks(&rule), 1, CCA_PICK_ALL},
+                                   {rows, cca_rule_recallable(&rule), 1, CCA_PICK_CHOSEN}},
+                            .choice = {.heads = kv_heads, .most = MOST}};
+    cca_choice *c = &r.a.spans.choice;
+    c->tile = TILE, c->group_size = G;
+    c->groups = cca_backend_alloc(gpu, (size_t)(slots * MOST) * sizeof(int32_t));
+    c->counts = cca_backend_alloc(gpu, (size_t)slots * sizeof(int32_t));
+    r.a.q = random_matrix(CCA_F32, n, heads * hd);
+    r.a.out = random_matrix(CCA_F32, n, heads * hd);
+    double spread, choice = measure(run_choice, &r, n == 1 ? 50 : 1, &spread);
+    double seconds = measure(run_attention, &r.a, n == 1 ? 50 : 1, &spread);
+    printf("recall heads %lld/%lld hd %lld pos %6lld n %4lld: %9.3f ms to choose, %9.3f ms to "
+           "attend\n",
+           (long long)heads, (long long)kv_heads, (long long)hd, (long long)pos, (long long)n,
+           choice * 1e3, seconds * 1e3);
+    free_rows(&rows), free_rows(&r.bounds);
+    cca_backend_release(gpu, c->groups), cca_backend_release(gpu, c->counts);
+    cca_matrix_free(gpu, &r.a.q), cca_matrix_free(gpu, &r.a.out);
 }
 
 /* ---- products ------------------------------------------------------------------------ */
@@ -276,7 +320,7 @@ typedef struct opened {
 } opened;
 
 static opened open_model(const char *path, const cca_cuda_forms *forms, cca_state_options o,
-                         int64_t window) {
+                         const cca_policy_options *policy) {
     cca_error err = {0};
     cca_backend_options options = {0};
     opened m;
@@ -284,8 +328,7 @@ static opened open_model(const char *path, const cca_cuda_forms *forms, cca_stat
     must(cca_backend_cuda_with(&gpu, 0, &options, forms, &err), &err);
     must(cca_gguf_open(&m.file, path, &err), &err);
     must(cca_model_open(&m.model, m.file, gpu, &err), &err);
-    cca_policy_options policy = {.group_size = 16, .window_size = window};
-    must(cca_policy_make(&o.policy, &policy, &err), &err);
+    must(cca_policy_make(&o.policy, policy, &err), &err);
     must(cca_state_new(&m.state, m.model, gpu, &o, &err), &err);
     return m;
 }
@@ -310,8 +353,9 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
                         int64_t pos) {
     enum { TOKENS = 40, CONTEXT = 256 };
     cca_error err = {0};
-    opened m = open_model(path, forms,
-                          (cca_state_options){.ctx_size = pos + CONTEXT, .chunk_size = 16}, 1024);
+    const cca_policy_options policy = {.group_size = 16, .window_size = 1024};
+    opened m = open_model(
+        path, forms, (cca_state_options){.ctx_size = pos + CONTEXT, .chunk_size = 16}, &policy);
     double seconds[TOKENS], submits[TOKENS];
     cca_ops ops = *gpu->ops;
     const cca_ops *kept = gpu->ops;
@@ -334,12 +378,15 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
 }
 
 /* 2000 tokens and 20 behind them, with logits. */
-static void run_in_turn(const char *path) {
+static void run_in_turn(const char *path, bool recalls) {
     enum { CHUNK = 1000, PROMPT = 2 * CHUNK, TOKENS = 20 };
+    cca_policy_options policy = {.group_size = 16, .window_size = 64};
+    if (recalls) policy.n_sinks = 16, policy.recall = 256, policy.tile = 8;
     const cca_cuda_forms forms = {.wgmma = true, .early = true, .stream = true, .fused = true};
     cca_error err = {0};
-    opened m = open_model(
-        path, &forms, (cca_state_options){.ctx_size = PROMPT + TOKENS, .chunk_size = CHUNK}, 64);
+    opened m =
+        open_model(path, &forms,
+                   (cca_state_options){.ctx_size = PROMPT + TOKENS, .chunk_size = CHUNK}, &policy);
     int64_t n_vocab = cca_model_config(m.model)->vocab_size;
     float *logits = malloc((size_t)n_vocab * sizeof *logits);
     if (!logits) exit(1);
@@ -381,7 +428,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (argc > 2 && strcmp(argv[1], "in-turn") == 0) {
-        run_in_turn(argv[2]);
+        run_in_turn(argv[2], argc > 3 && strcmp(argv[3], "recall") == 0);
         return 0;
     }
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
@@ -407,6 +454,10 @@ int main(int argc, char **argv) {
         time_attention(name, full, 32, 32, 64, 122880, 8192);
         time_attention(name, full, 32, 32, 128, 131071, 1);
         time_attention(name, full, 32, 8, 128, 131071, 1);
+    }
+    for (int64_t n = 1; n <= 8192; n *= 8192) {
+        time_recall(32, 32, 128, 131072 - n, n);
+        time_recall(32, 8, 128, 131072 - n, n);
     }
     cca_backend_close(gpu);
     return 0;
