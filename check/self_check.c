@@ -257,20 +257,24 @@ static cca_status check_variants(checker *c, uint64_t n_params, cca_error *err) 
 }
 
 /* With exact keys in one chunk, and as most runs do: with bf16 keys many tokens at a time, and one
- * by one. */
+ * by one; with recall in tiles and one by one. */
 static cca_status compare_device(checker *c, const char *device, cca_error *err) {
     static const struct {
         const char *name;
         cca_dtype cache;
-        int64_t chunk_size;
-    } checks[] = {{"model: CPU against a GPU", CCA_F32, N_TOKENS},
-                  {"model: CPU against a GPU, bf16 keys", CCA_BF16, N_TOKENS},
-                  {"model: CPU against a GPU, tokens one by one", CCA_BF16, 1}};
+        int64_t chunk_size, recall, tile;
+    } checks[] = {{"model: CPU against a GPU", CCA_F32, N_TOKENS, 0, 1},
+                  {"model: CPU against a GPU, bf16 keys", CCA_BF16, N_TOKENS, 0, 1},
+                  {"model: CPU against a GPU, tokens one by one", CCA_BF16, 1, 0, 1},
+                  {"model: CPU against a GPU, recall", CCA_BF16, N_TOKENS, 32, 8},
+                  {"model: CPU against a GPU, recall token by token", CCA_BF16, 1, 32, 1}};
     cca_status status = CCA_OK;
     for (size_t i = 0; i < sizeof checks / sizeof *checks && !status; i++) {
         manner m = usual;
         m.cache = checks[i].cache;
         m.chunk_size = checks[i].chunk_size;
+        m.recall = checks[i].recall, m.tile = checks[i].tile;
+        m.n_sinks = m.recall > 0 ? m.group_size : 0;
         status = run(c, &m, c->want, err);
         m.device = device;
         if (!status) status = compare(c, checks[i].name, &m, ROUNDED_MODEL, err);

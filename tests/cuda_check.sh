@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make cuda-check: compiles each CUDA file for each target and prints registers, shared memory and
-# spilled bytes of each kernel. Fails where an attention kernel (cca_cuda.cu, attend_*.cu, pool.cu)
-# spills, or where the compiler says that it serialised wgmma or ignored setmaxnreg. Needs nvcc, but
+# spilled bytes of each kernel. Fails where an attention kernel (cca_cuda.cu, attend_*.cu, choose.cu,
+# pool.cu) spills, or where the compiler says that it serialised wgmma or ignored setmaxnreg. Needs nvcc, but
 # no GPU.
 set -u
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ report() { # ptxas' log on standard input
             sub(/\([^<>]*$/, "", name); sub(/^void /, "", name)
             for (i = 1; i <= NF; i++) if ($i == "Used") registers = $(i + 1)
             printf "%-18s %-9s %4d %7d %6d %6d  %s\n", file, target, registers, shared, stack, spill, name
-            if (spill > 0 && file ~ /cca_cuda|\/attend_|\/pool/) bad = 1
+            if (spill > 0 && file ~ /cca_cuda|\/attend_|\/choose|\/pool/) bad = 1
         }
         END { exit bad }'
 }
