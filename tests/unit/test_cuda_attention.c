@@ -323,36 +323,51 @@ static void choosing(void **state) {
     assert_true(n_equal >= 0.99 * n_all);
 }
 
-/* Of groups that weigh the same the earlier, but a heavier one behind them is not lost. */
+/* The first of equal groups, but for a heavy one, where it is chosen. */
+static void check_equals(const cca_choice *out, int64_t slot, int32_t heavy, bool is_certain) {
+    const int32_t *groups = out->groups + slot * out->most;
+    int32_t next = 1, n = 0; /* behind the sinks */
+    bool found = false;
+    assert_int_equal(out->counts[slot], out->most);
+    for (int32_t i = 0; i < out->most; i++) found = found || groups[i] == heavy;
+    if (is_certain) assert_true(found);
+    for (; n < out->most - (found && heavy > out->most); next++) {
+        if (next == heavy && !found) continue;
+        assert_int_equal(groups[n++], next);
+    }
+    if (n < out->most) assert_int_equal(groups[n], heavy);
+}
+
+/* Of groups that weigh the same the earlier, but a heavier one before or behind them is not lost.
+ */
 static void choosing_among_equals(void **state) {
     (void)state;
     if (!gpu) skip();
-    enum { GROUPS = 700, HEAVY = 650, MOST = 9, HD = 64 };
-    for (int64_t tile = 1; tile <= 16; tile *= 16) {
-        choice_case c = {CCA_F32, 1, 2, HD, {16, 16, 16, true}, 0, tile, tile, MOST};
+    enum { GROUPS = 700, MOST = 9, HD = 64 };
+    for (int i = 0; i < 4; i++) {
+        int64_t tile = i % 2 ? 16 : 1, heavy = i / 2 ? 5 : 650;
+        choice_case c = {CCA_F32, 2, 2, HD, {16, 16, 16, true}, 0, 4 * tile, tile, MOST};
         c.pos = (16 * GROUPS + 32) / tile * tile;
         choice_data d = make_choice(&c, &seed);
         float *sides[] = {d.bounds.k, d.bounds.v};
-        int64_t n = d.bounds.capacity * HD;
+        int64_t n = d.bounds.heads * d.bounds.capacity * HD;
         for (int64_t k = 0; k < n; k++) {
-            sides[0][k] = k / HD == HEAVY ? 2 : 1;
-            sides[1][k] = k / HD == HEAVY ? 2 : -1;
+            bool is_heavy = k / HD % d.bounds.capacity == heavy;
+            sides[0][k] = is_heavy ? 2 : 1;
+            sides[1][k] = is_heavy ? 2 : -1;
         }
-        device_choice x = send_choice(&c, &d);
-        cca_range groups = cca_rule_groups(&c.rule);
-        cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
-        fetch_choice(&d.out, &x);
-        bool heavy = d.out.groups[MOST - 1] == HEAVY; /* queries may be against it */
-        assert_int_equal(d.out.counts[0], MOST);
-        for (int k = 0; k < MOST - heavy; k++) assert_int_equal(d.out.groups[k], k + 1);
-        float *ones = d.q;
-        for (int64_t k = 0; k < tile * 2 * HD; k++) ones[k] = 1;
-        cca_backend_upload(gpu, x.q.data, ones, (size_t)(tile * 2 * HD) * sizeof *ones);
-        cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
-        fetch_choice(&d.out, &x);
-        for (int k = 0; k < MOST - 1; k++) assert_int_equal(d.out.groups[k], k + 1);
-        assert_int_equal(d.out.groups[MOST - 1], HEAVY);
-        free_device_choice(&x), free_choice(&d);
+        for (int ones = 0; ones < 2; ones++) { /* other queries may be against it */
+            for (int64_t k = 0; ones && k < c.n * 4 * HD; k++) d.q[k] = 1;
+            device_choice x = send_choice(&c, &d);
+            cca_range groups = cca_rule_groups(&c.rule);
+            cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
+            fetch_choice(&d.out, &x);
+            for (int64_t slot = 0; slot < x.slots; slot++) {
+                check_equals(&d.out, slot, (int32_t)heavy, ones);
+            }
+            free_device_choice(&x);
+        }
+        free_choice(&d);
     }
 }
 
@@ -403,8 +418,9 @@ static cca_choice random_choice(const recall_case *c) {
     for (int64_t i = 0; i < slots; i++) {
         int64_t tile = c->pos / c->tile + i / c->n_kv_heads;
         int64_t last = cca_min((tile + 1) * c->tile, c->pos + c->n) - 1, n = 0;
-        int64_t end = cca_edge_at(&groups.end, last);
-        for (int64_t t = cca_edge_at(&groups.begin, last); t < end && n < c->most; t++) {
+        int64_t end = cca_edge_at(&groups.end, last), begin = cca_edge_at(&groups.begin, last);
+        if (i % 3) begin = cca_max(begin, end - c->most); /* those that not all see, too */
+        for (int64_t t = begin; t < end && n < c->most; t++) {
             if (cca_random_uniform(&seed) > 0) out.groups[i * c->most + n++] = (int32_t)t;
         }
         out.counts[i] = (int32_t)n;
