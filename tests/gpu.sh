@@ -316,7 +316,8 @@ commands() {
     try "a session of the CPU with $other" across cpu "$other"
     try "a session of $other with the CPU" across "$other" cpu
     try "a session with recall of the CPU with $other" across cpu "$other" --attn recall
-    try "a session with recall of $other with the CPU" across "$other" cpu --attn recall
+    try "a session with recall, its rows in other types, of $other with the CPU" \
+        across "$other" cpu --attn recall -ctr q8_0/q4_0
     try 'an interrupted prefill goes on' interrupted
     try 'chat: two turns, /undo, /save, /load' chat
     try 'tune' tune
