@@ -8,7 +8,7 @@ checkpoint.pt, which `--resume` goes on from, and model/, a Hugging Face folder.
 import argparse
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 import batches
 import books
+import cca
 import model as llama
 import optimiser
 from batches import ANSWER, TEXT
@@ -26,6 +27,7 @@ class Stage:
     share: float  # of the whole run
     group_size: int
     lengths: list  # of rows: [(tokens, share of the batches)]
+    recall: int = 0  # tokens behind the window that a tile of queries recalls
 
 
 STAGES = [
@@ -62,12 +64,20 @@ PLANS = {
     ],
     # From full attention to CCA at once, the paper's way.
     "plug-in": [Stage(1.0, 16, [(8192, 0.5), (32768, 0.5)])],
+    # Full attention as long as it can be afforded; CCA comes last, and what it pools can be recalled.
+    "recalled": [
+        Stage(0.25, 1, [(1024, 1)]),
+        Stage(0.25, 1, [(2048, 0.2), (8192, 0.8)]),
+        Stage(0.20, 1, [(2048, 0.1), (8192, 0.4), (32768, 0.5)]),
+        Stage(0.30, 16, [(2048, 0.1), (8192, 0.4), (32768, 0.5)], 512),
+    ],
 }
 CONFIG = llama.Config()
 
 # The same in small, to try the script out.
 TINY_WINDOW = 32
 TINY_STAGES = [Stage(0.4, 1, [(256, 1)]), Stage(0.3, 2, [(256, 0.5), (512, 0.5)]), Stage(0.3, 4, [(512, 1)])]
+TINY_RECALL = 16
 TINY_CONFIG = llama.Config(64, 128, 2, 4, 2, 16, max_position_embeddings=1024)
 
 PLAIN = 0.3  # share of rows without questions
@@ -83,8 +93,10 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         self.window, self.stages, config = (args.window, PLANS[args.plan], CONFIG)
         if args.tiny:
-            self.window, self.stages, config = (TINY_WINDOW, TINY_STAGES, TINY_CONFIG)
-        self.group_size = self.stages[-1].group_size  # of the saved model
+            recall = TINY_RECALL if self.stages[-1].recall else 0
+            self.window, config = TINY_WINDOW, TINY_CONFIG
+            self.stages = [*TINY_STAGES[:-1], replace(TINY_STAGES[-1], recall=recall)]
+        self.group_size, self.recalled = self.stages[-1].group_size, self.stages[-1].recall  # of the saved model
         if args.attention == "full":
             self.stages = [Stage(s.share, 1, s.lengths) for s in self.stages]
         read = lambda path: batches.Rows(books.load(path, args.tokenizer, max(1, args.workers), args.cache), args.tokenizer)
@@ -141,10 +153,14 @@ class Run:
 
     # --- training ---
 
+    def recall(self, group_size):
+        """What is seen raw behind the window, with groups of the last stage's size recalled ones, too."""
+        return cca.Recall(self.args.sinks * group_size, self.recalled if group_size == self.group_size else 0)
+
     def losses(self, rows, kinds, group_size):
         """Likelihood losses of text and of answers; and what was right, where it is an answer."""
         rows, kinds = rows.to(self.device, non_blocking=True), kinds.to(self.device, non_blocking=True).view(-1)
-        hidden = self.model(rows[:, :-1], group_size, self.window, self.dtype)
+        hidden = self.model(rows[:, :-1], group_size, self.window, self.dtype, self.recall(group_size))
         nll, right = self.model.losses(hidden, rows[:, 1:].reshape(-1).long())
         text, answer = kinds == TEXT, kinds == ANSWER
         return mean(nll, text), mean(nll, answer), mean(right, answer), nll, right
@@ -250,7 +266,7 @@ class Run:
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
         model, tuned = self.out / "model", self.args.attention == "cca"
-        llama.save(model, self.model, self.group_size, self.window, self.args.tokenizer, torch.float16, SHARD, tuned)
+        llama.save(model, self.model, self.group_size, self.window, self.args.tokenizer, torch.float16, SHARD, tuned, self.recall(self.group_size))
         self.log(f"saved at step {self.step}, progress {self.progress():.3f}")
 
     def restore(self):
@@ -287,6 +303,7 @@ def parser(description):
     p.add_argument("--attention", choices=("cca", "full"), default="cca", help="full: the same batches with full attention")
     p.add_argument("--only", choices=("all", "attention"), default="all", help="the parameters to train; attention: q, k, v and o")
     p.add_argument("--window", type=int, default=256, help="of CCA")
+    p.add_argument("--sinks", type=int, default=1, help="first groups that stay raw")
     p.add_argument("--minutes", type=float, default=20, help="for everything, the last evaluation included")
     p.add_argument("--reserve", type=float, default=40, help="seconds of them kept for the last evaluation")
     p.add_argument("--steps", type=int, default=0, help="so many steps instead")

@@ -22,7 +22,8 @@ KEPT = ("tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "chat_
 def attend(module, query, key, value, attention_mask, **kwargs):
     """CCA-Attention in the form that transformers calls: (batch, length, heads, head_dim)."""
     settings = module.config.cca
-    out = cca.attention(query, key, value, settings["group_size"], settings["window_size"])
+    recall = cca.Recall(settings["sinks"], settings["recall"])
+    out = cca.attention(query, key, value, settings["group_size"], settings["window_size"], recall)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -30,13 +31,13 @@ AttentionInterface.register("cca", attend)
 AttentionMaskInterface.register("cca", lambda *args, **kwargs: None)  # cca.attention is causal by itself
 
 
-def load(folder, group_size, window_size):
-    """A model with CCA-Attention, in float32."""
-    cca.check(group_size, window_size)
+def load(folder, group_size, window_size, sinks, recall):
+    """A model with CCA-Attention, in float32; so many first tokens stay raw, so many others are recalled."""
+    cca.check(group_size, window_size, cca.Recall(sinks, recall))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="cca")
     if model.config.model_type not in ("llama", "qwen2"):
         raise SystemExit(f"{folder}: {model.config.model_type} is neither llama nor qwen2")
-    model.config.cca = {"group_size": group_size, "window_size": window_size, "tuned": True}
+    model.config.cca = {"group_size": group_size, "window_size": window_size, "sinks": sinks, "recall": recall, "tuned": True}
     model.config.use_cache = False
     return model
 
@@ -111,6 +112,8 @@ def main(argv=None):
     p.add_argument("--only", choices=("all", "attention"), default="all")
     p.add_argument("-g", "--group-size", type=int, default=16)
     p.add_argument("-w", "--window-size", type=int, default=1024)
+    p.add_argument("--sinks", type=int, help="first tokens that stay raw; None: one group")
+    p.add_argument("--recall", type=int, default=0, help="tokens behind the window that a tile of queries recalls")
     p.add_argument("--length", type=int, default=8192, help="tokens in a row")
     p.add_argument("--rows", type=int, default=8, help="in a step")
     p.add_argument("--steps", type=int, default=1000)
@@ -120,7 +123,9 @@ def main(argv=None):
     p.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="bfloat16", help="of the saved weights")
     p.add_argument("--checkpointing", action="store_true", help="less memory, more time")
     args = p.parse_args(argv)
-    model = load(args.source, args.group_size, args.window_size).to("cuda" if torch.cuda.is_available() else "cpu")
+    sinks = args.group_size if args.sinks is None else args.sinks
+    model = load(args.source, args.group_size, args.window_size, sinks, args.recall)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     ids, valid = tokens(args.source, args.text), args.valid and tokens(args.source, args.valid)
     for name, has in (("--text", len(ids)), ("--valid", len(valid) if args.valid else args.length)):
         if has < args.length:

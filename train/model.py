@@ -130,14 +130,14 @@ class Llama(nn.Module):
             self.tables[batch, length] = cos.repeat(batch, 1), sin.repeat(batch, 1)
         return self.tables[batch, length]
 
-    def forward(self, ids, group_size=1, window_size=1, dtype=torch.float32):
+    def forward(self, ids, group_size=1, window_size=1, dtype=torch.float32, recall=cca.PUBLISHED):
         """The last hidden states, (batch * length, hidden_size), of ids (batch, length)."""
         batch, length = ids.shape
         cos, sin = self.table(batch, length, ids.device)
         x = self.embed_tokens(ids).view(batch * length, -1).to(dtype)
         for layer in self.layers:
             q, k, v = (t.view(batch, length, -1, t.shape[-1]).transpose(1, 2) for t in layer.before(x, cos, sin))
-            attended = cca.attention(q, k, v, group_size, window_size).transpose(1, 2)
+            attended = cca.attention(q, k, v, group_size, window_size, recall).transpose(1, 2)
             x = layer.after(x, attended.reshape(batch * length, -1))
         return x
 
@@ -150,14 +150,17 @@ class Llama(nn.Module):
         return F.cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
-def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32, shard_bytes=None, tuned=True):
-    """A Hugging Face folder with the settings of CCA in config.json; shard_bytes: the largest file."""
+def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32, shard_bytes=None, tuned=True, recall=cca.PUBLISHED):
+    """A Hugging Face folder with the settings of CCA in config.json; shard_bytes: the largest file. Sinks and
+    recall are written for tuned weights: what others need is for the program to say."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(model.config)}
     config |= {"hidden_act": "silu", "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False}
     config |= {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")}
     config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": tuned, "chat_template": "plain"}
+    if tuned:
+        config["cca"] |= {"sinks": recall.sinks, "recall": recall.budget}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     shards, size = [{}], 0
     for name, value in model.state_dict().items():

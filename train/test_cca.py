@@ -1,5 +1,11 @@
-"""CCA-Attention against its definition. Run with: python3 -m pytest train"""
+"""CCA-Attention against its definition. Run with: python3 -m pytest train
+
+Recall is compared with the float64 reference beside the repository, where it is; else those tests are
+skipped."""
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +21,30 @@ SHAPES = [  # length, heads, kv_heads, head_dim, g, s
     (50, 2, 1, 8, 1, 8),
     (30, 2, 2, 8, 8, 32),
 ]
+
+
+RECALLS = [  # length, heads, kv_heads, head_dim, g, s, and sinks, budget, tile, cores
+    (67, 4, 2, 8, 4, 12, cca.Recall(4)),
+    (67, 4, 2, 8, 4, 12, cca.Recall(8, 0, None, False)),
+    (90, 4, 2, 8, 4, 12, cca.Recall(4, 12, 8)),
+    (90, 4, 4, 8, 4, 12, cca.Recall(0, 8, 1)),
+    (133, 6, 2, 16, 8, 16, cca.Recall(8, 24, None, False)),
+    (133, 8, 1, 16, 8, 16, cca.Recall(16, 24)),
+    (150, 2, 2, 16, 16, 32, cca.Recall(16, 32, 64)),
+    (64, 3, 1, 8, 1, 8, cca.Recall(1, 5, 4)),
+    (70, 4, 2, 8, 4, 16, cca.Recall(4, 1000, 16)),
+]
+
+
+def reference():
+    path = Path(__file__).resolve().parents[2] / "shared" / "oracle" / "reference.py"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    spec = importlib.util.spec_from_file_location("reference", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reference"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def random_qkv(length, heads, kv_heads, width, dtype=torch.float32, batch=2, seed=0):
@@ -59,6 +89,48 @@ def test_equals_the_definition(length, heads, kv_heads, width, g, s):
         np.testing.assert_allclose(out[b].numpy(), defined(q[b], k[b], v[b], g, s), atol=1e-5)
 
 
+@pytest.mark.parametrize("length,heads,kv_heads,width,g,s,recall", RECALLS)
+def test_recall_equals_the_reference(length, heads, kv_heads, width, g, s, recall):
+    r = reference()
+    q, k, v = random_qkv(length, heads, kv_heads, width, torch.float64)
+    out, tile = cca.attention(q, k, v, g, s, recall), recall.queries(heads // kv_heads)
+    rule = r.Recall(recall.sinks // g, recall.budget, tile, recall.cores)
+    for b in range(2):
+        own = [x[b].transpose(0, 1).numpy() for x in (q, k, v)]
+        wanted = r.recall_attention(*own, g, s, rule).transpose(1, 0, 2)
+        np.testing.assert_allclose(out[b].numpy(), wanted, atol=1e-12)
+        if not recall.budget:
+            continue
+        chosen = cca.choose(q, k, g, s, recall)
+        for kv in range(kv_heads):
+            heads_of = slice(kv * heads // kv_heads, (kv + 1) * heads // kv_heads)
+            groups = r.recalled_groups(own[0][:, heads_of], own[1][:, kv], g, s, rule)
+            of_tiles = [groups[i : i + tile].any(0) for i in range(0, length, tile)]
+            assert np.array_equal(chosen[b, kv].numpy(), of_tiles)
+
+
+def test_of_equal_groups_the_earlier_is_recalled():
+    q, k, v = random_qkv(80, 2, 1, 8)
+    k[:, :, :] = k[:, :, :4].repeat(1, 1, 20, 1)  # all groups alike
+    chosen = cca.choose(q, k, 4, 8, cca.Recall(4, 12, 8))
+    assert chosen[0, 0, -1].nonzero().flatten().tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("tile", [1, 8, None])
+def test_recall_of_everything_is_full_attention(tile):
+    q, k, v = random_qkv(100, 4, 2, 8)
+    full = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    for cores in (True, False):
+        torch.testing.assert_close(cca.attention(q, k, v, 4, 8, cca.Recall(4, 100, tile, cores)), full)
+
+
+def test_gradients_flow_through_what_is_seen():
+    inputs = [x.requires_grad_() for x in random_qkv(33, 4, 2, 4, torch.float64, batch=1)]
+    recall = cca.Recall(4, 8, 4)
+    assert torch.autograd.gradcheck(lambda q, k, v: cca.attention(q, k, v, 4, 8, recall), inputs)
+    assert not cca.choose(*inputs[:2], 4, 8, recall).requires_grad
+
+
 @pytest.mark.parametrize("g,s", [(1, 4), (8, 64)])
 def test_is_full_attention_where_nothing_is_pooled(g, s):
     q, k, v = random_qkv(48, 4, 2, 8)
@@ -83,6 +155,12 @@ def test_gradients(length, g, s):
 def test_refuses_a_window_that_is_no_multiple(g, s):
     with pytest.raises(ValueError, match=f"window {s}"):
         cca.attention(*random_qkv(8, 2, 2, 4), g, s)
+
+
+@pytest.mark.parametrize("recall", [cca.Recall(5), cca.Recall(4, 6), cca.Recall(-4)])
+def test_refuses_sinks_and_budgets_that_are_no_multiples(recall):
+    with pytest.raises(ValueError, match="is no multiple of the group size 4"):
+        cca.attention(*random_qkv(32, 2, 2, 4), 4, 8, recall)
 
 
 @pytest.mark.parametrize("length,g,s", [(512, 4, 64), (1024, 16, 256), (640, 8, 128)])
@@ -113,13 +191,27 @@ def test_flex_attention_equals_masked_attention():
     torch.testing.assert_close(flex, exact, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("heads,kv_heads", [(6, 2), (2, 2)])
+@pytest.mark.parametrize("recall", [cca.Recall(16, 64), cca.Recall(0, 32, 8, False)])
+def test_flex_attention_with_recall(heads, kv_heads, recall):
+    """The blocks that nothing is in differ from head to head, and leave out nothing that is seen."""
+    q, k, v = random_qkv(640, heads, kv_heads, 16)
+    exact = cca.attention(q, k, v, 16, 64, recall, flex=False)
+    chosen = cca.choose(q, k, 16, 64, recall)
+    mask = cca.block_mask_of(chosen, 640, 16, 64, recall, heads // kv_heads)
+    assert mask.kv_num_blocks.shape == (2, heads, 5)
+    flex = cca._flex(q, k, v, 16, mask.seq_lengths[1] - 640, mask)
+    torch.testing.assert_close(flex, exact, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recall", [cca.PUBLISHED, cca.Recall(16, 128)])
 @pytest.mark.parametrize("g,s", [(4, 64), (16, 256)])
-def test_compiled_flex_attention_and_its_gradients_on_the_gpu(g, s):
+def test_compiled_flex_attention_and_its_gradients_on_the_gpu(g, s, recall):
     exact = [x.cuda().requires_grad_() for x in random_qkv(2048, 6, 2, 64)]
     half = [x.detach().bfloat16().requires_grad_() for x in exact]
-    wanted = cca.attention(*exact, g, s, flex=False)
-    out = cca.attention(*half, g, s)
+    wanted = cca.attention(*exact, g, s, recall, flex=False)
+    out = cca.attention(*half, g, s, recall)
     weight = torch.randn_like(wanted)
     (wanted * weight).sum().backward()
     (out.float() * weight).sum().backward()

@@ -108,7 +108,9 @@ def test_shards_hold_the_same_weights(small, tmp_path, shelf):
     assert len(set(index["weight_map"].values())) > 1 and not (tmp_path / "shards" / "model.safetensors").exists()
     for a, b in ((llama.load(tmp_path / "shards"), net), (llama.load(folder), net)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
-    assert json.loads((folder / "config.json").read_text())["cca"] == {"group_size": 4, "window_size": 16, "tuned": True, "chat_template": "plain"}
+    assert json.loads((folder / "config.json").read_text())["cca"] == {
+        "group_size": 4, "window_size": 16, "tuned": True, "chat_template": "plain", "sinks": 0, "recall": 0,
+    }  # fmt: skip
 
 
 def test_orthogonalise():
@@ -251,10 +253,21 @@ def test_twins_and_plugging_in(shelf, tmp_path, monkeypatch):
     assert {s.group_size for s in full.stages} == {1} and cca.stages[-1].group_size == 4
     settings = [json.loads((r.out / "model" / "config.json").read_text())["cca"]["tuned"] for r in (cca, full)]
     assert settings == [True, False]
+    assert json.loads((cca.out / "model" / "config.json").read_text())["cca"]["sinks"] == 4
     before = llama.load(tmp_path / "full" / "model").state_dict()
     tuned = run(shelf, tmp_path / "tuned", "--steps", "3", "--init", tmp_path / "full" / "model", "--only", "attention")
     changed = {name for name, value in tuned.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if ".self_attn." in name}
+
+
+def test_recall_at_the_end_of_full_attention(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(default_model, "TINY_CONFIG", llama.Config(16, 32, 1, 2, 1, 8, 512))
+    budgets, attention = set(), llama.cca.attention
+    monkeypatch.setattr(llama.cca, "attention", lambda *a: budgets.add((a[3], a[5].budget)) or attention(*a))
+    made = run(shelf, tmp_path / "r", "--steps", "8", "--plan", "recalled")
+    settings = json.loads((made.out / "model" / "config.json").read_text())["cca"]
+    assert settings == {"group_size": 4, "window_size": 32, "tuned": True, "chat_template": "plain", "sinks": 4, "recall": 16}
+    assert (4, 16) in budgets and all(budget == 16 * (g == 4) for g, budget in budgets)
 
 
 @pytest.mark.parametrize("kind,only", [("llama", "all"), ("llama", "attention"), ("qwen2", "attention")])
@@ -272,19 +285,20 @@ def test_finetune(tmp_path, shelf, kind, only):
     (tmp_path / "in" / "tokenizer.model").write_bytes(shelf[1].read_bytes())
     (tmp_path / "text").write_text(books.read(shelf[0])[0].text)
     finetune.main(
-        f"{tmp_path / 'in'} {tmp_path / 'out'} --text {tmp_path / 'text'} --valid {tmp_path / 'text'} --only {only} -g 4 -w 16 "
+        f"{tmp_path / 'in'} {tmp_path / 'out'} --text {tmp_path / 'text'} --valid {tmp_path / 'text'} --only {only} -g 4 -w 16 --recall 8 "
         f"--length 128 --rows 2 --steps 4 --lr 1e-2 --every 1 --dtype float32".split()
     )
     settings = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert settings["cca"] == {"group_size": 4, "window_size": 16, "tuned": True} and settings["model_type"] == kind
+    assert settings["cca"] == {"group_size": 4, "window_size": 16, "sinks": 4, "recall": 8, "tuned": True}
+    assert settings["model_type"] == kind
     assert (tmp_path / "out" / "tokenizer.model").exists()
     before, after = (transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f).state_dict() for f in ("in", "out"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     attention = {name for name in before if ".self_attn." in name}
     assert changed == attention if only == "attention" else changed == set(before)
     if kind == "llama":
-        tuned = finetune.load(tmp_path / "out", 4, 16)
-        wanted = reference().load_hf(tmp_path / "out").forward(IDS.numpy(), 4, 16)
+        tuned, r = finetune.load(tmp_path / "out", 4, 16, 4, 8), reference()
+        wanted = r.load_hf(tmp_path / "out").forward(IDS.numpy(), 4, 16, recall=r.Recall(1, 8, 32))
         with torch.no_grad():
             np.testing.assert_allclose(tuned(IDS[None]).logits[0].numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
 

@@ -150,7 +150,7 @@ class Twins(default_model.Run):
             return super().objective(rows, kinds, group_size)
         rows, kinds = rows.to(self.device, non_blocking=True), kinds.to(self.device, non_blocking=True).view(-1)
         ids, targets = rows[:, :-1], rows[:, 1:].reshape(-1).long()
-        hidden, taught = self.model(ids, group_size, self.window, self.dtype), self.teacher(ids, dtype=self.dtype)
+        hidden, taught = self.model(ids, group_size, self.window, self.dtype, self.recall(group_size)), self.teacher(ids, dtype=self.dtype)
         nll, distance, right = self.compare(self.model, self.teacher, hidden, taught, targets)
         share, answer, text = self.args.teacher_share, kinds == ANSWER, kinds == TEXT
         loss = share * distance + (1 - share) * nll
