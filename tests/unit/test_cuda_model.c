@@ -201,7 +201,7 @@ typedef struct sequence {
 } sequence;
 
 /* How it is cut: chunks up to `prefill`, where queries choose in tiles; then calls of `rest`, where
- * each chooses for itself. */
+ * each chooses for itself, up to 64 of them. */
 typedef struct cuts {
     int64_t chunk, prefill, rest;
 } cuts;
@@ -248,7 +248,7 @@ static void check_cache(sequence *s, double bound) {
     const cuts all[] = {{LENGTH, prefill, 33},
                         {LENGTH, prefill, 33},
                         {tile, prefill, 1},
-                        {64, prefill, 100},
+                        {64, prefill, 50},
                         {3 * tile, prefill, 7}};
     pair out = poisoned(LENGTH, WIDE);
     char what[96];
