@@ -4,7 +4,7 @@
 #     quality/measure.sh ppl   MODEL ATTENTION LENGTH BOOK WINDOWS
 #     quality/measure.sh facts MODEL ATTENTION LENGTH SET NUMBER PER
 #
-# ATTENTION is cca, recall, full, mean, max, window or sinks:N; cca:G:S:SINKS and recall:TOKENS:TILE tell
+# ATTENTION is cca, recall, full, mean, max, window or sinks:N; cca:G:S:SINKS and recall:TOKENS:TILE:ROWS tell
 # other values than the model's, one that is left empty the model's own: cca:::0 is the paper's form.
 # `ppl` measures the first WINDOWS windows of LENGTH tokens of a book, `facts` asks about one document
 # of LENGTH tokens with PER facts at each depth. The result is OUT/FINGERPRINT/ATTENTION/…, with the
@@ -32,8 +32,8 @@ cca*)
     run+=(--attn cca ${g:+-g "$g"} ${s:+-w "$s"} ${z:+--sinks "$z"})
     ;;
 recall*)
-    IFS=: read -r kind budget tile <<<"$attention"
-    run+=(--attn recall ${budget:+--recall "$budget"} ${tile:+--recall-tile "$tile"})
+    IFS=: read -r kind budget tile rows <<<"$attention"
+    run+=(--attn recall ${budget:+--recall "$budget"} ${tile:+--recall-tile "$tile"} ${rows:+-ctr "$rows"})
     ;;
 *) run+=(--attn "$attention") ;;
 esac
