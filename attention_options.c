@@ -64,7 +64,8 @@ static cca_status resolve_recall(cca_policy_options *p, const cca_config *c,
     if (c->says_recall && c->recall > 0) recall = c->recall;
     if (recalls) p->recall = o->recall == CCA_AUTO ? whole_groups(recall, g) : o->recall;
     p->n_sinks = o->sinks == CCA_AUTO ? whole_groups(sinks, g) : o->sinks;
-    bool cores = c->tuned || p->recall == 0; /* for weights that never saw them they add nothing */
+    bool cores = c->says_cores ? c->cores : c->tuned; /* to others they add nothing */
+    cores = cores || p->recall == 0;
     p->no_cores = o->cores == CCA_CORES_AUTO ? !cores : o->cores == CCA_CORES_NO;
     if (p->recall == 0) return CCA_OK;
     bool own = o->recall_tile != CCA_AUTO;

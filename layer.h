@@ -59,7 +59,8 @@ typedef struct cca_config {
     double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
     int64_t group_size, window_size; /* 0: the file does not say */
     int64_t n_sinks, recall;         /* tokens, where it says */
-    bool says_sinks, says_recall;
+    bool cores;                      /* what is not recalled is seen as cores, where it says */
+    bool says_sinks, says_recall, says_cores;
     bool tuned;
 } cca_config;
 

@@ -130,6 +130,7 @@ static void print_config(info *f) {
     }
     if (c->says_sinks) output_printf(out, "sinks %lld, ", (long long)c->n_sinks);
     if (c->says_recall) output_printf(out, "recall %lld, ", (long long)c->recall);
+    if (c->says_cores) output_printf(out, "cores %s, ", c->cores ? "yes" : "no");
     output_printf(out, c->tuned ? "tuned\n" : "not tuned\n");
 }
 
@@ -346,13 +347,14 @@ static json_t *record(const info *f) {
     if (!f->config_status) {
         const cca_config *c = &f->config;
         json_t *rest =
-            json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:b, s:o}", "config",
+            json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "config",
                       json_config(f), "context_length", (json_int_t)c->seq_len, "trained_length",
                       (json_int_t)c->trained_length, "rope", f->rope, "group_size",
                       output_size(c->group_size), "window_size", output_size(c->window_size),
                       "sinks", c->says_sinks ? json_integer(c->n_sinks) : json_null(), "recall",
-                      c->says_recall ? json_integer(c->recall) : json_null(), "tuned",
-                      (int)c->tuned, "tokenizer", json_tokenizer(f));
+                      c->says_recall ? json_integer(c->recall) : json_null(), "cores",
+                      c->says_cores ? json_boolean(c->cores) : json_null(), "tuned", (int)c->tuned,
+                      "tokenizer", json_tokenizer(f));
         if (json_object_update(all, rest) != 0) {
             json_decref(all);
             all = NULL;

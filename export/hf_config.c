@@ -310,6 +310,8 @@ static void read_cca(cca_source *source, cca_json_reader *r, const json_t *confi
     }
     c->says_sinks = read_tokens(&c->n_sinks, r, cca, "sinks");
     c->says_recall = read_tokens(&c->recall, r, cca, "recall");
+    c->says_cores = cca_json_field(cca, "cores") != NULL;
+    c->cores = cca_json_bool(r, cca, "cores", false);
     c->tuned = cca_json_bool(r, cca, "tuned", false);
     const char *name = cca_json_string(r, cca, "chat_template", NULL);
     if (!name) return;

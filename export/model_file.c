@@ -200,6 +200,7 @@ static void put_cca(cca_gguf_writer *w, const cca_source *source, const cca_expo
     if (c->window_size) cca_gguf_put_u32(w, "cca.window_size", (uint32_t)c->window_size);
     if (c->says_sinks) cca_gguf_put_u32(w, "cca.sinks", (uint32_t)c->n_sinks);
     if (c->says_recall) cca_gguf_put_u32(w, "cca.recall", (uint32_t)c->recall);
+    if (c->says_cores) cca_gguf_put_bool(w, "cca.cores", c->cores);
     if (c->tuned) cca_gguf_put_bool(w, "cca.tuned", true);
     if (chat) cca_gguf_put_text(w, "cca.chat_template", chat);
 }

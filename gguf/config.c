@@ -266,6 +266,8 @@ static void read_cca(cca_config *c, reader *r) {
     }
     c->says_sinks = read_tokens(&c->n_sinks, r, "cca.sinks");
     c->says_recall = read_tokens(&c->recall, r, "cca.recall");
+    c->says_cores = cca_gguf_has(r->file, "cca.cores");
+    if (!r->status) note(r, cca_gguf_bool(&c->cores, r->file, "cca.cores", &no, r->err));
 }
 
 /* What is no model of this kind by itself, though all else may look like one. */

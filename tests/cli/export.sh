@@ -12,7 +12,7 @@ check 'gives the same bytes' cmp "$work/a.gguf" "$work/b.gguf"
 expect 0 'another seed' export --random 32,2,4,2,64,96 --seed 6 -g 8 -w 32 -c 777 -q -o "$work/b.gguf"
 check 'does not' bash -c '! cmp -s "$0" "$1"' "$work/a.gguf" "$work/b.gguf"
 expect 0 'info' info "$work/a.gguf" --json
-stdout_has 'g and s' '"group_size": 8, "window_size": 32, "sinks": null, "recall": null, "tuned": false'
+stdout_has 'g and s' '"group_size": 8, "window_size": 32, "sinks": null, "recall": null, "cores": null, "tuned": false'
 stdout_has 'trained length' '"trained_length": 777'
 stdout_has 'no tokenizer' '"tokenizer": null'
 stdout_has 'shape' '"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "vocab_size": 96'

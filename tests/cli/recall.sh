@@ -82,14 +82,18 @@ stdout_has 'tells rows beside the window' '^rows +3\.41 MB '
 # Keys of the file go before the table, and are carried over.
 cp -r tests/golden/models/hf-text-llama2 "$work/folder"
 chmod -R u+w "$work/folder"
-sed -i '1s/{/{ "cca": {"group_size": 4, "window_size": 16, "sinks": 0, "recall": 10},/' "$work/folder/config.json"
+sed -i '1s/{/{ "cca": {"group_size": 4, "window_size": 16, "sinks": 0, "recall": 10, "cores": true},/' "$work/folder/config.json"
 expect 0 'a folder with sinks and recall' export "$work/folder" -q -o "$work/first.gguf"
 expect 0 'exported again' export "$work/first.gguf" -q -o "$work/keys.gguf"
 expect 0 'has them still' info "$work/keys.gguf"
-stdout_has 'in words' 'g 4, s 16, sinks 0, recall 10, not tuned'
+stdout_has 'in words' 'g 4, s 16, sinks 0, recall 10, cores yes, not tuned'
 ppl[2]=$work/keys.gguf
-is 'and uses them, rounded up' "$(signature auto)" 'attn=recall g=4 s=16 sinks=0 recall=12 tile=32 cores=no'
-is 'unless options differ' "$(signature 'auto --sinks 8 --recall 4')" 'attn=recall g=4 s=16 sinks=8 recall=4 tile=32 cores=no'
+is 'and uses them, rounded up' "$(signature auto)" 'attn=recall g=4 s=16 sinks=0 recall=12 tile=32 cores=yes'
+is 'unless options differ' "$(signature 'auto --sinks 8 --recall 4 --no-cores')" 'attn=recall g=4 s=16 sinks=8 recall=4 tile=32 cores=no'
+sed -i '1s/"cores": true/"cores": false/' "$work/folder/config.json"
+"$CCA" export "$work/folder" -q -o "$work/keys.gguf"
+is 'no cores' "$(signature auto)" 'attn=recall g=4 s=16 sinks=0 recall=12 tile=32 cores=no'
+is 'which without recall there are' "$(signature 'auto --recall 0')" 'attn=cca g=4 s=16 sinks=0'
 
 # A session of the program before: cca generate -p "$text" -n 12 --temp 0 --session.
 old=$work/old.ccas

@@ -348,6 +348,7 @@ static void refused_configs(void **state) {
         {"llama", "\"cca\": {\"group_size\": 0}", "group_size is out of range"},
         {"llama", "\"cca\": {\"group_size\": 16, \"window_size\": 40}", "hf: cca: "},
         {"llama", "\"cca\": {\"tuned\": 1}", "tuned is neither"},
+        {"llama", "\"cca\": {\"cores\": 1}", "cores is neither"},
         {"llama", "\"cca\": {\"chat_template\": \"Plain\"}", "'Plain' is none of llama2, "},
         {"llama", "\"cca\": {\"chat_template\": 1}", "chat_template"},
         {"llama", "\"eos_token_id\": [2, \"x\"]", "eos_token_id"},
@@ -504,10 +505,12 @@ static void group_sizes(void **state) {
     hf_build(&m, "F32", true, false);
     cca_gguf *file = export_hf(&m, "llama",
                                "\"cca\": {\"group_size\": 8, \"window_size\": 64, \"tuned\": true, "
+                               "\"cores\": true, "
                                "\"chat_template\": \"plain\"}");
     assert_int_equal(u32_of(file, "cca.group_size"), 8);
     assert_int_equal(u32_of(file, "cca.window_size"), 64);
     assert_true(bool_of(file, "cca.tuned"));
+    assert_true(bool_of(file, "cca.cores"));
     expect_text(file, "cca.chat_template", "plain");
     cca_gguf_close(file);
     cca_export_options o = {
