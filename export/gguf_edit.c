@@ -9,12 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_SIZES = 2, SECTOR = 512, N_KEYS_AT = 16 };
+enum { N_PLACES = 5, SECTOR = 512, N_KEYS_AT = 16 };
 
-/* One of the two keys: where its value stands in the file, or 0 where it is not there. */
+/* One of the keys: where its value stands in the file, or 0 where it is not there. */
 typedef struct place {
     const char *key;
-    uint64_t value;
+    uint64_t value, found;
+    cca_gguf_type type; /* of a key that is added */
     size_t at, bytes;
 } place;
 
@@ -40,6 +41,7 @@ static uint64_t largest_of(cca_gguf_type type) {
     case CCA_GGUF_I32: return INT32_MAX;
     case CCA_GGUF_U64:
     case CCA_GGUF_I64: return INT64_MAX;
+    case CCA_GGUF_BOOL: return 1;
     default: return 0;
     }
 }
@@ -49,33 +51,46 @@ static cca_status find_place(place *p, const cca_gguf *file, cca_error *err) {
     for (uint64_t i = 0; i < cca_gguf_n_keys(file); i++) {
         cca_gguf_type type;
         if (strcmp(cca_gguf_key_at(file, i, &type), p->key) != 0) continue;
-        if (largest_of(type) < p->value) {
+        if (largest_of(type) == 0 || largest_of(type) < p->value) {
             return cca_fail(err, CCA_BAD_MODEL, "%s: key '%s' has a type that cannot hold %llu",
                             cca_gguf_name(file), p->key, (unsigned long long)p->value);
         }
         p->at = (size_t)((const uint8_t *)cca_gguf_number_at(file, i) - bytes);
         p->bytes = cca_gguf_value_bytes(type);
+        memcpy(&p->found, bytes + p->at, p->bytes);
     }
     return CCA_OK;
 }
 
-static bool in_one_sector(const place p[N_SIZES]) {
-    size_t first = cca_min((int64_t)p[0].at, (int64_t)p[1].at);
-    size_t last = cca_max((int64_t)(p[0].at + p[0].bytes), (int64_t)(p[1].at + p[1].bytes)) - 1;
-    return p[0].at > 0 && p[1].at > 0 && first / SECTOR == last / SECTOR;
+static bool changes(const place *p) {
+    return p->at == 0 || p->found != p->value;
+}
+
+/* Whether all that changes can be written at once; *sector is where. */
+static bool in_one_sector(size_t *sector, const place p[N_PLACES]) {
+    size_t first = SIZE_MAX, last = 0;
+    for (int i = 0; i < N_PLACES; i++) {
+        if (p[i].at == 0) return false;
+        if (!changes(&p[i])) continue;
+        first = p[i].at < first ? p[i].at : first;
+        last = p[i].at + p[i].bytes - 1 > last ? p[i].at + p[i].bytes - 1 : last;
+    }
+    *sector = last / SECTOR;
+    return first > last || first / SECTOR == *sector;
 }
 
 /* ---- in place ---- */
 
-/* The sector with both numbers changed, in one write. */
-static cca_status write_sector(const char *path, const cca_gguf *file, const place p[N_SIZES],
-                               cca_error *err) {
+/* The sector with what changes of it, in one write. */
+static cca_status write_sector(const char *path, const cca_gguf *file, const place p[N_PLACES],
+                               size_t index, cca_error *err) {
     cca_gguf_layout l = cca_gguf_layout_of(file);
     uint8_t sector[SECTOR];
-    size_t start = p[0].at / SECTOR * SECTOR;
-    size_t size = (size_t)cca_min(SECTOR, (int64_t)(l.size - start));
+    size_t start = index * SECTOR, size = (size_t)cca_min(SECTOR, (int64_t)(l.size - start));
     memcpy(sector, l.bytes + start, size);
-    for (int i = 0; i < N_SIZES; i++) memcpy(sector + p[i].at - start, &p[i].value, p[i].bytes);
+    for (int i = 0; i < N_PLACES; i++) {
+        if (changes(&p[i])) memcpy(sector + p[i].at - start, &p[i].value, p[i].bytes);
+    }
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return bad_output(path, "open it for writing", err);
     ssize_t written = pwrite(fd, sector, size, (off_t)start);
@@ -87,31 +102,32 @@ static cca_status write_sector(const char *path, const cca_gguf *file, const pla
 
 /* ---- anew ---- */
 
-/* Appends a key with a number of type u32. */
-static size_t put_key(uint8_t *out, const char *key, uint64_t value) {
-    uint64_t length = strlen(key);
-    uint32_t type = CCA_GGUF_U32, number = (uint32_t)value;
+/* Appends a key with its value. */
+static size_t put_key(uint8_t *out, const place *p) {
+    uint64_t length = strlen(p->key);
+    uint32_t type = p->type;
+    size_t bytes = cca_gguf_value_bytes(p->type);
     memcpy(out, &length, sizeof length);
-    for (uint64_t i = 0; i < length; i++) out[8 + i] = (uint8_t)key[i];
+    for (uint64_t i = 0; i < length; i++) out[8 + i] = (uint8_t)p->key[i];
     memcpy(out + 8 + length, &type, sizeof type);
-    memcpy(out + 12 + length, &number, sizeof number);
-    return 16 + length;
+    memcpy(out + 12 + length, &p->value, bytes);
+    return 12 + length + bytes;
 }
 
 /* Everything before the tensors' data; the caller frees it. */
-static uint8_t *new_header(size_t *size, const cca_gguf *file, const place p[N_SIZES]) {
-    enum { MOST_ADDED = 128 };
+static uint8_t *new_header(size_t *size, const cca_gguf *file, const place p[N_PLACES]) {
+    enum { MOST_ADDED = N_PLACES * 48 };
     cca_gguf_layout l = cca_gguf_layout_of(file);
     uint8_t *header = calloc(1, l.entries_end + MOST_ADDED + l.alignment);
     if (!header) return NULL;
     uint64_t n_keys = cca_gguf_n_keys(file);
     size_t n = l.keys_end;
     memcpy(header, l.bytes, n);
-    for (int i = 0; i < N_SIZES; i++) {
+    for (int i = 0; i < N_PLACES; i++) {
         if (p[i].at > 0) {
             memcpy(header + p[i].at, &p[i].value, p[i].bytes);
         } else {
-            n += put_key(header + n, p[i].key, p[i].value);
+            n += put_key(header + n, &p[i]);
             n_keys++;
         }
     }
@@ -123,13 +139,13 @@ static uint8_t *new_header(size_t *size, const cca_gguf *file, const place p[N_S
 }
 
 /* Reads the new file: a parser sees it as it should be. */
-static cca_status check_new(const char *path, const place p[N_SIZES], cca_error *err) {
+static cca_status check_new(const char *path, const place p[N_PLACES], cca_error *err) {
     cca_gguf *file;
     cca_status status = cca_gguf_open(&file, path, err);
-    for (int i = 0; i < N_SIZES && !status; i++) {
-        uint64_t value = 0;
-        status = cca_gguf_u64(&value, file, p[i].key, NULL, err);
-        if (!status && value != p[i].value) {
+    for (int i = 0; i < N_PLACES && !status; i++) {
+        place written = {.key = p[i].key, .value = p[i].value};
+        status = find_place(&written, file, err);
+        if (!status && changes(&written)) {
             status =
                 cca_fail(err, CCA_BAD_OUTPUT, "%s: '%s' is not what was written", path, p[i].key);
         }
@@ -138,7 +154,7 @@ static cca_status check_new(const char *path, const place p[N_SIZES], cca_error 
     return status;
 }
 
-static cca_status write_anew(const char *path, const cca_gguf *file, const place p[N_SIZES],
+static cca_status write_anew(const char *path, const cca_gguf *file, const place p[N_PLACES],
                              cca_error *err) {
     cca_gguf_layout l = cca_gguf_layout_of(file);
     size_t header_size = 0, data_size = l.size > l.data_start ? l.size - l.data_start : 0;
@@ -159,23 +175,39 @@ static cca_status write_anew(const char *path, const cca_gguf *file, const place
     return status;
 }
 
-cca_status cca_gguf_set_sizes(const char *path, int64_t group_size, int64_t window_size,
-                              cca_error *err) {
-    cca_gguf *file;
-    place p[N_SIZES] = {{.key = "cca.group_size", .value = (uint64_t)group_size},
-                        {.key = "cca.window_size", .value = (uint64_t)window_size}};
-    if (group_size < 1 || window_size < group_size || window_size % group_size != 0 ||
-        window_size > INT32_MAX) {
-        return cca_fail(err, CCA_USAGE, "a window of %lld tokens is no multiple of groups of %lld",
-                        (long long)window_size, (long long)group_size);
+static cca_status check_attention(const cca_gguf_attention *a, cca_error *err) {
+    const struct {
+        const char *what;
+        int64_t tokens, least;
+    } all[] = {{"a window", a->window_size, a->group_size},
+               {"sinks", a->sinks, 0},
+               {"recall", a->recall, 0}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        bool whole = a->group_size > 0 && all[i].tokens % a->group_size == 0;
+        if (whole && all[i].tokens >= all[i].least && all[i].tokens <= INT32_MAX) continue;
+        return cca_fail(err, CCA_USAGE, "%s of %lld tokens: no multiple of groups of %lld",
+                        all[i].what, (long long)all[i].tokens, (long long)a->group_size);
     }
-    cca_status status = cca_gguf_open(&file, path, err);
+    return CCA_OK;
+}
+
+cca_status cca_gguf_set_attention(const char *path, const cca_gguf_attention *a, cca_error *err) {
+    cca_gguf *file;
+    size_t sector = 0;
+    place p[N_PLACES] = {
+        {.key = "cca.group_size", .value = (uint64_t)a->group_size, .type = CCA_GGUF_U32},
+        {.key = "cca.window_size", .value = (uint64_t)a->window_size, .type = CCA_GGUF_U32},
+        {.key = "cca.sinks", .value = (uint64_t)a->sinks, .type = CCA_GGUF_U32},
+        {.key = "cca.recall", .value = (uint64_t)a->recall, .type = CCA_GGUF_U32},
+        {.key = "cca.cores", .value = a->cores, .type = CCA_GGUF_BOOL}};
+    cca_status status = check_attention(a, err);
+    if (!status) status = cca_gguf_open(&file, path, err);
     if (status) return status;
     status = cca_gguf_check_writable(path, err);
-    for (int i = 0; i < N_SIZES && !status; i++) status = find_place(&p[i], file, err);
+    for (int i = 0; i < N_PLACES && !status; i++) status = find_place(&p[i], file, err);
     if (!status) {
-        status =
-            in_one_sector(p) ? write_sector(path, file, p, err) : write_anew(path, file, p, err);
+        status = in_one_sector(&sector, p) ? write_sector(path, file, p, sector, err)
+                                           : write_anew(path, file, p, err);
     }
     cca_gguf_close(file);
     return status;

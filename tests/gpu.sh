@@ -296,8 +296,8 @@ sweep() { # device: perplexity and facts of three settings
 
 tune() { # perplexities within 1 % of the CPU's
     head -c 8000 $poem >"$work/document"
-    sweep cpu && sweep "$device" && awk -F, 'FNR == 1 { next } FNR == NR { cpu[FNR] = $4; next }
-        { d = $4 / cpu[FNR] - 1; if (d > 0.01 || d < -0.01 || !($11 > 0 && $12 > 0)) exit 1; n++ }
+    sweep cpu && sweep "$device" && awk -F, 'FNR == 1 { next } FNR == NR { cpu[FNR] = $7; next }
+        { d = $7 / cpu[FNR] - 1; if (d > 0.01 || d < -0.01 || !($14 > 0 && $15 > 0)) exit 1; n++ }
         END { exit n != 3 }' "$work/tune-cpu" "$work/tune-$device"
 }
 

@@ -1,4 +1,4 @@
-/* cca tune: sweeps group size and window, and chooses under limits. */
+/* cca tune: sweeps group size, window, recall and cores, and chooses under limits. */
 #include "cli/tune/tune.h"
 #include "cli/signals.h"
 #include "export/gguf_edit.h"
@@ -12,22 +12,28 @@ typedef struct tune_options {
     input_options input;
     tune_settings settings;
     term_options term;
-    const char *groups, *windows, *state, *format, *output, *svg, *ppl_increase, *against;
+    tune_lists lists;
+    const char *state, *format, *output, *svg, *ppl_increase, *against, *max_time;
     double min_tps, min_facts;
-    bool cross, no_full, no_state, no_facts, write;
+    bool no_full, no_state, no_facts, write;
 } tune_options;
 
 #define OWN(field)     .at = offsetof(tune_options, field)
 #define SETTING(field) .at = offsetof(tune_options, settings.field)
 
 static const arg_option sweep_args[] = {
-    {"group-size", "g", .kind = ARG_TEXT, .value = "N,...", OWN(groups),
-     .initial = "2,4,8,16,32,64", .help = "group sizes to try"},
-    {"window", "w", .alias = "window-size", .kind = ARG_TEXT, .value = "N,...", OWN(windows),
-     .initial = "64,128,256,512,1024",
+    {"group-size", "g", .kind = ARG_TEXT, .value = "N,...", OWN(lists.groups),
+     .help = "group sizes to try; without any list 2 to 64 for weights that were trained with "
+             "CCA-Attention, as -w 64 to 1024"},
+    {"window", "w", .alias = "window-size", .kind = ARG_TEXT, .value = "N,...", OWN(lists.windows),
      .help = "windows to try, with each group size that divides them"},
-    {"cross", .kind = ARG_FLAG, OWN(cross),
-     .help = "only the group sizes with the model's window, and the windows with its group size"},
+    {"recall", .kind = ARG_TEXT, .value = "N,...", OWN(lists.recalls),
+     .help = "tokens to recall, 0: none; without any list 0 to 4096 for other weights"},
+    {"cores", .kind = ARG_CHOICE, .value = "WHICH", OWN(lists.cores), .choices = "yes|no|both",
+     .help = "whether what is not recalled is seen as cores; without any list both for other "
+             "weights"},
+    {"cross", .kind = ARG_FLAG, OWN(lists.cross),
+     .help = "of each list only the points that are the model's own in all else"},
     {"no-full", .kind = ARG_FLAG, OWN(no_full), .help = "leave out full attention"},
     {"state", .kind = ARG_TEXT, .value = "FILE", OWN(state),
      .help = "keep finished points there and go on from those it has; else in the cache folder"},
@@ -49,6 +55,11 @@ static const arg_option measure_args[] = {
     {"no-facts", .kind = ARG_FLAG, OWN(no_facts), .help = "plant none"},
     {"cache-at", .kind = ARG_INT, .value = "N", SETTING(cache_at), .initial = "0",
      .max = INT32_MAX / 4, .help = "tell cache and memory of N tokens; 0: of the document"},
+    {"sinks", .kind = ARG_INT, .value = "N|auto", SETTING(context.sinks), .initial = "auto",
+     .word = "auto", .max = INT32_MAX,
+     .help = "first tokens that every query sees raw; auto: the model's, else one group"},
+    {"cache-type-r", "ctr", .kind = ARG_TEXT, .value = "TYPE", SETTING(context.row_type),
+     .suggest = "q8_0|q4_0|q8_0/q4_0", .help = "type of rows behind the window, for recall"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", SETTING(clock), .initial = "wall",
      .choices = MEASURE_CLOCKS,
      .help = "cpu: the process's time on all processors, for busy machines"},
@@ -64,6 +75,9 @@ static const arg_option limit_args[] = {
      .choices = "best|full", .help = "what perplexities are compared with"},
     {"mem-limit", .kind = ARG_SIZE, .value = "SIZE", SETTING(context.mem_limit),
      .help = "at most SIZE for weights, cache and activations; what takes more is not measured"},
+    {"max-time", .kind = ARG_TEXT, .value = "TIME", OWN(max_time),
+     .help = "at most so many seconds for the document and 32 tokens behind it, or PCT% of full "
+             "attention's"},
     {"min-tps", .kind = ARG_REAL, .value = "X", OWN(min_tps), .initial = "0", .max = 1e9,
      .help = "at least X tokens a second of decode"},
     {"min-facts", .kind = ARG_REAL, .value = "PCT", OWN(min_facts), .initial = "0", .max = 100,
@@ -78,7 +92,7 @@ static const arg_option report_args[] = {
     {"output", "o", .kind = ARG_TEXT, .value = "FILE", OWN(output),
      .help = "write the table there, whole or not at all"},
     {"svg", .kind = ARG_TEXT, .value = "FILE", OWN(svg),
-     .help = "draw perplexity and facts against cache there"},
+     .help = "draw perplexity and facts against cache there; against time, where recall differs"},
     {0},
 };
 
@@ -110,64 +124,27 @@ typedef struct tune_run {
 
 /* ---- the points ------------------------------------------------------------------------ */
 
-static bool has_point(const tune_run *r, int64_t g, int64_t s) {
-    for (size_t i = 0; i < r->n; i++) {
-        if (r->points[i].group_size == g && r->points[i].window_size == s) return true;
-    }
-    return false;
+/* The option that compares with full attention; NULL where none does. */
+static const char *needs_full(const tune_run *r) {
+    if (r->limits.against_full) return "--against full";
+    return r->limits.max_share > 0 ? "--max-time in per cent" : NULL;
 }
 
-static void add_point(tune_run *r, int64_t g, int64_t s) {
-    if (has_point(r, g, s)) return;
-    if (g > 0 && s % g != 0) {
-        term_note(&r->term, "g %lld, s %lld: left out, s is no multiple of g", (long long)g,
-                  (long long)s);
-    } else {
-        r->points[r->n++] = (tune_point){.group_size = g, .window_size = s};
-    }
+/* What a query sees raw, at most. */
+static int64_t reach(const tune_point *p) {
+    return p->window_size + p->recall;
 }
 
-static int compare_points(const void *a, const void *b) {
-    const tune_point *x = a, *y = b;
-    if (x->group_size != y->group_size) return x->group_size < y->group_size ? -1 : 1;
-    return (x->window_size > y->window_size) - (x->window_size < y->window_size);
-}
-
-/* Full attention, all pairs or the two lines through the model's own, and that. */
-static cca_status make_points(tune_run *r, cca_error *err) {
-    const cca_engine_facts *f = cca_engine_info(r->engine);
-    size_list g = {0}, s = {0};
-    cca_status status = size_list_parse(&g, "group-size", r->o->groups, err);
-    if (!status) status = size_list_parse(&s, "window", r->o->windows, err);
-    if (status) return status;
-    if (g.sizes[0] == 0 || s.sizes[0] == 0) {
-        return cca_fail(err, CCA_USAGE, "--group-size and --window: sizes from 1 on expected");
-    }
-    r->points = calloc((size_t)(g.n + 1) * (size_t)(s.n + 1) + 1, sizeof *r->points);
-    if (!r->points) return cca_fail(err, CCA_NO_MEMORY, "no memory for the points");
-    if (!r->o->no_full) add_point(r, 0, 0);
-    add_point(r, f->group_size, f->window_size);
-    for (int i = 0; i < g.n; i++) {
-        for (int k = 0; k < s.n && !r->o->cross; k++) add_point(r, g.sizes[i], s.sizes[k]);
-        if (r->o->cross) add_point(r, g.sizes[i], f->window_size);
-    }
-    for (int k = 0; k < s.n && r->o->cross; k++) add_point(r, f->group_size, s.sizes[k]);
-    qsort(r->points, r->n, sizeof *r->points, compare_points);
-    return CCA_OK;
-}
-
-/* Where windows fit s there are no cores. */
 static void warn_of_short_windows(tune_run *r) {
     int64_t window = r->task.layout.window, least = INT64_MAX;
     for (size_t i = 0; i < r->n; i++) {
-        if (!tune_is_full(&r->points[i]) && r->points[i].window_size >= window) {
-            least = cca_min(least, r->points[i].window_size);
-        }
+        const tune_point *p = &r->points[i];
+        if (!tune_is_full(p) && reach(p) >= window) least = cca_min(least, reach(p));
     }
     if (least < INT64_MAX) {
         term_warn(&r->term,
-                  "perplexity's windows of %lld positions are not longer than s = %lld: it is full "
-                  "attention's there and says nothing about CCA",
+                  "perplexity's windows of %lld positions are not longer than s and recall of %lld "
+                  "together: it is full attention's there and says nothing about CCA",
                   (long long)window, (long long)least);
     }
 }
@@ -179,11 +156,10 @@ static cca_status plan_points(tune_run *r, cca_error *err) {
         tune_point *p = &r->points[i];
         status = tune_plan(p, &r->task, r->engine, err);
         p->over_limit = r->limits.memory > 0 && p->memory_bytes > r->limits.memory;
-        if (p->over_limit && tune_is_full(p) && r->limits.against_full) {
-            return cca_fail(
-                err, CCA_NO_MEMORY,
-                "--against full: full attention takes %llu bytes, more than --mem-limit",
-                (unsigned long long)p->memory_bytes);
+        if (p->over_limit && tune_is_full(p) && needs_full(r)) {
+            return cca_fail(err, CCA_NO_MEMORY,
+                            "%s: full attention takes %llu bytes, more than --mem-limit",
+                            needs_full(r), (unsigned long long)p->memory_bytes);
         }
         if (p->over_limit) {
             r->n_over++;
@@ -205,11 +181,8 @@ static cca_status plan_points(tune_run *r, cca_error *err) {
 /* ---- measuring ------------------------------------------------------------------------- */
 
 static void tell_point(term *t, const tune_point *p, size_t nth, size_t n) {
-    char name[64] = "full attention", facts[64] = "";
-    if (!tune_is_full(p)) {
-        snprintf(name, sizeof name, "g %lld, s %lld", (long long)p->group_size,
-                 (long long)p->window_size);
-    }
+    char name[TUNE_NAME], facts[64] = "";
+    tune_point_name(name, p);
     if (p->n_facts > 0) {
         snprintf(facts, sizeof facts, "%lld of %lld facts, ", (long long)p->n_right,
                  (long long)p->n_facts);
@@ -281,19 +254,33 @@ static cca_status write_reports(const tune_run *r, cca_error *err) {
 }
 
 static cca_status write_choice(tune_run *r, cca_error *err) {
-    const cca_engine_facts *f = cca_engine_info(r->engine);
-    long long g = r->choice->group_size, s = r->choice->window_size;
-    cca_status status = cca_gguf_set_sizes(f->path, g, s, err);
+    const char *path = cca_engine_info(r->engine)->path;
+    const tune_point *c = r->choice, *own = NULL;
+    const cca_gguf_attention attention = {c->group_size, c->window_size, c->sinks, c->recall,
+                                          c->cores};
+    char chosen[TUNE_NAME], before[TUNE_NAME] = "what is no multiple of its g";
+    for (size_t i = 0; i < r->n && !own; i++) own = r->points[i].own ? &r->points[i] : NULL;
+    tune_point_name(chosen, c);
+    if (own) tune_point_name(before, own);
+    cca_status status = cca_gguf_set_attention(path, &attention, err);
     if (!status) {
-        term_note(&r->term, "%s: g %lld, s %lld are written (%s g %lld, s %lld)", f->path, g, s,
-                  f->cca_keys ? "before" : "it had none; the defaults are",
-                  (long long)f->group_size, (long long)f->window_size);
+        term_note(&r->term, "%s: %s, sinks %lld are written (before %s)", path, chosen,
+                  (long long)c->sinks, before);
     }
     return status;
 }
 
+static void add_times(tune_run *r) {
+    for (size_t i = 0; i < r->n; i++) {
+        tune_point *p = &r->points[i];
+        if (!p->measured) continue;
+        p->seconds = (double)r->task.n_document / p->prefill_tps + TUNE_DECODED / p->decode_tps;
+    }
+}
+
 static cca_status finish(tune_run *r, cca_error *err) {
     bool wanted = tune_has_limits(&r->limits);
+    add_times(r);
     tune_mark_pareto(r->points, r->n);
     if (wanted) r->choice = tune_choose(r->points, r->n, &r->limits);
     cca_status status = write_reports(r, err);
@@ -305,6 +292,22 @@ static cca_status finish(tune_run *r, cca_error *err) {
 }
 
 /* ---- the run --------------------------------------------------------------------------- */
+
+/* "12.5" seconds, or "40%" of full attention's. */
+static bool read_time(tune_limits *l, const char *text) {
+    char number[32];
+    size_t size = strlen(text);
+    bool share = size > 0 && text[size - 1] == '%';
+    double value;
+    snprintf(number, sizeof number, "%.*s", (int)cca_min((int64_t)size - share, 31), text);
+    if (!args_real(&value, number) || value <= 0) return false;
+    if (share) {
+        l->max_share = value / 100;
+    } else {
+        l->max_seconds = value;
+    }
+    return true;
+}
 
 static cca_status check_options(tune_run *r, cca_error *err) {
     const tune_options *o = r->o;
@@ -320,13 +323,18 @@ static cca_status check_options(tune_run *r, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "--max-ppl-increase %s: a number of per cent expected",
                         o->ppl_increase);
     }
+    if (o->max_time && !read_time(&r->limits, o->max_time)) {
+        return cca_fail(err, CCA_USAGE,
+                        "--max-time %s: a number of seconds expected, or PCT%% of full attention's",
+                        o->max_time);
+    }
     if (o->write && !tune_has_limits(&r->limits)) {
         return cca_fail(err, CCA_USAGE,
                         "--write needs a limit to choose by: --max-ppl-increase, --mem-limit, "
-                        "--min-tps or --min-facts");
+                        "--max-time, --min-tps or --min-facts");
     }
-    if (r->limits.against_full && o->no_full) {
-        return cca_fail(err, CCA_USAGE, "--against full: --no-full leaves it out");
+    if (needs_full(r) && o->no_full) {
+        return cca_fail(err, CCA_USAGE, "%s: --no-full leaves full attention out", needs_full(r));
     }
     if (o->no_facts && o->min_facts > 0) {
         return cca_fail(err, CCA_USAGE, "--min-facts: --no-facts plants none");
@@ -344,6 +352,18 @@ static cca_status make_task(tune_run *r, cca_error *err) {
     }
     input_free(&text);
     return status;
+}
+
+static cca_status make_points(tune_run *r, cca_error *err) {
+    tune_lists lists = r->o->lists;
+    bool recalls = false;
+    lists.full = !r->o->no_full;
+    cca_status status =
+        tune_make_points(&r->points, &r->n, &lists, &r->settings, r->engine, &r->term, err);
+    for (size_t i = 0; i < r->n; i++) recalls = recalls || r->points[i].recall > 0;
+    if (status || recalls || !r->settings.context.row_type) return status;
+    return cca_fail(err, CCA_USAGE, "--cache-type-r %s: no point recalls",
+                    r->settings.context.row_type);
 }
 
 static cca_status tune(tune_run *r, cca_error *err) {
@@ -378,13 +398,13 @@ static cca_status run(const void *options, cca_error *err) {
 
 const cli_command cli_tune = {
     .name = "tune",
-    .summary = "choose group size and window under a budget",
+    .summary = "choose group size, window and recall under a budget",
     .usage = "-m MODEL -f FILE [options]",
     .notes =
-        "Measures perplexity, planted facts, cache and speed for each group size and window, marks "
-        "those that no other one beats, and with limits chooses one: with --max-ppl-increase that "
-        "with the smallest cache, else that with the lowest perplexity. Finished points are kept: "
-        "the same command goes on behind an interruption.",
+        "Measures perplexity, planted facts, cache and speed for each group size, window, recall and "
+        "choice of cores, marks those that no other one beats, and with limits chooses one: with "
+        "--max-ppl-increase that with the smallest cache, else that with the lowest perplexity. "
+        "Finished points are kept: the same command goes on behind an interruption.",
     .groups = groups,
     .options_size = sizeof(tune_options),
     .run = run,

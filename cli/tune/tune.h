@@ -1,6 +1,7 @@
 /* The parts of cca tune: what is measured on, points of the sweep, the choice among them, the state
  * that outlives the process, and the reports.
  *
+ *     tune_make_points(&points, &n, &lists, &settings, engine, &term, &err);
  *     tune_task task = {0};
  *     tune_task_make(&task, engine, &text, &settings, &err);
  *     tune_measure(&point, &task, engine, &progress, &err);       // for each point
@@ -15,21 +16,31 @@
 
 /* ---- points ---- */
 
-/* One group size and window, or full attention (both 0), and what was measured with it. */
+/* One attention, and what was measured with it. */
 typedef struct tune_point {
-    int64_t group_size, window_size;
-    bool over_limit;       /* takes more memory than --mem-limit: not measured */
-    bool measured, reused; /* reused: in an earlier run */
-    uint64_t cache_bytes;  /* keys and values at the stated length */
-    uint64_t memory_bytes; /* weights, cache and activations of a run of that length */
+    int64_t group_size, window_size; /* both 0: full attention */
+    int64_t sinks, recall;           /* tokens; recall 0: CCA */
+    bool cores;                      /* what is not recalled is seen as cores */
+    bool own;                        /* what the model says */
+    bool over_limit;                 /* takes more memory than --mem-limit: not measured */
+    bool measured, reused;           /* reused: in an earlier run */
+    uint64_t cache_bytes;            /* keys and values at the stated length */
+    uint64_t memory_bytes;           /* weights, cache and activations of a run of that length */
     int64_t n_scored;
     double perplexity, standard_error;
     int64_t n_facts, n_right;
     double prefill_tps, decode_tps; /* tokens a second */
+    double seconds;                 /* of both together: the document and TUNE_DECODED behind it */
     bool pareto, chosen;
 } tune_point;
 
 bool tune_is_full(const tune_point *p);
+/* Whether both are the same attention. */
+bool tune_same_point(const tune_point *a, const tune_point *b);
+
+/* "g 16, s 1024, recall 2048, no cores" */
+enum { TUNE_NAME = 96 };
+void tune_point_name(char out[TUNE_NAME], const tune_point *p);
 
 /* Right answers in per cent; 100 where no facts were asked for. */
 double tune_facts_percent(const tune_point *p);
@@ -40,6 +51,8 @@ typedef struct tune_limits {
     bool has_ppl_increase, against_full;
     double ppl_increase; /* per cent over the reference */
     uint64_t memory;     /* 0: none; already decided what is measured */
+    double max_seconds;  /* 0: none */
+    double max_share;    /* of full attention's seconds; 0: none */
     double min_tps;      /* of decode; 0: none */
     double min_facts;    /* per cent; 0: none */
 } tune_limits;
@@ -58,8 +71,9 @@ double tune_increase(const tune_point *p, const tune_point *reference);
 void tune_mark_pareto(tune_point *points, size_t n);
 
 /* Marks and returns the point that meets all limits and, with a limit of perplexity, has the
- * smallest cache, else the lowest perplexity; the other of the two decides between equals. NULL
- * where none does. Full attention cannot be chosen. */
+ * smallest cache, of equal ones the shortest time (within 5 % is equal), then the lowest
+ * perplexity; else the lowest perplexity, then the smallest cache. NULL where none does. Full
+ * attention cannot be chosen. */
 tune_point *tune_choose(tune_point *points, size_t n, const tune_limits *l);
 
 /* ---- facts ---- */
@@ -98,6 +112,24 @@ typedef struct tune_settings {
 
 enum { TUNE_DECODED = 32, TUNE_MOST_ANSWER = 32 };
 
+/* ---- the sweep ---- */
+
+/* What to try: numbers "2,4", cores "yes", "no" or "both". NULL is the model's own, and where all
+ * are NULL, what weights of its training differ in. */
+typedef struct tune_lists {
+    const char *groups, *windows, *recalls, *cores;
+    bool cross, full; /* only the lines through the model's own; full attention, too */
+} tune_lists;
+
+/* The points in order, to be freed by the caller, with the model's own among them. Tells which are
+ * left out since their numbers are no multiples of g. CCA_USAGE for bad lists, CCA_NO_MEMORY. */
+cca_status tune_make_points(tune_point **out, size_t *n, const tune_lists *lists,
+                            const tune_settings *settings, const cca_engine *engine, term *t,
+                            cca_error *err);
+
+/* The context of a point's sessions. */
+context_options tune_context(const tune_settings *settings, const tune_point *p);
+
 typedef struct tune_task {
     const tune_settings *settings;
     cca_tokens text; /* for perplexity, without BOS */
@@ -109,7 +141,7 @@ typedef struct tune_task {
     int n_facts;
     int64_t ctx_size;  /* positions that a point's session needs */
     int64_t positions; /* that measuring a point evaluates, about: for the progress */
-    char *signature;   /* all that measurements depend on but g and s */
+    char *signature;   /* all that measurements depend on but a point's attention */
 } tune_task;
 
 /* CCA_NO_FIT for a text that is too short or settings beyond the trained length, CCA_USAGE without
@@ -164,7 +196,8 @@ typedef struct tune_report {
 void tune_report_md(output *out, const tune_report *r);
 void tune_report_csv(output *out, const tune_report *r);
 void tune_report_json(output *out, const tune_report *r, json_t *warnings);
-/* Perplexity and facts against cache, a curve a window. */
+/* Perplexity and facts against cache, a curve a window; where points differ in recall, against
+ * time, a curve for each of the others. */
 void tune_report_svg(output *out, const tune_report *r);
 
 #endif

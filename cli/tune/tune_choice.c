@@ -14,7 +14,8 @@ double tune_facts_percent(const tune_point *p) {
 }
 
 bool tune_has_limits(const tune_limits *l) {
-    return l->has_ppl_increase || l->memory > 0 || l->min_tps > 0 || l->min_facts > 0;
+    return l->has_ppl_increase || l->memory > 0 || l->max_seconds > 0 || l->max_share > 0 ||
+           l->min_tps > 0 || l->min_facts > 0;
 }
 
 /* A perplexity that is no number is neither better nor worse than another. */
@@ -78,28 +79,34 @@ void tune_mark_pareto(tune_point *points, size_t n) {
 
 /* ---- the choice ---- */
 
-static bool meets(const tune_point *p, const tune_limits *l, const tune_point *reference) {
+static bool meets(const tune_point *p, const tune_limits *l, const tune_point *reference,
+                  const tune_point *full) {
     if (!is_candidate(p)) return false;
     if (l->has_ppl_increase && !(reference && tune_increase(p, reference) <= l->ppl_increase)) {
         return false;
     }
     if (l->memory > 0 && p->memory_bytes > l->memory) return false;
+    if (l->max_seconds > 0 && p->seconds > l->max_seconds) return false;
+    if (l->max_share > 0 && !(full && p->seconds <= l->max_share * full->seconds)) return false;
     return p->decode_tps >= l->min_tps && tune_facts_percent(p) >= l->min_facts;
 }
 
 static bool is_preferred(const tune_point *a, const tune_point *b, const tune_limits *l) {
     int by_cache = compare((double)b->cache_bytes, (double)a->cache_bytes);
     int by_perplexity = compare(b->perplexity, a->perplexity);
-    int first = l->has_ppl_increase ? by_cache : by_perplexity;
-    return (first ? first : by_cache + by_perplexity) > 0;
+    if (!l->has_ppl_increase) return (by_perplexity ? by_perplexity : by_cache) > 0;
+    /* Recall of more or less has the same cache. */
+    if (by_cache == 0) by_cache = compare_speeds(b->seconds, a->seconds);
+    return (by_cache ? by_cache : by_perplexity) > 0;
 }
 
 tune_point *tune_choose(tune_point *points, size_t n, const tune_limits *l) {
     const tune_point *reference = tune_reference(points, n, l->against_full);
+    const tune_point *full = tune_reference(points, n, true);
     tune_point *choice = NULL;
     for (size_t i = 0; i < n; i++) {
         points[i].chosen = false;
-        if (!meets(&points[i], l, reference)) continue;
+        if (!meets(&points[i], l, reference, full)) continue;
         if (!choice || is_preferred(&points[i], choice, l)) choice = &points[i];
     }
     if (choice) choice->chosen = true;

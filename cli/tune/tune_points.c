@@ -1,4 +1,4 @@
-/* Measuring one group size and window. */
+/* Measuring one attention. */
 #include "cli/decode.h"
 #include "cli/ppl/ppl_pass.h"
 #include "cli/tune/tune.h"
@@ -15,22 +15,13 @@ typedef struct measuring {
     int64_t done; /* positions, for the progress */
 } measuring;
 
-static context_options context_of(const tune_task *t, const tune_point *p) {
-    context_options c = t->settings->context;
-    c.attn = tune_is_full(p) ? "full" : "cca";
-    c.sinks = c.recall = c.recall_tile = -1;
-    c.group_size = p->group_size;
-    c.window_size = p->window_size;
-    c.mem_limit = 0; /* has decided already whether the point is measured */
-    return c;
-}
-
 cca_status tune_plan(tune_point *p, const tune_task *t, const cca_engine *engine, cca_error *err) {
-    context_options context = context_of(t, p);
+    context_options context = tune_context(t->settings, p);
     int64_t at = t->settings->cache_at;
     cli_plan plan;
     cca_status status = cli_plan_make(&plan, engine, &context, at > 0 ? at : t->n_document, 0, err);
-    p->cache_bytes = plan.session.cores + plan.session.window;
+    p->cache_bytes =
+        plan.session.cores + plan.session.bounds + plan.session.rows + plan.session.window;
     p->memory_bytes = plan.weights + plan.session.total; /* not what this program takes now */
     return status;
 }
@@ -125,7 +116,7 @@ static cca_status measure_document(measuring *m, cca_error *err) {
 cca_status tune_measure(tune_point *p, tune_task *t, cca_engine *engine, term *show, int64_t done,
                         cca_error *err) {
     measuring m = {.point = p, .task = t, .engine = engine, .term = show, .done = done};
-    context_options context = context_of(t, p);
+    context_options context = tune_context(t->settings, p);
     cli_plan plan;
     p->n_right = 0;
     cca_status status = cli_session_open(&m.session, &plan, engine, &context, &(output_options){0},

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char schema[] = "cca.tune.state.1";
+static const char schema[] = "cca.tune.state.2";
 
 static cca_status default_path(char **out, const char *signature, cca_error *err) {
     char *folder;
@@ -48,8 +48,11 @@ static cca_status read_state(tune_state *s, cca_error *err) {
     }
     if (json_unpack(all, "{s:s, s:s, s:o}", "schema", &kind, "signature", &signature, "points",
                     &points) != 0 ||
-        strcmp(kind, schema) != 0 || !json_is_array(points)) {
+        !json_is_array(points)) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: not a state file of cca tune", s->path);
+    } else if (strcmp(kind, schema) != 0) {
+        status = cca_fail(err, CCA_BAD_MODEL, "%s: a state of kind %s, this program's are %s",
+                          s->path, kind, schema);
     } else if (strcmp(signature, s->signature) != 0) {
         status = other_settings(s, signature, err);
     } else if (json_array_extend(s->points, points) != 0) {
@@ -83,15 +86,19 @@ bool tune_state_find(const tune_state *s, tune_point *p) {
     size_t i;
     json_t *entry;
     json_array_foreach(s->points, i, entry) {
-        json_int_t g, w, scored, facts, right;
+        json_int_t g, w, sinks, recall, scored, facts, right;
+        int cores;
         double ppl, error, prefill, decode;
-        if (json_unpack(entry, "{s:I, s:I, s:I, s:F, s:F, s:I, s:I, s:F, s:F}", "group_size", &g,
-                        "window_size", &w, "scored", &scored, "perplexity", &ppl, "standard_error",
+        if (json_unpack(entry, "{s:I, s:I, s:I, s:I, s:b, s:I, s:F, s:F, s:I, s:I, s:F, s:F}",
+                        "group_size", &g, "window_size", &w, "sinks", &sinks, "recall", &recall,
+                        "cores", &cores, "scored", &scored, "perplexity", &ppl, "standard_error",
                         &error, "facts", &facts, "right", &right, "prefill_tok_s", &prefill,
-                        "decode_tok_s", &decode) != 0 ||
-            g != p->group_size || w != p->window_size) {
+                        "decode_tok_s", &decode) != 0) {
             continue;
         }
+        tune_point of = {
+            .group_size = g, .window_size = w, .sinks = sinks, .recall = recall, .cores = cores};
+        if (!tune_same_point(&of, p)) continue;
         p->n_scored = scored;
         p->perplexity = ppl;
         p->standard_error = error;
@@ -125,11 +132,13 @@ static cca_status write_state(const tune_state *s, cca_error *err) {
 
 cca_status tune_state_add(tune_state *s, const tune_point *p, term *t, cca_error *err) {
     json_t *entry = json_pack(
-        "{s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:o, s:o}", "group_size", (json_int_t)p->group_size,
-        "window_size", (json_int_t)p->window_size, "scored", (json_int_t)p->n_scored, "perplexity",
-        output_real(true, p->perplexity), "standard_error", output_real(true, p->standard_error),
-        "facts", (json_int_t)p->n_facts, "right", (json_int_t)p->n_right, "prefill_tok_s",
-        output_real(true, p->prefill_tps), "decode_tok_s", output_real(true, p->decode_tps));
+        "{s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:I, s:I, s:o, s:o}", "group_size",
+        (json_int_t)p->group_size, "window_size", (json_int_t)p->window_size, "sinks",
+        (json_int_t)p->sinks, "recall", (json_int_t)p->recall, "cores", (int)p->cores, "scored",
+        (json_int_t)p->n_scored, "perplexity", output_real(true, p->perplexity), "standard_error",
+        output_real(true, p->standard_error), "facts", (json_int_t)p->n_facts, "right",
+        (json_int_t)p->n_right, "prefill_tok_s", output_real(true, p->prefill_tps), "decode_tok_s",
+        output_real(true, p->decode_tps));
     if (!s->path) {
         json_decref(entry);
         return CCA_OK;

@@ -146,7 +146,7 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
     if (asprintf(
             &t->signature,
             "model=%s text=%016llx W=%lld tokens=%lld bos=%s document=%lld facts=%d template=%s "
-            "system=%08llx kv=%s/%s ub=%lld device=%s kernels=%s threads=%d fp8=%d clock=%s "
+            "system=%08llx kv=%s/%s rows=%s ub=%lld device=%s kernels=%s threads=%d fp8=%d clock=%s "
             "weights=%s",
             model, (unsigned long long)t->text_hash, (long long)t->layout.window,
             (long long)t->layout.n_tokens, t->layout.bos == PPL_BOS_EVERY ? "every" : "none",
@@ -154,8 +154,9 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
             t->n_facts > 0 ? cca_chat_name(t->prompt.opening.chat) : "none",
             (unsigned long long)(s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system))
                                                 : 0),
-            s->context.k_type, s->context.v_type, (long long)s->context.chunk_size, f->device,
-            f->kernels, f->n_threads, s->fp8, s->clock, weights) >= 0) {
+            s->context.k_type, s->context.v_type,
+            s->context.row_type ? s->context.row_type : "window", (long long)s->context.chunk_size,
+            f->device, f->kernels, f->n_threads, s->fp8, s->clock, weights) >= 0) {
         return CCA_OK;
     }
     t->signature = NULL;

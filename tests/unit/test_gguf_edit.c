@@ -1,4 +1,4 @@
-/* Setting group size and window in a model file: these numbers change and nothing else. */
+/* Setting the keys of attention in a model file: these numbers change and nothing else. */
 #include "export/gguf_edit.h"
 #include "export/gguf_write.h"
 #include "export_files.h"
@@ -32,9 +32,10 @@ static void write_all(const char *path, bytes b) {
     assert_int_equal(fclose(file), 0);
 }
 
-typedef enum sizes { BOTH, ONLY_GROUP, NEITHER } sizes;
+typedef enum sizes { ALL, ONLY_GROUP, NONE } sizes;
 
-/* A file of two tensors; before the keys stand so many bytes of text, and as many between them. */
+/* A file of two tensors; before the keys stand so many bytes of text, and as many behind the first.
+ * It has g 16, s 64, sinks 16, recall 32 and no cores. */
 static const char *make_file(const char *name, sizes which, size_t before, size_t between,
                              cca_gguf_type type) {
     static float values[64];
@@ -43,18 +44,23 @@ static const char *make_file(const char *name, sizes which, size_t before, size_
     uint32_t crcs[2];
     cca_error err;
     cca_gguf_writer *w;
-    uint64_t g = 16, s = 64;
+    uint64_t g = 16, s = 64, sinks = 16, recall = 32;
     for (int i = 0; i < 64; i++) values[i] = (float)i;
     assert_int_equal(cca_gguf_writer_new(&w, path, &err), CCA_OK);
     cca_gguf_put_u32(w, "general.alignment", 32);
     memset(text, 'x', sizeof text);
     text[before] = '\0';
     cca_gguf_put_text(w, "llama.before", text);
-    if (which != NEITHER) cca_gguf_put_number(w, "cca.group_size", type, &g);
+    if (which != NONE) cca_gguf_put_number(w, "cca.group_size", type, &g);
     memset(text, 'y', sizeof text);
     text[between] = '\0';
     cca_gguf_put_text(w, "llama.between", text);
-    if (which == BOTH) cca_gguf_put_number(w, "cca.window_size", type, &s);
+    if (which == ALL) {
+        cca_gguf_put_number(w, "cca.window_size", type, &s);
+        cca_gguf_put_number(w, "cca.sinks", type, &sinks);
+        cca_gguf_put_number(w, "cca.recall", type, &recall);
+        cca_gguf_put_bool(w, "cca.cores", false);
+    }
     cca_gguf_put_bool(w, "cca.tuned", true);
     cca_gguf_put_tensor(w, "a", 1, (int64_t[]){40}, CCA_F32, 160);
     cca_gguf_put_tensor(w, "b", 1, (int64_t[]){24}, CCA_F32, 96);
@@ -75,18 +81,26 @@ static ino_t inode(const char *path) {
     return st.st_ino;
 }
 
-/* Both numbers are there, checksums hold, the fingerprint is the one of the old bytes. */
-static void expect_sizes(const char *path, uint32_t g, uint32_t s, const char *fingerprint) {
+static void expect_number(const cca_gguf *file, const char *key, int64_t wanted) {
+    uint32_t value = 0;
+    assert_int_equal(cca_gguf_u32(&value, file, key, NULL, NULL), CCA_OK);
+    assert_int_equal(value, wanted);
+}
+
+/* All is there, checksums hold, the fingerprint is the one of the old bytes. */
+static void expect_attention(const char *path, const cca_gguf_attention *a,
+                             const char *fingerprint) {
     cca_error err;
     cca_gguf *file;
-    uint32_t value = 0;
-    bool checked = false;
+    bool checked = false, cores = !a->cores;
     char now[CCA_GGUF_FINGERPRINT + 1];
     assert_int_equal(cca_gguf_open(&file, path, &err), CCA_OK);
-    assert_int_equal(cca_gguf_u32(&value, file, "cca.group_size", NULL, &err), CCA_OK);
-    assert_int_equal(value, g);
-    assert_int_equal(cca_gguf_u32(&value, file, "cca.window_size", NULL, &err), CCA_OK);
-    assert_int_equal(value, s);
+    expect_number(file, "cca.group_size", a->group_size);
+    expect_number(file, "cca.window_size", a->window_size);
+    expect_number(file, "cca.sinks", a->sinks);
+    expect_number(file, "cca.recall", a->recall);
+    assert_int_equal(cca_gguf_bool(&cores, file, "cca.cores", NULL, &err), CCA_OK);
+    assert_int_equal(cores, a->cores);
     assert_int_equal(cca_gguf_check_crc(&checked, file, &err), CCA_OK);
     assert_true(checked);
     cca_gguf_fingerprint(now, file);
@@ -108,40 +122,58 @@ static size_t n_different(bytes a, bytes b) {
     return n;
 }
 
-/* g 16 to 8, s 64 to 256: one byte of the first, two of the second differ. */
-static void expect_edit(const char *path, bool in_place) {
+/* Of the file's own g, s, sinks, recall and cores the last differs in no byte, the window in two.
+ */
+static const cca_gguf_attention other = {8, 256, 24, 40, true},
+                                sizes_only = {8, 256, 16, 32, false};
+
+static void expect_edit(const char *path, const cca_gguf_attention *a, size_t n_changed,
+                        bool in_place) {
     char fingerprint[CCA_GGUF_FINGERPRINT + 1];
     cca_error err;
     fingerprint_of(fingerprint, path);
     bytes old = read_all(path);
     ino_t before = inode(path);
-    assert_int_equal(cca_gguf_set_sizes(path, 8, 256, &err), CCA_OK);
+    assert_int_equal(cca_gguf_set_attention(path, a, &err), CCA_OK);
     bytes new = read_all(path);
     assert_int_equal(inode(path) == before, in_place);
-    assert_int_equal(n_different(old, new), 3);
-    expect_sizes(path, 8, 256, fingerprint);
+    assert_int_equal(n_different(old, new), n_changed);
+    expect_attention(path, a, fingerprint);
     free(old.data);
     free(new.data);
 }
 
 static void in_place(void **state) {
+    const cca_gguf_attention same = {16, 64, 16, 32, false};
     (void)state;
-    expect_edit(make_file("near.gguf", BOTH, 0, 0, CCA_GGUF_U32), true);
-    expect_edit(make_file("u16.gguf", BOTH, 3, 5, CCA_GGUF_U16), true);
+    expect_edit(make_file("near.gguf", ALL, 0, 0, CCA_GGUF_U32), &other, 6, true);
+    expect_edit(make_file("near.gguf", ALL, 0, 0, CCA_GGUF_U32), &sizes_only, 3, true);
+    expect_edit(make_file("near.gguf", ALL, 0, 600, CCA_GGUF_U32), &same, 0, true);
+    expect_edit(make_file("u16.gguf", ALL, 3, 5, CCA_GGUF_U16), &other, 6, true);
+}
+
+/* How often all that changes lies in one sector, while the keys move over its end. */
+static int n_in_place(const cca_gguf_attention *a) {
+    int n = 0;
+    for (size_t before = 250; before < 400; before++) {
+        const char *path = make_file("edge.gguf", ALL, before, 0, CCA_GGUF_U32);
+        ino_t old = inode(path);
+        assert_int_equal(cca_gguf_set_attention(path, a, NULL), CCA_OK);
+        n += inode(path) == old;
+    }
+    return n;
 }
 
 static void across_sectors(void **state) {
+    const cca_gguf_attention window = {16, 256, 16, 32, false}, cores = {16, 64, 16, 32, true};
     (void)state;
-    expect_edit(make_file("far.gguf", BOTH, 0, 600, CCA_GGUF_U32), false);
-    /* The second key moves over the sector's end, a byte at a time. */
-    int n_in_place = 0;
-    for (size_t before = 320; before < 400; before++) {
-        const char *path = make_file("edge.gguf", BOTH, before, 0, CCA_GGUF_U32);
-        ino_t old = inode(path);
-        assert_int_equal(cca_gguf_set_sizes(path, 8, 256, NULL), CCA_OK);
-        n_in_place += inode(path) == old;
-    }
-    assert_int_equal(n_in_place, 10 + 3);
+    expect_edit(make_file("far.gguf", ALL, 0, 600, CCA_GGUF_U32), &other, 6, false);
+    expect_edit(make_file("far.gguf", ALL, 0, 600, CCA_GGUF_U32), &window, 2, true);
+    /* That many places lie between the first byte that changes and the last. */
+    assert_int_equal(n_in_place(&window), 150 - 3);
+    assert_int_equal(n_in_place(&cores), 150);
+    assert_int_equal(n_in_place(&sizes_only), 150 - 67);
+    assert_int_equal(n_in_place(&other), 150 - 140);
 }
 
 /* Where keys are missing they are added behind the others; all else is as it was. */
@@ -155,8 +187,8 @@ static void expect_added(sizes which, size_t added) {
     bytes old = read_all(path);
     write_all(copy, old);
     chmod(path, 0640);
-    assert_int_equal(cca_gguf_set_sizes(path, 8, 256, &err), CCA_OK);
-    expect_sizes(path, 8, 256, fingerprint);
+    assert_int_equal(cca_gguf_set_attention(path, &other, &err), CCA_OK);
+    expect_attention(path, &other, fingerprint);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0640);
@@ -172,7 +204,7 @@ static void expect_added(sizes which, size_t added) {
     assert_memory_equal(x.bytes + x.keys_end, y.bytes + y.keys_end, x.entries_end - x.keys_end);
     assert_int_equal(y.size - y.data_start, x.size - x.data_start);
     assert_memory_equal(x.bytes + x.data_start, y.bytes + y.data_start, x.size - x.data_start);
-    if (which == NEITHER) {
+    if (which == NONE) {
         assert_memory_equal(x.bytes + 24, y.bytes + 24, x.keys_end - 24); /* behind the counts */
     }
     cca_gguf_close(a);
@@ -182,15 +214,15 @@ static void expect_added(sizes which, size_t added) {
 
 static void added(void **state) {
     (void)state;
-    expect_added(NEITHER, 2);
-    expect_added(ONLY_GROUP, 1);
+    expect_added(NONE, 5);
+    expect_added(ONLY_GROUP, 4);
 }
 
-static void expect_refusal(const char *path, int64_t g, int64_t s, cca_status status,
+static void expect_refusal(const char *path, cca_gguf_attention a, cca_status status,
                            const char *why) {
     cca_error err = {.text = ""};
     bytes old = read_all(path);
-    assert_int_equal(cca_gguf_set_sizes(path, g, s, &err), status);
+    assert_int_equal(cca_gguf_set_attention(path, &a, &err), status);
     if (!strstr(err.text, why)) fail_msg("%s", err.text);
     bytes new = read_all(path);
     assert_int_equal(n_different(old, new), 0);
@@ -200,27 +232,40 @@ static void expect_refusal(const char *path, int64_t g, int64_t s, cca_status st
 
 static void refused(void **state) {
     (void)state;
-    const char *path = make_file("near.gguf", BOTH, 0, 0, CCA_GGUF_U32);
-    expect_refusal(path, 16, 24, CCA_USAGE, "24 tokens is no multiple of groups of 16");
-    expect_refusal(path, 0, 24, CCA_USAGE, "multiple");
-    expect_refusal(path, 16, 8, CCA_USAGE, "multiple");
+    const char *path = make_file("near.gguf", ALL, 0, 0, CCA_GGUF_U32);
+    const cca_gguf_attention bad[] = {
+        {16, 24, 16, 32, 1}, {0, 24, 16, 32, 1},   {16, 8, 16, 32, 1},  {16, 0, 16, 32, 1},
+        {16, 64, 8, 32, 1},  {16, 64, -16, 32, 1}, {16, 64, 16, 40, 1}, {16, 64, 16, -16, 1}};
+    static const char *const why[] = {"a window of 24 tokens: no multiple of groups of 16",
+                                      "groups of 0",
+                                      "a window of 8",
+                                      "a window of 0",
+                                      "sinks of 8",
+                                      "sinks of -16",
+                                      "recall of 40",
+                                      "recall of -16"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect_refusal(path, bad[i], CCA_USAGE, why[i]);
     chmod(path, 0444);
-    expect_refusal(path, 8, 256, CCA_BAD_OUTPUT, "near.gguf: ");
+    expect_refusal(path, other, CCA_BAD_OUTPUT, "near.gguf: ");
     assert_int_equal(cca_gguf_check_writable(path, NULL), CCA_BAD_OUTPUT);
     chmod(path, 0644);
     assert_int_equal(cca_gguf_check_writable(path, NULL), CCA_OK);
     assert_int_equal(cca_gguf_check_writable(test_folder, NULL), CCA_BAD_OUTPUT);
-    expect_refusal(make_file("u8.gguf", BOTH, 0, 0, CCA_GGUF_U8), 8, 256, CCA_BAD_MODEL,
+    expect_refusal(make_file("u8.gguf", ALL, 0, 0, CCA_GGUF_U8), other, CCA_BAD_MODEL,
                    "'cca.window_size' has a type that cannot hold 256");
-    expect_refusal(make_file("f32.gguf", BOTH, 0, 0, CCA_GGUF_F32), 8, 256, CCA_BAD_MODEL,
+    expect_refusal(make_file("f32.gguf", ALL, 0, 0, CCA_GGUF_F32), other, CCA_BAD_MODEL,
                    "'cca.group_size'");
-    assert_int_equal(cca_gguf_set_sizes(in_folder("none.gguf"), 8, 256, NULL), CCA_BAD_MODEL);
+    const cca_gguf_attention nothing = {16, 64, 0, 0, false};
+    expect_refusal(make_file("f32.gguf", ALL, 0, 0, CCA_GGUF_F32), nothing, CCA_BAD_MODEL,
+                   "'cca.group_size'");
+    assert_int_equal(cca_gguf_set_attention(in_folder("none.gguf"), &other, NULL), CCA_BAD_MODEL);
 }
 
 /* A file that has no room to grow keeps its bytes, and nothing else remains. */
 static void full_disk(void **state) {
     (void)state;
-    const char *path = make_file("full.gguf", NEITHER, 0, 0, CCA_GGUF_U32);
+    const char *path = make_file("full.gguf", NONE, 0, 0, CCA_GGUF_U32);
     struct rlimit old, small = {256, RLIM_INFINITY};
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
@@ -228,7 +273,7 @@ static void full_disk(void **state) {
     setrlimit(RLIMIT_FSIZE, &small);
     cca_error err;
     bytes before = read_all(path);
-    cca_status status = cca_gguf_set_sizes(path, 8, 256, &err);
+    cca_status status = cca_gguf_set_attention(path, &other, &err);
     setrlimit(RLIMIT_FSIZE, &old);
     assert_int_equal(status, CCA_BAD_OUTPUT);
     bytes after = read_all(path);

@@ -18,7 +18,8 @@ static tune_point point(int64_t g, int64_t s, double perplexity, int64_t right, 
                         .cache_bytes = cache,
                         .memory_bytes = cache + 1000,
                         .prefill_tps = prefill,
-                        .decode_tps = decode};
+                        .decode_tps = decode,
+                        .seconds = 9000 / prefill + 10};
 }
 
 enum { N_POINTS = 7 };
@@ -95,6 +96,16 @@ static void test_choice(void **state) {
     expect_choice((tune_limits){.has_ppl_increase = true, .ppl_increase = 12, .against_full = true},
                   4, 64);
     expect_none((tune_limits){.has_ppl_increase = true, .ppl_increase = 11, .against_full = true});
+    /* A time: of the document and what is decoded behind it; or of full attention's, 910 seconds.
+     */
+    expect_choice((tune_limits){.max_seconds = 100}, 4, 64);
+    expect_choice((tune_limits){.max_seconds = 99}, 8, 64);
+    expect_choice((tune_limits){.max_share = 0.061}, 8, 64);
+    expect_choice((tune_limits){.max_share = 0.06}, 16, 64);
+    expect_none((tune_limits){.max_share = 0.02});
+    expect_none((tune_limits){.max_seconds = 20});
+    tune_point no_full = point(4, 8, 5, 20, 10, 1, 1);
+    assert_null(tune_choose(&no_full, 1, &(tune_limits){.max_share = 100}));
     /* The others take the lowest perplexity. */
     expect_choice((tune_limits){.memory = 1200}, 8, 64);
     expect_choice((tune_limits){.memory = 1199}, 16, 64);
@@ -111,6 +122,12 @@ static void test_choice(void **state) {
     assert_int_equal(tune_choose(twins, 2, &l)->window_size, 16);
     assert_int_equal(tune_reference(twins, 2, false)->window_size, 16);
     assert_null(tune_reference(twins, 2, true));
+
+    /* Of equal caches the faster one, and of equal times the better. */
+    tune_point recalls[] = {point(16, 64, 5, 20, 10, 100, 1), point(16, 64, 4.98, 20, 10, 96, 1),
+                            point(16, 64, 4.97, 20, 10, 80, 1)};
+    assert_ptr_equal(tune_choose(recalls, 3, &l), &recalls[1]);
+    assert_ptr_equal(tune_choose(recalls, 3, &(tune_limits){.min_tps = 1}), &recalls[2]);
 }
 
 /* ---- facts ---- */
@@ -232,6 +249,7 @@ static void test_state(void **state) {
     close(mkstemp(path));
     unlink(path);
     tune_point p = point(8, 64, 1.0 / 3, 17, 5, 1e3 / 7, 3), q = point(8, 128, 2, 1, 5, 2, 3);
+    p.sinks = 8, p.recall = 2048;
     p.n_scored = 99;
     p.standard_error = 0.1;
     open_state(&s, path, "a=1 b=2 c=4", CCA_OK);
@@ -241,22 +259,38 @@ static void test_state(void **state) {
     tune_state_close(&s);
 
     open_state(&s, path, "a=1 b=2 c=4", CCA_OK);
-    tune_point found = {.group_size = 8, .window_size = 64}, none = {.group_size = 4};
+    const tune_point attention = {.group_size = 8, .window_size = 64, .sinks = 8, .recall = 2048};
+    tune_point found = attention;
     assert_true(tune_state_find(&s, &found) && found.measured && found.reused);
     assert_true(found.perplexity == p.perplexity && found.prefill_tps == p.prefill_tps);
     assert_true(found.standard_error == 0.1 && found.decode_tps == 3);
     assert_int_equal(found.n_scored, 99);
     assert_int_equal(found.n_right, 17);
     assert_int_equal(found.n_facts, 20);
-    assert_false(tune_state_find(&s, &none));
+    for (int i = 0; i < 5; i++) { /* each of what makes a point tells points apart */
+        tune_point none = attention;
+        none.group_size += i == 0;
+        none.window_size += i == 1;
+        none.sinks += i == 2;
+        none.recall += i == 3;
+        none.cores = i == 4;
+        assert_false(tune_state_find(&s, &none));
+    }
     tune_state_close(&s);
 
     open_state(&s, path, "a=1 b=3 c=4", CCA_BAD_MODEL);
     tune_state_close(&s);
     FILE *file = fopen(path, "w");
-    fputs("{\"schema\": \"cca.tune.state.1\"}", file);
+    fputs("{\"schema\": \"cca.tune.state.2\"}", file);
     fclose(file);
     open_state(&s, path, "a=1", CCA_BAD_MODEL);
+    tune_state_close(&s);
+    file = fopen(path, "w");
+    fputs("{\"schema\": \"cca.tune.state.1\", \"signature\": \"a=1\", \"points\": []}", file);
+    fclose(file);
+    cca_error err;
+    assert_int_equal(tune_state_open(&s, path, "a=1", &t, &err), CCA_BAD_MODEL);
+    assert_non_null(strstr(err.text, "a state of kind cca.tune.state.1, this program's are "));
     tune_state_close(&s);
     unlink(path);
 }
