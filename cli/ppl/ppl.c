@@ -219,6 +219,23 @@ static cca_status print_estimate(void *user, int64_t index, cca_error *err) {
     return output_flush(&r->out, err);
 }
 
+static cca_status check_finite(const ppl_sums *sums, const char *whose, cca_error *err) {
+    if (isfinite(ppl_perplexity(sums))) return CCA_OK;
+    return cca_fail(err, CCA_RUNTIME,
+                    "%s perplexity of these %lld tokens is larger than any number: %.5g nats per "
+                    "token",
+                    whose, (long long)sums->n, ppl_mean(sums));
+}
+
+static void tell_interrupted(const ppl_run *r, cca_error *err) {
+    const ppl_sums *all = &r->report.stats.all, *kl = &r->pass.gaps.all.kl;
+    char gap[64] = "";
+    if (r->base.session) snprintf(gap, sizeof gap, ", KL divergence %.4g nats", ppl_mean(kl));
+    cca_fail(err, CCA_INTERRUPTED,
+             "interrupted after %lld of %lld scored tokens; perplexity so far %.4f%s",
+             (long long)all->n, (long long)r->report.totals.scored, ppl_perplexity(all), gap);
+}
+
 static cca_status run_windows(ppl_run *r, cca_error *err) {
     bool estimates = is_llamacpp(r) && !r->o->output.json;
     double start = cca_seconds();
@@ -229,19 +246,11 @@ static cca_status run_windows(ppl_run *r, cca_error *err) {
     if (status) output_end_line(&r->out);
     r->report.eval_s = cca_seconds() - start;
     r->report.stats = r->pass.stats;
+    ppl_gaps_sort(&r->pass.gaps);
     const ppl_sums *all = &r->report.stats.all;
-    if (!status && !isfinite(ppl_perplexity(all))) {
-        status =
-            cca_fail(err, CCA_RUNTIME,
-                     "the perplexity of these %lld tokens is larger than any number: %.5g nats "
-                     "per token",
-                     (long long)all->n, ppl_mean(all));
-    }
-    if (status == CCA_INTERRUPTED && all->n > 0) {
-        cca_fail(err, status,
-                 "interrupted after %lld of %lld scored tokens; perplexity so far %.4f",
-                 (long long)all->n, (long long)r->report.totals.scored, ppl_perplexity(all));
-    }
+    if (!status) status = check_finite(all, "the", err);
+    if (!status) status = check_finite(&r->pass.gaps.all.base, "the base's", err);
+    if (status == CCA_INTERRUPTED && all->n > 0) tell_interrupted(r, err);
     return status;
 }
 

@@ -20,8 +20,8 @@ cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
     bool is_there = p->ids && p->logits && p->workers;
     if (p->base) {
         p->base_logits = calloc(tile, sizeof *p->base_logits);
-        p->gaps.kl = calloc((size_t)totals.scored, sizeof *p->gaps.kl);
-        is_there = is_there && p->base_logits && p->gaps.kl;
+        p->gaps.each = calloc((size_t)totals.scored, sizeof *p->gaps.each);
+        is_there = is_there && p->base_logits && p->gaps.each;
     }
     if (is_there) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
@@ -31,10 +31,11 @@ void ppl_pass_close(ppl_pass *p) {
     free(p->ids);
     free(p->logits);
     free(p->base_logits);
-    free(p->gaps.kl);
+    free(p->gaps.each);
     cca_workers_free(p->workers);
     p->ids = NULL;
-    p->logits = p->base_logits = p->gaps.kl = NULL;
+    p->logits = p->base_logits = NULL;
+    p->gaps.each = NULL;
     p->workers = NULL;
 }
 

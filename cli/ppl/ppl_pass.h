@@ -2,9 +2,11 @@
  * the same tokens: chunk by chunk, so that of both no more than a tile of logits is there at a
  * time.
  *
- *     ppl_pass p = {.engine = engine, .base = other, .tokens = &tokens, .text_bytes = size, .layout
- * = layout, .term = &term}; ppl_pass_open(&p, &err); ppl_pass_run(&p, session, NULL, NULL, &err);
- * // p.stats ppl_pass_close(&p); */
+ *     ppl_pass p = {.engine = engine, .base = other, .tokens = &tokens, .text_bytes = size,
+ *                   .layout = layout, .term = &term};
+ *     ppl_pass_open(&p, &err);
+ *     ppl_pass_run(&p, session, NULL, NULL, &err);     // p.stats, p.gaps
+ *     ppl_pass_close(&p); */
 #ifndef CCA_CLI_PPL_PASS_H
 #define CCA_CLI_PPL_PASS_H
 

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-enum { SIGNATURE_TEXT = 512 };
+enum { SIGNATURE_TEXT = 1024 };
 
 static const char *mode_name(const ppl_report *r) {
     static const char *const names[] = {"full", "stride", "chunk", "llama.cpp"};
@@ -19,25 +19,47 @@ static bool inside_window(const ppl_report *r) {
     return r->totals.largest <= cli_attention(r->context, r->engine).window_size;
 }
 
-/* What a number must be quoted with to mean something. */
-static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
-    const ppl_layout *l = &r->layout;
-    const context_options *c = r->context;
-    cca_attention_settings a = cli_attention(c, r->engine);
-    char scored[48] = "", sizes[80] = "", rows[48] = "", recall[CLI_RECALL_TEXT];
-    if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
-    if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
+/* Kind, g, s, sinks, recall and cores in force; the same words of a base. */
+enum { ATTENTION_TEXT = 256 };
+static const char *attention_words(char out[ATTENTION_TEXT], const context_options *c,
+                                   const cca_engine *engine) {
+    cca_attention_settings a = cli_attention(c, engine);
+    char sizes[80] = "", rows[48] = "", recall[CLI_RECALL_TEXT];
     if (a.window_size > 0) {
         snprintf(sizes, sizeof sizes, " g=%lld s=%lld", (long long)a.group_size,
                  (long long)a.window_size);
     }
     cli_describe_recall(recall, &a, " ", "=");
     if (c->row_type && a.recall > 0) snprintf(rows, sizeof rows, " rows=%s", c->row_type);
+    snprintf(out, ATTENTION_TEXT, "%s%s%s kv=%s/%s%s", cli_has_sinks(c->attn) ? a.attn : c->attn,
+             sizes, recall, c->k_type, c->v_type, rows);
+    return out;
+}
+
+/* " base=full kv=bf16/bf16", with the model behind it where it is another. */
+static const char *base_words(char out[SIGNATURE_TEXT], const ppl_base *base) {
+    char words[ATTENTION_TEXT], model[CCA_GGUF_FINGERPRINT + 1];
+    out[0] = '\0';
+    if (!base) return out;
+    int n = snprintf(out, SIGNATURE_TEXT, " base=%s",
+                     attention_words(words, &base->context, base->engine));
+    if (!base->model) return out;
+    cca_gguf_fingerprint(model, cca_engine_file(base->engine));
+    snprintf(out + n, (size_t)(SIGNATURE_TEXT - n), " model=%s", model);
+    return out;
+}
+
+/* What a number must be quoted with to mean something. */
+static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
+    const ppl_layout *l = &r->layout;
+    char scored[48] = "", words[ATTENTION_TEXT], base[SIGNATURE_TEXT];
+    if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
+    if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
     snprintf(out, SIGNATURE_TEXT,
-             "mode=%s W=%lld%s bos=%s attn=%s%s%s kv=%s/%s%s tokenizer=%016llx text=%016llx",
-             mode_name(r), (long long)l->window, scored, bos_name(r),
-             cli_has_sinks(c->attn) ? a.attn : c->attn, sizes, recall, c->k_type, c->v_type, rows,
-             (unsigned long long)r->tokenizer_hash, (unsigned long long)r->text_hash);
+             "mode=%s W=%lld%s bos=%s attn=%s tokenizer=%016llx text=%016llx%s", mode_name(r),
+             (long long)l->window, scored, bos_name(r),
+             attention_words(words, r->context, r->engine), (unsigned long long)r->tokenizer_hash,
+             (unsigned long long)r->text_hash, base_words(base, r->base));
     return out;
 }
 
@@ -58,7 +80,8 @@ static double share_of(int64_t part, const ppl_sums *all) {
 
 static void print_bands(output *out, const ppl_report *r) {
     output_printf(out, "\n%-12s %10s %12s %12s", "position", "tokens", "nats/token", "perplexity");
-    output_printf(out, r->base ? " %12s %10s %10s %9s\n" : "\n", "base", "ratio", "KL", "same top");
+    output_printf(out, r->base ? " %12s %10s %10s %10s %10s %9s\n" : "\n", "base", "ratio", "KL",
+                  "99 %", "99.9 %", "same top");
     for (int i = 0; i < PPL_N_BANDS; i++) {
         const ppl_sums *band = &r->stats.bands[i];
         char name[64];
@@ -68,9 +91,10 @@ static void print_bands(output *out, const ppl_report *r) {
                       ppl_perplexity(band));
         if (r->base) {
             const ppl_gap_sums *gap = &r->gaps->bands[i];
-            output_printf(out, " %12.4f %10.5f %10.3g %7.2f %%", ppl_perplexity(&gap->base),
-                          ppl_perplexity(&gap->more), ppl_mean(&gap->kl),
-                          100 * share_of(gap->same_top, &gap->kl));
+            output_printf(
+                out, " %12.4f %10.5f %10.3g %10.3g %10.3g %7.2f %%", ppl_perplexity(&gap->base),
+                ppl_perplexity(&gap->more), ppl_mean(&gap->kl), ppl_gaps_quantile(r->gaps, i, 0.99),
+                ppl_gaps_quantile(r->gaps, i, 0.999), 100 * share_of(gap->same_top, &gap->kl));
         }
         output_printf(out, "\n");
     }
@@ -86,8 +110,8 @@ static void print_gaps(output *out, const ppl_report *r) {
     output_printf(out, "its perplexity  %.4f, ratio %.5f +/- %.5f\n", ppl_perplexity(&all->base),
                   ppl_perplexity(&all->more), ppl_standard_error(&all->more));
     output_printf(out, "KL divergence   %.4g nats; 99 %% of tokens up to %.3g, 99.9 %% to %.3g\n",
-                  ppl_mean(&all->kl), ppl_gaps_quantile(r->gaps, 0.99),
-                  ppl_gaps_quantile(r->gaps, 0.999));
+                  ppl_mean(&all->kl), ppl_gaps_quantile(r->gaps, PPL_ALL_BANDS, 0.99),
+                  ppl_gaps_quantile(r->gaps, PPL_ALL_BANDS, 0.999));
     output_printf(out, "same top token  %.3f %%\n", 100 * share_of(all->same_top, &all->kl));
 }
 
@@ -137,33 +161,31 @@ static json_t *json_bands(const ppl_stats *stats) {
 }
 
 /* The keys that all tokens and those of a band have. */
-static json_t *json_gap(const ppl_gap_sums *gap) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "perplexity",
+static json_t *json_gap(const ppl_report *r, int band) {
+    const ppl_gap_sums *gap = band == PPL_ALL_BANDS ? &r->gaps->all : &r->gaps->bands[band];
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "perplexity",
                      output_real(true, ppl_perplexity(&gap->base)), "ratio",
                      output_real(true, ppl_perplexity(&gap->more)), "ratio_error",
                      output_real(true, ppl_standard_error(&gap->more)), "kl",
-                     output_real(true, ppl_mean(&gap->kl)), "same_top",
+                     output_real(true, ppl_mean(&gap->kl)), "kl_99",
+                     output_real(true, ppl_gaps_quantile(r->gaps, band, 0.99)), "kl_999",
+                     output_real(true, ppl_gaps_quantile(r->gaps, band, 0.999)), "same_top",
                      output_real(true, share_of(gap->same_top, &gap->kl)));
 }
 
 static json_t *json_base(const ppl_report *r) {
-    json_t *positions = json_array(), *base = r->base ? json_gap(&r->gaps->all) : NULL;
-    if (!r->base) {
-        json_decref(positions);
-        return json_null();
-    }
+    if (!r->base) return json_null();
+    json_t *positions = json_array(), *base = json_gap(r, PPL_ALL_BANDS);
     for (int i = 0; i < PPL_N_BANDS; i++) {
         int64_t from, to;
         if (r->gaps->bands[i].kl.n == 0) continue;
-        json_t *band = json_gap(&r->gaps->bands[i]);
+        json_t *band = json_gap(r, i);
         ppl_band_range(i, &from, &to);
         json_object_set_new(band, "from", json_integer(from));
         json_object_set_new(band, "to", to == INT64_MAX ? json_null() : json_integer(to));
         json_array_append_new(positions, band);
     }
     const context_options *context = &r->base->context;
-    json_object_set_new(base, "kl_99", output_real(true, ppl_gaps_quantile(r->gaps, 0.99)));
-    json_object_set_new(base, "kl_999", output_real(true, ppl_gaps_quantile(r->gaps, 0.999)));
     json_object_set_new(base, "model", r->base->model ? json_string(r->base->model) : json_null());
     json_object_set_new(base, "attention", cli_attention_json(context, r->base->engine));
     json_object_set_new(base, "positions", positions);

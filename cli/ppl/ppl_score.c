@@ -63,22 +63,30 @@ static void add_gap(ppl_gap_sums *sums, const ppl_gap *gap) {
 }
 
 void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap) {
-    gaps->kl[gaps->all.kl.n] = (float)gap->kl;
+    int band = band_of(pos);
+    gaps->each[gaps->all.kl.n] = (ppl_divergence){.kl = (float)gap->kl, .band = band};
     add_gap(&gaps->all, gap);
-    add_gap(&gaps->bands[band_of(pos)], gap);
+    add_gap(&gaps->bands[band], gap);
 }
 
 static int by_size(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
+    float x = ((const ppl_divergence *)a)->kl, y = ((const ppl_divergence *)b)->kl;
     return (x > y) - (x < y);
 }
 
-double ppl_gaps_quantile(ppl_gaps *gaps, double share) {
-    int64_t n = gaps->all.kl.n;
-    if (n == 0) return 0;
-    qsort(gaps->kl, (size_t)n, sizeof *gaps->kl, by_size);
-    int64_t rank = (int64_t)ceil(share * (double)n);
-    return (double)gaps->kl[cca_max(rank, 1) - 1];
+void ppl_gaps_sort(ppl_gaps *gaps) {
+    if (gaps->all.kl.n > 0) qsort(gaps->each, (size_t)gaps->all.kl.n, sizeof *gaps->each, by_size);
+}
+
+double ppl_gaps_quantile(const ppl_gaps *gaps, int band, double share) {
+    bool all = band == PPL_ALL_BANDS;
+    int64_t n = all ? gaps->all.kl.n : gaps->bands[band].kl.n;
+    int64_t left = cca_max((int64_t)ceil(share * (double)n), 1);
+    for (int64_t i = 0; i < gaps->all.kl.n; i++) {
+        left -= all || gaps->each[i].band == band;
+        if (left == 0) return (double)gaps->each[i].kl;
+    }
+    return 0;
 }
 
 double ppl_mean(const ppl_sums *sums) {

@@ -35,16 +35,25 @@ typedef struct ppl_gap_sums {
     int64_t same_top;
 } ppl_gap_sums;
 
+/* A scored token's, for quantiles. */
+typedef struct ppl_divergence {
+    float kl;
+    int band;
+} ppl_divergence;
+
 typedef struct ppl_gaps {
     ppl_gap_sums all, bands[PPL_N_BANDS];
-    float *kl; /* of each scored token, for quantiles; the owner's, with room for them */
+    ppl_divergence *each; /* [all.kl.n]; the owner's, with room for all scored tokens */
 } ppl_gaps;
 
 /* Adds a token at a position of its window. */
 void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap);
 
-/* The smallest divergence that so large a share of the tokens does not exceed. Sorts them. */
-double ppl_gaps_quantile(ppl_gaps *gaps, double share);
+/* The smallest divergence that so large a share of the tokens of a band, or of all, does not
+ * exceed, once they are sorted; 0 without tokens. */
+enum { PPL_ALL_BANDS = -1 };
+void ppl_gaps_sort(ppl_gaps *gaps);
+double ppl_gaps_quantile(const ppl_gaps *gaps, int band, double share);
 
 /* Adds a token at a position of its window. */
 void ppl_stats_add(ppl_stats *stats, int64_t pos, double nats, uint64_t bytes);

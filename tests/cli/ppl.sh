@@ -76,6 +76,8 @@ read -r kl ratio same kl_99 n <"$work/wanted"
 check 'all tokens are compared' test "$n" = 149
 close 'the divergence' "$(value kl)" "$kl" 1e-5
 close 'its quantile' "$(value kl_99)" "$kl_99" 1e-5
+check 'by position, too' test "$(grep -o '"kl_99": [^,]*' "$work/out" | sort -u | wc -l)" = 1
+check 'which is told' test "$(grep -o '"kl_99": [^,]*' "$work/out" | wc -l)" = 2
 close 'equal top tokens' "$(value same_top)" "$same" 1e-9
 close 'the ratio of perplexities' "$(value ratio)" "$ratio" 1e-7
 stdout_has "the base's perplexity" "\"base\": \{\"perplexity\": ${base_ppl:0:8}"
@@ -85,8 +87,11 @@ expect 0 'beside itself' ppl "${base[@]}" --attn cca --base cca
 stdout_has 'nothing is between' '^KL divergence +0 nats; 99 % of tokens up to 0, 99.9 % to 0$'
 stdout_has 'nor in the ratio' 'ratio 1\.00000 \+/- 0\.00000$'
 stdout_has 'and it is named' '^base +attention cca, sinks 4$'
+stdout_has 'in the signature' '^signature .* attn=cca g=4 s=16 sinks=4 kv=f32/f32 .* base=cca g=4 s=16 sinks=4 kv=f32/f32$'
 expect 0 'beside another model' ppl "${base[@]}" --attn full --base "$random"
 stdout_has 'of the same file' "^base +attention full of $random$"
+stdout_has 'whose fingerprint is in the signature' \
+    "^signature .* base=full kv=f32/f32 model=$("$CCA" info "$random" --json | sed -n 's/.*"fingerprint": "\([0-9a-f]*\)".*/\1/p')$"
 expect 0 'before anything is read' ppl "${base[@]}" --base full --dry-run
 stderr_has 'what the base takes is told' '^--base takes [0-9.]+ [kM]B beside$'
 expect 3 'no such model' ppl "${base[@]}" --base nowhere.gguf

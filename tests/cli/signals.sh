@@ -87,7 +87,7 @@ code=$?
 check 'an interrupt in generation is exit 130' test "$code" = 130
 check 'and keeps the text' grep -q "^${story::4}" "$work/answer"
 
-"$CCA" ppl -m "$stories" --beyond-trained -f "$work/long" --nll-out "$work/nll" \
+"$CCA" ppl -m "$stories" --beyond-trained -f "$work/long" --nll-out "$work/nll" --base full \
     >"$work/out" 2>"$work/err" &
 pid=$!
 check 'ppl has a status line' wait_for_status '^ppl [0-9]*/[0-9]* tokens' "$work/err" "$pid"
@@ -96,6 +96,8 @@ wait "$pid"
 code=$?
 check 'an interrupt of ppl is exit 130' test "$code" = 130
 check 'and leaves no file' test ! -e "$work/nll"
+stderr_has 'but tells how far it came' \
+    'interrupted after [0-9]+ of [0-9]+ scored tokens; perplexity so far [0-9.]+, KL divergence [-0-9.e]+ nats'
 
 "$CCA" generate -m "$stories" -n -1 --beyond-trained -c 200000 --ignore-eos -p '' -q 2>"$work/err" |
     head -c 1 >/dev/null

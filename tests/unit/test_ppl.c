@@ -157,18 +157,56 @@ static void test_compare(void **state) {
     assert_true(gap.kl == 0 && gap.same_top);
 }
 
+/* A vocabulary as large as real ones, at distances from those of other chunks to those of other
+ * models, against the definition in long double. */
+static void test_compare_wide(void **state) {
+    enum { N = 49152 };
+    static const float distances[] = {1e-3F, 0.03F, 1, 4};
+    (void)state;
+    float *own = calloc(N, sizeof *own), *base = calloc(N, sizeof *base);
+    assert_true(own && base);
+    uint32_t seed = 1;
+    for (size_t d = 0; d < sizeof distances / sizeof *distances; d++) {
+        for (int i = 0; i < N; i++) {
+            seed = seed * 1664525 + 1013904223;
+            base[i] = (float)(seed >> 8) * 0x1p-24F * 16 - 5;
+            seed = seed * 1664525 + 1013904223;
+            own[i] = base[i] + ((float)(seed >> 8) * 0x1p-24F - 0.5F) * distances[d];
+        }
+        long double sums[2] = {0, 0}, kl = 0;
+        for (int i = 0; i < N; i++) sums[0] += expl(own[i]), sums[1] += expl(base[i]);
+        for (int i = 0; i < N; i++) {
+            long double p = expl(base[i]) / sums[1];
+            kl += p * ((long double)base[i] - logl(sums[1]) - own[i] + logl(sums[0]));
+        }
+        ppl_gap gap = ppl_compare(own, base, N, 77);
+        test_below(fabs(gap.kl - (double)kl), 1e-9 + 1e-6 * (double)kl, "divergence");
+        test_below(fabs(gap.nats - (double)(logl(sums[0]) - own[77])), 1e-6, "nats");
+        test_below(fabs(gap.base_nats - (double)(logl(sums[1]) - base[77])), 1e-6, "base's nats");
+    }
+    free(own);
+    free(base);
+}
+
 static void test_quantiles(void **state) {
     (void)state;
-    float kl[1000];
-    ppl_gaps gaps = {.kl = kl};
-    for (int i = 0; i < 1000; i++) { /* in another order */
-        ppl_gap gap = {
-            .nats = 2, .base_nats = 1, .kl = (i * 7 % 1000) / 1000.0, .same_top = i < 250};
-        ppl_gaps_add(&gaps, i < 100 ? 0 : 5000, &gap);
+    ppl_divergence each[1000];
+    ppl_gaps gaps = {.each = each};
+    assert_true(ppl_gaps_quantile(&gaps, PPL_ALL_BANDS, 0.99) == 0);
+    for (int i = 0; i < 1000; i++) { /* in another order; those below 0.1 at the start */
+        int k = i * 7 % 1000;
+        ppl_gap gap = {.nats = 2, .base_nats = 1, .kl = k / 1000.0, .same_top = i < 250};
+        ppl_gaps_add(&gaps, k < 100 ? 0 : 5000, &gap);
     }
-    assert_float_equal(ppl_gaps_quantile(&gaps, 0.99), 0.989, 1e-6);
-    assert_float_equal(ppl_gaps_quantile(&gaps, 0.999), 0.998, 1e-6);
-    assert_float_equal(ppl_gaps_quantile(&gaps, 0), 0, 0);
+    ppl_gaps_sort(&gaps);
+    assert_float_equal(ppl_gaps_quantile(&gaps, PPL_ALL_BANDS, 0.99), 0.989, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, PPL_ALL_BANDS, 0.999), 0.998, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, PPL_ALL_BANDS, 0), 0, 0);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 0, 0.99), 0.098, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 0, 1), 0.099, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 3, 0.99), 0.990, 1e-6);
+    assert_float_equal(ppl_gaps_quantile(&gaps, 3, 0.5), 0.549, 1e-6);
+    assert_true(ppl_gaps_quantile(&gaps, 1, 0.99) == 0);
     assert_float_equal(ppl_mean(&gaps.all.kl), 0.4995, 1e-9);
     assert_float_equal(ppl_perplexity(&gaps.all.more), exp(1), 1e-12);
     assert_int_equal(gaps.all.same_top, 250);
@@ -178,15 +216,11 @@ static void test_quantiles(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_quantiles),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_stride),
-        cmocka_unit_test(test_chunk),
-        cmocka_unit_test(test_llamacpp),
-        cmocka_unit_test(test_stride_scores_each_token_once),
-        cmocka_unit_test(test_nats),
-        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_compare),   cmocka_unit_test(test_compare_wide),
+        cmocka_unit_test(test_quantiles), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_stride),    cmocka_unit_test(test_chunk),
+        cmocka_unit_test(test_llamacpp),  cmocka_unit_test(test_stride_scores_each_token_once),
+        cmocka_unit_test(test_nats),      cmocka_unit_test(test_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
