@@ -201,14 +201,20 @@ static cca_spans take_spans(tester *t, const attention_case *c) {
                                cores ? g : 1, CCA_PICK_ALL}}};
 }
 
+/* Rows from one on that lie in one tile of positions. */
+static int64_t stretch_of(int64_t tile, const attention_case *c, int64_t row) {
+    return cca_min(tile - (c->pos + row) % tile, c->n - row);
+}
+
 static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_spans *spans,
                    const float *q, float *out) {
     cca_attend_args args = {spans, q, out, N_HEADS, c->pos};
     float *scratch = take_floats(t, cca_attend_scratch(HEAD_DIM));
     int64_t together = c->n == 1 ? N_HEADS / N_KV_HEADS : 1; /* as a token's heads are */
     for (int64_t h = 0; h < N_HEADS; h += together) {
-        for (int64_t row = 0; row < c->n; row += CCA_TILE_Q) {
-            k->attend(&args, h, together, row, cca_min(CCA_TILE_Q, c->n - row), scratch);
+        for (int64_t row = 0, n; row < c->n; row += n) {
+            n = stretch_of(spans->choice.tile ? spans->choice.tile : CCA_TILE_Q, c, row);
+            k->attend(&args, h, together, row, n, scratch);
         }
     }
 }
@@ -237,6 +243,133 @@ static void check_attention(tester *t) {
         tell(t, c->what, cca_distance(got, want, n), c->bound);
     }
 }
+
+/* ---- recall ----------------------------------------------------------------------------- */
+
+enum { CHOSEN = 6, CHOOSE_TILE = 16 };
+
+/* Raw rows whose groups are told apart by more than rounding does: but in f32, where they are
+ * random, all have the same keys, each group's longer by a part of its own. */
+static cca_rows take_graded_rows(tester *t, const attention_case *c) {
+    int64_t total = c->pos + c->n, g = c->rule.group_size, n_groups = total / g + 1;
+    cca_rows raw = take_rows(t, c, N_KV_HEADS, total);
+    float *pattern = take_random(t, g * HEAD_DIM), key[HEAD_DIM];
+    if (c->k_type == CCA_F32) return raw;
+    for (int64_t i = 0; i < N_KV_HEADS * total; i++) {
+        int64_t pos = i % total, grade = pos / g * 5 % n_groups;
+        for (int64_t d = 0; d < HEAD_DIM; d++) {
+            key[d] = pattern[pos % g * HEAD_DIM + d] * (0.2f + 0.05f * (float)grade);
+        }
+        plain->encode((void *)cca_row_at(raw.k, raw.k_type, &raw, i / total, pos), raw.k_type, key,
+                      HEAD_DIM);
+    }
+    return raw;
+}
+
+/* Bounds of all complete groups, as a variant makes them. */
+static cca_rows take_bounds(tester *t, const cca_kernels *k, const attention_case *c,
+                            const cca_rows *raw) {
+    cca_dtype type = c->k_type == CCA_Q8_0 ? CCA_BF16 : c->k_type;
+    const attention_case bounds = {.k_type = type, .v_type = type};
+    cca_groups groups = {.raw = *raw, .size = c->rule.group_size};
+    int64_t n = (c->pos + c->n) / groups.size;
+    groups.cores = take_rows(t, &bounds, N_KV_HEADS, n);
+    for (int64_t i = 0; i < N_KV_HEADS * n; i++) {
+        cca_bound_group(k, &groups, i / n, i % n, take_floats(t, (int64_t)3 * HEAD_DIM));
+    }
+    return groups.cores;
+}
+
+static cca_choice take_choice(tester *t, const cca_kernels *k, const attention_case *c,
+                              const cca_rows *bounds, const float *q) {
+    const cca_range groups = cca_rule_groups(&c->rule);
+    int64_t tiles = (c->pos + c->n - 1) / CHOOSE_TILE - c->pos / CHOOSE_TILE + 1;
+    cca_choice out = {
+        .heads = N_KV_HEADS, .most = CHOSEN, .tile = CHOOSE_TILE, .group_size = c->rule.group_size};
+    out.groups = take(t, (size_t)(tiles * N_KV_HEADS * CHOSEN) * sizeof *out.groups);
+    out.counts = take(t, (size_t)(tiles * N_KV_HEADS) * sizeof *out.counts);
+    for (int64_t row = 0, n; row < c->n; row += n) {
+        n = stretch_of(CHOOSE_TILE, c, row);
+        const cca_choose_args args = {&out, bounds, &groups, q, N_HEADS, c->pos, row, n};
+        void *scratch = take(t, cca_choose_bytes(k, &args));
+        for (int64_t h = 0; h < N_KV_HEADS; h++) cca_choose_tile(k, &args, h, scratch);
+    }
+    return out;
+}
+
+/* Bytes that differ in what two variants have made. */
+static int64_t differing_bounds(const cca_rows *a, const cca_rows *b) {
+    size_t bytes = 0;
+    int64_t differ = 0;
+    cca_dtype_row_bytes(&bytes, a->k_type, a->heads * a->capacity * HEAD_DIM);
+    for (size_t i = 0; i < bytes; i++) {
+        differ += ((uint8_t *)a->k)[i] != ((uint8_t *)b->k)[i];
+        differ += ((uint8_t *)a->v)[i] != ((uint8_t *)b->v)[i];
+    }
+    return differ;
+}
+
+static int64_t differing_groups(const cca_choice *a, const cca_choice *b, const attention_case *c) {
+    int64_t differ = 0;
+    for (int64_t row = 0; row < c->n; row += stretch_of(CHOOSE_TILE, c, row)) {
+        for (int64_t h = 0; h < N_KV_HEADS; h++) {
+            int64_t n, m;
+            const int32_t *x = cca_chosen(a, c->pos, row, h, &n);
+            const int32_t *y = cca_chosen(b, c->pos, row, h, &m);
+            differ += n != m;
+            for (int64_t i = 0; i < cca_min(n, m); i++) differ += x[i] != y[i];
+        }
+    }
+    return differ;
+}
+
+/* With what the plain variant has chosen, window, recalled groups and the others' cores. */
+static double recall_distance(tester *t, const attention_case *c, const cca_rows *raw,
+                              const cca_choice *choice, const float *q) {
+    int64_t n = c->n * N_HEADS * HEAD_DIM;
+    const cca_rule *rule = &c->rule;
+    cca_rows cores = take_rows(t, c, N_HEADS, (c->pos + c->n) / rule->group_size);
+    cca_spans spans = {.n = 4,
+                       .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL},
+                              {*raw, cca_rule_sinks(rule), 1, CCA_PICK_ALL},
+                              {*raw, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN},
+                              {cores, cca_rule_groups(rule), rule->group_size, CCA_PICK_OTHERS}},
+                       .choice = *choice};
+    float *want = take_floats(t, n), *got = take_floats(t, n);
+    attend(t, plain, c, &spans, q, want);
+    attend(t, t->kernels, c, &spans, q, got);
+    return cca_distance(got, want, n);
+}
+
+static void check_recall(tester *t) {
+    const cca_rule rule = {16, 64, 16, true};
+    const attention_case cases[] = {
+        {"recall, f32 cache", rule, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},
+        {"recall, f32 cache, one token", rule, CCA_F32, CCA_F32, 777, 1, false, ATTENTION},
+        {"recall, f16 cache", rule, CCA_F16, CCA_F16, 300, 40, false, ATTENTION},
+        {"recall, bf16 cache", rule, CCA_BF16, CCA_BF16, 300, 40, false, ROUNDED},
+        {"recall, q8_0 cache", rule, CCA_Q8_0, CCA_Q8_0, 300, 40, false, ROUNDED},
+        {"which keys are seen, recall", rule, CCA_BF16, CCA_BF16, 300, 40, true, ATTENTION},
+    };
+    int64_t bounds_differ = 0, groups_differ = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const attention_case *c = &cases[i];
+        int64_t n = c->n * N_HEADS * HEAD_DIM;
+        cca_rows raw = take_graded_rows(t, c);
+        cca_rows bounds = take_bounds(t, plain, c, &raw), own = take_bounds(t, t->kernels, c, &raw);
+        float *q = take_random(t, n);
+        cca_choice want = take_choice(t, plain, c, &bounds, q);
+        cca_choice got = take_choice(t, t->kernels, c, &bounds, q);
+        bounds_differ += differing_bounds(&own, &bounds);
+        groups_differ += differing_groups(&got, &want, c);
+        for (int64_t k = 0; k < n && c->level; k++) q[k] = 0;
+        tell(t, c->what, recall_distance(t, c, &raw, &want, q), c->bound);
+    }
+    tell(t, "bounds of groups", (double)bounds_differ, 0);
+    tell(t, "which groups are recalled", (double)groups_differ, 0);
+}
+
+/* ---- pooling ---------------------------------------------------------------------------- */
 
 /* Both variants pool the same groups, each into rows of its own. */
 static void check_pooling(tester *t) {
@@ -395,6 +528,7 @@ cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, 
     check_rows(&t);
     check_conversions(&t);
     check_attention(&t);
+    check_recall(&t);
     check_pooling(&t);
     check_odd(&t);
     free(t.room);

@@ -333,6 +333,22 @@ static cca_status check_model(checker *c, cca_error *err) {
     return status;
 }
 
+/* Each variant against the plain one; those that the machine cannot run are told. */
+static cca_status check_kernels(checker *c, cca_error *err) {
+    cca_status status = CCA_OK;
+    for (int i = 0; cca_kernels_name(i) && !status; i++) {
+        const cca_kernels *k = cca_kernels_find(cca_kernels_name(i));
+        char name[64];
+        if (k == &cca_kernels_plain) continue;
+        snprintf(name, sizeof name, "%s: all of its kernels", cca_kernels_name(i));
+        status = k ? cca_kernels_check(k, c->on_check, c->user, err) : CCA_OK;
+        if (!k) tell_skipped(c, name, "this processor has no such instructions");
+        c->failed |= status == CCA_CHECK_FAILED;
+        if (status == CCA_CHECK_FAILED) status = CCA_OK;
+    }
+    return status;
+}
+
 cca_status cca_selftest(const cca_selftest_options *options, cca_check_fn on_check, void *user,
                         cca_error *err) {
     checker c = {.o = options, .on_check = on_check, .user = user};
@@ -340,12 +356,7 @@ cca_status cca_selftest(const cca_selftest_options *options, cca_check_fn on_che
     cca_backend_options o = {.n_threads = options->n_threads};
     cca_status status = cca_backend_open(&b, is_asked(options) ? options->device : "cpu", &o, err);
     cca_backend_close(b);
-    for (int i = 0; cca_kernels_at(i) && !status; i++) {
-        if (cca_kernels_at(i) == &cca_kernels_plain) continue;
-        status = cca_kernels_check(cca_kernels_at(i), on_check, user, err);
-        c.failed |= status == CCA_CHECK_FAILED;
-        if (status == CCA_CHECK_FAILED) status = CCA_OK;
-    }
+    if (!status) status = check_kernels(&c, err);
     if (!status && options->model) status = check_model(&c, err);
     if (status || !c.failed) return status;
     return cca_fail(err, CCA_CHECK_FAILED,

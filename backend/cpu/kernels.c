@@ -34,6 +34,15 @@ const cca_kernels *cca_kernels_at(int index) {
     }
 }
 
+const char *cca_kernels_name(int index) {
+    static const char *const names[] = {"plain", "generic",
+#ifdef __x86_64__
+                                        "avx2", "avx512",
+#endif
+                                        NULL};
+    return names[index];
+}
+
 const cca_kernels *cca_kernels_find(const char *name) {
     for (int i = 0; cca_kernels_at(i); i++) {
         if (strcmp(cca_kernels_at(i)->name, name) == 0) return cca_kernels_at(i);

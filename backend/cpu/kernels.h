@@ -210,6 +210,8 @@ static inline bool cca_walk_masked(const cca_key_walk *w) {
 const cca_kernels *cca_kernels_best(void);
 const cca_kernels *cca_kernels_find(const char *name);
 const cca_kernels *cca_kernels_at(int index);
+/* The names of all that this build has, in the same order; NULL behind the last. */
+const char *cca_kernels_name(int index);
 
 extern const cca_kernels cca_kernels_plain;
 extern const cca_kernels cca_kernels_generic;
