@@ -99,7 +99,7 @@ static cca_status parse_type(cca_dtype *out, const char *what, const char *text,
 static bool parse_row_type(cca_dtype *out, const char *text) {
     if (!cca_dtype_parse(out, text)) return false;
     const cca_dtype_facts *t = cca_dtype_find(*out);
-    return t->runs && t->encode;
+    return t->runs && t->encode && !t->is_sought;
 }
 
 /* "KEYS/VALUES", or one type for both. */

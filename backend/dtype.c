@@ -1,5 +1,6 @@
 #include "backend/dtype.h"
 
+#include "backend/kquants_encode.h"
 #include "base/random.h"
 
 #include <stddef.h>
@@ -13,6 +14,17 @@
     {                                                                                              \
         CCA_##id, #id, block, sizeof(cca_##name), #name,                                           \
             .decode = cca_decode_##name, .runs = true, .limit = INFINITY, .file_type = (number),   \
+            .in_place = CCA_F16, .halves = {                                                       \
+                offsetof(cca_##name, d),                                                           \
+                offsetof(cca_##name, second)                                                       \
+            }                                                                                      \
+    }
+/* Types that are made, with scales that are sought. */
+#define SOUGHT(id, name, block, second, number, most, other)                                       \
+    {                                                                                              \
+        CCA_##id, #id, block, sizeof(cca_##name), #name,                                           \
+            .decode = cca_decode_##name, .encode = cca_encode_##name, .runs = true,                \
+            .is_sought = true, .limit = (most), .file_type = (number), .in_place = (other),        \
             .halves = {                                                                            \
                 offsetof(cca_##name, d),                                                           \
                 offsetof(cca_##name, second)                                                       \
@@ -32,14 +44,18 @@ static const cca_dtype_facts facts[] = {
     {CCA_BF16, "BF16", 1, 2, "bf16", CODEC(bf16), .runs = true, .caches = true,
      .limit = 0x1.ffp127f, .file_type = 32},
     {CCA_Q8_0, "Q8_0", CCA_QUANT_BLOCK, sizeof(cca_q8_0), "q8_0", CODEC(q8_0), .runs = true,
-     .caches = true, .limit = HALF_LIMIT * 127, .file_type = 7},
+     .caches = true, .limit = HALF_LIMIT * 127, .in_place = CCA_F16, .file_type = 7},
     {CCA_Q4_0, "Q4_0", CCA_QUANT_BLOCK, sizeof(cca_q4_0), "q4_0", CODEC(q4_0), .runs = true,
-     .limit = HALF_LIMIT * 8, .file_type = 2},
+     .limit = HALF_LIMIT * 8, .in_place = CCA_F16, .file_type = 2},
 
-    KEPT(Q4_1, q4_1, CCA_SMALL_BLOCK, min, 3),    KEPT(Q5_0, q5_0, CCA_SMALL_BLOCK, d, 8),
-    KEPT(Q5_1, q5_1, CCA_SMALL_BLOCK, min, 9),    KEPT(Q2_K, q2_k, CCA_LARGE_BLOCK, min, 10),
-    KEPT(Q3_K, q3_k, CCA_LARGE_BLOCK, d, 12),     KEPT(Q4_K, q4_k, CCA_LARGE_BLOCK, min, 15),
-    KEPT(Q5_K, q5_k, CCA_LARGE_BLOCK, min, 17),   KEPT(Q6_K, q6_k, CCA_LARGE_BLOCK, d, 18),
+    SOUGHT(Q5_0, q5_0, CCA_SMALL_BLOCK, d, 8, CCA_Q5_0_LIMIT, CCA_F16),
+    SOUGHT(Q5_1, q5_1, CCA_SMALL_BLOCK, min, 9, CCA_Q5_1_LIMIT, CCA_F16),
+    SOUGHT(Q4_K, q4_k, CCA_LARGE_BLOCK, min, 14, CCA_K_LIMIT, CCA_Q5_0),
+    SOUGHT(Q5_K, q5_k, CCA_LARGE_BLOCK, min, 16, CCA_K_LIMIT, CCA_Q5_1),
+    SOUGHT(Q6_K, q6_k, CCA_LARGE_BLOCK, d, 18, CCA_Q6_K_LIMIT, CCA_Q8_0),
+
+    KEPT(Q4_1, q4_1, CCA_SMALL_BLOCK, min, 3),    KEPT(Q2_K, q2_k, CCA_LARGE_BLOCK, min, 10),
+    KEPT(Q3_K, q3_k, CCA_LARGE_BLOCK, d, 12),
     KEPT(IQ4_NL, iq4_nl, CCA_SMALL_BLOCK, d, 25), KEPT(IQ4_XS, iq4_xs, CCA_LARGE_BLOCK, d, 30),
 
     OTHER(9, "Q8_1", 32, 36),      OTHER(15, "Q8_K", 256, 292),    OTHER(16, "IQ2_XXS", 256, 66),
@@ -128,8 +144,9 @@ void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state) {
     uint8_t *to = out;
     for (int64_t i = 0, some; i < n; i += some, to += (size_t)(some / t->block) * t->block_bytes) {
         float x[FILLED];
-        some = t->encode ? cca_min(FILLED, n - i) : t->block;
-        if (!t->encode) {
+        bool encodes = t->encode && !t->is_sought;
+        some = encodes ? cca_min(FILLED, n - i) : t->block;
+        if (!encodes) {
             fill_block(to, t, state);
             continue;
         }

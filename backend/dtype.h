@@ -68,11 +68,14 @@ typedef struct cca_dtype_facts {
     void (*encode)(void *out, const float *in, int64_t n);
     bool runs;          /* kernels multiply with weights of it, as they are */
     bool caches;        /* kernels keep keys and values in it */
+    bool is_sought;     /* encode seeks scales: for weights, too slow for a cache */
     float limit;        /* of a type that runs: the least magnitude that it, or the scale of its
                            block, rounds to infinity; infinity itself without encode */
+    cca_dtype in_place; /* of one that runs: what takes its place in rows that its blocks do not
+                           fit, at last one without blocks */
     uint32_t file_type; /* of a type that runs: llama.cpp's number for "mostly of this type" */
-    size_t halves[2];   /* of one that runs without encode: where a block's f16 numbers are, twice
-                           the same where it is one */
+    size_t halves[2];   /* of one that runs, without encode or is_sought: where a block's f16
+                           numbers are, twice the same where it is one */
 } cca_dtype_facts;
 
 /* Row i of the table, those that run first; NULL behind the last. */

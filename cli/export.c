@@ -2,6 +2,7 @@
 #include "base/workers.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
+#include "export/mixture.h"
 #include "export/model_file.h"
 
 #include <stddef.h>
@@ -20,8 +21,9 @@ static const arg_option own_args[] = {
      .help = "a Hugging Face folder (with config.json), a GGUF file, or a llama2.c file"},
     {"output", "o", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, output),
      .help = "the model file to make"},
-    {"type", .kind = ARG_CHOICE, .value = "TYPE", .at = offsetof(export_options, type),
-     .choices = "f32|f16|bf16|q8_0|q4_0", .help = "of matrices; else as they are in the source"},
+    {"type", .kind = ARG_TEXT, .value = "TYPE", .at = offsetof(export_options, type),
+     .suggest = CCA_EXPORT_TYPES,
+     .help = "of matrices, " CCA_EXPORT_TYPES "; else as they are in the source"},
     {"tokenizer", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, tokenizer),
      .help = "SentencePiece model, tokenizer.json or llama2.c tokenizer; else the source's own"},
     {"chat-template", .kind = ARG_CHOICE, .value = "NAME",
@@ -102,8 +104,8 @@ static cca_status export(const export_options *o, term *t, cca_error *err) {
         .on_warning = show_warning,
         .stop = signals_stop(),
     };
-    if (o->type && !cca_dtype_parse(&options.type, o->type)) {
-        return cca_fail(err, CCA_USAGE, "--type %s: unknown", o->type);
+    if (o->type && !cca_export_type_parse(&options, o->type)) {
+        return cca_fail(err, CCA_USAGE, "--type %s: none of " CCA_EXPORT_TYPES, o->type);
     }
     if (!o->output) return cca_fail(err, CCA_USAGE, "-o FILE is missing: where to write the model");
     if (!options.input && !o->random) {

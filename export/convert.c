@@ -1,6 +1,7 @@
 #include "export/convert.h"
 
 #include "base/workers.h"
+#include "export/mixture.h"
 #include "gguf/config.h"
 
 #include <stdlib.h>
@@ -14,28 +15,38 @@ static const uint32_t magnitude_bits = 0x7fffffff, infinity_bits = 0x7f800000;
 
 /* --- types --------------------------------------------------------------------------- */
 
-/* Whether values of a type take less than a byte each. */
-static bool is_narrow(cca_dtype type) {
-    const cca_dtype_facts *t = cca_dtype_find(type);
-    return t->block_bytes < (size_t)t->block;
-}
-
-/* The matrix that makes the logits suffers most from few bits: it gets eight beside Q4_0, as
- * llama.cpp gives it six beside its own four. */
 static cca_dtype target_type(const cca_source *source, const cca_source_tensor *t,
                              const cca_export_options *options) {
-    cca_dtype type = options->has_type ? options->type : t->type;
-    bool makes_logits = t->role == CCA_OUTPUT || (t->role == CCA_EMBEDDING && source->config.tied);
     if (t->vector) return CCA_F32;
-    if (options->has_type && is_narrow(type) && makes_logits) type = CCA_Q8_0;
-    return t->cols % cca_dtype_block(type) == 0 ? type : CCA_F16;
+    return cca_export_type_of(&source->config, t->role, t->layer, t->cols, t->type, options);
+}
+
+/* Matrices that another type takes the place of since the wanted one's blocks do not fit, by the
+ * type that they become. */
+static void warn_of_others(const cca_source *source, const cca_target *targets,
+                           const cca_export_options *o) {
+    for (int k = 0; o->has_type && cca_dtype_at(k); k++) {
+        const cca_dtype_facts *becomes = cca_dtype_at(k);
+        int64_t n = 0, block = 1;
+        for (int64_t i = 0; i < source->n_tensors; i++) {
+            const cca_source_tensor *t = &source->tensors[i];
+            if (t->vector || (uint32_t)targets[i].type != becomes->id) continue;
+            cca_dtype wanted =
+                cca_export_type_wanted(&source->config, t->role, t->layer, t->type, o);
+            if (wanted == targets[i].type) continue;
+            block = cca_dtype_block(wanted);
+            n++;
+        }
+        if (n == 0) continue;
+        cca_export_warn(o, "%lld tensors have rows that are no multiple of %lld and become %s",
+                        (long long)n, (long long)block, becomes->lower);
+    }
 }
 
 cca_status cca_targets_new(cca_target **out, const cca_source *source,
                            const cca_export_options *options, cca_error *err) {
     *out = calloc((size_t)source->n_tensors, sizeof **out);
     if (!*out) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
-    int64_t n_kept = 0;
     for (int64_t i = 0; i < source->n_tensors; i++) {
         const cca_source_tensor *t = &source->tensors[i];
         cca_target *target = &(*out)[i];
@@ -43,14 +54,8 @@ cca_status cca_targets_new(cca_target **out, const cca_source *source,
         /* Cannot fail: layout has checked the sizes. */
         (void)cca_dtype_row_bytes(&target->row_bytes, target->type, t->cols);
         target->bytes = (uint64_t)t->rows * target->row_bytes;
-        bool wanted_blocks = options->has_type && cca_dtype_block(options->type) > 1;
-        n_kept += wanted_blocks && !t->vector && cca_dtype_block(target->type) == 1;
     }
-    if (n_kept > 0) {
-        cca_export_warn(options,
-                        "%lld tensors have rows that are no multiple of %lld and become f16",
-                        (long long)n_kept, (long long)cca_dtype_block(options->type));
-    }
+    warn_of_others(source, *out, options);
     return CCA_OK;
 }
 

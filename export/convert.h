@@ -19,8 +19,7 @@ typedef struct cca_target {
     uint64_t bytes;
 } cca_target;
 
-/* One target a tensor; release with free. A tensor whose rows do not fit the blocks of a
- * quantised type is F16; vectors are F32. */
+/* One target a tensor, of mixture.h's type; release with free. Vectors are F32. */
 cca_status cca_targets_new(cca_target **out, const cca_source *source,
                            const cca_export_options *options, cca_error *err);
 

@@ -132,6 +132,7 @@ static cca_dtype main_type(const cca_source *source, const cca_target *targets,
  * type's number. */
 static uint32_t file_type(const cca_source *source, cca_dtype type, const cca_export_options *o) {
     uint32_t own = cca_dtype_find(type)->file_type, kept = own;
+    if (o->mixture) return cca_mixture_file_type(o->mixture);
     if (!o->has_type && source->keys &&
         cca_gguf_u32(&kept, source->keys, "general.file_type", &own, NULL) != CCA_OK) {
         kept = own;

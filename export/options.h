@@ -13,6 +13,10 @@ typedef struct cca_random_shape {
     uint64_t seed;
 } cca_random_shape;
 
+/* A mixture of types (mixture.h). */
+typedef struct cca_mixture cca_mixture;
+uint32_t cca_mixture_file_type(const cca_mixture *mixture);
+
 typedef struct cca_export_options {
     const char *input; /* folder with config.json, GGUF or llama2.c file; or NULL and … */
     const cca_random_shape *random; /* … a shape */
@@ -20,8 +24,9 @@ typedef struct cca_export_options {
     const char *tokenizer; /* SentencePiece model or llama2.c tokenizer; NULL: the input's own */
     const char *chat_template; /* one of chat.h's names; NULL: the input's, if anything */
     bool has_type;             /* false: matrices keep their type */
-    cca_dtype type;     /* of matrices, one that can be made; norms and biases are always f32 */
-    int64_t group_size; /* 0: what the source says, if anything */
+    cca_dtype type; /* of matrices, one that can be made; norms and biases are always f32 */
+    const cca_mixture *mixture; /* of types beside it; or NULL */
+    int64_t group_size;         /* 0: what the source says, if anything */
     int64_t window_size;
     int64_t ctx_size; /* trained length to write; 0: the source's (random: 131072) */
     int n_threads;    /* 0: one a processor */

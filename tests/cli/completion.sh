@@ -25,7 +25,7 @@ completes 'all of them, too' 'f32 f16 bf16 q8_0' cca generate --cache-type-k =
 completes 'chat templates' 'llama2 llama3' cca ask --chat-template ll
 completes 'kinds of attention' 'full' cca bench --attn f
 completes 'devices' 'cuda cuda:0' cca tune --device cu
-completes 'types of weights' 'q8_0 q4_0' cca export --type q
+completes 'types of weights' 'q8_0 q4_0 q4_k q5_k q6_k q4_k_m q5_k_m' cca export --type q
 completes 'formats' 'md csv json' cca tune --format ''
 completes 'file names' 'models/README.md models/cca-books-15m.gguf' cca generate -m models/
 completes 'file names behind =' 'models/README.md' cca ppl --file = models/R

@@ -25,6 +25,23 @@ for type in f32 f16 bf16 q8_0 q4_0; do
     rm "$work/u.gguf"
 done
 
+for type in q4_k q5_k q6_k q4_k_m q5_k_m; do
+    wide=(export --random 256,2,2,1,288,40 -s 3)
+    expect 0 "type $type" "${wide[@]}" --type "$type" -o "$work/t.gguf" -t 1
+    stderr_has 'rows that do not fit get another' '^warning: [0-9] tensors have rows that are no multiple of 256 and become q[58]_[01]$'
+    expect 0 "type $type is in the file" info "$work/t.gguf" --check
+    stdout_has 'beside others' "$(tr a-z A-Z <<<"${type%_m}"): .*Q[58]_[01]: |Q[58]_[01]: .*$(tr a-z A-Z <<<"${type%_m}"): |Q6_K: "
+    expect 0 'upper case, two threads' "${wide[@]}" --type "${type^^}" -q -o "$work/u.gguf" -t 2
+    check 'the same bytes' cmp "$work/t.gguf" "$work/u.gguf"
+    expect 0 'exported without a type' export "$work/t.gguf" -q -o "$work/u.gguf"
+    types() { "$CCA" info "$1" --json --tensors | tr '{' '\n' | grep -o '^"name": "[^"]*", "type": "[^"]*"'; }
+    check 'keeps them' test "$(types "$work/t.gguf")" = "$(types "$work/u.gguf")"
+    expect 0 'it runs' bench -m "$work/t.gguf" -p 8 -n 2 -r 1 --no-peaks -q
+    rm "$work/u.gguf"
+done
+expect 2 'no such type' export --random 32,2,4,2,64,96 --type q3_k -o "$work/c.gguf"
+stderr_has 'says which there are' 'type q3_k: none of f32.*q5_k_m'
+
 expect 2 'no output' export --random 32,2,4,2,64,96
 expect 2 'no input' export -o "$work/c.gguf"
 expect 2 'both inputs' export "$work" --random 32,2,4,2,64,96 -o "$work/c.gguf"

@@ -240,8 +240,8 @@ static void new_tokenizer(void **state) {
 static void types_that_cannot_be_made(void **state) {
     (void)state;
     const char *input = make_model("made.gguf", &(spoil){0});
-    expect_failure((cca_export_options){.input = input, .has_type = true, .type = CCA_Q4_K},
-                   CCA_USAGE, "type q4_k cannot be made");
+    expect_failure((cca_export_options){.input = input, .has_type = true, .type = CCA_Q3_K},
+                   CCA_USAGE, "type q3_k cannot be made");
 }
 
 /* --- refusals ------------------------------------------------------------------------ */
