@@ -27,7 +27,7 @@ completes 'kinds of attention' 'full' cca bench --attn f
 completes 'devices' 'cuda cuda:0' cca tune --device cu
 completes 'types of weights' 'q8_0 q4_0 q4_k q5_k q6_k q4_k_m q5_k_m' cca export --type q
 completes 'formats' 'md csv json' cca tune --format ''
-completes 'file names' 'models/README.md models/cca-books-15m.gguf' cca generate -m models/
+completes 'file names' 'models/cca-books-15m.gguf' cca generate -m models/c
 completes 'file names behind =' 'models/README.md' cca ppl --file = models/R
 completes 'files that are no options' 'models/README.md' cca info models/R
 completes 'nothing where anything may stand' '' cca generate -p mod
