@@ -12,9 +12,10 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
                         .model_type = "qwen2",
                         .has_bias = true,
                         .plain_elsewhere = true},
+    [CCA_ARCH_QWEN3] = {.name = "qwen3", .model_type = "qwen3", .has_head_norms = true},
 };
-const char cca_arch_names[] = "llama and qwen2";
-const char cca_model_types[] = "llama, mistral and qwen2";
+const char cca_arch_names[] = "llama, qwen2 and qwen3";
+const char cca_model_types[] = "llama, mistral, qwen2 and qwen3";
 
 static const char layer_prefix[] = "blk.";
 
@@ -50,12 +51,17 @@ const cca_tensor cca_tensors[CCA_N_ROLES] = {
                     .input = CCA_INPUT_BETWEEN},
     [CCA_FFN_DOWN] = {"ffn_down.weight", "mlp.down_proj.weight", CCA_DIM, CCA_HIDDEN_DIM,
                       .input = CCA_INPUT_GATED, .adds = true},
+    [CCA_ATTN_Q_NORM] = {"attn_q_norm.weight", "self_attn.q_norm.weight", CCA_HEAD_DIM, CCA_ONE,
+                         .need = CCA_IF_HEAD_NORMS, .rotates = true},
+    [CCA_ATTN_K_NORM] = {"attn_k_norm.weight", "self_attn.k_norm.weight", CCA_HEAD_DIM, CCA_ONE,
+                         .need = CCA_IF_HEAD_NORMS, .rotates = true},
 };
 
 bool cca_tensor_needed(cca_role role, const cca_config *c) {
     switch (cca_tensors[role].need) {
     case CCA_ALWAYS: break;
     case CCA_IF_BIAS: return c->has_bias;
+    case CCA_IF_HEAD_NORMS: return c->has_head_norms;
     case CCA_IF_UNTIED: return !c->tied;
     case CCA_IF_DIVISORS: return c->rope_kind == CCA_ROPE_FACTORS;
     }
@@ -69,6 +75,7 @@ static int64_t size_of(cca_extent extent, const cca_config *c) {
     case CCA_HIDDEN_DIM: return c->hidden_dim;
     case CCA_Q_DIM: return c->n_heads * c->head_dim;
     case CCA_KV_DIM: return c->n_kv_heads * c->head_dim;
+    case CCA_HEAD_DIM: return c->head_dim;
     case CCA_HALF_HEAD: return c->head_dim / 2;
     case CCA_VOCAB: return c->vocab_size;
     }

@@ -24,13 +24,14 @@ typedef struct cca_arch {
     bool interleaved;          /* RoPE turns the pairs 2k, 2k+1 of a head in GGUF, else k, k+hd/2;
                                   Hugging Face's rows are of the second kind always */
     bool has_bias;             /* q, k and v, in Hugging Face's folders */
+    bool has_head_norms;       /* of q and k before RoPE turns them, there as well */
     bool plain_elsewhere;      /* llama.cpp has no llama3 scaling or head_dim of its own for it */
 } cca_arch;
 
-enum { CCA_ARCH_LLAMA, CCA_ARCH_QWEN2, CCA_N_ARCHS };
+enum { CCA_ARCH_LLAMA, CCA_ARCH_QWEN2, CCA_ARCH_QWEN3, CCA_N_ARCHS };
 
 extern const cca_arch cca_archs[CCA_N_ARCHS];
-/* Their names in GGUF and their model types, for messages: "llama and qwen2". */
+/* Their names in GGUF and their model types, for messages: "llama, qwen2 and qwen3". */
 extern const char cca_arch_names[], cca_model_types[];
 
 /* ---- sizes --------------------------------------------------------------------------- */
@@ -52,7 +53,8 @@ typedef struct cca_config {
     int64_t trained_length; /* max(context_length, RoPE factor × original context length) */
     float norm_eps;
     bool tied;
-    bool has_bias; /* q, k and v */
+    bool has_bias;       /* q, k and v */
+    bool has_head_norms; /* q and k */
     cca_rope_kind rope_kind;
     double rope_theta, rope_factor;
     double rope_original; /* original context length, 0 if not given */
@@ -86,6 +88,8 @@ typedef enum cca_role {
     CCA_FFN_GATE,
     CCA_FFN_UP,
     CCA_FFN_DOWN,
+    CCA_ATTN_Q_NORM,
+    CCA_ATTN_K_NORM,
     CCA_N_ROLES,
 } cca_role;
 
@@ -106,11 +110,18 @@ typedef enum cca_extent {
     CCA_HIDDEN_DIM,
     CCA_Q_DIM,
     CCA_KV_DIM,
+    CCA_HEAD_DIM,
     CCA_HALF_HEAD,
     CCA_VOCAB,
 } cca_extent;
 
-typedef enum cca_need { CCA_ALWAYS, CCA_IF_BIAS, CCA_IF_UNTIED, CCA_IF_DIVISORS } cca_need;
+typedef enum cca_need {
+    CCA_ALWAYS,
+    CCA_IF_BIAS,
+    CCA_IF_HEAD_NORMS,
+    CCA_IF_UNTIED,
+    CCA_IF_DIVISORS,
+} cca_need;
 
 typedef struct cca_tensor {
     const char *name;      /* in GGUF, behind the layer's number */
@@ -118,9 +129,9 @@ typedef struct cca_tensor {
     cca_extent rows, cols; /* out × in */
     cca_need need;
     cca_input input;
-    bool is_norm; /* of a layer */
+    bool is_norm; /* of a layer's stream */
     bool adds;    /* its product is added to x */
-    bool rotates; /* its rows are those of heads that RoPE turns */
+    bool rotates; /* its rows are those of heads that RoPE turns; of a norm, of one head */
 } cca_tensor;
 
 extern const cca_tensor cca_tensors[CCA_N_ROLES];

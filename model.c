@@ -389,6 +389,17 @@ static const cca_matrix *given(const cca_matrix *weight) {
     return weight->data ? weight : NULL;
 }
 
+/* Each piece of a row as wide as the weight is normed by itself: each head. */
+static void norm_heads(cca_backend *b, cca_matrix *x, const cca_matrix *weight, float eps,
+                       int64_t n) {
+    if (!weight->data) return;
+    const int64_t n_heads = x->cols / weight->cols;
+    cca_matrix heads = *x;
+    heads.rows = x->rows * n_heads;
+    heads.cols = weight->cols;
+    cca_rmsnorm(b, &heads, &heads, 0, weight, eps, n * n_heads);
+}
+
 void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
                      int64_t n) {
     const cca_matrix *w = layer->w;
@@ -398,6 +409,8 @@ void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a,
         {.out = &a->v, .weight = &w[CCA_ATTN_V], .bias = given(&w[CCA_ATTN_V_BIAS])},
     };
     cca_norm_matmul(b, qkv, 3, &a->h, &a->x, 0, &w[CCA_ATTN_NORM], eps, n);
+    norm_heads(b, &a->q, &w[CCA_ATTN_Q_NORM], eps, n);
+    norm_heads(b, &a->k, &w[CCA_ATTN_K_NORM], eps, n);
 }
 
 void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,

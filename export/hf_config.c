@@ -24,6 +24,7 @@ static void read_arch(cca_config *c, cca_json_reader *r, const json_t *config) {
     }
     if (c->arch) {
         c->has_bias = c->arch->has_bias;
+        c->has_head_norms = c->arch->has_head_norms;
     } else {
         cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, cca_model_types);
     }

@@ -310,6 +310,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     }
     c.tied = !has(file, CCA_OUTPUT);
     c.has_bias = has(file, CCA_ATTN_Q_BIAS);
+    c.has_head_norms = has(file, CCA_ATTN_Q_NORM);
     *out = c;
     return CCA_OK;
 }

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Makes the folders hf-FAMILY beside this file: small random models of the architectures near Llama.
+
+    python3 tests/golden/models/make_families.py [FAMILY ...]
+
+needs numpy, torch and transformers (5 or newer). logits.bin is as make.py describes it: transformers' own
+logits in float64, with full attention. Seeds are fixed below, tolerances stand in test_model.c.
+"""
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+HERE = Path(__file__).parent
+VOCAB, TOKENS = 64, 120
+SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 2048, "pad_token_id": 0}
+
+
+def rope(theta=10000.0, **more):
+    return {"rope_theta": theta, "rope_type": "default", **more}
+
+
+FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
+    "qwen3": (61, "Qwen3", {"head_dim": 16, "rope_parameters": rope(1e6)}),
+    "qwen3-tied": (62, "Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+}
+
+
+def make(name, seed, kind, changes):
+    torch.manual_seed(seed)
+    folder = HERE / f"hf-{name}"
+    model = AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**{**SHAPE, **changes}))
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            p.copy_(1 + 0.1 * torch.randn_like(p) if "norm" in key else 0.15 * torch.randn_like(p))
+    model.to(torch.float32).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    tokens = np.random.default_rng(seed).integers(0, VOCAB, TOKENS)
+    with torch.no_grad():
+        logits = model(torch.tensor(tokens)[None]).logits[0].double().numpy()
+    rows = sorted(set(range(0, TOKENS, 17)) | set(range(TOKENS - 6, TOKENS)))
+    out = struct.pack("<i", TOKENS) + np.asarray(tokens, "<i4").tobytes()
+    out += struct.pack("<5i", 1, 0, 0, TOKENS, len(rows)) + np.asarray(rows, "<i4").tobytes()
+    (folder / "logits.bin").write_bytes(out + logits[rows].astype("<f4").tobytes())
+    print(name, sorted({k.split(".", 3)[-1] for k in model.state_dict() if ".0." in k}))
+
+
+for wanted in sys.argv[1:] or FAMILIES:
+    make(wanted, *FAMILIES[wanted])
