@@ -4,18 +4,46 @@
 #include <string.h>
 
 const cca_arch cca_archs[CCA_N_ARCHS] = {
-    [CCA_ARCH_LLAMA] = {.name = "llama",
-                        .model_type = "llama",
-                        .windowed_type = "mistral",
-                        .interleaved = true},
-    [CCA_ARCH_QWEN2] = {.name = "qwen2",
-                        .model_type = "qwen2",
-                        .has_bias = true,
-                        .plain_elsewhere = true},
-    [CCA_ARCH_QWEN3] = {.name = "qwen3", .model_type = "qwen3", .has_head_norms = true},
+    [CCA_ARCH_LLAMA] = {"llama", .interleaved = true},
+    [CCA_ARCH_QWEN2] = {"qwen2", .plain_elsewhere = true},
+    [CCA_ARCH_QWEN3] = {"qwen3"},
+    [CCA_ARCH_SMOLLM3] = {"smollm3", .interleaved = true, .no_rope_step = 4},
+    [CCA_ARCH_GRANITE] = {"granite", .interleaved = true, .has_scales = true},
+    [CCA_ARCH_ERNIE4_5] = {"ernie4_5", .interleaved = true},
+    [CCA_ARCH_SEED_OSS] = {"seed_oss"},
+    [CCA_ARCH_HUNYUAN_DENSE] = {"hunyuan-dense", .norms_turned = true},
 };
-const char cca_arch_names[] = "llama, qwen2 and qwen3";
-const char cca_model_types[] = "llama, mistral, qwen2 and qwen3";
+
+static const cca_family families[] = {
+    {"llama", .arch = CCA_ARCH_LLAMA},
+    {"mistral", CCA_ARCH_LLAMA, .windowed = true},
+    {"ministral", CCA_ARCH_LLAMA, .windowed = true},
+    {"qwen2", CCA_ARCH_QWEN2, .bias = CCA_BIAS},
+    {"qwen3", CCA_ARCH_QWEN3, .has_head_norms = true},
+    {"smollm3", .arch = CCA_ARCH_SMOLLM3},
+    {"granite", .arch = CCA_ARCH_GRANITE},
+    {"ernie4_5", CCA_ARCH_ERNIE4_5, .paired = true},
+    {"helium", CCA_ARCH_LLAMA, .paired = true},
+    {"seed_oss", CCA_ARCH_SEED_OSS, .bias = CCA_BIAS_IF_SAID},
+    {"hunyuan_v1_dense", CCA_ARCH_HUNYUAN_DENSE, .has_head_norms = true},
+};
+enum { N_FAMILIES = sizeof families / sizeof *families };
+
+/* Names that differ from those of cca_tensors, by architecture and by family. */
+static const struct {
+    cca_arch_id arch;
+    cca_role role;
+    const char *name;
+} other_names[] = {{CCA_ARCH_SEED_OSS, CCA_FFN_NORM, "post_attention_norm.weight"}};
+
+static const struct {
+    const char *model_type;
+    cca_role role;
+    const char *name;
+} other_hf_names[] = {
+    {"hunyuan_v1_dense", CCA_ATTN_Q_NORM, "self_attn.query_layernorm.weight"},
+    {"hunyuan_v1_dense", CCA_ATTN_K_NORM, "self_attn.key_layernorm.weight"},
+};
 
 static const char layer_prefix[] = "blk.";
 
@@ -87,13 +115,55 @@ cca_shape cca_tensor_shape(cca_role role, const cca_config *c) {
     return (cca_shape){size_of(t->rows, c), size_of(t->cols, c), t->cols == CCA_ONE};
 }
 
-void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer) {
+const cca_family *cca_family_of(const char *model_type) {
+    for (int i = 0; i < N_FAMILIES; i++) {
+        if (strcmp(families[i].model_type, model_type) == 0) return &families[i];
+    }
+    return NULL;
+}
+
+static void add_name(char out[CCA_NAMES], const char *name, int i, int n) {
+    size_t at = strlen(out);
+    snprintf(out + at, CCA_NAMES - at, "%s%s", i == 0 ? "" : i == n - 1 ? " and " : ", ", name);
+}
+
+void cca_arch_names(char out[CCA_NAMES]) {
+    *out = '\0';
+    for (int i = 0; i < CCA_N_ARCHS; i++) add_name(out, cca_archs[i].name, i, CCA_N_ARCHS);
+}
+
+void cca_family_names(char out[CCA_NAMES]) {
+    *out = '\0';
+    for (int i = 0; i < N_FAMILIES; i++) add_name(out, families[i].model_type, i, N_FAMILIES);
+}
+
+void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer,
+                     const cca_arch *arch) {
     const char *name = cca_tensors[role].name;
+    for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
+        bool other = other_names[i].role == role && &cca_archs[other_names[i].arch] == arch;
+        if (other) name = other_names[i].name;
+    }
     if (role < CCA_FIRST_OF_LAYER) {
         snprintf(out, CCA_TENSOR_NAME, "%s", name);
     } else {
         snprintf(out, CCA_TENSOR_NAME, "%s%lld.%s", layer_prefix, (long long)layer, name);
     }
+}
+
+const char *cca_tensor_hf_name(cca_role role, const cca_family *family) {
+    for (size_t i = 0; i < sizeof other_hf_names / sizeof *other_hf_names; i++) {
+        if (other_hf_names[i].role != role) continue;
+        if (strcmp(other_hf_names[i].model_type, family->model_type) == 0) {
+            return other_hf_names[i].name;
+        }
+    }
+    return cca_tensors[role].hf_name;
+}
+
+bool cca_layer_turns(const cca_config *config, int64_t layer) {
+    const int step = config->arch->no_rope_step;
+    return step == 0 || (layer + 1) % step != 0;
 }
 
 bool cca_tensor_of_layer(const char *name) {

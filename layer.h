@@ -4,12 +4,13 @@
  *     cca_config c = {.arch = &cca_archs[CCA_ARCH_LLAMA], .dim = 288, .n_layers = 6, …};
  *     for (cca_role r = CCA_FIRST_OF_LAYER; r < CCA_N_ROLES; r++) {
  *         char name[CCA_TENSOR_NAME];
- *         cca_tensor_name(name, r, 5);                     // "blk.5.attn_q.weight"
+ *         cca_tensor_name(name, r, 5, c.arch);             // "blk.5.attn_q.weight"
  *         cca_shape shape = cca_tensor_shape(r, &c);
  *         if (cca_tensor_needed(r, &c)) bind(name, shape.rows, shape.cols);
  *     }
  *
- * An architecture is a row of cca_archs; a tensor is a role here and a row of cca_tensors. */
+ * An architecture is a row of cca_archs, with one or more of Hugging Face's families; a tensor is a
+ * role here and a row of cca_tensors. */
 #ifndef CCA_LAYER_H
 #define CCA_LAYER_H
 
@@ -17,22 +18,48 @@
 
 /* ---- architectures ------------------------------------------------------------------- */
 
+/* An architecture as GGUF names it. */
 typedef struct cca_arch {
-    const char *name;          /* in GGUF, also in front of its keys there */
-    const char *model_type;    /* in Hugging Face's config.json */
-    const char *windowed_type; /* the same, trained with a sliding window; NULL: there is none */
-    bool interleaved;          /* RoPE turns the pairs 2k, 2k+1 of a head in GGUF, else k, k+hd/2;
-                                  Hugging Face's rows are of the second kind always */
-    bool has_bias;             /* q, k and v, in Hugging Face's folders */
-    bool has_head_norms;       /* of q and k before RoPE turns them, there as well */
-    bool plain_elsewhere;      /* llama.cpp has no llama3 scaling or head_dim of its own for it */
+    const char *name;     /* general.architecture, also in front of its keys */
+    bool interleaved;     /* RoPE turns the pairs 2k, 2k+1 of a head, else k, k+hd/2 */
+    bool plain_elsewhere; /* llama.cpp has no llama3 scaling or head_dim of its own for it */
+    bool norms_turned;    /* heads are normed when RoPE has turned them, else before */
+    bool has_scales;      /* see cca_scales */
+    int no_rope_step;     /* each such layer has no RoPE; 0: all have */
 } cca_arch;
 
-enum { CCA_ARCH_LLAMA, CCA_ARCH_QWEN2, CCA_ARCH_QWEN3, CCA_N_ARCHS };
+typedef enum cca_arch_id {
+    CCA_ARCH_LLAMA,
+    CCA_ARCH_QWEN2,
+    CCA_ARCH_QWEN3,
+    CCA_ARCH_SMOLLM3,
+    CCA_ARCH_GRANITE,
+    CCA_ARCH_ERNIE4_5,
+    CCA_ARCH_SEED_OSS,
+    CCA_ARCH_HUNYUAN_DENSE,
+    CCA_N_ARCHS,
+} cca_arch_id;
 
 extern const cca_arch cca_archs[CCA_N_ARCHS];
-/* Their names in GGUF and their model types, for messages: "llama, qwen2 and qwen3". */
-extern const char cca_arch_names[], cca_model_types[];
+
+typedef enum cca_bias { CCA_NO_BIAS, CCA_BIAS, CCA_BIAS_IF_SAID } cca_bias;
+
+/* A model_type of Hugging Face's config.json, and the architecture whose model file it becomes. */
+typedef struct cca_family {
+    const char *model_type;
+    cca_arch_id arch;
+    cca_bias bias;       /* of q, k and v; if attention_bias says so */
+    bool windowed;       /* trained with a sliding window where config.json has one */
+    bool has_head_norms; /* of q and k */
+    bool paired;         /* RoPE turns pairs 2k, 2k+1 there, too; else always k, k+hd/2 */
+} cca_family;
+
+/* The family of a model_type; NULL where it is not known. */
+const cca_family *cca_family_of(const char *model_type);
+/* All names, for messages: "llama, qwen2 and qwen3". */
+enum { CCA_NAMES = 256 };
+void cca_arch_names(char out[CCA_NAMES]);
+void cca_family_names(char out[CCA_NAMES]);
 
 /* ---- sizes --------------------------------------------------------------------------- */
 
@@ -45,6 +72,12 @@ typedef enum cca_rope_kind {
     CCA_ROPE_YARN,
 } cca_rope_kind;
 
+/* Factors of Granite and the like: of the embedding, of what a layer adds to the stream, of q · k
+ * in place of 1/sqrt(head_dim); logits are divided by theirs. 0: there is none. */
+typedef struct cca_scales {
+    double embedding, residual, attention, logits;
+} cca_scales;
+
 /* All that is known of a model but its weights. */
 typedef struct cca_config {
     const cca_arch *arch;
@@ -55,6 +88,7 @@ typedef struct cca_config {
     bool tied;
     bool has_bias;       /* q, k and v */
     bool has_head_norms; /* q and k */
+    cca_scales scales;
     cca_rope_kind rope_kind;
     double rope_theta, rope_factor;
     double rope_original; /* original context length, 0 if not given */
@@ -145,9 +179,14 @@ typedef struct cca_shape {
 bool cca_tensor_needed(cca_role role, const cca_config *config);
 cca_shape cca_tensor_shape(cca_role role, const cca_config *config);
 
-/* The name in a model file; the layer counts for roles of layers only. */
+/* The name in a model file of an architecture; the layer counts for roles of layers only. */
 enum { CCA_TENSOR_NAME = 48 };
-void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer);
+void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer, const cca_arch *arch);
+/* The name that a family gives a tensor, behind "layers.N." where it is one of a layer; NULL where
+ * its folders have none. */
+const char *cca_tensor_hf_name(cca_role role, const cca_family *family);
+/* Whether RoPE turns q and k of a layer. */
+bool cca_layer_turns(const cca_config *config, int64_t layer);
 /* Whether a tensor of a model file is one of a layer. */
 bool cca_tensor_of_layer(const char *name);
 

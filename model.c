@@ -11,8 +11,9 @@ struct cca_model {
     cca_config config;
     cca_matrix embedding, output_norm, output;
     cca_layer *layers;
-    double *inv_freq; /* [head_dim / 2] */
-    float rope_scale;
+    double *inv_freq; /* [head_dim / 2]; behind them as many zeros, for layers without RoPE */
+    float rope_scale, still_scale;
+    float embedding_scale, stream_eps; /* see scale_stream */
     uint64_t weight_bytes, n_params;
     bool *known; /* which tensors of the file, while they are bound */
 };
@@ -24,13 +25,13 @@ struct cca_state {
     const cca_model *model;
     cca_backend *backend;
     cca_cache *cache;
-    cca_rope rope;
-    int64_t n_rows; /* rows of x that hold the last forward's tokens */
-    int64_t pos;    /* of the first of them */
-    int32_t *ids;   /* [chunk_size]: those tokens */
-    void *buffers;  /* memory of the matrices */
+    cca_rope rope, still; /* still: positions do not turn anything */
+    int64_t n_rows;       /* rows of x that hold the last forward's tokens */
+    int64_t pos;          /* of the first of them */
+    int32_t *ids;         /* [chunk_size]: those tokens */
+    void *buffers;        /* memory of the matrices */
     cca_activations a;
-    cca_matrix angles, logits;
+    cca_matrix angles, still_angles, logits;
 };
 
 /* ---- binding ------------------------------------------------------------------------ */
@@ -68,7 +69,7 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
                        cca_error *err) {
     if (!cca_tensor_needed(role, &m->config)) return CCA_OK;
     char name[CCA_TENSOR_NAME];
-    cca_tensor_name(name, role, layer);
+    cca_tensor_name(name, role, layer, m->config.arch);
     const char *path = cca_gguf_name(m->file);
     const cca_gguf_tensor *t = find(m, name);
     cca_shape shape = cca_tensor_shape(role, &m->config);
@@ -128,17 +129,27 @@ static void scale_yarn(cca_model *m) {
     m->rope_scale = (float)(c->yarn_attn_factor * (1 + 0.1 * log(c->rope_factor)));
 }
 
+/* A factor of q · k other than 1/sqrt(head_dim) lies in the length of turned q and k. */
+static void scale_scores(cca_model *m) {
+    const cca_config *c = &m->config;
+    m->still_scale = 1;
+    if (c->scales.attention == 0) return;
+    m->still_scale = (float)sqrt(c->scales.attention * sqrt((double)c->head_dim));
+    m->rope_scale *= m->still_scale;
+}
+
 static cca_status make_rope(cca_model *m, cca_error *err) {
     const cca_config *c = &m->config;
     int64_t half = c->head_dim / 2;
     m->rope_scale = 1;
-    m->inv_freq = malloc((size_t)half * sizeof *m->inv_freq);
+    m->inv_freq = calloc((size_t)half, 2 * sizeof *m->inv_freq);
     if (!m->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
     for (int64_t k = 0; k < half; k++) {
         m->inv_freq[k] = pow(c->rope_theta, -(double)k / (double)half);
         if (c->rope_kind == CCA_ROPE_LINEAR) m->inv_freq[k] /= c->rope_factor;
     }
     if (c->rope_kind == CCA_ROPE_YARN) scale_yarn(m);
+    scale_scores(m);
     if (c->rope_kind != CCA_ROPE_FACTORS) return CCA_OK;
 
     const char *name = cca_tensors[CCA_ROPE_DIVISORS].name;
@@ -159,6 +170,32 @@ static cca_status make_rope(cca_model *m, cca_error *err) {
     return CCA_OK;
 }
 
+/* ---- scales ------------------------------------------------------------------------- */
+
+/* Where a layer's sums are multiplied by r before they are added, x/r is kept in place of x, to
+ * which they are added as they are: norms give the same with eps/r², and only the embedding is
+ * scaled by another factor. Logits are divided by theirs in the norm before them. */
+static cca_status scale_stream(cca_model *m, cca_error *err) {
+    const cca_scales *s = &m->config.scales;
+    const double residual = s->residual != 0 ? s->residual : 1;
+    m->embedding_scale = (float)((s->embedding != 0 ? s->embedding : 1) / residual);
+    m->stream_eps = (float)((double)m->config.norm_eps / (residual * residual));
+    if (s->logits == 0 || s->logits == 1) return CCA_OK;
+    const int64_t n = m->config.dim;
+    const float *from = cca_gguf_find(m->file, cca_tensors[CCA_OUTPUT_NORM].name)->data;
+    float *scaled = malloc((size_t)n * sizeof *scaled);
+    if (!scaled) return cca_fail(err, CCA_NO_MEMORY, "no memory for the last norm");
+    memcpy(scaled, from, (size_t)n * sizeof *scaled);
+    for (int64_t i = 0; i < n; i++) scaled[i] = (float)((double)scaled[i] / s->logits);
+    cca_matrix_free(m->backend, &m->output_norm);
+    cca_matrix_alloc(m->backend, &m->output_norm, CCA_F32, 1, n);
+    if (m->output_norm.data) {
+        cca_backend_upload(m->backend, m->output_norm.data, scaled, (size_t)n * sizeof *scaled);
+    }
+    free(scaled);
+    return CCA_OK;
+}
+
 /* ---- the model ---------------------------------------------------------------------- */
 
 static cca_status bind_all(cca_model *m, cca_error *err) {
@@ -170,6 +207,7 @@ static cca_status bind_all(cca_model *m, cca_error *err) {
     if (!status) status = bind(m, &m->output_norm, CCA_OUTPUT_NORM, 0, err);
     if (!status) status = bind(m, &m->output, CCA_OUTPUT, 0, err);
     if (!status) status = make_rope(m, err);
+    if (!status) status = scale_stream(m, err);
     if (!status) status = refuse_unknown(m, err);
     if (!status) status = cca_backend_sync(m->backend, err);
     return status;
@@ -245,7 +283,13 @@ typedef struct buffer_shape {
     size_t at; /* bytes before it in its place */
 } buffer_shape;
 
-enum { N_BUFFERS = 10, BUFFER_ALIGNMENT = 256 };
+enum { N_BUFFERS = 11, BUFFER_ALIGNMENT = 256 };
+
+/* Whether some q and k are not turned by attention: in layers without RoPE, or since norms want
+ * them turned before. */
+static bool needs_still(const cca_config *c) {
+    return c->arch->no_rope_step > 0 || c->arch->norms_turned;
+}
 
 /* Lists the buffers and lays them out; bytes[] of each place. False where no memory is large
  * enough. */
@@ -263,6 +307,7 @@ static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const 
         {&s->a.gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->a.up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
+        {&s->still_angles, needs_still(c) ? chunk_size : 1, c->head_dim, PLACE_OWN, 0},
         {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
     memcpy(list, all, sizeof all);
@@ -335,6 +380,9 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
                          .half = model->config.head_dim / 2,
                          .scale = model->rope_scale,
                          .interleaved = model->config.arch->interleaved};
+    s->still = s->rope;
+    s->still.inv_freq = model->inv_freq + s->rope.half;
+    s->still.scale = model->still_scale;
     buffer_shape list[N_BUFFERS];
     size_t bytes[N_PLACES];
     list_buffers(list, bytes, s, &model->config, options->chunk_size);
@@ -409,8 +457,6 @@ void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a,
         {.out = &a->v, .weight = &w[CCA_ATTN_V], .bias = given(&w[CCA_ATTN_V_BIAS])},
     };
     cca_norm_matmul(b, qkv, 3, &a->h, &a->x, 0, &w[CCA_ATTN_NORM], eps, n);
-    norm_heads(b, &a->q, &w[CCA_ATTN_Q_NORM], eps, n);
-    norm_heads(b, &a->k, &w[CCA_ATTN_K_NORM], eps, n);
 }
 
 void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
@@ -430,16 +476,31 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
 }
 
 static void begin_forward(cca_state *s, int64_t n) {
-    cca_embed(s->backend, &s->a.x, &s->model->embedding, s->ids, n);
+    const cca_model *m = s->model;
+    cca_embed(s->backend, &s->a.x, &m->embedding, s->ids, m->embedding_scale, n);
     cca_angles(s->backend, &s->angles, &s->rope, s->pos, n);
+    if (needs_still(&m->config)) cca_angles(s->backend, &s->still_angles, &s->still, s->pos, n);
+}
+
+/* Norms q and k of each head, and says how attention is to turn them. */
+static cca_turn norm_and_turn(cca_state *s, int64_t l, int64_t n) {
+    const cca_config *c = &s->model->config;
+    const cca_matrix *w = s->model->layers[l].w;
+    const cca_turn turn = {&s->angles, &s->rope}, still = {&s->still_angles, &s->still};
+    const bool turns = cca_layer_turns(c, l), before = turns && c->arch->norms_turned;
+    if (before) cca_rotate(s->backend, &s->a.q, turn.angles, turn.rope, n);
+    if (before) cca_rotate(s->backend, &s->a.k, turn.angles, turn.rope, n);
+    norm_heads(s->backend, &s->a.q, &w[CCA_ATTN_Q_NORM], c->norm_eps, n);
+    norm_heads(s->backend, &s->a.k, &w[CCA_ATTN_K_NORM], c->norm_eps, n);
+    return turns && !before ? turn : still;
 }
 
 static void forward_layer(cca_state *s, int64_t l, int64_t n) {
     const cca_layer *layer = &s->model->layers[l];
-    const cca_turn turn = {&s->angles, &s->rope};
-    const float eps = s->model->config.norm_eps;
+    const float eps = s->model->stream_eps;
     cca_activations *a = &s->a;
     cca_layer_begin(s->backend, layer, a, eps, n);
+    const cca_turn turn = norm_and_turn(s, l, n);
     cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, &turn, s->pos, n);
     cca_layer_end(s->backend, layer, a, eps, n);
 }
@@ -539,7 +600,7 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
         some = cca_min(LOGIT_ROWS, end - row);
         const cca_matrix *head = m->config.tied ? &m->embedding : &m->output;
         cca_norm_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->a.h,
-                        &s->a.x, row, &m->output_norm, m->config.norm_eps, some);
+                        &s->a.x, row, &m->output_norm, m->stream_eps, some);
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }

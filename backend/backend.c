@@ -152,10 +152,10 @@ void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64
 }
 
 void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-               int64_t n) {
+               float scale, int64_t n) {
     bool fit = holds(out, n, table->cols);
     for (int64_t i = 0; fit && i < n; i++) fit = ids[i] >= 0 && ids[i] < table->rows;
-    if (ready(b, "embed", fit)) b->ops->embed(b, out, table, ids, n);
+    if (ready(b, "embed", fit)) b->ops->embed(b, out, table, ids, scale, n);
 }
 
 static bool norm_fits(const cca_matrix *out, const cca_matrix *x, int64_t x_row,

@@ -95,7 +95,7 @@ typedef struct cca_ops {
     void (*download)(cca_backend *b, void *host, const void *data, size_t bytes);
     cca_status (*sync)(cca_backend *b, cca_error *err);
     void (*embed)(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-                  int64_t n);
+                  float scale, int64_t n);
     void (*rmsnorm)(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                     const cca_matrix *weight, float eps, int64_t n);
     void (*matmul)(cca_backend *b, const cca_product *products, int n_products, const cca_matrix *x,
@@ -180,9 +180,9 @@ void cca_backend_release(cca_backend *b, void *data);
 void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes);
 void cca_backend_download(cca_backend *b, void *host, const void *data, size_t bytes);
 
-/* out[i] = row ids[i] of table, as f32. Ids must lie inside the table. */
+/* out[i] = row ids[i] of table, as f32, times scale. Ids must lie inside the table. */
 void cca_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-               int64_t n);
+               float scale, int64_t n);
 /* out[i] = x[x_row + i] / sqrt(mean(x²) + eps) * weight. */
 void cca_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, int64_t x_row,
                  const cca_matrix *weight, float eps, int64_t n);

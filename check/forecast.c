@@ -156,7 +156,7 @@ static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error
             s->shapes[r] = (cca_matrix){.rows = 1, .cols = shape.rows};
         }
         if (shape.vector) continue;
-        cca_tensor_name(name, r, c->n_layers / 2);
+        cca_tensor_name(name, r, c->n_layers / 2, c->arch);
         const cca_gguf_tensor *t = cca_gguf_find(file, name);
         if (!t || t->n_dims != 2 || !cca_dtype_runs(t->type)) {
             return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
@@ -165,7 +165,7 @@ static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error
         s->shapes[r] = (cca_matrix){NULL, (cca_dtype)t->type, shape.rows, shape.cols, false};
         s->layer_bytes += (double)t->bytes;
     }
-    cca_tensor_name(name, c->tied ? CCA_EMBEDDING : CCA_OUTPUT, 0);
+    cca_tensor_name(name, c->tied ? CCA_EMBEDDING : CCA_OUTPUT, 0, c->arch);
     const cca_gguf_tensor *head = cca_gguf_find(file, name);
     if (head) s->head_bytes = (double)head->bytes;
     return CCA_OK;

@@ -122,9 +122,9 @@ static cca_status open_weights(cca_safetensors *set, const char *folder, cca_err
 /* --- binding ------------------------------------------------------------------------- */
 
 /* In a layer "layers.N." stands in front of the name, and "model." before all but the output. */
-static cca_safetensor *find_tensor(cca_safetensors *set, cca_role role, int64_t n, char *name,
-                                   size_t size) {
-    const char *base = cca_tensors[role].hf_name;
+static cca_safetensor *find_tensor(cca_safetensors *set, const cca_family *family, cca_role role,
+                                   int64_t n, char *name, size_t size) {
+    const char *base = cca_tensor_hf_name(role, family);
     char layer[32] = "";
     if (role >= CCA_FIRST_OF_LAYER) snprintf(layer, sizeof layer, "layers.%lld.", (long long)n);
     if (role != CCA_OUTPUT) {
@@ -137,19 +137,19 @@ static cca_safetensor *find_tensor(cca_safetensors *set, cca_role role, int64_t 
 }
 
 /* A tied embedding is the output matrix, too, and may have been saved under that name. */
-static cca_safetensor *find_source(cca_safetensors *set, const cca_source_tensor *t, bool tied,
-                                   char *name, size_t size) {
+static cca_safetensor *find_source(cca_safetensors *set, const cca_source *source,
+                                   const cca_source_tensor *t, char *name, size_t size) {
     char other[128];
-    cca_safetensor *found = find_tensor(set, t->role, t->layer, name, size);
-    if (found || !tied || t->role != CCA_EMBEDDING) return found;
-    return find_tensor(set, CCA_OUTPUT, 0, other, sizeof other);
+    cca_safetensor *found = find_tensor(set, source->family, t->role, t->layer, name, size);
+    if (found || !source->config.tied || t->role != CCA_EMBEDDING) return found;
+    return find_tensor(set, source->family, CCA_OUTPUT, 0, other, sizeof other);
 }
 
 /* Whether output and embedding are one tensor: as config.json says, or as it was saved. */
-static bool is_tied(cca_safetensors *set, int tie) {
+static bool is_tied(cca_safetensors *set, const cca_family *f, int tie) {
     char name[128];
-    const cca_safetensor *embedding = find_tensor(set, CCA_EMBEDDING, 0, name, sizeof name);
-    const cca_safetensor *output = find_tensor(set, CCA_OUTPUT, 0, name, sizeof name);
+    const cca_safetensor *embedding = find_tensor(set, f, CCA_EMBEDDING, 0, name, sizeof name);
+    const cca_safetensor *output = find_tensor(set, f, CCA_OUTPUT, 0, name, sizeof name);
     if (embedding && embedding == output) return true;
     return tie >= 0 ? tie == 1 : !embedding || !output;
 }
@@ -177,10 +177,11 @@ static cca_status check_shape(const cca_source_tensor *t, const cca_safetensor *
                     found->file, found->name, shape, (long long)t->rows, (long long)t->cols);
 }
 
-static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_safetensors *set,
+static cca_status bind_tensor(cca_source_tensor *t, const cca_source *source, cca_safetensors *set,
                               const char *folder, cca_error *err) {
     char name[128];
-    cca_safetensor *found = find_source(set, t, c->tied, name, sizeof name);
+    const cca_config *c = &source->config;
+    cca_safetensor *found = find_source(set, source, t, name, sizeof name);
     if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", folder, name);
     if (!find_dtype(&t->type, found->dtype)) {
         return cca_fail(err, CCA_BAD_MODEL,
@@ -190,7 +191,7 @@ static cca_status bind_tensor(cca_source_tensor *t, const cca_config *c, cca_saf
     t->data = found->data;
     t->mapped = true;
     found->used = true;
-    if (c->arch->interleaved && cca_tensors[t->role].rotates) {
+    if (c->arch->interleaved && !source->family->paired && cca_tensors[t->role].rotates) {
         t->paired_heads = t->rows / c->head_dim;
     }
     return check_shape(t, found, err);
@@ -209,7 +210,7 @@ static cca_status bind(cca_source *source, cca_safetensors *set, const char *fol
     for (int64_t i = 0; i < source->n_tensors; i++) {
         cca_source_tensor *t = &source->tensors[i];
         if (!cca_tensors[t->role].hf_name) continue;
-        cca_status status = bind_tensor(t, &source->config, set, folder, err);
+        cca_status status = bind_tensor(t, source, set, folder, err);
         if (status) return status;
     }
     for (int64_t i = 0; i < cca_safetensors_n(set); i++) {
@@ -345,7 +346,7 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->close = close_set;
     status = open_weights(set, path, err);
     if (status) return status;
-    out->config.tied = is_tied(set, tie);
+    out->config.tied = is_tied(set, out->family, tie);
     status = cca_source_layout(out, path, err);
     if (!status) status = bind(out, set, path, err);
     return !status ? read_text(&out->text, path, err) : status;

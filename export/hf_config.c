@@ -11,23 +11,23 @@ static bool is_true(const json_t *config, const char *key) {
     return json_is_true(json_object_get(config, key));
 }
 
-static void read_arch(cca_config *c, cca_json_reader *r, const json_t *config) {
+static void read_arch(cca_source *source, cca_json_reader *r, const json_t *config) {
     const char *type = cca_json_string(r, config, "model_type", NULL);
+    const cca_family *family = type ? cca_family_of(type) : NULL;
     if (!type) {
         cca_json_refuse(r, "model_type is missing");
-        return;
+    } else if (!family) {
+        char names[CCA_NAMES];
+        cca_family_names(names);
+        cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, names);
     }
-    for (int i = 0; i < CCA_N_ARCHS; i++) {
-        const cca_arch *arch = &cca_archs[i];
-        bool windowed = arch->windowed_type && strcmp(type, arch->windowed_type) == 0;
-        if (windowed || strcmp(type, arch->model_type) == 0) c->arch = arch;
-    }
-    if (c->arch) {
-        c->has_bias = c->arch->has_bias;
-        c->has_head_norms = c->arch->has_head_norms;
-    } else {
-        cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, cca_model_types);
-    }
+    if (!family) return;
+    cca_config *c = &source->config;
+    bool said = family->bias == CCA_BIAS_IF_SAID && is_true(config, "attention_bias");
+    source->family = family;
+    c->arch = &cca_archs[family->arch];
+    c->has_bias = said || family->bias == CCA_BIAS;
+    c->has_head_norms = family->has_head_norms;
 }
 
 static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) {
@@ -47,7 +47,7 @@ static void read_sizes(cca_config *c, cca_json_reader *r, const json_t *config) 
 }
 
 /* Settings under which the weights mean something else than they do here. */
-static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t *config) {
+static void refuse_others(const cca_family *family, cca_json_reader *r, const json_t *config) {
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++) {
         if (json_number_value(json_object_get(config, experts[i])) > 0) {
@@ -58,8 +58,11 @@ static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t 
     if (act && strcmp(act, "silu") != 0) {
         cca_json_refuse(r, "hidden_act '%s' is not supported", act);
     }
-    if (is_true(config, "mlp_bias")) cca_json_refuse(r, "mlp_bias is not supported");
-    if (c->arch && !c->arch->has_bias && is_true(config, "attention_bias")) {
+    static const char *const biases[] = {"mlp_bias", "attention_out_bias", "use_bias"};
+    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+        if (is_true(config, biases[i])) cca_json_refuse(r, "%s is not supported", biases[i]);
+    }
+    if (family && family->bias == CCA_NO_BIAS && is_true(config, "attention_bias")) {
         cca_json_refuse(r, "attention_bias is not supported for this model_type");
     }
     if (cca_json_field(config, "quantization_config")) {
@@ -68,6 +71,41 @@ static void refuse_others(const cca_config *c, cca_json_reader *r, const json_t 
     if (cca_json_real(r, config, "partial_rotary_factor", 1) != 1) {
         cca_json_refuse(r, "partial_rotary_factor is not supported");
     }
+}
+
+/* Factors of Granite; other models must not have them. */
+static void read_scales(cca_config *c, cca_json_reader *r, const json_t *config) {
+    const struct {
+        const char *key;
+        double *value;
+    } all[] = {{"embedding_multiplier", &c->scales.embedding},
+               {"residual_multiplier", &c->scales.residual},
+               {"attention_multiplier", &c->scales.attention},
+               {"logits_scaling", &c->scales.logits}};
+    for (size_t i = 0; i < sizeof all / sizeof *all && !r->status; i++) {
+        if (!cca_json_field(config, all[i].key)) continue;
+        const double value = cca_json_real(r, config, all[i].key, 1);
+        if (!r->status && !(value > 0)) cca_json_refuse(r, "%s must be positive", all[i].key);
+        if (value != 1 && !c->arch->has_scales) {
+            cca_json_refuse(r, "%s is not supported for this model_type", all[i].key);
+        }
+        if (c->arch->has_scales) *all[i].value = value;
+    }
+}
+
+/* Which layers have RoPE must be as the architecture has it. */
+static void check_turning_layers(const cca_config *c, cca_json_reader *r, const json_t *config) {
+    const json_t *list = cca_json_field(config, "no_rope_layers");
+    const json_t *interval = cca_json_field(config, "no_rope_layer_interval");
+    if (r->status || (!list && !interval)) return;
+    bool right = list ? json_array_size(list) == (size_t)c->n_layers
+                      : json_integer_value(interval) == c->arch->no_rope_step;
+    for (int64_t l = 0; right && list && l < c->n_layers; l++) {
+        const json_t *turns = json_array_get(list, (size_t)l);
+        right = json_is_integer(turns) && json_integer_value(turns) == cca_layer_turns(c, l);
+    }
+    if (!right)
+        cca_json_refuse(r, "no_rope_layers: other layers than each fourth are not supported");
 }
 
 /* --- RoPE ---------------------------------------------------------------------------- */
@@ -121,6 +159,18 @@ static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, dou
     c->yarn_attn_factor = cca_json_real(r, rope, "attention_factor", usual) / usual;
     c->yarn_beta_fast = cca_json_real(r, rope, "beta_fast", 32);
     c->yarn_beta_slow = cca_json_real(r, rope, "beta_slow", 1);
+}
+
+/* Hunyuan's: a larger base, once for all lengths (NTK-aware), though it may be called dynamic. */
+static void read_alpha(cca_config *c, cca_json_reader *r, const json_t *rope, const char *type) {
+    const double alpha = cca_json_real(r, rope, "alpha", 1), width = (double)c->head_dim;
+    if (strcmp(type, "dynamic") != 0 && strcmp(type, "ntk_alpha") != 0) {
+        cca_json_refuse(r, "alpha of RoPE scaling '%s' is not supported", type);
+    } else if (!(alpha > 0) || width <= 2) {
+        cca_json_refuse(r, "alpha of RoPE must be positive, and head_dim more than 2");
+    } else {
+        c->rope_theta *= pow(alpha, width / (width - 2));
+    }
 }
 
 /* The base may stand beside the scaling, in it, or in both. */
@@ -178,8 +228,9 @@ static bool is_among(const char *name, const char *const *names, size_t n) {
 
 /* A field of RoPE that nothing here reads: left out, it would change what the model computes. */
 static void refuse_other_rope(cca_json_reader *r, const json_t *config, const json_t *rope) {
-    static const char *const outer[] = {"rope_scaling", "rope_parameters", "rope_theta",
-                                        "partial_rotary_factor"};
+    static const char *const outer[] = {
+        "rope_scaling",          "rope_parameters",        "rope_theta",
+        "partial_rotary_factor", "no_rope_layer_interval", "no_rope_layers"};
     static const char *const inner[] = {"type",
                                         "rope_type",
                                         "rope_theta",
@@ -194,7 +245,8 @@ static void refuse_other_rope(cca_json_reader *r, const json_t *config, const js
                                         "truncate",
                                         "mscale",
                                         "mscale_all_dim",
-                                        "finetuned"};
+                                        "finetuned",
+                                        "alpha"};
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)config, key, value) {
@@ -232,6 +284,10 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
     }
     const char *type = rope_type(r, rope);
     if (r->status || strcmp(type, "default") == 0) return;
+    if (cca_json_field(rope, "alpha")) {
+        read_alpha(c, r, rope, type);
+        return;
+    }
 
     bool linear = strcmp(type, "linear") == 0, yarn = strcmp(type, "yarn") == 0;
     if (!linear && !yarn && strcmp(type, "llama3") != 0) {
@@ -256,16 +312,13 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
 
 /* --- the rest ------------------------------------------------------------------------ */
 
-static bool uses_windows(const cca_config *c, const json_t *config) {
+static bool uses_windows(const cca_family *family, const json_t *config) {
     const json_t *types = json_object_get(config, "layer_types");
-    const char *model = json_string_value(json_object_get(config, "model_type"));
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
         if (type && strcmp(type, "sliding_attention") == 0) return true;
     }
-    const char *windowed = c->arch ? c->arch->windowed_type : NULL;
-    return (model && windowed && strcmp(model, windowed) == 0) ||
-           is_true(config, "use_sliding_window");
+    return (family && family->windowed) || is_true(config, "use_sliding_window");
 }
 
 static void read_layer_types(cca_json_reader *r, const json_t *config) {
@@ -279,12 +332,12 @@ static void read_layer_types(cca_json_reader *r, const json_t *config) {
     }
 }
 
-static void warn_window(const cca_config *c, cca_json_reader *r, const json_t *config,
+static void warn_window(const cca_source *source, cca_json_reader *r, const json_t *config,
                         const cca_export_options *options) {
     json_int_t none = json_integer_value(json_object_get(config, "sliding_window"));
-    if (!uses_windows(c, config) || none < 0) return;
+    if (!uses_windows(source->family, config) || none < 0) return;
     int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
-    if (r->status || window >= c->seq_len) return;
+    if (r->status || window >= source->config.seq_len) return;
     cca_export_warn(options,
                     "%s: the model was trained with a sliding_window of %lld tokens, which is not "
                     "applied: texts longer than that may come out worse",
@@ -353,12 +406,14 @@ cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config
                               const cca_export_options *options, cca_error *err) {
     cca_config *c = &source->config;
     cca_json_reader r = {.path = path, .err = err};
-    read_arch(c, &r, config);
-    refuse_others(c, &r, config);
+    read_arch(source, &r, config);
+    refuse_others(source->family, &r, config);
     read_sizes(c, &r, config);
     read_layer_types(&r, config);
     if (!r.status) read_rope(source, &r, config);
-    warn_window(c, &r, config, options);
+    warn_window(source, &r, config, options);
+    read_scales(c, &r, config);
+    check_turning_layers(c, &r, config);
     read_cca(source, &r, config);
     *tie = -1;
     if (cca_json_field(config, "tie_word_embeddings")) {

@@ -181,6 +181,14 @@ static void put_sizes(cca_gguf_writer *w, const cca_config *c) {
     put_f32(w, c, "attention.layer_norm_rms_epsilon", (double)c->norm_eps);
 }
 
+static void put_scales(cca_gguf_writer *w, const cca_config *c) {
+    const cca_scales *s = &c->scales;
+    if (s->embedding != 0) put_f32(w, c, "embedding_scale", s->embedding);
+    if (s->residual != 0) put_f32(w, c, "residual_scale", s->residual);
+    if (s->attention != 0) put_f32(w, c, "attention.scale", s->attention);
+    if (s->logits != 0) put_f32(w, c, "logit_scale", s->logits);
+}
+
 static void put_rope(cca_gguf_writer *w, const cca_config *c) {
     put_f32(w, c, "rope.freq_base", c->rope_theta);
     if (c->rope_kind != CCA_ROPE_LINEAR && c->rope_kind != CCA_ROPE_YARN) return;
@@ -280,6 +288,7 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
     if (!crcs) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its checksums", o->output);
     put_general(w, source, main_type(source, targets, o), o);
     put_sizes(w, &source->config);
+    put_scales(w, &source->config);
     put_rope(w, &source->config);
     put_cca(w, source, o);
     cca_status status = put_text(w, source, o, err);

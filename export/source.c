@@ -45,7 +45,7 @@ static void add_tensor(cca_source *source, cca_role role, int64_t layer) {
                              .cols = shape.cols,
                              .vector = shape.vector,
                              .type = CCA_F32};
-    cca_tensor_name(t->name, role, layer);
+    cca_tensor_name(t->name, role, layer, source->config.arch);
     if (role == CCA_ROPE_DIVISORS) t->data = (const uint8_t *)source->rope_divisors;
 }
 

@@ -51,7 +51,8 @@ typedef struct cca_source cca_source;
 struct cca_source {
     char *name; /* for general.name */
     cca_config config;
-    float *rope_divisors; /* head_dim / 2 of them, for CCA_ROPE_FACTORS */
+    const cca_family *family; /* of a Hugging Face folder, else NULL */
+    float *rope_divisors;     /* head_dim / 2 of them, for CCA_ROPE_FACTORS */
     cca_source_text text;
     cca_source_tensor *tensors;
     int64_t n_tensors;

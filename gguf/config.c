@@ -90,9 +90,9 @@ static void refuse(reader *r, const char *what) {
 }
 
 /* Whether the file has the tensor of a role, in its first layer where each has one. */
-static bool has(const cca_gguf *file, cca_role role) {
+static bool has(const cca_gguf *file, cca_role role, const cca_arch *arch) {
     char name[CCA_TENSOR_NAME];
-    cca_tensor_name(name, role, 0);
+    cca_tensor_name(name, role, 0, arch);
     return cca_gguf_find(file, name) != NULL;
 }
 
@@ -108,9 +108,11 @@ static void read_arch(cca_config *c, reader *r) {
         return;
     }
     int shown = arch.size > 64 ? 64 : (int)arch.size;
+    char names[CCA_NAMES];
+    cca_arch_names(names);
     note(r, cca_fail(r->err, CCA_BAD_MODEL,
                      "%s: key general.architecture: '%.*s' is not supported (%s are)",
-                     cca_gguf_name(r->file), shown, arch.bytes, cca_arch_names));
+                     cca_gguf_name(r->file), shown, arch.bytes, names));
 }
 
 static void read_sizes(cca_config *c, reader *r) {
@@ -217,7 +219,7 @@ static void read_rope(cca_config *c, reader *r) {
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: '%.*s' is not supported",
                          cca_gguf_name(r->file), key, shown, kind.bytes));
     }
-    if (has(r->file, CCA_ROPE_DIVISORS)) {
+    if (has(r->file, CCA_ROPE_DIVISORS, c->arch)) {
         if (c->rope_kind != CCA_ROPE_PLAIN) {
             refuse(r, "tensor rope_freqs.weight beside another RoPE scaling");
         }
@@ -231,6 +233,33 @@ static void read_rope(cca_config *c, reader *r) {
     if (c->rope_kind != CCA_ROPE_PLAIN && extended < 0x1p53) {
         c->trained_length = cca_max(c->seq_len, (int64_t)extended);
     }
+}
+
+/* A factor by which something is multiplied; 0 where the file has none. */
+static double factor(reader *r, const char *key, bool may_be_negative) {
+    const float none = 0;
+    double value = real(r, key, &none);
+    if (!r->status && value < 0 && !may_be_negative) {
+        note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s.%s: %g is negative",
+                         cca_gguf_name(r->file), r->prefix, key, value));
+    }
+    return value;
+}
+
+static void read_scales(cca_config *c, reader *r) {
+    const bool yes = true;
+    bool turns = true;
+    char key[64];
+    if (!c->arch->has_scales) return;
+    c->scales.embedding = factor(r, "embedding_scale", true);
+    c->scales.residual = factor(r, "residual_scale", false);
+    c->scales.attention = factor(r, "attention.scale", false);
+    c->scales.logits = factor(r, "logit_scale", true);
+    if (r->status) return;
+    snprintf(key, sizeof key, "%s.rope.scaling.finetuned", r->prefix);
+    note(r, cca_gguf_bool(&turns, r->file, key, &yes, r->err));
+    if (!r->status && !turns)
+        refuse(r, "rope.scaling.finetuned: models without RoPE are not supported");
 }
 
 /* A number of tokens; 0 is one, too. Returns whether it is there. */
@@ -295,6 +324,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     if (!r.status) read_sizes(&c, &r);
     refuse_other_rope(&r);
     if (!r.status) read_rope(&c, &r);
+    if (!r.status) read_scales(&c, &r);
     if (!r.status) read_cca(&c, &r);
     if (r.status) return r.status;
 
@@ -308,9 +338,9 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s: its number of rows is outside 1 … %d",
                         cca_gguf_name(file), name, MAX_VOCAB);
     }
-    c.tied = !has(file, CCA_OUTPUT);
-    c.has_bias = has(file, CCA_ATTN_Q_BIAS);
-    c.has_head_norms = has(file, CCA_ATTN_Q_NORM);
+    c.tied = !has(file, CCA_OUTPUT, c.arch);
+    c.has_bias = has(file, CCA_ATTN_Q_BIAS, c.arch);
+    c.has_head_norms = has(file, CCA_ATTN_Q_NORM, c.arch);
     *out = c;
     return CCA_OK;
 }

@@ -158,7 +158,7 @@ typedef struct row_work {
     cca_rows *rows;
     const cca_rows *from;
     int64_t pos, first;
-    float eps;
+    float eps, scale;
     char *form;
     size_t stride;
     const cca_products *products;
@@ -181,12 +181,15 @@ static void run_rows(cca_backend *b, row_work j, int64_t n, int64_t work) {
 }
 
 static void embed_row(const row_work *j, int64_t i) {
-    j->b->kernels->decode(row_of(j->out, i), j->x->type, weight_at(j->x, j->ids[i], 0), j->x->cols);
+    float *out = row_of(j->out, i);
+    j->b->kernels->decode(out, j->x->type, weight_at(j->x, j->ids[i], 0), j->x->cols);
+    for (int64_t k = 0; j->scale != 1 && k < j->x->cols; k++) out[k] *= j->scale;
 }
 
 static void cpu_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-                      int64_t n) {
-    run_rows(b, (row_work){.row = embed_row, .out = out, .x = table, .ids = ids}, n, out->cols);
+                      float scale, int64_t n) {
+    row_work j = {.row = embed_row, .out = out, .x = table, .ids = ids, .scale = scale};
+    run_rows(b, j, n, out->cols);
 }
 
 static void rmsnorm_row(const row_work *j, int64_t i) {

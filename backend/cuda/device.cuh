@@ -147,7 +147,7 @@ bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
  * ------------------------------------------------------------------------------- */
 
 void cuda_embed(cca_backend *b, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-                int64_t n);
+                float scale, int64_t n);
 /* The norm of n rows of x as bf16 alone, in the backend's buffer; NULL where rows are too long. */
 void *cuda_rmsnorm16(cuda_backend *b, const cca_matrix *x, int64_t x_row, const cca_matrix *weight,
                      float eps, int64_t n);

@@ -102,17 +102,18 @@ struct few_ids {
 };
 
 /* ids: NULL for those in `few`. */
-static __global__ void embed(float *out, cuda_weights table, const int32_t *ids, few_ids few) {
+static __global__ void embed(float *out, cuda_weights table, const int32_t *ids, few_ids few,
+                             float scale) {
     cuda_begin();
     int64_t id = ids ? ids[blockIdx.x] : few.id[blockIdx.x];
     int64_t from = id * table.cols, to = blockIdx.x * table.cols;
     for (int64_t k = threadIdx.x; k < table.cols; k += blockDim.x) {
-        out[to + k] = cuda_weight_at(table, from + k);
+        out[to + k] = cuda_weight_at(table, from + k) * scale;
     }
 }
 
 void cuda_embed(cca_backend *base, cca_matrix *out, const cca_matrix *table, const int32_t *ids,
-                int64_t n) {
+                float scale, int64_t n) {
     cuda_backend *b = cuda_of(base);
     size_t bytes = (size_t)n * sizeof *ids;
     few_ids few = {};
@@ -125,7 +126,7 @@ void cuda_embed(cca_backend *base, cca_matrix *out, const cca_matrix *table, con
         cuda_push(b, device_ids, ids, bytes);
     }
     cuda_launch(b, "embed", embed, cuda_blocks(n, 1), THREADS, 0, (float *)out->data,
-                cuda_weights_of(table), (const int32_t *)device_ids, few);
+                cuda_weights_of(table), (const int32_t *)device_ids, few, scale);
 }
 
 enum {

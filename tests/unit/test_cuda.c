@@ -14,8 +14,8 @@ static void embedding(void **state) {
         int64_t width = widths[t / 5];
         pair table = random_weights(types[t % 5], 50, width, 2), out = poisoned(7, width);
         int32_t ids[] = {49, 0, 7, 7, 31, 1, 48};
-        cca_embed(plain, &out.host, &table.host, ids, 7);
-        cca_embed(gpu, &out.device, &table.device, ids, 7);
+        cca_embed(plain, &out.host, &table.host, ids, 2.5f, 7);
+        cca_embed(gpu, &out.device, &table.device, ids, 2.5f, 7);
         compare(&out, 1e-9, cca_dtype_name(types[t % 5]));
         free_pair(&table), free_pair(&out);
     }

@@ -15,18 +15,18 @@ static const cca_config llama = {.arch = &cca_archs[CCA_ARCH_LLAMA],
 static void names(void **state) {
     (void)state;
     char name[CCA_TENSOR_NAME], other[CCA_TENSOR_NAME];
-    cca_tensor_name(name, CCA_EMBEDDING, 7);
+    cca_tensor_name(name, CCA_EMBEDDING, 7, llama.arch);
     assert_string_equal(name, "token_embd.weight");
     assert_false(cca_tensor_of_layer(name));
-    cca_tensor_name(name, CCA_ATTN_OUT, CCA_MAX_LAYERS);
+    cca_tensor_name(name, CCA_ATTN_OUT, CCA_MAX_LAYERS, llama.arch);
     assert_string_equal(name, "blk.4096.attn_output.weight");
     assert_true(cca_tensor_of_layer(name));
     for (cca_role a = 0; a < CCA_N_ROLES; a++) {
         assert_non_null(cca_tensors[a].name);
         assert_true(cca_tensors[a].hf_name || a == CCA_ROPE_DIVISORS);
         for (cca_role b = 0; b < a; b++) {
-            cca_tensor_name(name, a, 3);
-            cca_tensor_name(other, b, 3);
+            cca_tensor_name(name, a, 3, llama.arch);
+            cca_tensor_name(other, b, 3, llama.arch);
             assert_string_not_equal(name, other);
         }
     }

@@ -18,15 +18,25 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 VOCAB, TOKENS = 64, 120
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 2048, "pad_token_id": 0}
+         "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 2048, "pad_token_id": 0, "bos_token_id": 1,
+         "eos_token_id": 2}
 
 
 def rope(theta=10000.0, **more):
-    return {"rope_theta": theta, "rope_type": "default", **more}
+    return {"rope_theta": theta, "rope_type": "default"} | more
 
 
 FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
     "qwen3": (61, "Qwen3", {"head_dim": 16, "rope_parameters": rope(1e6)}),
+    "smollm3": (63, "SmolLM3", {"num_hidden_layers": 5, "head_dim": 8, "rope_parameters": rope(2e6)}),
+    "granite": (64, "Granite", {"embedding_multiplier": 6.0, "residual_multiplier": 0.22, "attention_multiplier": 0.3,
+                                "logits_scaling": 5.0}),
+    "granite-tied": (65, "Granite", {"embedding_multiplier": 12.0, "residual_multiplier": 0.4, "attention_multiplier": 0.5,
+                                     "logits_scaling": 8.0, "tie_word_embeddings": True}),
+    "ernie4_5": (66, "Ernie4_5", {"head_dim": 16, "tie_word_embeddings": False}),
+    "helium": (67, "Helium", {"head_dim": 8}),
+    "seed_oss": (68, "SeedOss", {"head_dim": 16}),
+    "hunyuan": (69, "HunYuanDenseV1", {"head_dim": 16, "rope_parameters": rope(alpha=100.0, rope_type="dynamic", factor=1.0)}),
     "qwen3-tied": (62, "Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
 }
 
