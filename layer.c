@@ -12,6 +12,11 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
     [CCA_ARCH_ERNIE4_5] = {"ernie4_5", .interleaved = true},
     [CCA_ARCH_SEED_OSS] = {"seed_oss"},
     [CCA_ARCH_HUNYUAN_DENSE] = {"hunyuan-dense", .norms_turned = true},
+    [CCA_ARCH_ARCEE] = {"arcee", .interleaved = true, .squares = true},
+    [CCA_ARCH_OLMO2] = {"olmo2", .norms_whole = true, .norms_behind = true, .none_before = true},
+    [CCA_ARCH_EXAONE4] = {"exaone4", .norms_behind = true, .none_before = true},
+    [CCA_ARCH_PHI3] = {"phi3"},
+    [CCA_ARCH_GLM4] = {"glm4", .interleaved = true, .norms_behind = true},
 };
 
 static const cca_family families[] = {
@@ -26,6 +31,11 @@ static const cca_family families[] = {
     {"helium", CCA_ARCH_LLAMA, .paired = true},
     {"seed_oss", CCA_ARCH_SEED_OSS, .bias = CCA_BIAS_IF_SAID},
     {"hunyuan_v1_dense", CCA_ARCH_HUNYUAN_DENSE, .has_head_norms = true},
+    {"arcee", .arch = CCA_ARCH_ARCEE},
+    {"olmo2", CCA_ARCH_OLMO2, .has_head_norms = true},
+    {"exaone4", CCA_ARCH_EXAONE4, .has_head_norms = true},
+    {"phi3", CCA_ARCH_PHI3, .windowed = true},
+    {"glm4", CCA_ARCH_GLM4, .bias = CCA_BIAS_IF_SAID, .paired = true},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -43,6 +53,8 @@ static const struct {
 } other_hf_names[] = {
     {"hunyuan_v1_dense", CCA_ATTN_Q_NORM, "self_attn.query_layernorm.weight"},
     {"hunyuan_v1_dense", CCA_ATTN_K_NORM, "self_attn.key_layernorm.weight"},
+    {"glm4", CCA_ATTN_NORM_BEHIND, "post_self_attn_layernorm.weight"},
+    {"glm4", CCA_FFN_NORM_BEHIND, "post_mlp_layernorm.weight"},
 };
 
 static const char layer_prefix[] = "blk.";
@@ -56,7 +68,7 @@ const cca_tensor cca_tensors[CCA_N_ROLES] = {
                            .need = CCA_IF_DIVISORS},
 
     [CCA_ATTN_NORM] = {"attn_norm.weight", "input_layernorm.weight", CCA_DIM, CCA_ONE,
-                       .is_norm = true},
+                       .need = CCA_IF_NORMS_BEFORE, .is_norm = true},
     [CCA_ATTN_Q] = {"attn_q.weight", "self_attn.q_proj.weight", CCA_Q_DIM, CCA_DIM,
                     .input = CCA_INPUT_STREAM, .rotates = true},
     [CCA_ATTN_K] = {"attn_k.weight", "self_attn.k_proj.weight", CCA_KV_DIM, CCA_DIM,
@@ -72,17 +84,21 @@ const cca_tensor cca_tensors[CCA_N_ROLES] = {
     [CCA_ATTN_OUT] = {"attn_output.weight", "self_attn.o_proj.weight", CCA_DIM, CCA_Q_DIM,
                       .input = CCA_INPUT_ATTENDED, .adds = true},
     [CCA_FFN_NORM] = {"ffn_norm.weight", "post_attention_layernorm.weight", CCA_DIM, CCA_ONE,
-                      .is_norm = true},
+                      .need = CCA_IF_NORMS_BEFORE, .is_norm = true},
     [CCA_FFN_GATE] = {"ffn_gate.weight", "mlp.gate_proj.weight", CCA_HIDDEN_DIM, CCA_DIM,
-                      .input = CCA_INPUT_BETWEEN},
+                      .need = CCA_IF_GATED, .input = CCA_INPUT_BETWEEN},
     [CCA_FFN_UP] = {"ffn_up.weight", "mlp.up_proj.weight", CCA_HIDDEN_DIM, CCA_DIM,
                     .input = CCA_INPUT_BETWEEN},
     [CCA_FFN_DOWN] = {"ffn_down.weight", "mlp.down_proj.weight", CCA_DIM, CCA_HIDDEN_DIM,
                       .input = CCA_INPUT_GATED, .adds = true},
-    [CCA_ATTN_Q_NORM] = {"attn_q_norm.weight", "self_attn.q_norm.weight", CCA_HEAD_DIM, CCA_ONE,
+    [CCA_ATTN_Q_NORM] = {"attn_q_norm.weight", "self_attn.q_norm.weight", CCA_Q_NORM, CCA_ONE,
                          .need = CCA_IF_HEAD_NORMS, .rotates = true},
-    [CCA_ATTN_K_NORM] = {"attn_k_norm.weight", "self_attn.k_norm.weight", CCA_HEAD_DIM, CCA_ONE,
+    [CCA_ATTN_K_NORM] = {"attn_k_norm.weight", "self_attn.k_norm.weight", CCA_K_NORM, CCA_ONE,
                          .need = CCA_IF_HEAD_NORMS, .rotates = true},
+    [CCA_ATTN_NORM_BEHIND] = {"post_attention_norm.weight", "post_attention_layernorm.weight",
+                              CCA_DIM, CCA_ONE, .need = CCA_IF_NORMS_BEHIND, .is_norm = true},
+    [CCA_FFN_NORM_BEHIND] = {"post_ffw_norm.weight", "post_feedforward_layernorm.weight", CCA_DIM,
+                             CCA_ONE, .need = CCA_IF_NORMS_BEHIND, .is_norm = true},
 };
 
 bool cca_tensor_needed(cca_role role, const cca_config *c) {
@@ -90,6 +106,9 @@ bool cca_tensor_needed(cca_role role, const cca_config *c) {
     case CCA_ALWAYS: break;
     case CCA_IF_BIAS: return c->has_bias;
     case CCA_IF_HEAD_NORMS: return c->has_head_norms;
+    case CCA_IF_NORMS_BEFORE: return !c->arch->none_before;
+    case CCA_IF_NORMS_BEHIND: return c->arch->norms_behind;
+    case CCA_IF_GATED: return !c->arch->squares;
     case CCA_IF_UNTIED: return !c->tied;
     case CCA_IF_DIVISORS: return c->rope_kind == CCA_ROPE_FACTORS;
     }
@@ -103,7 +122,8 @@ static int64_t size_of(cca_extent extent, const cca_config *c) {
     case CCA_HIDDEN_DIM: return c->hidden_dim;
     case CCA_Q_DIM: return c->n_heads * c->head_dim;
     case CCA_KV_DIM: return c->n_kv_heads * c->head_dim;
-    case CCA_HEAD_DIM: return c->head_dim;
+    case CCA_Q_NORM: return c->arch->norms_whole ? c->n_heads * c->head_dim : c->head_dim;
+    case CCA_K_NORM: return c->arch->norms_whole ? c->n_kv_heads * c->head_dim : c->head_dim;
     case CCA_HALF_HEAD: return c->head_dim / 2;
     case CCA_VOCAB: return c->vocab_size;
     }
@@ -159,6 +179,40 @@ const char *cca_tensor_hf_name(cca_role role, const cca_family *family) {
         }
     }
     return cca_tensors[role].hf_name;
+}
+
+static const cca_fused fused[] = {
+    {"attn_qkv.weight",
+     "self_attn.qkv_proj.weight",
+     {CCA_ATTN_Q, CCA_ATTN_K, CCA_ATTN_V},
+     .n_parts = 3},
+    {"ffn_up.weight", "mlp.gate_up_proj.weight", {CCA_FFN_GATE, CCA_FFN_UP}, .n_parts = 2},
+};
+
+const cca_fused *cca_fused_of(cca_role role) {
+    for (size_t i = 0; i < sizeof fused / sizeof *fused; i++) {
+        for (int k = 0; k < fused[i].n_parts; k++) {
+            if (fused[i].parts[k] == role) return &fused[i];
+        }
+    }
+    return NULL;
+}
+
+int64_t cca_fused_rows(int64_t *before, const cca_fused *f, cca_role role, const cca_config *c) {
+    int64_t all = 0;
+    for (int k = 0; k < f->n_parts; k++) {
+        if (f->parts[k] == role) *before = all;
+        all += cca_tensor_shape(f->parts[k], c).rows;
+    }
+    return all;
+}
+
+void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *f, int64_t layer) {
+    snprintf(out, CCA_TENSOR_NAME, "%s%lld.%s", layer_prefix, (long long)layer, f->name);
+}
+
+int64_t cca_rope_dims(const cca_config *config) {
+    return config->rope_dims ? config->rope_dims : config->head_dim;
 }
 
 bool cca_layer_turns(const cca_config *config, int64_t layer) {

@@ -24,6 +24,10 @@ typedef struct cca_arch {
     bool interleaved;     /* RoPE turns the pairs 2k, 2k+1 of a head, else k, k+hd/2 */
     bool plain_elsewhere; /* llama.cpp has no llama3 scaling or head_dim of its own for it */
     bool norms_turned;    /* heads are normed when RoPE has turned them, else before */
+    bool norms_whole;     /* all heads of q, or k, are normed as one */
+    bool norms_behind;    /* what attention and feed-forward give is normed before it is added */
+    bool none_before;     /* and what goes into them is not */
+    bool squares;         /* up alone, with relu², in place of silu(gate) · up */
     bool has_scales;      /* see cca_scales */
     int no_rope_step;     /* each such layer has no RoPE; 0: all have */
 } cca_arch;
@@ -37,6 +41,11 @@ typedef enum cca_arch_id {
     CCA_ARCH_ERNIE4_5,
     CCA_ARCH_SEED_OSS,
     CCA_ARCH_HUNYUAN_DENSE,
+    CCA_ARCH_ARCEE,
+    CCA_ARCH_OLMO2,
+    CCA_ARCH_EXAONE4,
+    CCA_ARCH_PHI3,
+    CCA_ARCH_GLM4,
     CCA_N_ARCHS,
 } cca_arch_id;
 
@@ -90,6 +99,7 @@ typedef struct cca_config {
     bool has_head_norms; /* q and k */
     cca_scales scales;
     cca_rope_kind rope_kind;
+    int64_t rope_dims; /* of a head, the first; 0: all */
     double rope_theta, rope_factor;
     double rope_original; /* original context length, 0 if not given */
     double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
@@ -124,6 +134,8 @@ typedef enum cca_role {
     CCA_FFN_DOWN,
     CCA_ATTN_Q_NORM,
     CCA_ATTN_K_NORM,
+    CCA_ATTN_NORM_BEHIND,
+    CCA_FFN_NORM_BEHIND,
     CCA_N_ROLES,
 } cca_role;
 
@@ -144,7 +156,8 @@ typedef enum cca_extent {
     CCA_HIDDEN_DIM,
     CCA_Q_DIM,
     CCA_KV_DIM,
-    CCA_HEAD_DIM,
+    CCA_Q_NORM, /* of a head, or of all */
+    CCA_K_NORM,
     CCA_HALF_HEAD,
     CCA_VOCAB,
 } cca_extent;
@@ -153,6 +166,9 @@ typedef enum cca_need {
     CCA_ALWAYS,
     CCA_IF_BIAS,
     CCA_IF_HEAD_NORMS,
+    CCA_IF_NORMS_BEFORE,
+    CCA_IF_NORMS_BEHIND,
+    CCA_IF_GATED,
     CCA_IF_UNTIED,
     CCA_IF_DIVISORS,
 } cca_need;
@@ -185,6 +201,23 @@ void cca_tensor_name(char out[CCA_TENSOR_NAME], cca_role role, int64_t layer, co
 /* The name that a family gives a tensor, behind "layers.N." where it is one of a layer; NULL where
  * its folders have none. */
 const char *cca_tensor_hf_name(cca_role role, const cca_family *family);
+/* Some files keep the rows of several tensors in one, in which they follow each other: that of q, k
+ * and v, that of gate and up. They do where the first of these has no tensor of its own. */
+typedef struct cca_fused {
+    const char *name, *hf_name;
+    cca_role parts[3];
+    int n_parts;
+} cca_fused;
+/* The one that a role may be a part of; NULL: none. */
+const cca_fused *cca_fused_of(cca_role role);
+/* Rows before those of a role in it, and all of its rows. */
+int64_t cca_fused_rows(int64_t *before, const cca_fused *fused, cca_role role,
+                       const cca_config *config);
+/* Its name in a model file. */
+void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *fused, int64_t layer);
+
+/* Dims of a head that RoPE turns. */
+int64_t cca_rope_dims(const cca_config *config);
 /* Whether RoPE turns q and k of a layer. */
 bool cca_layer_turns(const cca_config *config, int64_t layer);
 /* Whether a tensor of a model file is one of a layer. */

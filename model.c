@@ -15,7 +15,9 @@ struct cca_model {
     float rope_scale, still_scale;
     float embedding_scale, stream_eps; /* see scale_stream */
     uint64_t weight_bytes, n_params;
-    bool *known; /* which tensors of the file, while they are bound */
+    bool *known;  /* which tensors of the file, while they are bound */
+    void **moved; /* weights whose rows lie in another order than in the file */
+    int64_t n_moved;
 };
 
 /* Logits are made for this many rows at a time. */
@@ -64,27 +66,52 @@ static const cca_gguf_tensor *find(cca_model *m, const char *name) {
     return t;
 }
 
+/* Where RoPE turns the first r dims of a head in pairs k, k + r/2, the rows are laid out anew so
+ * that these are k, k + head_dim/2, and the others lie in between: q · k is the same, and kernels
+ * know whole heads only. NULL without memory. */
+static const void *move_rows(cca_model *m, cca_dtype type, cca_shape shape, const char *data,
+                             cca_error *err) {
+    const int64_t hd = m->config.head_dim, r = m->config.rope_dims, rest = (hd - r) / 2;
+    size_t row = 0, all = 0;
+    cca_dtype_row_bytes(&row, type, shape.vector ? 1 : shape.cols);
+    char *moved = cca_mul(&all, row, (size_t)shape.rows) ? malloc(all) : NULL;
+    void **list = realloc(m->moved, (size_t)(m->n_moved + 1) * sizeof *list);
+    if (list) m->moved = list;
+    if (!moved || !list) {
+        free(moved);
+        (void)cca_fail(err, CCA_NO_MEMORY, "no memory for weights in the order of RoPE");
+        return NULL;
+    }
+    m->moved[m->n_moved++] = moved;
+    for (int64_t i = 0; i < shape.rows; i++) {
+        int64_t d = i % hd, half = d / (r / 2), to = d;
+        if (d < r && half == 1) to = hd / 2 + d - r / 2;
+        if (d >= r) to = d - r < rest ? r / 2 + d - r : hd / 2 + r / 2 + d - r - rest;
+        memcpy(moved + (size_t)(i - d + to) * row, data + (size_t)i * row, row);
+    }
+    return moved;
+}
+
 /* Binds the tensor of a role if the model has one; vectors must be f32. */
 static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t layer,
                        cca_error *err) {
     if (!cca_tensor_needed(role, &m->config)) return CCA_OK;
-    char name[CCA_TENSOR_NAME];
-    cca_tensor_name(name, role, layer, m->config.arch);
-    const char *path = cca_gguf_name(m->file);
-    const cca_gguf_tensor *t = find(m, name);
+    cca_tensor_place place;
+    cca_status status = cca_tensor_find(&place, m->file, role, layer, &m->config, err);
+    if (status) return status;
+    const cca_gguf_tensor *t = place.tensor;
     cca_shape shape = cca_tensor_shape(role, &m->config);
     int64_t rows = shape.vector ? 1 : shape.rows, cols = shape.vector ? shape.rows : shape.cols;
-    if (!t) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing", path, name);
-    if (t->n_dims != (shape.vector ? 1 : 2) || t->dims[0] != cols || t->dims[1] != rows) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor %s has shape [%lld, %lld]%s, not [%lld, %lld]", path, name,
-                        (long long)t->dims[0], (long long)t->dims[1],
-                        t->n_dims > 2 ? " and more" : "", (long long)cols, (long long)rows);
-    }
+    m->known[t - cca_gguf_tensor_at(m->file, 0)] = true;
     if (!cca_dtype_runs(t->type) || (shape.vector && t->type != CCA_F32)) {
-        return refuse_type(path, t, err);
+        return refuse_type(cca_gguf_name(m->file), t, err);
     }
-    cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, t->data);
+    const void *data = place.data;
+    if (cca_tensors[role].rotates && !m->config.arch->interleaved && m->config.rope_dims) {
+        data = move_rows(m, (cca_dtype)t->type, shape, data, err);
+        if (!data) return CCA_NO_MEMORY;
+    }
+    cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, data);
     size_t kept = 0;
     cca_matrix_bytes(&kept, out->type, rows, cols);
     m->weight_bytes += kept;
@@ -114,15 +141,15 @@ static cca_status refuse_unknown(const cca_model *m, cca_error *err) {
 
 /* Dimension pair that turns `rotations` times over the original context (YaRN, eq. 18 there). */
 static double yarn_dim(const cca_config *c, double rotations) {
-    return (double)c->head_dim * log(c->rope_original / (rotations * 2 * M_PI)) /
+    return (double)cca_rope_dims(c) * log(c->rope_original / (rotations * 2 * M_PI)) /
            (2 * log(c->rope_theta));
 }
 
 static void scale_yarn(cca_model *m) {
     const cca_config *c = &m->config;
     double low = fmax(floor(yarn_dim(c, c->yarn_beta_fast)), 0);
-    double high = fmin(ceil(yarn_dim(c, c->yarn_beta_slow)), (double)c->head_dim - 1);
-    for (int64_t k = 0; k < c->head_dim / 2; k++) {
+    double high = fmin(ceil(yarn_dim(c, c->yarn_beta_slow)), (double)cca_rope_dims(c) - 1);
+    for (int64_t k = 0; k < cca_rope_dims(c) / 2; k++) {
         double ramp = fmin(fmax(((double)k - low) / fmax(high - low, 0.001), 0), 1);
         m->inv_freq[k] *= ramp / c->rope_factor + (1 - ramp);
     }
@@ -144,8 +171,9 @@ static cca_status make_rope(cca_model *m, cca_error *err) {
     m->rope_scale = 1;
     m->inv_freq = calloc((size_t)half, 2 * sizeof *m->inv_freq);
     if (!m->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
-    for (int64_t k = 0; k < half; k++) {
-        m->inv_freq[k] = pow(c->rope_theta, -(double)k / (double)half);
+    const int64_t turned = cca_rope_dims(c) / 2; /* pairs; the others stay as they are */
+    for (int64_t k = 0; k < turned; k++) {
+        m->inv_freq[k] = pow(c->rope_theta, -(double)k / (double)turned);
         if (c->rope_kind == CCA_ROPE_LINEAR) m->inv_freq[k] /= c->rope_factor;
     }
     if (c->rope_kind == CCA_ROPE_YARN) scale_yarn(m);
@@ -252,6 +280,8 @@ void cca_model_close(cca_model *model) {
     cca_matrix_free(model->backend, &model->embedding);
     cca_matrix_free(model->backend, &model->output_norm);
     cca_matrix_free(model->backend, &model->output);
+    for (int64_t i = 0; i < model->n_moved; i++) free(model->moved[i]);
+    free(model->moved);
     free(model->layers);
     free(model->inv_freq);
     free(model);
@@ -456,13 +486,47 @@ void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a,
         {.out = &a->k, .weight = &w[CCA_ATTN_K], .bias = given(&w[CCA_ATTN_K_BIAS])},
         {.out = &a->v, .weight = &w[CCA_ATTN_V], .bias = given(&w[CCA_ATTN_V_BIAS])},
     };
-    cca_norm_matmul(b, qkv, 3, &a->h, &a->x, 0, &w[CCA_ATTN_NORM], eps, n);
+    if (w[CCA_ATTN_NORM].data) {
+        cca_norm_matmul(b, qkv, 3, &a->h, &a->x, 0, &w[CCA_ATTN_NORM], eps, n);
+    } else {
+        cca_matmul(b, qkv, 3, &a->x, n);
+    }
+}
+
+/* x += the norm of h, which is lost. */
+static void add_normed(cca_backend *b, cca_activations *a, const cca_matrix *norm, float eps,
+                       int64_t n) {
+    cca_rmsnorm(b, &a->h, &a->h, 0, norm, eps, n);
+    cca_accumulate(b, &a->x, &a->h, n);
+}
+
+/* Feed-forward parts that are not of Llama's form: without a norm before, with one behind, without
+ * gate. */
+static void other_feed_forward(cca_backend *b, const cca_matrix *w, cca_activations *a, float eps,
+                               int64_t n) {
+    const cca_matrix *norm = given(&w[CCA_FFN_NORM]), *behind = given(&w[CCA_FFN_NORM_BEHIND]);
+    const bool gated = w[CCA_FFN_GATE].data;
+    const cca_product up[] = {{.out = &a->up, .weight = &w[CCA_FFN_UP]},
+                              {.out = &a->gate, .weight = &w[CCA_FFN_GATE]}};
+    const cca_product down = {
+        .out = behind ? &a->h : &a->x, .weight = &w[CCA_FFN_DOWN], .accumulate = !behind};
+    if (norm) cca_rmsnorm(b, &a->h, &a->x, 0, norm, eps, n);
+    cca_matmul(b, up, gated ? 2 : 1, norm ? &a->h : &a->x, n);
+    if (gated) {
+        cca_swiglu(b, &a->gate, &a->up, n);
+    } else {
+        cca_relu_squared(b, &a->up, n);
+    }
+    cca_matmul(b, &down, 1, gated ? &a->gate : &a->up, n);
+    if (behind) add_normed(b, a, behind, eps, n);
 }
 
 void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
                    int64_t n) {
     const cca_matrix *w = layer->w;
-    const cca_product o = {.out = &a->x, .weight = &w[CCA_ATTN_OUT], .accumulate = true};
+    const cca_matrix *behind = given(&w[CCA_ATTN_NORM_BEHIND]);
+    const cca_product o = {
+        .out = behind ? &a->h : &a->x, .weight = &w[CCA_ATTN_OUT], .accumulate = !behind};
     const cca_ffn ffn = {.norm = &w[CCA_FFN_NORM],
                          .gate = &w[CCA_FFN_GATE],
                          .up = &w[CCA_FFN_UP],
@@ -472,7 +536,12 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
                          .gated = &a->gate,
                          .upped = &a->up};
     cca_matmul(b, &o, 1, &a->attended, n);
-    cca_feed_forward(b, &a->x, &ffn, n);
+    if (behind) add_normed(b, a, behind, eps, n);
+    if (behind || !ffn.norm->data || !ffn.gate->data) {
+        other_feed_forward(b, w, a, eps, n);
+    } else {
+        cca_feed_forward(b, &a->x, &ffn, n);
+    }
 }
 
 static void begin_forward(cca_state *s, int64_t n) {

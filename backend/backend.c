@@ -210,6 +210,15 @@ void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t 
     if (ready(b, "swiglu", fit)) b->ops->swiglu(b, gate, up, n);
 }
 
+void cca_relu_squared(cca_backend *b, cca_matrix *x, int64_t n) {
+    if (ready(b, "relu squared", holds(x, n, x->cols))) b->ops->relu_squared(b, x, n);
+}
+
+void cca_accumulate(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n) {
+    bool fit = holds(x, n, y->cols) && holds(y, n, x->cols);
+    if (ready(b, "accumulate", fit)) b->ops->accumulate(b, x, y, n);
+}
+
 void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                      const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                      int64_t n) {

@@ -104,6 +104,8 @@ typedef struct cca_ops {
     void (*rotate)(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const cca_rope *rope,
                    int64_t n);
     void (*swiglu)(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+    void (*relu_squared)(cca_backend *b, cca_matrix *x, int64_t n);
+    void (*accumulate)(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n);
     void (*store)(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                   int64_t pos, int64_t n);
     void (*move)(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
@@ -203,6 +205,10 @@ void cca_rotate(cca_backend *b, cca_matrix *x, const cca_matrix *angles, const c
                 int64_t n);
 /* gate = silu(gate) * up. */
 void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+/* x = max(x, 0)². */
+void cca_relu_squared(cca_backend *b, cca_matrix *x, int64_t n);
+/* x += y. */
+void cca_accumulate(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n);
 /* Rounds n rows of keys and values to the cache type and puts them in as positions pos …. */
 void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                     int64_t pos, int64_t n);

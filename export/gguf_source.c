@@ -30,22 +30,15 @@ static cca_status take_type(cca_source_tensor *t, const cca_gguf_tensor *found, 
     return CCA_OK;
 }
 
-static cca_status take_tensor(cca_source_tensor *t, gguf_source *s, const char *path,
-                              cca_error *err) {
-    const cca_gguf_tensor *found = cca_gguf_find(s->file, t->name);
-    if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", path, t->name);
-    int64_t inner = t->vector ? t->rows : t->cols, outer = t->vector ? 1 : t->rows;
-    if (found->n_dims != (t->vector ? 1 : 2) || found->dims[0] != inner ||
-        found->dims[1] != outer) {
-        return cca_fail(err, CCA_BAD_MODEL,
-                        "%s: tensor '%s' has shape [%lld, %lld]%s, not [%lld, %lld]", path, t->name,
-                        (long long)found->dims[0], (long long)found->dims[1],
-                        found->n_dims > 2 ? " and more" : "", (long long)inner, (long long)outer);
-    }
-    t->data = found->data;
+static cca_status take_tensor(cca_source_tensor *t, const cca_config *c, gguf_source *s,
+                              const char *path, cca_error *err) {
+    cca_tensor_place place;
+    cca_status status = cca_tensor_find(&place, s->file, t->role, t->layer, c, err);
+    if (status) return status;
+    t->data = place.data;
     t->mapped = true;
-    s->used[found - cca_gguf_tensor_at(s->file, 0)] = true;
-    return take_type(t, found, path, err);
+    s->used[place.tensor - cca_gguf_tensor_at(s->file, 0)] = true;
+    return take_type(t, place.tensor, path, err);
 }
 
 static cca_status take_tensors(cca_source *source, gguf_source *s, const char *path,
@@ -55,7 +48,7 @@ static cca_status take_tensors(cca_source *source, gguf_source *s, const char *p
     s->used = calloc(n + 1, sizeof *s->used);
     if (!s->used) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to list it", path);
     for (int64_t i = 0; i < source->n_tensors && !status; i++) {
-        status = take_tensor(&source->tensors[i], s, path, err);
+        status = take_tensor(&source->tensors[i], &source->config, s, path, err);
     }
     for (uint64_t i = 0; i < n && !status; i++) {
         if (s->used[i]) continue;

@@ -154,14 +154,27 @@ static bool is_tied(cca_safetensors *set, const cca_family *f, int tie) {
     return tie >= 0 ? tie == 1 : !embedding || !output;
 }
 
+/* The tensor that holds the rows of t among others. */
+static cca_safetensor *find_fused(cca_safetensors *set, const cca_source_tensor *t, int64_t *before,
+                                  int64_t *rows, const cca_config *c) {
+    char name[128];
+    const cca_fused *fused = cca_fused_of(t->role);
+    if (!fused) return NULL;
+    snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)t->layer, fused->hf_name);
+    *rows = cca_fused_rows(before, fused, t->role, c);
+    cca_safetensor *found = cca_safetensors_find_shared(set, name);
+    return found ? found : cca_safetensors_find_shared(set, name + strlen("model."));
+}
+
 static bool find_dtype(cca_dtype *out, const char *name) {
     return cca_dtype_parse(out, name) && cca_dtype_block(*out) == 1;
 }
 
-static cca_status check_shape(const cca_source_tensor *t, const cca_safetensor *found,
+/* rows: of the tensor of the folder, which may hold others' too. */
+static cca_status check_shape(const cca_source_tensor *t, int64_t rows, const cca_safetensor *found,
                               cca_error *err) {
     int n_dims = t->vector ? 1 : 2;
-    if (found->n_dims == n_dims && found->dims[0] == t->rows &&
+    if (found->n_dims == n_dims && found->dims[0] == rows &&
         (t->vector || found->dims[1] == t->cols)) {
         return CCA_OK;
     }
@@ -174,27 +187,33 @@ static cca_status check_shape(const cca_source_tensor *t, const cca_safetensor *
                     t->vector
                         ? "%s: tensor '%s' has shape [%s], not [%lld] as config.json asks"
                         : "%s: tensor '%s' has shape [%s], not [%lld, %lld] as config.json asks",
-                    found->file, found->name, shape, (long long)t->rows, (long long)t->cols);
+                    found->file, found->name, shape, (long long)rows, (long long)t->cols);
 }
 
 static cca_status bind_tensor(cca_source_tensor *t, const cca_source *source, cca_safetensors *set,
                               const char *folder, cca_error *err) {
     char name[128];
     const cca_config *c = &source->config;
+    int64_t before = 0, rows = t->rows;
     cca_safetensor *found = find_source(set, source, t, name, sizeof name);
+    if (!found) found = find_fused(set, t, &before, &rows, c);
     if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", folder, name);
     if (!find_dtype(&t->type, found->dtype)) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: tensor '%s' has dtype %s (F32, F16, BF16 are read)", found->file,
                         found->name, found->dtype);
     }
-    t->data = found->data;
+    cca_status status = check_shape(t, rows, found, err);
+    if (status) return status;
+    size_t skip = 0;
+    (void)cca_dtype_row_bytes(&skip, t->type, before * t->cols); /* no more than there is */
+    t->data = found->data + skip;
     t->mapped = true;
     found->used = true;
     if (c->arch->interleaved && !source->family->paired && cca_tensors[t->role].rotates) {
         t->paired_heads = t->rows / c->head_dim;
     }
-    return check_shape(t, found, err);
+    return CCA_OK;
 }
 
 /* What may be there unused: tables that old versions saved, the copy of a tied embedding. */

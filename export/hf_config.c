@@ -55,7 +55,8 @@ static void refuse_others(const cca_family *family, cca_json_reader *r, const js
         }
     }
     const char *act = cca_json_string(r, config, "hidden_act", "silu");
-    if (act && strcmp(act, "silu") != 0) {
+    const bool squares = family && cca_archs[family->arch].squares;
+    if (act && strcmp(act, squares ? "relu2" : "silu") != 0) {
         cca_json_refuse(r, "hidden_act '%s' is not supported", act);
     }
     static const char *const biases[] = {"mlp_bias", "attention_out_bias", "use_bias"};
@@ -67,9 +68,6 @@ static void refuse_others(const cca_family *family, cca_json_reader *r, const js
     }
     if (cca_json_field(config, "quantization_config")) {
         cca_json_refuse(r, "quantization_config: weights that are quantised already");
-    }
-    if (cca_json_real(r, config, "partial_rotary_factor", 1) != 1) {
-        cca_json_refuse(r, "partial_rotary_factor is not supported");
     }
 }
 
@@ -159,6 +157,20 @@ static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, dou
     c->yarn_attn_factor = cca_json_real(r, rope, "attention_factor", usual) / usual;
     c->yarn_beta_fast = cca_json_real(r, rope, "beta_fast", 32);
     c->yarn_beta_slow = cca_json_real(r, rope, "beta_slow", 1);
+}
+
+/* The share of a head's dims that RoPE turns, the first ones. */
+static void read_partial(cca_config *c, cca_json_reader *r, const json_t *config,
+                         const json_t *rope) {
+    double share = cca_json_real(r, config, "partial_rotary_factor", 1);
+    share = cca_json_real(r, rope, "partial_rotary_factor", share);
+    if (r->status || share == 1) return;
+    const int64_t dims = (int64_t)((double)c->head_dim * share);
+    if (!(share > 0) || share > 1 || dims < 2 || dims % 2 != 0) {
+        cca_json_refuse(r, "partial_rotary_factor %g leaves no even number of dims", share);
+    } else {
+        c->rope_dims = dims;
+    }
 }
 
 /* Hunyuan's: a larger base, once for all lengths (NTK-aware), though it may be called dynamic. */
@@ -279,9 +291,7 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
     refuse_other_rope(r, config, rope);
     c->rope_factor = 1;
     c->rope_theta = read_theta(r, config, rope);
-    if (cca_json_real(r, rope, "partial_rotary_factor", 1) != 1) {
-        cca_json_refuse(r, "partial_rotary_factor is not supported");
-    }
+    read_partial(c, r, config, rope);
     const char *type = rope_type(r, rope);
     if (r->status || strcmp(type, "default") == 0) return;
     if (cca_json_field(rope, "alpha")) {

@@ -177,7 +177,7 @@ static void put_sizes(cca_gguf_writer *w, const cca_config *c) {
     put_u32(w, c, "attention.head_count_kv", c->n_kv_heads);
     put_u32(w, c, "attention.key_length", c->head_dim);
     put_u32(w, c, "attention.value_length", c->head_dim);
-    put_u32(w, c, "rope.dimension_count", c->head_dim);
+    put_u32(w, c, "rope.dimension_count", cca_rope_dims(c));
     put_f32(w, c, "attention.layer_norm_rms_epsilon", (double)c->norm_eps);
 }
 

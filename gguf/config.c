@@ -1,6 +1,7 @@
 /* Reads the model's configuration from the keys of its file. */
 #include "gguf/config.h"
 
+#include "backend/dtype.h"
 #include "cca_rule.h"
 
 #include <math.h>
@@ -133,9 +134,11 @@ static void read_sizes(cca_config *c, reader *r) {
     if (whole(r, "attention.value_length", &head_dim, MAX_HEAD_DIM) != c->head_dim) {
         refuse(r, "attention.key_length and attention.value_length differ");
     }
-    if (whole(r, "rope.dimension_count", &head_dim, MAX_HEAD_DIM) != c->head_dim) {
-        refuse(r, "rope.dimension_count: only RoPE over the whole head is supported");
+    int64_t turned = whole(r, "rope.dimension_count", &head_dim, MAX_HEAD_DIM);
+    if (turned > c->head_dim || turned % 2 != 0) {
+        refuse(r, "rope.dimension_count: must be even and no more than the width of a head");
     }
+    c->rope_dims = turned < c->head_dim ? turned : 0;
     if (r->status) return;
     if (c->n_heads % c->n_kv_heads != 0) {
         refuse(r, "attention.head_count is no multiple of attention.head_count_kv");
@@ -342,6 +345,47 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     c.has_bias = has(file, CCA_ATTN_Q_BIAS, c.arch);
     c.has_head_norms = has(file, CCA_ATTN_Q_NORM, c.arch);
     *out = c;
+    return CCA_OK;
+}
+
+/* The tensor of which the role's is a part; NULL where it has one of its own. */
+static const cca_fused *fused_of(const cca_gguf *file, cca_role role, int64_t layer,
+                                 const cca_config *c) {
+    char first[CCA_TENSOR_NAME];
+    const cca_fused *fused = cca_fused_of(role);
+    if (!fused || !cca_tensor_needed(fused->parts[0], c)) return NULL;
+    cca_tensor_name(first, fused->parts[0], layer, c->arch);
+    return cca_gguf_find(file, first) ? NULL : fused;
+}
+
+cca_status cca_tensor_find(cca_tensor_place *out, const cca_gguf *file, cca_role role,
+                           int64_t layer, const cca_config *c, cca_error *err) {
+    char name[CCA_TENSOR_NAME], own[CCA_TENSOR_NAME];
+    const cca_fused *fused = fused_of(file, role, layer, c);
+    const cca_shape shape = cca_tensor_shape(role, c);
+    int64_t before = 0, rows = shape.vector ? 1 : shape.rows;
+    const int64_t cols = shape.vector ? shape.rows : shape.cols;
+    cca_tensor_name(own, role, layer, c->arch);
+    memcpy(name, own, sizeof name);
+    if (fused) {
+        rows = cca_fused_rows(&before, fused, role, c);
+        cca_fused_name(name, fused, layer);
+    }
+    const cca_gguf_tensor *t = cca_gguf_find(file, name);
+    const char *path = cca_gguf_name(file);
+    if (!t) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing", path, own);
+    if (t->n_dims != (shape.vector ? 1 : 2) || t->dims[0] != cols || t->dims[1] != rows) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: tensor %s has shape [%lld, %lld]%s, not [%lld, %lld]", path, name,
+                        (long long)t->dims[0], (long long)t->dims[1],
+                        t->n_dims > 2 ? " and more" : "", (long long)cols, (long long)rows);
+    }
+    size_t skip = 0;
+    if (before > 0 && !cca_dtype_row_bytes(&skip, (cca_dtype)t->type, before * cols)) {
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s has type %s, which cannot be cut", path,
+                        name, cca_gguf_type_name(t->type));
+    }
+    *out = (cca_tensor_place){t, (const char *)t->data + skip};
     return CCA_OK;
 }
 

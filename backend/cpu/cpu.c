@@ -234,6 +234,25 @@ static void swiglu_row(const row_work *j, int64_t i) {
     j->b->kernels->swiglu(row_of(j->out, i), row_of(j->x, i), j->x->cols);
 }
 
+static void relu_squared_row(const row_work *j, int64_t i) {
+    float *x = row_of(j->out, i);
+    for (int64_t k = 0; k < j->out->cols; k++) x[k] = x[k] > 0 ? x[k] * x[k] : x[k] * 0;
+}
+
+static void cpu_relu_squared(cca_backend *b, cca_matrix *x, int64_t n) {
+    run_rows(b, (row_work){.row = relu_squared_row, .out = x}, n, x->cols);
+}
+
+static void accumulate_row(const row_work *j, int64_t i) {
+    float *x = row_of(j->out, i);
+    const float *y = row_of(j->x, i);
+    for (int64_t k = 0; k < j->out->cols; k++) x[k] += y[k];
+}
+
+static void cpu_accumulate(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n) {
+    run_rows(b, (row_work){.row = accumulate_row, .out = x, .x = y}, n, x->cols);
+}
+
 static void cpu_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n) {
     run_rows(b, (row_work){.row = swiglu_row, .out = gate, .x = up}, n, up->cols * 4);
 }
@@ -620,6 +639,8 @@ static const cca_ops cpu_ops = {
     .angles = cpu_angles,
     .rotate = cpu_rotate,
     .swiglu = cpu_swiglu,
+    .relu_squared = cpu_relu_squared,
+    .accumulate = cpu_accumulate,
     .store = cpu_store,
     .move = cpu_move,
     .pool = cpu_pool,

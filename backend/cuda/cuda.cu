@@ -265,6 +265,8 @@ static cca_ops make_ops() {
     ops.angles = cuda_angles;
     ops.rotate = cuda_rotate;
     ops.swiglu = cuda_swiglu;
+    ops.relu_squared = cuda_relu_squared;
+    ops.accumulate = cuda_accumulate;
     ops.store = cuda_store;
     ops.move = cuda_move;
     ops.pool = cuda_pool;

@@ -165,6 +165,8 @@ bool cuda_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t 
 bool cuda_rotate_store(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
                        const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
 void cuda_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t n);
+void cuda_relu_squared(cca_backend *b, cca_matrix *x, int64_t n);
+void cuda_accumulate(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n);
 void cuda_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                 int64_t pos, int64_t n);
 void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);

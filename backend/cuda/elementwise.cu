@@ -359,3 +359,29 @@ void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, i
     move_side(cuda_of(b), out->k, out->k_type, in->k, in->k_type, out, in, pos, n);
     move_side(cuda_of(b), out->v, out->v_type, in->v, in->v_type, out, in, pos, n);
 }
+
+/* ---- what few architectures need --------------------------------------------------------- */
+
+static __global__ void relu_squared(float *x, int64_t n) {
+    cuda_begin();
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) x[i] = x[i] > 0 ? x[i] * x[i] : x[i] * 0; /* what is no number stays none */
+}
+
+static __global__ void accumulate(float *x, const float *y, int64_t n) {
+    cuda_begin();
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) x[i] += y[i];
+}
+
+void cuda_relu_squared(cca_backend *base, cca_matrix *x, int64_t n) {
+    int64_t values = n * x->cols;
+    cuda_launch(cuda_of(base), "relu squared", relu_squared, cuda_blocks(values, THREADS), THREADS, 0,
+                (float *)x->data, values);
+}
+
+void cuda_accumulate(cca_backend *base, cca_matrix *x, const cca_matrix *y, int64_t n) {
+    int64_t values = n * x->cols;
+    cuda_launch(cuda_of(base), "accumulate", accumulate, cuda_blocks(values, THREADS), THREADS, 0,
+                (float *)x->data, (const float *)y->data, values);
+}

@@ -37,6 +37,14 @@ FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
     "helium": (67, "Helium", {"head_dim": 8}),
     "seed_oss": (68, "SeedOss", {"head_dim": 16}),
     "hunyuan": (69, "HunYuanDenseV1", {"head_dim": 16, "rope_parameters": rope(alpha=100.0, rope_type="dynamic", factor=1.0)}),
+    "arcee": (70, "Arcee", {"hidden_act": "relu2"}),
+    "olmo2": (71, "Olmo2", {"rope_parameters": rope(5e5)}),
+    "exaone4": (72, "Exaone4", {"head_dim": 8, "sliding_window": None, "sliding_window_pattern": None,
+                                "layer_types": ["full_attention"] * 2}),
+    "phi3": (73, "Phi3", {"original_max_position_embeddings": 2048}),
+    "phi3-partial": (74, "Phi3", {"original_max_position_embeddings": 2048, "num_attention_heads": 2, "num_key_value_heads": 1,
+                                  "rope_parameters": rope(partial_rotary_factor=0.75)}),
+    "glm4": (75, "Glm4", {"head_dim": 16, "attention_bias": True, "rope_parameters": rope(partial_rotary_factor=0.5)}),
     "qwen3-tied": (62, "Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
 }
 
