@@ -322,7 +322,8 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
 }
 
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
-                      const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
+                      const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
+                      int64_t n) {
     cca_backend *b = c->backend;
     cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window;
 
@@ -340,6 +341,9 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     }
     take_groups(c, layer, &raw, q, pos, n);
     cca_spans spans = see(c, layer, &raw, n);
+    if (own_window > 0 && c->policy.attn == CCA_ATTN_FULL) {
+        spans.at[0].seen = cca_rule_window(&(cca_rule){1, own_window, 0, false});
+    }
     if (has(c, ARRAY_BOUNDS)) {
         cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
         cca_range groups = cca_rule_groups(&c->policy.rule);

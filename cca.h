@@ -9,7 +9,7 @@
  *     cca_policy_make(&policy, &o, &err);
  *     cca_cache *cache;
  *     cca_cache_new(&cache, backend, &shape, &policy, &err);
- *     cca_cache_attend(cache, layer, &out, &q, &k, &v, &turn, pos, n);    // for each layer
+ *     cca_cache_attend(cache, layer, &out, &q, &k, &v, &turn, 0, pos, n); // for each layer
  *     cca_cache_free(cache);
  *
  * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim], a window of raw rows
@@ -94,10 +94,11 @@ void cca_cache_free(cca_cache *cache);
 /* One layer's attention of n tokens at positions pos … pos + n - 1, which must follow what is
  * stored: rotates q in place and k, stores k and v, pools the groups that became complete, attends.
  * q, out: (n, n_heads * head_dim); k, v: (n, n_kv_heads * head_dim). k is undefined afterwards.
- * turn NULL: q and k are rotated already, and stay. n ≤ chunk_size. */
+ * turn NULL: q and k are rotated already, and stay. own_window: of full attention only so many last
+ * tokens are seen, as the layer was trained; 0: all. n ≤ chunk_size. */
 void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, cca_matrix *q,
-                      cca_matrix *k, const cca_matrix *v, const cca_turn *turn, int64_t pos,
-                      int64_t n);
+                      cca_matrix *k, const cca_matrix *v, const cca_turn *turn, int64_t own_window,
+                      int64_t pos, int64_t n);
 
 /* From now on each query of a call chooses for itself what it recalls (as generated tokens do), or
  * tiles of them together again. */

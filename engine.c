@@ -68,6 +68,12 @@ static char *copy_bytes(const char *bytes, size_t size) {
     return copy;
 }
 
+static int64_t n_windowed(const cca_config *c) {
+    int64_t n = 0;
+    for (int64_t l = 0; l < c->n_layers; l++) n += cca_layer_window(c, l) > 0;
+    return n;
+}
+
 static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine_options *options,
                                cca_error *err) {
     int n_threads = options->n_threads;
@@ -102,6 +108,8 @@ static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine
         .recall = c->says_recall ? c->recall : CCA_AUTO,
         .tuned = c->tuned,
         .tied = c->tied,
+        .own_window = c->own_window,
+        .n_windowed = n_windowed(c),
         .rope = e->rope,
         .weight_type = main_type(e->file),
         .n_params = cca_model_n_params(e->model),

@@ -50,6 +50,9 @@ typedef struct cca_engine_facts {
     int64_t sinks, recall;           /* of the file; CCA_AUTO: it does not say */
     bool tuned;                      /* trained with CCA-Attention */
     bool tied;
+    int64_t own_window;      /* last tokens that layers were trained to see, which full attention
+                                keeps; 0: all */
+    int64_t n_windowed;      /* layers that it is so in */
     const char *rope;        /* in words */
     const char *weight_type; /* of most of the weights: "q8_0" */
     uint64_t n_params, weight_bytes, file_bytes;

@@ -14,7 +14,8 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
     [CCA_ARCH_HUNYUAN_DENSE] = {"hunyuan-dense", .norms_turned = true},
     [CCA_ARCH_ARCEE] = {"arcee", .interleaved = true, .squares = true},
     [CCA_ARCH_OLMO2] = {"olmo2", .norms_whole = true, .norms_behind = true, .none_before = true},
-    [CCA_ARCH_EXAONE4] = {"exaone4", .norms_behind = true, .none_before = true},
+    [CCA_ARCH_EXAONE4] = {"exaone4", .norms_behind = true, .none_before = true, .full_step = 4,
+                          .turns_in_windows = true},
     [CCA_ARCH_PHI3] = {"phi3"},
     [CCA_ARCH_GLM4] = {"glm4", .interleaved = true, .norms_behind = true},
 };
@@ -34,8 +35,8 @@ static const cca_family families[] = {
     {"arcee", .arch = CCA_ARCH_ARCEE},
     {"olmo2", CCA_ARCH_OLMO2, .has_head_norms = true},
     {"exaone4", CCA_ARCH_EXAONE4, .has_head_norms = true},
-    {"phi3", CCA_ARCH_PHI3, .windowed = true},
-    {"glm4", CCA_ARCH_GLM4, .bias = CCA_BIAS_IF_SAID, .paired = true},
+    {"phi3", CCA_ARCH_PHI3, .windowed = true, .turns_part = true},
+    {"glm4", CCA_ARCH_GLM4, .bias = CCA_BIAS_IF_SAID, .turns_part = true, .paired = true},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -211,13 +212,21 @@ void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *f, int64_t layer
     snprintf(out, CCA_TENSOR_NAME, "%s%lld.%s", layer_prefix, (long long)layer, f->name);
 }
 
+int64_t cca_layer_window(const cca_config *config, int64_t layer) {
+    const int step = config->own_full_step;
+    return step > 0 && (layer + 1) % step == 0 ? 0 : config->own_window;
+}
+
 int64_t cca_rope_dims(const cca_config *config) {
     return config->rope_dims ? config->rope_dims : config->head_dim;
 }
 
 bool cca_layer_turns(const cca_config *config, int64_t layer) {
-    const int step = config->arch->no_rope_step;
-    return step == 0 || (layer + 1) % step != 0;
+    const cca_arch *arch = config->arch;
+    if (arch->turns_in_windows && config->own_window > 0) {
+        return cca_layer_window(config, layer) > 0;
+    }
+    return arch->no_rope_step == 0 || (layer + 1) % arch->no_rope_step != 0;
 }
 
 bool cca_tensor_of_layer(const char *name) {

@@ -30,6 +30,8 @@ typedef struct cca_arch {
     bool squares;         /* up alone, with relu², in place of silu(gate) · up */
     bool has_scales;      /* see cca_scales */
     int no_rope_step;     /* each such layer has no RoPE; 0: all have */
+    int full_step; /* where layers have windows of their own, each such has none; 0: all have */
+    bool turns_in_windows; /* then only layers with windows have RoPE */
 } cca_arch;
 
 typedef enum cca_arch_id {
@@ -60,6 +62,7 @@ typedef struct cca_family {
     cca_bias bias;       /* of q, k and v; if attention_bias says so */
     bool windowed;       /* trained with a sliding window where config.json has one */
     bool has_head_norms; /* of q and k */
+    bool turns_part;     /* RoPE may turn the first dims of a head alone */
     bool paired;         /* RoPE turns pairs 2k, 2k+1 there, too; else always k, k+hd/2 */
 } cca_family;
 
@@ -99,7 +102,9 @@ typedef struct cca_config {
     bool has_head_norms; /* q and k */
     cca_scales scales;
     cca_rope_kind rope_kind;
-    int64_t rope_dims; /* of a head, the first; 0: all */
+    int64_t own_window; /* last tokens that layers see, as they were trained; 0: all */
+    int own_full_step;  /* each such layer sees all; 0: none does */
+    int64_t rope_dims;  /* of a head, the first; 0: all */
     double rope_theta, rope_factor;
     double rope_original; /* original context length, 0 if not given */
     double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
@@ -216,6 +221,8 @@ int64_t cca_fused_rows(int64_t *before, const cca_fused *fused, cca_role role,
 /* Its name in a model file. */
 void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *fused, int64_t layer);
 
+/* Last tokens that a layer sees as it was trained; 0: all. */
+int64_t cca_layer_window(const cca_config *config, int64_t layer);
 /* Dims of a head that RoPE turns. */
 int64_t cca_rope_dims(const cca_config *config);
 /* Whether RoPE turns q and k of a layer. */

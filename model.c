@@ -11,8 +11,8 @@ struct cca_model {
     cca_config config;
     cca_matrix embedding, output_norm, output;
     cca_layer *layers;
-    double *inv_freq; /* [head_dim / 2]; behind them as many zeros, for layers without RoPE */
-    float rope_scale, still_scale;
+    double *inv_freq; /* [head_dim / 2] */
+    float rope_scale;
     float embedding_scale, stream_eps; /* see scale_stream */
     uint64_t weight_bytes, n_params;
     bool *known;  /* which tensors of the file, while they are bound */
@@ -27,13 +27,13 @@ struct cca_state {
     const cca_model *model;
     cca_backend *backend;
     cca_cache *cache;
-    cca_rope rope, still; /* still: positions do not turn anything */
-    int64_t n_rows;       /* rows of x that hold the last forward's tokens */
-    int64_t pos;          /* of the first of them */
-    int32_t *ids;         /* [chunk_size]: those tokens */
-    void *buffers;        /* memory of the matrices */
+    cca_rope rope;
+    int64_t n_rows; /* rows of x that hold the last forward's tokens */
+    int64_t pos;    /* of the first of them */
+    int32_t *ids;   /* [chunk_size]: those tokens */
+    void *buffers;  /* memory of the matrices */
     cca_activations a;
-    cca_matrix angles, still_angles, logits;
+    cca_matrix angles, logits;
 };
 
 /* ---- binding ------------------------------------------------------------------------ */
@@ -159,17 +159,15 @@ static void scale_yarn(cca_model *m) {
 /* A factor of q · k other than 1/sqrt(head_dim) lies in the length of turned q and k. */
 static void scale_scores(cca_model *m) {
     const cca_config *c = &m->config;
-    m->still_scale = 1;
     if (c->scales.attention == 0) return;
-    m->still_scale = (float)sqrt(c->scales.attention * sqrt((double)c->head_dim));
-    m->rope_scale *= m->still_scale;
+    m->rope_scale *= (float)sqrt(c->scales.attention * sqrt((double)c->head_dim));
 }
 
 static cca_status make_rope(cca_model *m, cca_error *err) {
     const cca_config *c = &m->config;
     int64_t half = c->head_dim / 2;
     m->rope_scale = 1;
-    m->inv_freq = calloc((size_t)half, 2 * sizeof *m->inv_freq);
+    m->inv_freq = calloc((size_t)half, sizeof *m->inv_freq);
     if (!m->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
     const int64_t turned = cca_rope_dims(c) / 2; /* pairs; the others stay as they are */
     for (int64_t k = 0; k < turned; k++) {
@@ -313,13 +311,7 @@ typedef struct buffer_shape {
     size_t at; /* bytes before it in its place */
 } buffer_shape;
 
-enum { N_BUFFERS = 11, BUFFER_ALIGNMENT = 256 };
-
-/* Whether some q and k are not turned by attention: in layers without RoPE, or since norms want
- * them turned before. */
-static bool needs_still(const cca_config *c) {
-    return c->arch->no_rope_step > 0 || c->arch->norms_turned;
-}
+enum { N_BUFFERS = 10, BUFFER_ALIGNMENT = 256 };
 
 /* Lists the buffers and lays them out; bytes[] of each place. False where no memory is large
  * enough. */
@@ -337,7 +329,6 @@ static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const 
         {&s->a.gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->a.up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
-        {&s->still_angles, needs_still(c) ? chunk_size : 1, c->head_dim, PLACE_OWN, 0},
         {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
     memcpy(list, all, sizeof all);
@@ -410,9 +401,6 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
                          .half = model->config.head_dim / 2,
                          .scale = model->rope_scale,
                          .interleaved = model->config.arch->interleaved};
-    s->still = s->rope;
-    s->still.inv_freq = model->inv_freq + s->rope.half;
-    s->still.scale = model->still_scale;
     buffer_shape list[N_BUFFERS];
     size_t bytes[N_PLACES];
     list_buffers(list, bytes, s, &model->config, options->chunk_size);
@@ -548,20 +536,19 @@ static void begin_forward(cca_state *s, int64_t n) {
     const cca_model *m = s->model;
     cca_embed(s->backend, &s->a.x, &m->embedding, s->ids, m->embedding_scale, n);
     cca_angles(s->backend, &s->angles, &s->rope, s->pos, n);
-    if (needs_still(&m->config)) cca_angles(s->backend, &s->still_angles, &s->still, s->pos, n);
 }
 
-/* Norms q and k of each head, and says how attention is to turn them. */
-static cca_turn norm_and_turn(cca_state *s, int64_t l, int64_t n) {
+/* Norms the heads of q and k; where they are normed turned, or not turned at all, attention has
+ * nothing left to turn. */
+static bool norm_before_turning(cca_state *s, int64_t l, int64_t n) {
     const cca_config *c = &s->model->config;
     const cca_matrix *w = s->model->layers[l].w;
-    const cca_turn turn = {&s->angles, &s->rope}, still = {&s->still_angles, &s->still};
     const bool turns = cca_layer_turns(c, l), before = turns && c->arch->norms_turned;
-    if (before) cca_rotate(s->backend, &s->a.q, turn.angles, turn.rope, n);
-    if (before) cca_rotate(s->backend, &s->a.k, turn.angles, turn.rope, n);
+    if (before) cca_rotate(s->backend, &s->a.q, &s->angles, &s->rope, n);
+    if (before) cca_rotate(s->backend, &s->a.k, &s->angles, &s->rope, n);
     norm_heads(s->backend, &s->a.q, &w[CCA_ATTN_Q_NORM], c->norm_eps, n);
     norm_heads(s->backend, &s->a.k, &w[CCA_ATTN_K_NORM], c->norm_eps, n);
-    return turns && !before ? turn : still;
+    return turns && !before;
 }
 
 static void forward_layer(cca_state *s, int64_t l, int64_t n) {
@@ -569,8 +556,10 @@ static void forward_layer(cca_state *s, int64_t l, int64_t n) {
     const float eps = s->model->stream_eps;
     cca_activations *a = &s->a;
     cca_layer_begin(s->backend, layer, a, eps, n);
-    const cca_turn turn = norm_and_turn(s, l, n);
-    cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, &turn, s->pos, n);
+    const cca_turn turn = {&s->angles, &s->rope};
+    const bool turns = norm_before_turning(s, l, n);
+    cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, turns ? &turn : NULL,
+                     cca_layer_window(&s->model->config, l), s->pos, n);
     cca_layer_end(s->backend, layer, a, eps, n);
 }
 

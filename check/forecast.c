@@ -451,7 +451,8 @@ typedef struct attend_work {
 static void attend(void *work, int i) {
     attend_work *a = work;
     const cca_turn *turn = a->s->n_threads ? NULL : &a->turn;
-    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, turn, a->pos, a->n);
+    cca_cache_attend(a->cache, i % a->n_layers, &a->out, &a->q, &a->k, &a->v, turn, 0, a->pos,
+                     a->n);
 }
 
 /* Random rows everywhere, so that memory is read as in a run. */

@@ -428,6 +428,14 @@ void cli_tell_attention(term *t, const context_options *options, const cca_engin
                 cli_has_sinks(options->attn) ? a.attn : options->attn, g, s, recall,
                 named ? "" : "; the model file names no g and s",
                 n_positions <= s ? "; inside the window this is full attention" : "");
+    if (facts->own_window && n_positions > facts->own_window) {
+        term_note(
+            t,
+            "the model was trained to see %lld tokens in %lld of its %lld layers, which --attn "
+            "full keeps to and --attn %s does not",
+            (long long)facts->own_window, (long long)facts->n_windowed, (long long)facts->n_layers,
+            cli_has_sinks(options->attn) ? a.attn : options->attn);
+    }
 }
 
 cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,

@@ -160,11 +160,16 @@ static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, dou
 }
 
 /* The share of a head's dims that RoPE turns, the first ones. */
-static void read_partial(cca_config *c, cca_json_reader *r, const json_t *config,
+static void read_partial(cca_source *source, cca_json_reader *r, const json_t *config,
                          const json_t *rope) {
+    cca_config *c = &source->config;
     double share = cca_json_real(r, config, "partial_rotary_factor", 1);
     share = cca_json_real(r, rope, "partial_rotary_factor", share);
     if (r->status || share == 1) return;
+    if (!source->family->turns_part) {
+        cca_json_refuse(r, "partial_rotary_factor is not supported for this model_type");
+        return;
+    }
     const int64_t dims = (int64_t)((double)c->head_dim * share);
     if (!(share > 0) || share > 1 || dims < 2 || dims % 2 != 0) {
         cca_json_refuse(r, "partial_rotary_factor %g leaves no even number of dims", share);
@@ -291,7 +296,7 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
     refuse_other_rope(r, config, rope);
     c->rope_factor = 1;
     c->rope_theta = read_theta(r, config, rope);
-    read_partial(c, r, config, rope);
+    read_partial(source, r, config, rope);
     const char *type = rope_type(r, rope);
     if (r->status || strcmp(type, "default") == 0) return;
     if (cca_json_field(rope, "alpha")) {
@@ -322,36 +327,56 @@ static void read_rope(cca_source *source, cca_json_reader *r, const json_t *conf
 
 /* --- the rest ------------------------------------------------------------------------ */
 
-static bool uses_windows(const cca_family *family, const json_t *config) {
-    const json_t *types = json_object_get(config, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        if (type && strcmp(type, "sliding_attention") == 0) return true;
-    }
-    return (family && family->windowed) || is_true(config, "use_sliding_window");
+/* Whether a layer has a window: by layer_types, else all have from max_window_layers on. -1:
+ * something else. */
+static int has_window(const json_t *config, int64_t layer) {
+    const json_t *types = cca_json_field(config, "layer_types");
+    const json_t *first = cca_json_field(config, "max_window_layers");
+    if (!types) return layer >= json_integer_value(first);
+    const char *type = json_string_value(json_array_get(types, (size_t)layer));
+    if (type && strcmp(type, "sliding_attention") == 0) return 1;
+    return type && strcmp(type, "full_attention") == 0 ? 0 : -1;
 }
 
-static void read_layer_types(cca_json_reader *r, const json_t *config) {
-    const json_t *types = json_object_get(config, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        if (!type ||
-            (strcmp(type, "full_attention") != 0 && strcmp(type, "sliding_attention") != 0)) {
-            cca_json_refuse(r, "layer_types: '%s' is not supported", type ? type : "?");
-        }
+/* Each so many-th layer sees all, the others have windows; 0: all have. -1 where it is not so. */
+static int64_t step_of(const json_t *config, int64_t n_layers) {
+    int64_t step = 0;
+    for (int64_t l = 0; l < n_layers && step == 0; l++) {
+        if (has_window(config, l) == 0) step = l + 1;
     }
+    for (int64_t l = 0; l < n_layers; l++) {
+        if (has_window(config, l) != (step == 0 || (l + 1) % step != 0)) return -1;
+    }
+    return step;
 }
 
-static void warn_window(const cca_source *source, cca_json_reader *r, const json_t *config,
-                        const cca_export_options *options) {
-    json_int_t none = json_integer_value(json_object_get(config, "sliding_window"));
-    if (!uses_windows(source->family, config) || none < 0) return;
-    int64_t window = cca_json_whole(r, config, "sliding_window", INT32_MAX);
-    if (r->status || window >= source->config.seq_len) return;
-    cca_export_warn(options,
-                    "%s: the model was trained with a sliding_window of %lld tokens, which is not "
-                    "applied: texts longer than that may come out worse",
-                    r->path, (long long)window);
+static void read_own_window(cca_source *source, cca_json_reader *r, const json_t *config,
+                            const cca_export_options *options) {
+    cca_config *c = &source->config;
+    const json_t *types = cca_json_field(config, "layer_types");
+    if (r->status) return;
+    for (int64_t l = 0; types && l < c->n_layers; l++) {
+        if (has_window(config, l) >= 0) continue;
+        const char *type = json_string_value(json_array_get(types, (size_t)l));
+        cca_json_refuse(r, "layer_types: '%s' is not supported", type ? type : "?");
+        return;
+    }
+    const json_t *window = cca_json_field(config, "sliding_window");
+    const bool slides = source->family->windowed || is_true(config, "use_sliding_window") || types;
+    const int64_t step = step_of(config, c->n_layers);
+    if (!window || !slides || step == 1 || json_integer_value(window) < 0) return;
+    const int64_t n = cca_json_whole(r, config, "sliding_window", INT32_MAX);
+    if (r->status || n >= c->seq_len) return;
+    if (step >= 0) {
+        c->own_window = n;
+        c->own_full_step = (int)step;
+        return;
+    }
+    cca_export_warn(
+        options,
+        "%s: the model was trained with a sliding_window of %lld tokens in some layers, "
+        "which is not applied: texts longer than that may come out worse",
+        r->path, (long long)n);
 }
 
 /* A number of tokens, which may be 0. Returns whether it is there. */
@@ -419,9 +444,8 @@ cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config
     read_arch(source, &r, config);
     refuse_others(source->family, &r, config);
     read_sizes(c, &r, config);
-    read_layer_types(&r, config);
     if (!r.status) read_rope(source, &r, config);
-    warn_window(source, &r, config, options);
+    read_own_window(source, &r, config, options);
     read_scales(c, &r, config);
     check_turning_layers(c, &r, config);
     read_cca(source, &r, config);

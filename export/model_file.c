@@ -181,6 +181,12 @@ static void put_sizes(cca_gguf_writer *w, const cca_config *c) {
     put_f32(w, c, "attention.layer_norm_rms_epsilon", (double)c->norm_eps);
 }
 
+static void put_own_window(cca_gguf_writer *w, const cca_config *c) {
+    if (c->own_window == 0) return;
+    put_u32(w, c, "attention.sliding_window", c->own_window);
+    if (c->own_full_step > 0) put_u32(w, c, "attention.sliding_window_pattern", c->own_full_step);
+}
+
 static void put_scales(cca_gguf_writer *w, const cca_config *c) {
     const cca_scales *s = &c->scales;
     if (s->embedding != 0) put_f32(w, c, "embedding_scale", s->embedding);
@@ -289,6 +295,7 @@ static cca_status write_file(cca_gguf_writer *w, const cca_source *source,
     put_general(w, source, main_type(source, targets, o), o);
     put_sizes(w, &source->config);
     put_scales(w, &source->config);
+    put_own_window(w, &source->config);
     put_rope(w, &source->config);
     put_cca(w, source, o);
     cca_status status = put_text(w, source, o, err);

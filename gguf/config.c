@@ -135,15 +135,15 @@ static void read_sizes(cca_config *c, reader *r) {
         refuse(r, "attention.key_length and attention.value_length differ");
     }
     int64_t turned = whole(r, "rope.dimension_count", &head_dim, MAX_HEAD_DIM);
-    if (turned > c->head_dim || turned % 2 != 0) {
-        refuse(r, "rope.dimension_count: must be even and no more than the width of a head");
-    }
     c->rope_dims = turned < c->head_dim ? turned : 0;
     if (r->status) return;
     if (c->n_heads % c->n_kv_heads != 0) {
         refuse(r, "attention.head_count is no multiple of attention.head_count_kv");
     }
     if (c->head_dim < 2 || c->head_dim % 2 != 0) refuse(r, "the width of a head must be even");
+    if (turned > c->head_dim || turned % 2 != 0) {
+        refuse(r, "rope.dimension_count: must be even and no more than the width of a head");
+    }
     if (c->norm_eps < 0) refuse(r, "attention.layer_norm_rms_epsilon is negative");
     uint64_t none = 0;
     if (whole(r, "expert_count", &none, MAX_DIM) != 0) {
@@ -265,6 +265,39 @@ static void read_scales(cca_config *c, reader *r) {
         refuse(r, "rope.scaling.finetuned: models without RoPE are not supported");
 }
 
+/* The step of layers that see all, from a list that says of each layer whether it has a window; -1
+ * where there is no such step. */
+static int64_t step_of(const cca_gguf_array *windowed, int64_t n_layers) {
+    int64_t step = 0;
+    for (int64_t l = 0; l < n_layers && step == 0; l++) {
+        if (cca_gguf_array_number(windowed, (uint64_t)l) == 0) step = l + 1;
+    }
+    for (int64_t l = 0; l < n_layers; l++) {
+        bool has = step == 0 || (l + 1) % step != 0;
+        if (has != (cca_gguf_array_number(windowed, (uint64_t)l) != 0)) return -1;
+    }
+    return step;
+}
+
+static void read_own_window(cca_config *c, reader *r) {
+    char key[80];
+    const uint64_t none = 0, usual = (uint64_t)c->arch->full_step;
+    cca_gguf_array list;
+    c->own_window = whole(r, "attention.sliding_window", &none, INT32_MAX);
+    if (r->status || c->own_window == 0) return;
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", r->prefix);
+    if (cca_gguf_arr(&list, r->file, key, true, NULL) != CCA_OK) {
+        uint64_t step = 0;
+        note(r, cca_gguf_u64(&step, r->file, key, &usual, r->err));
+        c->own_full_step = step > CCA_MAX_LAYERS ? 0 : (int)step;
+        return;
+    }
+    int64_t step =
+        list.strings || list.n != (uint64_t)c->n_layers ? -1 : step_of(&list, c->n_layers);
+    if (step < 0) refuse(r, "attention.sliding_window_pattern: not each n-th layer sees all");
+    c->own_full_step = (int)cca_max(step, 0);
+}
+
 /* A number of tokens; 0 is one, too. Returns whether it is there. */
 static bool read_tokens(int64_t *out, reader *r, const char *key) {
     uint64_t value = 0;
@@ -328,6 +361,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     refuse_other_rope(&r);
     if (!r.status) read_rope(&c, &r);
     if (!r.status) read_scales(&c, &r);
+    if (!r.status) read_own_window(&c, &r);
     if (!r.status) read_cca(&c, &r);
     if (r.status) return r.status;
 

@@ -261,7 +261,7 @@ static inline void attend_call(opened *o, float *out, const sequence *seq, int p
     cca_matrix v = borrow(seq->v + pos * KV_HEADS * HD, n, KV_HEADS * HD);
     cca_matrix to = borrow(out + pos * HEADS * HD, n, HEADS * HD);
     for (int layer = 0; layer < LAYERS; layer++) {
-        cca_cache_attend(o->cache, layer, &to, &q, &k, &v, NULL, pos, n);
+        cca_cache_attend(o->cache, layer, &to, &q, &k, &v, NULL, 0, pos, n);
     }
 }
 

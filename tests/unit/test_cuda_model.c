@@ -159,7 +159,7 @@ static void the_cache_in_pieces(void **state) {
                     part[i].data = (float *)part[i].data + pos * part[i].cols;
                     part[i].rows = n;
                 }
-                cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], NULL, pos, n);
+                cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], NULL, 0, pos, n);
             }
             char what[64];
             snprintf(what, sizeof what, "attention %d, %d sinks, chunks of %d", kinds[kind].attn,
@@ -236,7 +236,7 @@ static void run_cache(cca_backend *b, pair *out, sequence *s, cuts c) {
         cca_cache_choose_alone(cache, alone);
         cca_matrix to = rows_from(b, out, pos, n), q = rows_from(b, &s->q, pos, n);
         cca_matrix k = rows_from(b, &s->k, pos, n), v = rows_from(b, &s->v, pos, n);
-        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, pos, n);
+        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, 0, pos, n);
     }
     assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
     cca_cache_free(cache);

@@ -128,18 +128,33 @@ static void mistral(void **state) {
     hf_build(&m, "F32", false, false);
     cca_gguf *file = export_hf(&m, "mistral", "\"sliding_window\": 128");
     expect_weights(file, false, false);
-    assert_non_null(strstr(warnings, "sliding_window of 128"));
+    assert_int_equal(u32_of(file, "llama.attention.sliding_window"), 128);
+    assert_false(cca_gguf_has(file, "llama.attention.sliding_window_pattern"));
     cca_gguf_close(file);
-    file = export_hf(&m, "mistral", "\"sliding_window\": 256");
-    assert_null(strstr(warnings, "sliding_window"));
-    cca_gguf_close(file);
-    file = export_hf(&m, "llama", "\"sliding_window\": 128");
-    assert_null(strstr(warnings, "sliding_window"));
-    cca_gguf_close(file);
-    hf_build(&m, "F32", false, true);
-    file = export_hf(&m, "qwen2", "\"sliding_window\": 128, \"use_sliding_window\": true");
-    assert_non_null(strstr(warnings, "sliding_window of 128"));
-    cca_gguf_close(file);
+    static const struct {
+        const char *type, *more;
+        int64_t window; /* 0: there is none */
+        bool warns;
+    } cases[] = {
+        {"mistral", "\"sliding_window\": 256", 0, false}, /* as long as the model's positions */
+        {"llama", "\"sliding_window\": 128", 0, false},
+        {"qwen2", "\"sliding_window\": 128", 0, false},
+        {"qwen2", "\"sliding_window\": 128, \"use_sliding_window\": true", 128, false},
+        {"qwen2", "\"sliding_window\": 128, \"use_sliding_window\": true, \"max_window_layers\": 9",
+         0, false},
+        {"qwen2", "\"sliding_window\": 128, \"use_sliding_window\": true, \"max_window_layers\": 1",
+         0, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[64];
+        bool qwen = strcmp(cases[i].type, "qwen2") == 0;
+        hf_build(&m, "F32", false, qwen);
+        file = export_hf(&m, cases[i].type, cases[i].more);
+        snprintf(key, sizeof key, "%s.attention.sliding_window", qwen ? "qwen2" : "llama");
+        assert_int_equal(cca_gguf_has(file, key) ? u32_of(file, key) : 0, cases[i].window);
+        assert_int_equal(strstr(warnings, "sliding_window of 128") != NULL, cases[i].warns);
+        cca_gguf_close(file);
+    }
 }
 
 /* What the file says about ties, and what it holds. */

@@ -45,6 +45,11 @@ FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
     "phi3-partial": (74, "Phi3", {"original_max_position_embeddings": 2048, "num_attention_heads": 2, "num_key_value_heads": 1,
                                   "rope_parameters": rope(partial_rotary_factor=0.75)}),
     "glm4": (75, "Glm4", {"head_dim": 16, "attention_bias": True, "rope_parameters": rope(partial_rotary_factor=0.5)}),
+    "exaone4-windows": (86, "Exaone4", {"head_dim": 8, "num_hidden_layers": 4, "sliding_window": 24, "sliding_window_pattern": 4}),
+    "mistral-window": (77, "Mistral", {"head_dim": 8, "sliding_window": 16}),
+    "qwen3-windows": (78, "Qwen3", {"head_dim": 8, "num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 20,
+                                    "max_window_layers": 0,
+                                    "layer_types": ["sliding_attention", "full_attention"] * 2}),
     "qwen3-tied": (62, "Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
 }
 
