@@ -424,6 +424,37 @@ static void sessions_go_to_the_gpu_and_back(void **state) {
     for (int i = 0; i < N_MODELS; i++) check_sessions(NAMES[i]);
 }
 
+/* Norms of heads, of all, behind RoPE and behind layers; layers without RoPE, RoPE over part of a
+ * head; factors; relu²; windows of their own: against the CPU, whole and token by token. */
+static void other_architectures(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const char *const names[] = {"hf-qwen3",        "hf-smollm3",  "hf-granite-tied",
+                                        "hf-ernie4_5",     "hf-seed_oss", "hf-hunyuan",
+                                        "hf-arcee",        "hf-olmo2",    "hf-exaone4-windows",
+                                        "hf-phi3-partial", "hf-glm4",     "hf-mistral-window"};
+    enum { N = 90, VOCABULARY = 64 };
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = (int32_t)(cca_random_next(&seed) % VOCABULARY);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        cca_engine *host = test_export_and_open("tests/golden/models", names[i], CCA_F32, 2);
+        cca_engine *device =
+            test_export_and_open_on("cuda", "tests/golden/models", names[i], CCA_F32, 1);
+        cca_session_options full = full_options(), cca = full;
+        cca.attn = "cca", cca.group_size = 4, cca.window_size = 16, cca.sinks = 4;
+        for (int k = 0; k < 2; k++) {
+            const cca_session_options *o = k == 0 ? &full : &cca;
+            float *want = run(host, o, tokens, N, N), *got = run(device, o, tokens, N, N);
+            test_below(cca_spread_difference(got, want, N * VOCABULARY), 1e-4, names[i]);
+            free(want), free(got);
+        }
+        float *want = run(host, &full, tokens, N, N), *got = run(device, &full, tokens, N, 1);
+        test_below(cca_spread_difference(got, want, N * VOCABULARY), 1e-4, names[i]);
+        free(want), free(got);
+        cca_engine_close(host), cca_engine_close(device);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_through_layers),
@@ -445,6 +476,7 @@ int main(void) {
         cmocka_unit_test(recalling_models_equal_the_reference),
         cmocka_unit_test(recalling_models_in_pieces),
         cmocka_unit_test(sessions_go_to_the_gpu_and_back),
+        cmocka_unit_test(other_architectures),
     };
     return failed + cmocka_run_group_tests(models, open_backends, close_backends);
 }
