@@ -338,12 +338,8 @@ static void read_cca(cca_config *c, reader *r) {
 /* What is no model of this kind by itself, though all else may look like one. */
 static void check_kind(reader *r) {
     char key[64];
-    uint32_t one = 1, n_parts = 1;
     bool yes = true, causal = true;
-    note(r, cca_gguf_u32(&n_parts, r->file, "split.count", &one, r->err));
-    if (!r->status && n_parts > 1) {
-        refuse(r, "split.count: is one part of several; join them with llama-gguf-split --merge");
-    }
+    if (cca_gguf_is_part(r->file)) refuse(r, "split.count: is one part of several");
     if (r->status) return;
     snprintf(key, sizeof key, "%s.attention.causal", r->prefix);
     note(r, cca_gguf_bool(&causal, r->file, key, &yes, r->err));

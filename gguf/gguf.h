@@ -70,13 +70,17 @@ typedef struct cca_gguf_array {
 cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const char *name,
                           cca_error *err);
 
-/* Maps the file read-only and parses it. */
+/* Maps the file read-only and parses it. A file in several parts is opened by the name of its
+ * first, NAME-00001-of-0000N.gguf, and has the tensors of all. */
 cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err);
 
 /* Frees and unmaps; NULL is allowed. */
 void cca_gguf_close(cca_gguf *file);
 
-/* The name given at opening, for messages, and the size of the file in bytes. */
+/* Whether it is one part of several of which the others were not opened. */
+bool cca_gguf_is_part(const cca_gguf *file);
+
+/* The name given at opening, for messages, and the size of the file (of all its parts) in bytes. */
 const char *cca_gguf_name(const cca_gguf *file);
 uint64_t cca_gguf_size(const cca_gguf *file);
 

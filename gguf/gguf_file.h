@@ -1,4 +1,5 @@
-/* What gguf_parse.c (parsing) and gguf_values.c (looking up) share; nobody else needs it. */
+/* What gguf_parse.c (parsing), gguf_split.c (files in parts) and gguf_values.c (looking up) share;
+ * nobody else needs it. */
 #ifndef CCA_GGUF_FILE_H
 #define CCA_GGUF_FILE_H
 
@@ -32,6 +33,14 @@ struct cca_gguf {
     cca_gguf_key *keys;
     cca_gguf_tensor *tensors;
     cca_gguf_entry *key_index, *tensor_index; /* sorted by name */
+    cca_gguf *
+        *parts; /* the other parts of a file that is in several; their tensors are among these */
+    uint64_t n_parts;
 };
+
+/* Maps and parses one file, whatever it is a part of. */
+cca_status cca_gguf_open_one(cca_gguf **out, const char *path, cca_error *err);
+/* Opens the other parts of a file that says there are some, and takes their tensors. */
+cca_status cca_gguf_join(cca_gguf *first, cca_error *err);
 
 #endif

@@ -390,6 +390,15 @@ cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const c
 }
 
 cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err) {
+    cca_status status = cca_gguf_open_one(out, path, err);
+    if (!status) status = cca_gguf_join(*out, err);
+    if (!status) return CCA_OK;
+    cca_gguf_close(*out);
+    *out = NULL;
+    return status;
+}
+
+cca_status cca_gguf_open_one(cca_gguf **out, const char *path, cca_error *err) {
     cca_mapping mapping;
     cca_gguf *file = NULL;
     cca_status status = cca_mapping_open(&mapping, path, err);
@@ -409,6 +418,8 @@ void cca_gguf_close(cca_gguf *file) {
         free((void *)file->keys[i].array.strings);
     }
     for (uint64_t i = 0; i < file->n_tensors; i++) free((void *)file->tensors[i].name);
+    for (uint64_t i = 0; i < file->n_parts; i++) cca_gguf_close(file->parts[i]);
+    free(file->parts);
     cca_mapping_close(&file->mapping);
     free(file->keys);
     free(file->key_index);

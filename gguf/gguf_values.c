@@ -22,7 +22,9 @@ const char *cca_gguf_name(const cca_gguf *file) {
 }
 
 uint64_t cca_gguf_size(const cca_gguf *file) {
-    return file->size;
+    uint64_t size = file->size;
+    for (uint64_t i = 0; i < file->n_parts; i++) size += file->parts[i]->size;
+    return size;
 }
 
 static int compare_name(const void *name, const void *entry) {
@@ -247,7 +249,7 @@ cca_gguf_layout cca_gguf_layout_of(const cca_gguf *file) {
 void cca_gguf_fingerprint(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
     enum { SAMPLE = 4096 };
     cca_gguf_string known = {"", 0}, none = known;
-    uint64_t header = file->size;
+    uint64_t header = file->n_parts > 0 ? file->entries_end : file->size;
     uint32_t crc = 0;
     if (cca_gguf_str(&known, file, "cca.fingerprint", &none, NULL) == CCA_OK &&
         known.size == CCA_GGUF_FINGERPRINT) {
@@ -316,7 +318,7 @@ void cca_gguf_look(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
     }
     for (uint64_t i = 0; i < file->n_tensors; i++) {
         const cca_gguf_tensor *t = &file->tensors[i];
-        uint32_t crc = look_at_tensor(t, file->size <= MOST_WHOLE);
+        uint32_t crc = look_at_tensor(t, cca_gguf_size(file) <= MOST_WHOLE);
         uint64_t hash = cca_hash(t->name, strlen(t->name) + 1);
         hash = cca_hash_more(hash, &t->type, sizeof t->type);
         hash = cca_hash_more(hash, t->dims, sizeof t->dims);

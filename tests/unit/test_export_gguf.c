@@ -266,7 +266,8 @@ static void refusals(void **state) {
     expect_refusal((spoil){.no_layers = true}, "'llama.block_count' is missing");
     expect_refusal((spoil){.other_arch = true}, "'gemma' is not supported");
     expect_refusal((spoil){.u32_key = "llama.expert_count", .u32_value = 8}, "expert_count");
-    expect_refusal((spoil){.u32_key = "split.count", .u32_value = 2}, "split.count");
+    expect_refusal((spoil){.u32_key = "split.count", .u32_value = 2},
+                   "split.count: is one part of 2, whose names end in -00001-of-00002.gguf");
     expect_refusal((spoil){.u32_key = "llama.rope.dimension_count", .u32_value = 7},
                    "rope.dimension_count");
     expect_refusal((spoil){.array_key = "llama.attention.head_count_kv"},
