@@ -233,8 +233,9 @@ static void improve_sub(large *l, int s) {
 static void improve_block(large *l) {
     double uu = 0, uv = 0, vv = 0, xu = 0, xv = 0;
     for (int i = 0; i < l->n_subs * l->n; i++) {
-        double w = l->weights[i], u = (double)l->scale[i / l->n] * l->q[i],
-               v = -(double)l->minimum[i / l->n];
+        const int sub = i / l->n;
+        double w = l->weights[i], u = (double)l->scale[sub] * l->q[i],
+               v = -(double)l->minimum[sub];
         uu += w * u * u;
         uv += w * u * v;
         vv += w * v * v;

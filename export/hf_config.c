@@ -102,8 +102,9 @@ static void check_turning_layers(const cca_config *c, cca_json_reader *r, const 
         const json_t *turns = json_array_get(list, (size_t)l);
         right = json_is_integer(turns) && json_integer_value(turns) == cca_layer_turns(c, l);
     }
-    if (!right)
+    if (!right) {
         cca_json_refuse(r, "no_rope_layers: other layers than each fourth are not supported");
+    }
 }
 
 /* --- RoPE ---------------------------------------------------------------------------- */

@@ -261,8 +261,9 @@ static void read_scales(cca_config *c, reader *r) {
     if (r->status) return;
     snprintf(key, sizeof key, "%s.rope.scaling.finetuned", r->prefix);
     note(r, cca_gguf_bool(&turns, r->file, key, &yes, r->err));
-    if (!r->status && !turns)
+    if (!r->status && !turns) {
         refuse(r, "rope.scaling.finetuned: models without RoPE are not supported");
+    }
 }
 
 /* The step of layers that see all, from a list that says of each layer whether it has a window; -1

@@ -59,7 +59,8 @@ context_options tune_context(const tune_settings *s, const tune_point *p) {
 
 static bool is_whole(const sweep *w, const tune_point *p, const char *what, int64_t tokens) {
     char name[TUNE_NAME];
-    if (tokens <= 0 || tokens % p->group_size == 0) return true;
+    const int64_t g = cca_max(p->group_size, 1); /* of full attention there is none */
+    if (tokens <= 0 || tokens % g == 0) return true;
     tune_point_name(name, p);
     term_note(w->term, "%s: left out, %s is no multiple of g", name, what);
     return false;
@@ -68,7 +69,7 @@ static bool is_whole(const sweep *w, const tune_point *p, const char *what, int6
 static void add_point(sweep *w, tune_point p) {
     const context_options *given = &w->settings->context;
     if (!tune_is_full(&p)) {
-        int64_t g = p.group_size;
+        const int64_t g = cca_max(p.group_size, 1);
         if (p.recall == 0) p.cores = true; /* else it were a window alone */
         if (!w->recall_given) p.recall = (p.recall + g - 1) / g * g;
         if (!is_whole(w, &p, "s", p.window_size) || !is_whole(w, &p, "recall", p.recall) ||
