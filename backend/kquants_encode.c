@@ -234,8 +234,7 @@ static void improve_block(large *l) {
     double uu = 0, uv = 0, vv = 0, xu = 0, xv = 0;
     for (int i = 0; i < l->n_subs * l->n; i++) {
         const int sub = i / l->n;
-        double w = l->weights[i], u = (double)l->scale[sub] * l->q[i],
-               v = -(double)l->minimum[sub];
+        double w = l->weights[i], u = (double)l->scale[sub] * l->q[i], v = -(double)l->minimum[sub];
         uu += w * u * u;
         uv += w * u * v;
         vv += w * v * v;
