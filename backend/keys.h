@@ -39,6 +39,14 @@ typedef struct cca_choice {
     int64_t group_size;
 } cca_choice;
 
+/* Rows of one layer that lie elsewhere, as rows of files do: those of positions 0 … end - 1, in
+ * pieces one behind the other, each with its first position as base. In host memory. */
+typedef struct cca_pieces {
+    const cca_rows *at;
+    int64_t n, step; /* piece i is at[i * step] */
+    int64_t end;
+} cca_pieces;
+
 /* Which columns of a span take part: all that are seen; those of chosen groups; those of groups
  * that are not chosen (a column stands for a group there). */
 typedef enum cca_pick { CCA_PICK_ALL, CCA_PICK_CHOSEN, CCA_PICK_OTHERS } cca_pick;
@@ -60,6 +68,7 @@ typedef struct cca_spans {
     cca_span at[CCA_MOST_SPANS];
     int n;
     cca_choice choice; /* where some span picks by it */
+    cca_pieces pieces; /* of the rows that are chosen; end 0: none lie elsewhere */
 } cca_spans;
 
 typedef enum cca_pooling { CCA_POOL_QUERY, CCA_POOL_MEAN, CCA_POOL_MAX } cca_pooling;
@@ -89,6 +98,21 @@ CCA_RULE int64_t cca_rows_at(const cca_rows *rows, int64_t pos) {
 
 CCA_RULE int64_t cca_rows_run(const cca_rows *rows, int64_t pos) {
     return rows->capacity - cca_rows_at(rows, pos);
+}
+
+/* The rows that hold a position: a piece, or those that all others are in. */
+CCA_RULE const cca_rows *cca_piece_of(const cca_pieces *p, const cca_rows *others, int64_t pos) {
+    int64_t low = 0, high = p->n; /* the piece is at[low] … at[high - 1] */
+    if (pos >= p->end) return others;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+        if (p->at[middle * p->step].base <= pos) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &p->at[low * p->step];
 }
 
 /* The groups that the tile of a call's row has chosen; the call begins at pos. */

@@ -75,20 +75,21 @@ static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head
     }
 }
 
-/* The rows of a tile of keys as bf16: where they lie in the cache, or copied, or converted. data:
- * the rows' keys or values. */
+/* Where a head's key of a tile starts, or its value. */
+typedef const void *(*key_at)(const cca_key_tile *t, const cca_rows *rows, int64_t head, int64_t k);
+
+/* The rows of a tile of keys, or their values, as bf16: where they lie in the cache, or copied, or
+ * converted. */
 static const uint16_t *bf16_rows(const bf16_attend *t, uint16_t *out, int64_t *stride,
-                                 cca_dtype type, const void *data, const cca_rows *rows,
-                                 int64_t head, const cca_key_tile *keys) {
+                                 cca_dtype type, key_at at, const cca_rows *rows, int64_t head,
+                                 const cca_key_tile *keys) {
     float values[CCA_QUANT_BLOCK];
     *stride = t->head_dim;
-    if (type == CCA_BF16 && keys->in_a_row) {
-        return (const uint16_t *)cca_row_at(data, type, rows, head, keys->first_row);
-    }
+    if (type == CCA_BF16 && keys->in_a_row) return (const uint16_t *)at(keys, rows, head, 0);
     *stride = t->width;
     const size_t block = type == CCA_Q8_0 ? sizeof(cca_q8_0) : sizeof(cca_q4_0);
     for (int64_t i = 0; i < keys->n; i++) {
-        const char *from = cca_row_at(data, type, rows, head, cca_key_row(keys, i));
+        const char *from = at(keys, rows, head, i);
         uint16_t *to = out + i * t->width;
         if (type == CCA_BF16) {
             memcpy(to, from, (size_t)t->head_dim * sizeof *to);
@@ -351,11 +352,12 @@ static void bf16_add(bf16_attend *t, const cca_rows *rows, const cca_key_tile *k
                      int64_t n) {
     int64_t stride[2], n_k = keys->n;
     int64_t head = (t->head + first / t->n) / (t->args->n_heads / rows->heads);
-    const uint16_t *k = bf16_rows(t, t->rows, &stride[0], rows->k_type, rows->k, rows, head, keys);
+    const uint16_t *k =
+        bf16_rows(t, t->rows, &stride[0], rows->k_type, cca_key_at, rows, head, keys);
     const bool few = n <= FEW_ROWS;
     if (!few) bf16_pack_keys(t, k, stride[0], n_k);
     const uint16_t *v = bf16_rows(t, few ? (uint16_t *)t->v : t->rows, &stride[1], rows->v_type,
-                                  rows->v, rows, head, keys);
+                                  cca_value_at, rows, head, keys);
     if (!few) bf16_pack_values(t, v, stride[1], n_k);
     for (int64_t i = first; few && i < first + n; i++) {
         if (t->seen[i]) bf16_add_row(t, i, k, v, stride, n_k);

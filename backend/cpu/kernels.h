@@ -166,12 +166,13 @@ static inline const void *cca_row_at(const void *rows, cca_dtype type, const cca
 }
 
 /* Keys that are looked at together: n of them, in ascending columns. In a row, those of column and
- * row first_column, first_row and on; else as the arrays say. */
+ * row first_column, first_row and on of the span's rows; else as the arrays say. */
 typedef struct cca_key_tile {
     int64_t n, first_column, first_row;
     bool in_a_row;
     uint64_t takes_part; /* a bit a key */
     int64_t column[CCA_TILE_K], row[CCA_TILE_K];
+    const cca_rows *from[CCA_TILE_K]; /* rows that a key is one of */
 } cca_key_tile;
 
 /* The walk of a call's rows row … row + n - 1 and a head of keys over the columns of a span:
@@ -180,6 +181,7 @@ typedef struct cca_key_tile {
  *     while (cca_walk_next(&w)) ...                        // w.keys */
 typedef struct cca_key_walk {
     const cca_span *span;
+    const cca_pieces *pieces;
     cca_tile tile;         /* what the queries see of the span */
     const int32_t *chosen; /* by their tile: */
     int64_t n_chosen, group_size;
@@ -197,6 +199,19 @@ static inline int64_t cca_key_column(const cca_key_tile *t, int64_t k) {
 
 static inline int64_t cca_key_row(const cca_key_tile *t, int64_t k) {
     return t->in_a_row ? t->first_row + k : t->row[k];
+}
+
+/* Where a head's key of a tile starts, and its value; rows are the span's. */
+static inline const void *cca_key_at(const cca_key_tile *t, const cca_rows *rows, int64_t head,
+                                     int64_t k) {
+    const cca_rows *from = t->in_a_row ? rows : t->from[k];
+    return cca_row_at(from->k, from->k_type, from, head, cca_key_row(t, k));
+}
+
+static inline const void *cca_value_at(const cca_key_tile *t, const cca_rows *rows, int64_t head,
+                                       int64_t k) {
+    const cca_rows *from = t->in_a_row ? rows : t->from[k];
+    return cca_row_at(from->v, from->v_type, from, head, cca_key_row(t, k));
 }
 
 /* Whether some query of the walk does not see all of the tile. */

@@ -40,23 +40,23 @@ static cca_key_walk walk_of(const query *x, const cca_span *span) {
     return cca_walk_begin(x->args, span, x->head / sharers, x->row, 1);
 }
 
-/* Scores of rows `at` … at + n - 1, not yet scaled. */
-static void score_rows(float *scores, const query *x, const cca_rows *rows, int64_t at, int64_t n) {
+/* Scores of keys k … k + n - 1 of a tile, one behind the other, not yet scaled. */
+static void score_rows(float *scores, const query *x, const cca_rows *rows,
+                       const cca_key_tile *keys, int64_t k, int64_t n) {
     int64_t own = x->head / (x->args->n_heads / rows->heads), hd = rows->head_dim;
     size_t width = 0;
     cca_dtype_row_bytes(&width, rows->k_type, hd);
     memset(scores, 0, (size_t)n * sizeof *scores);
     x->kernels->products(rows->k_type)
-        ->dot(scores, n, x->form, 0, 1, rows->k_type,
-              cca_row_at(rows->k, rows->k_type, rows, own, at), width, n, hd);
+        ->dot(scores, n, x->form, 0, 1, rows->k_type, cca_key_at(keys, rows, own, k), width, n, hd);
 }
 
 /* Those of a tile of keys; what takes no part has a score of -inf. */
 static void score_keys(float *scores, const query *x, const cca_rows *rows,
                        const cca_key_tile *keys) {
-    if (keys->in_a_row) score_rows(scores, x, rows, keys->first_row, keys->n);
+    if (keys->in_a_row) score_rows(scores, x, rows, keys, 0, keys->n);
     for (int64_t k = 0; k < keys->n; k++) {
-        if (!keys->in_a_row) score_rows(scores + k, x, rows, keys->row[k], 1);
+        if (!keys->in_a_row) score_rows(scores + k, x, rows, keys, k, 1);
         if (!(keys->takes_part >> k & 1)) scores[k] = -INFINITY;
     }
 }

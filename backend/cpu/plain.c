@@ -96,7 +96,9 @@ static bool takes_part(const query *x, const cca_span *span, int64_t column) {
 }
 
 static void read_key(float *k, float *v, const query *x, const cca_span *span, int64_t column) {
-    const cca_rows *rows = &span->rows;
+    bool chosen = span->pick == CCA_PICK_CHOSEN;
+    const cca_rows *rows =
+        chosen ? cca_piece_of(&x->args->spans->pieces, &span->rows, column) : &span->rows;
     int64_t row = cca_rows_at(rows, column), head = x->head / (x->args->n_heads / rows->heads);
     decode(k, rows->k_type, cca_row_at(rows->k, rows->k_type, rows, head, row), rows->head_dim);
     decode(v, rows->v_type, cca_row_at(rows->v, rows->v_type, rows, head, row), rows->head_dim);

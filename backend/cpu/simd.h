@@ -453,10 +453,9 @@ static void tile_softmax(attend_tile *t, int64_t first, int64_t n_rows, int64_t 
 /* Keys of a tile where they lie in a row, or copied there. */
 static const char *tile_keys(const attend_tile *t, const cca_rows *rows, const cca_key_tile *keys,
                              int64_t head, size_t row_bytes) {
-    if (keys->in_a_row) return cca_row_at(rows->k, rows->k_type, rows, head, keys->first_row);
+    if (keys->in_a_row) return cca_key_at(keys, rows, head, 0);
     for (int64_t k = 0; k < keys->n; k++) {
-        memcpy(t->keys + (size_t)k * row_bytes,
-               cca_row_at(rows->k, rows->k_type, rows, head, keys->row[k]), row_bytes);
+        memcpy(t->keys + (size_t)k * row_bytes, cca_key_at(keys, rows, head, k), row_bytes);
     }
     return t->keys;
 }
@@ -475,8 +474,7 @@ static void tile_add(attend_tile *t, const cca_rows *rows, const cca_key_tile *k
                      int64_t n_rows, const int64_t (*see)[2]) {
     int64_t head = (t->head + first / t->n) / (t->args->n_heads / rows->heads), n_k = keys->n;
     for (int64_t k = 0; k < n_k; k++) {
-        decode(t->v + k * t->width, rows->v_type,
-               cca_row_at(rows->v, rows->v_type, rows, head, cca_key_row(keys, k)), t->head_dim);
+        decode(t->v + k * t->width, rows->v_type, cca_value_at(keys, rows, head, k), t->head_dim);
     }
     size_t row_bytes = 0, q_stride = (size_t)t->width * sizeof(float);
     cca_dtype_row_bytes(&row_bytes, rows->k_type, t->head_dim);

@@ -4,7 +4,9 @@
 cca_key_walk cca_walk_begin(const cca_attend_args *args, const cca_span *span, int64_t kv_head,
                             int64_t row, int64_t n) {
     int64_t first = args->pos + row;
-    cca_key_walk w = {.span = span, .tile = cca_range_tile(&span->seen, first, first + n - 1)};
+    cca_key_walk w = {.span = span,
+                      .pieces = &args->spans->pieces,
+                      .tile = cca_range_tile(&span->seen, first, first + n - 1)};
     w.at = w.tile.begin;
     if (span->pick == CCA_PICK_ALL) return w;
     const cca_choice *choice = &args->spans->choice;
@@ -47,7 +49,8 @@ static bool next_chosen(cca_key_walk *w) {
     t->takes_part = ~UINT64_C(0);
     for (int64_t k = 0; k < t->n; k++, w->at++) {
         t->column[k] = w->chosen[w->at / g] * g + w->at % g;
-        t->row[k] = cca_rows_at(&w->span->rows, t->column[k]);
+        t->from[k] = cca_piece_of(w->pieces, &w->span->rows, t->column[k]);
+        t->row[k] = cca_rows_at(t->from[k], t->column[k]);
     }
     return true;
 }

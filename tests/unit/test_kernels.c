@@ -556,6 +556,76 @@ static void heads_together(void **state) {
     }
 }
 
+/* Chosen rows give the same bits where a part of them lies elsewhere, in pieces that end within
+ * groups, and nothing but odd values stands in their place. */
+enum { PIECES = 3 };
+
+static cca_rows *chosen_rows(attention_data *d) {
+    int i = 0;
+    while (d->spans.at[i].pick != CCA_PICK_CHOSEN) i++;
+    return &d->spans.at[i].rows;
+}
+
+static void free_pieces(attention_data *d, cca_rows pieces[PIECES]) {
+    free(chosen_rows(d)->k), free(chosen_rows(d)->v);
+    for (int i = 0; i < PIECES; i++) free(pieces[i].k), free(pieces[i].v);
+}
+
+static void to_pieces(attention_data *d, cca_rows pieces[PIECES], const attention_case *c) {
+    cca_rows *raw = chosen_rows(d);
+    size_t k = 0, v = 0;
+    int64_t end = raw->capacity - raw->capacity / 5, begin = 0;
+    cca_dtype_row_bytes(&k, raw->k_type, c->head_dim);
+    cca_dtype_row_bytes(&v, raw->v_type, c->head_dim);
+    char *all_k = raw->k, *all_v = raw->v;
+    raw->k = malloc(k * (size_t)(raw->heads * raw->capacity));
+    raw->v = malloc(v * (size_t)(raw->heads * raw->capacity));
+    for (int i = 0; i < PIECES; i++) {
+        int64_t n = i + 1 < PIECES ? end * (i + 1) / 5 - begin : end - begin;
+        cca_rows *p = &pieces[i];
+        *p = *raw;
+        p->k = malloc(k * (size_t)(raw->heads * n));
+        p->v = malloc(v * (size_t)(raw->heads * n));
+        p->capacity = n;
+        p->base = begin;
+        for (int64_t h = 0; h < raw->heads; h++) {
+            size_t from = (size_t)(h * raw->capacity + begin), to = (size_t)(h * n);
+            memcpy((char *)p->k + to * k, all_k + from * k, k * (size_t)n);
+            memcpy((char *)p->v + to * v, all_v + from * v, v * (size_t)n);
+        }
+        begin += n;
+    }
+    for (int64_t h = 0; h < raw->heads; h++) {
+        size_t at = (size_t)(h * raw->capacity), n = (size_t)end;
+        size_t rest = (size_t)(raw->capacity - end);
+        memset((char *)raw->k + at * k, 0xff, n * k);
+        memset((char *)raw->v + at * v, 0xff, n * v);
+        memcpy((char *)raw->k + (at + n) * k, all_k + (at + n) * k, rest * k);
+        memcpy((char *)raw->v + (at + n) * v, all_v + (at + n) * v, rest * v);
+    }
+    d->spans.pieces = (cca_pieces){pieces, PIECES, 1, end};
+}
+
+static void rows_elsewhere(void **state) {
+    (void)state;
+    uint64_t seed = 9;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            if (cases[c].most == 0) continue;
+            attention_data d = make_data(&cases[c], &seed);
+            cca_rows pieces[PIECES];
+            int64_t n = cases[c].n * cases[c].n_heads * cases[c].head_dim;
+            float *want = floats(n), *got = floats(n);
+            run_attend(cca_kernels_at(i), &cases[c], &d, 1, want);
+            to_pieces(&d, pieces, &cases[c]);
+            run_attend(cca_kernels_at(i), &cases[c], &d, 1, got);
+            assert_memory_equal(got, want, (size_t)n * sizeof *got);
+            free_pieces(&d, pieces);
+            free(want), free(got), free_data(&d);
+        }
+    }
+}
+
 static void pooling(void **state) {
     (void)state;
     uint64_t seed = 6;
@@ -616,6 +686,7 @@ int main(void) {
         cmocka_unit_test(recalled_rows_of_other_types),
         cmocka_unit_test(equal_weights),
         cmocka_unit_test(heads_together),
+        cmocka_unit_test(rows_elsewhere),
         cmocka_unit_test(pooling),
         cmocka_unit_test(variants_are_found),
         cmocka_unit_test(products_have_peaks),
