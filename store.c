@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -45,6 +46,7 @@ typedef struct segment {
 struct cca_store {
     cca_whole_file file; /* of a new one the first commit gives it its name */
     int replaced;        /* the file that this replaces, locked; or -1 */
+    bool lent;           /* and locked for reading */
     char *facts;
     int32_t *tokens;
     int64_t n_tokens;
@@ -403,6 +405,7 @@ cca_status cca_store_remove(const char *path, cca_error *err) {
 
 void cca_store_close(cca_store *s) {
     if (!s) return;
+    if (s->lent) (void)cca_lock(s->file.fd, F_UNLCK, LOCK_WRITER); /* which views keep open */
     cca_whole_close(&s->file);
     if (s->replaced >= 0) close(s->replaced);
     free(s->facts);
@@ -503,6 +506,50 @@ cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error 
         return damaged(store, seg->at, "the checksum of a segment differs", err);
     }
     return CCA_OK;
+}
+
+/* ---- views ----------------------------------------------------------------------------- */
+
+/* A lock that was a reader's becomes one again. */
+static void unlock_readers(const cca_store *s) {
+    (void)cca_lock(s->file.fd, s->lent ? F_RDLCK : F_UNLCK, LOCK_READERS);
+}
+
+void cca_store_lend(cca_store *store) {
+    store->lent = true;
+    unlock_readers(store);
+}
+
+cca_status cca_store_view_open(cca_store_view *out, const cca_store *store, cca_error *err) {
+    *out = (cca_store_view){.fd = -1};
+    if (!store->lent || store->n_committed == 0) {
+        return cca_fail(err, CCA_USAGE, "%s: has no rows to lend", store->file.path);
+    }
+    const segment *last = &store->segments[store->n_committed - 1];
+    size_t size = (size_t)(last->at + ALIGN + last->h.bytes);
+    int fd = fcntl(store->file.fd, F_DUPFD_CLOEXEC, 0); /* the lock belongs to both */
+    void *data = fd < 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) {
+        cca_status status = errno == ENOMEM ? CCA_NO_MEMORY : CCA_RUNTIME;
+        cca_fail(err, status, "%s: cannot map %zu bytes: %s", store->file.path, size,
+                 strerror(errno));
+        if (fd >= 0) close(fd);
+        return status;
+    }
+    (void)madvise(data, size, MADV_RANDOM); /* as base/file_memory.c does */
+    *out = (cca_store_view){data, size, fd};
+    return CCA_OK;
+}
+
+void cca_store_view_close(cca_store_view *view) {
+    if (!view->data) return;
+    munmap((void *)view->data, view->size);
+    close(view->fd);
+    *view = (cca_store_view){.fd = -1};
+}
+
+const void *cca_store_view_at(const cca_store_view *view, const cca_store *store, size_t index) {
+    return view->data + store->segments[index].at + ALIGN;
 }
 
 /* ---- writing -------------------------------------------------------------------------- */
@@ -636,6 +683,9 @@ cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_e
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     if (n_segments >= store->n_segments) return CCA_OK;
+    if (store->lent) {
+        return cca_fail(err, CCA_RUNTIME, "%s: its rows are being read", store->file.path);
+    }
     if (cca_lock(store->file.fd, F_WRLCK, LOCK_READERS) == CCA_LOCK_BUSY) {
         return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
                         store->file.path);
@@ -644,7 +694,7 @@ cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
     roll_back(store);
     store->file_bytes = store->end;
     cca_status status = sync_data(store, err);
-    (void)cca_lock(store->file.fd, F_UNLCK, LOCK_READERS);
+    unlock_readers(store);
     return status;
 }
 
@@ -662,6 +712,6 @@ cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
         (void)!fallocate(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                          (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
     }
-    (void)cca_lock(store->file.fd, F_UNLCK, LOCK_READERS);
+    unlock_readers(store);
     return status;
 }

@@ -103,8 +103,27 @@ void cca_store_cancel(cca_store *store);
  * checkpoints come along. CCA_USAGE where there is no such checkpoint. */
 cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err);
 
+/* From now on the file's rows may be read where they lie: nobody takes any of them away
+ * (cca_store_cut) while it is open or has a view. */
+void cca_store_lend(cca_store *store);
+
+/* What a lent file had committed when its view was made, mapped; it stays when the file is closed,
+ * replaced or removed, and keeps no writer out. */
+typedef struct cca_store_view {
+    const uint8_t *data;
+    size_t size;
+    int fd;
+} cca_store_view;
+
+/* CCA_USAGE for a file that is not lent, CCA_NO_MEMORY, CCA_RUNTIME where it cannot be mapped. */
+cca_status cca_store_view_open(cca_store_view *out, const cca_store *store, cca_error *err);
+void cca_store_view_close(cca_store_view *view);
+/* The bytes of a segment that was committed when the view of this file was made; their checksum is
+ * compared by those who read them. */
+const void *cca_store_view_at(const cca_store_view *view, const cca_store *store, size_t index);
+
 /* Drops all segments behind the first n_segments, which end with a window; CCA_RUNTIME while
- * somebody reads the file, which then stays as it is. */
+ * somebody reads the file, or this store is lent: it then stays as it is. */
 cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err);
 
 /* Gives the space of a checkpoint's window back; nothing happens while somebody reads the file.

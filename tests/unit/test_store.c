@@ -405,6 +405,44 @@ static void test_cut(void **state) {
     assert_int_equal(read_file(), 1);
 }
 
+/* A lent file is seen as it was when it is closed, and nobody cuts it; but others may write it. */
+static void test_lent(void **state) {
+    (void)state;
+    cca_store *s, *other;
+    cca_store_view view, later;
+    make_file(1);
+    assert_int_equal(cca_store_open(&s, path, true, &err), CCA_OK);
+    assert_int_equal(cca_store_view_open(&view, s, &err), CCA_USAGE);
+    cca_store_lend(s);
+    assert_int_equal(cca_store_view_open(&view, s, &err), CCA_OK);
+    put_point(s, 1);
+    assert_int_equal(cca_store_drop(s, 0, &err), CCA_OK);
+    assert_int_equal(cca_store_segment_at(s, 2).kind, CCA_STORE_DROPPED);
+    assert_int_equal(cca_store_cut(s, 3, &err), CCA_RUNTIME);
+    assert_non_null(strstr(err.text, "its rows are being read"));
+    assert_int_equal(cca_store_view_open(&later, s, &err), CCA_OK);
+    assert_int_equal(cca_store_open(&other, path, true, &err), CCA_RUNTIME);
+    const cca_store_view *views[] = {&view, &later};
+    for (size_t i = 1; i <= 4;
+         i += 3) { /* rows of both checkpoints, the second in the later view */
+        const unsigned char *rows = cca_store_view_at(views[i / 4], s, i);
+        cca_store_segment seg = cca_store_segment_at(s, i);
+        assert_int_equal(seg.kind, CCA_STORE_ROWS);
+        for (uint64_t b = 0; b < seg.bytes; b++) {
+            assert_int_equal(rows[b], byte_of(seg.kind, seg.first, b));
+        }
+    }
+    cca_store_close(s);
+    assert_int_equal(cca_store_open(&other, path, true, &err), CCA_OK);
+    assert_int_equal(cca_store_cut(other, 0, &err), CCA_RUNTIME);
+    put_point(other, 2);
+    cca_store_view_close(&view);
+    assert_int_equal(cca_store_cut(other, 0, &err), CCA_RUNTIME);
+    cca_store_view_close(&later);
+    assert_int_equal(cca_store_cut(other, 0, &err), CCA_OK);
+    cca_store_close(other);
+}
+
 static void test_refused(void **state) {
     (void)state;
     cca_store *s;
@@ -439,13 +477,14 @@ static int end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_torn),
-        cmocka_unit_test(test_flipped),    cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_locks),      cmocka_unit_test(test_copy),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_first_commit),
-        cmocka_unit_test(test_cut),        cmocka_unit_test(test_lost_header),
-        cmocka_unit_test(test_creators),   cmocka_unit_test(test_replace),
-        cmocka_unit_test(test_remove),     cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_torn),
+        cmocka_unit_test(test_flipped),      cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_locks),        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_first_commit),
+        cmocka_unit_test(test_cut),          cmocka_unit_test(test_lent),
+        cmocka_unit_test(test_lost_header),  cmocka_unit_test(test_creators),
+        cmocka_unit_test(test_replace),      cmocka_unit_test(test_remove),
+        cmocka_unit_test(test_out_of_range),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
