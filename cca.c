@@ -1,5 +1,8 @@
 #include "cca.h"
 
+#include "base/available_memory.h"
+#include "disk_rows.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +30,8 @@ struct cca_cache {
     cca_policy policy;
     bool all_rows; /* raw rows are append-only */
     row_array arrays[N_ARRAYS];
+    array_kind on_disk; /* the array whose rows lie there; N_ARRAYS: none */
+    cca_disk_rows *disk;
     cca_choice choice;  /* most 0: nothing is recalled */
     int64_t n_choosing; /* tiles that choice has room for */
     bool alone;
@@ -142,6 +147,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
                                    .heads = i == ARRAY_CORES ? s->n_heads : s->n_kv_heads,
                                    .rows = counts[i]};
     }
+    c->on_disk = !recalls || !s->rows_folder ? N_ARRAYS : apart ? ARRAY_ROWS : ARRAY_RAW;
     c->arrays[ARRAY_ROWS].k_type = s->row_k_type;
     c->arrays[ARRAY_ROWS].v_type = s->row_v_type;
     row_array *bounds = &c->arrays[ARRAY_BOUNDS];
@@ -193,6 +199,10 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
         out->rows = out->window;
         out->window = 0;
     }
+    out->disk = 0;
+    if (c->on_disk == N_ARRAYS) return CCA_OK;
+    out->disk = out->rows;
+    out->rows = 0;
     return CCA_OK;
 }
 
@@ -204,6 +214,23 @@ cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
 }
 
 /* ---- a cache ------------------------------------------------------------------------- */
+
+/* One layer of an array, without its memory. */
+static cca_rows shape_of(const cca_cache *c, const row_array *a, int64_t base) {
+    return (cca_rows){.k_type = a->k_type,
+                      .v_type = a->v_type,
+                      .heads = a->heads,
+                      .capacity = a->rows,
+                      .head_dim = c->shape.head_dim,
+                      .base = base};
+}
+
+static cca_status open_disk(cca_cache *c, cca_error *err) {
+    if (c->on_disk == N_ARRAYS) return CCA_OK;
+    cca_rows layer = shape_of(c, &c->arrays[c->on_disk], 0);
+    return cca_disk_rows_new(&c->disk, c->backend, c->shape.rows_folder, &layer, c->shape.n_layers,
+                             err);
+}
 
 static void alloc_array(cca_cache *c, row_array *a) {
     size_t k = 0, v = 0;
@@ -223,7 +250,9 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     if (!c) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
     count_rows(c, shape, policy);
     c->backend = backend;
-    for (int i = 0; i < N_ARRAYS; i++) alloc_array(c, &c->arrays[i]);
+    for (array_kind i = 0; i < N_ARRAYS; i++) {
+        if (i != c->on_disk) alloc_array(c, &c->arrays[i]);
+    }
     if (c->choice.most > 0) {
         size_t bytes = 0, groups = 0;
         choice_bytes(&bytes, &groups, c);
@@ -231,6 +260,8 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
         c->choice.counts = (int32_t *)((char *)c->choice.groups + groups);
     }
     status = cca_backend_sync(backend, err);
+    if (!status) status = open_disk(c, err);
+    c->shape.rows_folder = NULL;
     if (status) {
         cca_cache_free(c);
         return status;
@@ -246,6 +277,7 @@ void cca_cache_free(cca_cache *cache) {
         cca_backend_release(cache->backend, cache->arrays[i].v);
     }
     cca_backend_release(cache->backend, cache->choice.groups);
+    cca_disk_rows_free(cache->disk);
     free(cache);
 }
 
@@ -253,16 +285,13 @@ void cca_cache_free(cca_cache *cache) {
 static cca_rows layer_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base) {
     const row_array *a = &c->arrays[kind];
     size_t k_bytes = 0, v_bytes = 0;
+    if (kind == c->on_disk) return cca_disk_rows_layer(c->disk, layer);
+    cca_rows rows = shape_of(c, a, base);
     rows_bytes(&k_bytes, c, a->k_type, layer, a->heads, a->rows);
     rows_bytes(&v_bytes, c, a->v_type, layer, a->heads, a->rows);
-    return (cca_rows){.k = (char *)a->k + k_bytes,
-                      .v = (char *)a->v + v_bytes,
-                      .k_type = a->k_type,
-                      .v_type = a->v_type,
-                      .heads = a->heads,
-                      .capacity = a->rows,
-                      .head_dim = c->shape.head_dim,
-                      .base = base};
+    rows.k = (char *)a->k + k_bytes;
+    rows.v = (char *)a->v + v_bytes;
+    return rows;
 }
 
 static bool has(const cca_cache *c, array_kind kind) {
@@ -311,6 +340,7 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
         cca_rows rows = has(c, ARRAY_ROWS) ? layer_rows(c, ARRAY_ROWS, layer, 0) : *raw;
         spans.at[spans.n++] = (cca_span){rows, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
         spans.choice = c->choice;
+        if (c->disk) spans.pieces = cca_disk_rows_pieces(c->disk, layer);
         if (c->alone && n <= c->n_choosing) spans.choice.tile = 1;
     }
     if (has(c, ARRAY_CORES)) {
@@ -321,10 +351,38 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
     return spans;
 }
 
+/* Raw rows that are read as they lie, before those of a call, and at the start. */
+static int64_t rows_near(const cca_cache *c) {
+    return c->all_rows ? cca_rule_ring(&c->policy.rule) : 0;
+}
+
+static int64_t rows_first(const cca_cache *c) {
+    return c->all_rows ? c->policy.rule.n_sinks : 0;
+}
+
+/* Rows on disk go on with n at pos: with the groups that these complete, where rows are apart. */
+static void go_on_disk(cca_cache *c, int64_t pos, int64_t n) {
+    int64_t unit = c->all_rows ? 1 : c->policy.rule.group_size;
+    cca_disk_rows_go(c->disk, pos / unit * unit, (pos + n) / unit * unit, rows_near(c),
+                     rows_first(c));
+}
+
+/* The process has no more in memory than it may where all rows of a layer up to end are read. */
+static void bound_resident(const cca_cache *c, int64_t end) {
+    const row_array *a = &c->arrays[c->on_disk];
+    size_t k = 0, v = 0;
+    if (c->shape.most_resident == 0) return;
+    rows_bytes(&k, c, a->k_type, 1, a->heads, end);
+    rows_bytes(&v, c, a->v_type, 1, a->heads, end);
+    if (cca_memory_resident() + k + v > c->shape.most_resident) cca_disk_rows_forget(c->disk);
+}
+
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
                       int64_t n) {
     cca_backend *b = c->backend;
+    if (c->disk && layer == 0) go_on_disk(c, pos, n);
+    if (c->disk) bound_resident(c, pos + n);
     cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window;
 
     /* One token fits the ring. A chunk does not: window and chunk are laid side by side. */
@@ -481,9 +539,22 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
         size_t k, v;
         cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
         slice_bytes(&k, &v, cache, &slices[i]);
-        cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
+        if (slices[i].kind == cache->on_disk) {
+            cca_disk_rows_get(cache->disk, layer, slices[i].first, slices[i].n, to, to + k);
+        } else {
+            cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
+        }
         to += k + v;
     }
+}
+
+/* Takes the space for a slice on disk; false for what is lent. */
+static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
+    if (s->kind != c->on_disk) return true;
+    if (s->first + s->n <= cca_disk_rows_lent(c->disk)) return false;
+    if (layer == 0)
+        cca_disk_rows_go(c->disk, s->first, s->first + s->n, rows_near(c), rows_first(c));
+    return true;
 }
 
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
@@ -495,7 +566,9 @@ void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first
         size_t k, v;
         cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
         slice_bytes(&k, &v, cache, &slices[i]);
-        cca_rows_put(cache->backend, &rows, from, from + k, slices[i].first, slices[i].n);
+        if (take_slice(cache, layer, &slices[i])) {
+            cca_rows_put(cache->backend, &rows, from, from + k, slices[i].first, slices[i].n);
+        }
         from += k + v;
     }
 }
@@ -506,7 +579,7 @@ static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *use
     void *v = make(user, a->v_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
     for (int64_t layer = 0; k && v && layer < c->shape.n_layers; layer++) {
         cca_rows rows = layer_rows(c, s->kind, layer, 0);
-        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
+        if (take_slice(c, layer, s)) cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
     }
     free(k);
     free(v);
@@ -520,6 +593,30 @@ void cca_cache_fill(cca_cache *cache, int64_t n_tokens, cca_rows_fn make, void *
         int n_slices = slices_of(slices, cache, (cca_part)part, first, n);
         for (int i = 0; i < n_slices; i++) fill_slice(cache, &slices[i], make, user);
     }
+}
+
+bool cca_cache_view(cca_cache *cache, const cca_store_view *view) {
+    return cache->disk && cca_disk_rows_view(cache->disk, view);
+}
+
+bool cca_cache_lend(cca_cache *cache, int64_t first, int64_t n, const void *data) {
+    int64_t unit = cache->all_rows ? 1 : cache->policy.rule.group_size;
+    size_t layer_bytes = cca_cache_part_bytes(cache, CCA_PART_KEPT, first, n);
+    if (!cache->disk ||
+        !cca_disk_rows_lend(cache->disk, first * unit, n * unit, data, layer_bytes)) {
+        return false;
+    }
+    cca_disk_rows_give(cache->disk, rows_near(cache), rows_first(cache));
+    return true;
+}
+
+int64_t cca_cache_lent(const cca_cache *cache) {
+    int64_t unit = cache->all_rows ? 1 : cache->policy.rule.group_size;
+    return cache->disk ? cca_disk_rows_lent(cache->disk) / unit : 0;
+}
+
+void cca_cache_empty(cca_cache *cache) {
+    if (cache->disk) cca_disk_rows_recall(cache->disk);
 }
 
 cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {

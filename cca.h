@@ -23,6 +23,7 @@
 #define CCA_CCA_H
 
 #include "backend/backend.h"
+#include "store.h"
 
 typedef enum cca_attn {
     CCA_ATTN_CCA, /* with cores, sinks and recall as the options say */
@@ -67,13 +68,19 @@ typedef struct cca_cache_shape {
     cca_dtype row_k_type, row_v_type;
     bool mark;   /* with room for cca_cache_mark */
     bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
+    const char *rows_folder; /* NULL: rows that are recalled lie in memory; else in a file without
+                                a name in this folder (disk_rows.h). Borrowed until the cache is
+                                made */
+    size_t most_resident; /* bytes of the process in memory from which on mapped rows are taken out
+                             of it; 0: the system sees to it */
 } cca_cache_shape;
 
 /* Bytes of a cache, by class. */
 typedef struct cca_cache_size {
     size_t cores;   /* all layers */
     size_t bounds;  /* of groups that can be recalled, all layers */
-    size_t rows;    /* of all positions, where groups can be recalled, all layers */
+    size_t rows;    /* of all positions, where groups can be recalled, all layers: in memory, */
+    size_t disk;    /* or on disk */
     size_t window;  /* raw rows and sinks, where not all rows are kept alike, all layers */
     size_t scratch; /* window and chunk side by side, one layer; what tiles have chosen */
     size_t mark;    /* a copy of the raw rows that a mark keeps */
@@ -85,8 +92,9 @@ cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
 
 typedef struct cca_cache cca_cache;
 
-/* Allocates exactly what cca_cache_measure says, in the backend's memory. The backend must
- * outlive the cache. */
+/* Allocates exactly what cca_cache_measure says, in the backend's memory, and on disk, where it is
+ * not taken before rows come: CCA_BAD_OUTPUT names the folder. The backend must outlive the cache.
+ */
 cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
                          const cca_policy *policy, cca_error *err);
 void cca_cache_free(cca_cache *cache);
@@ -135,6 +143,17 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
                    void *out);
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    const void *in);
+/* Kept rows first … first + n - 1 are read from now on where a file has what cca_cache_get gives of
+ * all layers, at data in a view that cca_cache_view took over, as long as the state is not behind
+ * them. Of what follows them in the part nothing is. False, and nothing happens, unless rows lie on
+ * disk, follow those lent before (cca_cache_lent, from 0), and can be read where they lie.
+ * cca_cache_put leaves out rows that are lent. */
+bool cca_cache_view(cca_cache *cache, const cca_store_view *view);
+bool cca_cache_lend(cca_cache *cache, int64_t first, int64_t n, const void *data);
+int64_t cca_cache_lent(const cca_cache *cache);
+/* Nothing is lent any more, and no state stored: one will be put. */
+void cca_cache_empty(cca_cache *cache);
+
 /* Gives rows × cols values of a type, to be freed; NULL where there is no memory. */
 typedef void *(*cca_rows_fn)(void *user, cca_dtype type, int64_t rows, int64_t cols);
 /* Fills a state of n_tokens with such rows: what reading it costs does not depend on them. */

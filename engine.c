@@ -231,10 +231,17 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->ctx_size = o->ctx_size;
     out->mark = o->mark;
     out->stored = o->stored;
+    out->rows_folder = o->rows_folder;
+    out->most_resident = (size_t)o->most_resident;
     int64_t chunk_size = o->chunk_size ? o->chunk_size : cca_backend_chunk_size(engine->backend);
     int64_t tile = out->policy.tile; /* which chunks do not cut */
     chunk_size = cca_max(chunk_size / tile * tile, tile);
     out->chunk_size = cca_min(chunk_size, rounded_up(cca_max(o->ctx_size, 1), tile));
+    if (out->rows_folder && !is_cpu(engine)) {
+        return cca_fail(err, CCA_USAGE,
+                        "device %s has rows in memory of its own: on disk they are the CPU's",
+                        cca_backend_name(engine->backend));
+    }
     return CCA_OK;
 }
 
@@ -281,6 +288,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->bounds = size.cache.bounds;
     out->window = size.cache.window;
     out->rows = size.cache.rows;
+    out->disk = size.cache.disk;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
     if (!cca_add(&out->total, out->cores, size.cache.window) ||
@@ -357,6 +365,7 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     if (!status) {
         status = cca_state_new(&s->state, e->model, s->backend, &s->options, err);
     }
+    s->options.rows_folder = NULL; /* borrowed so far */
     if (status) return status;
     s->logits = calloc((size_t)e->facts.vocab_size, sizeof *s->logits);
     return s->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");

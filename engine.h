@@ -92,6 +92,13 @@ typedef struct cca_session_options {
     int64_t chunk_size;   /* prefill chunk; 0: 512, on a GPU 8192 */
     bool mark;            /* with room for cca_session_mark */
     bool stored;          /* for cca_session_save and cca_session_load */
+    /* NULL: rows that are recalled lie in memory. Else in a file without a name in this folder,
+     * which is on a disk, and in session files that are lent (cca_store_lend): mapped, so that the
+     * system keeps in memory what is read often. On the CPU, for attention that recalls; borrowed
+     * by the call. A full disk is CCA_BAD_OUTPUT, and the session can only be freed then. */
+    const char *rows_folder;
+    uint64_t most_resident; /* bytes of the process in memory from which on mapped rows are taken
+                               out of it, where they lie on disk; 0: the system sees to it */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
 } cca_session_options;
 
@@ -120,7 +127,8 @@ bool cca_session_options_resume(cca_session_options *options, const cca_store *s
 /* Bytes that a session takes, by class. */
 typedef struct cca_session_size {
     uint64_t cores, bounds, mark, activations, total;
-    uint64_t window, rows; /* raw rows and sinks; rows of all positions, for recall */
+    uint64_t window, rows; /* raw rows and sinks; rows of all positions, for recall: in memory, */
+    uint64_t disk;         /* or on disk, which is not in the total */
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */

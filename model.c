@@ -365,7 +365,9 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .row_k_type = o->row_k_type,
                              .row_v_type = o->row_v_type,
                              .mark = o->mark,
-                             .stored = o->stored};
+                             .stored = o->stored,
+                             .rows_folder = o->rows_folder,
+                             .most_resident = o->most_resident};
 }
 
 cca_status cca_state_measure(cca_state_size *out, const cca_config *config,

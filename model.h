@@ -34,6 +34,8 @@ typedef struct cca_state_options {
     bool rows_apart; /* see cca_cache_shape */
     cca_dtype row_k_type, row_v_type;
     bool mark, stored; /* see cca_cache_shape */
+    const char *rows_folder;
+    size_t most_resident;
 } cca_state_options;
 
 /* Bytes of a state: the cache's, and the activations of a chunk. */

@@ -12,6 +12,23 @@ static int64_t kept_rows(const cca_store *store, size_t n) {
     return rows;
 }
 
+/* Lets the cache read rows where segments begin … end - 1 of the file have them, as far as it can:
+ * where it does not read those before them there, they may be others, made in other calls. */
+static void lend_rows(cca_cache *cache, const cca_store *store, size_t begin, size_t end) {
+    cca_store_view view;
+    if (kept_rows(store, end) <= cca_cache_lent(cache)) return;
+    if (cca_store_view_open(&view, store, NULL)) return;
+    if (!cca_cache_view(cache, &view)) {
+        cca_store_view_close(&view);
+        return;
+    }
+    for (size_t i = begin; i < end; i++) {
+        cca_store_segment s = cca_store_segment_at(store, i);
+        if (s.kind != CCA_STORE_ROWS || s.first != cca_cache_lent(cache)) continue;
+        (void)cca_cache_lend(cache, s.first, s.n, cca_store_view_at(&view, store, i));
+    }
+}
+
 /* Memory for the rows of one layer. */
 static cca_status layer_buffer(char **out, size_t bytes, cca_error *err) {
     *out = malloc(bytes ? bytes : 1);
@@ -37,9 +54,10 @@ static cca_status append_rows(cca_store *store, const cca_cache *cache, cca_part
     return status;
 }
 
-cca_status cca_store_cache_append(cca_store *store, const cca_cache *cache, const int32_t *ids,
+cca_status cca_store_cache_append(cca_store *store, cca_cache *cache, const int32_t *ids,
                                   int64_t pos, cca_error *err) {
-    int64_t n_ids, first = kept_rows(store, cca_store_n_segments(store));
+    size_t before = cca_store_n_segments(store);
+    int64_t n_ids, first = kept_rows(store, before);
     int64_t kept = cca_cache_part_rows(cache, CCA_PART_KEPT, pos);
     int64_t window = cca_cache_part_rows(cache, CCA_PART_WINDOW, pos);
     cca_store_tokens(store, &n_ids);
@@ -53,8 +71,12 @@ cca_status cca_store_cache_append(cca_store *store, const cca_cache *cache, cons
         status = append_rows(store, cache, CCA_PART_KEPT, first, kept - first, err);
     }
     if (!status) status = append_rows(store, cache, CCA_PART_WINDOW, pos - window, window, err);
-    if (!status) return cca_store_commit(store, err);
-    cca_store_cancel(store);
+    if (status) {
+        cca_store_cancel(store);
+        return status;
+    }
+    status = cca_store_commit(store, err);
+    if (!status) lend_rows(cache, store, before, cca_store_n_segments(store));
     return status;
 }
 
@@ -102,6 +124,8 @@ cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point
                         cca_store_path(store), (long long)p.pos);
     }
     cca_status status = CCA_OK;
+    cca_cache_empty(cache);
+    lend_rows(cache, store, 0, p.n_segments);
     for (size_t i = 0; i + 1 < p.n_segments && !status; i++) {
         if (cca_store_segment_at(store, i).kind == CCA_STORE_ROWS) {
             status = load_rows(cache, store, i, CCA_PART_KEPT, err);

@@ -4,7 +4,8 @@
  *     cca_store_cache_load(cache, store, point, &err);        // and back, perhaps elsewhere
  *
  * A checkpoint has the ids and the kept rows since the one before it, and all rows of the window:
- * kept rows are never written twice. */
+ * kept rows are never written twice. Where rows lie on disk (cca_cache_shape.rows_folder) and the
+ * file is lent (cca_store_lend), the cache reads them there from then on, appended or loaded. */
 #ifndef CCA_STORE_CACHE_H
 #define CCA_STORE_CACHE_H
 
@@ -13,7 +14,7 @@
 
 /* Appends what the file does not have yet of the state behind the pos tokens ids, which begin with
  * the file's own, and commits. CCA_BAD_OUTPUT (the file is as before), or the device's failure. */
-cca_status cca_store_cache_append(cca_store *store, const cca_cache *cache, const int32_t *ids,
+cca_status cca_store_cache_append(cca_store *store, cca_cache *cache, const int32_t *ids,
                                   int64_t pos, cca_error *err);
 
 /* Makes the cache's state that of a checkpoint, which must be of a cache with the same settings.

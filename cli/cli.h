@@ -61,6 +61,7 @@ typedef struct context_options {
     const char *attn;
     int64_t chunk_size;                     /* 0: the engine's */
     const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
+    const char *rows;                       /* "disk"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */
     bool dry_run;
 } context_options;
@@ -122,6 +123,8 @@ cca_status cli_check_length(const char *what, int64_t n, const context_options *
 bool cli_is_attn(const char *word);
 /* Whether a kind of attention has sinks, and more that can be set. */
 bool cli_has_sinks(const char *attn);
+/* Whether rows that are recalled are to lie on disk. */
+bool cli_rows_on_disk(const context_options *context);
 /* CCA_USAGE, with the option and its number, for what the kind does not have, or what is no
  * multiple of the group size. */
 cca_status cli_check_attention(const context_options *options, const cca_engine *engine,
@@ -161,9 +164,12 @@ typedef struct cli_plan {
  * the plan's mark is then for as many as fit CLI_COPIES_BYTES, but for 2 at least. */
 enum { CLI_MARK = 1, CLI_STORED = 2, CLI_COPIES = 4, CLI_COPIES_BYTES = 256 << 20 };
 
-/* The options of a session of ctx_size positions. */
+/* The options of a session of ctx_size positions, to measure or forecast it, and the session,
+ * without a plan: CCA_BAD_OUTPUT where its rows cannot lie in the cache folder. */
 cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,
                                         unsigned flags);
+cca_status cli_session_new(cca_session **out, cca_engine *engine, const context_options *context,
+                           int64_t ctx_size, unsigned flags, cca_error *err);
 
 /* The one function that sizes runs. CCA_USAGE for what cannot be, CCA_NO_MEMORY beyond any
  * memory. */
@@ -173,6 +179,13 @@ cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_
 /* The most that a plan's total may be: --mem-limit, else what the machine or device has. */
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
                        const context_options *context);
+
+/* What a token behind the window costs, in bytes: of memory and on disk. */
+typedef struct cli_token_cost {
+    double memory, disk;
+} cli_token_cost;
+cca_status cli_token_cost_of(cli_token_cost *out, const cca_engine *engine,
+                             const context_options *context, cca_error *err);
 
 /* CCA_NO_MEMORY, with the numbers, where the total is more. */
 cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
@@ -190,7 +203,8 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
                             int64_t ctx_size, unsigned flags, cca_error *err);
 
 /* {"weights", "cores", "bounds", "rows", "window", "mark", "activations", "program", "total"} in
- * bytes, and "peak", what the process had at most so far. */
+ * bytes, "disk", rows that lie there and are not in the total, and "peak", what the process had at
+ * most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 
 /* A chunk callback for evaluations that only show progress; user is the term. */

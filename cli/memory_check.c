@@ -3,7 +3,9 @@
 
 #include "cli/cli.h"
 #include "cli/signals.h"
+#include "cli/stored_prefill.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 cca_session_options cli_session_options(const context_options *context, int64_t ctx_size,
@@ -20,11 +22,25 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.k_type = context->k_type;
     o.v_type = context->v_type;
     o.row_type = context->row_type;
+    o.rows_folder = cli_rows_on_disk(context) ? "" : NULL; /* cli_session_new knows it */
+    o.most_resident = context->mem_limit;
     o.chunk_size = context->chunk_size;
     o.mark = flags & CLI_MARK;
     o.stored = flags & CLI_STORED;
     o.stop = signals_stop();
     return o;
+}
+
+cca_status cli_session_new(cca_session **out, cca_engine *engine, const context_options *context,
+                           int64_t ctx_size, unsigned flags, cca_error *err) {
+    cca_session_options options = cli_session_options(context, ctx_size, flags);
+    char *folder = NULL;
+    *out = NULL;
+    cca_status status = options.rows_folder ? stored_make_folder(&folder, err) : CCA_OK;
+    options.rows_folder = folder;
+    if (!status) status = cca_session_new(out, engine, &options, err);
+    free(folder);
+    return status;
 }
 
 /* Of one copy, which was measured, to all. */
@@ -60,6 +76,26 @@ cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_
     bool is_cpu = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
     uint64_t program = is_cpu ? cca_memory_resident() : 0; /* a device has memory of its own */
     return plan_beside(out, program, engine, context, ctx_size, flags, err);
+}
+
+/* Bytes that a longer run has more of: not what a chunk takes, or the window. */
+static double grown(uint64_t before, uint64_t after, int64_t positions) {
+    return ((double)after - (double)before) / (double)positions;
+}
+
+cca_status cli_token_cost_of(cli_token_cost *out, const cca_engine *engine,
+                             const context_options *context, cca_error *err) {
+    enum { LONG = 1 << 20 }; /* more than windows */
+    cca_session_size size[2];
+    cca_status status = CCA_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        cca_session_options options = cli_session_options(context, (i + 1) * LONG, 0);
+        status = cca_session_measure(&size[i], engine, &options, err);
+    }
+    if (status) return status;
+    *out = (cli_token_cost){.memory = grown(size[0].total, size[1].total, LONG),
+                            .disk = grown(size[0].disk, size[1].disk, LONG)};
+    return CCA_OK;
 }
 
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
@@ -110,13 +146,14 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
 }
 
 json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
                      (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
                      (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows,
                      "window", (json_int_t)plan->session.window, "mark",
                      (json_int_t)plan->session.mark, "activations",
                      (json_int_t)plan->session.activations, "program", (json_int_t)plan->program,
-                     "total", (json_int_t)plan->total, "peak", (json_int_t)term_peak_memory());
+                     "total", (json_int_t)plan->total, "disk", (json_int_t)plan->session.disk,
+                     "peak", (json_int_t)term_peak_memory());
 }
 
 static void print_table(output *out, const cli_plan *plan) {
@@ -133,6 +170,7 @@ static void print_table(output *out, const cli_plan *plan) {
         {"activations", plan->session.activations},
         {"program", plan->program},
         {"total", plan->total},
+        {"on disk", plan->session.disk},
     };
     output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -158,13 +196,12 @@ static cca_status print_plan(const cli_plan *plan, const output_options *options
 cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engine,
                             const context_options *context, const output_options *target,
                             int64_t ctx_size, unsigned flags, cca_error *err) {
-    cca_session_options options = cli_session_options(context, ctx_size, flags);
     *out = NULL;
     cca_status status = cli_plan_make(plan, engine, context, ctx_size, flags, err);
     if (!status && context->dry_run) status = print_plan(plan, target, err);
     if (!status) status = cli_plan_check(plan, engine, context, err);
     if (status || context->dry_run) return status;
-    status = cca_session_new(out, engine, &options, err);
+    status = cli_session_new(out, engine, context, ctx_size, flags, err);
     if (status != CCA_NO_MEMORY) return status;
     return cca_fail(err, status, "no memory for %lld positions, %llu bytes; -c and -n bound them",
                     (long long)ctx_size, (unsigned long long)plan->session.total);

@@ -33,12 +33,26 @@ static const arg_group groups[] = {
     {0},
 };
 
+/* Where rows that are recalled can lie, and what that takes. */
+typedef struct tier {
+    const char *rows;
+    cli_plan plan;
+    uint64_t total; /* beside what its column has, too */
+    cli_token_cost token;
+    bool fits;
+} tier;
+
+enum { MOST_TIERS = 2 };
+
 /* One kind of attention. */
 typedef struct column {
     context_options context;
     cli_plan plan;
+    cli_token_cost token;
     uint64_t most;
     bool fits;
+    tier tiers[MOST_TIERS];
+    int n_tiers;     /* 0: it recalls nothing */
     int64_t largest; /* positions that fit; 0: not even one */
     cca_forecast forecast;
 } column;
@@ -81,12 +95,36 @@ static cca_status count_positions(planning *p, cca_error *err) {
     return status;
 }
 
+static bool is_cpu(const planning *p) {
+    return strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
+}
+
+static cca_status fill_tiers(planning *p, column *c, cca_error *err) {
+    static const char *const names[MOST_TIERS] = {"memory", "disk"};
+    cca_status status = CCA_OK;
+    if (cli_attention(&c->context, p->engine).recall == 0) return CCA_OK;
+    uint64_t beside = c->plan.total - c->plan.session.total;
+    for (int i = 0; i < (is_cpu(p) ? MOST_TIERS : 1) && !status; i++) {
+        tier *t = &c->tiers[c->n_tiers++];
+        context_options context = c->context;
+        context.rows = t->rows = names[i];
+        status = cli_plan_make(&t->plan, p->engine, &context, p->n_positions, 0, err);
+        if (!status) status = cli_token_cost_of(&t->token, p->engine, &context, err);
+        t->total = beside + t->plan.session.total;
+        t->fits = t->total <= c->most;
+    }
+    return status;
+}
+
 static cca_status fill_column(planning *p, column *c, cca_error *err) {
     enum { MOST_POSITIONS = INT32_MAX };
     cca_status status = cli_plan_make(&c->plan, p->engine, &c->context, p->n_positions, 0, err);
+    if (!status) status = cli_token_cost_of(&c->token, p->engine, &c->context, err);
     if (status) return status;
     c->most = cli_plan_most(&c->plan, p->engine, &c->context);
     c->fits = c->plan.total <= c->most;
+    status = fill_tiers(p, c, err);
+    if (status) return status;
     c->largest = cli_affordable(p->engine, &c->context, 0, MOST_POSITIONS, 0);
     return CCA_OK;
 }
@@ -116,8 +154,7 @@ static cca_status forecast(planning *p, cca_error *err) {
         options[i] = cli_session_options(&p->columns[i].context, p->n_positions, 0);
     }
     cca_status status = cca_engine_forecast(forecasts, p->engine, options, p->n, p->n_prompt, err);
-    bool is_cpu = strcmp(cca_engine_info(p->engine)->device, "cpu") == 0;
-    if (status == CCA_NO_MEMORY && !is_cpu) { /* others fill the device */
+    if (status == CCA_NO_MEMORY && !is_cpu(p)) { /* others fill the device */
         term_warn(&p->term, "no times: %s", err->text);
         return CCA_OK;
     }
@@ -174,6 +211,7 @@ SIZE_CELL(window_cell, session.window)
 SIZE_CELL(activations_cell, session.activations)
 SIZE_CELL(program_cell, program)
 SIZE_CELL(total_cell, total)
+SIZE_CELL(disk_cell, session.disk)
 
 static void fits_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
@@ -183,6 +221,11 @@ static void fits_cell(char text[CELL_TEXT], const planning *p, const column *c) 
 static void largest_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
     snprintf(text, CELL_TEXT, "%lld", (long long)c->largest);
+}
+
+static void cost_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    size_cell(text, (uint64_t)c->token.memory);
 }
 
 static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
@@ -204,6 +247,25 @@ static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const co
 static void token_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
     snprintf(text, CELL_TEXT, "%.3g ms", 1e3 * c->forecast.token_s);
+}
+
+/* What a token costs where, of the first kind that recalls. */
+static void print_tiers(output *out, const planning *p) {
+    int i = 0;
+    while (i < p->n && p->columns[i].n_tiers == 0) i++;
+    if (i == p->n) return;
+    char name[CELL_TEXT];
+    const column *c = &p->columns[i];
+    attention_cell(name, p, c);
+    output_printf(out, "\n%-*s%*s%*s%*s%*s\n", LABEL, name, CELL, "total", CELL, "fits", CELL,
+                  "a token in memory", CELL, "on disk");
+    for (const tier *t = c->tiers; t < c->tiers + c->n_tiers; t++) {
+        char total[TERM_SIZE_TEXT], memory[TERM_SIZE_TEXT], disk[TERM_SIZE_TEXT];
+        output_printf(out, "--rows %-*s%*s%*s%*s%*s\n", LABEL - 7, t->rows, CELL,
+                      term_size(total, t->total), CELL, t->fits ? "yes" : "no", CELL,
+                      term_size(memory, (uint64_t)t->token.memory), CELL,
+                      term_size(disk, (uint64_t)t->token.disk));
+    }
 }
 
 static void print_text(output *out, const planning *p) {
@@ -228,9 +290,13 @@ static void print_text(output *out, const planning *p) {
     print_row(out, p, "activations", activations_cell);
     print_row(out, p, "program", program_cell);
     print_row(out, p, "total", total_cell);
+    print_row(out, p, "on disk", disk_cell);
     print_row(out, p, "fits", fits_cell);
     print_row(out, p, "largest context", largest_cell);
+    print_row(out, p, "a token", cost_cell);
+    print_tiers(out, p);
     if (p->measured_s == 0) return;
+    output_printf(out, "\n");
     print_row(out, p, "prefill", prefill_cell);
     print_row(out, p, "", prefill_speed_cell);
     print_row(out, p, "token behind it", token_cell);
@@ -240,16 +306,28 @@ static void print_text(output *out, const planning *p) {
 
 /* ---- JSON ----------------------------------------------------------------------------- */
 
+static json_t *tiers_json(const column *c) {
+    json_t *tiers = c->n_tiers > 0 ? json_array() : json_null();
+    for (const tier *t = c->tiers; t < c->tiers + c->n_tiers; t++) {
+        output_add(&tiers, json_pack("{s:s, s:I, s:I, s:b, s:{s:f, s:f}}", "rows", t->rows, "total",
+                                     (json_int_t)t->total, "disk", (json_int_t)t->plan.session.disk,
+                                     "fits", (int)t->fits, "token", "memory", t->token.memory,
+                                     "disk", t->token.disk));
+    }
+    return tiers;
+}
+
 static json_t *column_json(const planning *p, const column *c) {
     json_t *timing = json_null();
     if (p->measured_s > 0) {
         timing = json_pack("{s:o, s:o}", "prefill_s", output_real(true, c->forecast.prefill_s),
                            "token_s", output_real(true, c->forecast.token_s));
     }
-    return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o}", "attention",
+    return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o, s:o}", "attention",
                      cli_attention_json(&c->context, p->engine), "memory", cli_plan_json(&c->plan),
                      "allowed", c->most > INT64_MAX ? INT64_MAX : (json_int_t)c->most, "fits",
-                     (int)c->fits, "largest_context", (json_int_t)c->largest, "timing", timing);
+                     (int)c->fits, "largest_context", (json_int_t)c->largest, "tiers",
+                     tiers_json(c), "timing", timing);
 }
 
 static json_t *record(const planning *p) {
@@ -317,7 +395,8 @@ const cli_command cli_plan_command = {
         "positions, else the trained length. Tells the memory that a run takes, whether it is "
         "there (exit 5 where it is not), the largest context that fits, and what prefill and the "
         "token behind it would take: the operations of a layer are timed for about a second. "
-        "What --attn says stands beside CCA, recall and full attention. --dry-run measures no speed.",
+        "What --attn says stands beside CCA, recall and full attention, and what a token costs with rows "
+        "in memory and on disk below. --dry-run measures no speed.",
     .groups = groups,
     .options_size = sizeof(plan_options),
     .run = run,

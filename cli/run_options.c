@@ -89,6 +89,11 @@ const arg_option recall_args[] = {
      .at = offsetof(context_options, row_type), .suggest = "q8_0|q4_0|q8_0/q4_0",
      .help = "type of rows behind the window, which are recalled: q8_0, q4_0 …, or keys/values; "
              "else the window's"},
+    {"rows", .kind = ARG_CHOICE, .value = "WHERE", .at = offsetof(context_options, rows),
+     .initial = "memory", .choices = "memory|disk",
+     .help =
+         "where rows behind the window lie, which are recalled: in memory, or mapped on disk, in "
+         "the session's file or the cache folder (CPU)"},
     {"cores", .kind = ARG_FLAG, .at = offsetof(context_options, cores),
      .help = "see what is not recalled as cores, also with weights that never saw any"},
     {"no-cores", .kind = ARG_FLAG, .at = offsetof(context_options, no_cores),
@@ -328,6 +333,9 @@ static cca_status check_kind(const context_options *o, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "--cache-type-r %s: attention %s recalls nothing",
                         o->row_type, o->attn);
     }
+    if (cli_rows_on_disk(o) && (!has_sinks || cca)) {
+        return cca_fail(err, CCA_USAGE, "--rows disk: attention %s recalls nothing", o->attn);
+    }
     if (has_sinks || (!o->cores && !o->no_cores)) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "--%scores: attention %s leaves no choice",
                     o->cores ? "" : "no-", o->attn);
@@ -345,6 +353,10 @@ bool cli_is_attn(const char *word) {
 
 bool cli_has_sinks(const char *attn) {
     return strcmp(attn, "auto") == 0 || strcmp(attn, "cca") == 0 || strcmp(attn, "recall") == 0;
+}
+
+bool cli_rows_on_disk(const context_options *context) {
+    return context->rows && strcmp(context->rows, "disk") == 0;
 }
 
 cca_status cli_check_attention(const context_options *o, const cca_engine *engine, cca_error *err) {
@@ -368,7 +380,7 @@ context_options cli_with_attn(const context_options *options, const char *attn) 
     o.attn = attn;
     if (strcmp(attn, "recall") != 0 && strcmp(attn, "auto") != 0) {
         o.recall = o.recall_tile = -1;
-        o.row_type = NULL;
+        o.row_type = o.rows = NULL;
     }
     if (cli_has_sinks(attn)) return o;
     o.sinks = -1;

@@ -230,6 +230,7 @@ static cca_status create(stored *st, cca_store **out, const cca_store *old, cca_
     cca_status status =
         old ? cca_store_replace(out, old, facts, err) : cca_store_create(out, st->path, facts, err);
     free(facts);
+    if (!status) cca_store_lend(*out);
     return status;
 }
 
@@ -273,8 +274,11 @@ static cca_status part_ways(stored *st, const wanted *w, size_t point, bool foun
 static cca_status open_store(stored *st, bool *writable, cca_error *err) {
     cca_status status = cca_store_open(&st->store, st->path, true, err);
     *writable = !status;
-    if (st->named || (status != CCA_RUNTIME && status != CCA_BAD_OUTPUT)) return status;
-    return cca_store_open(&st->store, st->path, false, err);
+    if (!st->named && (status == CCA_RUNTIME || status == CCA_BAD_OUTPUT)) {
+        status = cca_store_open(&st->store, st->path, false, err);
+    }
+    if (!status) cca_store_lend(st->store);
+    return status;
 }
 
 static cca_status take_up(stored *st, const wanted *w, cca_error *err) {

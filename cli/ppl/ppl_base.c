@@ -49,8 +49,7 @@ cca_status ppl_base_open_session(ppl_base *b, const cli_plan *plan, term *t, cca
     own.total += plan->session.total + (b->model ? plan->weights : 0);
     status = cli_plan_check(&own, b->engine, &b->context, err);
     if (status) return status;
-    cca_session_options options = cli_session_options(&b->context, plan->ctx_size, 0);
-    return cca_session_new(&b->session, b->engine, &options, err);
+    return cli_session_new(&b->session, b->engine, &b->context, plan->ctx_size, 0, err);
 }
 
 void ppl_base_close(ppl_base *b) {

@@ -115,6 +115,10 @@ ask=(ask -m "$model" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2
 try "${ask[@]}" --session "$work/out/s.ccas" --checkpoint-every 8
 "$CCA" "${ask[@]}" --session "$work/s.ccas" >"$work/answer" || bad=1
 try "${ask[@]}" --session "$work/s.ccas"
+recall=(--attn recall --recall 8 --rows disk)
+try "${ask[@]}" "${recall[@]}" --session "$work/out/s.ccas" --checkpoint-every 8
+"$CCA" "${ask[@]}" "${recall[@]}" --session "$work/r.ccas" >"$work/answer" || bad=1
+try "${ask[@]}" "${recall[@]}" --session "$work/r.ccas"
 printf '%s\n' "/read $work/text" 'Who?' 'one\' 'two' /regen /undo "/save $work/out/c.ccas" '"""When?"""' \
     "/load $work/out/c.ccas" '/system Be brief.' '/set temp 0.5' /stats /set >"$work/chat"
 chat=(chat -m "$model" --chat-template llama2 -g 4 -w 8 -n 2 -t 1 -q)

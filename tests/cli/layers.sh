@@ -12,7 +12,7 @@ level() { # of a file
     sampler.* | store.* | layer.*) echo 1 ;;
     gguf/*) echo 2 ;;
     text/*) echo 3 ;;
-    cca.* | cca_cuda.cu) echo 3 ;;
+    cca.* | cca_cuda.cu | disk_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | model.*) echo 5 ;;
     check/* | export/*) echo 6 ;;

@@ -238,8 +238,15 @@ enum { LAYERS = 2 };
 static inline opened open_cache(const setup *t) {
     cca_error err;
     opened o;
-    cca_cache_shape shape = {LAYERS,  HEADS, KV_HEADS, HD, LENGTH, t->chunk, t->type,
-                             t->type, false, 0,        0,  true,   false};
+    cca_cache_shape shape = {.n_layers = LAYERS,
+                             .n_heads = HEADS,
+                             .n_kv_heads = KV_HEADS,
+                             .head_dim = HD,
+                             .ctx_size = LENGTH,
+                             .chunk_size = t->chunk,
+                             .k_type = t->type,
+                             .v_type = t->type,
+                             .mark = true};
     cca_backend_options options = {.n_threads = t->n_threads ? t->n_threads : 2};
     if (make_policy(&o.policy, t, &err) != CCA_OK) fail_msg("%s", err.text);
     assert_int_equal(cca_backend_cpu(&o.b, &options, &err), CCA_OK);
