@@ -13,7 +13,10 @@ static int open_nameless(const char *folder) {
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || errno == ENOENT || errno == EACCES || errno == ENOSPC) return fd;
     char *name;
-    if (asprintf(&name, "%s/rows.XXXXXX", folder) < 0) return -1;
+    if (asprintf(&name, "%s/rows.XXXXXX", folder) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
     fd = mkostemp(name, O_CLOEXEC);
     if (fd >= 0) unlink(name);
     free(name);
@@ -22,8 +25,8 @@ static int open_nameless(const char *folder) {
 
 static cca_status bad_output(const cca_file_memory *m, const char *what, size_t n, int why,
                              cca_error *err) {
-    return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s %zu bytes: %s", m->folder, what, n,
-                    strerror(why));
+    return cca_fail(err, why == ENOMEM ? CCA_NO_MEMORY : CCA_BAD_OUTPUT,
+                    "%s: cannot %s %zu bytes: %s", m->folder, what, n, strerror(why));
 }
 
 static cca_status make(cca_file_memory *m, cca_error *err) {

@@ -7,7 +7,7 @@
  *     cca_file_memory_give(&m, at, n);            // they are needed no more
  *     cca_file_memory_close(&m);
  *
- * Failures are CCA_BAD_OUTPUT and name the folder. */
+ * Failures are CCA_BAD_OUTPUT, or CCA_NO_MEMORY, and name the folder. */
 #ifndef CCA_FILE_MEMORY_H
 #define CCA_FILE_MEMORY_H
 
