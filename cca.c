@@ -406,6 +406,11 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
         cca_range groups = cca_rule_groups(&c->policy.rule);
         cca_choose(b, &spans.choice, &bounds, &groups, q, pos, n);
+        int64_t tile = spans.choice.tile;
+        if (c->disk) {
+            cca_disk_rows_want(c->disk, layer, &spans.choice,
+                               (pos + n - 1) / tile - pos / tile + 1);
+        }
     }
     if (c->watched.sums) {
         cca_mass mass = c->watched;

@@ -5,10 +5,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum {
-    STEP = 1024,     /* positions whose space is taken together */
-    MOST_VIEWS = 256 /* files that are open */
+    STEP = 1024,      /* positions whose space is taken together */
+    MOST_VIEWS = 256, /* files that are open */
+    LATELY = 1024     /* calls of cca_disk_rows_want */
 };
 
 typedef struct view {
@@ -29,6 +31,9 @@ struct cca_disk_rows {
     int64_t n_pieces, capacity, lent;
     view views[MOST_VIEWS];
     int n_views;
+    bool *wanted; /* [capacity], of groups: no more than positions */
+    long waits;   /* for a disk, when it was looked at last */
+    int asks;     /* calls that still ask */
 };
 
 /* ---- the file without a name ----------------------------------------------------------- */
@@ -65,7 +70,9 @@ cca_status cca_disk_rows_new(cca_disk_rows **out, cca_backend *backend, const ch
     d->v_begin = values;
     cca_dtype_row_bytes(&d->k_row, layer->k_type, layer->head_dim);
     cca_dtype_row_bytes(&d->v_row, layer->v_type, layer->head_dim);
-    cca_status status = cca_file_memory_open(&d->memory, folder, bytes, err);
+    d->wanted = calloc((size_t)layer->capacity, sizeof *d->wanted);
+    cca_status status = d->wanted ? cca_file_memory_open(&d->memory, folder, bytes, err)
+                                  : cca_fail(err, CCA_NO_MEMORY, "no memory for rows on disk");
     if (status) {
         cca_disk_rows_free(d);
         return status;
@@ -79,6 +86,7 @@ void cca_disk_rows_free(cca_disk_rows *d) {
     cca_disk_rows_recall(d);
     cca_file_memory_close(&d->memory);
     free(d->pieces);
+    free(d->wanted);
     free(d);
 }
 
@@ -241,6 +249,49 @@ void cca_disk_rows_give(cca_disk_rows *d, int64_t near, int64_t first) {
     if (begin >= end) return;
     (void)each_head(d, begin, end, give, NULL);
     d->given = end;
+}
+
+/* ---- asking ahead ---------------------------------------------------------------------- */
+
+static bool waited_lately(cca_disk_rows *d) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_majflt != d->waits) {
+        d->waits = usage.ru_majflt;
+        d->asks = LATELY;
+    }
+    return d->asks > 0 && d->asks-- > 0;
+}
+
+/* Asks for n rows of a head, wherever they lie. */
+static void ask(const cca_disk_rows *d, int64_t layer, int64_t head, int64_t pos, int64_t n) {
+    cca_pieces pieces = cca_disk_rows_pieces(d, layer);
+    cca_rows others = cca_disk_rows_layer(d, layer);
+    for (int64_t end = pos + n, some; pos < end; pos += some) {
+        const cca_rows *from = cca_piece_of(&pieces, &others, pos);
+        size_t row = (size_t)(head * from->capacity + cca_rows_at(from, pos));
+        some = cca_min(end - pos, cca_rows_run(from, pos));
+        if (pos < pieces.end) some = cca_min(some, pieces.end - pos);
+        cca_mapping_want((char *)from->k + row * d->k_row, (size_t)some * d->k_row);
+        cca_mapping_want((char *)from->v + row * d->v_row, (size_t)some * d->v_row);
+    }
+}
+
+void cca_disk_rows_want(cca_disk_rows *d, int64_t layer, const cca_choice *choice,
+                        int64_t n_tiles) {
+    int64_t g = choice->group_size, n_groups = d->shape.capacity / g;
+    if (!waited_lately(d)) return;
+    for (int64_t head = 0; head < choice->heads; head++) {
+        memset(d->wanted, 0, (size_t)n_groups * sizeof *d->wanted);
+        for (int64_t i = head; i < n_tiles * choice->heads; i += choice->heads) {
+            const int32_t *groups = choice->groups + i * choice->most;
+            for (int32_t k = 0; k < choice->counts[i]; k++) d->wanted[groups[k]] = true;
+        }
+        for (int64_t first = 0, next; first < n_groups; first = next + 1) {
+            next = first;
+            while (next < n_groups && d->wanted[next]) next++;
+            if (next > first) ask(d, layer, head, first * g, (next - first) * g);
+        }
+    }
 }
 
 void cca_disk_rows_forget(const cca_disk_rows *d) {

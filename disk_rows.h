@@ -40,6 +40,10 @@ cca_pieces cca_disk_rows_pieces(const cca_disk_rows *d, int64_t layer);
 /* Positions that pieces have: 0 … n - 1. */
 int64_t cca_disk_rows_lent(const cca_disk_rows *d);
 
+/* Asks the system for the rows that n_tiles tiles have chosen, all at once, before they are read
+ * one by one: where this process has had to wait for a disk lately. */
+void cca_disk_rows_want(cca_disk_rows *d, int64_t layer, const cca_choice *choice, int64_t n_tiles);
+
 /* Copies rows from wherever they lie to host memory, [heads][n][head_dim]. */
 void cca_disk_rows_get(const cca_disk_rows *d, int64_t layer, int64_t pos, int64_t n, void *k,
                        void *v);

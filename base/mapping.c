@@ -54,6 +54,11 @@ void cca_mapping_forget(const void *data, size_t bytes) {
     (void)madvise((char *)data + skip, (bytes - skip) / page * page, MADV_DONTNEED);
 }
 
+void cca_mapping_want(const void *data, size_t bytes) {
+    size_t before = (uintptr_t)data % (size_t)sysconf(_SC_PAGESIZE); /* in its page */
+    (void)madvise((char *)data - before, bytes + before, MADV_WILLNEED);
+}
+
 /* ---- whose an address is ---- */
 
 /* The hexadecimal number that text begins with; *text goes behind it. */

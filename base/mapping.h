@@ -29,5 +29,7 @@ bool cca_mapping_file_at(char *out, size_t size, const void *address);
 /* Tells the system that these bytes of a mapping are not needed soon, so that reading a large
  * file once does not fill the memory of the process. They can still be read. */
 void cca_mapping_forget(const void *data, size_t bytes);
+/* Tells it that these bytes will be read: it begins to, and does not wait. */
+void cca_mapping_want(const void *data, size_t bytes);
 
 #endif
