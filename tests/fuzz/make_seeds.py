@@ -128,6 +128,44 @@ def gguf_seeds():
 
 # --- SentencePiece: protocol buffers by hand
 
+def other_architectures():
+    """Keys and tensors that llama has not: norms of heads, whole or not, and behind; fused tensors; factors; windows."""
+    d, half = 8, 4
+    norms = {"attn_q_norm": half, "attn_k_norm": half}
+    behind = {"post_attention_norm": d, "post_ffw_norm": d}
+    more = {"qwen3": norms, "hunyuan-dense": norms, "olmo2": {"attn_q_norm": d, "attn_k_norm": half} | behind,
+            "exaone4": norms | behind, "glm4": behind, "seed_oss": {"post_attention_norm": d}, "smollm3": {},
+            "granite": {}, "ernie4_5": {}, "arcee": {}, "phi3": {}}
+    for arch, vectors in more.items():
+        keys, tensors = model_keys(arch), model_tensors()
+        for name, n in vectors.items():
+            tensors[f"blk.0.{name}.weight"] = ((n,), 0, 4 * n)
+        if arch in ("olmo2", "exaone4"):
+            del tensors["blk.0.attn_norm.weight"], tensors["blk.0.ffn_norm.weight"]
+        if arch == "seed_oss":
+            del tensors["blk.0.ffn_norm.weight"]
+        if arch == "arcee":
+            del tensors["blk.0.ffn_gate.weight"]
+        if arch in ("phi3", "glm4"):
+            del tensors["blk.0.ffn_gate.weight"]
+            tensors["blk.0.ffn_up.weight"] = ((d, 2 * d), 0, 64 * d)
+            keys[f"{arch}.rope.dimension_count"] = (4, 2)
+        if arch == "phi3":
+            for name in "qkv":
+                del tensors[f"blk.0.attn_{name}.weight"]
+            tensors["blk.0.attn_qkv.weight"] = ((d, 2 * d), 0, 64 * d)
+        if arch == "granite":
+            for name, x in ("embedding_scale", 12.0), ("residual_scale", 0.22), ("attention.scale", 0.5), ("logit_scale", 8.0):
+                keys[f"{arch}.{name}"] = (6, x)
+        if arch in ("exaone4", "qwen3"):
+            keys[f"{arch}.attention.sliding_window"] = (4, 16)
+            keys[f"{arch}.attention.sliding_window_pattern"] = (4, 4) if arch == "exaone4" else (9, 7, [True])
+        write("gguf", f"arch-{arch}", gguf(keys, tensors))
+        write("source", f"arch-{arch}", gguf(keys, tensors))
+    part = {"split.no": (2, 0), "split.count": (2, 3), "split.tensors.count": (5, 11)}
+    write("gguf", "part", gguf(model_keys() | part, model_tensors()))
+
+
 def varint(n):
     out = b""
     while n > 127:
@@ -347,6 +385,7 @@ def block_seeds():
 
 
 gguf_seeds()
+other_architectures()
 sentencepiece_seeds()
 hf_seeds()
 tokenizer_seeds()
