@@ -106,7 +106,7 @@ static char *take_name(reader *r) {
             fail(r, "control character in name, offset %zu", at);
         }
     }
-    if (r->status) return NULL;
+    if (r->status || !s.bytes) return NULL;
     char *name = malloc(s.size + 1);
     if (!name) {
         fail_memory(r, s.size + 1);

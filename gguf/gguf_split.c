@@ -62,11 +62,11 @@ static cca_status check_first(const cca_gguf *file, const claim *c, cca_error *e
 /* Opens one part and checks that it is the one that its name says. */
 static cca_status open_part(cca_gguf **out, const cca_gguf *first, unsigned number,
                             const claim *of_first, cca_error *err) {
-    claim own;
+    claim own = {0};
     char *path = path_of(first, number, of_first->n_parts);
     if (!path) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to open it", first->name);
     cca_status status = cca_gguf_open_one(out, path, err);
-    if (!status) status = read_claim(&own, *out, err);
+    if (!status && *out) status = read_claim(&own, *out, err);
     if (!status && (own.number != number || own.n_parts != of_first->n_parts)) {
         status =
             cca_fail(err, CCA_BAD_MODEL,
@@ -127,10 +127,10 @@ cca_status cca_gguf_join(cca_gguf *first, cca_error *err) {
         status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its parts", first->name);
     }
     for (unsigned i = 1; i < c.n_parts && !status; i++) {
-        cca_gguf **part = &first->parts[first->n_parts];
-        status = open_part(part, first, i, &c, err);
-        if (*part) first->n_parts++;
-        if (!status) status = take_tensors(first, *part, err);
+        cca_gguf *part = NULL;
+        status = open_part(&part, first, i, &c, err);
+        if (part) first->parts[first->n_parts++] = part;
+        if (!status && part) status = take_tensors(first, part, err);
     }
     return status ? status : check_tensors(first, &c, err);
 }

@@ -96,7 +96,7 @@ static bool magnitudes(float *out, const rows *r, const cca_kernels *k) {
 
 void fuzz_one(const uint8_t *data, size_t size) {
     rows r = {0};
-    float want[MOST_X * MOST_ROWS], got[MOST_X * MOST_ROWS], sums[MOST_ROWS];
+    float want[MOST_X * MOST_ROWS], got[MOST_X * MOST_ROWS], sums[MOST_ROWS] = {0};
     if (!make_rows(&r, data, size)) return;
     bool finite = magnitudes(sums, &r, cca_kernels_at(0));
     multiply(want, &r, cca_kernels_at(0)->products(r.type), false);

@@ -244,8 +244,9 @@ static void refused(void **state) {
                                       "sinks of -16",
                                       "recall of 40",
                                       "recall of -16"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         expect_refusal(path, bad[i], CCA_USAGE, why[i]);
+    }
     chmod(path, 0444);
     expect_refusal(path, other, CCA_BAD_OUTPUT, "near.gguf: ");
     assert_int_equal(cca_gguf_check_writable(path, NULL), CCA_BAD_OUTPUT);
