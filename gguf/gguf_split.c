@@ -122,9 +122,10 @@ cca_status cca_gguf_join(cca_gguf *first, cca_error *err) {
     cca_status status = read_claim(&c, first, err);
     if (status || c.n_parts == 1) return status;
     status = check_first(first, &c, err);
-    if (!status) first->parts = calloc(c.n_parts, sizeof *first->parts);
-    if (!status && !first->parts) {
-        status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its parts", first->name);
+    if (status) return status;
+    first->parts = calloc(c.n_parts, sizeof *first->parts);
+    if (!first->parts) {
+        return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its parts", first->name);
     }
     for (unsigned i = 1; i < c.n_parts && !status; i++) {
         cca_gguf *part = NULL;
