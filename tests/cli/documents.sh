@@ -5,7 +5,7 @@ set -u
 
 model=$work/model.gguf
 "$CCA" export models/*.gguf -q --chat-template plain -o "$model"
-head -c 14000 docs/CLI.md >"$work/book" # some 4,000 tokens
+head -c 14000 docs/CLI.md | iconv -c -f UTF-8 -t UTF-8 >"$work/book" # some 4,000 tokens, whole characters
 fact='The code of the old lighthouse is 48213.'
 make_text() {
     { head -c 9000 "$work/book"; printf '\n%s\n\n' "$fact"; tail -c +9001 "$work/book"; } >"$work/text"

@@ -8,7 +8,7 @@ model=$work/model.gguf
 "$CCA" export models/*.gguf -q --chat-template plain -o "$model"
 fact='The code of the old lighthouse is 48213.'
 question='What is the code of the old lighthouse?'
-head -c 3000 docs/MODEL.md >"$work/begin"
+head -c 3000 docs/MODEL.md | iconv -c -f UTF-8 -t UTF-8 >"$work/begin"
 tail -c 3000 docs/MODEL.md | iconv -c -t ASCII >"$work/end"
 { iconv -c -t ASCII "$work/begin"; printf '\n%s\n\n' "$fact"; cat "$work/end"; } >"$work/text"
 ask=(ask -m "$model" -f "$work/text")

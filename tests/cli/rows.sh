@@ -5,7 +5,7 @@ set -u
 
 model=$work/model.gguf
 "$CCA" export models/*.gguf -q --chat-template plain -w 128 -o "$model"
-head -c 5000 docs/CLI.md >"$work/text" # some 2,300 tokens
+head -c 5000 docs/CLI.md | iconv -c -f UTF-8 -t UTF-8 >"$work/text" # some 2,300 tokens
 recall=(--attn recall --recall 256)
 generate=(generate -m "$model" -f "$work/text" -n 8 --temp 0 "${recall[@]}")
 no_leftovers() { check "$1: nothing is left in the folder" test -z "$(ls -A "$work/cache/cca")"; }
