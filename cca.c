@@ -556,9 +556,9 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
 /* Takes the space for a slice on disk; false for what is lent. */
 static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
     if (s->kind != c->on_disk) return true;
-    if (s->first + s->n <= cca_disk_rows_lent(c->disk)) return false;
-    if (layer == 0)
-        cca_disk_rows_go(c->disk, s->first, s->first + s->n, rows_near(c), rows_first(c));
+    int64_t end = s->first + s->n;
+    if (end <= cca_disk_rows_lent(c->disk)) return false;
+    if (layer == 0) cca_disk_rows_go(c->disk, s->first, end, rows_near(c), rows_first(c));
     return true;
 }
 
@@ -584,7 +584,8 @@ static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *use
     void *v = make(user, a->v_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
     for (int64_t layer = 0; k && v && layer < c->shape.n_layers; layer++) {
         cca_rows rows = layer_rows(c, s->kind, layer, 0);
-        if (take_slice(c, layer, s)) cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
+        if (!take_slice(c, layer, s)) continue;
+        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
     }
     free(k);
     free(v);

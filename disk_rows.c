@@ -296,6 +296,7 @@ void cca_disk_rows_want(cca_disk_rows *d, int64_t layer, const cca_choice *choic
 
 void cca_disk_rows_forget(const cca_disk_rows *d) {
     cca_mapping_forget(d->memory.data, d->memory.size);
-    for (int i = 0; i < d->n_views; i++)
-        cca_mapping_forget(d->views[i].of.data, d->views[i].of.size);
+    for (const view *v = d->views; v < d->views + d->n_views; v++) {
+        cca_mapping_forget(v->of.data, v->of.size);
+    }
 }
