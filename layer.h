@@ -23,6 +23,7 @@ typedef struct cca_arch {
     const char *name;     /* general.architecture, also in front of its keys */
     bool interleaved;     /* RoPE turns the pairs 2k, 2k+1 of a head, else k, k+hd/2 */
     bool plain_elsewhere; /* llama.cpp has no llama3 scaling or head_dim of its own for it */
+    bool fused_elsewhere; /* llama.cpp wants gate and up in one tensor */
     bool norms_turned;    /* heads are normed when RoPE has turned them, else before */
     bool norms_whole;     /* all heads of q, or k, are normed as one */
     bool norms_behind;    /* what attention and feed-forward give is normed before it is added */

@@ -449,6 +449,10 @@ cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config
     read_own_window(source, &r, config, options);
     read_scales(c, &r, config);
     check_turning_layers(c, &r, config);
+    if (source->family && source->family->arch == CCA_ARCH_PHI3 && !c->rope_dims &&
+        !c->own_window) {
+        c->arch = &cca_archs[CCA_ARCH_LLAMA]; /* nothing is left that llama has not */
+    }
     read_cca(source, &r, config);
     *tie = -1;
     if (cca_json_field(config, "tie_word_embeddings")) {

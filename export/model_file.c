@@ -109,6 +109,11 @@ static cca_status settle_groups(cca_config *c, const cca_export_options *o, cca_
 }
 
 static void warn_llama_cpp(const cca_config *c, const cca_export_options *o) {
+    if (c->arch->fused_elsewhere) {
+        cca_export_warn(
+            o, "llama.cpp will refuse this model: for %s it wants gate and up in one tensor",
+            c->arch->name);
+    }
     if (!c->arch->plain_elsewhere) return;
     if (c->rope_kind == CCA_ROPE_FACTORS || c->head_dim * c->n_heads != c->dim) {
         cca_export_warn(o, "llama.cpp will refuse this model: for %s it knows no %s", c->arch->name,
