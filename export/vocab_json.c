@@ -226,7 +226,8 @@ static void set_spm_types(cca_vocab *vocab, cca_json_reader *r) {
         cca_gguf_string piece = vocab->pieces[i];
         bool byte = cca_spm_byte_value((cca_spm_text){piece.bytes, piece.size}) >= 0;
         if (vocab->types[i] == CCA_SPM_NORMAL && byte) vocab->types[i] = CCA_SPM_BYTE;
-        if (vocab->types[i] == CCA_SPM_USER && memchr(piece.bytes, ' ', piece.size)) {
+        if (vocab->types[i] == CCA_SPM_USER && piece.size > 0 &&
+            memchr(piece.bytes, ' ', piece.size)) {
             cca_json_refuse(r, "added_tokens: \"%.100s\" has a space: that is not supported here",
                             piece.bytes);
         }

@@ -293,7 +293,8 @@ static cca_status check_piece(const cca_spm_model *model, size_t i, const char *
     if (!isfinite(piece->score)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: the score of piece %zu is not finite", name, i);
     }
-    if (as_c_string && memchr(piece->text.bytes, 0, piece->text.size)) {
+    const cca_spm_text text = piece->text; /* an empty one has no bytes */
+    if (as_c_string && text.size > 0 && memchr(text.bytes, 0, text.size)) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: piece %zu holds a NUL byte", name, i);
     }
     if (piece->type == CCA_SPM_BYTE && cca_spm_byte_value(piece->text) < 0) {
@@ -334,7 +335,8 @@ static cca_status check_pieces(cca_spm_model *model, const char *name, cca_error
 
 static int by_text(const void *a, const void *b) {
     const cca_spm_text *x = a, *y = b;
-    int order = memcmp(x->bytes, y->bytes, x->size < y->size ? x->size : y->size);
+    const size_t common = x->size < y->size ? x->size : y->size;
+    int order = common > 0 ? memcmp(x->bytes, y->bytes, common) : 0;
     return order ? order : (x->size > y->size) - (x->size < y->size);
 }
 
@@ -346,7 +348,8 @@ static bool user_pieces_nest_too_deep(cca_spm_text *texts, size_t n) {
     for (size_t i = 0; i < n; i++) {
         while (depth > 0 &&
                (chain[depth - 1]->size > texts[i].size ||
-                memcmp(chain[depth - 1]->bytes, texts[i].bytes, chain[depth - 1]->size) != 0)) {
+                (chain[depth - 1]->size > 0 &&
+                 memcmp(chain[depth - 1]->bytes, texts[i].bytes, chain[depth - 1]->size) != 0))) {
             depth--;
         }
         if (depth == MAX_NESTED_USER_PIECES) return true;
@@ -414,7 +417,7 @@ static void put_bytes(writer *out, const void *bytes, size_t size) {
         out->bytes = grown;
         out->capacity = doubled;
     }
-    memcpy(out->bytes + out->size, bytes, size);
+    if (size > 0) memcpy(out->bytes + out->size, bytes, size);
     out->size = needed;
 }
 
