@@ -15,9 +15,10 @@ expect 0 'a text goes on' generate -m "$model" -q --temp 0 -n 6 -p 'The capital 
 stdout_has 'as everybody knows' '^ ?The capital of France is Paris|^ Paris'
 
 questions=('Which command runs the tests?' 'In which language is the program written?')
-expect 0 'questions about a page' ask -m "$model" -f README.md -n 24 -q --no-kv "${questions[@]}"
+ask=(ask -m "$model" -f README.md -n 16 -q --no-kv -ctk f32 -ctv f32)
+expect 0 'questions about a page' "${ask[@]}" "${questions[@]}"
 stdout_has 'the first is answered' 'make test'
 stdout_has 'and the second' 'written in C\b'
 cp "$work/out" "$work/recall"
-expect 0 'with full attention' ask -m "$model" -f README.md -n 24 -q --no-kv --attn full "${questions[@]}"
+expect 0 'with full attention' "${ask[@]}" --attn full "${questions[@]}"
 check 'word for word the same: all that is behind the window is recalled' cmp "$work/recall" "$work/out"
