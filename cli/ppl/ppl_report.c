@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-enum { SIGNATURE_TEXT = 1024 };
+enum { SIGNATURE_TEXT = 1536, BASE_TEXT = 512 };
 
 static const char *mode_name(const ppl_report *r) {
     static const char *const names[] = {"full", "stride", "chunk", "llama.cpp"};
@@ -20,7 +20,7 @@ static bool inside_window(const ppl_report *r) {
 }
 
 /* Kind, g, s, sinks, recall and cores in force; the same words of a base. */
-enum { ATTENTION_TEXT = 256 };
+enum { ATTENTION_TEXT = 384 };
 static const char *attention_words(char out[ATTENTION_TEXT], const context_options *c,
                                    const cca_engine *engine) {
     cca_attention_settings a = cli_attention(c, engine);
@@ -37,22 +37,22 @@ static const char *attention_words(char out[ATTENTION_TEXT], const context_optio
 }
 
 /* " base=full kv=bf16/bf16", with the model behind it where it is another. */
-static const char *base_words(char out[SIGNATURE_TEXT], const ppl_base *base) {
+static const char *base_words(char out[BASE_TEXT], const ppl_base *base) {
     char words[ATTENTION_TEXT], model[CCA_GGUF_FINGERPRINT + 1];
     out[0] = '\0';
     if (!base) return out;
-    int n = snprintf(out, SIGNATURE_TEXT, " base=%s",
+    int n = snprintf(out, BASE_TEXT, " base=%s",
                      attention_words(words, &base->context, base->engine));
     if (!base->model) return out;
     cca_gguf_fingerprint(model, cca_engine_file(base->engine));
-    snprintf(out + n, (size_t)(SIGNATURE_TEXT - n), " model=%s", model);
+    snprintf(out + n, (size_t)(BASE_TEXT - n), " model=%s", model);
     return out;
 }
 
 /* What a number must be quoted with to mean something. */
 static const char *signature(char out[SIGNATURE_TEXT], const ppl_report *r) {
     const ppl_layout *l = &r->layout;
-    char scored[48] = "", words[ATTENTION_TEXT], base[SIGNATURE_TEXT];
+    char scored[48] = "", words[ATTENTION_TEXT], base[BASE_TEXT];
     if (l->mode == PPL_STRIDE) snprintf(scored, sizeof scored, " S=%lld", (long long)l->stride);
     if (l->mode == PPL_CHUNK) snprintf(scored, sizeof scored, " F=%lld", (long long)l->score_from);
     snprintf(out, SIGNATURE_TEXT,
