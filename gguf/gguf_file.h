@@ -38,6 +38,8 @@ struct cca_gguf {
     uint64_t n_parts;
 };
 
+/* The order of entries by name, for qsort. */
+int cca_gguf_compare_entries(const void *a, const void *b);
 /* Maps and parses one file, whatever it is a part of. */
 cca_status cca_gguf_open_one(cca_gguf **out, const char *path, cca_error *err);
 /* Opens the other parts of a file that says there are some, and takes their tensors. */

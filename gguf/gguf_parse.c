@@ -177,13 +177,13 @@ static void take_key(reader *r, cca_gguf_key *key) {
     }
 }
 
-static int compare_names(const void *a, const void *b) {
+int cca_gguf_compare_entries(const void *a, const void *b) {
     return strcmp(((const cca_gguf_entry *)a)->name, ((const cca_gguf_entry *)b)->name);
 }
 
 /* Sorts the n entries, whose names are filled in; two of the same name are an error. */
 static void sort_index(reader *r, cca_gguf_entry *index, uint64_t n) {
-    if (n > 0) qsort(index, n, sizeof *index, compare_names);
+    if (n > 0) qsort(index, n, sizeof *index, cca_gguf_compare_entries);
     for (uint64_t i = 1; i < n; i++) {
         if (strcmp(index[i - 1].name, index[i].name) == 0) {
             r->name = index[i].name;

@@ -77,10 +77,6 @@ static cca_status open_part(cca_gguf **out, const cca_gguf *first, unsigned numb
     return status;
 }
 
-static int compare_names(const void *a, const void *b) {
-    return strcmp(((const cca_gguf_entry *)a)->name, ((const cca_gguf_entry *)b)->name);
-}
-
 /* Moves the tensors of a part, names and all, behind those of the first. */
 static cca_status take_tensors(cca_gguf *first, cca_gguf *part, cca_error *err) {
     const uint64_t n = first->n_tensors + part->n_tensors;
@@ -108,7 +104,8 @@ static cca_status check_tensors(cca_gguf *first, const claim *c, cca_error *err)
                         first->name, c->n_tensors, (unsigned long long)first->n_tensors);
     }
     cca_gguf_entry *index = first->tensor_index;
-    if (first->n_tensors > 0) qsort(index, first->n_tensors, sizeof *index, compare_names);
+    if (first->n_tensors > 0)
+        qsort(index, first->n_tensors, sizeof *index, cca_gguf_compare_entries);
     for (uint64_t i = 1; i < first->n_tensors; i++) {
         if (strcmp(index[i - 1].name, index[i].name) != 0) continue;
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' appears in two parts", first->name,

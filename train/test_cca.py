@@ -2,16 +2,14 @@
 
 Recall is compared with the float64 reference beside the repository, where it is; else those tests are
 skipped."""
-import importlib.util
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import cca
+from oracle import reference
 
 SHAPES = [  # length, heads, kv_heads, head_dim, g, s
     (40, 2, 2, 8, 4, 8),
@@ -34,17 +32,6 @@ RECALLS = [  # length, heads, kv_heads, head_dim, g, s, and sinks, budget, tile,
     (64, 3, 1, 8, 1, 8, cca.Recall(1, 5, 4)),
     (70, 4, 2, 8, 4, 16, cca.Recall(4, 1000, 16)),
 ]
-
-
-def reference():
-    path = Path(__file__).resolve().parents[2] / "shared" / "oracle" / "reference.py"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    spec = importlib.util.spec_from_file_location("reference", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reference"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def random_qkv(length, heads, kv_heads, width, dtype=torch.float32, batch=2, seed=0):

@@ -2,12 +2,10 @@
 
 Uses the float64 reference and the books beside the repository, where they are; else those tests
 are skipped."""
-import importlib.util
 import io
 import json
 import random
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,25 +19,12 @@ import model as llama
 import optimiser
 import questions
 import twins
+from oracle import reference
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 TEXT = (
     "Nothing moved in the street but {a} and the rain. He thought of {b}, and then of nothing. Why had she come? "
     "It was {c} who knew; nobody asked.\n\nThe lamp went out. They waited, as {a} had said, for the morning.\n\n"
 )
-
-
-def reference():
-    path = SHARED / "oracle" / "reference.py"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    spec = importlib.util.spec_from_file_location("reference", path)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["reference"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
