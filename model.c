@@ -483,55 +483,24 @@ void cca_layer_begin(cca_backend *b, const cca_layer *layer, cca_activations *a,
     }
 }
 
-/* x += the norm of h, which is lost. */
-static void add_normed(cca_backend *b, cca_activations *a, const cca_matrix *norm, float eps,
-                       int64_t n) {
-    cca_rmsnorm(b, &a->h, &a->h, 0, norm, eps, n);
-    cca_accumulate(b, &a->x, &a->h, n);
-}
-
-/* Feed-forward parts that are not of Llama's form: without a norm before, with one behind, without
- * gate. */
-static void other_feed_forward(cca_backend *b, const cca_matrix *w, cca_activations *a, float eps,
-                               int64_t n) {
-    const cca_matrix *norm = given(&w[CCA_FFN_NORM]), *behind = given(&w[CCA_FFN_NORM_BEHIND]);
-    const bool gated = w[CCA_FFN_GATE].data;
-    const cca_product up[] = {{.out = &a->up, .weight = &w[CCA_FFN_UP]},
-                              {.out = &a->gate, .weight = &w[CCA_FFN_GATE]}};
-    const cca_product down = {
-        .out = behind ? &a->h : &a->x, .weight = &w[CCA_FFN_DOWN], .accumulate = !behind};
-    if (norm) cca_rmsnorm(b, &a->h, &a->x, 0, norm, eps, n);
-    cca_matmul(b, up, gated ? 2 : 1, norm ? &a->h : &a->x, n);
-    if (gated) {
-        cca_swiglu(b, &a->gate, &a->up, n);
-    } else {
-        cca_relu_squared(b, &a->up, n);
-    }
-    cca_matmul(b, &down, 1, gated ? &a->gate : &a->up, n);
-    if (behind) add_normed(b, a, behind, eps, n);
-}
-
 void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, float eps,
                    int64_t n) {
     const cca_matrix *w = layer->w;
     const cca_matrix *behind = given(&w[CCA_ATTN_NORM_BEHIND]);
     const cca_product o = {
         .out = behind ? &a->h : &a->x, .weight = &w[CCA_ATTN_OUT], .accumulate = !behind};
-    const cca_ffn ffn = {.norm = &w[CCA_FFN_NORM],
-                         .gate = &w[CCA_FFN_GATE],
+    const cca_ffn ffn = {.norm = given(&w[CCA_FFN_NORM]),
+                         .gate = given(&w[CCA_FFN_GATE]),
                          .up = &w[CCA_FFN_UP],
                          .down = &w[CCA_FFN_DOWN],
+                         .behind = given(&w[CCA_FFN_NORM_BEHIND]),
                          .eps = eps,
                          .h = &a->h,
                          .gated = &a->gate,
                          .upped = &a->up};
     cca_matmul(b, &o, 1, &a->attended, n);
-    if (behind) add_normed(b, a, behind, eps, n);
-    if (behind || !ffn.norm->data || !ffn.gate->data) {
-        other_feed_forward(b, w, a, eps, n);
-    } else {
-        cca_feed_forward(b, &a->x, &ffn, n);
-    }
+    if (behind) cca_add_normed(b, &a->x, &a->h, behind, eps, n);
+    cca_feed_forward(b, &a->x, &ffn, n);
 }
 
 static void begin_forward(cca_state *s, int64_t n) {

@@ -236,18 +236,40 @@ static bool leads(const cca_matrix *weight, const cca_matrix *x, const cca_matri
     return weight->cols == x->cols && weight->rows == out->cols;
 }
 
+static bool ffn_fits(const cca_matrix *x, const cca_ffn *f, int64_t n) {
+    bool norms = f->norm ? norm_fits(f->h, x, 0, f->norm, n) : holds(f->h, n, x->cols);
+    return norms && holds(f->gated, n, f->upped->cols) && holds(f->upped, n, f->gated->cols) &&
+           (!f->gate || leads(f->gate, f->h, f->gated)) && leads(f->up, f->h, f->upped) &&
+           leads(f->down, f->gated, x);
+}
+
 void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n) {
-    bool fit = norm_fits(f->h, x, 0, f->norm, n) && holds(f->gated, n, f->upped->cols) &&
-               holds(f->upped, n, f->gated->cols) && leads(f->gate, f->h, f->gated) &&
-               leads(f->up, f->h, f->upped) && leads(f->down, f->gated, x);
-    if (!ready(b, "feed forward", fit)) return;
-    if (b->ops->feed_forward && b->ops->feed_forward(b, x, f, n)) return;
-    const cca_product gate_up[] = {{.out = f->gated, .weight = f->gate},
-                                   {.out = f->upped, .weight = f->up}};
-    const cca_product down = {.out = x, .weight = f->down, .accumulate = true};
-    cca_norm_matmul(b, gate_up, 2, f->h, x, 0, f->norm, f->eps, n);
-    cca_swiglu(b, f->gated, f->upped, n);
-    cca_matmul(b, &down, 1, f->gated, n);
+    const bool plain = f->norm && f->gate && !f->behind;
+    if (!ready(b, "feed forward", ffn_fits(x, f, n))) return;
+    if (plain && b->ops->feed_forward && b->ops->feed_forward(b, x, f, n)) return;
+    const cca_product up_gate[] = {{.out = f->upped, .weight = f->up},
+                                   {.out = f->gated, .weight = f->gate}};
+    const cca_product down = {
+        .out = f->behind ? f->h : x, .weight = f->down, .accumulate = !f->behind};
+    const int n_products = f->gate ? 2 : 1;
+    if (f->norm) {
+        cca_norm_matmul(b, up_gate, n_products, f->h, x, 0, f->norm, f->eps, n);
+    } else {
+        cca_matmul(b, up_gate, n_products, x, n);
+    }
+    if (f->gate) {
+        cca_swiglu(b, f->gated, f->upped, n);
+    } else {
+        cca_relu_squared(b, f->upped, n);
+    }
+    cca_matmul(b, &down, 1, f->gate ? f->gated : f->upped, n);
+    if (f->behind) cca_add_normed(b, x, f->h, f->behind, f->eps, n);
+}
+
+void cca_add_normed(cca_backend *b, cca_matrix *x, cca_matrix *h, const cca_matrix *weight,
+                    float eps, int64_t n) {
+    cca_rmsnorm(b, h, h, 0, weight, eps, n);
+    cca_accumulate(b, x, h, n);
 }
 
 static bool rows_take(const cca_rows *rows, const cca_matrix *k, const cca_matrix *v, int64_t pos,

@@ -58,9 +58,10 @@ typedef struct cca_product {
     bool accumulate;
 } cca_product;
 
-/* The feed-forward part of a layer: its weights, and room for what it computes on the way. */
+/* The feed-forward part of a layer: its weights, and room for what it computes on the way. Without
+ * norm x goes in as it is; without gate there is relu² of up; behind norms what is added. */
 typedef struct cca_ffn {
-    const cca_matrix *norm, *gate, *up, *down;
+    const cca_matrix *norm, *gate, *up, *down, *behind; /* norm, gate and behind may be NULL */
     float eps;
     cca_matrix *h, *gated, *upped; /* (n, dim), (n, hidden_dim) twice; undefined afterwards */
 } cca_ffn;
@@ -121,6 +122,7 @@ typedef struct cca_ops {
     bool (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                         const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                         int64_t n);
+    /* Of Llama's form alone: with norm and gate, without a norm behind. */
     bool (*feed_forward)(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
     bool (*rotate_store)(cca_backend *b, cca_rows *rows, cca_matrix *q, cca_matrix *k,
                          const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n);
@@ -196,7 +198,8 @@ void cca_matmul(cca_backend *b, const cca_product *products, int n_products, con
 void cca_norm_matmul(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
                      const cca_matrix *x, int64_t x_row, const cca_matrix *weight, float eps,
                      int64_t n);
-/* x += (silu(y · gateᵀ) * (y · upᵀ)) · downᵀ, y the norm of x, for the first n rows. */
+/* x += (silu(y · gateᵀ) * (y · upᵀ)) · downᵀ, y the norm of x, for the first n rows; other forms as
+ * cca_ffn says. */
 void cca_feed_forward(cca_backend *b, cca_matrix *x, const cca_ffn *f, int64_t n);
 /* out[i] = cos, sin of positions pos + i: (n, head_dim), pairs side by side. */
 void cca_angles(cca_backend *b, cca_matrix *out, const cca_rope *rope, int64_t pos, int64_t n);
@@ -209,6 +212,9 @@ void cca_swiglu(cca_backend *b, cca_matrix *gate, const cca_matrix *up, int64_t 
 void cca_relu_squared(cca_backend *b, cca_matrix *x, int64_t n);
 /* x += y. */
 void cca_accumulate(cca_backend *b, cca_matrix *x, const cca_matrix *y, int64_t n);
+/* x += the norm of h, which is lost. */
+void cca_add_normed(cca_backend *b, cca_matrix *x, cca_matrix *h, const cca_matrix *weight,
+                    float eps, int64_t n);
 /* Rounds n rows of keys and values to the cache type and puts them in as positions pos …. */
 void cca_rows_store(cca_backend *b, cca_rows *rows, const cca_matrix *k, const cca_matrix *v,
                     int64_t pos, int64_t n);

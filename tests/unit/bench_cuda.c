@@ -232,7 +232,8 @@ static void time_ffn(cca_dtype type, int64_t n) {
         w[i][1] = random_matrix(type, HIDDEN, DIM);
         w[i][2] = random_matrix(type, HIDDEN, DIM);
         w[i][3] = random_matrix(type, DIM, HIDDEN);
-        c.ffn[i] = (cca_ffn){&w[i][0], &w[i][1], &w[i][2], &w[i][3], 1e-5f, &h, &gated, &upped};
+        c.ffn[i] =
+            (cca_ffn){&w[i][0], &w[i][1], &w[i][2], &w[i][3], NULL, 1e-5f, &h, &gated, &upped};
     }
     size_t bytes = 0;
     cca_matrix_bytes(&bytes, type, 3 * HIDDEN, DIM);

@@ -219,9 +219,9 @@ static void feeding_forward(void **state) {
         pair gate = random_weights(type, hidden, dim, size), gated = poisoned(n, hidden);
         pair up = random_weights(type, hidden, dim, size), upped = poisoned(n, hidden);
         pair down = random_weights(type, dim, hidden, 1);
-        cca_ffn host = {&norm.host, &gate.host, &up.host,    &down.host,
+        cca_ffn host = {&norm.host, &gate.host, &up.host,    &down.host, NULL,
                         1e-5f,      &h.host,    &gated.host, &upped.host};
-        cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device,
+        cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device, NULL,
                           1e-5f,        &h.device,    &gated.device, &upped.device};
         cca_feed_forward(plain, &x.host, &host, n);
         cca_feed_forward(gpu, &x.device, &device, n);
