@@ -221,6 +221,17 @@ void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *f, int64_t layer
     snprintf(out, CCA_TENSOR_NAME, "%s%lld.%s", layer_prefix, (long long)layer, f->name);
 }
 
+int64_t cca_full_step(const bool *windowed, int64_t n_layers) {
+    int64_t step = 0;
+    for (int64_t l = 0; l < n_layers && step == 0; l++) {
+        if (!windowed[l]) step = l + 1;
+    }
+    for (int64_t l = 0; l < n_layers; l++) {
+        if (windowed[l] != (step == 0 || (l + 1) % step != 0)) return -1;
+    }
+    return step;
+}
+
 int64_t cca_layer_window(const cca_config *config, int64_t layer) {
     const int step = config->own_full_step;
     return step > 0 && (layer + 1) % step == 0 ? 0 : config->own_window;

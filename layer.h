@@ -222,6 +222,9 @@ int64_t cca_fused_rows(int64_t *before, const cca_fused *fused, cca_role role,
 /* Its name in a model file. */
 void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *fused, int64_t layer);
 
+/* Of layers that say whether they have a window of their own: each so many-th has none, all others
+ * have; 0: all have. -1 where it is not so. */
+int64_t cca_full_step(const bool *windowed, int64_t n_layers);
 /* Last tokens that a layer sees as it was trained; 0: all. */
 int64_t cca_layer_window(const cca_config *config, int64_t layer);
 /* Dims of a head that RoPE turns. */

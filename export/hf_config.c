@@ -339,16 +339,11 @@ static int has_window(const json_t *config, int64_t layer) {
     return type && strcmp(type, "full_attention") == 0 ? 0 : -1;
 }
 
-/* Each so many-th layer sees all, the others have windows; 0: all have. -1 where it is not so. */
 static int64_t step_of(const json_t *config, int64_t n_layers) {
-    int64_t step = 0;
-    for (int64_t l = 0; l < n_layers && step == 0; l++) {
-        if (has_window(config, l) == 0) step = l + 1;
-    }
-    for (int64_t l = 0; l < n_layers; l++) {
-        if (has_window(config, l) != (step == 0 || (l + 1) % step != 0)) return -1;
-    }
-    return step;
+    bool windowed[CCA_MAX_LAYERS];
+    if (n_layers > CCA_MAX_LAYERS) return -1; /* which is refused elsewhere */
+    for (int64_t l = 0; l < n_layers; l++) windowed[l] = has_window(config, l) == 1;
+    return cca_full_step(windowed, n_layers);
 }
 
 static void read_own_window(cca_source *source, cca_json_reader *r, const json_t *config,

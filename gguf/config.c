@@ -266,20 +266,6 @@ static void read_scales(cca_config *c, reader *r) {
     }
 }
 
-/* The step of layers that see all, from a list that says of each layer whether it has a window; -1
- * where there is no such step. */
-static int64_t step_of(const cca_gguf_array *windowed, int64_t n_layers) {
-    int64_t step = 0;
-    for (int64_t l = 0; l < n_layers && step == 0; l++) {
-        if (cca_gguf_array_number(windowed, (uint64_t)l) == 0) step = l + 1;
-    }
-    for (int64_t l = 0; l < n_layers; l++) {
-        bool has = step == 0 || (l + 1) % step != 0;
-        if (has != (cca_gguf_array_number(windowed, (uint64_t)l) != 0)) return -1;
-    }
-    return step;
-}
-
 static void read_own_window(cca_config *c, reader *r) {
     char key[80];
     const uint64_t none = 0, usual = (uint64_t)c->arch->full_step;
@@ -293,8 +279,12 @@ static void read_own_window(cca_config *c, reader *r) {
         c->own_full_step = step > CCA_MAX_LAYERS ? 0 : (int)step;
         return;
     }
-    int64_t step =
-        list.strings || list.n != (uint64_t)c->n_layers ? -1 : step_of(&list, c->n_layers);
+    bool windowed[CCA_MAX_LAYERS];
+    const bool fits = !list.strings && list.n == (uint64_t)c->n_layers;
+    for (uint64_t l = 0; fits && l < list.n; l++) {
+        windowed[l] = cca_gguf_array_number(&list, l) != 0;
+    }
+    int64_t step = fits ? cca_full_step(windowed, c->n_layers) : -1;
     if (step < 0) refuse(r, "attention.sliding_window_pattern: not each n-th layer sees all");
     c->own_full_step = (int)cca_max(step, 0);
 }
