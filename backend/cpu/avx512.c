@@ -1,6 +1,6 @@
-/* Vectors of sixteen floats; products with bf16 weights by dot products of bf16 pairs, with q8_0
- * and q4_0 weights by dot products of bytes (VNNI). For these x is rounded: to bf16, or to 8 bits
- * with a scale for each 32 values. Needs AVX-512 F, BW, DQ, VL, VNNI and BF16 (Zen 4, Sapphire
+/* Vectors of sixteen floats; products with bf16 weights by dot products of bf16 pairs, with weights
+ * in blocks by dot products of bytes (VNNI). For these x is rounded: to bf16, or to 8 bits with a
+ * scale for each 32 values. Needs AVX-512 F, BW, DQ, VL, VNNI and BF16 (Zen 4, Sapphire
  * Rapids and later). */
 #define CCA_SIMD_WIDTH  16
 #define CCA_SIMD_TOKENS 12
@@ -193,7 +193,7 @@ static size_t byte_panel_bytes(cca_dtype type, int64_t n) {
 }
 
 INLINE int32_t byte_offset(cca_dtype type) {
-    return type == CCA_Q8_0 ? 128 : 8;
+    return type == CCA_Q4_0 ? 8 : 128;
 }
 
 /* Whether a vector has a value that is infinite or no number: the comparison is "not less, or not
@@ -413,13 +413,18 @@ INLINE __m512 byte_dot_row(const byte_x *x, cca_dtype type, const char *w, int64
     return _mm512_add_ps(sum[0], sum[1]);
 }
 
+#include "backend/cpu/avx512_kquants.h"
+
 #include "backend/cpu/avx512_attend.h"
 
 /* ---- few tokens ---------------------------------------------------------------------- */
 
 INLINE __m512 dot_row(cca_dtype type, const char *x, const char *w, int64_t n) {
     if (type == CCA_BF16) return bf16_dot_row(x, w, n);
-    return byte_dot_row((const byte_x *)x, type, w, n / BLOCK);
+    if (type == CCA_Q8_0 || type == CCA_Q4_0) {
+        return byte_dot_row((const byte_x *)x, type, w, n / BLOCK);
+    }
+    return large_dot_row((const large_x *)x, type, w, n);
 }
 
 /* One row of weights after the other, as they lie in the file: memory likes one stream best. Sums
@@ -452,37 +457,84 @@ INLINE void dot_rows(float *out, int64_t ld_out, const char *x, size_t x_stride,
         dot_rows(out, ld_out, x, x_stride, n_x, type, w, w_stride, n_w, n);                        \
     }
 
-#define BYTES_OF_TYPE(name, type)                                                                  \
+#define BYTES_OF_TYPE(name, type, packing)                                                         \
     OF_TYPE(name, type)                                                                            \
     static void name##_pack(void *panel, cca_dtype own, const void *w, size_t w_stride,            \
                             int64_t n_w, int64_t n) {                                              \
         (void)own;                                                                                 \
-        byte_pack(panel, type, w, w_stride, n_w, n);                                               \
+        packing(panel, type, w, w_stride, n_w, n);                                                 \
     }
 
 OF_TYPE(bf16, CCA_BF16)
-BYTES_OF_TYPE(q8_0, CCA_Q8_0)
-BYTES_OF_TYPE(q4_0, CCA_Q4_0)
+BYTES_OF_TYPE(q8_0, CCA_Q8_0, byte_pack)
+BYTES_OF_TYPE(q4_0, CCA_Q4_0, byte_pack)
+BYTES_OF_TYPE(q4_1, CCA_Q4_1, large_pack)
+BYTES_OF_TYPE(q5_0, CCA_Q5_0, large_pack)
+BYTES_OF_TYPE(q5_1, CCA_Q5_1, large_pack)
+BYTES_OF_TYPE(iq4_nl, CCA_IQ4_NL, large_pack)
+BYTES_OF_TYPE(q2_k, CCA_Q2_K, large_pack)
+BYTES_OF_TYPE(q3_k, CCA_Q3_K, large_pack)
+BYTES_OF_TYPE(q4_k, CCA_Q4_K, large_pack)
+BYTES_OF_TYPE(q5_k, CCA_Q5_K, large_pack)
+BYTES_OF_TYPE(q6_k, CCA_Q6_K, large_pack)
+BYTES_OF_TYPE(iq4_xs, CCA_IQ4_XS, large_pack)
 
-/* A line for each type with products of its own; the others' are in f32. */
-static const cca_products *products(cca_dtype type) {
-    static const cca_products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
-                                      bf16_multiply, bf16_dot,       CCA_PEAK_BF16};
-    static const cca_products q8_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q8_0_pack,
-                                      byte_multiply, q8_0_dot,       CCA_PEAK_BYTES};
-    static const cca_products q4_0 = {byte_x_bytes,  byte_x_convert, byte_panel_bytes, q4_0_pack,
-                                      byte_multiply, q4_0_dot,       CCA_PEAK_BYTES};
+/* Products of a type's many and few rows of x, which differ in the form of x for some. */
+typedef struct product_pair {
+    cca_products many, few;
+} product_pair;
+
+#define MANY_BYTES(name)                                                                           \
+    {                                                                                              \
+        byte_x_bytes, byte_x_convert, byte_panel_bytes, name##_pack, byte_multiply, name##_dot,    \
+            CCA_PEAK_BYTES                                                                         \
+    }
+#define SMALL_BYTES(name)                                                                          \
+    { MANY_BYTES(name), MANY_BYTES(name) }
+#define LARGE_BYTES(name)                                                                          \
+    {                                                                                              \
+        MANY_BYTES(name), {                                                                        \
+            .x_bytes = large_x_bytes, .x_convert = large_x_convert, .dot = name##_dot,             \
+            .peak = CCA_PEAK_BYTES                                                                 \
+        }                                                                                          \
+    }
+
+/* A line for each type with products in bytes. */
+static const product_pair *in_bytes(cca_dtype type) {
+    static const product_pair q8_0 = SMALL_BYTES(q8_0), q4_0 = SMALL_BYTES(q4_0),
+                              q4_1 = LARGE_BYTES(q4_1), q5_0 = LARGE_BYTES(q5_0),
+                              q5_1 = LARGE_BYTES(q5_1), iq4_nl = LARGE_BYTES(iq4_nl),
+                              q2_k = LARGE_BYTES(q2_k), q3_k = LARGE_BYTES(q3_k),
+                              q4_k = LARGE_BYTES(q4_k), q5_k = LARGE_BYTES(q5_k),
+                              q6_k = LARGE_BYTES(q6_k), iq4_xs = LARGE_BYTES(iq4_xs);
     switch (type) {
-    case CCA_BF16: return &bf16;
     case CCA_Q8_0: return &q8_0;
     case CCA_Q4_0: return &q4_0;
-    default: return f32_products(type);
+    case CCA_Q4_1: return &q4_1;
+    case CCA_Q5_0: return &q5_0;
+    case CCA_Q5_1: return &q5_1;
+    case CCA_IQ4_NL: return &iq4_nl;
+    case CCA_Q2_K: return &q2_k;
+    case CCA_Q3_K: return &q3_k;
+    case CCA_Q4_K: return &q4_k;
+    case CCA_Q5_K: return &q5_k;
+    case CCA_Q6_K: return &q6_k;
+    case CCA_IQ4_XS: return &iq4_xs;
+    default: return NULL;
     }
 }
 
+static const cca_products *products(cca_dtype type) {
+    static const cca_products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
+                                      bf16_multiply, bf16_dot,       CCA_PEAK_BF16};
+    if (type == CCA_BF16) return &bf16;
+    const product_pair *bytes = in_bytes(type);
+    return bytes ? &bytes->many : f32_products(type);
+}
+
 static const cca_products *few(cca_dtype type) {
-    const cca_products *bytes = byte_dot_products(type);
-    return bytes ? bytes : products(type);
+    const product_pair *bytes = in_bytes(type);
+    return bytes ? &bytes->few : products(type);
 }
 
 /* Whether keys and values of a type are multiplied in bf16: those whose products are not in f32. */

@@ -22,9 +22,7 @@ static size_t byte_dot_x_bytes(cca_dtype type, int64_t n) {
 
 /* To whole numbers, to nearest. Where multiply-add is fused adding is no way to round a product. */
 INLINE ivec round_lanes(vec v) {
-#if defined(__AVX512F__) && CCA_SIMD_WIDTH == 16
-    return (ivec)_mm512_cvtps_epi32((__m512)v);
-#elif defined(__AVX2__) && CCA_SIMD_WIDTH == 8
+#if defined(__AVX2__) && CCA_SIMD_WIDTH == 8
     return (ivec)_mm256_cvtps_epi32((__m256)v);
 #else
     const vec magic = splat(0x1.8p23f);
@@ -75,29 +73,19 @@ static void byte_dot_x_convert(void *out, cca_dtype type, const float *x, int64_
 
 /* Products of signed bytes of at most 127, of which those of w are not negative unless `negative`:
  * lane i has those of the four values from 4 i on, summed. */
-#if defined(__AVX2__) && CCA_SIMD_WIDTH >= 8
+#if defined(__AVX2__) && CCA_SIMD_WIDTH == 8
 INLINE __m256i dot_of_pairs(__m256i w, __m256i size, const int8_t *x, const bool negative) {
     __m256i b = _mm256_loadu_si256((const __m256i *)x);
     return _mm256_maddubs_epi16(size, negative ? _mm256_sign_epi8(b, w) : b);
 }
 
-INLINE __m256i dot_of_32(const int8_t *w, const int8_t *high, const int8_t *low,
+INLINE ivec dot_of_fours(const int8_t *w, const int8_t *high, const int8_t *low,
                          const bool negative) {
     const __m256i a = _mm256_loadu_si256((const __m256i *)w);
     const __m256i size = negative ? _mm256_abs_epi8(a) : a;
-    return _mm256_add_epi32(
+    return (ivec)_mm256_add_epi32(
         _mm256_madd_epi16(dot_of_pairs(a, size, high, negative), _mm256_set1_epi16(BYTE_DOT_BASE)),
         _mm256_madd_epi16(dot_of_pairs(a, size, low, negative), _mm256_set1_epi16(1)));
-}
-
-INLINE ivec dot_of_fours(const int8_t *w, const int8_t *high, const int8_t *low,
-                         const bool negative) {
-#if CCA_SIMD_WIDTH == 8
-    return (ivec)dot_of_32(w, high, low, negative);
-#else
-    __m512i first = _mm512_castsi256_si512(dot_of_32(w, high, low, negative));
-    return (ivec)_mm512_inserti64x4(first, dot_of_32(w + 32, high + 32, low + 32, negative), 1);
-#endif
 }
 #else
 typedef int16_t pairs __attribute__((vector_size(WIDTH * 4)));

@@ -1,9 +1,9 @@
 /* The vector variants' one source: included by a file per instruction set, which defines
  * CCA_SIMD_WIDTH (floats in a vector) and CCA_SIMD_TOKENS and is compiled with that set's flags.
  * CCA_SIMD_KERNELS(name) then initialises its table but for the products; CCA_SIMD_PRODUCTS are
- * those in f32, and in bytes (byte_dot.h) of few rows with weights of kquants.h, which a set with
- * faster ones for some types puts its own in place of. Vectors are the compiler's own vector types,
- * so nothing here names an instruction.
+ * those in f32, and in bytes (byte_dot.h) of few rows with weights of kquants.h; a set with faster
+ * ones has its own in place of them. Vectors are the compiler's own vector types, so nothing here
+ * names an instruction.
  *
  * Products of many tokens keep a tile of outputs in registers: two vectors of weight rows times
  * TOKENS rows of x, which are broadcast value by value. So no sum runs across lanes. */
@@ -290,12 +290,14 @@ static const cca_products *f32_products(cca_dtype type) {
     return &all;
 }
 
+#if CCA_SIMD_WIDTH < 16
 #include "backend/cpu/byte_dot.h"
 
 static inline const cca_products *f32_few(cca_dtype type) {
     const cca_products *bytes = byte_dot_products(type);
     return bytes ? bytes : f32_products(type);
 }
+#endif
 
 /* ---- norms --------------------------------------------------------------------------- */
 

@@ -79,15 +79,32 @@ static void run_product(float *out, int64_t ld, const cca_kernels *kernels, cons
     free(form);
 }
 
+static bool eight_bits(const cca_kernels *k, cca_dtype type) {
+    return k == &cca_kernels_avx512 || type == CCA_Q8_0 || type == CCA_Q4_0;
+}
+
+/* How far products may be from those of the same x: panels of AVX-512 round weights to 8 bits where
+ * blocks have minima or other scales for each 16 values, by up to half a 127th of a block's
+ * largest, that is about 0.4 % of weights that are spread evenly. */
+static double bound_of(const cca_kernels *k, cca_dtype type, bool packed) {
+    static const cca_dtype rounded[] = {CCA_Q4_1, CCA_Q5_1, CCA_Q2_K, CCA_Q3_K,
+                                        CCA_Q4_K, CCA_Q5_K, CCA_Q6_K};
+    for (size_t i = 0; i < sizeof rounded / sizeof *rounded; i++) {
+        if (k == &cca_kernels_avx512 && packed && type == rounded[i]) return 1e-2;
+    }
+    return 2e-6;
+}
+
 /* Rounds x to what a variant's form of it holds, by the forms' descriptions: bf16, or whole numbers
- * with a scale for each 32 values, up to 127 or, with weights of kquants.h, 32512. */
+ * with a scale for each 32 values, up to 127 or, with weights of kquants.h and without AVX-512,
+ * 32512. */
 static void round_x(const cca_kernels *k, const product_case *c, bool packed) {
     int64_t n = c->n_x * c->n;
     if (!products_of(k, c->type, packed)->x_convert) return;
     for (int64_t i = 0; c->type == CCA_BF16 && i < n; i++) {
         c->x[i] = cca_bf16_to_f32(cca_f32_to_bf16(c->x[i]));
     }
-    const float most = cca_dtype_find(c->type)->encode ? 127 : 32512;
+    const float most = eight_bits(k, c->type) ? 127 : 32512;
     for (int64_t b = 0; c->type != CCA_BF16 && b < n; b += 32) {
         float largest = 0;
         for (int64_t i = b; i < b + 32; i++) largest = fmaxf(largest, fabsf(c->x[i]));
@@ -108,7 +125,7 @@ static void expect_product(const cca_kernels *k, const product_case *c, bool pac
     run_product(want, ld, plain, c, 0, c->n_x, true);
     run_product(got, ld, k, c, 0, c->n_x, packed);
     snprintf(what, sizeof what, "%s, %s", k->name, cca_dtype_name(c->type));
-    test_below(cca_distance(got, want, c->n_x * ld), 2e-6, what);
+    test_below(cca_distance(got, want, c->n_x * ld), bound_of(k, c->type, packed), what);
     free(want), free(got);
 }
 
