@@ -34,15 +34,15 @@ static inline uint16_t cca_f32_to_bf16(float f) {
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
-/* The exponent is re-biased by a multiplication with 2^112, which makes subnormal
- * halves come out right; infinities and NaN get the largest exponent. Free of branches
- * so that loops over it vectorise. */
+/* The exponent's bias grows by 112; infinities and NaN get the largest exponent. Subnormal halves
+ * are whole numbers of 2^-24: as floats with that exponent they would be subnormal, too, which
+ * processors multiply a hundred times slower, and scales of few bits are often that small. Free of
+ * branches so that loops over it vectorise. */
 static inline float cca_f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t rest = (uint32_t)(h & 0x7fffu) << 13;
-    uint32_t bits = cca_bits_of_float(cca_float_of_bits(rest) * 0x1p112f);
-    uint32_t special = rest >= 0x0f800000u ? 0x7f800000u : 0u;
-    return cca_float_of_bits(bits | special | sign);
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
+    uint32_t normal = (rest + (112u << 23)) | (rest >= 0x0f800000u ? 0x7f800000u : 0u);
+    uint32_t subnormal = cca_bits_of_float((float)(int32_t)(h & 0x3ffu) * 0x1p-24f);
+    return cca_float_of_bits((rest < 0x00800000u ? subnormal : normal) | sign);
 }
 
 /* Adding 2^(e - 10 + 23) to a value of exponent e leaves exactly the ten kept bits, rounded by

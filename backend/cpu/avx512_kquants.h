@@ -73,7 +73,8 @@ INLINE __m512i iq4_bytes(__m512i u) { /* the values that four bits stand for, pl
 }
 
 INLINE __m512 times_half(uint16_t half, __m512i whole) {
-    return _mm512_mul_ps(_mm512_set1_ps(cca_f16_to_f32(half)), _mm512_cvtepi32_ps(whole));
+    const __m512 everywhere = _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
+    return _mm512_mul_ps(everywhere, _mm512_cvtepi32_ps(whole));
 }
 
 INLINE __m512i each_twice(uint64_t bytes) {
