@@ -484,16 +484,16 @@ typedef struct product_pair {
     cca_products many, few;
 } product_pair;
 
-#define MANY_BYTES(name)                                                                           \
+#define MANY_BYTES(name, rounding)                                                                 \
     {                                                                                              \
         byte_x_bytes, byte_x_convert, byte_panel_bytes, name##_pack, byte_multiply, name##_dot,    \
-            CCA_PEAK_BYTES                                                                         \
+            CCA_PEAK_BYTES, rounding                                                               \
     }
 #define SMALL_BYTES(name)                                                                          \
-    { MANY_BYTES(name), MANY_BYTES(name) }
-#define LARGE_BYTES(name)                                                                          \
+    { MANY_BYTES(name, false), MANY_BYTES(name, false) }
+#define LARGE_BYTES(name, type)                                                                    \
     {                                                                                              \
-        MANY_BYTES(name), {                                                                        \
+        MANY_BYTES(name, ZERO_BYTE(type) < 0), {                                                   \
             .x_bytes = large_x_bytes, .x_convert = large_x_convert, .dot = name##_dot,             \
             .peak = CCA_PEAK_BYTES                                                                 \
         }                                                                                          \
@@ -502,11 +502,16 @@ typedef struct product_pair {
 /* A line for each type with products in bytes. */
 static const product_pair *in_bytes(cca_dtype type) {
     static const product_pair q8_0 = SMALL_BYTES(q8_0), q4_0 = SMALL_BYTES(q4_0),
-                              q4_1 = LARGE_BYTES(q4_1), q5_0 = LARGE_BYTES(q5_0),
-                              q5_1 = LARGE_BYTES(q5_1), iq4_nl = LARGE_BYTES(iq4_nl),
-                              q2_k = LARGE_BYTES(q2_k), q3_k = LARGE_BYTES(q3_k),
-                              q4_k = LARGE_BYTES(q4_k), q5_k = LARGE_BYTES(q5_k),
-                              q6_k = LARGE_BYTES(q6_k), iq4_xs = LARGE_BYTES(iq4_xs);
+                              q4_1 = LARGE_BYTES(q4_1, CCA_Q4_1),
+                              q5_0 = LARGE_BYTES(q5_0, CCA_Q5_0),
+                              q5_1 = LARGE_BYTES(q5_1, CCA_Q5_1),
+                              iq4_nl = LARGE_BYTES(iq4_nl, CCA_IQ4_NL),
+                              q2_k = LARGE_BYTES(q2_k, CCA_Q2_K),
+                              q3_k = LARGE_BYTES(q3_k, CCA_Q3_K),
+                              q4_k = LARGE_BYTES(q4_k, CCA_Q4_K),
+                              q5_k = LARGE_BYTES(q5_k, CCA_Q5_K),
+                              q6_k = LARGE_BYTES(q6_k, CCA_Q6_K),
+                              iq4_xs = LARGE_BYTES(iq4_xs, CCA_IQ4_XS);
     switch (type) {
     case CCA_Q8_0: return &q8_0;
     case CCA_Q4_0: return &q4_0;
@@ -526,7 +531,7 @@ static const product_pair *in_bytes(cca_dtype type) {
 
 static const cca_products *products(cca_dtype type) {
     static const cca_products bf16 = {bf16_x_bytes,  bf16_x_convert, f32_panel_bytes, bf16_pack,
-                                      bf16_multiply, bf16_dot,       CCA_PEAK_BF16};
+                                      bf16_multiply, bf16_dot,       CCA_PEAK_BF16,   false};
     if (type == CCA_BF16) return &bf16;
     const product_pair *bytes = in_bytes(type);
     return bytes ? &bytes->many : f32_products(type);

@@ -19,8 +19,7 @@ typedef struct large_apart {
     __m512 scale, min;
 } large_apart;
 
-/* What a type's bytes reach, and which of them stands for 0 where all 32 values of a scale have
- * that scale and no minimum; else -1. */
+/* What a type's bytes reach. */
 INLINE int largest_byte(cca_dtype type) {
     switch (type) {
     case CCA_Q2_K: return 3;
@@ -33,10 +32,10 @@ INLINE int largest_byte(cca_dtype type) {
     }
 }
 
-INLINE int zero_byte(cca_dtype type) {
-    if (type == CCA_IQ4_NL || type == CCA_IQ4_XS) return 128;
-    return type == CCA_Q5_0 ? 16 : -1;
-}
+/* Which byte stands for 0 where all 32 values of a scale have that scale and no minimum; else -1. A
+ * constant where the type is one. */
+#define ZERO_BYTE(type)                                                                            \
+    ((type) == CCA_IQ4_NL || (type) == CCA_IQ4_XS ? 128 : (type) == CCA_Q5_0 ? 16 : -1)
 
 /* ---- taking blocks apart ---------------------------------------------------------------- */
 
@@ -220,7 +219,7 @@ INLINE void take_small(large_apart *out, cca_dtype type, const char *w, int64_t 
     }
     out->scale = halves_each_twice(head);
     if (type == CCA_Q5_0 || type == CCA_IQ4_NL) {
-        out->min = _mm512_mul_ps(out->scale, _mm512_set1_ps((float)zero_byte(type)));
+        out->min = _mm512_mul_ps(out->scale, _mm512_set1_ps((float)ZERO_BYTE(type)));
     } else { /* the file has the minimum's negative */
         const __m512 negative = halves_each_twice(_mm256_srli_epi32(head, 16));
         out->min = _mm512_sub_ps(_mm512_setzero_ps(), negative);
@@ -342,12 +341,12 @@ INLINE __m512 largest_of_32(const large_apart *w, cca_dtype type) {
 }
 
 INLINE void large_round(large_rounded *out, const large_apart *w, cca_dtype type) {
-    if (zero_byte(type) >= 0) {
+    if (ZERO_BYTE(type) >= 0) {
 #pragma GCC unroll 4
         for (int i = 0; i < VECTORS; i++) {
             _mm512_storeu_si512(
                 out->q + 64 * i,
-                _mm512_add_epi8(w->u[i], _mm512_set1_epi8((char)(128 - zero_byte(type)))));
+                _mm512_add_epi8(w->u[i], _mm512_set1_epi8((char)(128 - ZERO_BYTE(type)))));
         }
         _mm512_storeu_ps(out->scale, w->scale);
         return;

@@ -64,6 +64,7 @@ typedef struct cca_products {
     void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
     cca_peak peak; /* the instructions that they are made of */
+    bool rounds;   /* weights in panels, to 8 bits: products may be off by 1 % */
 } cca_products;
 
 typedef struct cca_kernels {

@@ -228,7 +228,8 @@ static double spin(float *sink, cca_peak kind, int64_t turns) {
 }
 
 static const cca_products *products(cca_dtype type) {
-    static const cca_products all = {x_bytes, NULL, panel_bytes, pack, multiply, dot, CCA_PEAK_F32};
+    static const cca_products all = {x_bytes,  NULL, panel_bytes,  pack,
+                                     multiply, dot,  CCA_PEAK_F32, false};
     (void)type;
     return &all;
 }

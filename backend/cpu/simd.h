@@ -284,7 +284,7 @@ static void f32_dot(float *out, int64_t ld_out, const void *x, size_t x_stride, 
 
 static const cca_products *f32_products(cca_dtype type) {
     static const cca_products all = {
-        f32_x_bytes, NULL, f32_panel_bytes, f32_pack, f32_multiply, f32_dot, CCA_PEAK_F32,
+        f32_x_bytes, NULL, f32_panel_bytes, f32_pack, f32_multiply, f32_dot, CCA_PEAK_F32, false,
     };
     (void)type;
     return &all;

@@ -83,16 +83,11 @@ static bool eight_bits(const cca_kernels *k, cca_dtype type) {
     return k == &cca_kernels_avx512 || type == CCA_Q8_0 || type == CCA_Q4_0;
 }
 
-/* How far products may be from those of the same x: panels of AVX-512 round weights to 8 bits where
- * blocks have minima or other scales for each 16 values, by up to half a 127th of a block's
- * largest, that is about 0.4 % of weights that are spread evenly. */
+/* Panels of AVX-512 round weights to 8 bits where blocks have minima or other scales for each 16
+ * values, by up to half a 127th of a block's largest: about 0.4 % of weights that are spread
+ * evenly. */
 static double bound_of(const cca_kernels *k, cca_dtype type, bool packed) {
-    static const cca_dtype rounded[] = {CCA_Q4_1, CCA_Q5_1, CCA_Q2_K, CCA_Q3_K,
-                                        CCA_Q4_K, CCA_Q5_K, CCA_Q6_K};
-    for (size_t i = 0; i < sizeof rounded / sizeof *rounded; i++) {
-        if (k == &cca_kernels_avx512 && packed && type == rounded[i]) return 1e-2;
-    }
-    return 2e-6;
+    return packed && products_of(k, type, packed)->rounds ? 1e-2 : 2e-6;
 }
 
 /* Rounds x to what a variant's form of it holds, by the forms' descriptions: bf16, or whole numbers

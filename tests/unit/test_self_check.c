@@ -158,7 +158,7 @@ static void faults_are_named(void **state) {
     k = *real(), k.products = q4_0_multiply_one_row;
     fails(&k, "[products with q4_0 weights]");
     k = *real(), k.few = bf16_dot_without_last;
-    fails(&k, "[products with bf16 weights][values that are no numbers stay so]");
+    fails(&k, "[products with bf16 weights, few tokens][values that are no numbers stay so]");
     k = *real(), k.rmsnorm = norm_of_another_mean;
     fails(&k, "[norm]");
     k = *real(), k.swiglu = swiglu_swapped;
