@@ -53,7 +53,7 @@ LIB_CC  := $(wildcard text/*.cc)
 TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 
 ifneq ($(ARCH),x86_64)
-LIB_C := $(filter-out backend/cpu/avx%.c,$(LIB_C))
+LIB_C := $(filter-out backend/cpu/avx%.c backend/cpu/amx.c,$(LIB_C))
 endif
 
 LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(BUILD)/%.o)
@@ -97,6 +97,7 @@ $(BUILD)/sampler.o: CFLAGS += -ffp-contract=off
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/backend/cpu/avx2.o: CFLAGS += -mavx2 -mfma
 $(BUILD)/backend/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512)
+$(BUILD)/backend/cpu/amx.o: CFLAGS += -mavx2 -mfma -mf16c $(AVX512) -mamx-tile -mamx-bf16
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)

@@ -1,4 +1,4 @@
-/* Attention by dot products of bf16 pairs, for caches of bf16, q8_0 or q4_0; a part of avx512.c.
+/* Attention by dot products of bf16 pairs, for caches of bf16, q8_0 or q4_0; a part of avx512.h.
  *
  * Keys come in tiles of CCA_TILE_K. A tile is packed once for all queries of the call: keys as
  * [pair of dims][key], values as [pair of keys][dim], each pair a 32-bit word. Then ATTEND_ROWS
@@ -22,14 +22,21 @@
 
 enum {
     ATTEND_ROWS = 6,                     /* queries in registers */
+    MOST_ROWS = 16,                      /* queries added together by anybody */
     ATTEND_VECTORS = CCA_TILE_K / WIDTH, /* of scores, for each of them */
     FEW_ROWS = 8,                        /* up to which packing keys and values does not pay */
 };
 
 /* The state of one call's queries, in scratch memory. width is head_dim, rounded up to 32; what is
  * beyond head_dim is 0. */
-typedef struct bf16_attend {
+typedef struct bf16_attend bf16_attend;
+
+/* Takes the packed tile of n_k keys for the call's rows first … first + n - 1. */
+typedef void (*add_packed_fn)(const bf16_attend *t, int64_t first, int64_t n, int64_t n_k);
+
+struct bf16_attend {
     const cca_attend_args *args;
+    add_packed_fn add_packed;
     int64_t head_dim, width;
     int64_t head, n_heads, row, n; /* heads × queries; all of a head's queries side by side */
     uint16_t *q;                   /* [CCA_TILE_Q][width], times log2(e) / sqrt(head_dim) */
@@ -39,9 +46,9 @@ typedef struct bf16_attend {
     float *k;                      /* [width / 2][CCA_TILE_K], words */
     float *v;                      /* [CCA_TILE_K / 2][width], words */
     uint16_t *rows;                /* [CCA_TILE_K][width]: rows that are not bf16 in the cache */
-    uint16_t *p;                   /* [ATTEND_ROWS][CCA_TILE_K] */
+    uint16_t *p;                   /* [MOST_ROWS][CCA_TILE_K] */
     uint64_t seen[CCA_TILE_Q];     /* which keys of the tile each query sees */
-} bf16_attend;
+};
 
 /* Lower than any score, yet finite: what is masked is -inf below it. */
 static const float NO_SCORE = -1e30f;
@@ -60,7 +67,7 @@ static void bf16_begin(bf16_attend *t, const cca_attend_args *args, int64_t head
     t->q = (uint16_t *)(t->v + CCA_TILE_K * width / 2);
     t->rows = t->q + CCA_TILE_Q * width;
     t->p = t->rows + CCA_TILE_K * width;
-    t->largest = (float *)(t->p + ATTEND_ROWS * CCA_TILE_K);
+    t->largest = (float *)(t->p + MOST_ROWS * CCA_TILE_K);
     int64_t n_rows = n_heads * n;
     memset(t->out, 0, (size_t)(n_rows * width) * sizeof *t->out);
     memset(t->total, 0, (size_t)(n_rows * WIDTH) * sizeof *t->total);
@@ -269,6 +276,25 @@ INLINE void bf16_add_rows(const bf16_attend *t, int64_t row, const int n_i, int6
     if (d < t->width) bf16_weigh(t, row, n_i, d, 2, n_k);
 }
 
+/* Whether any of n rows sees a key of the tile. */
+INLINE bool bf16_any_sees(const bf16_attend *t, int64_t row, int64_t n) {
+    uint64_t any = 0;
+    for (int64_t i = 0; i < n; i++) any |= t->seen[row + i];
+    return any != 0;
+}
+
+static inline void bf16_add_packed(const bf16_attend *t, int64_t first, int64_t n, int64_t n_k) {
+    for (int64_t i = first, some; i < first + n; i += some) {
+        some = first + n - i >= ATTEND_ROWS ? ATTEND_ROWS : 1;
+        if (!bf16_any_sees(t, i, some)) continue;
+        if (some == ATTEND_ROWS) {
+            bf16_add_rows(t, i, ATTEND_ROWS, n_k);
+        } else {
+            bf16_add_rows(t, i, 1, n_k);
+        }
+    }
+}
+
 /* Values of a row from dim d on; what is beyond head_dim is 0. */
 INLINE __m512i bf16_dims(const bf16_attend *t, const uint16_t *row, int64_t d) {
     if (d + 32 <= t->head_dim) return _mm512_loadu_si512(row + d);
@@ -359,20 +385,9 @@ static void bf16_add(bf16_attend *t, const cca_rows *rows, const cca_key_tile *k
     const uint16_t *v = bf16_rows(t, few ? (uint16_t *)t->v : t->rows, &stride[1], rows->v_type,
                                   cca_value_at, rows, head, keys);
     if (!few) bf16_pack_values(t, v, stride[1], n_k);
+    if (!few) t->add_packed(t, first, n, n_k);
     for (int64_t i = first; few && i < first + n; i++) {
         if (t->seen[i]) bf16_add_row(t, i, k, v, stride, n_k);
-    }
-    if (few) return;
-    for (int64_t i = first, some; i < first + n; i += some) {
-        uint64_t any = 0;
-        some = first + n - i >= ATTEND_ROWS ? ATTEND_ROWS : 1;
-        for (int64_t r = 0; r < some; r++) any |= t->seen[i + r];
-        if (!any) continue;
-        if (some == ATTEND_ROWS) {
-            bf16_add_rows(t, i, ATTEND_ROWS, n_k);
-        } else {
-            bf16_add_rows(t, i, 1, n_k);
-        }
     }
 }
 
@@ -426,8 +441,8 @@ static void bf16_span(bf16_attend *t, const cca_span *span) {
 }
 
 static void bf16_attention(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
-                           int64_t n, float *scratch) {
-    bf16_attend t = {0};
+                           int64_t n, float *scratch, add_packed_fn add_packed) {
+    bf16_attend t = {.add_packed = add_packed};
     bf16_begin(&t, args, head, n_heads, row, n, scratch);
     for (int i = 0; i < args->spans->n; i++) bf16_span(&t, &args->spans->at[i]);
     bf16_finish(&t);

@@ -1,4 +1,4 @@
-/* Weights of kquants.h by dot products of bytes; a part of avx512.c. 256 values of a row, a large
+/* Weights of kquants.h by dot products of bytes; a part of avx512.h. 256 values of a row, a large
  * block or several small ones side by side, are taken apart in registers, unsigned:
  *
  *     value i = scale[i / 16] u[i] - min[i / 16]

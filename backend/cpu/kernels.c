@@ -1,6 +1,8 @@
 #include "backend/cpu/kernels.h"
 
 #ifdef __x86_64__
+#include "backend/cpu/amx.h"
+
 static const cca_kernels *avx2(void) {
     bool runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     return runs ? &cca_kernels_avx2 : NULL;
@@ -13,12 +15,20 @@ static const cca_kernels *avx512(void) {
                 __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
     return avx2() && runs ? &cca_kernels_avx512 : NULL;
 }
+
+static const cca_kernels *amx(void) {
+    return avx512() && cca_amx_runs() ? &cca_kernels_amx : NULL;
+}
 #else
 static const cca_kernels *avx2(void) {
     return NULL;
 }
 
 static const cca_kernels *avx512(void) {
+    return NULL;
+}
+
+static const cca_kernels *amx(void) {
     return NULL;
 }
 #endif
@@ -30,6 +40,7 @@ const cca_kernels *cca_kernels_at(int index) {
     case 1: return &cca_kernels_generic;
     case 2: return avx2();
     case 3: return avx512();
+    case 4: return amx();
     default: return NULL;
     }
 }
@@ -37,7 +48,7 @@ const cca_kernels *cca_kernels_at(int index) {
 const char *cca_kernels_name(int index) {
     static const char *const names[] = {"plain", "generic",
 #ifdef __x86_64__
-                                        "avx2", "avx512",
+                                        "avx2",  "avx512",  "amx",
 #endif
                                         NULL};
     return names[index];

@@ -52,7 +52,8 @@ enum { CCA_SPIN_SINK = 16 * 16 }; /* floats */
  * its rows in bytes. n is a multiple of the type's block, or, in pieces of a longer row, of 32.
  *
  * For many rows of x the weights are packed first: up to CCA_PANEL rows, w_stride bytes apart,
- * into panel_bytes bytes at a 64-byte boundary. For few there is dot. */
+ * into panel_bytes bytes at a 64-byte boundary. For few there is dot; NULL where those of few
+ * (below) take x in another form. */
 typedef struct cca_products {
     size_t (*x_bytes)(cca_dtype type, int64_t n);
     void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
@@ -64,7 +65,7 @@ typedef struct cca_products {
     void (*dot)(float *out, int64_t ld_out, const void *x, size_t x_stride, int64_t n_x,
                 cca_dtype type, const void *w, size_t w_stride, int64_t n_w, int64_t n);
     cca_peak peak; /* the instructions that they are made of */
-    bool rounds;   /* weights in panels, to 8 bits: products may be off by 1 % */
+    bool rounds;   /* weights in panels, to 8 bits or bf16: products may be off by 1 % */
 } cca_products;
 
 typedef struct cca_kernels {
@@ -233,5 +234,6 @@ extern const cca_kernels cca_kernels_plain;
 extern const cca_kernels cca_kernels_generic;
 extern const cca_kernels cca_kernels_avx2;
 extern const cca_kernels cca_kernels_avx512;
+extern const cca_kernels cca_kernels_amx;
 
 #endif

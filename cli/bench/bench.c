@@ -35,8 +35,9 @@ static const arg_option own_args[] = {
      .suggest = CLI_ATTN_NAMES,
      .help = "auto, cca, recall, full, mean, max, window, sinks:N; several one after the other"},
     {"kernels", .kind = ARG_TEXT, .value = "NAME,...", OWN(kernels), .initial = "auto",
-     .suggest = "auto|generic|avx2|avx512",
-     .help = "of the CPU: auto (the fastest), plain, generic, avx2, avx512; several in one run"},
+     .suggest = "auto|generic|avx2|avx512|amx",
+     .help =
+         "of the CPU: auto (the fastest), plain, generic, avx2, avx512, amx; several in one run"},
     {"clock", .kind = ARG_CHOICE, .value = "WHICH", OWN(clock), .initial = "wall",
      .choices = MEASURE_CLOCKS,
      .help = "cpu: the process's time on all processors, for busy machines"},

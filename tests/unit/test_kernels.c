@@ -79,8 +79,11 @@ static void run_product(float *out, int64_t ld, const cca_kernels *kernels, cons
     free(form);
 }
 
-static bool eight_bits(const cca_kernels *k, cca_dtype type) {
-    return k == &cca_kernels_avx512 || type == CCA_Q8_0 || type == CCA_Q4_0;
+/* Largest whole number of the form of x; 0 for bf16. */
+static float largest_of_form(const cca_kernels *k, cca_dtype type, bool packed) {
+    const bool vnni = k == &cca_kernels_avx512 || k == &cca_kernels_amx;
+    if (products_of(k, type, packed)->peak == CCA_PEAK_BF16) return 0;
+    return vnni || type == CCA_Q8_0 || type == CCA_Q4_0 ? 127 : 32512;
 }
 
 /* Panels of AVX-512 round weights to 8 bits where blocks have minima or other scales for each 16
@@ -96,11 +99,11 @@ static double bound_of(const cca_kernels *k, cca_dtype type, bool packed) {
 static void round_x(const cca_kernels *k, const product_case *c, bool packed) {
     int64_t n = c->n_x * c->n;
     if (!products_of(k, c->type, packed)->x_convert) return;
-    for (int64_t i = 0; c->type == CCA_BF16 && i < n; i++) {
+    const float most = largest_of_form(k, c->type, packed);
+    for (int64_t i = 0; most == 0 && i < n; i++) {
         c->x[i] = cca_bf16_to_f32(cca_f32_to_bf16(c->x[i]));
     }
-    const float most = eight_bits(k, c->type) ? 127 : 32512;
-    for (int64_t b = 0; c->type != CCA_BF16 && b < n; b += 32) {
+    for (int64_t b = 0; most > 0 && b < n; b += 32) {
         float largest = 0;
         for (int64_t i = b; i < b + 32; i++) largest = fmaxf(largest, fabsf(c->x[i]));
         for (int64_t i = b; i < b + 32; i++) {
@@ -675,15 +678,16 @@ static void variants_are_found(void **state) {
     for (int i = 1; cca_kernels_at(i); i++) print_message("tested: %s\n", cca_kernels_at(i)->name);
 }
 
-/* Only AVX-512 has more than one kind of instructions for products. */
+/* Only AVX-512 and AMX have more than one kind of instructions for products. */
 static void products_have_peaks(void **state) {
     (void)state;
     const cca_peaks p = {.f32 = 1, .bf16 = 2, .bytes = 3};
-    bool more = strcmp(cca_kernels_best()->name, "avx512") == 0;
+    const bool tiles = cca_kernels_best() == &cca_kernels_amx;
+    const bool more = tiles || cca_kernels_best() == &cca_kernels_avx512;
     assert_true(cca_peaks_of_products(&p, "f32") == 1 && cca_peaks_of_products(&p, "f16") == 1);
     assert_true(cca_peaks_of_products(&p, "bf16") == (more ? 2 : 1));
-    assert_true(cca_peaks_of_products(&p, "q8_0") == (more ? 3 : 1));
-    assert_true(cca_peaks_of_products(&p, "q4_0") == (more ? 3 : 1));
+    assert_true(cca_peaks_of_products(&p, "q8_0") == (tiles ? 2 : more ? 3 : 1));
+    assert_true(cca_peaks_of_products(&p, "q4_0") == (tiles ? 2 : more ? 3 : 1));
 }
 
 int main(void) {
