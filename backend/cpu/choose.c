@@ -73,9 +73,10 @@ typedef struct choosing {
 static choosing sizes_of(const cca_kernels *k, const cca_choose_args *args) {
     const cca_rows *bounds = args->bounds;
     int64_t last = args->pos + args->row + args->n - 1;
-    choosing c = {.k = k->products(bounds->k_type), .args = args, .head_dim = bounds->head_dim};
+    choosing c = {.args = args, .head_dim = bounds->head_dim};
     c.sharers = args->n_heads / bounds->heads;
     c.n_rows = c.sharers * args->n;
+    c.k = c.n_rows < FEW ? k->few(bounds->k_type) : k->products(bounds->k_type);
     c.first = cca_edge_at(&args->groups->begin, last);
     c.n_groups = cca_edge_at(&args->groups->end, last) - c.first;
     size_t form = c.k->x_bytes(bounds->k_type, c.head_dim);
@@ -94,7 +95,9 @@ static parts lay_out(const choosing *c) {
     parts p = {0};
     for (int i = 0; i < 2; i++) p.x[i] = take(&p, rows * c->x_stride);
     p.part = take(&p, (size_t)c->head_dim * sizeof(float));
-    p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->head_dim));
+    if (c->n_rows >= FEW) {
+        p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->head_dim));
+    }
     p.total = take(&p, groups * sizeof(float));
     p.scores = take(&p, rows * groups * sizeof(float));
     return p;

@@ -52,8 +52,7 @@ enum { CCA_SPIN_SINK = 16 * 16 }; /* floats */
  * its rows in bytes. n is a multiple of the type's block, or, in pieces of a longer row, of 32.
  *
  * For many rows of x the weights are packed first: up to CCA_PANEL rows, w_stride bytes apart,
- * into panel_bytes bytes at a 64-byte boundary. For few there is dot; NULL where those of few
- * (below) take x in another form. */
+ * into panel_bytes bytes at a 64-byte boundary. For few there is dot. */
 typedef struct cca_products {
     size_t (*x_bytes)(cca_dtype type, int64_t n);
     void (*x_convert)(void *out, cca_dtype type, const float *x, int64_t n);
@@ -75,8 +74,8 @@ typedef struct cca_kernels {
     void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
     void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
 
-    /* How products with weights of a type are made; and how with few rows of x, of which only dot
-     * and the form of x may be used. */
+    /* How products with weights of a type are made with many rows of x, of which dot may be missing,
+     * and with few, of which only dot and the form of x may be used. */
     const cca_products *(*products)(cca_dtype type);
     const cca_products *(*few)(cca_dtype type);
 

@@ -25,7 +25,7 @@ static query make_query(const cca_kernels *k, const cca_attend_args *args, int64
 
 static void suit(query *x, const cca_rows *keys) {
     const float *q = x->args->q + (x->row * x->args->n_heads + x->head) * keys->head_dim;
-    const cca_products *products = x->kernels->products(keys->k_type);
+    const cca_products *products = x->kernels->few(keys->k_type);
     if (x->form && x->type == keys->k_type) return;
     x->form = q;
     x->type = keys->k_type;
@@ -47,7 +47,7 @@ static void score_rows(float *scores, const query *x, const cca_rows *rows,
     size_t width = 0;
     cca_dtype_row_bytes(&width, rows->k_type, hd);
     memset(scores, 0, (size_t)n * sizeof *scores);
-    x->kernels->products(rows->k_type)
+    x->kernels->few(rows->k_type)
         ->dot(scores, n, x->form, 0, 1, rows->k_type, cca_key_at(keys, rows, own, k), width, n, hd);
 }
 
