@@ -22,7 +22,7 @@ struct cca_engine {
     cca_model *model;
     cca_tokenizer *tokenizer;
     cca_engine_facts facts;
-    bool fp8;
+    cca_backend_options how; /* backends are opened */
     char *path, *name, *device;
     char rope[160];
 };
@@ -74,10 +74,7 @@ static int64_t n_windowed(const cca_config *c) {
     return n;
 }
 
-static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine_options *options,
-                               cca_error *err) {
-    int n_threads = options->n_threads;
-    const char *kernels = is_cpu(e) ? options->kernels : NULL;
+static cca_status gather_facts(cca_engine *e, const char *path, cca_error *err) {
     const cca_config *c = cca_model_config(e->model);
     cca_gguf_string name, unnamed = {"", 0};
     cca_status status = cca_gguf_str(&name, e->file, "general.name", &unnamed, err);
@@ -91,7 +88,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine
         .arch = c->arch->name,
         .name = e->name,
         .device = cca_backend_name(e->backend),
-        .kernels = (kernels ? cca_kernels_find(kernels) : cca_kernels_best())->name,
+        .kernels = is_cpu(e) && e->how.kernels ? e->how.kernels : cca_kernels_best()->name,
         .dim = c->dim,
         .hidden_dim = c->hidden_dim,
         .n_layers = c->n_layers,
@@ -115,7 +112,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, const cca_engine
         .n_params = cca_model_n_params(e->model),
         .weight_bytes = cca_model_weight_bytes(e->model),
         .file_bytes = cca_gguf_size(e->file),
-        .n_threads = n_threads ? n_threads : cca_physical_cores(""),
+        .n_threads = e->how.n_threads,
     };
     return CCA_OK;
 }
@@ -146,11 +143,14 @@ static cca_status check_weights(const cca_engine *e, cca_error *err) {
 
 static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_options *options,
                              cca_error *err) {
-    cca_backend_options backend = {
-        .n_threads = options->n_threads, .kernels = options->kernels, .fp8 = options->fp8};
+    const cca_kernels *kernels = options->kernels ? cca_kernels_find(options->kernels) : NULL;
+    e->how = (cca_backend_options){.n_threads = options->n_threads ? options->n_threads
+                                                                   : cca_physical_cores(""),
+                                   .kernels = options->kernels,
+                                   .fp8 = options->fp8};
     cca_backend_options borrower = {.n_threads = 1};
-    e->fp8 = options->fp8;
-    cca_status status = cca_backend_open(&e->backend, e->device, &backend, err);
+    cca_status status = cca_backend_open(&e->backend, e->device, &e->how, err);
+    e->how.kernels = kernels ? kernels->name : NULL; /* the option is borrowed */
     if (!status) status = cca_gguf_open(&e->file, path, err);
     if (!status && options->plan_only && !is_cpu(e)) {
         status = cca_backend_cpu(&e->borrower, &borrower, err);
@@ -160,7 +160,7 @@ static cca_status open_parts(cca_engine *e, const char *path, const cca_engine_o
     if (!status) status = cca_model_open(&e->model, e->file, holder, err);
     if (!status) status = cca_tokenizer_open(&e->tokenizer, e->file, err);
     if (!status) status = check_vocabulary(e, err);
-    if (!status) status = gather_facts(e, path, options, err);
+    if (!status) status = gather_facts(e, path, err);
     return status;
 }
 
@@ -313,12 +313,12 @@ uint64_t cca_engine_room(const cca_engine *engine) {
 cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
                                const cca_session_options *options, int n, int64_t n_tokens,
                                cca_error *err) {
-    cca_backend_options backend = {
-        .n_threads = engine->facts.n_threads, .stop = options[0].stop, .fp8 = engine->fp8};
+    cca_backend_options backend = engine->how;
     const cca_config *config = cca_model_config(engine->model);
     cca_backend *b = NULL;
     cca_forecaster *forecast = NULL;
     cca_state_options o;
+    backend.stop = options[0].stop;
     cca_status status = resolve(&o, engine, &options[0], err);
     if (!status) status = cca_backend_open(&b, engine->device, &backend, err);
     if (!status) {
@@ -354,8 +354,8 @@ static cca_status check_room(cca_session *s, const cca_session_options *options,
 
 static cca_status make_session(cca_session *s, const cca_session_options *options, cca_error *err) {
     cca_engine *e = s->engine;
-    cca_backend_options backend = {
-        .n_threads = e->facts.n_threads, .stop = options->stop, .fp8 = e->fp8};
+    cca_backend_options backend = e->how;
+    backend.stop = options->stop;
     cca_status status = resolve(&s->options, e, options, err);
     if (!status && e->borrower) {
         status = cca_fail(err, CCA_USAGE, "%s was opened for planning only", e->path);
@@ -661,7 +661,7 @@ char *cca_session_facts(const cca_session *s) {
         "%scache_type_k=%s\ncache_type_v=%s\n%sprecision=%s\n",
         model, weights, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
         (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
-        cca_dtype_name(s->options.v_type), rows, s->engine->fp8 ? "fp8" : "weights");
+        cca_dtype_name(s->options.v_type), rows, s->engine->how.fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }
 

@@ -433,6 +433,11 @@ static void run_product_piece(void *context, int64_t piece, int thread) {
     multiply_piece(j->b, p, j->x, row, n_rows, add, scratch_of(j->b, thread));
 }
 
+/* Rows a multiple of 4096 bytes apart would share their places in the caches. */
+static size_t apart(size_t stride) {
+    return stride % 1024 == 0 ? stride + ALIGNMENT : stride;
+}
+
 static void convert_row(const row_work *j, int64_t i) {
     char *out = j->form + (size_t)i * j->stride;
     j->products->x_convert(out, j->y->type, row_of(j->x, i), j->x->cols);
@@ -445,6 +450,7 @@ static bool convert_x(cpu_backend *b, cpu_x *out, const cca_matrix *x, const cca
     size_t stride = k->x_bytes(weight->type, x->cols);
     *out = (cpu_x){x->data, (size_t)x->cols * sizeof(float), n};
     if (stride == 0) return true;
+    stride = apart(stride);
     if (!grow(b, &b->x, &b->x_bytes, (size_t)n * stride)) return false;
     *out = (cpu_x){b->x, stride, n};
     row_work j = {.row = convert_row, .x = x, .y = weight, .form = b->x, .stride = stride};
