@@ -6,15 +6,16 @@ enum { N = 40 };
 
 static float *logits_with(const char *kernels, int64_t *vocab_size) {
     const cca_engine_options options = {.device = "cpu", .n_threads = 1, .kernels = kernels};
-    const cca_session_options sessions = cca_session_defaults();
+    cca_session_options sessions = cca_session_defaults();
     cca_engine *engine;
     cca_session *session;
     cca_error err;
+    sessions.ctx_size = N;
     int32_t ids[N];
     for (int i = 0; i < N; i++) ids[i] = 3 + i * 37;
     assert_int_equal(cca_engine_open(&engine, "models/cca-books-15m.gguf", &options, &err), CCA_OK);
     assert_string_equal(cca_engine_info(engine)->kernels, kernels);
-    assert_int_equal(cca_session_new(&session, engine, &sessions, &err), CCA_OK);
+    if (cca_session_new(&session, engine, &sessions, &err)) fail_msg("%s", err.text);
     assert_int_equal(cca_session_eval(session, ids, N, NULL, &err), CCA_OK);
     *vocab_size = cca_engine_info(engine)->vocab_size;
     float *copy = malloc((size_t)*vocab_size * sizeof *copy);
