@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ROPE_WORDS = 160 };
+
 struct cca_engine {
     cca_gguf *file;
     cca_backend *backend;  /* holds the weights; sessions have one of their own */
@@ -24,7 +26,7 @@ struct cca_engine {
     cca_engine_facts facts;
     cca_backend_options how; /* backends are opened */
     char *path, *name, *device;
-    char rope[160];
+    char rope[ROPE_WORDS];
 };
 
 struct cca_session {
@@ -82,7 +84,7 @@ static cca_status gather_facts(cca_engine *e, const char *path, cca_error *err) 
     e->path = copy_bytes(path, strlen(path));
     e->name = copy_bytes(name.bytes, name.size);
     if (!e->path || !e->name) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory", path);
-    cca_config_describe_rope(e->rope, sizeof e->rope, c);
+    cca_config_describe_rope(e->rope, sizeof e->rope, c, 0);
     e->facts = (cca_engine_facts){
         .path = e->path,
         .arch = c->arch->name,
@@ -650,7 +652,9 @@ char *cca_session_facts(const cca_session *s) {
     const cca_engine_facts *f = &s->engine->facts;
     char model[CCA_GGUF_FINGERPRINT + 1], weights[CCA_GGUF_FINGERPRINT + 1];
     char attention[CCA_ATTENTION_FACTS], *text = NULL;
-    char rows[ROW_TYPE_FACT];
+    char rows[ROW_TYPE_FACT], rope[ROPE_WORDS];
+    cca_config_describe_rope(rope, sizeof rope, cca_model_config(s->engine->model),
+                             s->options.ctx_size);
     cca_gguf_fingerprint(model, s->engine->file);
     cca_gguf_look(weights, s->engine->file);
     cca_attention_facts(attention, &s->options.policy);
@@ -660,7 +664,7 @@ char *cca_session_facts(const cca_session *s) {
         "model=%s\nweights=%s\nlayers=%lld\nheads=%lld\nkv_heads=%lld\nhead_dim=%lld\nrope=%s\n"
         "%scache_type_k=%s\ncache_type_v=%s\n%sprecision=%s\n",
         model, weights, (long long)f->n_layers, (long long)f->n_heads, (long long)f->n_kv_heads,
-        (long long)f->head_dim, f->rope, attention, cca_dtype_name(s->options.k_type),
+        (long long)f->head_dim, rope, attention, cca_dtype_name(s->options.k_type),
         cca_dtype_name(s->options.v_type), rows, s->engine->how.fp8 ? "fp8" : "weights");
     return n < 0 ? NULL : text;
 }

@@ -16,7 +16,9 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
     [CCA_ARCH_OLMO2] = {.name = "olmo2",
                         .norms_whole = true,
                         .norms_behind = true,
-                        .none_before = true},
+                        .none_before = true,
+                        .full_step = 4,
+                        .plain_in_windows = true},
     [CCA_ARCH_EXAONE4] = {.name = "exaone4",
                           .norms_behind = true,
                           .none_before = true,
@@ -27,23 +29,26 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
                        .interleaved = true,
                        .fused_elsewhere = true,
                        .norms_behind = true},
+    [CCA_ARCH_MISTRAL3] = {.name = "mistral3", .interleaved = true},
 };
 
 static const cca_family families[] = {
     {"llama", .arch = CCA_ARCH_LLAMA},
     {"mistral", CCA_ARCH_LLAMA, .windowed = true},
     {"ministral", CCA_ARCH_LLAMA, .windowed = true},
+    {"ministral3", CCA_ARCH_MISTRAL3, .windowed = true, .queries_grow = true},
     {"qwen2", CCA_ARCH_QWEN2, .bias = CCA_BIAS},
     {"qwen3", CCA_ARCH_QWEN3, .has_head_norms = true},
-    {"smollm3", .arch = CCA_ARCH_SMOLLM3},
+    {"smollm3", CCA_ARCH_SMOLLM3, .theta = 2e6},
     {"granite", .arch = CCA_ARCH_GRANITE},
-    {"ernie4_5", CCA_ARCH_ERNIE4_5, .paired = true},
-    {"helium", CCA_ARCH_LLAMA, .paired = true},
+    {"ernie4_5", CCA_ARCH_ERNIE4_5, .paired = true, .theta = 5e5},
+    {"helium", CCA_ARCH_LLAMA, .paired = true, .theta = 1e5},
     {"seed_oss", CCA_ARCH_SEED_OSS, .bias = CCA_BIAS_IF_SAID},
     {"hunyuan_v1_dense", CCA_ARCH_HUNYUAN_DENSE, .has_head_norms = true},
     {"arcee", .arch = CCA_ARCH_ARCEE},
     {"olmo2", CCA_ARCH_OLMO2, .has_head_norms = true},
-    {"exaone4", CCA_ARCH_EXAONE4, .has_head_norms = true},
+    {"olmo3", CCA_ARCH_OLMO2, .has_head_norms = true, .windowed = true, .theta = 5e5},
+    {"exaone4", CCA_ARCH_EXAONE4, .has_head_norms = true, .windowed = true},
     {"phi3", CCA_ARCH_PHI3, .windowed = true, .turns_part = true},
     {"glm4", CCA_ARCH_GLM4, .bias = CCA_BIAS_IF_SAID, .turns_part = true, .paired = true},
 };
@@ -74,8 +79,12 @@ const cca_tensor cca_tensors[CCA_N_ROLES] = {
                        .need = CCA_ALWAYS},
     [CCA_OUTPUT_NORM] = {"output_norm.weight", "norm.weight", CCA_DIM, CCA_ONE, .need = CCA_ALWAYS},
     [CCA_OUTPUT] = {"output.weight", "lm_head.weight", CCA_VOCAB, CCA_DIM, .need = CCA_IF_UNTIED},
-    [CCA_ROPE_DIVISORS] = {"rope_freqs.weight", NULL, CCA_HALF_HEAD, CCA_ONE,
+    [CCA_ROPE_DIVISORS] = {"rope_freqs.weight", NULL, CCA_ROPE_PAIRS, CCA_ONE,
                            .need = CCA_IF_DIVISORS},
+    [CCA_ROPE_SHORT_DIVISORS] = {"rope_factors_short.weight", NULL, CCA_ROPE_PAIRS, CCA_ONE,
+                                 .need = CCA_IF_LONGROPE},
+    [CCA_ROPE_LONG_DIVISORS] = {"rope_factors_long.weight", NULL, CCA_ROPE_PAIRS, CCA_ONE,
+                                .need = CCA_IF_LONGROPE},
 
     [CCA_ATTN_NORM] = {"attn_norm.weight", "input_layernorm.weight", CCA_DIM, CCA_ONE,
                        .need = CCA_IF_NORMS_BEFORE, .is_norm = true},
@@ -121,6 +130,7 @@ bool cca_tensor_needed(cca_role role, const cca_config *c) {
     case CCA_IF_GATED: return !c->arch->squares;
     case CCA_IF_UNTIED: return !c->tied;
     case CCA_IF_DIVISORS: return c->rope_kind == CCA_ROPE_FACTORS;
+    case CCA_IF_LONGROPE: return c->rope_kind == CCA_ROPE_LONGROPE;
     }
     return true;
 }
@@ -134,7 +144,7 @@ static int64_t size_of(cca_extent extent, const cca_config *c) {
     case CCA_KV_DIM: return c->n_kv_heads * c->head_dim;
     case CCA_Q_NORM: return c->arch->norms_whole ? c->n_heads * c->head_dim : c->head_dim;
     case CCA_K_NORM: return c->arch->norms_whole ? c->n_kv_heads * c->head_dim : c->head_dim;
-    case CCA_HALF_HEAD: return c->head_dim / 2;
+    case CCA_ROPE_PAIRS: return cca_rope_dims(c) / 2;
     case CCA_VOCAB: return c->vocab_size;
     }
     return 1;
@@ -247,6 +257,13 @@ bool cca_layer_turns(const cca_config *config, int64_t layer) {
         return cca_layer_window(config, layer) > 0;
     }
     return arch->no_rope_step == 0 || (layer + 1) % arch->no_rope_step != 0;
+}
+
+bool cca_tensor_of_rope(const char *name) {
+    for (cca_role r = CCA_ROPE_DIVISORS; r < CCA_FIRST_OF_LAYER; r++) {
+        if (strcmp(name, cca_tensors[r].name) == 0) return true;
+    }
+    return false;
 }
 
 bool cca_tensor_of_layer(const char *name) {

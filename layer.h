@@ -33,6 +33,7 @@ typedef struct cca_arch {
     int no_rope_step;     /* each such layer has no RoPE; 0: all have */
     int full_step; /* where layers have windows of their own, each such has none; 0: all have */
     bool turns_in_windows; /* then only layers with windows have RoPE */
+    bool plain_in_windows; /* RoPE is scaled in layers without windows alone */
 } cca_arch;
 
 typedef enum cca_arch_id {
@@ -49,6 +50,7 @@ typedef enum cca_arch_id {
     CCA_ARCH_EXAONE4,
     CCA_ARCH_PHI3,
     CCA_ARCH_GLM4,
+    CCA_ARCH_MISTRAL3,
     CCA_N_ARCHS,
 } cca_arch_id;
 
@@ -63,8 +65,10 @@ typedef struct cca_family {
     cca_bias bias;       /* of q, k and v; if attention_bias says so */
     bool windowed;       /* trained with a sliding window where config.json has one */
     bool has_head_norms; /* of q and k */
+    bool queries_grow;   /* with their position, where config.json says so */
     bool turns_part;     /* RoPE may turn the first dims of a head alone */
     bool paired;         /* RoPE turns pairs 2k, 2k+1 there, too; else always k, k+hd/2 */
+    double theta;        /* of RoPE where config.json does not say; 0: 10000 */
 } cca_family;
 
 /* The family of a model_type; NULL where it is not known. */
@@ -83,6 +87,8 @@ typedef enum cca_rope_kind {
     CCA_ROPE_LINEAR,
     CCA_ROPE_FACTORS, /* llama3: a tensor of divisors */
     CCA_ROPE_YARN,
+    CCA_ROPE_LONGROPE, /* two tensors of divisors, for contexts up to rope_original and longer ones
+                        */
 } cca_rope_kind;
 
 /* Factors of Granite and the like: of the embedding, of what a layer adds to the stream, of q · k
@@ -108,7 +114,10 @@ typedef struct cca_config {
     int64_t rope_dims;  /* of a head, the first; 0: all */
     double rope_theta, rope_factor;
     double rope_original; /* original context length, 0 if not given */
-    double yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
+    double
+        rope_attn_factor; /* yarn: of cosines and sines, times 1 + 0.1 ln rope_factor; longrope */
+    double yarn_beta_fast, yarn_beta_slow;
+    double query_beta; /* queries grow by 1 + query_beta ln(1 + floor(pos / rope_original)) */
     int64_t group_size, window_size; /* 0: the file does not say */
     int64_t n_sinks, recall;         /* tokens, where it says */
     bool cores;                      /* what is not recalled is seen as cores, where it says */
@@ -118,13 +127,15 @@ typedef struct cca_config {
 
 /* ---- tensors ------------------------------------------------------------------------- */
 
-/* Those from CCA_FIRST_OF_LAYER on exist once a layer. Random weights depend on the numbers: a new
- * role comes last. */
+/* Those from CCA_FIRST_OF_LAYER on exist once a layer. Random weights depend on the order of these:
+ * a new one comes last. */
 typedef enum cca_role {
     CCA_EMBEDDING,
     CCA_OUTPUT_NORM,
     CCA_OUTPUT,
     CCA_ROPE_DIVISORS,
+    CCA_ROPE_SHORT_DIVISORS,
+    CCA_ROPE_LONG_DIVISORS,
     CCA_FIRST_OF_LAYER,
     CCA_ATTN_NORM = CCA_FIRST_OF_LAYER,
     CCA_ATTN_Q,
@@ -164,7 +175,7 @@ typedef enum cca_extent {
     CCA_KV_DIM,
     CCA_Q_NORM, /* of a head, or of all */
     CCA_K_NORM,
-    CCA_HALF_HEAD,
+    CCA_ROPE_PAIRS,
     CCA_VOCAB,
 } cca_extent;
 
@@ -177,6 +188,7 @@ typedef enum cca_need {
     CCA_IF_GATED,
     CCA_IF_UNTIED,
     CCA_IF_DIVISORS,
+    CCA_IF_LONGROPE,
 } cca_need;
 
 typedef struct cca_tensor {
@@ -227,6 +239,8 @@ void cca_fused_name(char out[CCA_TENSOR_NAME], const cca_fused *fused, int64_t l
 int64_t cca_full_step(const bool *windowed, int64_t n_layers);
 /* Last tokens that a layer sees as it was trained; 0: all. */
 int64_t cca_layer_window(const cca_config *config, int64_t layer);
+/* Whether a tensor holds divisors of RoPE, which nothing is multiplied by. */
+bool cca_tensor_of_rope(const char *name);
 /* Dims of a head that RoPE turns. */
 int64_t cca_rope_dims(const cca_config *config);
 /* Whether RoPE turns q and k of a layer. */

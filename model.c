@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include "rope.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +13,7 @@ struct cca_model {
     cca_config config;
     cca_matrix embedding, output_norm, output;
     cca_layer *layers;
-    double *inv_freq; /* [head_dim / 2] */
-    float rope_scale;
+    cca_ropes ropes;
     float embedding_scale, stream_eps; /* see scale_stream */
     uint64_t weight_bytes, n_params;
     bool *known;  /* which tensors of the file, while they are bound */
@@ -27,13 +28,15 @@ struct cca_state {
     const cca_model *model;
     cca_backend *backend;
     cca_cache *cache;
-    cca_rope rope;
-    int64_t n_rows; /* rows of x that hold the last forward's tokens */
-    int64_t pos;    /* of the first of them */
-    int32_t *ids;   /* [chunk_size]: those tokens */
-    void *buffers;  /* memory of the matrices */
+    cca_rope rope, other_rope; /* other: of layers with windows, where it is another */
+    bool turns_otherwise;      /* it is */
+    int64_t n_rows;            /* rows of x that hold the last forward's tokens */
+    int64_t pos;               /* of the first of them */
+    int32_t *ids;              /* [chunk_size]: those tokens */
+    void *buffers;             /* memory of the matrices */
     cca_activations a;
     cca_matrix angles, logits;
+    cca_matrix other_angles; /* of layers with windows, or of queries that grow */
 };
 
 /* ---- binding ------------------------------------------------------------------------ */
@@ -57,13 +60,6 @@ static cca_status refuse_type(const char *path, const cca_gguf_tensor *t, cca_er
                     "cca export %s%s%s --type q8_0 -o %s%.*s-q8_0.gguf%s",
                     path, t->name, cca_gguf_type_name(t->type), quote, in, quote, quote, (int)stem,
                     in, quote);
-}
-
-/* A tensor of the file, which is known from then on; NULL where there is none. */
-static const cca_gguf_tensor *find(cca_model *m, const char *name) {
-    const cca_gguf_tensor *t = cca_gguf_find(m->file, name);
-    if (t) m->known[t - cca_gguf_tensor_at(m->file, 0)] = true;
-    return t;
 }
 
 /* Where RoPE turns the first r dims of a head in pairs k, k + r/2, the rows are laid out anew so
@@ -127,71 +123,23 @@ static cca_status bind_layer(cca_model *m, int64_t index, cca_error *err) {
     return status;
 }
 
+/* Divisors of frequencies go into these. */
+static cca_status bind_rope(cca_model *m, cca_error *err) {
+    cca_status status = cca_ropes_make(&m->ropes, &m->config, m->file, err);
+    for (cca_role r = CCA_ROPE_DIVISORS; !status && r < CCA_FIRST_OF_LAYER; r++) {
+        if (!cca_tensor_needed(r, &m->config)) continue;
+        const cca_gguf_tensor *t = cca_gguf_find(m->file, cca_tensors[r].name);
+        m->known[t - cca_gguf_tensor_at(m->file, 0)] = true;
+    }
+    return status;
+}
+
 /* A tensor that nobody reads would silently change the answers. */
 static cca_status refuse_unknown(const cca_model *m, cca_error *err) {
     for (uint64_t i = 0; i < cca_gguf_n_tensors(m->file); i++) {
         if (m->known[i]) continue;
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is unknown to this architecture",
                         cca_gguf_name(m->file), cca_gguf_tensor_at(m->file, i)->name);
-    }
-    return CCA_OK;
-}
-
-/* ---- RoPE --------------------------------------------------------------------------- */
-
-/* Dimension pair that turns `rotations` times over the original context (YaRN, eq. 18 there). */
-static double yarn_dim(const cca_config *c, double rotations) {
-    return (double)cca_rope_dims(c) * log(c->rope_original / (rotations * 2 * M_PI)) /
-           (2 * log(c->rope_theta));
-}
-
-static void scale_yarn(cca_model *m) {
-    const cca_config *c = &m->config;
-    double low = fmax(floor(yarn_dim(c, c->yarn_beta_fast)), 0);
-    double high = fmin(ceil(yarn_dim(c, c->yarn_beta_slow)), (double)cca_rope_dims(c) - 1);
-    for (int64_t k = 0; k < cca_rope_dims(c) / 2; k++) {
-        double ramp = fmin(fmax(((double)k - low) / fmax(high - low, 0.001), 0), 1);
-        m->inv_freq[k] *= ramp / c->rope_factor + (1 - ramp);
-    }
-    m->rope_scale = (float)(c->yarn_attn_factor * (1 + 0.1 * log(c->rope_factor)));
-}
-
-/* A factor of q · k other than 1/sqrt(head_dim) lies in the length of turned q and k. */
-static void scale_scores(cca_model *m) {
-    const cca_config *c = &m->config;
-    if (c->scales.attention == 0) return;
-    m->rope_scale *= (float)sqrt(c->scales.attention * sqrt((double)c->head_dim));
-}
-
-static cca_status make_rope(cca_model *m, cca_error *err) {
-    const cca_config *c = &m->config;
-    int64_t half = c->head_dim / 2;
-    m->rope_scale = 1;
-    m->inv_freq = calloc((size_t)half, sizeof *m->inv_freq);
-    if (!m->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory for the RoPE frequencies");
-    const int64_t turned = cca_rope_dims(c) / 2; /* pairs; the others stay as they are */
-    for (int64_t k = 0; k < turned; k++) {
-        m->inv_freq[k] = pow(c->rope_theta, -(double)k / (double)turned);
-        if (c->rope_kind == CCA_ROPE_LINEAR) m->inv_freq[k] /= c->rope_factor;
-    }
-    if (c->rope_kind == CCA_ROPE_YARN) scale_yarn(m);
-    scale_scores(m);
-    if (c->rope_kind != CCA_ROPE_FACTORS) return CCA_OK;
-
-    const char *name = cca_tensors[CCA_ROPE_DIVISORS].name;
-    const cca_gguf_tensor *t = find(m, name);
-    if (t->type != CCA_F32 || t->n_dims != 1 || t->dims[0] != half) {
-        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s must hold %lld f32 values",
-                        cca_gguf_name(m->file), name, (long long)half);
-    }
-    for (int64_t k = 0; k < half; k++) {
-        float divisor;
-        memcpy(&divisor, (const char *)t->data + (size_t)k * sizeof divisor, sizeof divisor);
-        if (!(divisor > 0) || !isfinite(divisor)) {
-            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s: value %lld is not positive",
-                            cca_gguf_name(m->file), name, (long long)k);
-        }
-        m->inv_freq[k] /= divisor;
     }
     return CCA_OK;
 }
@@ -232,7 +180,7 @@ static cca_status bind_all(cca_model *m, cca_error *err) {
     for (int64_t l = 0; !status && l < m->config.n_layers; l++) status = bind_layer(m, l, err);
     if (!status) status = bind(m, &m->output_norm, CCA_OUTPUT_NORM, 0, err);
     if (!status) status = bind(m, &m->output, CCA_OUTPUT, 0, err);
-    if (!status) status = make_rope(m, err);
+    if (!status) status = bind_rope(m, err);
     if (!status) status = scale_stream(m, err);
     if (!status) status = refuse_unknown(m, err);
     if (!status) status = cca_backend_sync(m->backend, err);
@@ -281,7 +229,7 @@ void cca_model_close(cca_model *model) {
     for (int64_t i = 0; i < model->n_moved; i++) free(model->moved[i]);
     free(model->moved);
     free(model->layers);
-    free(model->inv_freq);
+    cca_ropes_free(&model->ropes);
     free(model);
 }
 
@@ -311,14 +259,19 @@ typedef struct buffer_shape {
     size_t at; /* bytes before it in its place */
 } buffer_shape;
 
-enum { N_BUFFERS = 10, BUFFER_ALIGNMENT = 256 };
+enum { N_BUFFERS = 11, BUFFER_ALIGNMENT = 256 };
+
+/* Whether some layers, or queries, are turned by other angles than the rest. */
+static bool has_others(const cca_config *c) {
+    return (c->arch->plain_in_windows && c->own_window > 0) || c->query_beta != 0;
+}
 
 /* Lists the buffers and lays them out; bytes[] of each place. False where no memory is large
  * enough. */
 static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const cca_config *c,
                          int64_t chunk_size) {
     int64_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    int64_t n_norm = cca_max(chunk_size, LOGIT_ROWS);
+    int64_t n_norm = cca_max(chunk_size, LOGIT_ROWS), n_other = has_others(c) ? chunk_size : 0;
     const buffer_shape all[N_BUFFERS] = {
         {&s->a.x, chunk_size, c->dim, PLACE_OWN, 0},
         {&s->a.h, n_norm, c->dim, PLACE_OWN, 0},
@@ -329,6 +282,7 @@ static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const 
         {&s->a.gate, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->a.up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
+        {&s->other_angles, n_other, c->head_dim, PLACE_OWN, 0},
         {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
     memcpy(list, all, sizeof all);
@@ -399,10 +353,8 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     s->model = model;
     s->backend = backend;
-    s->rope = (cca_rope){.inv_freq = model->inv_freq,
-                         .half = model->config.head_dim / 2,
-                         .scale = model->rope_scale,
-                         .interleaved = model->config.arch->interleaved};
+    s->rope = cca_ropes_of(&model->ropes, options->ctx_size);
+    s->turns_otherwise = cca_ropes_in_windows(&s->other_rope, &model->ropes);
     buffer_shape list[N_BUFFERS];
     size_t bytes[N_PLACES];
     list_buffers(list, bytes, s, &model->config, options->chunk_size);
@@ -503,23 +455,57 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
     cca_feed_forward(b, &a->x, &ffn, n);
 }
 
+/* Where queries grow with their position, theirs are made longer; as long as none has grown, they
+ * are those of keys. */
+static bool queries_grow(const cca_state *s, int64_t n) {
+    const cca_config *c = &s->model->config;
+    return c->query_beta != 0 && (double)(s->pos + n) > c->rope_original;
+}
+
+static void make_query_angles(cca_state *s, int64_t n) {
+    const cca_config *c = &s->model->config;
+    const int64_t step = (int64_t)c->rope_original;
+    for (int64_t i = 0, some; i < n; i += some) {
+        const int64_t pos = s->pos + i, n_steps = pos / step;
+        cca_rope rope = s->rope;
+        cca_matrix rows = s->other_angles;
+        some = cca_min(n - i, (n_steps + 1) * step - pos);
+        const double growth = 1 + c->query_beta * log1p((double)n_steps);
+        rope.scale = (float)((double)rope.scale * growth);
+        rope.still = (float)((double)rope.still * growth);
+        rows.data = (float *)rows.data + i * rows.cols;
+        rows.rows = some;
+        cca_angles(s->backend, &rows, &rope, pos, some);
+    }
+}
+
+/* Turns q by these angles, k by those of all. */
+static void turn_both(cca_state *s, const cca_matrix *of_q, int64_t n) {
+    cca_rotate(s->backend, &s->a.q, of_q, &s->rope, n);
+    cca_rotate(s->backend, &s->a.k, &s->angles, &s->rope, n);
+}
+
 static void begin_forward(cca_state *s, int64_t n) {
     const cca_model *m = s->model;
     cca_embed(s->backend, &s->a.x, &m->embedding, s->ids, m->embedding_scale, n);
     cca_angles(s->backend, &s->angles, &s->rope, s->pos, n);
+    if (s->turns_otherwise) cca_angles(s->backend, &s->other_angles, &s->other_rope, s->pos, n);
+    if (queries_grow(s, n)) make_query_angles(s, n);
 }
 
-/* Norms the heads of q and k; where they are normed turned, or not turned at all, attention has
- * nothing left to turn. */
-static bool norm_before_turning(cca_state *s, int64_t l, int64_t n) {
+/* Norms the heads of q and k, and turns them where attention is not to: they are normed turned, not
+ * turned at all, or queries by angles of their own. What is left to turn by, else NULL. */
+static const cca_turn *norm_and_turn(cca_turn *turn, cca_state *s, int64_t l, int64_t n) {
     const cca_config *c = &s->model->config;
     const cca_matrix *w = s->model->layers[l].w;
-    const bool turns = cca_layer_turns(c, l), before = turns && c->arch->norms_turned;
-    if (before) cca_rotate(s->backend, &s->a.q, &s->angles, &s->rope, n);
-    if (before) cca_rotate(s->backend, &s->a.k, &s->angles, &s->rope, n);
+    const bool turns = cca_layer_turns(c, l), grow = queries_grow(s, n);
+    const bool other = s->turns_otherwise && cca_layer_window(c, l) > 0;
+    *turn = other ? (cca_turn){&s->other_angles, &s->other_rope} : (cca_turn){&s->angles, &s->rope};
+    if (turns && c->arch->norms_turned) turn_both(s, &s->angles, n);
     norm_heads(s->backend, &s->a.q, &w[CCA_ATTN_Q_NORM], c->norm_eps, n);
     norm_heads(s->backend, &s->a.k, &w[CCA_ATTN_K_NORM], c->norm_eps, n);
-    return turns && !before;
+    if (turns && grow) turn_both(s, &s->other_angles, n);
+    return turns && !c->arch->norms_turned && !grow ? turn : NULL;
 }
 
 static void forward_layer(cca_state *s, int64_t l, int64_t n) {
@@ -527,9 +513,9 @@ static void forward_layer(cca_state *s, int64_t l, int64_t n) {
     const float eps = s->model->stream_eps;
     cca_activations *a = &s->a;
     cca_layer_begin(s->backend, layer, a, eps, n);
-    const cca_turn turn = {&s->angles, &s->rope};
-    const bool turns = norm_before_turning(s, l, n);
-    cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, turns ? &turn : NULL,
+    cca_turn room;
+    const cca_turn *turn = norm_and_turn(&room, s, l, n);
+    cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, turn,
                      cca_layer_window(&s->model->config, l), s->pos, n);
     cca_layer_end(s->backend, layer, a, eps, n);
 }

@@ -13,10 +13,11 @@
 
 /* How positions turn into angles: angle = pos * inv_freq[k], cos and sin times scale. */
 typedef struct cca_rope {
-    const double *inv_freq; /* head_dim / 2 values in host memory */
+    const double *inv_freq; /* head_dim / 2 values in host memory; 0: the pair does not turn */
     int64_t half;           /* head_dim / 2 */
-    float scale;
-    bool interleaved; /* pairs (2k, 2k+1); else (k, k + head_dim/2) */
+    float scale;            /* of pairs that turn */
+    bool interleaved;       /* pairs (2k, 2k+1); else (k, k + head_dim/2) */
+    float still;            /* scale of pairs that do not */
 } cca_rope;
 
 /* Rows of keys and values of one layer: [heads][capacity][head_dim], position p in row

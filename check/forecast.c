@@ -382,7 +382,7 @@ static cca_status make_rope(cca_forecaster *s, cca_error *err) {
     s->inv_freq = calloc((size_t)half + 1, sizeof(double));
     if (!s->inv_freq) return cca_fail(err, CCA_NO_MEMORY, "no memory to measure the speed with");
     for (int64_t i = 0; i < half; i++) s->inv_freq[i] = 1 / (double)(i + 1);
-    s->rope = (cca_rope){s->inv_freq, half, 1, s->config->arch->interleaved};
+    s->rope = (cca_rope){s->inv_freq, half, 1, s->config->arch->interleaved, 1};
     return CCA_OK;
 }
 

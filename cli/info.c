@@ -68,7 +68,7 @@ static void count_types(info *f) {
         f->types[k].bytes += t->bytes;
         uint64_t n = 1;
         for (uint32_t d = 0; d < t->n_dims; d++) n *= (uint64_t)t->dims[d];
-        f->n_params += strcmp(t->name, cca_tensors[CCA_ROPE_DIVISORS].name) == 0 ? 0 : n;
+        f->n_params += cca_tensor_of_rope(t->name) ? 0 : n;
     }
 }
 
@@ -100,7 +100,7 @@ static cca_status gather(info *f, cca_error *err) {
     }
     f->config_status = cca_config_read(&f->config, f->file, err);
     if (f->config_status) return f->config_status;
-    cca_config_describe_rope(f->rope, sizeof f->rope, &f->config);
+    cca_config_describe_rope(f->rope, sizeof f->rope, &f->config, 0);
     return cca_tokenizer_open(&f->tokenizer, f->file, err);
 }
 

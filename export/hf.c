@@ -121,49 +121,60 @@ static cca_status open_weights(cca_safetensors *set, const char *folder, cca_err
 
 /* --- binding ------------------------------------------------------------------------- */
 
-/* In a layer "layers.N." stands in front of the name, and "model." before all but the output. */
-static cca_safetensor *find_tensor(cca_safetensors *set, const cca_family *family, cca_role role,
-                                   int64_t n, char *name, size_t size) {
-    const char *base = cca_tensor_hf_name(role, family);
-    char layer[32] = "";
-    if (role >= CCA_FIRST_OF_LAYER) snprintf(layer, sizeof layer, "layers.%lld.", (long long)n);
-    if (role != CCA_OUTPUT) {
-        snprintf(name, size, "%s%s", layer, base); /* saved without its head */
-        cca_safetensor *found = cca_safetensors_find_shared(set, name);
-        if (found) return found;
+/* What stands before the names: of the output, and of all else, which may have been saved without
+ * its head; by how its parts are nested where there are others than text. The last is usual. */
+enum { N_SPELLINGS = 2 };
+static const char *const prefixes[2][2][N_SPELLINGS] = {
+    {{"", "model."}, {"", ""}},
+    {{"language_model.model.", "model.language_model."}, {"language_model.", ""}}};
+
+/* By its name behind what stands before it; the last one tried is in name. */
+static cca_safetensor *find_named(cca_safetensors *set, const cca_source *source, bool is_output,
+                                  const char *rest, char *name, size_t size) {
+    cca_safetensor *found = NULL;
+    for (int i = 0; i < N_SPELLINGS && !found; i++) {
+        snprintf(name, size, "%s%s", prefixes[source->nested][is_output][i], rest);
+        found = cca_safetensors_find_shared(set, name);
     }
-    snprintf(name, size, "%s%s%s", role == CCA_OUTPUT ? "" : "model.", layer, base);
-    return cca_safetensors_find_shared(set, name);
+    return found;
+}
+
+/* In a layer "layers.N." stands in front of the name. */
+static cca_safetensor *find_tensor(cca_safetensors *set, const cca_source *source, cca_role role,
+                                   int64_t n, char *name, size_t size) {
+    char layer[32] = "", rest[96];
+    if (role >= CCA_FIRST_OF_LAYER) snprintf(layer, sizeof layer, "layers.%lld.", (long long)n);
+    snprintf(rest, sizeof rest, "%s%s", layer, cca_tensor_hf_name(role, source->family));
+    return find_named(set, source, role == CCA_OUTPUT, rest, name, size);
 }
 
 /* A tied embedding is the output matrix, too, and may have been saved under that name. */
 static cca_safetensor *find_source(cca_safetensors *set, const cca_source *source,
                                    const cca_source_tensor *t, char *name, size_t size) {
     char other[128];
-    cca_safetensor *found = find_tensor(set, source->family, t->role, t->layer, name, size);
+    cca_safetensor *found = find_tensor(set, source, t->role, t->layer, name, size);
     if (found || !source->config.tied || t->role != CCA_EMBEDDING) return found;
-    return find_tensor(set, source->family, CCA_OUTPUT, 0, other, sizeof other);
+    return find_tensor(set, source, CCA_OUTPUT, 0, other, sizeof other);
 }
 
 /* Whether output and embedding are one tensor: as config.json says, or as it was saved. */
-static bool is_tied(cca_safetensors *set, const cca_family *f, int tie) {
+static bool is_tied(cca_safetensors *set, const cca_source *s, int tie) {
     char name[128];
-    const cca_safetensor *embedding = find_tensor(set, f, CCA_EMBEDDING, 0, name, sizeof name);
-    const cca_safetensor *output = find_tensor(set, f, CCA_OUTPUT, 0, name, sizeof name);
+    const cca_safetensor *embedding = find_tensor(set, s, CCA_EMBEDDING, 0, name, sizeof name);
+    const cca_safetensor *output = find_tensor(set, s, CCA_OUTPUT, 0, name, sizeof name);
     if (embedding && embedding == output) return true;
     return tie >= 0 ? tie == 1 : !embedding || !output;
 }
 
 /* The tensor that holds the rows of t among others. */
-static cca_safetensor *find_fused(cca_safetensors *set, const cca_source_tensor *t, int64_t *before,
-                                  int64_t *rows, const cca_config *c) {
-    char name[128];
+static cca_safetensor *find_fused(cca_safetensors *set, const cca_source *source,
+                                  const cca_source_tensor *t, int64_t *before, int64_t *rows) {
+    char name[128], rest[96];
     const cca_fused *fused = cca_fused_of(t->role);
     if (!fused) return NULL;
-    snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)t->layer, fused->hf_name);
-    *rows = cca_fused_rows(before, fused, t->role, c);
-    cca_safetensor *found = cca_safetensors_find_shared(set, name);
-    return found ? found : cca_safetensors_find_shared(set, name + strlen("model."));
+    snprintf(rest, sizeof rest, "layers.%lld.%s", (long long)t->layer, fused->hf_name);
+    *rows = cca_fused_rows(before, fused, t->role, &source->config);
+    return find_named(set, source, false, rest, name, sizeof name);
 }
 
 static bool find_dtype(cca_dtype *out, const char *name) {
@@ -196,7 +207,7 @@ static cca_status bind_tensor(cca_source_tensor *t, const cca_source *source, cc
     const cca_config *c = &source->config;
     int64_t before = 0, rows = t->rows;
     cca_safetensor *found = find_source(set, source, t, name, sizeof name);
-    if (!found) found = find_fused(set, t, &before, &rows, c);
+    if (!found) found = find_fused(set, source, t, &before, &rows);
     if (!found) return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is missing", folder, name);
     if (!find_dtype(&t->type, found->dtype)) {
         return cca_fail(err, CCA_BAD_MODEL,
@@ -216,16 +227,30 @@ static cca_status bind_tensor(cca_source_tensor *t, const cca_source *source, cc
     return CCA_OK;
 }
 
+static bool ends_with(const char *text, const char *end) {
+    const size_t size = strlen(text), n = strlen(end);
+    return size >= n && strcmp(text + size - n, end) == 0;
+}
+
 /* What may be there unused: tables that old versions saved, the copy of a tied embedding. */
 static bool is_harmless(const char *name, bool tied) {
-    static const char table[] = "rotary_emb.inv_freq";
-    size_t size = strlen(name), n = sizeof table - 1;
-    if (size >= n && strcmp(name + size - n, table) == 0) return true;
-    return tied && strcmp(name, cca_tensors[CCA_OUTPUT].hf_name) == 0;
+    if (ends_with(name, "rotary_emb.inv_freq")) return true;
+    return tied && ends_with(name, cca_tensors[CCA_OUTPUT].hf_name);
+}
+
+/* Whether it belongs to a part that reads images. */
+static bool is_of_images(const char *name) {
+    static const char *const parts[] = {"vision_tower.", "multi_modal_projector."};
+    if (strncmp(name, "model.", strlen("model.")) == 0) name += strlen("model.");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strncmp(name, parts[i], strlen(parts[i])) == 0) return true;
+    }
+    return false;
 }
 
 static cca_status bind(cca_source *source, cca_safetensors *set, const char *folder,
-                       cca_error *err) {
+                       const cca_export_options *options, cca_error *err) {
+    int64_t n_left_out = 0;
     for (int64_t i = 0; i < source->n_tensors; i++) {
         cca_source_tensor *t = &source->tensors[i];
         if (!cca_tensors[t->role].hf_name) continue;
@@ -235,10 +260,19 @@ static cca_status bind(cca_source *source, cca_safetensors *set, const char *fol
     for (int64_t i = 0; i < cca_safetensors_n(set); i++) {
         const cca_safetensor *t = cca_safetensors_at(set, i);
         if (t->used || is_harmless(t->name, source->config.tied)) continue;
+        if (source->nested && is_of_images(t->name)) {
+            n_left_out++;
+            continue;
+        }
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: tensor '%s' is unknown: leaving it out would "
                         "change what the model computes",
                         t->file, t->name);
+    }
+    if (n_left_out > 0) {
+        cca_export_warn(options,
+                        "%s: its %lld tensors for images are left out: the model file reads text",
+                        folder, (long long)n_left_out);
     }
     return CCA_OK;
 }
@@ -365,8 +399,8 @@ cca_status cca_source_open_folder(cca_source *out, const char *path,
     out->close = close_set;
     status = open_weights(set, path, err);
     if (status) return status;
-    out->config.tied = is_tied(set, out->family, tie);
+    out->config.tied = is_tied(set, out, tie);
     status = cca_source_layout(out, path, err);
-    if (!status) status = bind(out, set, path, err);
+    if (!status) status = bind(out, set, path, options, err);
     return !status ? read_text(&out->text, path, err) : status;
 }

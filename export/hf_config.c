@@ -3,12 +3,21 @@
 #include "chat.h"
 #include "export/hf.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool is_true(const json_t *config, const char *key) {
     return json_is_true(json_object_get(config, key));
+}
+
+/* Where a model reads images, too, config.json nests what there is of text. */
+static const json_t *text_part(cca_source *source, cca_json_reader *r, const json_t *config) {
+    const char *type = cca_json_string(r, config, "model_type", NULL);
+    if (!type || strcmp(type, "mistral3") != 0) return config;
+    const json_t *text = cca_json_object(r, config, "text_config");
+    source->nested = text != NULL;
+    if (!text) cca_json_refuse(r, "text_config is missing");
+    return text ? text : config;
 }
 
 static void read_arch(cca_source *source, cca_json_reader *r, const json_t *config) {
@@ -66,9 +75,6 @@ static void refuse_others(const cca_family *family, cca_json_reader *r, const js
     if (family && family->bias == CCA_NO_BIAS && is_true(config, "attention_bias")) {
         cca_json_refuse(r, "attention_bias is not supported for this model_type");
     }
-    if (cca_json_field(config, "quantization_config")) {
-        cca_json_refuse(r, "quantization_config: weights that are quantised already");
-    }
 }
 
 /* Factors of Granite; other models must not have them. */
@@ -107,243 +113,44 @@ static void check_turning_layers(const cca_config *c, cca_json_reader *r, const 
     }
 }
 
-/* --- RoPE ---------------------------------------------------------------------------- */
-
-/* Frequency k is divided by factor where its wave is longer than the old context over low, left
- * alone where it is shorter than the old context over high, and blended in between. */
-static cca_status read_llama3(cca_source *source, cca_json_reader *r, const json_t *rope,
-                              double factor, double original) {
-    cca_config *c = &source->config;
-    double low = cca_json_real(r, rope, "low_freq_factor", 0);
-    double high = cca_json_real(r, rope, "high_freq_factor", 0);
-    if (!r->status && low >= high) {
-        cca_json_refuse(r, "low_freq_factor is not below high_freq_factor");
-    }
-    if (r->status) return r->status;
-    int64_t half = c->head_dim / 2;
-    float *divisors = calloc((size_t)half + 1, sizeof *divisors);
-    if (!divisors) return cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->path);
-    for (int64_t k = 0; k < half; k++) {
-        double wave = 2 * M_PI * pow(c->rope_theta, (double)k / (double)half);
-        double smooth = (original / wave - low) / (high - low);
-        double divisor = 1 / ((1 - smooth) / factor + smooth);
-        if (wave > original / low) divisor = factor;
-        if (wave < original / high) divisor = 1;
-        divisors[k] = (float)divisor;
-    }
-    source->rope_divisors = divisors;
-    c->rope_kind = CCA_ROPE_FACTORS;
-    return CCA_OK;
-}
-
-/* attention_factor multiplies cosines and sines; GGUF's attn_factor is what is left of it
- * beside 1 + 0.1 ln(factor), which every reader of GGUF multiplies in by itself. */
-static void read_yarn(cca_config *c, cca_json_reader *r, const json_t *rope, double factor,
-                      double original) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)rope, key, value) {
-        if (strncmp(key, "mscale", 6) == 0 && !json_is_null(value)) {
-            cca_json_refuse(r, "%s of yarn is not supported", key);
-        }
-    }
-    if (!cca_json_bool(r, rope, "truncate", true)) {
-        cca_json_refuse(r, "truncate: false of yarn is not supported");
-    }
-    double usual = 0.1 * log(factor) + 1;
-    if (!(c->rope_theta > 1)) cca_json_refuse(r, "rope_theta of yarn must be more than 1");
-    c->rope_kind = CCA_ROPE_YARN;
-    c->rope_factor = factor;
-    c->rope_original = original;
-    c->yarn_attn_factor = cca_json_real(r, rope, "attention_factor", usual) / usual;
-    c->yarn_beta_fast = cca_json_real(r, rope, "beta_fast", 32);
-    c->yarn_beta_slow = cca_json_real(r, rope, "beta_slow", 1);
-}
-
-/* The share of a head's dims that RoPE turns, the first ones. */
-static void read_partial(cca_source *source, cca_json_reader *r, const json_t *config,
-                         const json_t *rope) {
-    cca_config *c = &source->config;
-    double share = cca_json_real(r, config, "partial_rotary_factor", 1);
-    share = cca_json_real(r, rope, "partial_rotary_factor", share);
-    if (r->status || share == 1) return;
-    if (!source->family->turns_part) {
-        cca_json_refuse(r, "partial_rotary_factor is not supported for this model_type");
-        return;
-    }
-    const int64_t dims = (int64_t)((double)c->head_dim * share);
-    if (!(share > 0) || share > 1 || dims < 2 || dims % 2 != 0) {
-        cca_json_refuse(r, "partial_rotary_factor %g leaves no even number of dims", share);
-    } else {
-        c->rope_dims = dims;
-    }
-}
-
-/* Hunyuan's: a larger base, once for all lengths (NTK-aware), though it may be called dynamic. */
-static void read_alpha(cca_config *c, cca_json_reader *r, const json_t *rope, const char *type) {
-    const double alpha = cca_json_real(r, rope, "alpha", 1), width = (double)c->head_dim;
-    if (strcmp(type, "dynamic") != 0 && strcmp(type, "ntk_alpha") != 0) {
-        cca_json_refuse(r, "alpha of RoPE scaling '%s' is not supported", type);
-    } else if (!(alpha > 0) || width <= 2) {
-        cca_json_refuse(r, "alpha of RoPE must be positive, and head_dim more than 2");
-    } else {
-        c->rope_theta *= pow(alpha, width / (width - 2));
-    }
-}
-
-/* The base may stand beside the scaling, in it, or in both. */
-static double read_theta(cca_json_reader *r, const json_t *config, const json_t *rope) {
-    double outer = cca_json_real(r, config, "rope_theta", 10000);
-    double inner = cca_json_real(r, rope, "rope_theta", outer);
-    if (cca_json_field(config, "rope_theta") && inner != outer) {
-        cca_json_refuse(r, "two values of rope_theta: %g and %g", outer, inner);
-    }
-    return inner;
-}
-
-/* The settings of one kind of layer where they are listed by it, which must be those of all;
- * else object itself. */
-static const json_t *of_all_layers(cca_json_reader *r, const json_t *object, const char *field) {
-    const char *key;
-    json_t *value, *first = NULL;
-    size_t n_nested = 0;
-    json_object_foreach((json_t *)object, key, value) {
-        if (!json_is_object(value)) continue;
-        if (first && !json_equal(first, value)) {
-            cca_json_refuse(r, "%s: layers that differ in it are not supported", field);
-        }
-        first = value;
-        n_nested++;
-    }
-    if (n_nested > 0 && n_nested < json_object_size(object)) {
-        cca_json_refuse(r, "%s: some of it is listed by kinds of layers, some is not", field);
-    }
-    return first ? first : object;
-}
-
-/* rope_scaling, or what took its place, rope_parameters. */
-static const json_t *find_rope(cca_json_reader *r, const json_t *config) {
-    static const char *const fields[] = {"rope_scaling", "rope_parameters"};
-    const json_t *found = NULL;
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *own = cca_json_object(r, config, fields[i]);
-        if (json_object_size(own) == 0) continue;
-        own = of_all_layers(r, own, fields[i]);
-        if (found && !json_equal(found, own)) {
-            cca_json_refuse(r, "rope_scaling and rope_parameters differ");
-        }
-        found = own;
-    }
-    return found;
-}
-
-static bool is_among(const char *name, const char *const *names, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(name, names[i]) == 0) return true;
-    }
-    return false;
-}
-
-/* A field of RoPE that nothing here reads: left out, it would change what the model computes. */
-static void refuse_other_rope(cca_json_reader *r, const json_t *config, const json_t *rope) {
-    static const char *const outer[] = {
-        "rope_scaling",          "rope_parameters",        "rope_theta",
-        "partial_rotary_factor", "no_rope_layer_interval", "no_rope_layers"};
-    static const char *const inner[] = {"type",
-                                        "rope_type",
-                                        "rope_theta",
-                                        "partial_rotary_factor",
-                                        "factor",
-                                        "original_max_position_embeddings",
-                                        "low_freq_factor",
-                                        "high_freq_factor",
-                                        "attention_factor",
-                                        "beta_fast",
-                                        "beta_slow",
-                                        "truncate",
-                                        "mscale",
-                                        "mscale_all_dim",
-                                        "finetuned",
-                                        "alpha"};
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)config, key, value) {
-        bool turns = strstr(key, "rope") || strstr(key, "rotary") || strstr(key, "theta");
-        if (!turns || json_is_null(value) || json_is_false(value)) continue;
-        if (!is_among(key, outer, sizeof outer / sizeof *outer)) {
-            cca_json_refuse(r, "%s is not supported", key);
-        }
-    }
-    json_object_foreach((json_t *)rope, key, value) {
-        if (!json_is_null(value) && !is_among(key, inner, sizeof inner / sizeof *inner)) {
-            cca_json_refuse(r, "%s of RoPE is not supported", key);
-        }
-    }
-}
-
-/* "default" where there is no scaling. */
-static const char *rope_type(cca_json_reader *r, const json_t *rope) {
-    const char *type = cca_json_string(r, rope, "type", NULL);
-    type = cca_json_string(r, rope, "rope_type", type);
-    if (!type && cca_json_field(rope, "factor")) {
-        cca_json_refuse(r, "RoPE scaling has a factor and no type");
-    }
-    return type ? type : "default";
-}
-
-static void read_rope(cca_source *source, cca_json_reader *r, const json_t *config) {
-    cca_config *c = &source->config;
-    const json_t *rope = find_rope(r, config);
-    refuse_other_rope(r, config, rope);
-    c->rope_factor = 1;
-    c->rope_theta = read_theta(r, config, rope);
-    read_partial(source, r, config, rope);
-    const char *type = rope_type(r, rope);
-    if (r->status || strcmp(type, "default") == 0) return;
-    if (cca_json_field(rope, "alpha")) {
-        read_alpha(c, r, rope, type);
-        return;
-    }
-
-    bool linear = strcmp(type, "linear") == 0, yarn = strcmp(type, "yarn") == 0;
-    if (!linear && !yarn && strcmp(type, "llama3") != 0) {
-        cca_json_refuse(r, "RoPE scaling of type '%s' is not supported", type);
-        return;
-    }
-    double factor = cca_json_real(r, rope, "factor", 0);
-    if (!r->status && factor < 1) cca_json_refuse(r, "RoPE factor %g is below 1", factor);
-    const char *key = "original_max_position_embeddings";
-    double original = cca_json_real(r, rope, key, (double)c->seq_len);
-    original = cca_json_real(r, config, key, original);
-    if (r->status) return;
-    if (linear) {
-        c->rope_kind = CCA_ROPE_LINEAR;
-        c->rope_factor = factor;
-    } else if (yarn) {
-        read_yarn(c, r, rope, factor, original);
-    } else {
-        r->status = read_llama3(source, r, rope, factor, original);
-    }
-}
-
 /* --- the rest ------------------------------------------------------------------------ */
 
-/* Whether a layer has a window: by layer_types, else all have from max_window_layers on. -1:
- * something else. */
-static int has_window(const json_t *config, int64_t layer) {
+/* "LLLG", or 4: each so many-th layer has no window. 0: all have; -1: something else. */
+static int64_t pattern_of(const json_t *config, int64_t usual) {
+    const json_t *pattern = cca_json_field(config, "sliding_window_pattern");
+    const char *text = json_string_value(pattern);
+    if (!pattern) return usual;
+    if (!text) return json_is_integer(pattern) ? json_integer_value(pattern) : -1;
+    const size_t n_windows = strspn(text, "L");
+    return strcmp(text + n_windows, "G") == 0 ? (int64_t)n_windows + 1 : -1;
+}
+
+/* Whether a layer has a window: by layer_types, else as its architecture has them, else all have
+ * from max_window_layers on. -1: something else. */
+static int has_window(const cca_arch *arch, const json_t *config, int64_t layer) {
     const json_t *types = cca_json_field(config, "layer_types");
     const json_t *first = cca_json_field(config, "max_window_layers");
+    if (!types && arch->full_step > 0) {
+        const int64_t step = pattern_of(config, arch->full_step);
+        return step < 0 ? -1 : step == 0 || (layer + 1) % step != 0;
+    }
     if (!types) return layer >= json_integer_value(first);
     const char *type = json_string_value(json_array_get(types, (size_t)layer));
     if (type && strcmp(type, "sliding_attention") == 0) return 1;
     return type && strcmp(type, "full_attention") == 0 ? 0 : -1;
 }
 
-static int64_t step_of(const json_t *config, int64_t n_layers) {
+static int64_t step_of(const cca_config *c, const json_t *config) {
     bool windowed[CCA_MAX_LAYERS];
-    if (n_layers > CCA_MAX_LAYERS) return -1; /* which is refused elsewhere */
-    for (int64_t l = 0; l < n_layers; l++) windowed[l] = has_window(config, l) == 1;
-    return cca_full_step(windowed, n_layers);
+    if (c->n_layers > CCA_MAX_LAYERS) return -1; /* which is refused elsewhere */
+    for (int64_t l = 0; l < c->n_layers; l++) windowed[l] = has_window(c->arch, config, l) == 1;
+    return cca_full_step(windowed, c->n_layers);
+}
+
+/* Whether layers with windows are turned in another way than those without. */
+static bool turns_otherwise(const cca_config *c) {
+    return c->arch->turns_in_windows ||
+           (c->arch->plain_in_windows && c->rope_kind != CCA_ROPE_PLAIN);
 }
 
 static void read_own_window(cca_source *source, cca_json_reader *r, const json_t *config,
@@ -352,17 +159,22 @@ static void read_own_window(cca_source *source, cca_json_reader *r, const json_t
     const json_t *types = cca_json_field(config, "layer_types");
     if (r->status) return;
     for (int64_t l = 0; types && l < c->n_layers; l++) {
-        if (has_window(config, l) >= 0) continue;
+        if (has_window(c->arch, config, l) >= 0) continue;
         const char *type = json_string_value(json_array_get(types, (size_t)l));
         cca_json_refuse(r, "layer_types: '%s' is not supported", type ? type : "?");
         return;
     }
     const json_t *window = cca_json_field(config, "sliding_window");
     const bool slides = source->family->windowed || is_true(config, "use_sliding_window") || types;
-    const int64_t step = step_of(config, c->n_layers);
+    const int64_t step = step_of(c, config);
+    const bool rope_differs = slides && step != 1 && turns_otherwise(c);
+    if (rope_differs && !window && c->arch->plain_in_windows) {
+        cca_json_refuse(r, "sliding_window is missing");
+    }
     if (!window || !slides || step == 1 || json_integer_value(window) < 0) return;
     const int64_t n = cca_json_whole(r, config, "sliding_window", INT32_MAX);
-    if (r->status || n >= c->seq_len) return;
+    if (rope_differs && step < 0) cca_json_refuse(r, "layer_types: not each n-th layer sees all");
+    if (r->status || (n >= c->seq_len && !rope_differs)) return;
     if (step >= 0) {
         c->own_window = n;
         c->own_full_step = (int)step;
@@ -433,31 +245,50 @@ void cca_hf_add_ends(cca_source_text *text, cca_json_reader *r, const json_t *co
     for (size_t i = 0; i < json_array_size(ids); i++) add_end(text, r, json_array_get(ids, i));
 }
 
-cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config, const char *path,
-                              const cca_export_options *options, cca_error *err) {
+/* Sizes and settings of a model of text. */
+static void read_model(cca_source *source, cca_json_reader *r, const json_t *config,
+                       const cca_export_options *options) {
     cca_config *c = &source->config;
-    cca_json_reader r = {.path = path, .err = err};
-    read_arch(source, &r, config);
-    refuse_others(source->family, &r, config);
-    read_sizes(c, &r, config);
-    if (!r.status) read_rope(source, &r, config);
-    read_own_window(source, &r, config, options);
-    read_scales(c, &r, config);
-    check_turning_layers(c, &r, config);
+    read_arch(source, r, config);
+    refuse_others(source->family, r, config);
+    read_sizes(c, r, config);
+    if (!r->status) cca_hf_read_rope(source, r, config);
+    read_own_window(source, r, config, options);
+    read_scales(c, r, config);
+    check_turning_layers(c, r, config);
     if (source->family && source->family->arch == CCA_ARCH_PHI3 && !c->rope_dims &&
         !c->own_window) {
         c->arch = &cca_archs[CCA_ARCH_LLAMA]; /* nothing is left that llama has not */
     }
-    read_cca(source, &r, config);
-    *tie = -1;
+}
+
+/* Whether output and embedding are one, and tokens that begin and end a text; what is read last
+ * counts. */
+static void read_ties_and_ids(cca_source *source, int *tie, cca_json_reader *r,
+                              const json_t *config) {
     if (cca_json_field(config, "tie_word_embeddings")) {
-        *tie = cca_json_bool(&r, config, "tie_word_embeddings", false);
+        *tie = cca_json_bool(r, config, "tie_word_embeddings", false);
     }
     const json_t *bos = cca_json_field(config, "bos_token_id");
     if (json_is_integer(bos) && json_integer_value(bos) >= 0 &&
-        json_integer_value(bos) < c->vocab_size) {
+        json_integer_value(bos) < source->config.vocab_size) {
         source->text.bos = (int32_t)json_integer_value(bos);
     }
-    cca_hf_add_ends(&source->text, &r, config);
+    cca_hf_add_ends(&source->text, r, config);
+}
+
+cca_status cca_hf_read_config(cca_source *source, int *tie, const json_t *config, const char *path,
+                              const cca_export_options *options, cca_error *err) {
+    cca_json_reader r = {.path = path, .err = err};
+    const json_t *text = text_part(source, &r, config);
+    *tie = -1;
+    read_model(source, &r, text, options);
+    const char *quantised = "quantization_config";
+    if (cca_json_field(config, quantised) || cca_json_field(text, quantised)) {
+        cca_json_refuse(&r, "%s: weights that are quantised already", quantised);
+    }
+    read_cca(source, &r, config);
+    if (text != config) read_ties_and_ids(source, tie, &r, text);
+    read_ties_and_ids(source, tie, &r, config);
     return r.status;
 }

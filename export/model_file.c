@@ -189,7 +189,9 @@ static void put_sizes(cca_gguf_writer *w, const cca_config *c) {
 static void put_own_window(cca_gguf_writer *w, const cca_config *c) {
     if (c->own_window == 0) return;
     put_u32(w, c, "attention.sliding_window", c->own_window);
-    if (c->own_full_step > 0) put_u32(w, c, "attention.sliding_window_pattern", c->own_full_step);
+    if (c->own_full_step > 0 || c->arch->full_step > 0) {
+        put_u32(w, c, "attention.sliding_window_pattern", c->own_full_step);
+    }
 }
 
 static void put_scales(cca_gguf_writer *w, const cca_config *c) {
@@ -202,15 +204,18 @@ static void put_scales(cca_gguf_writer *w, const cca_config *c) {
 
 static void put_rope(cca_gguf_writer *w, const cca_config *c) {
     put_f32(w, c, "rope.freq_base", c->rope_theta);
-    if (c->rope_kind != CCA_ROPE_LINEAR && c->rope_kind != CCA_ROPE_YARN) return;
-    bool yarn = c->rope_kind == CCA_ROPE_YARN;
-    cca_gguf_put_text(w, arch_key(c, "rope.scaling.type").text, yarn ? "yarn" : "linear");
-    put_f32(w, c, "rope.scaling.factor", c->rope_factor);
-    if (!yarn) return;
+    const bool yarn = c->rope_kind == CCA_ROPE_YARN, longrope = c->rope_kind == CCA_ROPE_LONGROPE;
+    if (c->rope_kind != CCA_ROPE_LINEAR && !yarn && !longrope) return;
+    const char *type = yarn ? "yarn" : longrope ? "longrope" : "linear";
+    cca_gguf_put_text(w, arch_key(c, "rope.scaling.type").text, type);
+    if (!longrope) put_f32(w, c, "rope.scaling.factor", c->rope_factor);
+    if (!yarn && !longrope) return;
     put_u32(w, c, "rope.scaling.original_context_length", (int64_t)c->rope_original);
-    put_f32(w, c, "rope.scaling.attn_factor", c->yarn_attn_factor);
+    put_f32(w, c, "rope.scaling.attn_factor", c->rope_attn_factor);
+    if (!yarn) return;
     put_f32(w, c, "rope.scaling.yarn_beta_fast", c->yarn_beta_fast);
     put_f32(w, c, "rope.scaling.yarn_beta_slow", c->yarn_beta_slow);
+    if (c->query_beta != 0) put_f32(w, c, "attention.temperature_scale", c->query_beta);
 }
 
 static void put_cca(cca_gguf_writer *w, const cca_source *source, const cca_export_options *o) {
@@ -266,13 +271,16 @@ static bool starts_with(const char *text, const char *start) {
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Not what belongs to the other file's bytes, nor its tokenizer where there is a new one. */
+/* Not what belongs to the other file's bytes, nor its tokenizer where there is a new one, nor
+ * factors of yarn that have become part of attn_factor. */
 static bool is_carried(const void *context, const char *name) {
     static const char *const of_the_file[] = {
         "general.alignment", "general.file_type",  "general.quantization_version",
         "cca.crc32",         "cca.fingerprint",    "split.no",
         "split.count",       "split.tensors.count"};
     const cca_export_options *o = context;
+    if (ends_with(name, ".yarn_attn_factor") || ends_with(name, ".yarn_log_multiplier"))
+        return false;
     for (size_t i = 0; i < sizeof of_the_file / sizeof *of_the_file; i++) {
         if (strcmp(name, of_the_file[i]) == 0) return false;
     }

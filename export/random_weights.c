@@ -17,10 +17,11 @@ static float triangle(uint32_t bits) {
     return ((float)((bits & 0xffff) + (bits >> 16)) - 65535.0f) / deviation;
 }
 
-/* A number of the tensor's own, which new roles of layers leave as it is. */
+/* A number of the tensor's own, which new roles leave as it is. */
 static uint64_t number_of(const cca_source_tensor *t) {
-    enum { STEP = 16 };
+    enum { STEP = 16, FIRST = 4 }; /* of a layer */
     uint64_t role = t->role;
+    if (t->role >= CCA_FIRST_OF_LAYER) role = role - CCA_FIRST_OF_LAYER + FIRST;
     return (role / STEP << 32) + (uint64_t)t->layer * STEP + role % STEP;
 }
 
@@ -28,7 +29,7 @@ static uint64_t number_of(const cca_source_tensor *t) {
  * it is multiplied with: so scores and logits have deviations near 1, too. */
 static void random_row(float *out, const cca_source *source, const cca_source_tensor *t,
                        int64_t row) {
-    if (t->role == CCA_ROPE_DIVISORS) {
+    if (cca_tensor_of_rope(t->name)) {
         cca_source_read_row(out, source, t, row);
         return;
     }

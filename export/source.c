@@ -46,7 +46,7 @@ static void add_tensor(cca_source *source, cca_role role, int64_t layer) {
                              .vector = shape.vector,
                              .type = CCA_F32};
     cca_tensor_name(t->name, role, layer, source->config.arch);
-    if (role == CCA_ROPE_DIVISORS) t->data = (const uint8_t *)source->rope_divisors;
+    if (role < CCA_FIRST_OF_LAYER) t->data = (const uint8_t *)source->divisors[role];
 }
 
 cca_status cca_source_layout(cca_source *source, const char *name, cca_error *err) {
@@ -55,7 +55,9 @@ cca_status cca_source_layout(cca_source *source, const char *name, cca_error *er
     if (status) return status;
     source->tensors = calloc((size_t)(c->n_layers + 1) * CCA_N_ROLES, sizeof *source->tensors);
     if (!source->tensors) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to list it", name);
-    add_tensor(source, CCA_ROPE_DIVISORS, 0);
+    for (cca_role role = CCA_ROPE_DIVISORS; role < CCA_FIRST_OF_LAYER; role++) {
+        add_tensor(source, role, 0);
+    }
     add_tensor(source, CCA_EMBEDDING, 0);
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         for (cca_role role = CCA_FIRST_OF_LAYER; role < CCA_N_ROLES; role++) {
@@ -121,7 +123,7 @@ void cca_source_read_row(float *out, const cca_source *source, const cca_source_
 void cca_source_close(cca_source *source) {
     if (source->close) source->close(source->owner);
     free(source->name);
-    free(source->rope_divisors);
+    for (int role = 0; role < CCA_FIRST_OF_LAYER; role++) free(source->divisors[role]);
     free(source->text.tokenizer);
     free(source->text.chat_template);
     free(source->text.bos_token);

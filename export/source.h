@@ -51,8 +51,9 @@ typedef struct cca_source cca_source;
 struct cca_source {
     char *name; /* for general.name */
     cca_config config;
-    const cca_family *family; /* of a Hugging Face folder, else NULL */
-    float *rope_divisors;     /* head_dim / 2 of them, for CCA_ROPE_FACTORS */
+    const cca_family *family;            /* of a Hugging Face folder, else NULL */
+    float *divisors[CCA_FIRST_OF_LAYER]; /* of RoPE, by their role, where the model has them */
+    bool nested; /* config.json describes the text in text_config, and other parts beside it */
     cca_source_text text;
     cca_source_tensor *tensors;
     int64_t n_tensors;

@@ -151,12 +151,26 @@ static void read_sizes(cca_config *c, reader *r) {
     }
 }
 
+static bool has_key(const reader *r, const char *key) {
+    char full[128];
+    snprintf(full, sizeof full, "%s.%s", r->prefix, key);
+    return cca_gguf_has(r->file, full);
+}
+
 static void read_yarn(cca_config *c, reader *r) {
     float fast = 32, slow = 1, one = 1;
+    const double usual = 1 + 0.1 * log(c->rope_factor);
     c->rope_kind = CCA_ROPE_YARN;
     c->yarn_beta_fast = real(r, "rope.scaling.yarn_beta_fast", &fast);
     c->yarn_beta_slow = real(r, "rope.scaling.yarn_beta_slow", &slow);
-    c->yarn_attn_factor = real(r, "rope.scaling.attn_factor", &one);
+    c->rope_attn_factor = real(r, "rope.scaling.attn_factor", &one);
+    /* By other writers: all of it, or how it grows in place of 0.1 ln factor beside its inverse. */
+    if (has_key(r, "rope.scaling.yarn_attn_factor")) {
+        c->rope_attn_factor *= real(r, "rope.scaling.yarn_attn_factor", &one) / usual;
+    } else if (has_key(r, "rope.scaling.yarn_log_multiplier")) {
+        const double multiplier = real(r, "rope.scaling.yarn_log_multiplier", &one);
+        c->rope_attn_factor /= 1 + 0.1 * multiplier * log(c->rope_factor);
+    }
     if (real(r, "rope.scaling.yarn_ext_factor", &one) != 1) {
         refuse(r, "rope.scaling.yarn_ext_factor: only 1 is supported");
     }
@@ -166,7 +180,21 @@ static void read_yarn(cca_config *c, reader *r) {
     if (c->yarn_beta_fast <= 0 || c->yarn_beta_slow <= 0) {
         refuse(r, "rope.scaling.yarn_beta_fast and yarn_beta_slow must be positive");
     }
+    if (!(c->rope_attn_factor > 0) || isinf(c->rope_attn_factor)) {
+        refuse(r, "rope.scaling: yarn's factor of cosines and sines must be positive");
+    }
     if (c->rope_original == 0) refuse(r, "rope.scaling.original_context_length: yarn needs it");
+}
+
+static void read_longrope(cca_config *c, reader *r) {
+    const float one = 1;
+    c->rope_kind = CCA_ROPE_LONGROPE;
+    c->rope_attn_factor = real(r, "rope.scaling.attn_factor", &one);
+    if (!(c->rope_attn_factor > 0)) refuse(r, "rope.scaling.attn_factor must be positive");
+    if (c->rope_factor != 1) refuse(r, "rope.scaling.factor: longrope has none");
+    if (c->rope_original == 0) {
+        refuse(r, "rope.scaling.original_context_length: longrope needs it");
+    }
 }
 
 /* What would turn RoPE in a way that is not known. */
@@ -181,7 +209,9 @@ static void refuse_other_rope(reader *r) {
                                         "scaling.attn_factor",
                                         "scaling.yarn_beta_fast",
                                         "scaling.yarn_beta_slow",
-                                        "scaling.yarn_ext_factor"};
+                                        "scaling.yarn_ext_factor",
+                                        "scaling.yarn_attn_factor",
+                                        "scaling.yarn_log_multiplier"};
     char start[64];
     size_t size = (size_t)snprintf(start, sizeof start, "%s.rope.", r->prefix);
     for (uint64_t i = 0; i < cca_gguf_n_keys(r->file) && !r->status; i++) {
@@ -212,19 +242,27 @@ static void read_rope(cca_config *c, reader *r) {
     snprintf(key, sizeof key, "%s.rope.scaling.type", r->prefix);
     note(r, cca_gguf_str(&kind, r->file, key, &nothing, r->err));
     if (r->status) return;
+    /* Phi3's files have the tensors and name no type. */
+    const bool has_factors = has(r->file, CCA_ROPE_LONG_DIVISORS, c->arch);
     if (string_is(kind, "none")) {
         c->rope_kind = CCA_ROPE_PLAIN;
         c->rope_factor = 1;
     } else if (string_is(kind, "yarn")) {
         read_yarn(c, r);
+    } else if (string_is(kind, "longrope") || (kind.size == 0 && has_factors)) {
+        read_longrope(c, r);
     } else if (kind.size > 0 && !string_is(kind, "linear")) {
         int shown = kind.size > 64 ? 64 : (int)kind.size;
         note(r, cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s: '%.*s' is not supported",
                          cca_gguf_name(r->file), key, shown, kind.bytes));
     }
+    const bool scales = c->rope_kind == CCA_ROPE_YARN || c->rope_kind == CCA_ROPE_LONGROPE;
+    if (!scales && real(r, "rope.scaling.attn_factor", &one) != 1) {
+        refuse(r, "rope.scaling.attn_factor: neither yarn nor longrope");
+    }
     if (has(r->file, CCA_ROPE_DIVISORS, c->arch)) {
         if (c->rope_kind != CCA_ROPE_PLAIN) {
-            refuse(r, "tensor rope_freqs.weight beside another RoPE scaling");
+            refuse(r, "divisors of RoPE (llama3) beside another RoPE scaling");
         }
         c->rope_kind = CCA_ROPE_FACTORS;
     }
@@ -263,6 +301,17 @@ static void read_scales(cca_config *c, reader *r) {
     note(r, cca_gguf_bool(&turns, r->file, key, &yes, r->err));
     if (!r->status && !turns) {
         refuse(r, "rope.scaling.finetuned: models without RoPE are not supported");
+    }
+}
+
+/* Queries that grow with their position. */
+static void read_query_beta(cca_config *c, reader *r) {
+    const float none = 0;
+    c->query_beta = real(r, "attention.temperature_scale", &none);
+    if (r->status || c->query_beta == 0) return;
+    if (c->query_beta < 0) refuse(r, "attention.temperature_scale is negative");
+    if (c->rope_original == 0) {
+        refuse(r, "attention.temperature_scale: needs rope.scaling.original_context_length");
     }
 }
 
@@ -348,6 +397,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     refuse_other_rope(&r);
     if (!r.status) read_rope(&c, &r);
     if (!r.status) read_scales(&c, &r);
+    if (!r.status) read_query_beta(&c, &r);
     if (!r.status) read_own_window(&c, &r);
     if (!r.status) read_cca(&c, &r);
     if (r.status) return r.status;
@@ -410,7 +460,7 @@ cca_status cca_tensor_find(cca_tensor_place *out, const cca_gguf *file, cca_role
     return CCA_OK;
 }
 
-void cca_config_describe_rope(char *out, size_t size, const cca_config *c) {
+void cca_config_describe_rope(char *out, size_t size, const cca_config *c, int64_t ctx_size) {
     int n = snprintf(out, size, "theta %g", c->rope_theta);
     if (n < 0 || (size_t)n >= size) return;
     out += n;
@@ -419,8 +469,21 @@ void cca_config_describe_rope(char *out, size_t size, const cca_config *c) {
     case CCA_ROPE_PLAIN: break;
     case CCA_ROPE_LINEAR: snprintf(out, size, ", linear scaling by %g", c->rope_factor); break;
     case CCA_ROPE_FACTORS: snprintf(out, size, ", a divisor for each frequency (llama3)"); break;
-    case CCA_ROPE_YARN:
-        snprintf(out, size, ", yarn scaling by %g from %.0f positions", c->rope_factor,
+    case CCA_ROPE_YARN: {
+        const bool windows = c->arch->plain_in_windows && c->own_window > 0;
+        snprintf(out, size, ", yarn scaling by %g from %.0f positions%s", c->rope_factor,
+                 c->rope_original,
+                 windows              ? ", but in windows"
+                 : c->query_beta != 0 ? ", where queries grow"
+                                      : "");
+        break;
+    }
+    case CCA_ROPE_LONGROPE:
+        snprintf(out, size, ", longrope: %s factors for contexts %s %.0f positions",
+                 ctx_size == 0                         ? "other"
+                 : (double)ctx_size > c->rope_original ? "long"
+                                                       : "short",
+                 ctx_size > 0 && (double)ctx_size <= c->rope_original ? "up to" : "above",
                  c->rope_original);
         break;
     }

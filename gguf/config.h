@@ -23,7 +23,8 @@ typedef struct cca_tensor_place {
 cca_status cca_tensor_find(cca_tensor_place *out, const cca_gguf *file, cca_role role,
                            int64_t layer, const cca_config *config, cca_error *err);
 
-/* RoPE in words: "theta 10000, linear scaling by 4". */
-void cca_config_describe_rope(char *out, size_t size, const cca_config *config);
+/* RoPE in words: "theta 10000, linear scaling by 4"; of a context of so many positions, or of any
+ * where ctx_size is 0. */
+void cca_config_describe_rope(char *out, size_t size, const cca_config *config, int64_t ctx_size);
 
 #endif

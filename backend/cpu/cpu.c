@@ -204,11 +204,13 @@ static void cpu_rmsnorm(cca_backend *b, cca_matrix *out, const cca_matrix *x, in
 }
 
 static void angles_row(const row_work *j, int64_t i) {
+    const cca_rope *rope = j->rope;
     float *row = row_of(j->out, i);
-    for (int64_t k = 0; k < j->rope->half; k++) {
-        double angle = (double)(j->pos + i) * j->rope->inv_freq[k];
-        row[2 * k] = (float)(cos(angle) * j->rope->scale);
-        row[2 * k + 1] = (float)(sin(angle) * j->rope->scale);
+    for (int64_t k = 0; k < rope->half; k++) {
+        const double angle = (double)(j->pos + i) * rope->inv_freq[k];
+        const double scale = rope->inv_freq[k] == 0 ? rope->still : rope->scale;
+        row[2 * k] = (float)(cos(angle) * scale);
+        row[2 * k + 1] = (float)(sin(angle) * scale);
     }
 }
 

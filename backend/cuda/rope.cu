@@ -5,14 +5,15 @@
 
 enum { THREADS = 256 };
 
-static __global__ void angles(float2 *out, const double *inv_freq, float scale, int64_t pos,
-                              int64_t half, int64_t n) {
+static __global__ void angles(float2 *out, const double *inv_freq, float scale, float still,
+                              int64_t pos, int64_t half, int64_t n) {
     cuda_begin();
     int64_t i = cuda_index();
     if (i >= n) return;
+    const double freq = inv_freq[i % half], factor = freq == 0 ? still : scale;
     double sine, cosine;
-    sincos((double)(pos + i / half) * inv_freq[i % half], &sine, &cosine);
-    out[i] = make_float2((float)(cosine * scale), (float)(sine * scale));
+    sincos((double)(pos + i / half) * freq, &sine, &cosine);
+    out[i] = make_float2((float)(cosine * factor), (float)(sine * factor));
 }
 
 /* The frequencies in the device's memory: one model's are the same in each call. */
@@ -41,7 +42,8 @@ void cuda_angles(cca_backend *base, cca_matrix *out, const cca_rope *rope, int64
     const double *freq = push_frequencies(b, rope);
     if (!freq) return;
     cuda_launch(b, "angles", angles, cuda_blocks(n * rope->half, THREADS), THREADS, 0,
-                (float2 *)out->data, freq, rope->scale, pos, rope->half, n * rope->half);
+                (float2 *)out->data, freq, rope->scale, rope->still, pos, rope->half,
+                n * rope->half);
 }
 
 /* Grid: rows, blocks of a row's pairs; one thread a pair. */

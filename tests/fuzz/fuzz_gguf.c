@@ -73,7 +73,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     (void)cca_gguf_check_crc(&checked, file, &err);
     if (cca_config_read(&config, file, &err) == CCA_OK) {
         char rope[128];
-        cca_config_describe_rope(rope, sizeof rope, &config);
+        cca_config_describe_rope(rope, sizeof rope, &config, 0);
     }
     tokenize(file);
     cca_gguf_close(file);

@@ -297,7 +297,7 @@ static void time_small_ops(int64_t n) {
                 {"store", run_store, 12.0 * DIM},
                 {"pool", run_pool, 4.0 * DIM + 4.0 * DIM / 16}};
     double inv_freq[HD / 2] = {0};
-    small_ops o = {.rope = {inv_freq, HD / 2, 1, true}, .pos = LENGTH - n, .n = n};
+    small_ops o = {.rope = {inv_freq, HD / 2, 1, true, 1}, .pos = LENGTH - n, .n = n};
     o.groups = (cca_groups){rows_of(HEADS, n + 1024, HD, LENGTH - n - 1024),
                             rows_of(HEADS, LENGTH / 16, HD, 0), 16, CCA_POOL_QUERY};
     cca_matrix *all[] = {&o.x, &o.y, &o.weight, &o.angles, &o.wide, &o.wide2};

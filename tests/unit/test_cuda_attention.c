@@ -40,7 +40,7 @@ static void rotating_and_storing(void **state) {
         cca_dtype k_type = types[i % 3], v_type = types[(i + i / 24) % 3];
         double inv_freq[64];
         for (int k = 0; k < 64; k++) inv_freq[k] = pow(10000, -2.0 * k / (double)hd);
-        cca_rope rope = {inv_freq, hd / 2, 1.25f, i / 2 % 2};
+        cca_rope rope = {inv_freq, hd / 2, 1.25f, i / 2 % 2, 1};
         pair angles = poisoned(n, hd), q = random_pair(n, 6 * hd, 2);
         pair k = random_pair(n, 3 * hd, 4), v = random_pair(n, 3 * hd, 4);
         row_pair ring = random_rows(k_type, v_type, 3, 24, hd, 0);

@@ -83,7 +83,7 @@ static void tokens_through_layers(void **state) {
     const cca_rule rules[] = {{16, 256, 0, true}, {16, 256, 32, true}};
     double inv_freq[HEAD_DIM / 2];
     for (int k = 0; k < HEAD_DIM / 2; k++) inv_freq[k] = pow(10000, -2.0 * k / HEAD_DIM);
-    const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true};
+    const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true, 1};
     for (int r = 0; r < 10; r++) {
         const cca_rule rule = rules[r / 5];
         const cca_dtype type = types[r % 5];

@@ -299,6 +299,143 @@ static void yarn_rope(void **state) {
     assert_true(f32_of(file, "llama.rope.scaling.yarn_beta_fast") == 16);
     assert_true(f32_of(file, "llama.rope.scaling.yarn_beta_slow") == 2);
     cca_gguf_close(file);
+    /* (1 + 0.2 ln 4) / (1 + 0.1 ln 4), twice over 1 + 0.1 ln 4; one of the two alone says nothing.
+     */
+    static const struct {
+        const char *more;
+        float factor;
+    } cases[] = {{"\"mscale\": 2, \"mscale_all_dim\": 1", 0.985177f},
+                 {"\"mscale\": 1, \"mscale_all_dim\": 1", 0.878254f},
+                 {"\"mscale_all_dim\": 1", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char more[128];
+        snprintf(more, sizeof more, "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, %s}",
+                 cases[i].more);
+        file = export_hf(&m, "llama", more);
+        test_below(fabsf(f32_of(file, "llama.rope.scaling.attn_factor") - cases[i].factor), 1e-5,
+                   more);
+        cca_gguf_close(file);
+    }
+}
+
+/* Two tensors of divisors; sqrt(1 + ln 4 / ln 64) of cosines and sines, or what is said. */
+static void longrope(void **state) {
+    (void)state;
+    static const char rope[] =
+        "\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"su\", "
+        "\"short_factor\": [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5], \"long_factor\": [2, 4, 6, 8, 10, 12, 14, "
+        "16]%s}";
+    hf_model m;
+    hf_build(&m, "F16", true, false);
+    for (int said = 0; said < 2; said++) {
+        char more[512];
+        snprintf(more, sizeof more, rope, said ? ", \"attention_factor\": 1.25" : "");
+        cca_gguf *file = export_hf(&m, "llama", more);
+        expect_text(file, "llama.rope.scaling.type", "longrope");
+        assert_int_equal(u32_of(file, "llama.rope.scaling.original_context_length"), 64);
+        test_below(
+            fabsf(f32_of(file, "llama.rope.scaling.attn_factor") - (said ? 1.25f : 1.154701f)),
+            1e-6, "factor");
+        assert_false(cca_gguf_has(file, "llama.rope.scaling.factor"));
+        assert_int_equal(tensor_of(file, "rope_factors_long.weight")->dims[0], HEAD / 2);
+        for (int k = 0; k < HEAD / 2; k++) {
+            assert_true(value_at(file, "rope_factors_short.weight", 0, k) == 1 + 0.5f * (float)k);
+            assert_true(value_at(file, "rope_factors_long.weight", 0, k) == 2 + 2 * (float)k);
+        }
+        cca_gguf_close(file);
+    }
+}
+
+/* What stands beside the text is told and left out; sizes, ties and ends are those of the text. */
+static void nested_text(void **state) {
+    (void)state;
+    static const char *const prefixes[][2] = {{"language_model.model.", "language_model."},
+                                              {"model.language_model.", ""}};
+    for (int i = 0; i < 2; i++) {
+        hf_model m;
+        hf_build(&m, "F32", false, false);
+        for (int k = 0; k < m.n; k++) {
+            hf_tensor *t = &m.tensors[k];
+            const bool is_head = strcmp(t->name, "lm_head.weight") == 0;
+            char old[64];
+            snprintf(old, sizeof old, "%s", t->name + (is_head ? 0 : strlen("model.")));
+            snprintf(t->name, sizeof t->name, "%s%s", prefixes[i][is_head], old);
+        }
+        hf_add(&m, i ? "model.vision_tower.ln_pre.weight" : "vision_tower.ln_pre.weight", "F32", 8,
+               0);
+        hf_add(&m, "multi_modal_projector.norm.weight", "F32", 8, 0);
+        const char *hf = hf_folder(&m, "mistral", "\"eos_token_id\": 7");
+        json_t *text = json_load_file(in_folder("hf/config.json"), 0, NULL);
+        json_t *config = json_pack("{s:s, s:o, s:b}", "model_type", "mistral3", "text_config", text,
+                                   "tie_word_embeddings", false);
+        assert_int_equal(json_dump_file(config, in_folder("hf/config.json"), 0), 0);
+        json_decref(config);
+        cca_gguf *file = export_model((cca_export_options){.input = hf});
+        expect_text(file, "general.architecture", "llama");
+        assert_non_null(strstr(warnings, "its 2 tensors for images are left out"));
+        assert_true(value_at(file, "blk.1.ffn_up.weight", 5, 7) ==
+                    hf_value(hf_find(&m, i ? "model.language_model.layers.1.mlp.up_proj.weight"
+                                           : "language_model.model.layers.1.mlp.up_proj.weight")
+                                 ->name,
+                             5 * DIM + 7));
+        assert_non_null(cca_gguf_find(file, "output.weight"));
+        cca_gguf_close(file);
+        unlink(in_folder("out.gguf"));
+        hf_add(&m, "audio_tower.weight", "F32", 8, 0);
+        hf_write(&m, in_folder("hf/model.safetensors"), 0, m.n);
+        expect_failure((cca_export_options){.input = hf}, CCA_BAD_MODEL,
+                       "'audio_tower.weight' is unknown");
+    }
+}
+
+/* Layers without windows by a rule of the family where config.json does not list them; a window
+ * that no text is longer than counts where layers that have it are turned in another way. */
+static void window_patterns(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more;
+        int64_t window, step; /* -1: no such key; 0: all of both layers */
+    } cases[] = {
+        {"olmo3", "\"sliding_window\": 32", 32, 0},
+        {"olmo3", "\"sliding_window\": 4096", -1, -1},
+        {"olmo3",
+         "\"sliding_window\": 4096, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2}",
+         4096, 0},
+        {"olmo3",
+         "\"sliding_window\": 32, \"layer_types\": [\"full_attention\", \"full_attention\"]", -1,
+         -1},
+        {"olmo3",
+         "\"sliding_window\": 32, \"layer_types\": [\"sliding_attention\", \"sliding_attention\"]",
+         32, 0},
+        {"olmo2", "\"sliding_window\": 32", -1, -1},
+        {"exaone4", "\"sliding_window\": 4096", 4096, 0},
+        {"exaone4", "\"sliding_window\": 32, \"sliding_window_pattern\": 2", 32, 2},
+        {"exaone4", "\"sliding_window\": 32, \"sliding_window_pattern\": \"LG\"", 32, 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hf_model m;
+        hf_build(&m, "F32", false, false);
+        for (int l = 0; l < LAYERS; l++) {
+            const bool olmo = strncmp(cases[i].type, "olmo", 4) == 0;
+            char name[64];
+            snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", l);
+            snprintf(hf_find(&m, name)->name, sizeof name,
+                     "model.layers.%d.post_feedforward_layernorm.weight", l);
+            snprintf(name, sizeof name, "model.layers.%d.self_attn.q_norm.weight", l);
+            hf_add(&m, name, "F32", olmo ? Q_ROWS : HEAD, 0);
+            snprintf(name, sizeof name, "model.layers.%d.self_attn.k_norm.weight", l);
+            hf_add(&m, name, "F32", olmo ? KV_ROWS : HEAD, 0);
+        }
+        cca_gguf *file = export_hf(&m, cases[i].type, cases[i].more);
+        char key[80];
+        const char *arch = strcmp(cases[i].type, "exaone4") == 0 ? "exaone4" : "olmo2";
+        snprintf(key, sizeof key, "%s.attention.sliding_window", arch);
+        assert_int_equal(cca_gguf_has(file, key) ? (int64_t)u32_of(file, key) : -1,
+                         cases[i].window);
+        snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch);
+        assert_int_equal(cca_gguf_has(file, key) ? (int64_t)u32_of(file, key) : -1, cases[i].step);
+        cca_gguf_close(file);
+    }
 }
 
 static void refused_configs(void **state) {
@@ -325,12 +462,50 @@ static void refused_configs(void **state) {
         {"llama", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "partial_rotary_factor"},
         {"llama", "\"quantization_config\": {\"bits\": 4}", "quantization_config"},
         {"llama", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", "'dynamic'"},
-        {"llama", "\"rope_scaling\": {\"rope_type\": \"longrope\"}", "'longrope'"},
+        {"llama", "\"rope_scaling\": {\"rope_type\": \"longrope\"}",
+         "original_max_position_embeddings is missing"},
+        {"llama",
+         "\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1], "
+         "\"original_max_position_embeddings\": 64}",
+         "short_factor of RoPE is no list of 8 numbers"},
+        {"llama",
+         "\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1], "
+         "\"long_factor\": [1, 2, 3, 4, 5, 6, -7, 8], \"original_max_position_embeddings\": 64}",
+         "long_factor of RoPE: value 6 is no positive number"},
+        {"phi3", "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}",
+         "'yarn' is not supported for this model_type"},
+        {"llama",
+         "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4, "
+         "\"llama_4_scaling_beta\": 0.1}",
+         "llama_4_scaling_beta is not supported for this model_type"},
+        {"ministral3",
+         "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4, "
+         "\"llama_4_scaling_beta\": 0.1}",
+         "llama_4_scaling_beta of RoPE scaling 'linear'"},
+        {"mistral3", "", "text_config is missing"},
+        {"mistral3", "\"text_config\": {\"model_type\": \"gemma\"}", "model_type 'gemma'"},
+        {"olmo3",
+         "\"rope_theta\": null, \"sliding_window\": 32, \"rope_parameters\": {\"rope_type\": \"yarn\", "
+         "\"factor\": 4}",
+         "does not list full_attention and sliding_attention"},
+        {"olmo3",
+         "\"rope_theta\": null, \"sliding_window\": 32, \"rope_parameters\": {\"full_attention\": "
+         "{\"rope_type\": \"default\", \"rope_theta\": 10}, \"sliding_attention\": "
+         "{\"rope_type\": \"linear\", \"factor\": 2, \"rope_theta\": 10}}",
+         "scaling for sliding_attention"},
+        {"olmo3",
+         "\"rope_theta\": null, \"sliding_window\": 32, \"rope_parameters\": {\"full_attention\": "
+         "{\"rope_type\": \"default\", \"rope_theta\": 10}, \"sliding_attention\": "
+         "{\"rope_type\": \"default\", \"rope_theta\": 20}}",
+         "layers that differ in rope_theta"},
+        {"olmo3", "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}",
+         "sliding_window is missing"},
+        {"exaone4",
+         "\"sliding_window\": 32, \"num_hidden_layers\": 3, \"layer_types\": "
+         "[\"full_attention\", \"sliding_attention\", \"full_attention\"]",
+         "layer_types: not each n-th layer sees all"},
         {"llama", "\"rope_scaling\": {\"type\": \"linear\"}", "factor is missing"},
         {"llama", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}", "below 1"},
-        {"llama", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1}", "mscale"},
-        {"llama", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale_all_dim\": 1}",
-         "mscale_all_dim"},
         {"llama", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"truncate\": false}",
          "truncate"},
         {"llama",
@@ -613,8 +788,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(llama),           TEST(qwen2),           TEST(mistral),         TEST(tied),
         TEST(other_names),     TEST(linear_rope),     TEST(llama3_rope),     TEST(yarn_rope),
-        TEST(refused_configs), TEST(refused_tensors), TEST(bad_safetensors), TEST(shards),
-        TEST(group_sizes),     TEST(text_keys),       TEST(wrong_inputs),
+        TEST(longrope),        TEST(nested_text),     TEST(window_patterns), TEST(refused_configs),
+        TEST(refused_tensors), TEST(bad_safetensors), TEST(shards),          TEST(group_sizes),
+        TEST(text_keys),       TEST(wrong_inputs),
     };
     return cmocka_run_group_tests_name("export_hf", tests, NULL, NULL);
 }

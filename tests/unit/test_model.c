@@ -180,22 +180,65 @@ static void f16_is_near_the_oracle(void **state) {
 
 static void any_cut_gives_the_same_logits(void **state) {
     (void)state;
-    static const char *const names[] = {"oracle-gqa3", "oracle-qwen2-yarn", "oracle-long"};
+    static const char *const names[] = {"oracle-gqa3", "oracle-qwen2-yarn",
+                                        "oracle-long", "hf-mistral3",
+                                        "hf-olmo3",    "hf-phi3-longrope-partial"};
     static const run_options cuts[] = {
         {4, 16, "f32", 1, 0}, {4, 16, "f32", 7, 0},    {4, 16, "f32", 64, 0},
         {4, 16, "f32", 9, 9}, {4, 16, "f32", 512, 70}, {16, 64, "f32", 33, 100},
     };
-    for (int m = 0; m < 3; m++) {
+    for (size_t m = 0; m < sizeof names / sizeof *names; m++) {
         cca_engine *engine = test_export_and_open(FOLDER, names[m], CCA_F32, 2);
         int64_t vocab = cca_engine_info(engine)->vocab_size;
         golden g = read_golden(names[m], vocab);
+        const int64_t n = cca_min(g.n_tokens, 141);
         for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
             run_options one = {cuts[i].g, cuts[i].s, "f32", 512, 0};
-            float *want = run(engine, g.tokens, 141, &one),
-                  *got = run(engine, g.tokens, 141, &cuts[i]);
-            test_below(cca_spread_difference(got, want, 141 * vocab), 2e-6, names[m]);
+            float *want = run(engine, g.tokens, n, &one), *got = run(engine, g.tokens, n, &cuts[i]);
+            test_below(cca_spread_difference(got, want, n * vocab), 2e-6, names[m]);
             free(want), free(got);
         }
+        free(g.bytes);
+        cca_engine_close(engine);
+    }
+}
+
+/* Logits of the first 40 tokens in a context of so many positions, and its session's facts. */
+static float *run_in_context(cca_engine *engine, const int32_t *tokens, int64_t ctx_size,
+                             char **facts) {
+    run_options r = {4, 16, "f32", 16, 0};
+    cca_session *session = new_session(engine, &r, ctx_size);
+    float *out = malloc(64 * sizeof *out);
+    cca_error err;
+    assert_non_null(out);
+    if (cca_session_eval(session, tokens, 40, NULL, &err) != CCA_OK) fail_msg("%s", err.text);
+    memcpy(out, cca_session_logits(session, &err), 64 * sizeof *out);
+    *facts = cca_session_facts(session);
+    cca_session_free(session);
+    return out;
+}
+
+/* Short factors up to the original length of 64, long ones for longer contexts, whatever is in
+ * them. */
+static void longrope_goes_by_the_context(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {40, 64, 65, 500};
+    static const char *const names[] = {"hf-phi3-longrope", "hf-phi3-longrope-partial"};
+    for (int m = 0; m < 2; m++) {
+        cca_engine *engine = test_export_and_open(FOLDER, names[m], CCA_F32, 2);
+        golden g = read_golden(names[m], 64);
+        float *logits[4];
+        char *facts[4];
+        for (int i = 0; i < 4; i++) {
+            logits[i] = run_in_context(engine, g.tokens, sizes[i], &facts[i]);
+        }
+        assert_memory_equal(logits[0], logits[1], 64 * sizeof(float));
+        assert_memory_equal(logits[2], logits[3], 64 * sizeof(float));
+        assert_true(cca_spread_difference(logits[1], logits[2], 64) > 1e-2);
+        assert_non_null(
+            strstr(facts[1], "longrope: short factors for contexts up to 64 positions"));
+        assert_non_null(strstr(facts[2], "longrope: long factors for contexts above 64 positions"));
+        for (int i = 0; i < 4; i++) free(logits[i]), free(facts[i]);
         free(g.bytes);
         cca_engine_close(engine);
     }
@@ -446,6 +489,7 @@ int main(void) {
         cmocka_unit_test(bf16_is_near_the_oracle),
         cmocka_unit_test(f16_is_near_the_oracle),
         cmocka_unit_test(any_cut_gives_the_same_logits),
+        cmocka_unit_test(longrope_goes_by_the_context),
         cmocka_unit_test(group_size_one_equals_full),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(sessions_do_not_disturb_each_other),

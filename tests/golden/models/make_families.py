@@ -26,6 +26,17 @@ def rope(theta=10000.0, **more):
     return {"rope_theta": theta, "rope_type": "default"} | more
 
 
+def longrope(pairs, **more):
+    short, long = [1 + 0.05 * k for k in range(pairs)], [1.5 + 1.25 * k for k in range(pairs)]
+    return rope(rope_type="longrope", short_factor=short, long_factor=long, **more)
+
+
+MINISTRAL3 = rope(1e6, rope_type="yarn", factor=16.0, original_max_position_embeddings=32, max_position_embeddings=2048,
+                  beta_fast=8.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
+VISION = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "head_dim": 8, "image_size": 16, "patch_size": 8}
+
+
 FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
     "qwen3": (61, "Qwen3", {"head_dim": 16, "rope_parameters": rope(1e6)}),
     "smollm3": (63, "SmolLM3", {"num_hidden_layers": 5, "head_dim": 8, "rope_parameters": rope(2e6)}),
@@ -50,26 +61,56 @@ FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
     "qwen3-windows": (78, "Qwen3", {"head_dim": 8, "num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 20,
                                     "max_window_layers": 0,
                                     "layer_types": ["sliding_attention", "full_attention"] * 2}),
+    "olmo3": (92, "Olmo3", {"num_hidden_layers": 5, "sliding_window": 24, "rope_parameters": {
+        "full_attention": rope(5e5, rope_type="yarn", factor=8.0, original_max_position_embeddings=32, beta_fast=16.0,
+                               beta_slow=1.0),
+        "sliding_attention": rope(5e5)}}),
+    "ministral3": (88, "Ministral3", {"head_dim": 16, "rope_parameters": MINISTRAL3}),
+    "mistral3": (89, "Mistral3", {}),
+    "phi3-longrope": (90, "Phi3", {"max_position_embeddings": 1024, "original_max_position_embeddings": 64,
+                                   "rope_parameters": longrope(4)}),
+    "phi3-longrope-partial": (91, "Phi3", {
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024, "tie_word_embeddings": True,
+        "original_max_position_embeddings": 64, "rope_parameters": longrope(6, partial_rotary_factor=0.75)}),
     "qwen3-tied": (62, "Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
 }
+
+
+def new_model(kind, changes):
+    if kind == "Mistral3":
+        text = {"model_type": "ministral3", "head_dim": 16, "rope_parameters": MINISTRAL3, **SHAPE}
+        config = transformers.Mistral3Config(text_config=text, vision_config=VISION, tie_word_embeddings=False)
+        return transformers.Mistral3ForConditionalGeneration(config)
+    return AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**{**SHAPE, **changes}))
+
+
+def load(folder):
+    kind = "Mistral3ForConditionalGeneration" if folder.name == "hf-mistral3" else "AutoModelForCausalLM"
+    return getattr(transformers, kind).from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+
+
+def logits_of(model, tokens):
+    with torch.no_grad():
+        return model(torch.tensor(np.asarray(tokens))[None]).logits[0].double().numpy()
 
 
 def make(name, seed, kind, changes):
     torch.manual_seed(seed)
     folder = HERE / f"hf-{name}"
-    model = AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**{**SHAPE, **changes}))
+    model = new_model(kind, changes)
     with torch.no_grad():
         for key, p in model.named_parameters():
             p.copy_(1 + 0.1 * torch.randn_like(p) if "norm" in key else 0.15 * torch.randn_like(p))
     model.to(torch.float32).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    model = load(folder)
     tokens = np.random.default_rng(seed).integers(0, VOCAB, TOKENS)
-    with torch.no_grad():
-        logits = model(torch.tensor(tokens)[None]).logits[0].double().numpy()
-    rows = sorted(set(range(0, TOKENS, 17)) | set(range(TOKENS - 6, TOKENS)))
-    out = struct.pack("<i", TOKENS) + np.asarray(tokens, "<i4").tobytes()
-    out += struct.pack("<5i", 1, 0, 0, TOKENS, len(rows)) + np.asarray(rows, "<i4").tobytes()
-    (folder / "logits.bin").write_bytes(out + logits[rows].astype("<f4").tobytes())
+    lengths = [TOKENS, 60] if "longrope" in name else [TOKENS]
+    out = struct.pack("<i", TOKENS) + np.asarray(tokens, "<i4").tobytes() + struct.pack("<i", len(lengths))
+    for n in lengths:
+        rows = sorted(set(range(0, n, 17)) | set(range(n - 6, n)))
+        out += struct.pack("<4i", 0, 0, n, len(rows)) + np.asarray(rows, "<i4").tobytes()
+        out += logits_of(model, tokens[:n])[rows].astype("<f4").tobytes()
+    (folder / "logits.bin").write_bytes(out)
     print(name, sorted({k.split(".", 3)[-1] for k in model.state_dict() if ".0." in k}))
 
 
