@@ -24,10 +24,10 @@ const cca_arch cca_archs[CCA_N_ARCHS] = {
                           .none_before = true,
                           .full_step = 4,
                           .turns_in_windows = true},
-    [CCA_ARCH_PHI3] = {.name = "phi3", .fused_elsewhere = true},
+    [CCA_ARCH_PHI3] = {.name = "phi3", .fuses_gate_up = true},
     [CCA_ARCH_GLM4] = {.name = "glm4",
                        .interleaved = true,
-                       .fused_elsewhere = true,
+                       .fuses_gate_up = true,
                        .norms_behind = true},
     [CCA_ARCH_MISTRAL3] = {.name = "mistral3", .interleaved = true},
 };
@@ -216,6 +216,11 @@ const cca_fused *cca_fused_of(cca_role role) {
         }
     }
     return NULL;
+}
+
+const cca_fused *cca_fused_written(cca_role role, const cca_arch *arch) {
+    const cca_fused *f = arch->fuses_gate_up ? cca_fused_of(role) : NULL;
+    return f && f->parts[0] == CCA_FFN_GATE ? f : NULL;
 }
 
 int64_t cca_fused_rows(int64_t *before, const cca_fused *f, cca_role role, const cca_config *c) {

@@ -23,7 +23,7 @@ typedef struct cca_arch {
     const char *name;     /* general.architecture, also in front of its keys */
     bool interleaved;     /* RoPE turns the pairs 2k, 2k+1 of a head, else k, k+hd/2 */
     bool plain_elsewhere; /* llama.cpp has no llama3 scaling or head_dim of its own for it */
-    bool fused_elsewhere; /* llama.cpp wants gate and up in one tensor */
+    bool fuses_gate_up;   /* its files have gate and up in one tensor */
     bool norms_turned;    /* heads are normed when RoPE has turned them, else before */
     bool norms_whole;     /* all heads of q, or k, are normed as one */
     bool norms_behind;    /* what attention and feed-forward give is normed before it is added */
@@ -228,6 +228,8 @@ typedef struct cca_fused {
 } cca_fused;
 /* The one that a role may be a part of; NULL: none. */
 const cca_fused *cca_fused_of(cca_role role);
+/* The one of which the role is written as a part in files of an architecture; NULL: by itself. */
+const cca_fused *cca_fused_written(cca_role role, const cca_arch *arch);
 /* Rows before those of a role in it, and all of its rows. */
 int64_t cca_fused_rows(int64_t *before, const cca_fused *fused, cca_role role,
                        const cca_config *config);

@@ -43,6 +43,22 @@ static void warn_of_others(const cca_source *source, const cca_target *targets,
     }
 }
 
+/* Tensors whose rows are parts of one follow each other in the source, in its order; they get the
+ * type of the first. */
+static void place(cca_target *targets, const cca_source *source, int64_t i) {
+    const cca_source_tensor *t = &source->tensors[i];
+    const cca_fused *fused = cca_fused_written(t->role, source->config.arch);
+    const bool joins = fused && t->role != fused->parts[0];
+    cca_target *target = &targets[i];
+    if (joins) {
+        target->type = target[-1].type;
+        target->before = target[-1].before + target[-1].bytes;
+    }
+    target->index = i == 0 ? 0 : target[-1].index + !joins;
+    memcpy(target->name, t->name, sizeof target->name);
+    if (fused) cca_fused_name(target->name, fused, t->layer);
+}
+
 cca_status cca_targets_new(cca_target **out, const cca_source *source,
                            const cca_export_options *options, cca_error *err) {
     *out = calloc((size_t)source->n_tensors, sizeof **out);
@@ -51,9 +67,15 @@ cca_status cca_targets_new(cca_target **out, const cca_source *source,
         const cca_source_tensor *t = &source->tensors[i];
         cca_target *target = &(*out)[i];
         target->type = target_type(source, t, options);
+        place(*out, source, i);
         /* Cannot fail: layout has checked the sizes. */
         (void)cca_dtype_row_bytes(&target->row_bytes, target->type, t->cols);
         target->bytes = (uint64_t)t->rows * target->row_bytes;
+    }
+    for (int64_t i = source->n_tensors - 1; i >= 0; i--) {
+        cca_target *target = &(*out)[i];
+        const bool is_last = i + 1 == source->n_tensors || target[1].index != target->index;
+        target->whole = is_last ? target->before + target->bytes : target[1].whole;
     }
     warn_of_others(source, *out, options);
     return CCA_OK;
@@ -213,10 +235,10 @@ static cca_status convert_tensor(cca_gguf_writer *w, const converter *c, int64_t
     for (int64_t row = 0; row < t->rows; row += step) {
         int64_t n = cca_min(step, t->rows - row);
         size_t bytes = (size_t)n * target->row_bytes;
-        uint64_t at = (uint64_t)row * target->row_bytes;
+        uint64_t at = target->before + (uint64_t)row * target->row_bytes;
         cca_status status = convert_rows(chunk, crc, c, t, target, row, n, err);
         if (!status) {
-            status = cca_gguf_writer_write(w, (uint64_t)index, at, chunk, bytes, err);
+            status = cca_gguf_writer_write(w, target->index, at, chunk, bytes, err);
         }
         if (t->mapped) {
             cca_mapping_forget(t->data + (size_t)row * source_row, (size_t)n * source_row);
@@ -243,8 +265,9 @@ cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_t
     uint8_t *chunk = malloc(chunk_bytes);
     if (!chunk) status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory", options->output);
     for (int64_t i = 0; i < source->n_tensors && !status; i++) {
-        crcs[i] = 0;
-        status = convert_tensor(w, &c, i, &targets[i], chunk, &crcs[i], &p, err);
+        uint32_t *crc = &crcs[targets[i].index];
+        if (targets[i].before == 0) *crc = 0;
+        status = convert_tensor(w, &c, i, &targets[i], chunk, crc, &p, err);
     }
     free(chunk);
     converter_free(&c);
@@ -257,10 +280,10 @@ cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_t
 static cca_status check_tensor(const cca_gguf *file, const converter *c, int64_t index,
                                const cca_target *target, cca_error *err) {
     const cca_source_tensor *t = &c->source->tensors[index];
-    const cca_gguf_tensor *written = cca_gguf_tensor_at(file, (uint64_t)index);
+    const cca_gguf_tensor *written = cca_gguf_tensor_at(file, target->index);
     const char *name = cca_gguf_name(file);
-    if (!written || strcmp(written->name, t->name) != 0 || written->type != target->type ||
-        written->bytes != target->bytes) {
+    if (!written || strcmp(written->name, target->name) != 0 || written->type != target->type ||
+        written->bytes != target->whole) {
         return cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, tensor '%s' differs", name, t->name);
     }
     uint8_t *row = malloc(target->row_bytes);
@@ -270,7 +293,7 @@ static cca_status check_tensor(const cca_gguf *file, const converter *c, int64_t
     for (size_t i = 0; i < sizeof sample / sizeof *sample && !status; i++) {
         uint32_t crc = 0;
         const uint8_t *there =
-            (const uint8_t *)written->data + (size_t)sample[i] * target->row_bytes;
+            (const uint8_t *)written->data + target->before + (size_t)sample[i] * target->row_bytes;
         status = convert_rows(row, &crc, c, t, target, sample[i], 1, err);
         if (!status && memcmp(row, there, target->row_bytes) != 0) {
             status = cca_fail(err, CCA_BAD_OUTPUT, "%s: read back, row %lld of tensor '%s' differs",

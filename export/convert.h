@@ -17,14 +17,18 @@ typedef struct cca_target {
     cca_dtype type;
     size_t row_bytes;
     uint64_t bytes;
+    /* The tensor of the file, which may hold the rows of several: its number and name, bytes of
+     * others before these, and of all. */
+    uint64_t index, before, whole;
+    char name[CCA_TENSOR_NAME];
 } cca_target;
 
 /* One target a tensor, of mixture.h's type; release with free. Vectors are F32. */
 cca_status cca_targets_new(cca_target **out, const cca_source *source,
                            const cca_export_options *options, cca_error *err);
 
-/* Converts and writes all tensors; crcs gets the checksum of each. CCA_BAD_MODEL for a value
- * that is not finite or too large for its type, CCA_BAD_OUTPUT, CCA_NO_MEMORY,
+/* Converts and writes all tensors; crcs gets the checksum of each of the file. CCA_BAD_MODEL for a
+ * value that is not finite or too large for its type, CCA_BAD_OUTPUT, CCA_NO_MEMORY,
  * CCA_INTERRUPTED. */
 cca_status cca_convert(cca_gguf_writer *w, const cca_source *source, const cca_target *targets,
                        uint32_t *crcs, const cca_export_options *options, cca_error *err);

@@ -109,11 +109,6 @@ static cca_status settle_groups(cca_config *c, const cca_export_options *o, cca_
 }
 
 static void warn_llama_cpp(const cca_config *c, const cca_export_options *o) {
-    if (c->arch->fused_elsewhere) {
-        cca_export_warn(
-            o, "llama.cpp will refuse this model: for %s it wants gate and up in one tensor",
-            c->arch->name);
-    }
     if (!c->arch->plain_elsewhere) return;
     if (c->rope_kind == CCA_ROPE_FACTORS || c->head_dim * c->n_heads != c->dim) {
         cca_export_warn(o, "llama.cpp will refuse this model: for %s it knows no %s", c->arch->name,
@@ -294,9 +289,12 @@ static bool is_carried(const void *context, const char *name) {
 static void put_tensors(cca_gguf_writer *w, const cca_source *source, const cca_target *targets) {
     for (int64_t i = 0; i < source->n_tensors; i++) {
         const cca_source_tensor *t = &source->tensors[i];
-        const int64_t matrix[] = {t->cols, t->rows}, vector[] = {t->rows};
-        cca_gguf_put_tensor(w, t->name, t->vector ? 1 : 2, t->vector ? vector : matrix,
-                            targets[i].type, targets[i].bytes);
+        const cca_target *target = &targets[i];
+        const int64_t rows = (int64_t)(target->whole / target->row_bytes);
+        const int64_t matrix[] = {t->cols, rows}, vector[] = {rows};
+        if (target->before > 0) continue;
+        cca_gguf_put_tensor(w, target->name, t->vector ? 1 : 2, t->vector ? vector : matrix,
+                            target->type, target->whole);
     }
 }
 
