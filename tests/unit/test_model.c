@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 static const char FOLDER[] = "tests/golden/models";
+enum { MOST_MODELS = 128 };
 
 /* ---- golden files -------------------------------------------------------------------- */
 
@@ -155,8 +156,8 @@ static void compare_with_golden(const char *name, cca_dtype type, const char *ca
 }
 
 static void for_each_model(cca_dtype type, const char *cache, double bound) {
-    char *names[64] = {0};
-    int n = list_models(names, 64);
+    char *names[MOST_MODELS] = {0};
+    int n = list_models(names, MOST_MODELS);
     for (int i = 0; i < n; i++) {
         compare_with_golden(names[i], type, cache, bound);
         free(names[i]);
@@ -201,6 +202,60 @@ static void any_cut_gives_the_same_logits(void **state) {
         free(g.bytes);
         cca_engine_close(engine);
     }
+}
+
+/* The token of the largest logit; of equal ones the first. */
+static int32_t likeliest(const float *logits, int64_t vocab) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < vocab; i++) {
+        if (logits[i] > logits[best]) best = i;
+    }
+    return best;
+}
+
+/* 50 tokens, each the likeliest behind those before it, equal those of transformers. */
+static void compare_greedy(cca_engine *engine, const int32_t *ids, int32_t n_prompt, int32_t n_all,
+                           const char *name) {
+    const int64_t vocab = cca_engine_info(engine)->vocab_size;
+    const run_options o = {0, 0, "f32", 64, 0};
+    cca_session *session = new_session(engine, &o, n_all);
+    cca_error err;
+    assert_true(n_all - n_prompt == 50);
+    if (cca_session_eval(session, ids, n_prompt, NULL, &err) != CCA_OK) fail_msg("%s", err.text);
+    for (int32_t i = n_prompt; i < n_all; i++) {
+        const int32_t next = likeliest(cca_session_logits(session, &err), vocab);
+        if (next != ids[i]) fail_msg("%s, token %d: %d, not %d", name, i - n_prompt, next, ids[i]);
+        if (cca_session_eval(session, &next, 1, NULL, &err) != CCA_OK) fail_msg("%s", err.text);
+    }
+    cca_session_free(session);
+}
+
+/* Every folder of transformers' has such tokens; a family that has none is missing. */
+static void greedy_tokens_are_those_of_transformers(void **state) {
+    (void)state;
+    char *names[MOST_MODELS] = {0};
+    const int n = list_models(names, MOST_MODELS);
+    int n_compared = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t numbers[512];
+        char path[512];
+        if (strncmp(names[i], "hf-", 3) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s/greedy.bin", FOLDER, names[i]);
+        FILE *file = fopen(path, "rb");
+        if (!file) fail_msg("%s is missing", path);
+        const size_t read = fread(numbers, sizeof *numbers, 512, file);
+        fclose(file);
+        cca_engine *engine = test_export_and_open(FOLDER, names[i], CCA_F32, 2);
+        const int32_t *at = numbers + 1;
+        for (int32_t k = 0; k < numbers[0]; k++, at += 2 + at[1]) {
+            compare_greedy(engine, at + 2, at[0], at[1], names[i]);
+        }
+        assert_int_equal(at - numbers, read);
+        cca_engine_close(engine);
+        n_compared++;
+    }
+    for (int i = 0; i < n; i++) free(names[i]);
+    assert_true(n_compared >= 36);
 }
 
 /* Logits of the first 40 tokens in a context of so many positions, and its session's facts. */
@@ -490,6 +545,7 @@ int main(void) {
         cmocka_unit_test(f16_is_near_the_oracle),
         cmocka_unit_test(any_cut_gives_the_same_logits),
         cmocka_unit_test(longrope_goes_by_the_context),
+        cmocka_unit_test(greedy_tokens_are_those_of_transformers),
         cmocka_unit_test(group_size_one_equals_full),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(sessions_do_not_disturb_each_other),

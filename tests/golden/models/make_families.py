@@ -2,6 +2,7 @@
 """Makes the folders hf-FAMILY beside this file: small random models of the architectures near Llama.
 
     python3 tests/golden/models/make_families.py [FAMILY ...]
+    python3 tests/golden/models/make_families.py greedy    # 50 tokens of all folders that are there, make.py's, too
 
 needs numpy, torch and transformers (5 or newer). logits.bin is as make.py describes it: transformers' own
 logits in float64, with full attention. Seeds are fixed below, tolerances stand in test_model.c.
@@ -16,7 +17,8 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
-VOCAB, TOKENS = 64, 120
+torch.set_num_threads(1)  # these are small
+VOCAB, TOKENS, GREEDY = 64, 120, 50
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 2048, "pad_token_id": 0, "bos_token_id": 1,
          "eos_token_id": 2}
@@ -65,6 +67,8 @@ FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
         "full_attention": rope(5e5, rope_type="yarn", factor=8.0, original_max_position_embeddings=32, beta_fast=16.0,
                                beta_slow=1.0),
         "sliding_attention": rope(5e5)}}),
+    "ministral": (93, "Ministral", {"head_dim": 8, "num_hidden_layers": 4, "sliding_window": 20,
+                                    "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}),
     "ministral3": (88, "Ministral3", {"head_dim": 16, "rope_parameters": MINISTRAL3}),
     "mistral3": (89, "Mistral3", {}),
     "phi3-longrope": (90, "Phi3", {"max_position_embeddings": 1024, "original_max_position_embeddings": 64,
@@ -114,5 +118,35 @@ def make(name, seed, kind, changes):
     print(name, sorted({k.split(".", 3)[-1] for k in model.state_dict() if ".0." in k}))
 
 
-for wanted in sys.argv[1:] or FAMILIES:
-    make(wanted, *FAMILIES[wanted])
+def continue_greedily(model, prompt):
+    """The ids, and by how much the first of each two logits is above the second, over their spread."""
+    ids, margin = list(prompt), 1.0
+    for _ in range(GREEDY):
+        logits = logits_of(model, ids)[-1]
+        second, first = np.sort(logits)[-2:]
+        margin = min(margin, (first - second) / (logits.max() - logits.min()))
+        ids.append(int(logits.argmax()))
+    return ids, margin
+
+
+def write_greedy(folder):
+    """greedy.bin: i32 n_runs, then for each run i32 n_prompt, n_all, ids[n_all]. Every token is that of a forward pass
+    over all before it. Prompts are chosen so that no token is nearly another one, and of eight so that the answer has the most different ones."""
+    model, tokens = load(folder), np.fromfile(folder / "logits.bin", "<i4", TOKENS + 1)[1:].tolist()
+    lengths = [10, 70] if "longrope" in folder.name else [16]  # within and beyond the original length
+    out = [len(lengths)]
+    for n in lengths:
+        tried = [continue_greedily(model, tokens[start:start + n]) for start in range(8)]
+        ids, margin = max((t for t in tried if t[1] > 2e-4), key=lambda t: len(set(t[0][n:])))
+        out += [n, len(ids), *ids]
+        print(folder.name, n, f"prompt tokens, margin {margin:.1e},", len(set(ids[n:])), "tokens", flush=True)
+    (folder / "greedy.bin").write_bytes(np.asarray(out, "<i4").tobytes())
+
+
+if sys.argv[1:] == ["greedy"]:
+    for logits in sorted(HERE.glob("hf-*/logits.bin")):
+        write_greedy(logits.parent)
+else:
+    for wanted in sys.argv[1:] or FAMILIES:
+        make(wanted, *FAMILIES[wanted])
+        write_greedy(HERE / f"hf-{wanted}")
