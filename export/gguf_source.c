@@ -68,10 +68,13 @@ static char *model_name(const cca_gguf *file, const char *path) {
 }
 
 static bool has_tokenizer(const cca_gguf *file) {
-    static const char no_vocab[] = "no_vocab";
+    static const char *const none[] = {"no_vocab", "none"};
     cca_gguf_string s;
-    return cca_gguf_str(&s, file, "tokenizer.ggml.model", NULL, NULL) == CCA_OK &&
-           (s.size != strlen(no_vocab) || memcmp(s.bytes, no_vocab, s.size) != 0);
+    bool has = cca_gguf_str(&s, file, "tokenizer.ggml.model", NULL, NULL) == CCA_OK;
+    for (size_t i = 0; has && i < sizeof none / sizeof *none; i++) {
+        has = s.size != strlen(none[i]) || memcmp(s.bytes, none[i], s.size) != 0;
+    }
+    return has;
 }
 
 static cca_status read_file(cca_source *out, gguf_source *s, const char *path, cca_error *err) {

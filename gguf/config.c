@@ -200,6 +200,7 @@ static void read_longrope(cca_config *c, reader *r) {
 /* What would turn RoPE in a way that is not known. */
 static void refuse_other_rope(reader *r) {
     static const char *const known[] = {"freq_base",
+                                        "freq_base_swa",
                                         "dimension_count",
                                         "scale_linear",
                                         "scaling.type",
@@ -230,6 +231,10 @@ static void read_rope(cca_config *c, reader *r) {
     float theta = 10000, one = 1;
     uint64_t none = 0;
     c->rope_theta = real(r, "rope.freq_base", &theta);
+    const float same = (float)c->rope_theta;
+    if (real(r, "rope.freq_base_swa", &same) != c->rope_theta) {
+        refuse(r, "rope.freq_base_swa: another base than rope.freq_base is not supported");
+    }
     float older = (float)real(r, "rope.scale_linear", &one); /* spelling of linear scaling */
     c->rope_factor = real(r, "rope.scaling.factor", &older);
     if (c->rope_factor == 0) c->rope_factor = 1; /* how some writers say that there is none */

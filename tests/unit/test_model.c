@@ -133,8 +133,9 @@ static float *run(cca_engine *engine, const int32_t *tokens, int64_t length, con
     return out;
 }
 
-static void compare_with_golden(const char *name, cca_dtype type, const char *cache, double bound) {
-    cca_engine *engine = test_export_and_open(FOLDER, name, type, 2);
+/* Closes the engine. */
+static void compare_with_golden(cca_engine *engine, const char *name, const char *cache,
+                                double bound) {
     int64_t vocab = cca_engine_info(engine)->vocab_size;
     golden g = read_golden(name, vocab);
     for (int i = 0; i < g.n_runs; i++) {
@@ -159,7 +160,8 @@ static void for_each_model(cca_dtype type, const char *cache, double bound) {
     char *names[MOST_MODELS] = {0};
     int n = list_models(names, MOST_MODELS);
     for (int i = 0; i < n; i++) {
-        compare_with_golden(names[i], type, cache, bound);
+        cca_engine *engine = test_export_and_open(FOLDER, names[i], type, 2);
+        compare_with_golden(engine, names[i], cache, bound);
         free(names[i]);
     }
 }
@@ -177,6 +179,23 @@ static void bf16_is_near_the_oracle(void **state) {
 static void f16_is_near_the_oracle(void **state) {
     (void)state;
     for_each_model(CCA_F16, "f16", 2e-3);
+}
+
+/* Made of folders by llama.cpp's convert_hf_to_gguf.py: other keys and tensors than export writes.
+ */
+static void converted_files_equal_the_oracle(void **state) {
+    (void)state;
+    static const char *const names[] = {"ministral3", "olmo3", "phi3-longrope-partial"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128], folder[64];
+        cca_engine *engine;
+        cca_error err;
+        snprintf(path, sizeof path, "%s/converted/%s.gguf", FOLDER, names[i]);
+        snprintf(folder, sizeof folder, "hf-%s", names[i]);
+        cca_engine_options eo = {.device = "cpu", .n_threads = 2};
+        if (cca_engine_open(&engine, path, &eo, &err) != CCA_OK) fail_msg("%s", err.text);
+        compare_with_golden(engine, folder, "f32", 5e-6);
+    }
 }
 
 static void any_cut_gives_the_same_logits(void **state) {
@@ -543,6 +562,7 @@ int main(void) {
         cmocka_unit_test(f32_equals_the_oracle),
         cmocka_unit_test(bf16_is_near_the_oracle),
         cmocka_unit_test(f16_is_near_the_oracle),
+        cmocka_unit_test(converted_files_equal_the_oracle),
         cmocka_unit_test(any_cut_gives_the_same_logits),
         cmocka_unit_test(longrope_goes_by_the_context),
         cmocka_unit_test(greedy_tokens_are_those_of_transformers),

@@ -4,7 +4,8 @@
     python3 tests/golden/models/make_families.py [FAMILY ...]
     python3 tests/golden/models/make_families.py greedy    # 50 tokens of all folders that are there, make.py's, too
 
-needs numpy, torch and transformers (5 or newer). logits.bin is as make.py describes it: transformers' own
+needs numpy, torch and transformers (5 or newer). The files in converted/ are what llama.cpp's convert_hf_to_gguf.py (of October 2026, --outtype f32, without a vocabulary) makes of
+three of them. logits.bin is as make.py describes it: transformers' own
 logits in float64, with full attention. Seeds are fixed below, tolerances stand in test_model.c.
 """
 import struct
