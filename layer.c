@@ -162,6 +162,72 @@ const cca_family *cca_family_of(const char *model_type) {
     return NULL;
 }
 
+/* What others would need, by both of their names where these differ in more than - and _. */
+static const struct {
+    const char *name, *missing;
+} others[] = {
+    {"gemma", "gelu and a scaled embedding"},
+    {"gemma2", "gelu and capped scores and logits"},
+    {"gemma3", "gelu and RoPE of two bases"},
+    {"gemma3_text", "gelu and RoPE of two bases"},
+    {"gemma3n", "inputs of each layer"},
+    {"gemma4", "gelu and layers that share keys"},
+    {"cohere", "layer norms and layers whose two parts run side by side"},
+    {"command-r", "layer norms and layers whose two parts run side by side"},
+    {"cohere2", "layer norms and layers whose two parts run side by side"},
+    {"mixtral", "a mixture of experts"},
+    {"deepseek_v2", "latent attention and a mixture of experts"},
+    {"deepseek_v3", "latent attention and a mixture of experts"},
+    {"deepseek2", "latent attention and a mixture of experts"},
+    {"gpt_oss", "attention sinks of their own and a mixture of experts"},
+    {"qwen3_next", "linear attention and a mixture of experts"},
+    {"llama4", "a mixture of experts"},
+    {"llama4_text", "a mixture of experts"},
+    {"dbrx", "a mixture of experts"},
+    {"gpt2", "layer norms and learned positions"},
+    {"gpt_neox", "layer norms"},
+    {"gptj", "layer norms"},
+    {"falcon", "layer norms"},
+    {"phi", "layer norms"},
+    {"phi2", "layer norms"},
+    {"stablelm", "layer norms"},
+    {"starcoder2", "layer norms"},
+    {"nemotron", "layer norms"},
+    {"olmo", "layer norms"},
+    {"mpt", "layer norms and ALiBi"},
+    {"bloom", "layer norms and ALiBi"},
+    {"bert", "attention that looks ahead"},
+    {"modernbert", "attention that looks ahead"},
+    {"modern-bert", "attention that looks ahead"},
+    {"t5", "attention that looks ahead"},
+    {"mamba", "a state in place of attention"},
+    {"mamba2", "a state in place of attention"},
+    {"rwkv6", "a state in place of attention"},
+    {"falcon_h1", "a state beside attention"},
+    {"lfm2", "convolutions in place of attention"},
+    {"minicpm", "other factors than Granite's"},
+    {"exaone", "other names of weights and settings"},
+    {"qwen2_vl", "RoPE of several positions a token"},
+    {"qwen2_5_vl", "RoPE of several positions a token"},
+};
+
+/* Whether they are equal but for - and _. */
+static bool is_spelling_of(const char *a, const char *b) {
+    for (;; a++, b++) {
+        a += strspn(a, "-_");
+        b += strspn(b, "-_");
+        if (*a != *b) return false;
+        if (*a == '\0') return true;
+    }
+}
+
+const char *cca_missing_for(const char *name) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (is_spelling_of(name, others[i].name)) return others[i].missing;
+    }
+    return strstr(name, "moe") ? "a mixture of experts" : NULL;
+}
+
 static void add_name(char out[CCA_NAMES], const char *name, int i, int n) {
     size_t at = strlen(out);
     snprintf(out + at, CCA_NAMES - at, "%s%s", i == 0 ? "" : i == n - 1 ? " and " : ", ", name);

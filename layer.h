@@ -73,6 +73,9 @@ typedef struct cca_family {
 
 /* The family of a model_type; NULL where it is not known. */
 const cca_family *cca_family_of(const char *model_type);
+/* What a model_type or architecture that is not here would need: "gelu", "a mixture of experts";
+ * NULL where nothing is known of it. */
+const char *cca_missing_for(const char *name);
 /* All names, for messages: "llama, qwen2 and qwen3". */
 enum { CCA_NAMES = 256 };
 void cca_arch_names(char out[CCA_NAMES]);

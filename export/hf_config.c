@@ -28,7 +28,9 @@ static void read_arch(cca_source *source, cca_json_reader *r, const json_t *conf
     } else if (!family) {
         char names[CCA_NAMES];
         cca_family_names(names);
-        cca_json_refuse(r, "model_type '%s' is not supported (%s are)", type, names);
+        const char *missing = cca_missing_for(type);
+        cca_json_refuse(r, "model_type '%s' is not supported%s%s (%s are)", type,
+                        missing ? ": it needs " : "", missing ? missing : "", names);
     }
     if (!family) return;
     cca_config *c = &source->config;

@@ -96,6 +96,7 @@ static void read_longrope(cca_source *source, cca_json_reader *r, const json_t *
     const char *key = "original_max_position_embeddings";
     const json_t *where = cca_json_field(config, key) ? config : rope;
     const double original = (double)cca_json_whole(r, where, key, 0);
+    if (!r->status && original < 2) cca_json_refuse(r, "%s of longrope must be more than 1", key);
     if (r->status) return;
     const double factor = cca_json_real(r, rope, "factor", (double)c->seq_len / original);
     const double usual = factor > 1 ? sqrt(1 + log(factor) / log(original)) : 1;

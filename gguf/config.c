@@ -109,11 +109,14 @@ static void read_arch(cca_config *c, reader *r) {
         return;
     }
     int shown = arch.size > 64 ? 64 : (int)arch.size;
-    char names[CCA_NAMES];
+    char names[CCA_NAMES], name[65];
     cca_arch_names(names);
+    snprintf(name, sizeof name, "%.*s", shown, arch.bytes);
+    const char *missing = cca_missing_for(name);
     note(r, cca_fail(r->err, CCA_BAD_MODEL,
-                     "%s: key general.architecture: '%.*s' is not supported (%s are)",
-                     cca_gguf_name(r->file), shown, arch.bytes, names));
+                     "%s: key general.architecture: '%s' is not supported%s%s (%s are)",
+                     cca_gguf_name(r->file), name, missing ? ": it needs " : "",
+                     missing ? missing : "", names));
 }
 
 static void read_sizes(cca_config *c, reader *r) {
@@ -292,6 +295,23 @@ static double factor(reader *r, const char *key, bool may_be_negative) {
     return value;
 }
 
+/* Keys by which a model of a known architecture would compute something else. */
+static void refuse_others(const cca_config *c, reader *r) {
+    static const char *const all[] = {"attn_logit_softcapping", "final_logit_softcapping",
+                                      "attention.clamp_kqv",    "attention.max_alibi_bias",
+                                      "embedding_scale",        "residual_scale",
+                                      "attention.scale",        "logit_scale"};
+    enum { N_SCALES = 4 };
+    const size_t n = sizeof all / sizeof *all - (c->arch->has_scales ? N_SCALES : 0);
+    for (size_t i = 0; i < n && !r->status; i++) {
+        const float none = 0;
+        if (real(r, all[i], &none) == 0 || r->status) continue;
+        note(r,
+             cca_fail(r->err, CCA_BAD_MODEL, "%s: key %s.%s is not supported for this architecture",
+                      cca_gguf_name(r->file), r->prefix, all[i]));
+    }
+}
+
 static void read_scales(cca_config *c, reader *r) {
     const bool yes = true;
     bool turns = true;
@@ -401,6 +421,7 @@ cca_status cca_config_read(cca_config *out, const cca_gguf *file, cca_error *err
     if (!r.status) read_sizes(&c, &r);
     refuse_other_rope(&r);
     if (!r.status) read_rope(&c, &r);
+    if (!r.status) refuse_others(&c, &r);
     if (!r.status) read_scales(&c, &r);
     if (!r.status) read_query_beta(&c, &r);
     if (!r.status) read_own_window(&c, &r);

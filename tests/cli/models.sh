@@ -13,6 +13,11 @@ expect 3 'random bytes' generate -m "$work/noise.gguf" -p x
 expect 3 'random bytes, info' info "$work/noise.gguf"
 stdout_empty 'nothing on standard output'
 
+mkdir "$work/other"
+printf '{"model_type": "gemma2"}' >"$work/other/config.json"
+expect 3 'a folder of another model type' export "$work/other" -o "$work/never.gguf"
+stderr_has 'says what is missing' "config.json: model_type 'gemma2' is not supported: it needs gelu"
+
 make_random 32,2,4,2,64,128 || { fail 'export --random'; exit; }
 pass 'export --random'
 size=$(stat -c %s "$random")

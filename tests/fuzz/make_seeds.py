@@ -133,7 +133,8 @@ def other_architectures():
     d, half = 8, 4
     norms = {"attn_q_norm": half, "attn_k_norm": half}
     behind = {"post_attention_norm": d, "post_ffw_norm": d}
-    more = {"qwen3": norms, "hunyuan-dense": norms, "olmo2": {"attn_q_norm": d, "attn_k_norm": half} | behind,
+    longrope = {f"rope_factors_{name}.weight": ((1,), 0, 4) for name in ("short", "long")}
+    more = {"mistral3": {}, "qwen3": norms, "hunyuan-dense": norms, "olmo2": {"attn_q_norm": d, "attn_k_norm": half} | behind,
             "exaone4": norms | behind, "glm4": behind, "seed_oss": {"post_attention_norm": d}, "smollm3": {},
             "granite": {}, "ernie4_5": {}, "arcee": {}, "phi3": {}}
     for arch, vectors in more.items():
@@ -154,10 +155,21 @@ def other_architectures():
             for name in "qkv":
                 del tensors[f"blk.0.attn_{name}.weight"]
             tensors["blk.0.attn_qkv.weight"] = ((d, 2 * d), 0, 64 * d)
+            tensors |= longrope
+            keys[f"{arch}.rope.scaling.original_context_length"] = (4, 16)
+            keys[f"{arch}.rope.scaling.attn_factor"] = (6, 1.25)
+        if arch in ("mistral3", "olmo2"):
+            keys |= {f"{arch}.rope.scaling.type": (8, "yarn"), f"{arch}.rope.scaling.factor": (6, 4.0),
+                     f"{arch}.rope.scaling.original_context_length": (4, 16)}
+        if arch == "mistral3":
+            keys[f"{arch}.rope.scaling.yarn_log_multiplier"] = (6, 1.0)
+            keys[f"{arch}.attention.temperature_scale"] = (6, 0.1)
         if arch == "granite":
             for name, x in ("embedding_scale", 12.0), ("residual_scale", 0.22), ("attention.scale", 0.5), ("logit_scale", 8.0):
                 keys[f"{arch}.{name}"] = (6, x)
-        if arch in ("exaone4", "qwen3"):
+        if arch == "olmo2":
+            keys[f"{arch}.rope.freq_base_swa"] = (6, 10000.0)
+        if arch in ("exaone4", "qwen3", "olmo2"):
             keys[f"{arch}.attention.sliding_window"] = (4, 16)
             keys[f"{arch}.attention.sliding_window_pattern"] = (4, 4) if arch == "exaone4" else (9, 7, [True])
         write("gguf", f"arch-{arch}", gguf(keys, tensors))
@@ -258,6 +270,17 @@ def hf_seeds():
     write("hf", "llama3", hf_folder({"rope_scaling": scaled}, weights))
     write("hf", "yarn", hf_folder({"rope_scaling": yarn}, weights))
     write("hf", "linear", hf_folder({"rope_scaling": {"type": "linear", "factor": 2.0}}, weights))
+    longrope = {"type": "su", "short_factor": [1.0, 1.5], "long_factor": [2, 4.0]}
+    write("hf", "longrope", hf_folder({"rope_scaling": longrope, "original_max_position_embeddings": 16}, weights))
+    kinds = {"full_attention": yarn | {"rope_theta": 1e4}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    write("hf", "olmo3", hf_folder({"model_type": "olmo3", "rope_parameters": kinds, "sliding_window": 8,
+                                    "layer_types": ["sliding_attention"]}, weights))
+    grows = yarn | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+    text = CONFIG | {"model_type": "ministral3", "rope_parameters": grows}
+    nested = safetensors({"language_model." + name: shape for name, shape in hf_shapes().items()} |
+                         {"vision_tower.ln_pre.weight": [8]})
+    write("hf", "mistral3", hf_folder({"model_type": "mistral3", "text_config": text}, nested))
+    write("hf", "pattern", hf_folder({"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": "LLLG"}, weights))
     write("hf", "qwen2", hf_folder({"model_type": "qwen2", "use_sliding_window": False}, weights))
     write("hf", "index", hf_folder({}, b"", {"weight_map": {"model.norm.weight": "a.safetensors"}}))
     write("safetensors", "model", weights)
