@@ -172,6 +172,68 @@ static void the_cache_in_pieces(void **state) {
     free_pair(&q), free_pair(&k), free_pair(&v);
 }
 
+/* Full attention of a layer with a window of its own, in bf16 rows, in chunks. */
+static void run_windowed(cca_backend *b, pair *out, pair *const qkv[3], int64_t head_dim,
+                         int64_t own_window, int64_t chunk) {
+    const int64_t length = out->host.rows;
+    const cca_cache_shape shape = {.n_layers = 1,
+                                   .n_heads = qkv[0]->host.cols / head_dim,
+                                   .n_kv_heads = qkv[1]->host.cols / head_dim,
+                                   .head_dim = head_dim,
+                                   .ctx_size = length,
+                                   .chunk_size = length,
+                                   .k_type = CCA_BF16,
+                                   .v_type = CCA_BF16};
+    const cca_policy_options options = {.attn = CCA_ATTN_FULL, .group_size = 8, .window_size = 64};
+    cca_policy policy;
+    cca_cache *cache;
+    cca_error err;
+    assert_int_equal(cca_policy_make(&policy, &options, &err), CCA_OK);
+    assert_int_equal(cca_cache_new(&cache, b, &shape, &policy, &err), CCA_OK);
+    for (int64_t pos = 0, n; pos < length; pos += n) {
+        cca_matrix part[4];
+        n = cca_min(chunk, length - pos);
+        for (int i = 0; i < 4; i++) {
+            part[i] = *side(b, i == 0 ? out : qkv[i - 1]);
+            part[i].data = (float *)part[i].data + pos * part[i].cols;
+            part[i].rows = n;
+        }
+        cca_cache_attend(cache, 0, &part[0], &part[1], &part[2], &part[3], NULL, own_window, pos,
+                         n);
+    }
+    cca_cache_free(cache);
+}
+
+/* Of head sizes that tensor cores take: windows that end within their tiles, and at one; one by
+ * one, too. A window of all is none. */
+static void windows_of_their_own(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { LENGTH = 500, HEADS = 4, KV = 2 };
+    static const int64_t windows[] = {1, 24, 64, 130, 1000}, chunks[] = {LENGTH, 1, 7, 64, 130};
+    for (int64_t hd = 64; hd <= 128; hd *= 2) {
+        pair q = random_pair(LENGTH, HEADS * hd, 2), k = random_pair(LENGTH, KV * hd, 2);
+        pair v = random_pair(LENGTH, KV * hd, 2), out = poisoned(LENGTH, HEADS * hd);
+        pair *const qkv[] = {&q, &k, &v};
+        float *whole = NULL;
+        for (int w = 4; w >= 0; w--) {
+            run_windowed(cpu, &out, qkv, hd, windows[w], LENGTH);
+            for (int c = 0; c < 5; c++) {
+                char what[64];
+                run_windowed(gpu, &out, qkv, hd, windows[w], chunks[c]);
+                snprintf(what, sizeof what, "head size %d, window %d, chunks of %d", (int)hd,
+                         (int)windows[w], (int)chunks[c]);
+                compare(&out, 4e-3, what);
+            }
+            float *got = fetch(&out);
+            if (whole) assert_true(cca_distance(got, whole, LENGTH * HEADS * hd) > 0.05);
+            if (whole) free(got);
+            if (!whole) whole = got;
+        }
+        free(whole), free_pair(&q), free_pair(&k), free_pair(&v), free_pair(&out);
+    }
+}
+
 /* With g = 1 a core is its only token: CCA over 32,768 tokens is full attention. */
 static void group_size_one_is_full_attention(void **state) {
     (void)state;
@@ -425,14 +487,17 @@ static void sessions_go_to_the_gpu_and_back(void **state) {
 }
 
 /* Norms of heads, of all, behind RoPE and behind layers; layers without RoPE, RoPE over part of a
- * head; factors; relu²; windows of their own: against the CPU, whole and token by token. */
+ * head, other in windows, by the context's length; queries that grow; factors; relu²; windows of
+ * their own: against the CPU, whole and token by token. */
 static void other_architectures(void **state) {
     (void)state;
     if (!gpu) skip();
-    static const char *const names[] = {"hf-qwen3",        "hf-smollm3",  "hf-granite-tied",
-                                        "hf-ernie4_5",     "hf-seed_oss", "hf-hunyuan",
-                                        "hf-arcee",        "hf-olmo2",    "hf-exaone4-windows",
-                                        "hf-phi3-partial", "hf-glm4",     "hf-mistral-window"};
+    static const char *const names[] = {
+        "hf-qwen3",        "hf-smollm3",    "hf-granite-tied",
+        "hf-ernie4_5",     "hf-seed_oss",   "hf-hunyuan",
+        "hf-arcee",        "hf-olmo2",      "hf-exaone4-windows",
+        "hf-phi3-partial", "hf-glm4",       "hf-mistral-window",
+        "hf-olmo3",        "hf-ministral3", "hf-phi3-longrope-partial"};
     enum { N = 90, VOCABULARY = 64 };
     int32_t tokens[N];
     for (int i = 0; i < N; i++) tokens[i] = (int32_t)(cca_random_next(&seed) % VOCABULARY);
@@ -459,6 +524,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_through_layers),
         cmocka_unit_test(the_cache_in_pieces),
+        cmocka_unit_test(windows_of_their_own),
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(the_cache_recalls),
         cmocka_unit_test(recall_of_everything_is_full_attention),
