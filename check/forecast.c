@@ -156,14 +156,18 @@ static cca_status read_shapes(cca_forecaster *s, const cca_gguf *file, cca_error
             s->shapes[r] = (cca_matrix){.rows = 1, .cols = shape.rows};
         }
         if (shape.vector) continue;
-        cca_tensor_name(name, r, c->n_layers / 2, c->arch);
-        const cca_gguf_tensor *t = cca_gguf_find(file, name);
-        if (!t || t->n_dims != 2 || !cca_dtype_runs(t->type)) {
-            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s is missing or does not run",
-                            cca_gguf_name(file), name);
+        cca_tensor_place place; /* perhaps some rows of a larger tensor */
+        cca_status status = cca_tensor_find(&place, file, r, c->n_layers / 2, c, err);
+        if (status) return status;
+        const cca_dtype type = (cca_dtype)place.tensor->type;
+        size_t bytes = 0;
+        if (!cca_dtype_runs(place.tensor->type) ||
+            !cca_matrix_bytes(&bytes, type, shape.rows, shape.cols)) {
+            return cca_fail(err, CCA_BAD_MODEL, "%s: tensor %s does not run", cca_gguf_name(file),
+                            place.tensor->name);
         }
-        s->shapes[r] = (cca_matrix){NULL, (cca_dtype)t->type, shape.rows, shape.cols, false};
-        s->layer_bytes += (double)t->bytes;
+        s->shapes[r] = (cca_matrix){NULL, type, shape.rows, shape.cols, false};
+        s->layer_bytes += (double)bytes;
     }
     cca_tensor_name(name, c->tied ? CCA_EMBEDDING : CCA_OUTPUT, 0, c->arch);
     const cca_gguf_tensor *head = cca_gguf_find(file, name);

@@ -46,7 +46,7 @@ for file in $sources; do
 done
 grep -nE 'cuda|device' model.c cca.c && { echo "the model and the cache know no device"; bad=1; }
 # shellcheck disable=SC2046,SC2086
-grep -nE '"(blk\.|token_embd|output(_norm)?\.|rope_freqs|attn_|ffn_|self_attn|mlp\.|lm_head|embed_tok)' \
+grep -nE '"(blk\.|token_embd|output(_norm)?\.|rope_freqs|attn_(q|k|v|norm|output)|ffn_|self_attn|mlp\.|lm_head|embed_tok)' \
     $(printf '%s\n' $sources | grep -v '^layer\.c$') | grep -v ': \* ' &&
     { echo "layer.c alone names tensors"; bad=1; }
 # shellcheck disable=SC2086

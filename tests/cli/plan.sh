@@ -74,6 +74,11 @@ expect 2 'settings that cannot be' plan -m "$stories" -g 7 -w 16
 expect 3 'no model' plan -m "$work/none.gguf"
 expect 3 'text without a tokenizer' plan -m "$random" -p x
 
+# q, k, v and gate, up in one tensor each: a layer's weights are read once a token.
+converted=tests/golden/models/converted/phi3-longrope-partial.gguf
+expect 0 'a plan of a file with fused tensors' plan -m "$converted" -t 1 --json
+check 'has times' test "$(value '[.plans[].timing | .prefill_s > 0 and .token_s > 0] | all')" = true
+
 # An answer without a bound ends where memory does.
 ship=$(ls models/*.gguf | head -1)
 expect 0 'a dry run' generate -m "$ship" -p 'Once upon' --dry-run --json
