@@ -133,9 +133,10 @@ static void split_rows(const choosing *c, int64_t kv_head) {
         for (int sign = 0; sign < 2; sign++) {
             char *to = c->x[sign] + (size_t)i * c->x_stride;
             float *x = convert ? c->part : (float *)(void *)to;
-            for (int64_t d = 0; d < c->head_dim; d++) {
-                x[d] = (q[d] > 0) == (sign == 0) ? q[d] * scale : 0;
-            }
+            for (int64_t d = 0; d < c->head_dim && sign == 0; d++)
+                x[d] = q[d] > 0 ? q[d] * scale : 0;
+            for (int64_t d = 0; d < c->head_dim && sign == 1; d++)
+                x[d] = q[d] > 0 ? 0 : q[d] * scale;
             if (convert) c->k->x_convert(to, type, x, c->head_dim);
         }
     }
@@ -146,7 +147,7 @@ static void score(const choosing *c, int64_t kv_head) {
     const void *sides[] = {b->k, b->v};
     size_t stride = 0;
     cca_dtype_row_bytes(&stride, b->k_type, c->head_dim);
-    memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof *c->scores);
+    if (c->n_rows < FEW) memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof(float));
     for (int64_t g = 0, n; g < c->n_groups; g += n) {
         n = cca_min(CCA_PANEL, c->n_groups - g);
         for (int i = 0; i < 2; i++) {
@@ -158,7 +159,7 @@ static void score(const choosing *c, int64_t kv_head) {
             }
             c->k->pack(c->panel, b->k_type, rows, stride, n, c->head_dim);
             c->k->multiply(c->scores + g, c->n_groups, c->x[i], c->x_stride, c->n_rows, b->k_type,
-                           c->panel, n, c->head_dim, true);
+                           c->panel, n, c->head_dim, i > 0);
         }
     }
 }

@@ -545,19 +545,22 @@ INLINE vec load_some(const float *x, int64_t n) {
 /* e to the scores less the largest, over their sum: equal scores get equal weights, wherever they
  * stand. */
 static void add_softmax(float *total, float *scores, int64_t n) {
-    vec m = splat(-INFINITY), sum = {0};
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        vec s = load_some(scores + i, n - i);
+    const int64_t whole = n / WIDTH * WIDTH, rest = n - whole;
+    vec m = load_some(scores + whole, rest), sum = {0};
+    for (int64_t i = 0; i < whole; i += WIDTH) {
+        vec s = load(scores + i);
         m = vec_select(s > m, s, m);
     }
-    vec largest = splat(max_lanes(m));
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        float p[WIDTH];
-        store(p, vec_exp(load_some(scores + i, n - i) - largest));
-        sum += load(p);
-        memcpy(scores + i, p, (size_t)cca_min(WIDTH, n - i) * sizeof *p);
+    const vec largest = splat(max_lanes(m));
+    for (int64_t i = 0; i < whole; i += WIDTH) {
+        vec p = vec_exp(load(scores + i) - largest);
+        sum += p;
+        store(scores + i, p);
     }
-    float share = 1 / sum_lanes(sum);
+    float last[WIDTH];
+    store(last, vec_exp(load_some(scores + whole, rest) - largest));
+    memcpy(scores + whole, last, (size_t)rest * sizeof *last);
+    const float share = 1 / sum_lanes(sum + load(last));
     for (int64_t i = 0; i < n; i++) total[i] += scores[i] * share;
 }
 
