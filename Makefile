@@ -44,7 +44,7 @@ CUDA_LIBS := -L$(CUDA_LIB) -lcudart_static -ldl -lrt
 LDLIBS    += $(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIB)
 endif
 
-LIB_DIRS := base gguf text backend backend/cpu check export
+LIB_DIRS := base gguf jinja text backend backend/cpu check export
 CLI_DIRS := cli cli/ask cli/bench cli/chat cli/ppl cli/tune
 LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard $(LIB_DIRS:%=%/*.c)) \
            $(if $(NVCC),,backend/cuda/none.c)
@@ -61,7 +61,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo smollm2 quality quality-full test asan valgrind valgrind-tests lib install uninstall
-.PHONY: test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
+.PHONY: templates test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
 all: $(BIN)
 
 cpu:
@@ -132,6 +132,14 @@ test:
 
 test-programs: $(BIN) $(TEST_X)
 	@:
+
+# Chat templates of public models, in the folder TEMPLATES, against transformers' renderings.
+PYTHON ?= python3
+$(BUILD)/render_template: tests/jinja/render.c $(BUILD)/libcca.a
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+
+templates: $(BUILD)/render_template
+	@$(PYTHON) tests/jinja/compare.py $< $(TEMPLATES)
 
 # What engine.h needs; installed side by side, so their includes lose the folder.
 HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h text/tokens.h tokenizer.h
@@ -276,6 +284,7 @@ help:
 	@echo 'make smollm2     fetch a public model of 98 MB, ask it about README.md'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
+	@echo 'make templates   chat templates in the folder TEMPLATES against transformers'
 	@echo 'make quality     perplexity and planted facts on held-out books, 8 minutes'
 	@echo 'make quality-full  the same up to 131,072 tokens with full attention, an hour or more'
 	@echo 'make lib         libcca.a and libcca.so alone'

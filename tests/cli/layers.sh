@@ -10,7 +10,7 @@ level() { # of a file
     backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
     sampler.* | store.* | layer.*) echo 1 ;;
-    gguf/*) echo 2 ;;
+    gguf/* | jinja/*) echo 2 ;;
     text/*) echo 3 ;;
     cca.* | cca_cuda.cu | disk_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
