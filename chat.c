@@ -119,57 +119,15 @@ const char *cca_chat_name(cca_chat chat) {
     return layouts[chat].name;
 }
 
-static const char *find(const char *text, size_t size, const char *word) {
-    return memmem(text, size, word, strlen(word));
-}
-
-/* Whether the user's turn ends with EOS. Others (Phi-3, Falcon 3) mark turns in the same way but
- * end them differently. */
-static bool is_zephyr(const char *jinja, size_t size) {
-    const char *user = find(jinja, size, "<|user|>");
-    if (!user) return false;
-    size_t rest = size - (size_t)(user - jinja);
-    const char *close = find(user, rest, "}}");
-    if (close) rest = (size_t)(close - user);
-    return find(user, rest, "eos_token") || find(user, rest, "</s>");
-}
-
-/* The versions differ by what stands beside their markers: V1 has a blank in front of [/INST], the
- * later ones with SentencePiece behind [INST], those with Tekken none. */
-static cca_chat recognise_mistral(const char *jinja, size_t size) {
-    if (find(jinja, size, "[SYSTEM_PROMPT]")) {
-        bool blank = find(jinja, size, "[SYSTEM_PROMPT] ") || find(jinja, size, "[INST] ");
-        return blank ? CCA_CHAT_MISTRAL_V7 : CCA_CHAT_MISTRAL_V7_TEKKEN;
-    }
-    if (find(jinja, size, " [/INST]")) return CCA_CHAT_MISTRAL;
-    return find(jinja, size, "[INST] ") ? CCA_CHAT_MISTRAL_V3 : CCA_CHAT_MISTRAL_V3_TEKKEN;
-}
-
-bool cca_chat_recognise(cca_chat *out, const char *jinja, size_t size) {
-    if (find(jinja, size, "<|start_header_id|>")) return *out = CCA_CHAT_LLAMA3, true;
-    if (find(jinja, size, "<|im_start|>")) return *out = CCA_CHAT_CHATML, true;
-    if (find(jinja, size, "[INST]")) {
-        bool llama2 = find(jinja, size, "<<SYS>>");
-        *out = llama2 ? CCA_CHAT_LLAMA2 : recognise_mistral(jinja, size);
-        return true;
-    }
-    if (is_zephyr(jinja, size)) return *out = CCA_CHAT_ZEPHYR, true;
-    return false;
-}
-
-cca_status cca_chat_of_file(cca_chat *out, const cca_gguf *file, cca_error *err) {
-    static const char *const named = "cca.chat_template", *const jinja = "tokenizer.chat_template";
-    const char *key = cca_gguf_has(file, named) ? named : jinja;
+cca_status cca_chat_of_file(cca_chat *out, bool *found, const cca_gguf *file, cca_error *err) {
+    static const char *const key = "cca.chat_template";
     const cca_gguf_string none = {"", 0};
-    cca_gguf_string text;
-    cca_status status = cca_gguf_str(&text, file, key, &none, err);
-    if (status) return status;
-    if (text.size == 0) {
-        return cca_fail(err, CCA_USAGE, "%s names no chat template", cca_gguf_name(file));
-    }
-    bool known = key == named ? parse(out, text.bytes, text.size)
-                              : cca_chat_recognise(out, text.bytes, text.size);
-    if (known) return CCA_OK;
+    cca_gguf_string name;
+    *found = false;
+    cca_status status = cca_gguf_str(&name, file, key, &none, err);
+    if (status || name.size == 0) return status;
+    *found = parse(out, name.bytes, name.size);
+    if (*found) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "%s: %s is none of %s", cca_gguf_name(file), key,
                     cca_chat_names);
 }

@@ -1,7 +1,7 @@
-/* Chat templates: what stands around system text, documents and question.
+/* Chat templates that have a name: what stands around system text, documents and question.
  *
  *     cca_chat chat;
- *     cca_chat_of_file(&chat, file, &err); // or cca_chat_parse(&chat, "llama3")
+ *     cca_chat_parse(&chat, "llama3"); // or cca_chat_of_file(&chat, &found, file, &err)
  *     cca_tokens tokens = {0}; // push BOS where info->add_bos
  *     cca_prompt p;
  *     cca_prompt_begin(&p, chat, tok, &tokens, &err);
@@ -44,13 +44,9 @@ extern const char cca_chat_names[];
 bool cca_chat_parse(cca_chat *out, const char *name);
 const char *cca_chat_name(cca_chat chat);
 
-/* Which of them a Jinja template is, by the markers that only one family has, and the blanks beside
- * them; false for others, and for those that look alike but put other text around. */
-bool cca_chat_recognise(cca_chat *out, const char *jinja, size_t size);
-
-/* The template of a model file: cca.chat_template (a name), else tokenizer.chat_template (Jinja).
- * CCA_USAGE where it has none, or one that is not recognised. */
-cca_status cca_chat_of_file(cca_chat *out, const cca_gguf *file, cca_error *err);
+/* The template that a model file names (cca.chat_template); *found is false where it names none:
+ * then it may have one of its own (chat_template.h). CCA_USAGE for an unknown name. */
+cca_status cca_chat_of_file(cca_chat *out, bool *found, const cca_gguf *file, cca_error *err);
 
 /* The token that ends a turn, -1 where it is none of the template's own. */
 int32_t cca_chat_end_token(cca_chat chat, const cca_tokenizer *tok);

@@ -84,6 +84,7 @@ typedef struct sampling_options {
 typedef struct chat_options {
     const char *system; /* NULL: none */
     const char *name;   /* of the template; NULL: the model file's */
+    int64_t now;        /* for the file's own template: seconds since 1970; 0: the time it is */
 } chat_options;
 
 typedef struct output_options {

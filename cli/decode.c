@@ -73,11 +73,12 @@ cca_status decoder_sampling(decoder *d, const sampling_options *sampling, cca_er
 
 cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignore_eos,
                         const prompt *p, const cca_engine *engine, cca_error *err) {
-    const char *stop = p->has_template ? cca_chat_stop(p->opening.chat) : NULL;
+    bool named = p->has_template && !p->own;
+    const char *stop = named ? cca_chat_stop(p->opening.chat) : NULL;
     d->tok = p->tok;
     d->vocab_size = cca_engine_info(engine)->vocab_size;
     d->ignore_eos = ignore_eos;
-    d->chat_end = p->has_template ? cca_chat_end_token(p->opening.chat, p->tok) : -1;
+    d->chat_end = prompt_end_token(p);
     cca_status status = stop ? decoder_add_stop(d, stop, strlen(stop), err) : CCA_OK;
     if (!status) status = decoder_sampling(d, sampling, err);
     return status || !ignore_eos ? status : list_end_ids(d, err);

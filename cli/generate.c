@@ -17,11 +17,13 @@ typedef struct generate_options {
     int64_t n_predict;
     arg_list stops;
     stored_options stored;
-    bool ignore_eos, jsonl;
+    bool ignore_eos, jsonl, in_chat;
     const char *truncate; /* NULL, or the part that is cut */
 } generate_options;
 
 static const arg_option own_args[] = {
+    {"chat", .kind = ARG_FLAG, .at = offsetof(generate_options, in_chat),
+     .help = "the text is the user's words in the model's chat template"},
     {"predict", "n", .alias = "n-predict", .kind = ARG_INT, .value = "N",
      .at = offsetof(generate_options, n_predict), .initial = "-1", .min = -1, .max = INT32_MAX,
      .help = "tokens to generate; -1: until an end token or the trained length"},
@@ -99,7 +101,8 @@ static cca_status truncate_prompt(generation *g, cca_error *err) {
 }
 
 static cca_status make_prompt(generation *g, cca_error *err) {
-    const chat_options *chat = g->o->chat.system || g->o->chat.name ? &g->o->chat : NULL;
+    bool in_chat = g->o->in_chat || g->o->chat.system || g->o->chat.name;
+    const chat_options *chat = in_chat ? &g->o->chat : NULL;
     input_text text = {0};
     cca_status status = prompt_begin(&g->prompt, chat, g->engine, err);
     if (!status) status = input_read(&text, &g->o->input, &g->term, err);
@@ -274,7 +277,8 @@ const cli_command cli_generate = {
     .summary = "continue a text",
     .usage = "-m MODEL -p TEXT [options]",
     .notes =
-        "The text is continued as it is, unless -sys or --chat-template puts it into a chat template; "
+        "The text is continued as it is, unless --chat, -sys or --chat-template puts it into a chat "
+        "template; "
         "only the continuation goes to standard output. It ends "
         "at an end token, after -n tokens, before a --stop text, or at the trained length. "
         "A prompt that is longer than the trained length is refused (exit 4) unless "

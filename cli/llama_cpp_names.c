@@ -39,7 +39,7 @@ static const entry options[] = {
     {" grammar grammar-file j json-schema jf json-schema-file ",
      "answers are not bound to a grammar"},
     {" jinja no-jinja chat-template-file reasoning-format ",
-     "templates are named, not run: --chat-template NAME"},
+     "the model file's own template is run; --chat-template NAME takes another"},
     {" sysf system-prompt-file ", "-sys TEXT is the system text"},
     {" lora lora-scaled control-vector ", "adapters are to be merged into the weights before"},
     {" md model-draft draft draft-max draft-min ", "there is no speculative decoding"},

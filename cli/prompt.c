@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static cca_status no_memory(cca_error *err) {
     return cca_fail(err, CCA_NO_MEMORY, "no memory for the prompt");
@@ -18,42 +19,57 @@ static cca_prompt *template_of(prompt *p) {
 
 /* ---- the beginning --------------------------------------------------------------------- */
 
-static cca_status choose_template(cca_chat *out, const char *name, const cca_engine *engine,
-                                  cca_error *err) {
+/* The file's own template. */
+static cca_status open_own(prompt *p, const chat_options *options, const cca_gguf *file,
+                           cca_error *err) {
     cca_error why;
-    if (name && cca_chat_parse(out, name)) return CCA_OK;
-    cca_status status = cca_chat_of_file(out, cca_engine_file(engine), &why);
+    int64_t now = options->now ? options->now : (int64_t)time(NULL);
+    cca_status status = prompt_own_begin(p, file, now, options->system, &why);
     if (!status) return CCA_OK;
+    if (status == CCA_NO_MEMORY) return cca_fail(err, status, "%s", why.text);
     return cca_fail(err, status, "%s; give --chat-template NAME: %s", why.text, cca_chat_names);
+}
+
+/* A template with a name, behind BOS. */
+static cca_status open_named(prompt *p, cca_chat chat, const char *system, cca_error *err) {
+    cca_status status = input_bos(&p->tokens, p->tok, err);
+    if (!status) status = cca_prompt_begin(&p->now, chat, p->tok, &p->tokens, err);
+    if (status || !system) return status;
+    return cca_prompt_text(&p->now, CCA_SLOT_SYSTEM, system, strlen(system), err);
 }
 
 static cca_status open_template(prompt *p, const chat_options *options, const cca_engine *engine,
                                 cca_error *err) {
     cca_chat chat;
-    cca_status status = choose_template(&chat, options->name, engine, err);
-    if (!status) status = cca_prompt_begin(&p->now, chat, p->tok, &p->tokens, err);
-    if (status || !options->system) return status;
-    size_t size = strlen(options->system), valid = cca_utf8_valid(options->system, size);
+    const cca_gguf *file = cca_engine_file(engine);
+    bool named = options->name && cca_chat_parse(&chat, options->name);
+    size_t size = options->system ? strlen(options->system) : 0;
+    size_t valid = cca_utf8_valid(options->system ? options->system : "", size);
+    cca_status status = named ? CCA_OK : cca_chat_of_file(&chat, &named, file, err);
+    if (status) return status;
     if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "--system-prompt: invalid UTF-8 at byte offset %zu",
                         valid);
     }
-    return cca_prompt_text(&p->now, CCA_SLOT_SYSTEM, options->system, size, err);
+    return named ? open_named(p, chat, options->system, err) : open_own(p, options, file, err);
 }
 
 cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine *engine,
                         cca_error *err) {
     *out = (prompt){.has_template = chat != NULL, .model = cca_engine_info(engine)->path};
     cca_status status = cli_tokenizer(&out->tok, engine, err);
-    if (!status) status = input_bos(&out->tokens, out->tok, err);
-    out->now.begin = out->tokens.n;
-    if (!status && chat) status = open_template(out, chat, engine, err);
+    if (!status) {
+        status =
+            chat ? open_template(out, chat, engine, err) : input_bos(&out->tokens, out->tok, err);
+    }
+    if (!chat) out->now.begin = out->tokens.n;
     out->opening = out->now;
     return status;
 }
 
 void prompt_free(prompt *p) {
     cca_tokens_free(&p->tokens);
+    prompt_own_free(p->own);
     free(p->ends);
     json_decref(p->sources);
     *p = (prompt){0};
@@ -63,13 +79,29 @@ int64_t prompt_length(const prompt *p) {
     return (int64_t)p->tokens.n;
 }
 
+const char *prompt_template_name(const prompt *p) {
+    return !p->has_template ? "none" : p->own ? "file" : cca_chat_name(p->opening.chat);
+}
+
+int32_t prompt_end_token(const prompt *p) {
+    if (!p->has_template) return -1;
+    return p->own ? cca_template_end_token(p->own->template)
+                  : cca_chat_end_token(p->opening.chat, p->tok);
+}
+
+bool prompt_ends_with_document(const prompt *p) {
+    const prompt_own *own = p->own;
+    if (!own) return p->now.slot == CCA_SLOT_DOCUMENT;
+    return own->n_parts > 0 && own->parts[own->n_parts - 1].slot == CCA_SLOT_DOCUMENT;
+}
+
 /* ---- texts ----------------------------------------------------------------------------- */
 
-static cca_status push_end(prompt *p, cca_error *err) {
+static cca_status push_end(prompt *p, int64_t end, cca_error *err) {
     int64_t *ends = realloc(p->ends, (p->n_ends + 1) * sizeof *ends);
     if (!ends) return no_memory(err);
     p->ends = ends;
-    p->ends[p->n_ends++] = prompt_length(p);
+    p->ends[p->n_ends++] = end;
     return CCA_OK;
 }
 
@@ -84,26 +116,78 @@ static cca_status add_sources(prompt *p, const input_text *text, cca_error *err)
     return CCA_OK;
 }
 
-/* The line before a document, encoded as how says; what follows it begins no text. */
-static cca_status add_name(prompt *p, const char *name, unsigned *how, cca_error *err) {
+/* The line before a document. */
+static bool append_name(text_buffer *t, const char *name) {
     static const char word[] = "Document: ";
-    input_text line = {0};
-    text_buffer *t = &line.text;
     bool room = text_append(t, word, sizeof word - 1) && utf8_append_clean(t, name, strlen(name));
     for (size_t i = 0; i < t->size; i++) {
         if ((unsigned char)t->bytes[i] < ' ' || t->bytes[i] == 0x7f) t->bytes[i] = ' ';
     }
-    room = room && text_append(t, "\n", 1);
-    cca_status status = room ? input_encode(&p->tokens, p->tok, &line, *how, err) : no_memory(err);
+    return room && text_append(t, "\n", 1);
+}
+
+/* The same, encoded as how says; what follows it begins no text. */
+static cca_status add_name(prompt *p, const char *name, unsigned *how, cca_error *err) {
+    input_text line = {0};
+    cca_status status = append_name(&line.text, name)
+                            ? input_encode(&p->tokens, p->tok, &line, *how, err)
+                            : no_memory(err);
     input_free(&line);
     *how = 0;
     return status;
 }
 
+/* Ends that are no longer ends go. */
+static void drop_ends(prompt *p, int64_t behind) {
+    while (p->n_ends > 0 && p->ends[p->n_ends - 1] > behind) p->n_ends--;
+}
+
+/* Finds the ends and the last text where the file's own template has put them. */
+static cca_status find_ends(prompt *p, cca_error *err) {
+    cca_status status = CCA_OK;
+    p->n_ends = 0;
+    for (size_t i = 0; i < p->own->n_parts && !status; i++) {
+        const prompt_part *part = &p->own->parts[i];
+        bool text = part->slot == CCA_SLOT_DOCUMENT || part->slot == CCA_SLOT_QUESTION;
+        p->text_begin = part->first;
+        p->text_end = part->last;
+        p->led = part->led;
+        if (text) status = push_end(p, part->end, err);
+    }
+    return status;
+}
+
+static cca_status add_own(prompt *p, cca_slot slot, const char *name, const input_text *text,
+                          bool special, cca_error *err) {
+    prompt_part part = {.slot = slot, .special = special};
+    bool room = !name || append_name(&part.text, name);
+    part.skip = part.text.size;
+    if (!room || !text_append(&part.text, text->text.bytes, text->text.size)) {
+        text_free(&part.text);
+        return no_memory(err);
+    }
+    cca_status status = add_sources(p, text, err);
+    if (status) {
+        text_free(&part.text);
+        return status;
+    }
+    status = prompt_own_add(p, &part, err);
+    return status ? status : find_ends(p, err);
+}
+
+cca_status prompt_settle(prompt *p, size_t n_parts, cca_error *err) {
+    if (!p->own) return CCA_OK;
+    prompt_own_keep(p, n_parts);
+    cca_status status = prompt_own_settle(p, err);
+    return status ? status : find_ends(p, err);
+}
+
 static cca_status add(prompt *p, cca_slot slot, const char *name, const input_text *text,
                       bool special, cca_error *err) {
+    if (p->own) return add_own(p, slot, name, text, special, err);
     unsigned how = p->tokens.n == p->now.begin ? CCA_ENCODE_START : 0;
     cca_status status = CCA_OK;
+    p->n_same = prompt_length(p);
     if (p->has_template) status = cca_prompt_open(template_of(p), slot, &how, err);
     if (!status && name) status = add_name(p, name, &how, err);
     p->led = how & CCA_ENCODE_SPACE ||
@@ -116,7 +200,7 @@ static cca_status add(prompt *p, cca_slot slot, const char *name, const input_te
     if (!status && p->has_template && slot == CCA_SLOT_QUESTION) {
         status = cca_prompt_end(template_of(p), err);
     }
-    return status ? status : push_end(p, err);
+    return status ? status : push_end(p, prompt_length(p), err);
 }
 
 cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool special,
@@ -145,9 +229,14 @@ cca_status prompt_answer(prompt *p, const int32_t *ids, size_t n, cca_error *err
     return CCA_OK;
 }
 
+cca_status prompt_answered(prompt *p, int64_t from, const char *text, size_t size, cca_error *err) {
+    return p->own ? prompt_own_answered(p, from, text, size, err) : CCA_OK;
+}
+
 void prompt_cut(prompt *p, int64_t n, cca_slot last) {
-    p->tokens.n = (size_t)n;
-    while (p->n_ends > 0 && p->ends[p->n_ends - 1] > n) p->n_ends--;
+    if (n < prompt_length(p)) p->tokens.n = (size_t)n;
+    drop_ends(p, n);
+    if (p->own) prompt_own_cut(p, n, last == CCA_SLOT_NONE);
     p->now = p->opening;
     if (last) p->now.slot = last;
 }
@@ -176,7 +265,7 @@ static char *note_of(const prompt *p) {
 
 cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *options,
                           unsigned flags, cca_session *session, term *t, cca_error *err) {
-    bool goes_on = p->now.slot == CCA_SLOT_DOCUMENT; /* else logits are wanted */
+    bool goes_on = prompt_ends_with_document(p); /* else logits are wanted */
     const int32_t *ids = p->tokens.ids;
     int64_t n = prompt_length(p);
     cca_status status =
@@ -192,7 +281,7 @@ cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *op
 
 cca_status prompt_evaluate(const prompt *p, cca_session *session, term *t, cca_error *err) {
     cca_eval_options options = {
-        .on_chunk = cli_show_chunk, .user = t, .ends_prompt = p->now.slot != CCA_SLOT_DOCUMENT};
+        .on_chunk = cli_show_chunk, .user = t, .ends_prompt = !prompt_ends_with_document(p)};
     int64_t n = prompt_length(p), pos = cca_session_pos(session);
     term_start(t, "prefill", TERM_TOKENS, n);
     term_skip(t, pos);

@@ -18,6 +18,7 @@
 #define CCA_CLI_PROMPT_H
 
 #include "cli/input.h"
+#include "cli/prompt_own.h"
 #include "cli/stored_prefill.h"
 
 typedef struct prompt {
@@ -25,8 +26,10 @@ typedef struct prompt {
     const char *model; /* its file; the engine's */
     cca_tokens tokens; /* offsets of a text's tokens count in that text */
     bool has_template;
-    cca_prompt opening; /* of the template: behind BOS and system text, */
+    prompt_own *own;    /* the model's own template; NULL: one that has a name, or none */
+    cca_prompt opening; /* of a template with a name: behind BOS and system text, */
     cca_prompt now;     /* and behind the last text */
+    int64_t n_same;     /* tokens that the last text left as they were */
     int64_t *ends;      /* ascending */
     size_t n_ends;
     int64_t text_begin, text_end; /* the tokens of the text added last, */
@@ -35,18 +38,26 @@ typedef struct prompt {
 } prompt;
 
 /* BOS where the tokenizer wants one, and with chat (NULL: the prompt is the texts as they are) the
- * template that it or the model file names, and its system text. CCA_BAD_MODEL without a tokenizer,
- * CCA_USAGE where no template is named or the vocabulary lacks its tokens, CCA_BAD_TEXT for a
- * system text that is no UTF-8. free is due in any case. */
+ * template that it or the model file names, else the file's own (prompt_own.h), and its system
+ * text. CCA_BAD_MODEL without a tokenizer or where the file's own template makes no sense,
+ * CCA_USAGE where there is no template, it refuses a system text, or the vocabulary lacks its
+ * tokens, CCA_BAD_TEXT for a system text that is no UTF-8. free is due in any case. */
 cca_status prompt_begin(prompt *out, const chat_options *chat, const cca_engine *engine,
                         cca_error *err);
 void prompt_free(prompt *p);
 
 /* Tokens so far. */
 int64_t prompt_length(const prompt *p);
+/* The template's name, "file" for the file's own; "none" without. */
+const char *prompt_template_name(const prompt *p);
+/* The token that ends a turn in the template, -1: none but those of the tokenizer. */
+int32_t prompt_end_token(const prompt *p);
+/* Whether a document was added last. */
+bool prompt_ends_with_document(const prompt *p);
 
 /* Appends a document, or a question up to where its answer begins; special: control tokens written
- * out in it are control tokens. After a failure prompt_cut makes the prompt what it was. */
+ * out in it are control tokens. The file's own template may change tokens before it, too: n_same
+ * says how many stay. After a failure prompt_cut makes the prompt what it was. */
 cca_status prompt_add(prompt *p, cca_slot slot, const input_text *text, bool special,
                       cca_error *err);
 /* The same for a document, behind a line that says its name: "Document: report.txt". What stands in
@@ -58,10 +69,15 @@ cca_status prompt_ask(prompt *p, const char *question, size_t size, cca_error *e
 
 /* Appends ids of an answer. CCA_NO_MEMORY. */
 cca_status prompt_answer(prompt *p, const int32_t *ids, size_t n, cca_error *err);
+/* All tokens from `from` on are an answer of this text, behind which another text may follow. */
+cca_status prompt_answered(prompt *p, int64_t from, const char *text, size_t size, cca_error *err);
 
 /* Back to the first n tokens, which end with a text of a slot (CCA_SLOT_ANSWER also where one may
  * begin); CCA_SLOT_NONE: with what prompt_begin made. */
 void prompt_cut(prompt *p, int64_t n, cca_slot last);
+/* In the file's own template: only the first n parts stay, the system text's among them, and the
+ * tokens are theirs, whatever a longer conversation had made of them. Else nothing. */
+cca_status prompt_settle(prompt *p, size_t n_parts, cca_error *err);
 /* Takes n tokens from `at` on out of the text added last. */
 void prompt_shorten(prompt *p, int64_t at, int64_t n);
 

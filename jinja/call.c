@@ -196,8 +196,7 @@ static bool make_range(jinja_value *out, jinja_run *r, jinja_value self, const j
     return true;
 }
 
-/* Named arguments, behind what a dict or pairs have. */
-static bool make_dict(jinja_value *out, jinja_run *r, jinja_value self, const jinja_args *args) {
+bool jinja_make_dict(jinja_value *out, jinja_run *r, jinja_value self, const jinja_args *args) {
     const jinja_list *pairs;
     jinja_value key, row;
     (void)self;
@@ -226,7 +225,7 @@ static bool make_dict(jinja_value *out, jinja_run *r, jinja_value self, const ji
 
 static bool make_namespace(jinja_value *out, jinja_run *r, jinja_value self,
                            const jinja_args *args) {
-    if (!make_dict(out, r, self, args)) return false;
+    if (!jinja_make_dict(out, r, self, args)) return false;
     out->kind = JINJA_NAMESPACE;
     return true;
 }
@@ -266,7 +265,7 @@ static bool raise_exception(jinja_value *out, jinja_run *r, jinja_value self,
 
 static bool strftime_now(jinja_value *out, jinja_run *r, jinja_value self, const jinja_args *args) {
     enum { MOST = 4096 };
-    jinja_value format;
+    jinja_value format = jinja_none();
     const jinja_text *text = NULL;
     jinja_builder b = {.run = r};
     time_t now = (time_t)r->input->now;
@@ -290,7 +289,7 @@ static bool strftime_now(jinja_value *out, jinja_run *r, jinja_value self, const
 }
 
 const jinja_global jinja_globals[] = {
-    {"range", make_range},          {"dict", make_dict},
+    {"range", make_range},          {"dict", jinja_make_dict},
     {"namespace", make_namespace},  {"cycler", make_cycler},
     {"joiner", make_joiner},        {"raise_exception", raise_exception},
     {"strftime_now", strftime_now}, {0},

@@ -181,7 +181,7 @@ static bool max(jinja_value *out, jinja_run *r, jinja_value self, const jinja_ar
 /* Arguments behind the first n. */
 static jinja_args behind(const jinja_args *args, size_t n) {
     jinja_args rest = *args;
-    rest.values += n;
+    if (n > 0) rest.values += n;
     rest.n -= n;
     return rest;
 }

@@ -145,7 +145,7 @@ static bool wordcount(jinja_value *out, jinja_run *r, jinja_value self, const ji
     if (!jinja_bind(NULL, r, args, "wordcount", "") || !jinja_to_text(&text, r, self)) return false;
     for (size_t at = 0; at < text->size; at += length) {
         uint32_t code;
-        if (cca_utf8_next(&code, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_next_char(&code, text->bytes + at, text->size - at);
         utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)code);
         bool word = code == '_' || (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) ||
                     (c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO);

@@ -194,9 +194,7 @@ static bool pop_key(jinja_value *out, jinja_run *r, jinja_value self, const jinj
 
 static bool update(jinja_value *out, jinja_run *r, jinja_value self, const jinja_args *args) {
     jinja_value more;
-    for (const jinja_global *g = jinja_globals; g->name; g++) {
-        if (strcmp(g->name, "dict") == 0 && !g->call(&more, r, self, args)) return false;
-    }
+    if (!jinja_make_dict(&more, r, self, args)) return false;
     for (size_t i = 0; i < more.dict->n; i++) {
         if (!jinja_set_key(r, self.dict, more.dict->keys[i], more.dict->values[i])) return false;
     }

@@ -136,7 +136,7 @@ static bool split_space(jinja_run *r, jinja_list *list, const jinja_text *text, 
         uint32_t code;
         if (most-- == 0) return push_part(r, list, text, at, text->size);
         for (; end < text->size; end += length) {
-            if (cca_utf8_next(&code, &length, text->bytes + end, text->size - end)) length = 1;
+            length = jinja_next_char(&code, text->bytes + end, text->size - end);
             if (jinja_is_space(code)) break;
         }
         if (!push_part(r, list, text, at, end)) return false;
@@ -228,7 +228,7 @@ static bool splitlines(jinja_value *out, jinja_run *r, jinja_value self, const j
     }
     for (size_t at = 0; at < text->size; at += length) {
         uint32_t code;
-        if (cca_utf8_next(&code, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_next_char(&code, text->bytes + at, text->size - at);
         if (!jinja_is_line_end(code)) continue;
         if (code == '\r' && at + 1 < text->size && text->bytes[at + 1] == '\n') length = 2;
         size_t end = jinja_is_true(keep) ? at + length : at;

@@ -1,5 +1,4 @@
 /* Methods of texts that make texts, or tell what they are made of. */
-#include "base/utf8.h"
 #include "jinja/run.h"
 #include "jinja/space.h"
 
@@ -11,7 +10,7 @@
 static bool is_any_of(const jinja_text *chars, const char *c, size_t length) {
     size_t n;
     for (size_t at = 0; at < chars->size; at += n) {
-        if (cca_utf8_next(NULL, &n, chars->bytes + at, chars->size - at)) n = 1;
+        n = jinja_char_length(chars->bytes + at, chars->size - at);
         if (n == length && memcmp(chars->bytes + at, c, n) == 0) return true;
     }
     return false;
@@ -30,7 +29,7 @@ static bool strip_ends(jinja_value *out, jinja_run *r, const jinja_text *text, j
     const jinja_text *set;
     if (!jinja_text_arg(&set, r, chars, "strip")) return false;
     while (start && from < to) {
-        if (cca_utf8_next(NULL, &length, text->bytes + from, to - from)) length = 1;
+        length = jinja_char_length(text->bytes + from, to - from);
         if (!jinja_spend(r, set->size)) return false;
         if (!is_any_of(set, text->bytes + from, length)) break;
         from += length;
@@ -144,7 +143,7 @@ static bool all_are(jinja_value *out, jinja_run *r, const jinja_text *text, char
     size_t length;
     for (size_t at = 0; at < text->size && all; at += length) {
         uint32_t code;
-        if (cca_utf8_next(&code, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_next_char(&code, text->bytes + at, text->size - at);
         all = test(code);
     }
     *out = jinja_bool(all);
@@ -178,7 +177,7 @@ static bool all_cased(jinja_value *out, jinja_run *r, const jinja_text *text,
     size_t length;
     for (size_t at = 0; at < text->size && all; at += length) {
         uint32_t code;
-        if (cca_utf8_next(&code, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_next_char(&code, text->bytes + at, text->size - at);
         any |= category(code) == wanted;
         all = category(code) != other && category(code) != UTF8PROC_CATEGORY_LT;
     }

@@ -291,8 +291,8 @@ static bool method(jinja_value *out, jinja_run *r, jinja_value owner, const char
 static const jinja_value *key_of(const jinja_dict *dict, const char *name, size_t size) {
     for (size_t i = 0; i < dict->n; i++) {
         const jinja_text *key = dict->keys[i].kind == JINJA_TEXT ? dict->keys[i].text : NULL;
-        if (key && key->size == size && memcmp(key->bytes, name, size) == 0)
-            return &dict->values[i];
+        bool same = key && key->size == size && memcmp(key->bytes, name, size) == 0;
+        if (same) return &dict->values[i];
     }
     return NULL;
 }

@@ -391,16 +391,12 @@ static cca_status parse(cca_jinja *t, const char *text, size_t size, cca_error *
         return cca_fail(err, CCA_BAD_MODEL, "%s: the template has %zu bytes, more than %d", t->name,
                         size, CCA_JINJA_MOST_BYTES);
     }
-    if (!name_meanings(t)) {
-        jinja_no_room(&p);
-    } else if (jinja_lex(&lexer)) {
+    if (name_meanings(t) && jinja_lex(&lexer)) {
         p.now = lexer.tokens;
-        if (!parse_until(&p, &t->body, none) && !p.status) jinja_no_room(&p);
-    } else if (lexer.error) {
-        jinja_parse_fail(&p, lexer.line, "%s", lexer.error);
-    } else {
-        jinja_no_room(&p);
+        if (parse_until(&p, &t->body, none)) return CCA_OK;
     }
+    if (lexer.error) jinja_parse_fail(&p, lexer.line, "%s", lexer.error);
+    if (!p.status) jinja_no_room(&p);
     return p.status;
 }
 

@@ -26,11 +26,10 @@ static bool is_named_argument(const jinja_parser *p) {
 static bool parse_named(jinja_parser *p, jinja_node *call) {
     const char *name = jinja_take_name(p);
     if (!name || !jinja_expect(p, "=")) return false;
-    size_t n = call->named.n, capacity = n;
+    size_t n = call->named.n;
     const char **names = call->names;
     if ((n & (n - 1)) == 0) { /* powers of two are where there is no more room */
-        capacity = n ? 2 * n : 1;
-        names = jinja_take(&p->t->region, capacity * sizeof *names);
+        names = jinja_take(&p->t->region, (n ? 2 * n : 1) * sizeof *names);
         if (!names) return jinja_no_room(p);
         if (n > 0) memcpy(names, call->names, n * sizeof *names);
         call->names = names;

@@ -8,16 +8,15 @@
 
 /* ---- bounds and messages --------------------------------------------------------------- */
 
-bool jinja_fail(jinja_run *r, const char *format, ...) {
+void jinja_record(jinja_run *r, const char *format, ...) {
     char text[512];
     va_list args;
-    if (r->status) return false; /* the first one is the cause */
+    if (r->status) return; /* the first one is the cause */
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     r->status =
         cca_fail(r->err, CCA_BAD_MODEL, "%s, line %d: %s", r->template->name, r->line, text);
-    return false;
 }
 
 bool jinja_raise(jinja_run *r, const jinja_text *message) {
@@ -30,7 +29,7 @@ bool jinja_raise(jinja_run *r, const jinja_text *message) {
 void *jinja_new(jinja_run *r, size_t size) {
     void *p = jinja_take(&r->region, size);
     if (p) return p;
-    if (r->region.full) return jinja_fail(r, "the template takes too much memory"), NULL;
+    if (r->region.full) jinja_record(r, "the template takes too much memory");
     if (!r->status) r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->template->name);
     return NULL;
 }

@@ -79,8 +79,10 @@ typedef struct jinja_global {
     jinja_function *call;
 } jinja_global;
 
-/* Records a message of the template at the line; always false. */
-bool jinja_fail(jinja_run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Records a message of the template at the line. */
+void jinja_record(jinja_run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same, for functions to return: compilers see that it is false. */
+#define jinja_fail(...) (jinja_record(__VA_ARGS__), false)
 /* The same for what raise_exception says, without format. */
 bool jinja_raise(jinja_run *r, const jinja_text *message);
 /* From the region, zeroed; NULL and a message without memory. */
@@ -133,6 +135,9 @@ bool jinja_path(jinja_value *out, jinja_run *r, jinja_value from, jinja_value pa
                 const jinja_value *otherwise);
 /* A value's method; false where it has none of the name. */
 bool jinja_find_method(jinja_function **out, jinja_value self, const char *name, size_t size);
+
+/* dict(…): named arguments, behind what a dict or pairs have. */
+bool jinja_make_dict(jinja_value *out, jinja_run *r, jinja_value self, const jinja_args *args);
 
 /* Puts arguments where names, separated by commas, have them: out[i] is that of the i-th name, or
  * undefined; fails for others. */

@@ -13,6 +13,15 @@ bool jinja_is_line_end(uint32_t code) {
            code == 0x2028 || code == 0x2029;
 }
 
+size_t jinja_char_length(const char *text, size_t size) {
+    return (unsigned char)*text < 0x80 ? 1 : jinja_next_char(NULL, text, size);
+}
+
+size_t jinja_next_char(uint32_t *code, const char *text, size_t size) {
+    size_t length;
+    return cca_utf8_next(code, &length, text, size) == CCA_UTF8_WHOLE ? length : 1;
+}
+
 size_t jinja_space_at_start(const char *text, size_t size) {
     uint32_t code;
     size_t at = 0, length;

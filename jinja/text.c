@@ -2,6 +2,7 @@
 
 #include "base/utf8.h"
 #include "jinja/run.h"
+#include "jinja/space.h"
 
 #include <string.h>
 #include <utf8proc.h>
@@ -23,7 +24,7 @@ static bool reserve(jinja_builder *b, size_t more) {
 
 bool jinja_put(jinja_builder *b, const char *bytes, size_t size) {
     if (size == 0) return true;
-    if (!reserve(b, size)) return false;
+    if (!reserve(b, size) || !b->bytes) return false;
     memcpy(b->bytes + b->size, bytes, size);
     b->size += size;
     return jinja_spend(b->run, size);
@@ -127,25 +128,17 @@ bool jinja_part(jinja_value *out, jinja_run *r, const jinja_text *text, size_t f
 /* ---- characters and words -------------------------------------------------------------- */
 
 size_t jinja_char_at(const jinja_text *text, size_t i) {
-    size_t at = 0, length;
-    for (; i > 0 && at < text->size; i--, at += length) {
-        if ((unsigned char)text->bytes[at] < 0x80) {
-            length = 1;
-        } else if (cca_utf8_next(NULL, &length, text->bytes + at, text->size - at)) {
-            length = 1;
-        }
+    size_t at = 0;
+    for (; i > 0 && at < text->size; i--) {
+        at += jinja_char_length(text->bytes + at, text->size - at);
     }
     return at;
 }
 
 size_t jinja_n_chars(const jinja_text *text) {
-    size_t n = 0, length;
-    for (size_t at = 0; at < text->size; at += length, n++) {
-        if ((unsigned char)text->bytes[at] < 0x80) {
-            length = 1;
-        } else if (cca_utf8_next(NULL, &length, text->bytes + at, text->size - at)) {
-            length = 1;
-        }
+    size_t n = 0;
+    for (size_t at = 0; at < text->size; n++) {
+        at += jinja_char_length(text->bytes + at, text->size - at);
     }
     return n;
 }
@@ -235,9 +228,8 @@ static bool replace_nothing(jinja_builder *b, const jinja_text *text, const jinj
     size_t at = 0, length;
     for (; most != 0 && at <= text->size; most--, at += length) {
         if (!jinja_put_text(b, new)) return false;
-        length = 1;
         if (at == text->size) return true;
-        if (cca_utf8_next(NULL, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_char_length(text->bytes + at, text->size - at);
         if (!jinja_put_part(b, text, at, at + length)) return false;
     }
     return at >= text->size || jinja_put_part(b, text, at, text->size);

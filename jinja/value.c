@@ -1,7 +1,7 @@
 #include "jinja/value.h"
 
-#include "base/utf8.h"
 #include "jinja/run.h"
+#include "jinja/space.h"
 
 #include <math.h>
 #include <string.h>
@@ -302,7 +302,7 @@ static bool characters(jinja_value *out, jinja_run *r, const jinja_text *text) {
     if (!jinja_new_list(out, r, JINJA_PLAIN, 0)) return false;
     for (size_t at = 0; at < text->size; at += length) {
         jinja_value c;
-        if (cca_utf8_next(NULL, &length, text->bytes + at, text->size - at)) length = 1;
+        length = jinja_char_length(text->bytes + at, text->size - at);
         if (!jinja_part(&c, r, text, at, at + length) || !jinja_push(r, out->list, c)) return false;
     }
     return true;

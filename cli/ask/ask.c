@@ -57,8 +57,20 @@ static int64_t answer_bound(const asking *a, int64_t most) {
 /* Puts a question behind what stands before it, in place of another one. */
 static cca_status encode_question(asking *a, const question *q, cca_error *err) {
     bool further = a->base > documents_n_tokens(&a->docs);
-    prompt_cut(&a->docs.prompt, a->base, further ? CCA_SLOT_ANSWER : CCA_SLOT_DOCUMENT);
-    return prompt_ask(&a->docs.prompt, q->text, q->size, err);
+    prompt *p = &a->docs.prompt;
+    prompt_cut(p, a->base, further ? CCA_SLOT_ANSWER : CCA_SLOT_DOCUMENT);
+    if (p->own) prompt_own_keep(p, a->base_parts);
+    cca_status status = prompt_ask(p, q->text, q->size, err);
+    a->same = cca_min(a->same, p->n_same);
+    if (!status) documents_follow(&a->docs);
+    return status;
+}
+
+/* What there is of the prompt stands before the next question. */
+static void set_base(asking *a) {
+    const prompt *p = &a->docs.prompt;
+    a->base = prompt_length(p);
+    a->base_parts = p->own ? p->own->n_parts : 0;
 }
 
 /* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
@@ -68,7 +80,9 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
     int64_t answers = 0;
     bool endless = false;
     cca_status status = CCA_OK;
-    *longest = *positions = a->base = start;
+    set_base(a);
+    const size_t start_parts = a->base_parts;
+    *longest = *positions = start;
     for (size_t i = 0; i < a->questions.n && !status; i++) {
         const question *q = &a->questions.items[i];
         status = encode_question(a, q, err);
@@ -77,10 +91,12 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
         *longest = cca_max(*longest, n);
         *positions = cca_max(*positions, n + answers);
         endless |= most < 0;
-        if (a->o->follow_up) a->base = n;
+        if (a->o->follow_up) set_base(a);
     }
-    a->base = start;
     prompt_cut(&a->docs.prompt, start, CCA_SLOT_DOCUMENT);
+    if (!status) status = documents_settle(&a->docs, start_parts, err);
+    set_base(a);
+    a->same = INT64_MAX;
     int64_t most = answer_bound(a, a->o->questions.most);
     if (a->questions.live) {
         *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
@@ -105,18 +121,32 @@ static cca_status prefill_documents(asking *a, cca_error *err) {
     cca_status status = prompt_prefill(&a->stored, &a->docs.prompt, &a->o->stored,
                                        STORED_CACHE | STORED_SEAMS, a->session, &a->term, err);
     if (!status && many(a)) status = cca_session_mark(a->session, err);
+    a->marked = status ? -1 : cca_session_pos(a->session);
     a->documents_s = cca_seconds() - started;
     return status;
 }
 
+/* Back to where the documents end, or where a template has changed what stands before that, to the
+ * start. */
+static cca_status go_back(asking *a, cca_error *err) {
+    int64_t pos = cca_session_pos(a->session);
+    if (!a->astray && pos <= a->base && pos <= a->same) return CCA_OK;
+    if (a->marked >= 0 && a->marked <= a->same && many(a)) {
+        return cca_session_rewind(a->session, err);
+    }
+    cca_session_reset(a->session);
+    a->marked = -1;
+    return CCA_OK;
+}
+
 /* Brings the question, from where the last answer ended, or from where the documents end. */
 static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err) {
-    bool rewind = a->astray || cca_session_pos(a->session) > a->base;
-    cca_status status = rewind ? cca_session_rewind(a->session, err) : CCA_OK;
+    cca_status status = go_back(a, err);
     *n_reused = a->n_asked > 1 ? cca_session_pos(a->session) : a->stored.reused;
     if (!status && a->n_sources > 0) status = sources_watch(a->session, &a->docs, err);
     if (!status) status = prompt_evaluate(&a->docs.prompt, a->session, &a->term, err);
     a->astray = status;
+    if (!status) a->same = INT64_MAX;
     if (status != CCA_INTERRUPTED) return status;
     char what[64];
     snprintf(what, sizeof what, "prefill of question %zu", a->n_asked);
@@ -140,7 +170,10 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     size_t from = whole > skipped ? whole - skipped : 0;
     status = cca_tokenizer_encode(&p->tokens, a->tok, text->text.bytes + from,
                                   text->text.size - from, 0, err);
-    a->base = prompt_length(p);
+    if (!status) {
+        status = prompt_answered(p, d->n_prompt, text->text.bytes, text->text.size, err);
+    }
+    set_base(a);
     return status;
 }
 

@@ -37,8 +37,11 @@ typedef struct asking {
     cli_plan plan;
     json_t *answers;   /* the records, for --json */
     size_t n_asked;    /* the question under way included */
-    int64_t base;      /* tokens before the next question */
+    int64_t base;      /* tokens before the next question, */
+    size_t base_parts; /* and texts of the conversation, in the model's own template */
+    int64_t same;      /* tokens that are as they were when the session read the last question */
     bool astray;       /* the session is not where some of these tokens end */
+    int64_t marked;    /* where the session's mark is; -1: there is none */
     int64_t n_sources; /* passages to tell of each answer */
     size_t n_stops;    /* those that end any answer */
     double load_s, documents_s;

@@ -172,7 +172,7 @@ cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err
 static void write_record(asking *a) {
     json_t *all =
         json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
-                  "chat_template", cca_chat_name(a->docs.prompt.opening.chat), "document_tokens",
+                  "chat_template", prompt_template_name(&a->docs.prompt), "document_tokens",
                   (json_int_t)documents_n_tokens(&a->docs), "answers", a->answers, "memory",
                   cli_plan_json(&a->plan), "attention", cli_attention_json(&a->context, a->engine),
                   "seed", (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);

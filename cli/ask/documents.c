@@ -107,6 +107,23 @@ void documents_free(documents *d) {
     *d = (documents){0};
 }
 
+void documents_follow(documents *d) {
+    const prompt_own *own = d->prompt.own;
+    size_t n = 0;
+    for (size_t i = 0; own && i < own->n_parts && n < d->n; i++) {
+        const prompt_part *part = &own->parts[i];
+        if (part->slot != CCA_SLOT_DOCUMENT) continue;
+        d->items[n].first = part->first;
+        d->items[n++].last = part->last;
+    }
+}
+
+cca_status documents_settle(documents *d, size_t n_parts, cca_error *err) {
+    cca_status status = prompt_settle(&d->prompt, n_parts, err);
+    if (!status) documents_follow(d);
+    return status;
+}
+
 int64_t documents_n_tokens(const documents *d) {
     return d->items[d->n - 1].last;
 }

@@ -40,6 +40,12 @@ cca_status documents_read(documents *out, const document_options *options, const
                           const cca_engine *engine, term *t, cca_error *err);
 void documents_free(documents *d);
 
+/* Finds the documents' tokens where a template has moved them. */
+void documents_follow(documents *d);
+/* The documents stand where they stood when they were n_parts texts of the model's own template,
+ * the system text's included, and nothing stands behind them. */
+cca_status documents_settle(documents *d, size_t n_parts, cca_error *err);
+
 /* Tokens up to the end of the last document. */
 int64_t documents_n_tokens(const documents *d);
 

@@ -229,7 +229,7 @@ static void do_stats(const chatting *a) {
              c->n_messages, term_plural((int64_t)c->n_messages), c->prompt.tokens.n,
              term_plural(prompt_length(&c->prompt)),
              (long long)(c->limit - prompt_length(&c->prompt)), (long long)c->limit);
-    term_say(a->term, "template         %s", cca_chat_name(c->prompt.opening.chat));
+    term_say(a->term, "template         %s", prompt_template_name(&c->prompt));
     if (!c->stale) {
         term_say(a->term, "cache            %s of %lld token%s",
                  term_size(cache, cca_session_cache_bytes(c->session)),

@@ -44,8 +44,13 @@ char *chat_note_write(const conversation *c, int64_t pos) {
     const char *model = cca_engine_info(c->engine)->path;
     json_t *all = json_pack("{s:s, s:o, s:s, s:o, s:I, s:o, s:o}", "schema", note_schema, "model",
                             output_string(model, strlen(model)), "template",
-                            cca_chat_name(c->prompt.opening.chat), "system", system, "base",
+                            prompt_template_name(&c->prompt), "system", system, "base",
                             (json_int_t)c->n_base, "messages", messages, "pending", pending);
+    const cca_template *own = c->prompt.own ? c->prompt.own->template : NULL;
+    if (all && own) {
+        json_object_set_new(all, "template_hash", json_string(cca_template_hash(own)));
+        json_object_set_new(all, "time", json_integer(cca_template_now(own)));
+    }
     char *text = all && done ? json_dumps(all, JSON_COMPACT) : NULL;
     json_decref(all);
     return text;
@@ -158,15 +163,18 @@ static cca_status take_note(conversation *c, const json_t *note, const int32_t *
     if (status) return tell_note(status, path, "a message makes no sense", err);
     if (!base_fits(c, base, opening)) return bad_note(path, "its messages do not fit", err);
     c->n_base = (size_t)base;
-    conversation_cut(c, c->n_messages); /* the prompt goes on behind the last message */
-    return tell_note(take_documents(c), path, "its documents make no sense", err);
+    if (!c->prompt.own) conversation_cut(c, c->n_messages); /* the prompt goes on behind the last */
+    status = tell_note(take_documents(c), path, "its documents make no sense", err);
+    return !status && c->prompt.own ? conversation_restore(c, err) : status;
 }
 
 static cca_status open_noted(conversation *out, const conversation *like, const json_t *note,
                              const char *path, cca_error *err) {
     const char *template = json_string_value(json_object_get(note, "template"));
     const char *schema = json_string_value(json_object_get(note, "schema"));
-    const char *own = cca_chat_name(like->prompt.opening.chat);
+    const char *own = prompt_template_name(&like->prompt);
+    const cca_template *file = like->prompt.own ? like->prompt.own->template : NULL;
+    const char *hash = json_string_value(json_object_get(note, "template_hash"));
     if (schema && strcmp(schema, STORED_NOTE_SCHEMA) == 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: holds no conversation, but a prompt", path);
     }
@@ -178,8 +186,14 @@ static cca_status open_noted(conversation *out, const conversation *like, const 
                         "%s: the conversation was made with --chat-template %s, this one has %s",
                         path, template, own);
     }
-    chat_options options = {.name = own,
-                            .system = json_string_value(json_object_get(note, "system"))};
+    if (file && !(hash && strcmp(hash, cca_template_hash(file)) == 0)) {
+        return cca_fail(err, CCA_BAD_MODEL,
+                        "%s: the conversation was made with another chat template of the file",
+                        path);
+    }
+    chat_options options =
+        conversation_template(like, json_string_value(json_object_get(note, "system")));
+    if (file) options.now = json_integer_value(json_object_get(note, "time"));
     return conversation_open(out, &options, like->engine, like->special, like->term, err);
 }
 

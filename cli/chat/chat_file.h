@@ -15,6 +15,7 @@
  *      "messages": [{"role": "document|user|assistant", "begin", "from", "led", "name" or "text"}],
  *      "pending": [ids behind the checkpoint]}
  *
+ * With the model's own template the note has its "template_hash", and the "time" that it tells.
  * A document's text is that of its tokens. */
 #ifndef CCA_CLI_CHAT_FILE_H
 #define CCA_CLI_CHAT_FILE_H

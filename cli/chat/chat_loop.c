@@ -169,7 +169,7 @@ static cca_status talk(chat_run *r, cca_error *err) {
     if (r->a.interactive) {
         signals_outlive();
         term_note(&r->term, "%s, template %s; /help lists the commands",
-                  cca_engine_info(r->engine)->path, cca_chat_name(r->a.c.prompt.opening.chat));
+                  cca_engine_info(r->engine)->path, prompt_template_name(&r->a.c.prompt));
     }
     while (!status && !r->a.done) status = step(r, err);
     return status;

@@ -34,13 +34,48 @@ int64_t conversation_end(const conversation *c, size_t i) {
     return i + 1 < c->n_messages ? c->messages[i + 1].begin : prompt_length(&c->prompt);
 }
 
+/* Where the message of a part of the prompt begins: where the one before it ends. */
+static int64_t begin_of_part(const prompt *p, size_t i) {
+    const prompt_part *before = i > 0 ? &p->own->parts[i - 1] : NULL;
+    if (before && before->slot != CCA_SLOT_SYSTEM) return before->end;
+    return p->own->opening;
+}
+
+/* Where the message of a part stands. */
+static void place(message *m, const prompt *p, size_t i) {
+    m->begin = begin_of_part(p, i);
+    m->from = m->slot == CCA_SLOT_ANSWER ? m->begin : p->own->parts[i].first;
+    m->led = p->own->parts[i].led;
+}
+
+/* The model's own template may have moved the tokens of messages. */
+static void follow(conversation *c) {
+    for (size_t i = 0; i < c->n_messages && c->prompt.own; i++) {
+        place(&c->messages[i], &c->prompt, i + c->has_system);
+    }
+}
+
+static void drop_marks(conversation *c, int64_t behind) {
+    while (c->n_marks > 0 && cca_snapshot_pos(c->marks[c->n_marks - 1]) > behind) {
+        cca_snapshot_free(c->marks[--c->n_marks]);
+    }
+}
+
+/* Forgets states of tokens that are others now: those from n on. */
+static void keep_states(conversation *c, int64_t n) {
+    drop_marks(c, n);
+    if (c->session && cca_session_pos(c->session) > n) c->stale = true;
+}
+
 /* Appends the tokens of a message that is no answer; fills in where they stand. */
 static cca_status encode(conversation *c, message *m, cca_error *err) {
+    prompt *p = &c->prompt;
     bool special = c->special && m->slot == CCA_SLOT_DOCUMENT;
-    m->begin = prompt_length(&c->prompt);
-    cca_status status = prompt_add(&c->prompt, m->slot, &m->text, special, err);
-    m->from = c->prompt.text_begin;
-    m->led = c->prompt.led;
+    m->begin = prompt_length(p);
+    cca_status status = prompt_add(p, m->slot, &m->text, special, err);
+    m->from = p->text_begin;
+    m->led = p->led;
+    if (!status && p->own) place(m, p, p->own->n_parts - 1);
     return status;
 }
 
@@ -57,12 +92,6 @@ cca_status conversation_open(conversation *out, const chat_options *options, cca
     *out = (conversation){.engine = engine, .special = special, .term = t, .limit = INT64_MAX};
     cca_status status = prompt_begin(&out->prompt, options, engine, err);
     return status || set_system(out, options->system) ? status : no_memory(err);
-}
-
-static void drop_marks(conversation *c, int64_t behind) {
-    while (c->n_marks > 0 && cca_snapshot_pos(c->marks[c->n_marks - 1]) > behind) {
-        cca_snapshot_free(c->marks[--c->n_marks]);
-    }
 }
 
 void conversation_close(conversation *c) {
@@ -158,8 +187,16 @@ static void cut_tokens(conversation *c, int64_t n) {
     cca_slot last = c->n_messages > 0 ? c->messages[c->n_messages - 1].slot : CCA_SLOT_NONE;
     if (last == CCA_SLOT_QUESTION) last = CCA_SLOT_ANSWER; /* it goes up to where that begins */
     prompt_cut(&c->prompt, n, last);
-    drop_marks(c, n);
-    if (c->session && cca_session_pos(c->session) > n) c->stale = true;
+    if (c->prompt.own) prompt_own_keep(&c->prompt, c->n_messages + c->has_system);
+    keep_states(c, n);
+}
+
+/* Takes back what an addition has left that failed. */
+static void take_back(conversation *c, int64_t n) {
+    const prompt *p = &c->prompt;
+    size_t part = c->n_messages + c->has_system;
+    if (p->own) n = c->n_messages > 0 ? begin_of_part(p, part) : p->own->opening;
+    cut_tokens(c, cca_min(n, prompt_length(p)));
 }
 
 void conversation_cut(conversation *c, size_t n_messages) {
@@ -189,11 +226,13 @@ static cca_status check_room(const conversation *c, const message *m, cca_error 
 static cca_status add(conversation *c, message *m, cca_error *err) {
     int64_t n = prompt_length(&c->prompt);
     cca_status status = encode(c, m, err);
+    keep_states(c, c->prompt.n_same);
+    if (!status) follow(c);
     if (!status) status = check_room(c, m, err);
     if (!status && !conversation_push(c, m)) status = no_memory(err);
     if (!status) return status;
     free_message(m);
-    cut_tokens(c, n);
+    take_back(c, n);
     return status;
 }
 
@@ -248,12 +287,59 @@ cca_status conversation_answered(conversation *c, int64_t n_prompt, const text_b
     message m = {.slot = CCA_SLOT_ANSWER, .begin = n_prompt, .from = n_prompt};
     if (!clean) c->stale = true;
     cca_status status = drop_unseen(c, n_prompt, text, err);
+    if (!status) status = prompt_answered(&c->prompt, n_prompt, text->bytes, text->size, err);
     if (!status &&
         (!text_append(&m.text.text, text->bytes, text->size) || !conversation_push(c, &m))) {
         status = no_memory(err);
     }
     if (status) free_message(&m);
     return status;
+}
+
+chat_options conversation_template(const conversation *c, const char *system) {
+    const prompt *p = &c->prompt;
+    if (!p->own) return (chat_options){.system = system, .name = prompt_template_name(p)};
+    return (chat_options){.system = system, .now = cca_template_now(p->own->template)};
+}
+
+/* An answer's text byte for byte, as its tokens have it: a note has U+FFFD for bytes that are no
+ * UTF-8. */
+static bool append_answer(text_buffer *out, const conversation *c, size_t i) {
+    const prompt *p = &c->prompt;
+    size_t size;
+    for (int64_t t = c->messages[i].begin; t < conversation_end(c, i); t++) {
+        const char *bytes = cca_tokenizer_bytes(&size, p->tok, p->tokens.ids[t], false);
+        if (!text_append(out, bytes, size)) return false;
+    }
+    if (out->size > 0 && out->bytes[0] == ' ') text_drop(out, 1);
+    return true;
+}
+
+/* The text of a message into its part of the prompt. */
+static bool append_message(text_buffer *out, const conversation *c, size_t i) {
+    const message *m = &c->messages[i];
+    if (m->slot == CCA_SLOT_ANSWER) return append_answer(out, c, i);
+    return text_append(out, m->text.text.bytes, m->text.text.size);
+}
+
+cca_status conversation_restore(conversation *c, cca_error *err) {
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < c->n_messages && !status; i++) {
+        const message *m = &c->messages[i];
+        prompt_part part = {.slot = m->slot,
+                            .special = c->special && m->slot == CCA_SLOT_DOCUMENT,
+                            .first = m->from,
+                            .last = conversation_end(c, i),
+                            .end = conversation_end(c, i),
+                            .led = m->led};
+        if (append_message(&part.text, c, i)) {
+            status = prompt_own_restore(&c->prompt, &part, err);
+        } else {
+            text_free(&part.text);
+            status = no_memory(err);
+        }
+    }
+    return status ? status : prompt_own_restored(&c->prompt, err);
 }
 
 /* ---- all anew -------------------------------------------------------------------------- */
@@ -269,12 +355,15 @@ static cca_status encode_again(conversation *c, message *m, const prompt *old, i
     if (m->slot != CCA_SLOT_ANSWER) return encode(c, m, err);
     int64_t begin = m->begin;
     m->begin = m->from = prompt_length(&c->prompt);
-    return prompt_answer(&c->prompt, old->tokens.ids + begin, (size_t)(end - begin), err);
+    cca_status status =
+        prompt_answer(&c->prompt, old->tokens.ids + begin, (size_t)(end - begin), err);
+    if (status) return status;
+    return prompt_answered(&c->prompt, m->begin, m->text.text.bytes, m->text.text.size, err);
 }
 
 cca_status conversation_system(conversation *c, const char *system, cca_error *err) {
     conversation was = *c;
-    chat_options options = {.system = system, .name = cca_chat_name(c->prompt.opening.chat)};
+    chat_options options = conversation_template(c, system);
     message *messages = calloc(c->n_messages + 1, sizeof *messages);
     if (!messages) return no_memory(err);
     for (size_t i = 0; i < c->n_messages; i++) messages[i] = c->messages[i];
@@ -296,6 +385,7 @@ cca_status conversation_system(conversation *c, const char *system, cca_error *e
         return status;
     }
     for (size_t i = 0; i < c->n_messages; i++) c->messages[i] = messages[i];
+    follow(c);
     free(messages);
     prompt_free(&was.prompt);
     conversation_leave(c);

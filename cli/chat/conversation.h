@@ -91,8 +91,15 @@ void conversation_leave(conversation *c);
 /* c becomes the other one, which is left empty. */
 void conversation_replace(conversation *c, conversation *other);
 
+/* Options that begin a conversation in the same template, at the same time. */
+chat_options conversation_template(const conversation *c, const char *system);
+
 /* The end of a message's tokens. */
 int64_t conversation_end(const conversation *c, size_t i);
+
+/* For a conversation whose messages and tokens were pushed: lets the model's own template go on
+ * behind them. */
+cca_status conversation_restore(conversation *c, cca_error *err);
 
 /* Appends a message without tokens of its own; takes over text. False without memory. */
 bool conversation_push(conversation *c, const message *m);

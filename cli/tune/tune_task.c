@@ -150,8 +150,7 @@ static cca_status sign(tune_task *t, const cca_engine *engine, cca_error *err) {
             "weights=%s",
             model, (unsigned long long)t->text_hash, (long long)t->layout.window,
             (long long)t->layout.n_tokens, t->layout.bos == PPL_BOS_EVERY ? "every" : "none",
-            (long long)t->n_document, t->n_facts,
-            t->n_facts > 0 ? cca_chat_name(t->prompt.opening.chat) : "none",
+            (long long)t->n_document, t->n_facts, prompt_template_name(&t->prompt),
             (unsigned long long)(s->chat.system ? cca_hash(s->chat.system, strlen(s->chat.system))
                                                 : 0),
             s->context.k_type, s->context.v_type,

@@ -75,7 +75,7 @@ stdout_has 'which needs none' '^mark +0 bytes'
 
 expect 2 'no question' ask -m "$random" -f "$work/a"
 expect 2 'no template' ask -m "$random" -f "$work/a" Who
-stderr_has 'names the option' 'names no chat template; give --chat-template NAME: llama2, .* plain'
+stderr_has 'names the option' 'has no chat template; give --chat-template NAME: llama2, .* plain'
 expect 2 'an unknown template' ask -m "$random" -f "$work/a" --chat-template alpaca Who
 stderr_has 'lists those there are' 'llama2\|llama3\|mistral\|mistral-v3\|.*\|chatml\|zephyr\|plain'
 expect 2 'a template without its tokens' ask -m "$random" -f "$work/a" --chat-template chatml Who

@@ -174,7 +174,7 @@ make_random
 expect 3 'no tokenizer' chat -m "$random" < <(say Hello)
 make_random 32,2,4,2,64,560 --tokenizer "$work/chat.model"
 expect 2 'no template' chat -m "$random" < <(say Hello)
-stderr_has 'names the option' 'names no chat template; give --chat-template NAME: llama2, .* plain'
+stderr_has 'names the option' 'has no chat template; give --chat-template NAME: llama2, .* plain'
 expect 2 'an unknown command' "${chat[@]}" < <(say Hello /redo)
 stderr_has 'names the nearest' 'unknown command /redo; the nearest one is /read'
 check 'behind the answer before it' test "$(wc -l <"$work/out")" = 1

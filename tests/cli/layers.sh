@@ -14,7 +14,7 @@ level() { # of a file
     text/*) echo 3 ;;
     cca.* | cca_cuda.cu | disk_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
-    chat.* | model.* | rope.*) echo 5 ;;
+    chat.* | chat_template.* | model.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
     engine.* | attention_options.*) echo 7 ;;
     cli/tune/*) echo 10 ;;

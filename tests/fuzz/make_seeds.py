@@ -335,17 +335,23 @@ def llama2c_seeds():
 
 # --- chat templates
 
-TEMPLATES = ["[INST] <<SYS>>\n{{ system }}\n<</SYS>>\n\n{{ content }} [/INST]",
-             "<|start_header_id|>{{ role }}<|end_header_id|>\n\n{{ content }}<|eot_id|>",
-             "{{ bos_token }}[INST] {{ content }} [/INST]",
-             "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
-             "<|user|>\n{{ content }}{{ eos_token }}\n<|assistant|>\n", "plain"]
-
-
 def chat_seeds():
-    for i, template in enumerate(TEMPLATES):
-        texts = [b"Be brief. <|im_end|>", "A caf\u00e9 a aa </s>[INST]".encode(), b"Who?", template.encode()]
+    for i in range(6):
+        texts = [b"Be brief. <|im_end|>", "A caf\u00e9 a aa </s>[INST]".encode(), b"Who?"]
         write("chat", str(i), bytes([i]) + MARK.join(texts))
+
+
+def template_seeds():
+    """The cases of tests/golden/jinja: templates by the dozen, expressions several at a time."""
+    golden = json.loads((ROOT / "../../golden/jinja/cases.json").read_text())
+    cases = [case["template"] for case in golden["cases"]]
+    for i in range(0, len(cases), 6):
+        write("template", f"golden{i // 6}", "\n".join(cases[i:i + 6]).encode())
+    whole = [case for case in cases if "{%" in case and "text" in golden["cases"][cases.index(case)]]
+    for i, case in enumerate(whole):
+        write("template", f"case{i}", case.encode())
+    variables = json.dumps(golden["variables"], ensure_ascii=False).encode()
+    write("template", "variables", b"{{ messages|tojson }}{{ d }}{{ s.split()|join('-') }}" + MARK + variables)
 
 
 # --- texts and command lines
@@ -414,6 +420,7 @@ hf_seeds()
 tokenizer_seeds()
 llama2c_seeds()
 chat_seeds()
+template_seeds()
 text_seeds()
 session_seeds()
 block_seeds()
