@@ -135,11 +135,12 @@ test-programs: $(BIN) $(TEST_X)
 
 # Chat templates of public models, in the folder TEMPLATES, against transformers' renderings.
 PYTHON ?= python3
-$(BUILD)/render_template: tests/jinja/render.c $(BUILD)/libcca.a
-	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LDLIBS)
+$(BUILD)/render_template: tests/jinja/render.c $(BUILD)/libcli.a $(BUILD)/libcca.a
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
+	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
-templates: $(BUILD)/render_template
-	@$(PYTHON) tests/jinja/compare.py $< $(TEMPLATES)
+templates: $(BUILD)/render_template $(BIN)
+	@$(PYTHON) tests/jinja/compare.py $< ./$(BIN) $(TEMPLATES)
 
 # What engine.h needs; installed side by side, so their includes lose the folder.
 HEADERS := base/base.h chat.h engine.h gguf/gguf.h sampler.h store.h text/tokens.h tokenizer.h

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Compares renderings of chat templates with those of transformers.
+"""Compares renderings of chat templates, and their ids, with those of transformers.
 
-    pip install transformers==5.24.0 jinja2==3.1.6
-    python tests/jinja/compare.py build/cpu/tests/render FOLDER [-v]
+    pip install transformers==5.24.0 tokenizers==0.23.3 jinja2==3.1.6
+    python tests/jinja/compare.py build/release/render_template ./cca FOLDER [-v]
 
 FOLDER has templates of public models, such as models/templates of llama.cpp's source; where there is
 none, a line says that nothing was compared. Each template is rendered for the conversations
-below. Prints a row of a table for each: conversations that are equal to transformers' text, those
-that both refuse, and those that only Jinja2's sandbox with lists that may change renders, equally.
-Exits 1 where a text differs, or one refuses what the other renders.
+below. Prints a row of a table for each: conversations whose text is equal to transformers', those
+that both refuse, and those that only Jinja2's sandbox with lists that may change renders, equally;
+then those without tools whose ids are equal, too, of a small byte-level tokenizer that has the special
+tokens of all templates. Exits 1 where a text or an id differs, or one refuses what the other renders.
 """
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,6 +49,53 @@ CONVERSATIONS = {
     "thinking": ([USER, ANSWER, FURTHER], {"enable_thinking": True}),
     "no thinking": ([USER, ANSWER, FURTHER], {"enable_thinking": False}),
 }
+
+
+ID_CONVERSATIONS = [[{"role": "system", "content": "Be brief."}, USER], [USER],
+                    [USER, {"role": "assistant", "content": "Milton, it's \"John\"."}, FURTHER]]
+SMOLLM = pathlib.Path(__file__).parent / "../golden/models/hf-text-smollm/tokenizer.json"
+
+
+def make_tokenizer(cca, templates, folder):
+    """SmolLM's little tokenizer with whatever looks like a special token in the templates."""
+    import tokenizers
+    import transformers
+
+    found = set()
+    for path in templates:
+        found |= set(re.findall(r"<\|[^<>|'\"\s{}]+\|>|<\uff5c[^<>'\"\s{}]+\uff5c>|\[/?[A-Z_]+\]|</?s>|<(?:start|end)_of_turn>", path.read_text()))
+    tok = tokenizers.Tokenizer.from_file(str(SMOLLM))
+    tok.add_special_tokens(sorted(found - {"<think>"}))
+    tok.save(str(folder / "tokenizer.json"))
+    model = folder / "tokens.gguf"
+    shape = f"32,1,2,2,32,{tok.get_vocab_size()}"
+    subprocess.run([cca, "export", "--random", shape, "--tokenizer", folder / "tokenizer.json", "-o", model, "-q"], check=True)
+    return model, transformers.PreTrainedTokenizerFast(tokenizer_object=tok)
+
+
+def compare_ids(program, path, model, tokenizer):
+    """Number of conversations with equal ids, and differences."""
+    from transformers.utils import chat_template_utils
+
+    equal, differences = 0, []
+    variables = {"tools": None, "documents": None, "add_generation_prompt": True}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+        json.dump([{"variables": {"messages": m, **variables}, "now": int(time.time())} for m in ID_CONVERSATIONS], f)
+        f.flush()
+        results = json.loads(subprocess.run([program, path, f.name, model], check=True, capture_output=True).stdout)
+    for messages, ours in zip(ID_CONVERSATIONS, results):
+        try:
+            template = chat_template_utils._compile_jinja_template(path.read_text())
+            theirs = tokenizer(template.render(messages=messages, **variables), add_special_tokens=False)["input_ids"]
+        except Exception as e:
+            if isinstance(ours["ids"], list):
+                differences.append(("ids", str(e), "rendered"))
+            continue
+        if theirs == ours["ids"]:
+            equal += 1
+        else:
+            differences.append((f"ids of {len(messages)} messages", str(theirs), str(ours["ids"])))
+    return equal, differences
 
 
 def contexts():
@@ -107,14 +156,20 @@ def compare(program, path, verbose):
 
 
 def main():
-    if len(sys.argv) < 3 or not pathlib.Path(sys.argv[2]).is_dir():
+    if len(sys.argv) < 4 or not pathlib.Path(sys.argv[3]).is_dir():
         print("compare.py: SKIPPED: no folder of templates was given")
         return 0
     verbose, bad = "-v" in sys.argv, 0
-    print("| template | equal | refused by both | equal where lists may change | different |\n|---|--:|--:|--:|--:|")
-    for path in sorted(pathlib.Path(sys.argv[2]).glob("*.jinja")):
+    templates = sorted(pathlib.Path(sys.argv[3]).glob("*.jinja"))
+    folder = tempfile.TemporaryDirectory()
+    model, tokenizer = make_tokenizer(sys.argv[2], templates, pathlib.Path(folder.name))
+    print("| template | equal | refused by both | equal where lists may change | ids equal | different |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for path in templates:
         counts, differences = compare(sys.argv[1], path, verbose)
-        print(f"| {path.stem} | {counts[0]} | {counts[1]} | {counts[2]} | {len(differences)} |", flush=True)
+        ids, more = compare_ids(sys.argv[1], path, model, tokenizer)
+        differences += more
+        print(f"| {path.stem} | {counts[0]} | {counts[1]} | {counts[2]} | {ids} | {len(differences)} |", flush=True)
         bad += len(differences)
         for name, theirs, ours in differences if verbose else []:
             at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
