@@ -2,7 +2,8 @@
  * top of their products and softmax.
  *
  * q · k is at most the sum of q⁺ · high and q⁻ · low, where q⁺ and q⁻ are the positive and the
- * negative part of q: two products with the bounds' rows as weights. */
+ * negative part of q: for few queries two products with the bounds' rows as weights, for many one
+ * of q⁺ q⁻ with high and low side by side, so that sums are written once. */
 #include "backend/cpu/kernels.h"
 
 #include <math.h>
@@ -53,18 +54,21 @@ void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t hea
 
 /* Where the parts of a tile's scratch memory begin, and its bytes. */
 typedef struct parts {
-    size_t x[2], part, panel, total, scores, bytes;
+    size_t x[2], part, both, panel, total, scores, bytes;
 } parts;
 
-/* What a tile needs. x: positive and negative parts of its rows, in the form that suits. */
+/* What a tile needs. x: its rows' positive and negative parts in the form that suits, in one row
+ * or, where there are few, each by itself. */
 typedef struct choosing {
     const cca_products *k; /* with bounds as weights */
     const cca_choose_args *args;
     int64_t head_dim, sharers, n_rows; /* rows: heads × queries */
     int64_t first, n_groups;           /* that some query sees */
-    size_t x_stride;
+    int64_t n_x, width;                /* forms of a row, and values in each */
+    size_t x_stride, bound_bytes;      /* of a group's row */
     char *x[2];
-    float *part;   /* one part of one row, before it is converted */
+    float *part;   /* [2][head_dim]: the parts of one row, before they are converted */
+    char *both;    /* [CCA_PANEL][2][bound_bytes]: high and low bounds side by side */
     float *scores; /* [n_rows][n_groups] */
     float *total;  /* [n_groups] */
     void *panel;
@@ -76,11 +80,15 @@ static choosing sizes_of(const cca_kernels *k, const cca_choose_args *args) {
     choosing c = {.args = args, .head_dim = bounds->head_dim};
     c.sharers = args->n_heads / bounds->heads;
     c.n_rows = c.sharers * args->n;
-    c.k = c.n_rows < FEW ? k->few(bounds->k_type) : k->products(bounds->k_type);
+    const bool few = c.n_rows < FEW;
+    c.k = few ? k->few(bounds->k_type) : k->products(bounds->k_type);
+    c.n_x = few ? 2 : 1;
+    c.width = 2 / c.n_x * c.head_dim;
     c.first = cca_edge_at(&args->groups->begin, last);
     c.n_groups = cca_edge_at(&args->groups->end, last) - c.first;
-    size_t form = c.k->x_bytes(bounds->k_type, c.head_dim);
-    c.x_stride = form ? form : (size_t)c.head_dim * sizeof(float);
+    size_t form = c.k->x_bytes(bounds->k_type, c.width);
+    c.x_stride = form ? form : (size_t)c.width * sizeof(float);
+    cca_dtype_row_bytes(&c.bound_bytes, bounds->k_type, c.head_dim);
     return c;
 }
 
@@ -93,10 +101,11 @@ static size_t take(parts *p, size_t bytes) {
 static parts lay_out(const choosing *c) {
     size_t rows = (size_t)c->n_rows, groups = (size_t)c->n_groups;
     parts p = {0};
-    for (int i = 0; i < 2; i++) p.x[i] = take(&p, rows * c->x_stride);
-    p.part = take(&p, (size_t)c->head_dim * sizeof(float));
-    if (c->n_rows >= FEW) {
-        p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->head_dim));
+    for (int64_t i = 0; i < c->n_x; i++) p.x[i] = take(&p, rows * c->x_stride);
+    p.part = take(&p, 2 * (size_t)c->head_dim * sizeof(float));
+    if (c->n_x == 1) {
+        p.both = take(&p, CCA_PANEL * 2 * c->bound_bytes);
+        p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->width));
     }
     p.total = take(&p, groups * sizeof(float));
     p.scores = take(&p, rows * groups * sizeof(float));
@@ -113,6 +122,7 @@ static choosing begin_choosing(const cca_kernels *k, const cca_choose_args *args
     parts p = lay_out(&c);
     for (int i = 0; i < 2; i++) c.x[i] = scratch + p.x[i];
     c.part = (float *)(void *)(scratch + p.part);
+    c.both = scratch + p.both;
     c.panel = scratch + p.panel;
     c.total = (float *)(void *)(scratch + p.total);
     c.scores = (float *)(void *)(scratch + p.scores);
@@ -124,42 +134,63 @@ static choosing begin_choosing(const cca_kernels *k, const cca_choose_args *args
 /* Row i's query, of head and position, apart by sign and scaled. */
 static void split_rows(const choosing *c, int64_t kv_head) {
     const cca_choose_args *a = c->args;
-    cca_dtype type = a->bounds->k_type;
-    bool convert = c->k->x_bytes(type, c->head_dim) > 0;
-    float scale = 1 / sqrtf((float)c->head_dim);
+    const cca_dtype type = a->bounds->k_type;
+    const bool convert = c->k->x_bytes(type, c->width) > 0;
+    const float scale = 1 / sqrtf((float)c->head_dim);
+    float *positive = c->part, *negative = c->part + c->head_dim;
     for (int64_t i = 0; i < c->n_rows; i++) {
         int64_t head = kv_head * c->sharers + i / a->n;
         const float *q = a->q + ((a->row + i % a->n) * a->n_heads + head) * c->head_dim;
-        for (int sign = 0; sign < 2; sign++) {
-            char *to = c->x[sign] + (size_t)i * c->x_stride;
-            float *x = convert ? c->part : (float *)(void *)to;
-            for (int64_t d = 0; d < c->head_dim && sign == 0; d++)
-                x[d] = q[d] > 0 ? q[d] * scale : 0;
-            for (int64_t d = 0; d < c->head_dim && sign == 1; d++)
-                x[d] = q[d] > 0 ? 0 : q[d] * scale;
-            if (convert) c->k->x_convert(to, type, x, c->head_dim);
+        for (int64_t d = 0; d < c->head_dim; d++) positive[d] = q[d] > 0 ? q[d] * scale : 0;
+        for (int64_t d = 0; d < c->head_dim; d++) negative[d] = q[d] > 0 ? 0 : q[d] * scale;
+        for (int64_t x = 0; x < c->n_x; x++) {
+            char *to = c->x[x] + (size_t)i * c->x_stride;
+            const float *from = c->part + x * c->head_dim;
+            if (convert) {
+                c->k->x_convert(to, type, from, c->width);
+            } else {
+                memcpy(to, from, (size_t)c->width * sizeof *from);
+            }
         }
     }
 }
 
+/* Scores of n ≤ CCA_PANEL groups, whose bounds begin at high and low. */
+static void score_few(const choosing *c, int64_t group, const char *high, const char *low,
+                      int64_t n) {
+    const char *sides[] = {high, low};
+    for (int i = 0; i < 2; i++) {
+        c->k->dot(c->scores + group, c->n_groups, c->x[i], c->x_stride, c->n_rows,
+                  c->args->bounds->k_type, sides[i], c->bound_bytes, n, c->head_dim);
+    }
+}
+
+static void score_many(const choosing *c, int64_t group, const char *high, const char *low,
+                       int64_t n) {
+    const cca_dtype type = c->args->bounds->k_type;
+    const size_t bytes = c->bound_bytes;
+    for (int64_t i = 0; i < n; i++) {
+        char *to = c->both + 2 * bytes * (size_t)i;
+        memcpy(to, high + bytes * (size_t)i, bytes);
+        memcpy(to + bytes, low + bytes * (size_t)i, bytes);
+    }
+    c->k->pack(c->panel, type, c->both, 2 * bytes, n, c->width);
+    c->k->multiply(c->scores + group, c->n_groups, c->x[0], c->x_stride, c->n_rows, type, c->panel,
+                   n, c->width, false);
+}
+
 static void score(const choosing *c, int64_t kv_head) {
     const cca_rows *b = c->args->bounds;
-    const void *sides[] = {b->k, b->v};
-    size_t stride = 0;
-    cca_dtype_row_bytes(&stride, b->k_type, c->head_dim);
-    if (c->n_rows < FEW) memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof(float));
-    for (int64_t g = 0, n; g < c->n_groups; g += n) {
-        n = cca_min(CCA_PANEL, c->n_groups - g);
-        for (int i = 0; i < 2; i++) {
-            const void *rows = cca_row_at(sides[i], b->k_type, b, kv_head, c->first + g);
-            if (c->n_rows < FEW) {
-                c->k->dot(c->scores + g, c->n_groups, c->x[i], c->x_stride, c->n_rows, b->k_type,
-                          rows, stride, n, c->head_dim);
-                continue;
-            }
-            c->k->pack(c->panel, b->k_type, rows, stride, n, c->head_dim);
-            c->k->multiply(c->scores + g, c->n_groups, c->x[i], c->x_stride, c->n_rows, b->k_type,
-                           c->panel, n, c->head_dim, i > 0);
+    const bool few = c->n_x == 2;
+    if (few) memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof *c->scores);
+    for (int64_t g = 0; g < c->n_groups; g += CCA_PANEL) {
+        const int64_t n = cca_min(CCA_PANEL, c->n_groups - g);
+        const char *high = cca_row_at(b->k, b->k_type, b, kv_head, c->first + g);
+        const char *low = cca_row_at(b->v, b->v_type, b, kv_head, c->first + g);
+        if (few) {
+            score_few(c, g, high, low, n);
+        } else {
+            score_many(c, g, high, low, n);
         }
     }
 }
