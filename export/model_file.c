@@ -274,8 +274,9 @@ static bool is_carried(const void *context, const char *name) {
         "cca.crc32",         "cca.fingerprint",    "split.no",
         "split.count",       "split.tensors.count"};
     const cca_export_options *o = context;
-    if (ends_with(name, ".yarn_attn_factor") || ends_with(name, ".yarn_log_multiplier"))
+    if (ends_with(name, ".yarn_attn_factor") || ends_with(name, ".yarn_log_multiplier")) {
         return false;
+    }
     for (size_t i = 0; i < sizeof of_the_file / sizeof *of_the_file; i++) {
         if (strcmp(name, of_the_file[i]) == 0) return false;
     }

@@ -96,7 +96,9 @@ static size_t string_bytes(const json_t *json, int depth) {
     size_t n = json_string_length(json), i;
     if (depth == CCA_JINJA_MOST_DEPTH) return 0;
     if (json_is_array(json)) {
-        json_array_foreach((json_t *)json, i, item) n += string_bytes(item, depth + 1);
+        json_array_foreach((json_t *)json, i, item) {
+            n += string_bytes(item, depth + 1);
+        }
     } else if (json_is_object(json)) {
         json_object_foreach((json_t *)json, name, item) n += string_bytes(item, depth + 1);
     }

@@ -74,8 +74,8 @@ typedef struct cca_kernels {
     void (*decode)(float *out, cca_dtype type, const void *in, int64_t n);
     void (*encode)(void *out, cca_dtype type, const float *in, int64_t n);
 
-    /* How products with weights of a type are made with many rows of x, of which dot may be missing,
-     * and with few, of which only dot and the form of x may be used. */
+    /* How products with weights of a type are made with many rows of x, of which dot may be
+     * missing, and with few, of which only dot and the form of x may be used. */
     const cca_products *(*products)(cca_dtype type);
     const cca_products *(*few)(cca_dtype type);
 

@@ -23,7 +23,9 @@ static void collect(const json_t *value, const json_t **out, size_t *n, int dept
     if (depth > 100 || *n == MOST_CONTENTS) return;
     if (json_is_string(value)) out[(*n)++] = value;
     if (json_is_array(value)) {
-        json_array_foreach((json_t *)value, i, item) collect(item, out, n, depth + 1);
+        json_array_foreach((json_t *)value, i, item) {
+            collect(item, out, n, depth + 1);
+        }
     } else if (json_is_object(value)) {
         json_object_foreach((json_t *)value, name, item) {
             if (strcmp(name, "role") != 0 && *n < MOST_CONTENTS) collect(item, out, n, depth + 1);

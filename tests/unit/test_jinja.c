@@ -48,7 +48,7 @@ static void check_case(const json_t *one, const json_t *variables) {
     cca_jinja_free(t);
     if (status && want) fail_msg("%s\n%s", text, err.text);
     if (!status && !want) fail_msg("%s\nrenders: %s", text, out.bytes);
-    if (want && strcmp(out.bytes, json_string_value(want)) != 0) {
+    if (want && (!out.bytes || strcmp(out.bytes, json_string_value(want)) != 0)) {
         fail_msg("%s\nis:   %s\nwant: %s", text, out.bytes, json_string_value(want));
     }
     if (want) assert_int_equal(out.size, json_string_length(want));
@@ -101,7 +101,7 @@ static void the_time_is_given(void **state) {
 /* The output with the bytes of contents in brackets: <content:offset text>. */
 static void traces(const char *text, const char *want) {
     cca_jinja *t;
-    cca_jinja_output out;
+    cca_jinja_output out = {0};
     char got[512] = "";
     json_t *a = json_string("  One </s> two\n"), *b = json_string("x,y"),
            *c = json_string("\xc3\x9f");
@@ -200,13 +200,12 @@ static void errors_name_the_line(void **state) {
 
 /* The same template text so many times. */
 static char *times(const char *text, int n, const char *before, const char *behind) {
-    size_t size = strlen(text);
-    char *all = calloc(1, (size_t)n * size + strlen(before) + strlen(behind) + 1);
+    const size_t room = (size_t)n * strlen(text) + strlen(before) + strlen(behind) + 1;
+    char *all = calloc(1, room);
     assert_non_null(all);
-    strcat(all, before);
-    char *at = all + strlen(before);
-    for (int i = 0; i < n; i++, at += size) memcpy(at, text, size);
-    strcat(at, behind);
+    size_t at = (size_t)snprintf(all, room, "%s", before);
+    for (int i = 0; i < n; i++) at += (size_t)snprintf(all + at, room - at, "%s", text);
+    snprintf(all + at, room - at, "%s", behind);
     return all;
 }
 

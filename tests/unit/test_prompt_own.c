@@ -102,8 +102,9 @@ static void spells(const prompt *p, const char *want) {
 
 static size_t count_controls(const prompt *p) {
     size_t n = 0;
-    for (size_t i = 0; i < p->tokens.n; i++)
+    for (size_t i = 0; i < p->tokens.n; i++) {
         n += cca_tokenizer_is_control(p->tok, p->tokens.ids[i]);
+    }
     return n;
 }
 
