@@ -72,7 +72,7 @@ FAMILIES = {  # name: seed, kind of configuration, what differs from SHAPE
                                     "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}),
     "ministral3": (88, "Ministral3", {"head_dim": 16, "rope_parameters": MINISTRAL3}),
     "mistral3": (89, "Mistral3", {}),
-    "phi3-longrope": (90, "Phi3", {"max_position_embeddings": 1024, "original_max_position_embeddings": 64,
+    "phi3-longrope": (95, "Phi3", {"max_position_embeddings": 1024, "original_max_position_embeddings": 64,
                                    "rope_parameters": longrope(4)}),
     "phi3-longrope-partial": (91, "Phi3", {
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024, "tie_word_embeddings": True,
