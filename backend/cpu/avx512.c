@@ -2,11 +2,7 @@
 
 static void attend(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
                    int64_t n, float *scratch) {
-    if (all_in_bf16(args->spans)) {
-        bf16_attention(args, head, n_heads, row, n, scratch, bf16_add_packed);
-    } else {
-        f32_attend(args, head, n_heads, row, n, scratch);
-    }
+    attend_by(args, head, n_heads, row, n, scratch, bf16_add_packed);
 }
 
 const cca_kernels cca_kernels_avx512 = {

@@ -557,6 +557,16 @@ static bool all_in_bf16(const cca_spans *spans) {
     return true;
 }
 
+/* In bf16, packed tiles as a variant adds them, or in f32. */
+static void attend_by(const cca_attend_args *args, int64_t head, int64_t n_heads, int64_t row,
+                      int64_t n, float *scratch, add_packed_fn add_packed) {
+    if (all_in_bf16(args->spans)) {
+        bf16_attention(args, head, n_heads, row, n, scratch, add_packed);
+    } else {
+        f32_attend(args, head, n_heads, row, n, scratch);
+    }
+}
+
 static double avx512_spin(float *sink, cca_peak kind, int64_t turns) {
     if (kind == CCA_PEAK_F32) return f32_spin(sink, kind, turns);
     __m512 sum[SPIN_SUMS];

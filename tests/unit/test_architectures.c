@@ -3,6 +3,7 @@
 #include "engine.h"
 #include "export/gguf_write.h"
 #include "export_files.h"
+#include "last_logits.h"
 #include "layer.h"
 
 enum { N_TOKENS = 60, N_VOCAB = 64, MOST = 80 };
@@ -78,19 +79,11 @@ static const char *export_golden(const char *name) {
 }
 
 static void last_logits(float out[N_VOCAB], const char *path) {
-    cca_error err;
-    cca_engine *engine;
-    cca_session *session;
-    int32_t tokens[N_TOKENS];
-    cca_engine_options eo = {.device = "cpu", .n_threads = 1};
     cca_session_options so = cca_session_defaults();
-    so.ctx_size = N_TOKENS, so.attn = "full", so.k_type = so.v_type = "f32";
-    for (int i = 0; i < N_TOKENS; i++) tokens[i] = i * 7 % N_VOCAB;
-    if (cca_engine_open(&engine, path, &eo, &err) != CCA_OK) fail_msg("%s", err.text);
-    if (cca_session_new(&session, engine, &so, &err) != CCA_OK) fail_msg("%s", err.text);
-    if (cca_session_eval(session, tokens, N_TOKENS, NULL, &err) != CCA_OK) fail_msg("%s", err.text);
-    memcpy(out, cca_session_logits(session, &err), N_VOCAB * sizeof *out);
-    cca_session_free(session), cca_engine_close(engine);
+    so.attn = "full", so.k_type = so.v_type = "f32";
+    float *logits = test_last_logits(path, NULL, so, N_TOKENS);
+    memcpy(out, logits, N_VOCAB * sizeof *out);
+    free(logits);
 }
 
 static void expect_same_logits(const char *path, const change *changes) {

@@ -2,24 +2,13 @@
  * and what is specified beyond it: texts stay texts, documents, the plain template. */
 #include "chat.h"
 
-#include "export/model_file.h"
 #include "test.h"
+#include "tokenizer_by_export.h"
 #include "tokenizer_golden.h"
 
 #include <unistd.h>
 
 #define CHAT "tests/golden/chat/"
-
-static cca_tokenizer *open_spm(const char *path) {
-    bytes model = read_needed(path);
-    cca_tokenizer *tok;
-    cca_error err;
-    if (cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "chat.model", &err) != CCA_OK) {
-        fail_msg("%s", err.text);
-    }
-    free(model.p);
-    return tok;
-}
 
 static cca_tokenizer *open_tokenizer(void) {
     return open_spm(CHAT "chat.model.gz");
@@ -132,29 +121,10 @@ static void ids_are_those_of_mistral(void **state) {
 
 /* There transformers encodes scaffold and text as one, which must not matter. */
 static void check_byte_level(const char *tokenizer, const char *ids, const char *turns) {
-    char path[] = "/tmp/test_chat_XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(close(fd), 0);
-    const cca_random_shape shape = {.dim = 32,
-                                    .n_layers = 1,
-                                    .n_heads = 2,
-                                    .n_kv_heads = 2,
-                                    .hidden_dim = 32,
-                                    .vocab_size = 640};
-    const cca_export_options o = {.random = &shape, .output = path, .tokenizer = tokenizer};
-    cca_gguf *file = NULL;
-    cca_tokenizer *tok = NULL;
-    cca_error err = {.text = ""};
-    if (cca_export(&o, &err) || cca_gguf_open(&file, path, &err) ||
-        cca_tokenizer_open(&tok, file, &err)) {
-        fail_msg("%s", err.text);
-    }
+    cca_tokenizer *tok = test_tokenizer_by_export(tokenizer);
     check_conversations(tok, ids, 6);
     check_conversations(tok, turns, 3);
     cca_tokenizer_close(tok);
-    cca_gguf_close(file);
-    assert_int_equal(unlink(path), 0);
 }
 
 static void ids_of_bytes_are_those_of_transformers(void **state) {

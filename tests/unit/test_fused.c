@@ -3,6 +3,7 @@
 #include "engine.h"
 #include "export/gguf_write.h"
 #include "export/model_file.h"
+#include "tests/unit/last_logits.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
@@ -121,22 +122,11 @@ static void rewrite(const char *from, const char *to, const char *const *names, 
 }
 
 static void last_logits(float out[VOCABULARY], const char *path) {
-    cca_error err;
-    cca_engine *engine;
-    cca_session *session;
-    int32_t tokens[N_TOKENS];
-    cca_engine_options eo = {.device = "cpu", .n_threads = 1};
     cca_session_options so = cca_session_defaults();
-    so.ctx_size = N_TOKENS, so.attn = "full";
-    for (int i = 0; i < N_TOKENS; i++) tokens[i] = i * 7 % VOCABULARY;
-    if (cca_engine_open(&engine, path, &eo, &err) != CCA_OK) fail_msg("%s", err.text);
-    if (cca_session_new(&session, engine, &so, &err) != CCA_OK) fail_msg("%s", err.text);
-    const cca_eval_options eval = {0};
-    if (cca_session_eval(session, tokens, N_TOKENS, &eval, &err) != CCA_OK) {
-        fail_msg("%s", err.text);
-    }
-    memcpy(out, cca_session_logits(session, &err), VOCABULARY * sizeof *out);
-    cca_session_free(session), cca_engine_close(engine);
+    so.attn = "full";
+    float *logits = test_last_logits(path, NULL, so, N_TOKENS);
+    memcpy(out, logits, VOCABULARY * sizeof *out);
+    free(logits);
 }
 
 static void expect_tensor(const char *path, const char *name, int64_t rows) {

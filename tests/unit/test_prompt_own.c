@@ -2,8 +2,8 @@
  * texts, documents, turns, templates that say earlier turns anew. */
 #include "cli/prompt.h"
 
-#include "export/model_file.h"
 #include "test.h"
+#include "tokenizer_by_export.h"
 #include "tokenizer_golden.h"
 
 #include <unistd.h>
@@ -38,14 +38,6 @@ static cca_gguf *file_with(const char *key, const char *text) {
     at += put(data + at, text, sizes[1]);
     ok(cca_gguf_parse(&file, data, at, "own.gguf", &err));
     return file;
-}
-
-static cca_tokenizer *open_spm(const char *path) {
-    bytes model = read_needed(path);
-    cca_tokenizer *tok;
-    ok(cca_tokenizer_from_sentencepiece(&tok, model.p, model.size, "chat.model", &err));
-    free(model.p);
-    return tok;
 }
 
 static cca_status try_begin(prompt *p, const cca_tokenizer *tok, const char *jinja,
@@ -216,26 +208,10 @@ static void ids_are_those_of_transformers(void **state) {
 }
 
 static void check_byte_level(const char *tokenizer, const char *ids, const char *turns) {
-    char path[] = "/tmp/test_prompt_own_XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0 && close(fd) == 0);
-    const cca_random_shape shape = {.dim = 32,
-                                    .n_layers = 1,
-                                    .n_heads = 2,
-                                    .n_kv_heads = 2,
-                                    .hidden_dim = 32,
-                                    .vocab_size = 640};
-    const cca_export_options o = {.random = &shape, .output = path, .tokenizer = tokenizer};
-    cca_gguf *file = NULL;
-    cca_tokenizer *tok = NULL;
-    ok(cca_export(&o, &err));
-    ok(cca_gguf_open(&file, path, &err));
-    ok(cca_tokenizer_open(&tok, file, &err));
+    cca_tokenizer *tok = test_tokenizer_by_export(tokenizer);
     check_conversations(tok, ids, 6);
     check_conversations(tok, turns, 3);
     cca_tokenizer_close(tok);
-    cca_gguf_close(file);
-    assert_int_equal(unlink(path), 0);
 }
 
 static void ids_of_bytes_are_those_of_transformers(void **state) {
