@@ -3,6 +3,7 @@
 #include "tokenizer.h"
 
 #include "base/utf8.h"
+#include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/bpe_text.h"
 #include "text/known_tokens.h"
@@ -18,31 +19,15 @@ typedef struct token {
     cca_spm_type type;
 } token;
 
-/* When a token is looked for. */
-typedef enum when {
-    WHEN_ASKED,      /* with CCA_ENCODE_SPECIAL */
-    WHEN_ALWAYS,     /* in any text */
-    WHEN_NORMALIZED, /* in any text, once it is in NFC */
-} when;
-
-/* A token that is looked for in the text before the text is encoded. */
-typedef struct special_token {
-    const char *text;
-    size_t size;
-    int32_t id;
-    when when;
-} special_token;
-
 struct cca_tokenizer {
     cca_tokenizer_facts facts;
     cca_spm *spm; /* one of the two */
     cca_bpe *bpe;
-    token *tokens;           /* [vocab_size] */
-    char *texts;             /* that the tokens point into */
-    special_token *specials; /* by first byte, the longest first */
-    size_t n_specials;
-    size_t first_special[257]; /* of each first byte */
-    bool any[WHEN_NORMALIZED + 1];
+    token *tokens; /* [vocab_size] */
+    char *texts;   /* that the tokens point into */
+    cca_added_list added;
+    char **normal_texts; /* of some of them; the others are NULL */
+    size_t n_normal_texts;
     int32_t *ends; /* tokens that end generation */
     size_t n_ends;
     int32_t byte_tokens[256];
@@ -56,7 +41,9 @@ static const char *const key_types = "tokenizer.ggml.token_type";
 static const char *const key_merges = "tokenizer.ggml.merges";
 static const char *const key_pre = "tokenizer.ggml.pre";
 static const char *const key_original = "cca.tokenizer.sentencepiece";
-static const char *const key_normalized = "cca.normalized_token_ids";
+static const char *const key_steps = "cca.tokenizer.steps";
+static const char *const key_ignore_merges = "cca.tokenizer.ignore_merges";
+static const char *const key_plain = "cca.tokenizer.byte_fallback";
 
 /* ---- the vocabulary ---- */
 
@@ -68,6 +55,8 @@ typedef struct source {
     uint8_t *types;        /* cca_spm_type of each of them; NULL: the file does not say */
     cca_gguf_array merges; /* of byte-level BPE, which has no model */
     cca_gguf_string pre;
+    cca_gguf_array steps; /* where pre does not say it */
+    bool ignore_merges, plain;
     bool is_bpe;
     bool is_original; /* model is the file's original one, not made of its lists */
     bool add_bos;     /* where the file does not say */
@@ -153,73 +142,98 @@ static cca_status build_vocabulary(cca_tokenizer *tok, const source *src) {
     return CCA_OK;
 }
 
-/* ---- special tokens ---- */
+/* ---- added tokens ---- */
 
-static int by_first_byte_then_length(const void *a, const void *b) {
-    const special_token *x = a, *y = b;
-    uint8_t i = (uint8_t)x->text[0], j = (uint8_t)y->text[0];
-    if (i != j) return i < j ? -1 : 1;
-    if (x->size != y->size) return x->size > y->size ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static bool is_normalized(const source *src, const cca_gguf_array *ids, size_t id) {
-    for (uint64_t i = 0; i < ids->n && src->is_bpe; i++) {
-        if (cca_gguf_array_number(ids, i) == (double)id) return true;
-    }
-    return false;
-}
-
-static cca_status find_specials(cca_tokenizer *tok, const source *src) {
-    size_t n = (size_t)tok->facts.vocab_size, n_specials = 0;
-    cca_gguf_array normalized = {.n = 0};
-    cca_status status = CCA_OK;
-    if (src->file) status = cca_gguf_arr(&normalized, src->file, key_normalized, false, src->err);
-    if (!status && normalized.strings) {
+/* Sets flag of the tokens that a key lists. */
+static cca_status read_flag(uint8_t *flags, size_t n, const source *src, const char *key,
+                            uint8_t flag) {
+    cca_gguf_array ids;
+    cca_status status = cca_gguf_arr(&ids, src->file, key, false, src->err);
+    if (!status && ids.strings) {
         status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of token ids",
-                          cca_gguf_name(src->file), key_normalized);
+                          cca_gguf_name(src->file), key);
     }
-    if (status) return status;
+    for (uint64_t i = 0; i < ids.n && !status; i++) {
+        double id = cca_gguf_array_number(&ids, i);
+        if (id >= 0 && id < (double)n) flags[(size_t)id] |= flag;
+    }
+    return status;
+}
+
+/* How the tokens are looked for; SentencePiece knows no normalised ones. */
+static cca_status read_flags(uint8_t *flags, size_t n, const source *src) {
+    static const struct {
+        const char *key;
+        uint8_t flag;
+    } keys[] = {{"cca.normalized_token_ids", CCA_ADDED_NORMALIZED},
+                {"cca.lstrip_token_ids", CCA_ADDED_LSTRIP},
+                {"cca.rstrip_token_ids", CCA_ADDED_RSTRIP},
+                {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD}};
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && src->file && !status; i++) {
+        bool known = src->is_bpe || keys[i].flag != CCA_ADDED_NORMALIZED;
+        if (known) status = read_flag(flags, n, src, keys[i].key, keys[i].flag);
+    }
+    return status;
+}
+
+/* What the tokens look like that are looked for in normalised texts. */
+static cca_status normalize_added(cca_tokenizer *tok, const source *src) {
+    cca_added_list *list = &tok->added;
+    cca_status status = CCA_OK;
+    if (list->n == 0 || !tok->bpe) return CCA_OK;
+    tok->normal_texts = calloc(list->n, sizeof *tok->normal_texts);
+    if (!tok->normal_texts) return no_memory(src);
+    tok->n_normal_texts = list->n;
+    size_t kept = 0;
+    for (size_t i = 0; i < list->n && !status; i++) {
+        cca_added_token t = list->tokens[i];
+        char **text = &tok->normal_texts[i];
+        if (t.flags & CCA_ADDED_NORMALIZED) {
+            status = cca_bpe_normalize(text, &t.size, tok->bpe, t.text, t.size, src->err);
+            if (*text) t.text = *text;
+        }
+        if (t.size > 0) list->tokens[kept++] = t;
+    }
+    if (!status) list->n = kept;
+    return status;
+}
+
+static cca_status collect_added(cca_tokenizer *tok, const source *src, const uint8_t *flags) {
+    cca_added_list *list = &tok->added;
+    size_t n = (size_t)tok->facts.vocab_size, n_added = 0;
     for (size_t i = 0; i < n; i++) {
-        n_specials += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
+        n_added += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
     }
-    tok->specials = malloc((n_specials + 1) * sizeof *tok->specials);
-    if (!tok->specials) return no_memory(src);
+    list->tokens = malloc((n_added + 1) * sizeof *list->tokens);
+    if (!list->tokens) return no_memory(src);
     for (size_t i = 0; i < n; i++) {
         const token *t = &tok->tokens[i];
         bool user = t->type == CCA_SPM_USER;
         if ((!user && t->type != CCA_SPM_CONTROL) || t->piece_size == 0) continue;
         /* SentencePiece itself finds the user-defined pieces that it knows. */
-        special_token s = {t->piece, t->piece_size, (int32_t)i, WHEN_ASKED};
-        if (user && i >= src->model.n_pieces) {
-            s.text = t->bytes;
-            s.size = t->bytes_size;
-            s.when = is_normalized(src, &normalized, i) ? WHEN_NORMALIZED : WHEN_ALWAYS;
+        cca_added_token added = {t->piece, t->piece_size, (int32_t)i, flags[i]};
+        bool found = user && i >= src->model.n_pieces;
+        if (!found) added.flags |= CCA_ADDED_CONTROL;
+        if (found && !src->is_bpe) {
+            added.text = t->bytes;
+            added.size = t->bytes_size;
         }
-        tok->any[s.when] = true;
-        tok->specials[tok->n_specials++] = s;
+        list->tokens[list->n++] = added;
     }
-    qsort(tok->specials, tok->n_specials, sizeof *tok->specials, by_first_byte_then_length);
-    for (size_t i = 0; i < tok->n_specials; i++) {
-        tok->first_special[(uint8_t)tok->specials[i].text[0] + 1]++;
-    }
-    for (int byte = 0; byte < 256; byte++) tok->first_special[byte + 1] += tok->first_special[byte];
     return CCA_OK;
 }
 
-/* The longest special token that the text starts with, of those that are looked for at one of two
- * times, or NULL. led: as if a space stood in front of the text. */
-static const special_token *match_special(const cca_tokenizer *tok, const char *text, size_t size,
-                                          when one, when other, bool led) {
-    uint8_t first = led ? ' ' : (uint8_t)text[0];
-    for (size_t i = tok->first_special[first]; i < tok->first_special[first + 1]; i++) {
-        const special_token *s = &tok->specials[i];
-        if ((s->when == one || s->when == other) && s->size - led <= size && s->size > led &&
-            memcmp(s->text + led, text, s->size - led) == 0) {
-            return s;
-        }
-    }
-    return NULL;
+static cca_status find_added(cca_tokenizer *tok, const source *src) {
+    size_t n = (size_t)tok->facts.vocab_size;
+    uint8_t *flags = calloc(n + 1, 1);
+    if (!flags) return no_memory(src);
+    cca_status status = read_flags(flags, n, src);
+    if (!status) status = collect_added(tok, src, flags);
+    if (!status) status = normalize_added(tok, src);
+    if (!status) cca_added_sort(&tok->added);
+    free(flags);
+    return status;
 }
 
 /* ---- what the model file says ---- */
@@ -316,7 +330,7 @@ static cca_status fill_spm(cca_tokenizer *tok, const source *src) {
     cca_status status = build_vocabulary(tok, src);
     if (!status && src->file) status = read_ids(tok, src);
     if (!status) status = read_ends(tok, src);
-    if (!status) status = find_specials(tok, src);
+    if (!status) status = find_added(tok, src);
     if (!status) status = cca_spm_open(&tok->spm, model, src->name, src->err);
     return status;
 }
@@ -329,11 +343,18 @@ static cca_status open_bpe(cca_tokenizer *tok, const source *src) {
         .merges = src->merges.strings,
         .n_merges = src->merges.n,
         .pre = src->pre,
+        .steps = src->steps.strings,
+        .n_steps = src->steps.n,
+        .whole_words = src->ignore_merges,
+        .plain = src->plain,
         .unk = tok->facts.unk,
     };
     bool *apart = malloc(n + 1);
     if (!apart) return no_memory(src);
-    for (size_t i = 0; i < n; i++) apart[i] = tok->tokens[i].type != CCA_SPM_NORMAL;
+    for (size_t i = 0; i < n; i++) {
+        cca_spm_type type = tok->tokens[i].type;
+        apart[i] = type != CCA_SPM_NORMAL && !(src->plain && type == CCA_SPM_BYTE);
+    }
     vocab.apart = apart;
     cca_status status = cca_bpe_new(&tok->bpe, &vocab, cca_gguf_name(src->file), src->err);
     free(apart);
@@ -341,10 +362,10 @@ static cca_status open_bpe(cca_tokenizer *tok, const source *src) {
 }
 
 /* The bytes of the tokens that carry text. */
-static void take_bpe_bytes(cca_tokenizer *tok) {
+static void take_bpe_bytes(cca_tokenizer *tok, bool plain) {
     for (int32_t i = 0; i < tok->facts.vocab_size; i++) {
         token *t = &tok->tokens[i];
-        if (t->type == CCA_SPM_NORMAL || t->type == CCA_SPM_USER) {
+        if ((t->type == CCA_SPM_NORMAL && !plain) || t->type == CCA_SPM_USER) {
             t->bytes = cca_bpe_bytes(&t->bytes_size, tok->bpe, i);
         }
     }
@@ -355,13 +376,19 @@ static void take_bpe_bytes(cca_tokenizer *tok) {
 
 static cca_status fill_bpe(cca_tokenizer *tok, const source *src) {
     tok->facts = (cca_tokenizer_facts){.kind = "bpe", .bos = -1, .eos = -1, .unk = -1, .pad = -1};
+    for (uint64_t i = 0; i < src->steps.n && src->plain; i++) {
+        cca_gguf_string step = src->steps.strings[i];
+        bool leads = step.size > 5 && memcmp(step.bytes, "lead", 4) == 0;
+        bool prepends = step.size > 8 && memcmp(step.bytes, "prepend ", 8) == 0;
+        if (leads || prepends) tok->facts.dummy_prefix = true;
+    }
     cca_status status = build_vocabulary(tok, src);
     if (!status) status = read_ids(tok, src);
     if (!status) status = open_bpe(tok, src);
     if (status) return status;
-    take_bpe_bytes(tok);
+    take_bpe_bytes(tok, src->plain);
     status = read_ends(tok, src);
-    return !status ? find_specials(tok, src) : status;
+    return !status ? find_added(tok, src) : status;
 }
 
 static cca_status open_source(cca_tokenizer **out, const source *src) {
@@ -409,8 +436,9 @@ static cca_status settle_undefined(source *src, bool padding) {
     }
     for (uint64_t i = 0; i < n; i++) {
         cca_gguf_string text = src->tokens.strings[i];
-        bool byte = !src->is_bpe && cca_spm_byte_value((cca_spm_text){text.bytes, text.size}) >= 0;
-        bool added = src->is_bpe && !cca_bpe_is_word(text);
+        bool byte = (!src->is_bpe || src->plain) &&
+                    cca_spm_byte_value((cca_spm_text){text.bytes, text.size}) >= 0;
+        bool added = src->is_bpe && !src->plain && !cca_bpe_is_word(text);
         if (src->types[i] != CCA_SPM_UNDEFINED) continue;
         src->types[i] = padding ? CCA_SPM_UNUSED
                         : byte  ? CCA_SPM_BYTE
@@ -548,21 +576,34 @@ static bool is(cca_gguf_string text, const char *word) {
     return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
 }
 
-/* As llama.cpp has it: of these kinds only Llama 3's put BOS in front of a text by default. */
-static bool wants_bos(cca_gguf_string pre) {
-    return is(pre, "llama3") || is(pre, "llama-v3") || is(pre, "llama-bpe") || is(pre, "falcon3");
+/* A way with texts of the file's own. */
+static cca_status read_steps(source *src) {
+    const char *name = cca_gguf_name(src->file);
+    cca_status status = cca_gguf_arr(&src->steps, src->file, key_steps, true, src->err);
+    bool off = false;
+    if (!status && !src->steps.strings) {
+        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", name, key_steps);
+    }
+    if (!status) {
+        status = cca_gguf_bool(&src->ignore_merges, src->file, key_ignore_merges, &off, src->err);
+    }
+    return status ? status : cca_gguf_bool(&src->plain, src->file, key_plain, &off, src->err);
 }
 
 static cca_status read_bpe(source *src) {
     src->is_bpe = true;
-    cca_status status = read_lists(src, true);
+    src->add_bos = false;
+    bool own = cca_gguf_has(src->file, key_steps);
+    cca_status status = own ? read_steps(src) : CCA_OK;
+    if (!status) status = read_lists(src, true);
     if (!status) status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
-    if (!status) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
+    if (!status && !own) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
     if (!status && src->merges.n > 0 && !src->merges.strings) {
         return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings",
                         cca_gguf_name(src->file), key_merges);
     }
-    if (!status) src->add_bos = wants_bos(src->pre);
+    const cca_pre *pre = own || status ? NULL : cca_pre_find(src->pre);
+    if (pre) src->add_bos = pre->add_bos;
     return status;
 }
 
@@ -608,7 +649,9 @@ void cca_tokenizer_close(cca_tokenizer *tok) {
     cca_bpe_free(tok->bpe);
     free(tok->tokens);
     free(tok->texts);
-    free(tok->specials);
+    for (size_t i = 0; i < tok->n_normal_texts; i++) free(tok->normal_texts[i]);
+    free(tok->normal_texts);
+    free(tok->added.tokens);
     free(tok->ends);
     free(tok);
 }
@@ -620,47 +663,14 @@ static cca_status push(cca_tokens *out, int32_t id, uint64_t offset, cca_error *
     return cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
 }
 
-/* text in NFC, with the tokens that are looked for there; offsets count from its start. */
-static cca_status encode_normalized(cca_tokens *out, const cca_tokenizer *tok, const char *text,
-                                    size_t size, cca_error *err) {
-    size_t from = 0;
-    cca_status status = CCA_OK;
-    for (size_t at = 0; at < size && !status; at++) {
-        const special_token *s =
-            match_special(tok, text + at, size - at, WHEN_NORMALIZED, WHEN_NORMALIZED, false);
-        if (!s) continue;
-        status = cca_bpe_encode(out, tok->bpe, text + from, at - from, from, err);
-        if (!status) status = push(out, s->id, at, err);
-        at += s->size - 1;
-        from = at + 1;
-    }
-    return status ? status : cca_bpe_encode(out, tok->bpe, text + from, size - from, from, err);
-}
-
-static cca_status encode_bpe(cca_tokens *out, const cca_tokenizer *tok, const char *text,
-                             size_t size, uint64_t base, cca_error *err) {
-    cca_nfc nfc = {0};
-    size_t n = out->n, hint = 0;
-    if (!tok->any[WHEN_NORMALIZED] || cca_utf8_valid(text, size) < size) {
-        return cca_bpe_encode(out, tok->bpe, text, size, base, err);
-    }
-    cca_status status = cca_nfc_make(&nfc, text, size, err);
-    if (!status) {
-        status = encode_normalized(out, tok, nfc.text ? nfc.text : text, nfc.text ? nfc.size : size,
-                                   err);
-    }
-    for (; n < out->n && !status; n++) {
-        out->offsets[n] = base + cca_nfc_offset(&nfc, out->offsets[n], &hint);
-    }
-    cca_nfc_free(&nfc);
-    return status;
-}
-
-/* Text without special tokens. */
+/* Text without the tokens that are looked for in it as it is. */
 static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const char *text,
-                               size_t from, size_t end, bool start, cca_error *err) {
-    if (tok->bpe) return encode_bpe(out, tok, text + from, end - from, from, err);
-    return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+                               size_t from, size_t end, unsigned flags, cca_error *err) {
+    bool start = flags & CCA_ENCODE_START;
+    if (tok->spm) return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+    cca_added_search added = {&tok->added, flags & CCA_ENCODE_SPECIAL, .normalized = true};
+    cca_bpe_text part = {text + from, end - from, from, from > 0 || !start, &added};
+    return cca_bpe_encode(out, tok->bpe, &part, err);
 }
 
 /* BOS that stands at the start already is the one that the text writes out. */
@@ -671,27 +681,22 @@ static bool is_there(const cca_tokens *out, const cca_tokenizer *tok, int32_t id
 static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *text, size_t size,
                          unsigned flags, cca_error *err) {
     size_t before = out->n, from = 0;
-    bool start = flags & CCA_ENCODE_START, all = flags & CCA_ENCODE_SPECIAL;
-    when asked = all ? WHEN_ASKED : WHEN_ALWAYS;
     cca_status status = CCA_OK;
-    for (size_t at = 0; at < size && (all || tok->any[WHEN_ALWAYS]) && !status; at++) {
-        const special_token *s =
-            match_special(tok, text + at, size - at, asked, WHEN_ALWAYS, false);
-        /* The dummy prefix may be the space that a token begins with. */
-        bool led = !s && start && at == 0 && tok->facts.dummy_prefix;
-        if (led) s = match_special(tok, text, size, WHEN_ALWAYS, WHEN_ALWAYS, true);
-        if (!s) continue;
-        bool first = start && at == from;
-        status = encode_plain(out, tok, text, from, at, start, err);
-        if (!status && !(start && at == 0 && is_there(out, tok, s->id))) {
-            status = push(out, s->id, at, err);
+    cca_found found;
+    /* The dummy prefix may be the space that a token begins with. */
+    bool led = tok->spm && flags & CCA_ENCODE_START && tok->facts.dummy_prefix;
+    cca_added_search search = {&tok->added, flags & CCA_ENCODE_SPECIAL, .led = led};
+    while (!status && cca_added_find(&found, &search, text, size, from)) {
+        bool start = flags & CCA_ENCODE_START, first = start && found.begin == from;
+        status = encode_plain(out, tok, text, from, found.begin, flags, err);
+        if (!status && !(start && found.begin == 0 && is_there(out, tok, found.id))) {
+            status = push(out, found.id, found.begin, err);
         }
         /* Only BOS written out leaves what follows the start of the text. */
-        start = first && s->id == tok->facts.bos;
-        at += s->size - led - 1;
-        from = at + 1;
+        if (!first || found.id != tok->facts.bos) flags &= ~(unsigned)CCA_ENCODE_START;
+        from = found.end;
     }
-    if (!status) status = encode_plain(out, tok, text, from, size, start, err);
+    if (!status) status = encode_plain(out, tok, text, from, size, flags, err);
     if (status) out->n = before;
     return status;
 }

@@ -1,5 +1,6 @@
 #include "export/vocab.h"
 
+#include "text/added_tokens.h"
 #include "text/spm.h"
 
 #include <stdio.h>
@@ -10,7 +11,8 @@ cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err) {
     vocab->pieces = calloc((size_t)n + 1, sizeof *vocab->pieces);
     vocab->scores = calloc((size_t)n + 1, sizeof *vocab->scores);
     vocab->types = calloc((size_t)n + 1, sizeof *vocab->types);
-    if (!vocab->pieces || !vocab->scores || !vocab->types) {
+    vocab->flags = calloc((size_t)n + 1, sizeof *vocab->flags);
+    if (!vocab->pieces || !vocab->scores || !vocab->types || !vocab->flags) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for %lld pieces", vocab->path,
                         (long long)n);
     }
@@ -22,10 +24,11 @@ void cca_vocab_close(cca_vocab *vocab) {
     free(vocab->pieces);
     free(vocab->scores);
     free(vocab->types);
+    free(vocab->flags);
     free(vocab->merges);
+    free(vocab->steps);
     json_decref(vocab->json);
     json_decref(vocab->kept);
-    free(vocab->normalized);
     free(vocab->text);
     free(vocab->padding);
     *vocab = (cca_vocab){0};
@@ -40,11 +43,13 @@ cca_status cca_vocab_grow(cca_vocab *vocab, int64_t n, cca_error *err) {
         memcpy(vocab->pieces, old.pieces, (size_t)old.n * sizeof *old.pieces);
         memcpy(vocab->scores, old.scores, (size_t)old.n * sizeof *old.scores);
         memcpy(vocab->types, old.types, (size_t)old.n * sizeof *old.types);
+        memcpy(vocab->flags, old.flags, (size_t)old.n * sizeof *old.flags);
         vocab->n = n;
     }
     free(old.pieces);
     free(old.scores);
     free(old.types);
+    free(old.flags);
     return status;
 }
 
@@ -110,6 +115,11 @@ static void put_tokens(cca_gguf_writer *w, const cca_vocab *vocab) {
     if (bytes) {
         cca_gguf_put_strings(w, "tokenizer.ggml.merges", (uint64_t)vocab->n_merges, vocab->merges);
     }
+    if (bytes && strcmp(vocab->pre, "cca") == 0) {
+        cca_gguf_put_strings(w, "cca.tokenizer.steps", (uint64_t)vocab->n_steps, vocab->steps);
+        cca_gguf_put_bool(w, "cca.tokenizer.ignore_merges", vocab->ignore_merges);
+        cca_gguf_put_bool(w, "cca.tokenizer.byte_fallback", vocab->is_plain);
+    }
     cca_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", false);
     cca_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", vocab->dummy_prefix);
     cca_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", vocab->remove_extra_spaces);
@@ -129,6 +139,28 @@ static cca_status put_ends(cca_gguf_writer *w, const cca_vocab *vocab, const cca
     if (!listed) ends[n++] = eos;
     if (n > 1) cca_gguf_put_numbers(w, "cca.end_token_ids", CCA_GGUF_I32, (uint64_t)n, ends);
     free(ends);
+    return CCA_OK;
+}
+
+/* The ids of added tokens that are not looked for in the usual way. */
+static cca_status put_flags(cca_gguf_writer *w, const cca_vocab *vocab, cca_error *err) {
+    static const struct {
+        const char *key;
+        uint8_t flag;
+    } keys[] = {{"cca.normalized_token_ids", CCA_ADDED_NORMALIZED},
+                {"cca.lstrip_token_ids", CCA_ADDED_LSTRIP},
+                {"cca.rstrip_token_ids", CCA_ADDED_RSTRIP},
+                {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD}};
+    int32_t *ids = malloc((size_t)(vocab->n + 1) * sizeof *ids);
+    if (!ids) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its ids", vocab->path);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        uint64_t n = 0;
+        for (int64_t i = 0; i < vocab->n; i++) {
+            if (vocab->flags[i] & keys[k].flag) ids[n++] = (int32_t)i;
+        }
+        if (n > 0) cca_gguf_put_numbers(w, keys[k].key, CCA_GGUF_I32, n, ids);
+    }
+    free(ids);
     return CCA_OK;
 }
 
@@ -158,14 +190,7 @@ cca_status cca_vocab_put(cca_gguf_writer *w, const cca_vocab *vocab, const cca_s
         cca_gguf_put_numbers(w, "cca.tokenizer.sentencepiece", CCA_GGUF_U8, vocab->file.size,
                              vocab->file.data);
     }
-    int64_t n_normalized = 0;
-    for (int64_t i = 0; i < vocab->n_normalized; i++) {
-        int32_t id = vocab->normalized[i];
-        if (id < vocab->n) vocab->normalized[n_normalized++] = id;
-    }
-    if (n_normalized > 0) {
-        cca_gguf_put_numbers(w, "cca.normalized_token_ids", CCA_GGUF_I32, (uint64_t)n_normalized,
-                             vocab->normalized);
-    }
+    status = put_flags(w, vocab, err);
+    if (status) return status;
     return put_ends(w, vocab, text, own_eos, err);
 }

@@ -13,13 +13,12 @@
 #include "export/json.h"
 #include "export/source.h"
 
-/* What becomes of a text first, as far as added tokens are looked for in its outcome. */
-typedef enum cca_normalizer {
-    CCA_NORMALIZER_NONE,
-    CCA_NORMALIZER_NFC,
-    CCA_NORMALIZER_ESCAPE, /* ▁ for spaces */
-    CCA_NORMALIZER_PREFIX, /* and one in front of the text */
-} cca_normalizer;
+/* What becomes of added tokens that SentencePiece's kind looks for in normalised texts. */
+typedef enum cca_escape {
+    CCA_ESCAPE_NONE,
+    CCA_ESCAPE_SPACES, /* ▁ for spaces */
+    CCA_ESCAPE_PREFIX, /* and one in front of the text */
+} cca_escape;
 
 typedef struct cca_vocab {
     const char *path; /* for messages; borrowed */
@@ -29,17 +28,20 @@ typedef struct cca_vocab {
     cca_gguf_string *pieces; /* n each */
     float *scores;
     int32_t *types;          /* cca_spm_type */
+    uint8_t *flags;          /* CCA_ADDED_… of added tokens: how they are looked for */
     cca_gguf_string *merges; /* "left right", of byte-level BPE */
     int64_t n_merges;
+    cca_gguf_string *steps; /* the way with texts (text/bpe_text.h) where pre does not name it */
+    int64_t n_steps;
+    bool ignore_merges;
+    bool is_plain;              /* BPE of characters, with bytes for others */
     int32_t bos, eos, unk, pad; /* -1: none */
     bool add_bos;               /* where the source does not say */
     bool dummy_prefix, remove_extra_spaces;
     bool is_bpe;
     bool is_sentencepiece; /* the file itself goes into the model file */
     int64_t n_own;         /* pieces that were not added */
-    cca_normalizer normalizer;
-    int32_t *normalized; /* ids of tokens that are looked for in NFC texts */
-    int64_t n_normalized;
+    cca_escape escape;
     cca_mapping file;
     json_t *json; /* what the pieces point to where it is not the file, and … */
     char *text;   /* … more of that */

@@ -2,7 +2,7 @@
  * added_tokens.json list them, each perhaps others. */
 #include "export/vocab_added.h"
 
-#include "text/bpe_text.h"
+#include "text/added_tokens.h"
 #include "text/spm.h"
 
 #include <stdio.h>
@@ -20,16 +20,19 @@ static bool is_text(const cca_vocab *vocab, int64_t id, const char *text) {
 }
 
 bool cca_added_read(cca_added *out, cca_json_reader *r, const json_t *token, int64_t id) {
-    static const char *const unlike[] = {"single_word", "lstrip", "rstrip"};
+    static const struct {
+        const char *key;
+        uint8_t flag;
+    } keys[] = {{"single_word", CCA_ADDED_SINGLE_WORD},
+                {"lstrip", CCA_ADDED_LSTRIP},
+                {"rstrip", CCA_ADDED_RSTRIP}};
     out->text = cca_json_string(r, token, "content", "");
     out->id = id;
     out->special = cca_json_bool(r, token, "special", false);
-    out->normalized = cca_json_bool(r, token, "normalized", !out->special);
-    for (size_t i = 0; i < sizeof unlike / sizeof *unlike; i++) {
-        if (cca_json_bool(r, token, unlike[i], false)) {
-            cca_json_refuse(r, "added_tokens: %s of \"%.100s\" is true: that is not supported",
-                            unlike[i], out->text);
-        }
+    out->flags = 0;
+    if (cca_json_bool(r, token, "normalized", !out->special)) out->flags = CCA_ADDED_NORMALIZED;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (cca_json_bool(r, token, keys[i].key, false)) out->flags |= keys[i].flag;
     }
     if (!*out->text) cca_json_refuse(r, "added_tokens: a token without content");
     return !r->status;
@@ -60,7 +63,7 @@ static const char *escape(cca_vocab *vocab, cca_json_reader *r, const char *text
         r->status = no_memory(r);
         return "";
     }
-    if (vocab->normalizer == CCA_NORMALIZER_PREFIX) end = (char *)mempcpy(end, space, 3);
+    if (vocab->escape == CCA_ESCAPE_PREFIX) end = (char *)mempcpy(end, space, 3);
     for (; *text; text++) {
         if (*text == ' ') {
             end = (char *)mempcpy(end, space, 3);
@@ -73,35 +76,21 @@ static const char *escape(cca_vocab *vocab, cca_json_reader *r, const char *text
     return kept;
 }
 
-/* What a token that is looked for in normalised texts looks like there. */
-static const char *normalize(cca_vocab *vocab, cca_json_reader *r, const cca_added *token) {
-    cca_nfc nfc;
-    const char *text = token->text;
-    if (token->special || !token->normalized) return text;
-    switch (vocab->normalizer) {
-    case CCA_NORMALIZER_NONE: return text;
-    case CCA_NORMALIZER_ESCAPE:
-    case CCA_NORMALIZER_PREFIX: return escape(vocab, r, text);
-    case CCA_NORMALIZER_NFC: break;
-    }
-    r->status = cca_nfc_make(&nfc, text, strlen(text), r->err);
-    if (!r->status && nfc.text) text = keep_text(vocab, r, nfc.text, nfc.size);
-    cca_nfc_free(&nfc);
-    return text;
-}
-
 /* ---- tokens -------------------------------------------------------------------------- */
 
-/* Tokens of NFC texts are listed: their own texts do not tell. */
-static void note_normalized(cca_vocab *vocab, cca_json_reader *r, int64_t id) {
-    size_t n = (size_t)vocab->n_normalized + 1;
-    int32_t *grown = realloc(vocab->normalized, n * sizeof *grown);
-    if (!grown) {
-        r->status = no_memory(r);
-        return;
-    }
-    vocab->normalized = grown;
-    vocab->normalized[vocab->n_normalized++] = (int32_t)id;
+/* SentencePiece finds user-defined pieces itself, in its own way. */
+static void check_flags(cca_vocab *vocab, cca_json_reader *r, const cca_added *token, bool own) {
+    bool known = own || !vocab->is_sentencepiece;
+    unsigned unlike = CCA_ADDED_LSTRIP | CCA_ADDED_RSTRIP | CCA_ADDED_SINGLE_WORD;
+    if (token->special || !known || !(token->flags & unlike)) return;
+    cca_json_refuse(
+        r,
+        "added_tokens: %s of \"%.100s\" is true: of a token that is not special that is "
+        "not supported in SentencePiece's kind",
+        token->flags & CCA_ADDED_LSTRIP   ? "lstrip"
+        : token->flags & CCA_ADDED_RSTRIP ? "rstrip"
+                                          : "single_word",
+        token->text);
 }
 
 void cca_vocab_add(cca_vocab *vocab, cca_json_reader *r, const cca_added *token) {
@@ -121,13 +110,16 @@ void cca_vocab_add(cca_vocab *vocab, cca_json_reader *r, const cca_added *token)
     if (own && (type == CCA_SPM_UNKNOWN || type == CCA_SPM_BYTE)) return;
     /* Of an original model only the type can be told. */
     bool renamed = !(own && vocab->is_sentencepiece);
-    const char *text = renamed ? normalize(vocab, r, token) : token->text;
+    bool is_spm = strcmp(vocab->kind, "llama") == 0;
+    bool escaped = is_spm && renamed && !token->special && token->flags & CCA_ADDED_NORMALIZED &&
+                   vocab->escape != CCA_ESCAPE_NONE;
+    const char *text = escaped ? escape(vocab, r, token->text) : token->text;
+    if (is_spm) check_flags(vocab, r, token, own);
     if (r->status) return;
-    bool listed = !token->special && token->normalized && vocab->normalizer == CCA_NORMALIZER_NFC;
-    if (listed) note_normalized(vocab, r, id);
     if (renamed) vocab->pieces[id] = (cca_gguf_string){text, strlen(text)};
     if (!own) vocab->scores[id] = 0;
     vocab->types[id] = token->special ? CCA_SPM_CONTROL : CCA_SPM_USER;
+    vocab->flags[id] = is_spm ? token->flags & (uint8_t)~CCA_ADDED_NORMALIZED : token->flags;
 }
 
 /* ---- the files beside ---------------------------------------------------------------- */
@@ -241,8 +233,7 @@ cca_status cca_vocab_add_beside(cca_vocab *vocab, cca_error *err) {
         if (all[i]->status) return all[i]->status;
     }
     if (original) {
-        vocab->normalizer =
-            has_prefix(tokenizer, config) ? CCA_NORMALIZER_PREFIX : CCA_NORMALIZER_ESCAPE;
+        vocab->escape = has_prefix(tokenizer, config) ? CCA_ESCAPE_PREFIX : CCA_ESCAPE_SPACES;
     }
     const json_t *added = json_object_get(tokenizer, "added_tokens");
     for (size_t i = 0; i < json_array_size(added) && !of_json.status; i++) {

@@ -12,8 +12,8 @@
 typedef struct cca_added {
     const char *text; /* lives as long as the vocabulary */
     int64_t id;
-    bool special;    /* a control token, else found in any text */
-    bool normalized; /* and that once the text is normalised */
+    bool special;  /* a control token, else found in any text */
+    uint8_t flags; /* CCA_ADDED_… */
 } cca_added;
 
 /* An entry {"content", "special", "normalized", …}; false where it is refused, by the field's name.

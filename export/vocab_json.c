@@ -75,7 +75,9 @@ static bool read_pair(pair *out, const json_t *merge) {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
     *out = (pair){json_string_value(left), json_string_value(right), json_string_length(left),
                   json_string_length(right)};
-    if (!text) return json_array_size(merge) == 2 && out->left && out->right;
+    if (!text) {
+        return json_array_size(merge) == 2 && out->left && out->right && !strchr(out->left, ' ');
+    }
     if (!space) return false;
     size_t size = (size_t)(space - text);
     *out = (pair){text, space + 1, size, json_string_length(merge) - size - 1};
@@ -89,7 +91,7 @@ static void read_merges(cca_vocab *vocab, cca_json_reader *r, const json_t *merg
     if (!json_is_array(merges)) cca_json_refuse(r, "model.merges is no list");
     for (size_t i = 0; i < n && !r->status; i++) {
         if (!read_pair(&p, json_array_get(merges, i))) {
-            cca_json_refuse(r, "model.merges: element %zu is no pair", i);
+            cca_json_refuse(r, "model.merges: element %zu is no pair, or has a space", i);
         }
         room += p.left_size + 1 + p.right_size;
     }
@@ -302,26 +304,79 @@ static void refuse_others(cca_json_reader *r, const json_t *model) {
     }
 }
 
+/* BPE of characters falls back to bytes, all of which must be there. */
+static void set_byte_types(cca_vocab *vocab, cca_json_reader *r) {
+    bool found[256] = {false};
+    for (int64_t i = 0; i < vocab->n; i++) {
+        cca_gguf_string piece = vocab->pieces[i];
+        int byte = cca_spm_byte_value((cca_spm_text){piece.bytes, piece.size});
+        if (byte < 0 || vocab->types[i] != CCA_SPM_NORMAL) continue;
+        vocab->types[i] = CCA_SPM_BYTE;
+        found[byte] = true;
+    }
+    for (int byte = 0; byte < 256; byte++) {
+        if (!found[byte]) {
+            cca_json_refuse(r, "model.byte_fallback is true, but no token is <0x%02X>", byte);
+        }
+    }
+}
+
+/* Tokens and merges, once the kind is known. */
+static void read_lists(cca_vocab *vocab, cca_json_reader *r, const json_t *model) {
+    const json_t *pieces = json_object_get(model, "vocab");
+    const char *unk = cca_json_string(r, model, "unk_token", NULL);
+    bool is_spm = strcmp(vocab->kind, "llama") == 0;
+    if (!r->status) read_tokens(vocab, r, pieces);
+    if (!r->status) read_merges(vocab, r, json_object_get(model, "merges"));
+    if (r->status) return;
+    vocab->unk = unk ? cca_vocab_find(vocab, unk) : -1;
+    if (is_spm) set_spm_types(vocab, r);
+    if (is_spm && !r->status) score(vocab, r, pieces);
+    if (vocab->is_plain && !is_spm) set_byte_types(vocab, r);
+}
+
+/* As if nothing was read of the lists. */
+static void drop_lists(cca_vocab *vocab) {
+    free(vocab->pieces);
+    free(vocab->scores);
+    free(vocab->types);
+    free(vocab->flags);
+    free(vocab->merges);
+    free(vocab->text);
+    vocab->pieces = vocab->merges = NULL;
+    vocab->scores = NULL;
+    vocab->types = NULL;
+    vocab->flags = NULL;
+    vocab->text = NULL;
+    vocab->n = vocab->n_own = vocab->n_merges = 0;
+}
+
 cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err) {
     cca_status status =
         cca_json_parse(&vocab->json, vocab->file.data, vocab->file.size, vocab->path, err);
     cca_json_reader r = {.path = vocab->path, .err = err, .status = status};
     const json_t *model = cca_json_object(&r, vocab->json, "model");
-    const json_t *pieces = cca_json_object(&r, model, "vocab");
+    (void)cca_json_object(&r, model, "vocab");
     vocab->bos = vocab->eos = vocab->unk = vocab->pad = -1;
     vocab->add_bos = false;
     vocab->is_bpe = true;
     if (r.status) return r.status;
     refuse_others(&r, model);
-    bool byte_fallback = cca_json_bool(&r, model, "byte_fallback", false);
-    cca_vocab_json_recognise(vocab, &r, byte_fallback);
-    if (!r.status) read_tokens(vocab, &r, pieces);
-    if (!r.status) read_merges(vocab, &r, json_object_get(model, "merges"));
-    const char *unk = cca_json_string(&r, model, "unk_token", NULL);
-    if (r.status) return r.status;
-    if (unk) vocab->unk = cca_vocab_find(vocab, unk);
-    if (byte_fallback) set_spm_types(vocab, &r);
-    if (byte_fallback && !r.status) score(vocab, &r, pieces);
-    read_post_processor(vocab);
+    cca_vocab_json_recognise(vocab, &r, cca_json_bool(&r, model, "byte_fallback", false));
+    /* What SentencePiece would cut otherwise stays BPE of characters. */
+    if (!r.status && strcmp(vocab->kind, "llama") == 0) {
+        cca_json_reader trial = {.path = vocab->path};
+        read_lists(vocab, &trial, model);
+        if (!trial.status) {
+            read_post_processor(vocab);
+            return CCA_OK;
+        }
+        drop_lists(vocab);
+        vocab->kind = "gpt2";
+        vocab->pre = "cca";
+        vocab->dummy_prefix = false;
+    }
+    if (!r.status) read_lists(vocab, &r, model);
+    if (!r.status) read_post_processor(vocab);
     return r.status;
 }

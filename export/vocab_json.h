@@ -5,9 +5,8 @@
 #include "export/json.h"
 #include "export/vocab.h"
 
-/* Sets kind, pre, and of SentencePiece's kind what happens to spaces, from the normalizer and
- * the pre_tokenizer, which must be exactly those of a model that is known; anything else is
- * refused with the name of the field. */
+/* Sets kind, pre, steps and of SentencePiece's kind what happens to spaces, from the normalizer and
+ * the pre_tokenizer. A part that is not known is refused with the name of the field. */
 void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback);
 
 /* "Split" for {"type": "Split", …}; "" for anything else. */

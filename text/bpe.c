@@ -1,9 +1,10 @@
-/* The vocabulary of byte-level BPE and the merging of words. */
+/* The vocabulary of BPE and the merging of words. */
 #include "text/bpe.h"
 
 #include "base/hash.h"
 #include "base/utf8.h"
 #include "text/bpe_text.h"
+#include "text/spm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@ typedef struct merge {
 } merge;
 
 struct cca_bpe {
+    cca_normalizer normalizer, inner; /* of a text, and of what is between added tokens */
     cca_splitter splitter;
+    bool whole_words, plain;
     char *bytes;    /* of all tokens, one behind the other */
     size_t *starts; /* [n_tokens + 1] */
     size_t n_tokens;
@@ -88,10 +91,18 @@ static int alphabet_byte(int32_t point) {
     return other < 33 ? other : other < 33 + 34 ? other - 33 + 127 : 173;
 }
 
+uint32_t cca_bpe_letter(uint8_t byte) {
+    if (alphabet_byte(byte) == byte) return byte;
+    return byte < 33 ? 256u + byte : byte < 173 ? 256u + 33 + byte - 127 : 256u + 33 + 34;
+}
+
 /* Writes the bytes that text stands for, no more than it has itself; false where it has a
  * character outside the alphabet. */
-static bool decode(char *out, size_t *size, const char *text, size_t text_size) {
-    *size = 0;
+static bool decode(const cca_bpe *bpe, char *out, size_t *size, const char *text,
+                   size_t text_size) {
+    *size = bpe->plain ? text_size : 0;
+    if (*size > 0) memcpy(out, text, text_size);
+    if (bpe->plain) return true;
     for (size_t at = 0; at < text_size;) {
         uint32_t point;
         size_t length;
@@ -124,12 +135,10 @@ static cca_status add_token(cca_bpe *bpe, const source *src, size_t i) {
     cca_gguf_string text = src->vocab->tokens[i];
     char *bytes = bpe->bytes + bpe->starts[i];
     size_t size = text.size;
-    bool apart = is_apart(src, i);
+    /* What has characters that stand for no byte is in no text. */
+    bool apart = is_apart(src, i) || !decode(bpe, bytes, &size, text.bytes, text.size);
+    if (apart) size = text.size;
     if (apart && size > 0) memcpy(bytes, text.bytes, size);
-    if (!apart && !decode(bytes, &size, text.bytes, text.size)) {
-        return cca_fail(src->err, CCA_BAD_MODEL,
-                        "%s: token %zu has characters that stand for no byte", src->name, i);
-    }
     bpe->starts[i + 1] = bpe->starts[i] + size;
     if (apart || size == 0) return CCA_OK;
     uint32_t *slot = find_token(bpe, bytes, size);
@@ -139,7 +148,9 @@ static cca_status add_token(cca_bpe *bpe, const source *src, size_t i) {
                         text.bytes);
     }
     *slot = (uint32_t)i + 1;
-    if (size == 1) bpe->byte_tokens[(uint8_t)*bytes] = (int32_t)i;
+    int byte = size == 1 ? (uint8_t)*bytes : -1;
+    if (bpe->plain) byte = cca_spm_byte_value((cca_spm_text){text.bytes, text.size});
+    if (byte >= 0) bpe->byte_tokens[byte] = (int32_t)i;
     return CCA_OK;
 }
 
@@ -169,7 +180,7 @@ static cca_status add_tokens(cca_bpe *bpe, const source *src) {
 static int32_t find_part(const cca_bpe *bpe, char *out, size_t *size, const char *text,
                          size_t text_size) {
     size_t part;
-    if (!decode(out + *size, &part, text, text_size)) return -1;
+    if (!decode(bpe, out + *size, &part, text, text_size)) return -1;
     *size += part;
     return (int32_t)*find_token(bpe, out + *size - part, part) - 1;
 }
@@ -225,6 +236,44 @@ static cca_status add_merges(cca_bpe *bpe, const source *src) {
     return status;
 }
 
+/* ---- the way with texts ---- */
+
+static cca_status take_steps(cca_bpe *bpe, const cca_gguf_string *steps, size_t n,
+                             const source *src) {
+    size_t at = 0, end = n;
+    cca_status status = cca_splitter_open(&bpe->splitter, steps, &end, src->name, src->err);
+    if (!status) {
+        status = cca_normalizer_open(&bpe->normalizer, steps, end, &at, false, src->name, src->err);
+    }
+    if (!status) {
+        status = cca_normalizer_open(&bpe->inner, steps, end, &at, true, src->name, src->err);
+    }
+    if (status || at == end) return status;
+    return cca_fail(src->err, CCA_BAD_MODEL,
+                    "%s: the step \"%.*s\" is not known, or not at its place", src->name,
+                    steps[at].size < 100 ? (int)steps[at].size : 100, steps[at].bytes);
+}
+
+static cca_status open_steps(cca_bpe *bpe, const source *src) {
+    enum { MOST = sizeof((cca_pre *)0)->steps / sizeof *((cca_pre *)0)->steps };
+    const cca_bpe_vocab *vocab = src->vocab;
+    cca_gguf_string steps[MOST], name = vocab->pre;
+    bpe->whole_words = vocab->whole_words;
+    if (vocab->steps) return take_steps(bpe, vocab->steps, vocab->n_steps, src);
+    const cca_pre *pre = cca_pre_find(name);
+    size_t n = 0;
+    if (!pre) {
+        return cca_fail(src->err, CCA_BAD_MODEL,
+                        "%s: tokenizer.ggml.pre is \"%.*s\", which is not supported", src->name,
+                        name.size < 100 ? (int)name.size : 100, name.bytes);
+    }
+    for (; n < MOST && pre->steps[n]; n++) {
+        steps[n] = (cca_gguf_string){pre->steps[n], strlen(pre->steps[n])};
+    }
+    bpe->whole_words = pre->whole_words;
+    return take_steps(bpe, steps, n, src);
+}
+
 cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *name,
                        cca_error *err) {
     *out = NULL;
@@ -232,7 +281,8 @@ cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *na
     cca_bpe *bpe = calloc(1, sizeof *bpe);
     if (!bpe) return no_memory(&src);
     bpe->unk = vocab->unk >= 0 && (size_t)vocab->unk < vocab->n_tokens ? vocab->unk : -1;
-    cca_status status = cca_splitter_open(&bpe->splitter, vocab->pre, name, err);
+    bpe->plain = vocab->plain;
+    cca_status status = open_steps(bpe, &src);
     if (!status) status = add_tokens(bpe, &src);
     if (!status) status = add_merges(bpe, &src);
     if (!status) {
@@ -245,6 +295,8 @@ cca_status cca_bpe_new(cca_bpe **out, const cca_bpe_vocab *vocab, const char *na
 
 void cca_bpe_free(cca_bpe *bpe) {
     if (!bpe) return;
+    cca_normalizer_close(&bpe->normalizer);
+    cca_normalizer_close(&bpe->inner);
     cca_splitter_close(&bpe->splitter);
     free(bpe->bytes);
     free(bpe->starts);
@@ -265,11 +317,10 @@ typedef struct symbol {
 /* One text on its way through. */
 typedef struct run {
     const cca_bpe *bpe;
-    const char *text;
-    size_t size;
-    uint64_t base;
-    cca_nfc nfc;
-    size_t hint; /* into nfc */
+    const cca_bpe_text *source;
+    cca_normal normal; /* of it */
+    cca_normal inner;  /* of the part of that which is encoded, and … */
+    size_t from;       /* … where it begins */
     cca_tokens *out;
     symbol *symbols; /* of the longest word yet */
     size_t n_symbols;
@@ -325,7 +376,7 @@ static bool consider(run *r, size_t size, size_t place) {
 static bool merge_symbols(run *r, size_t size) {
     symbol *s = r->symbols;
     r->n_heap = 0;
-    for (size_t i = 0; i + 1 < size; i++) {
+    for (size_t i = 0; i < size; i += s[i].length) {
         if (!consider(r, size, i)) return false;
     }
     while (r->n_heap > 0) {
@@ -344,15 +395,30 @@ static bool merge_symbols(run *r, size_t size) {
 }
 
 static cca_status encode_memory(const run *r, cca_error *err) {
-    return cca_fail(err, CCA_NO_MEMORY, "no memory to encode a text of %zu bytes", r->size);
+    return cca_fail(err, CCA_NO_MEMORY, "no memory to encode a text of %zu bytes", r->source->size);
 }
 
+/* Of byte `at` of the part that is encoded. */
 static uint64_t offset_of(run *r, size_t at) {
-    return r->base + cca_nfc_offset(&r->nfc, at, &r->hint);
+    size_t place = r->from + cca_normal_offset(&r->inner, at);
+    return r->source->base + cca_normal_offset(&r->normal, place);
 }
 
-/* One symbol for each byte of the word text[from … end). */
-static cca_status make_symbols(run *r, const char *text, size_t from, size_t end, cca_error *err) {
+/* Bytes of the symbol that a word begins with, and the token for it; -1 where there is none. */
+static size_t first_symbol(int32_t *id, const cca_bpe *bpe, const char *word, size_t size) {
+    size_t length = 1;
+    if (bpe->plain) {
+        (void)cca_utf8_next(NULL, &length, word, size);
+        *id = (int32_t)*find_token(bpe, word, length) - 1;
+        if (*id >= 0) return length;
+    }
+    *id = bpe->byte_tokens[(uint8_t)*word];
+    if (*id < 0) *id = bpe->unk;
+    return 1;
+}
+
+/* The symbols of the word text[from … end), one for each byte or character. */
+static cca_status make_symbols(run *r, size_t from, size_t end, cca_error *err) {
     size_t size = end - from;
     if (size > UINT32_MAX) {
         return cca_fail(err, CCA_NO_FIT, "offset %llu: %zu bytes without a place to cut",
@@ -364,31 +430,31 @@ static cca_status make_symbols(run *r, const char *text, size_t from, size_t end
         r->n_symbols = r->symbols ? size : 0;
         if (!r->symbols) return encode_memory(r, err);
     }
-    for (size_t i = 0; i < size; i++) {
-        uint8_t byte = (uint8_t)text[from + i];
-        int32_t id = r->bpe->byte_tokens[byte];
-        if (id < 0) id = r->bpe->unk;
+    for (size_t i = 0, length; i < size; i += length) {
+        int32_t id;
+        const char *at = r->inner.text + from + i;
+        length = first_symbol(&id, r->bpe, at, size - i);
         if (id < 0) {
             return cca_fail(err, CCA_BAD_TEXT,
                             "offset %llu: the vocabulary has no token for the byte 0x%02X",
-                            (unsigned long long)offset_of(r, from + i), byte);
+                            (unsigned long long)offset_of(r, from + i), (uint8_t)*at);
         }
-        r->symbols[i] = (symbol){id, 1};
+        r->symbols[i] = r->symbols[i + length - 1] = (symbol){-1, (uint32_t)length};
+        r->symbols[i].id = id;
     }
     return CCA_OK;
 }
 
 static cca_status encode_word(void *context, size_t from, size_t end, cca_error *err) {
     run *r = context;
-    const char *text = r->nfc.text ? r->nfc.text : r->text;
-    if (r->bpe->splitter.whole_words) {
-        uint32_t slot = *find_token(r->bpe, text + from, end - from);
+    if (r->bpe->whole_words) {
+        uint32_t slot = *find_token(r->bpe, r->inner.text + from, end - from);
         if (slot > 0) {
             bool fine = cca_tokens_push(r->out, (int32_t)slot - 1, offset_of(r, from));
             return fine ? CCA_OK : encode_memory(r, err);
         }
     }
-    cca_status status = make_symbols(r, text, from, end, err);
+    cca_status status = make_symbols(r, from, end, err);
     if (status) return status;
     bool fine = merge_symbols(r, end - from);
     for (size_t i = 0; i < end - from && fine; i += r->symbols[i].length) {
@@ -398,29 +464,73 @@ static cca_status encode_word(void *context, size_t from, size_t end, cca_error 
 }
 
 /* PCRE2 and the normalisation rely on it. */
-static cca_status check_utf8(const char *text, size_t size, uint64_t base, cca_error *err) {
-    size_t valid = cca_utf8_valid(text, size);
-    if (valid < size) {
+static cca_status check_utf8(const cca_bpe_text *text, cca_error *err) {
+    size_t valid = cca_utf8_valid(text->bytes, text->size);
+    if (valid < text->size) {
         return cca_fail(err, CCA_BAD_TEXT, "offset %llu: the text is not valid UTF-8",
-                        (unsigned long long)base + valid);
+                        (unsigned long long)text->base + valid);
     }
     return CCA_OK;
 }
 
-cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const char *text, size_t size,
-                          uint64_t base, cca_error *err) {
-    size_t before = out->n;
-    run r = {.bpe = bpe, .text = text, .size = size, .base = base, .out = out};
-    cca_status status = check_utf8(text, size, base, err);
-    if (!status && bpe->splitter.nfc) status = cca_nfc_make(&r.nfc, text, size, err);
-    if (!status) {
-        status = cca_splitter_run(&bpe->splitter, r.nfc.text ? r.nfc.text : text,
-                                  r.nfc.text ? r.nfc.size : size, encode_word, &r, err);
+/* What is between added tokens in the normalised text. */
+static cca_status encode_part(run *r, size_t from, size_t end, cca_error *err) {
+    bool first = from == 0 && !r->source->inside;
+    if (from == end) return CCA_OK;
+    cca_status status =
+        cca_normal_make(&r->inner, &r->bpe->inner, r->normal.text + from, end - from, first, err);
+    if (status) return status;
+    r->from = from;
+    status = cca_splitter_run(&r->bpe->splitter, r->inner.text, r->inner.size, encode_word, r, err);
+    cca_normal_free(&r->inner);
+    return status;
+}
+
+static cca_status encode_parts(run *r, cca_error *err) {
+    const cca_bpe_text *text = r->source;
+    size_t from = 0, size = r->normal.size;
+    cca_found found;
+    cca_status status = CCA_OK;
+    while (!status && text->added &&
+           cca_added_find(&found, text->added, r->normal.text, size, from)) {
+        status = encode_part(r, from, found.begin, err);
+        uint64_t offset = text->base + cca_normal_offset(&r->normal, found.begin);
+        if (!status && !cca_tokens_push(r->out, found.id, offset)) status = encode_memory(r, err);
+        from = found.end;
     }
+    return status ? status : encode_part(r, from, size, err);
+}
+
+cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const cca_bpe_text *text,
+                          cca_error *err) {
+    size_t before = out->n;
+    run r = {.bpe = bpe, .source = text, .out = out};
+    cca_status status = check_utf8(text, err);
+    if (!status) {
+        status = cca_normal_make(&r.normal, &bpe->normalizer, text->bytes, text->size,
+                                 !text->inside, err);
+    }
+    if (!status) status = encode_parts(&r, err);
     if (status) out->n = before;
-    cca_nfc_free(&r.nfc);
+    cca_normal_free(&r.normal);
     free(r.symbols);
     free(r.heap);
+    return status;
+}
+
+cca_status cca_bpe_normalize(char **out, size_t *out_size, const cca_bpe *bpe, const char *text,
+                             size_t size, cca_error *err) {
+    cca_normal normal;
+    *out = NULL;
+    *out_size = size;
+    if (cca_utf8_valid(text, size) < size) return CCA_OK; /* no text will have it */
+    cca_status status = cca_normal_make(&normal, &bpe->normalizer, text, size, true, err);
+    if (status || normal.n_levels == 0) return status;
+    *out_size = normal.size;
+    *out = malloc(normal.size + 1);
+    if (*out) memcpy(*out, normal.text, normal.size);
+    if (!*out) status = cca_fail(err, CCA_NO_MEMORY, "no memory for an added token");
+    cca_normal_free(&normal);
     return status;
 }
 

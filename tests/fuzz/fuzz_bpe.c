@@ -39,7 +39,8 @@ static size_t all_bytes(cca_gguf_string *tokens, char (*texts)[4]) {
 static void encode(const cca_bpe *bpe, size_t n_tokens, const uint8_t *text, size_t size) {
     cca_error err;
     cca_tokens tokens = {0};
-    (void)cca_bpe_encode(&tokens, bpe, (const char *)text, size, 0, &err); /* checks UTF-8 itself */
+    (void)cca_bpe_encode(&tokens, bpe, &(cca_bpe_text){(const char *)text, size, 0, false, NULL},
+                         &err); /* checks UTF-8 itself */
     for (size_t i = 0; i < tokens.n; i++) {
         size_t n;
         fuzz_check(tokens.ids[i] >= 0 && (size_t)tokens.ids[i] < n_tokens,

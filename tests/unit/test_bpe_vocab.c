@@ -78,7 +78,7 @@ static char *check_text(encoder e, const char *text, size_t size, char *line) {
     cca_tokens tokens = {.n = 0};
     cca_error err = {.text = ""};
     cca_status status =
-        e.bpe ? cca_bpe_encode(&tokens, e.bpe, text, size, 0, &err)
+        e.bpe ? cca_bpe_encode(&tokens, e.bpe, &(cca_bpe_text){text, size, 0, false, NULL}, &err)
               : cca_tokenizer_encode(&tokens, e.tok, text, size, CCA_ENCODE_START, &err);
     if (status) fail_msg("%s", err.text);
     for (size_t i = 0; i < tokens.n; i++) {
