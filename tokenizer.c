@@ -682,13 +682,15 @@ static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *
                          unsigned flags, cca_error *err) {
     size_t before = out->n, from = 0;
     cca_status status = CCA_OK;
-    cca_found found;
+    cca_found found = {.next = 0};
     /* The dummy prefix may be the space that a token begins with. */
     bool led = tok->spm && flags & CCA_ENCODE_START && tok->facts.dummy_prefix;
     cca_added_search search = {&tok->added, flags & CCA_ENCODE_SPECIAL, .led = led};
-    while (!status && cca_added_find(&found, &search, text, size, from)) {
+    while (!status && cca_added_find(&found, &search, text, size)) {
         bool start = flags & CCA_ENCODE_START, first = start && found.begin == from;
-        status = encode_plain(out, tok, text, from, found.begin, flags, err);
+        if (from < found.begin) {
+            status = encode_plain(out, tok, text, from, found.begin, flags, err);
+        }
         if (!status && !(start && found.begin == 0 && is_there(out, tok, found.id))) {
             status = push(out, found.id, found.begin, err);
         }

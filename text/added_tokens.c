@@ -94,21 +94,22 @@ static void take_along(cca_found *found, unsigned flags, const char *text, size_
     }
 }
 
-bool cca_added_find(cca_found *out, const cca_added_search *search, const char *text, size_t size,
-                    size_t from) {
+bool cca_added_find(cca_found *found, const cca_added_search *search, const char *text,
+                    size_t size) {
     const unsigned *n = &search->list->n_sorts[search->normalized ? CCA_ADDED_NORMALIZED : 0];
     if (n[0] == 0 && (n[CCA_ADDED_CONTROL] == 0 || !search->asked)) return false;
-    for (size_t at = from; at < size; at++) {
+    for (size_t at = found->next; at < size; at++) {
         const cca_added_token *t = match(search, text + at, size - at, false);
         bool led = !t && at == 0 && search->led;
         if (led) t = match(search, text, size, true);
         if (!t) continue;
-        *out = (cca_found){at, at + t->size - led, t->id};
-        if (t->flags & CCA_ADDED_SINGLE_WORD && is_within_word(text, size, at, out->end)) {
-            at = out->end - 1;
+        size_t end = at + t->size - led, before = found->end;
+        if (t->flags & CCA_ADDED_SINGLE_WORD && is_within_word(text, size, at, end)) {
+            at = end - 1;
             continue;
         }
-        take_along(out, t->flags, text, size, from);
+        *found = (cca_found){at, end, end, t->id};
+        take_along(found, t->flags, text, size, before);
         return true;
     }
     return false;

@@ -44,15 +44,17 @@ typedef struct cca_added_search {
     bool led;        /* as if a space stood in front of the text, for tokens that begin with it */
 } cca_added_search;
 
-/* What was found, with what it takes along. */
+/* What was found, with what it takes along. A token that begins in what the one before took along
+ * is found all the same: then begin is not behind the end of that one. */
 typedef struct cca_found {
     size_t begin, end;
+    size_t next; /* where the search goes on */
     int32_t id;
 } cca_found;
 
-/* The first one at text[from] or behind; false where there is none. The text is UTF-8, or white
- * space and words are not told. */
-bool cca_added_find(cca_found *out, const cca_added_search *search, const char *text, size_t size,
-                    size_t from);
+/* The next one, behind *found, which starts as zeroes; false where there is none. The text is
+ * UTF-8, or white space and words are not told. */
+bool cca_added_find(cca_found *found, const cca_added_search *search, const char *text,
+                    size_t size);
 
 #endif

@@ -489,10 +489,9 @@ static cca_status encode_part(run *r, size_t from, size_t end, cca_error *err) {
 static cca_status encode_parts(run *r, cca_error *err) {
     const cca_bpe_text *text = r->source;
     size_t from = 0, size = r->normal.size;
-    cca_found found;
+    cca_found found = {.next = 0};
     cca_status status = CCA_OK;
-    while (!status && text->added &&
-           cca_added_find(&found, text->added, r->normal.text, size, from)) {
+    while (!status && text->added && cca_added_find(&found, text->added, r->normal.text, size)) {
         status = encode_part(r, from, found.begin, err);
         uint64_t offset = text->base + cca_normal_offset(&r->normal, found.begin);
         if (!status && !cca_tokens_push(r->out, found.id, offset)) status = encode_memory(r, err);
