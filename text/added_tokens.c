@@ -1,6 +1,7 @@
 #include "text/added_tokens.h"
 
 #include "base/utf8.h"
+#include "text/ranges.h"
 
 #include <utf8proc.h>
 
@@ -33,13 +34,23 @@ static bool is_space(uint32_t point) {
            utf8proc_category((utf8proc_int32_t)point) == UTF8PROC_CATEGORY_ZS;
 }
 
-/* Letters, marks, digits, connectors, joiners, and letters in circles and squares. */
+/* Letters, marks, digits and connectors; joiners, letters in circles and squares, and what is newer
+ * than utf8proc's tables. */
 static bool is_word(uint32_t point) {
+    static const int32_t more[][2] = {
+        {0x897, 0x897},     {0x1c89, 0x1c8a},   {0x200c, 0x200d},   {0x24b6, 0x24e9},
+        {0xa7cb, 0xa7cd},   {0xa7da, 0xa7dc},   {0x105c0, 0x105f3}, {0x10d40, 0x10d65},
+        {0x10d69, 0x10d6d}, {0x10d6f, 0x10d85}, {0x10ec2, 0x10ec4}, {0x10efc, 0x10efc},
+        {0x11380, 0x11389}, {0x1138b, 0x1138b}, {0x1138e, 0x1138e}, {0x11390, 0x113b5},
+        {0x113b7, 0x113c0}, {0x113c2, 0x113c2}, {0x113c5, 0x113c5}, {0x113c7, 0x113ca},
+        {0x113cc, 0x113d3}, {0x113e1, 0x113e2}, {0x116d0, 0x116e3}, {0x11bc0, 0x11be0},
+        {0x11bf0, 0x11bf9}, {0x11f5a, 0x11f5a}, {0x13460, 0x143fa}, {0x16100, 0x16139},
+        {0x16d40, 0x16d6c}, {0x16d70, 0x16d79}, {0x18cff, 0x18cff}, {0x1ccf0, 0x1ccf9},
+        {0x1e5d0, 0x1e5fa}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169}, {0x1f170, 0x1f189},
+        {0x2ebf0, 0x2ee5d}};
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)point);
     return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC ||
-           point == 0x200c || point == 0x200d || (point >= 0x24b6 && point <= 0x24e9) ||
-           (point >= 0x1f130 && point <= 0x1f149) || (point >= 0x1f150 && point <= 0x1f169) ||
-           (point >= 0x1f170 && point <= 0x1f189);
+           cca_in_ranges((int32_t)point, more, sizeof more / sizeof *more);
 }
 
 /* The character that text[at] begins, or that ends there; nothing at the ends of the text. */

@@ -4,6 +4,7 @@
  * crosses their borders. */
 #include "base/utf8.h"
 #include "text/bpe_text.h"
+#include "text/ranges.h"
 
 #include <utf8proc.h>
 
@@ -89,16 +90,7 @@ static bool is_unknown(int32_t point) {
         {0x16ff0, 0x16ff1}, {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136},
         {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c},
         {0x1fbf0, 0x1fbf9}};
-    size_t low = 0, high = sizeof ranges / sizeof *ranges;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (point > ranges[middle][1]) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < sizeof ranges / sizeof *ranges && point >= ranges[low][0];
+    return cca_in_ranges(point, ranges, sizeof ranges / sizeof *ranges);
 }
 
 /* Marks, and the letters that can merge with a letter before them: vowels and final consonants
