@@ -92,9 +92,14 @@ echo "{\"added_tokens_decoder\": {\"1\": $(added 1 '<t>' false true)}}" >"$work/
 expect 3 'another text for an id' export --random 32,1,2,2,64,642 --tokenizer "$work/other/tokenizer.model" -o "$work/x.gguf"
 stderr_has 'names both' 'tokenizer_config\.json: added_tokens: "<t>" has the id 1, which is "<s>"'
 folder strip
-echo "{\"added_tokens_decoder\": {\"640\": {\"content\": \"<t>\", \"rstrip\": true}}}" >"$work/strip/tokenizer_config.json"
-expect 3 'a token that takes blanks' export --random 32,1,2,2,64,642 --tokenizer "$work/strip/tokenizer.model" -o "$work/x.gguf"
-stderr_has 'names the field' 'rstrip of "<t>" is true'
+echo '{"added_tokens_decoder": {"640": {"content": "<t>", "normalized": false, "rstrip": true}, "641": {"content": "<u>", "normalized": false, "lstrip": true}}}' >"$work/strip/tokenizer_config.json"
+model_for strip 642 "$work/strip/tokenizer.model"
+b=$("$CCA" tokenize -m "$work/strip.gguf" --no-bos -p 'x<t>b')
+ids_are 'a token that takes blanks behind it' strip "$b" --no-bos -e -p 'x<t> \n b'
+ids_are 'and before it' strip "${b/640/641}" --no-bos -e -p 'x \n <u>b'
+echo '{"added_tokens_decoder": {"265": {"content": "er", "lstrip": true}}}' >"$work/strip/tokenizer_config.json"
+expect 3 'one that SentencePiece finds itself' export --random 32,1,2,2,64,642 --tokenizer "$work/strip/tokenizer.model" -o "$work/x.gguf"
+stderr_has 'names the field' 'lstrip of "er" is true'
 
 # ---- BOS written out ----
 

@@ -1,5 +1,7 @@
-/* Byte-level BPE: an input is the number of a pattern, a text, "%%", a token a line, "%%", a merge
- * a line. Without tokens the vocabulary is that of all bytes, so that texts alone get far. */
+/* BPE: an input is the number of a way with texts, a text, "%%", a token a line, "%%", a merge a
+ * line,
+ * "%%", and of the last way a step a line. Without tokens the vocabulary is that of all bytes, so
+ * that texts alone get far. */
 #include "base/utf8.h"
 #include "fuzz.h"
 
@@ -52,7 +54,11 @@ static void encode(const cca_bpe *bpe, size_t n_tokens, const uint8_t *text, siz
 }
 
 void fuzz_one(const uint8_t *data, size_t size) {
-    static const char *const pre[] = {"llama3", "qwen2", "smollm", "falcon3", "unknown"};
+    static const char *const pre[] = {"llama3", "qwen2",       "smollm", "falcon3",      "unknown",
+                                      "tekken", "deepseek-v3", "falcon", "deepseek-llm", "tiny_aya",
+                                      ""};
+    enum { OWN = sizeof pre / sizeof *pre - 1, PLAIN = 0x80, WHOLE_WORDS = 0x40 };
+    static cca_gguf_string steps[MAX_LINES];
     static cca_gguf_string tokens[MAX_LINES], merges[MAX_LINES];
     static char bytes[256][4];
     const uint8_t *text;
@@ -60,14 +66,19 @@ void fuzz_one(const uint8_t *data, size_t size) {
     cca_error err;
     cca_bpe *bpe;
     if (size < 2) return;
-    const char *name = pre[data[0] % (sizeof pre / sizeof *pre)];
+    size_t kind = (data[0] & 0x3f) % (OWN + 1);
+    const char *name = pre[kind];
+    cca_bpe_vocab v = {.tokens = tokens, .merges = merges, .unk = -1};
+    v.plain = data[0] & PLAIN;
+    v.whole_words = data[0] & WHOLE_WORDS;
     data++;
     size--;
     if (!fuzz_part(&text, &text_size, &data, &size)) return;
-    cca_bpe_vocab v = {.tokens = tokens, .merges = merges, .unk = -1};
     v.pre = (cca_gguf_string){name, strlen(name)};
     v.n_tokens = split(tokens, &data, &size);
     v.n_merges = split(merges, &data, &size);
+    if (kind == OWN) v.n_steps = split(steps, &data, &size);
+    if (kind == OWN) v.steps = steps;
     if (v.n_tokens == 0) v.n_tokens = all_bytes(tokens, bytes);
     if (cca_bpe_new(&bpe, &v, "input", &err) != CCA_OK) return;
     encode(bpe, v.n_tokens, text, text_size);

@@ -291,8 +291,7 @@ def hf_seeds():
 
 # --- tokenizer.json: those of the golden models, with few merges
 
-def small_tokenizer(path):
-    tokenizer = json.loads(path.read_text())
+def small_tokenizer(tokenizer):
     model = tokenizer["model"]
     model["merges"] = model["merges"][:6]
     pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
@@ -312,7 +311,13 @@ def small_tokenizer(path):
 def tokenizer_seeds():
     write("vocab", "prefix-number", b'{"model": {"type": "BPE", "continuing_subword_prefix": 5, "vocab": {}}}')
     for path in sorted(Path(__file__).parent.parent.glob("golden/models/hf-text-*/tokenizer.json")):
-        write("vocab", path.parent.name, small_tokenizer(path))
+        write("vocab", path.parent.name, small_tokenizer(json.loads(path.read_text())))
+    families = json.loads((Path(__file__).parent.parent / "golden/bpe/families.json").read_text())
+    for family in families["families"]:
+        parts = {key: family[key] for key in ("normalizer", "pre_tokenizer", "added_tokens")}
+        model = families["models"][family["model"]] | {"ignore_merges": family["ignore_merges"]}
+        write("vocab", "family-" + family["name"].replace(", ", "-").replace(" ", "-"),
+              small_tokenizer(parts | {"model": model}))
 
 
 # --- llama2.c
@@ -360,8 +365,13 @@ WORDS = "Hello, world's 12345 caf\u00e9 e\u0301 \u4e16\u754c \U0001f600\n\n  tab
 
 
 def text_seeds():
-    for i in range(4):
+    for i in range(10):
         write("bpe", f"text{i}", bytes([i]) + WORDS.encode())
+    steps = ["nfkc", "lowercase", "strip left", "strip right", "replace \\s+", "with _", "prepend \u2581",
+             "space \u2581", "lead-first \u2581", "next \u2581", "removed-not [^\\p{Lu}\\s]{1,3}+|\\w\\b", "letters",
+             "contiguous (?i:l)(?=\\S)|$", "previous [[a-z]0-9]"]
+    for i, own in enumerate((steps, [s.replace("}+", "}") for s in steps], steps[:1], steps[7:10])):
+        write("bpe", f"steps{i}", bytes([10 | i << 6]) + MARK.join([WORDS.encode(), b"", b"", "\n".join(own).encode()]))
     tokens = "\n".join(alphabet() + [m.replace(" ", "") for m in MERGES]).encode()
     write("bpe", "merges", b"\0" + WORDS.encode() + MARK + tokens + MARK + "\n".join(MERGES).encode())
     packed = gzip.compress(WORDS.encode() * 3, mtime=0)
