@@ -307,7 +307,9 @@ static cca_status strip(way *w, bool left) {
     return finish(w, fine);
 }
 
+/* What an empty match puts behind the text is at its last byte. */
 static cca_status replace(way *w, const cca_pattern *pattern, cca_gguf_string by) {
+    if (w->size == 0) return CCA_OK;
     cca_matcher *matcher = cca_matcher_new(pattern);
     if (!matcher) return no_memory(w->size, w->err);
     size_t begin, end;
@@ -317,7 +319,8 @@ static cca_status replace(way *w, const cca_pattern *pattern, cca_gguf_string by
     while (fine && !status) {
         status = cca_matcher_next(&found, matcher, &begin, &end, w->err);
         if (status || !found) break;
-        fine = add_copy(w->out, w->source, w->copied, begin) && add_text(w->out, by, begin);
+        fine = add_copy(w->out, w->source, w->copied, begin) &&
+               add_text(w->out, by, begin < w->size ? begin : w->size - 1);
         w->copied = end;
     }
     cca_matcher_free(matcher);

@@ -48,6 +48,7 @@ static void encode(const cca_bpe *bpe, size_t n_tokens, const uint8_t *text, siz
         fuzz_check(tokens.ids[i] >= 0 && (size_t)tokens.ids[i] < n_tokens,
                    "an id outside the vocabulary");
         fuzz_check(tokens.offsets[i] < size, "an offset outside the text");
+        fuzz_check(i == 0 || tokens.offsets[i] >= tokens.offsets[i - 1], "offsets that go back");
         (void)cca_bpe_bytes(&n, bpe, tokens.ids[i]);
     }
     cca_tokens_free(&tokens);

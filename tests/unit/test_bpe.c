@@ -384,6 +384,29 @@ static void test_offsets(void **state) {
     free(s);
 }
 
+/* What a pattern puts behind a text is at its last byte. */
+static void test_offsets_behind(void **state) {
+    (void)state;
+    small *s = small_new("");
+    cca_gguf_string steps[] = {literal("replace $"), literal("with xy")};
+    s->vocab.steps = steps;
+    s->vocab.n_steps = 2;
+    cca_bpe *bpe = open_small(s);
+    cca_tokens tokens = {.n = 0};
+    const int32_t ids[] = {'a', 'x', 'y', '\n', 0xc3, 0xa9, 'x', 'y'};
+    const uint64_t offsets[] = {0, 1, 1, 1, 2, 3, 3, 3};
+    encode(&tokens, bpe, "a\n\xc3\xa9", 4);
+    assert_int_equal(tokens.n, 8);
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(tokens.ids[i], ids[i]);
+        assert_int_equal(tokens.offsets[i], offsets[i]);
+    }
+    check_ids(bpe, "", 0, NULL, 0);
+    cca_tokens_free(&tokens);
+    cca_bpe_free(bpe);
+    free(s);
+}
+
 static void check_bad_text(const cca_bpe *bpe, const char *text, size_t size, const char *named) {
     cca_tokens tokens = {.n = 0};
     cca_error err = {.text = ""};
@@ -577,11 +600,17 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),       cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_merges),       cmocka_unit_test(test_whole_words),
-        cmocka_unit_test(test_offsets),      cmocka_unit_test(test_bad_texts),
-        cmocka_unit_test(test_missing_byte), cmocka_unit_test(test_long_words),
-        cmocka_unit_test(test_empty_tokens), cmocka_unit_test(test_beside_the_alphabet),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_merges),
+        cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_offsets),
+        cmocka_unit_test(test_offsets_behind),
+        cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_missing_byte),
+        cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_empty_tokens),
+        cmocka_unit_test(test_beside_the_alphabet),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
