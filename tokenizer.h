@@ -21,7 +21,7 @@
 typedef struct cca_tokenizer cca_tokenizer;
 
 typedef struct cca_tokenizer_facts {
-    const char *kind; /* "sentencepiece", or "bpe": byte-level BPE */
+    const char *kind; /* "sentencepiece", or "bpe": BPE of bytes, or of characters */
     int32_t vocab_size;
     int32_t bos, eos, unk, pad; /* -1 where there is none */
     bool add_bos;               /* a text starts with bos */
@@ -40,9 +40,9 @@ typedef enum cca_encode_flags {
  * those that keys name, and bytes; tokens with well-known names like <|im_end|> are control tokens
  * whatever their type. Tokens that the file lists behind
  * those of the original are part of the vocabulary, too; its ids of special tokens win. Kind "gpt2"
- * is byte-level BPE (bpe.h) from tokens, token_type, merges and pre. *out is NULL and the status
- * CCA_OK where the file says it has none (no_vocab) or has no such keys; CCA_BAD_MODEL names the
- * key. */
+ * is BPE (bpe.h) from tokens, token_type, merges and pre, or cca.tokenizer.steps. *out is NULL and
+ * the status CCA_OK where the file says it has none (no_vocab) or has no such keys; CCA_BAD_MODEL
+ * names the key. */
 cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err);
 
 /* From the bytes of a SentencePiece model, which are not kept; name is for messages. */
@@ -61,11 +61,12 @@ const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
  * is *out's last token already, with START, it is that one. User-defined tokens are found in any
  * text. On failure *out is as before.
  *
- * Byte-level BPE gives the ids of Hugging Face's tokenizers; START means nothing to it. Of
- * SentencePiece the ids are those of its library on the whole text. A BPE model still gets long
- * texts in pieces, cut where that cannot change the ids, so that time is linear and memory
- * bounded; texts without such a place (one letter a million times), and unigram models, take
- * some 200 bytes a byte. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_NO_FIT (256 MB without a place). */
+ * BPE gives the ids of Hugging Face's tokenizers; START means something to it only where a prefix
+ * is for the start of the whole text. Of SentencePiece the ids are those of its library on the
+ * whole text. A BPE model still gets long texts in pieces, cut where that cannot change the ids, so
+ * that time is linear and memory bounded; texts without such a place (one letter a million times),
+ * and unigram models, take some 200 bytes a byte. CCA_BAD_MODEL, CCA_NO_MEMORY, CCA_NO_FIT (256 MB
+ * without a place). */
 cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const char *text,
                                 size_t size, unsigned flags, cca_error *err);
 

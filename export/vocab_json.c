@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "export/vocab_added.h"
 #include "export/vocab_read.h"
+#include "text/bpe_text.h"
 #include "text/spm.h"
 
 #include <stdlib.h>
@@ -321,6 +322,22 @@ static void set_byte_types(cca_vocab *vocab, cca_json_reader *r) {
     }
 }
 
+/* Bytes without a token become the unknown one, each of them. */
+static void check_unknown(cca_vocab *vocab, cca_json_reader *r, const json_t *model) {
+    const json_t *pieces = json_object_get(model, "vocab");
+    if (vocab->unk < 0 || !cca_json_bool(r, model, "fuse_unk", false)) return;
+    for (int byte = 0; byte < 256; byte++) {
+        char letter[4];
+        if (find_piece(pieces, letter, cca_utf8_put(letter, cca_bpe_letter((uint8_t)byte))) >= 0) {
+            continue;
+        }
+        cca_json_refuse(r,
+                        "model.fuse_unk is true, and no token is the byte 0x%02X: that is not "
+                        "supported",
+                        (unsigned)byte);
+    }
+}
+
 /* Tokens and merges, once the kind is known. */
 static void read_lists(cca_vocab *vocab, cca_json_reader *r, const json_t *model) {
     const json_t *pieces = json_object_get(model, "vocab");
@@ -333,6 +350,7 @@ static void read_lists(cca_vocab *vocab, cca_json_reader *r, const json_t *model
     if (is_spm) set_spm_types(vocab, r);
     if (is_spm && !r->status) score(vocab, r, pieces);
     if (vocab->is_plain && !is_spm) set_byte_types(vocab, r);
+    if (!vocab->is_plain) check_unknown(vocab, r, model);
 }
 
 /* As if nothing was read of the lists. */

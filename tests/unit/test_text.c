@@ -263,6 +263,8 @@ static void the_rest_is_refused_by_name(void **state) {
          ", \"model\": {\"type\": \"BPE\"}}",
          "decoder: \"Fuse\" does not go with its ByteLevel"},
         {BYTES("\"dropout\": 0.1"), "model.dropout"},
+        {BYTES("\"vocab\": {\"a\": 0}, \"merges\": [], \"unk_token\": \"a\", \"fuse_unk\": true"),
+         "model.fuse_unk is true, and no token is the byte 0x00"},
         {BYTES("\"end_of_word_suffix\": \"x\""), "model.end_of_word_suffix"},
         {BYTES("\"vocab\": {}"), "model.vocab has 0 tokens"},
         {BYTES("\"vocab\": {\"a\": 1}"), "the id of \"a\" is none of 0 … 0"},
