@@ -53,9 +53,10 @@ typedef struct cca_bpe_text {
 
 /* Appends the ids of a text to *out. Offsets are those of a token's first byte in text; what
  * normalisation changed, a letter with its marks, has the offset of its first byte. A text that is
- * not UTF-8, or has a byte without token: CCA_BAD_TEXT with the offset. Time is n log n for a word
- * of n bytes; memory, apart from *out, at most 32 bytes for each byte of the longest word, and some
- * 50 for each place that normalisation changes. On failure *out is as before. */
+ * not UTF-8, or has a byte without token: CCA_BAD_TEXT with the offset; one that grows too much:
+ * CCA_NO_FIT. Time is n log n for a word of n bytes; memory, apart from *out, at most 32 bytes for
+ * each byte of the longest word, and some 50 for each place that normalisation changes. On failure
+ * *out is as before. */
 cca_status cca_bpe_encode(cca_tokens *out, const cca_bpe *bpe, const cca_bpe_text *text,
                           cca_error *err);
 

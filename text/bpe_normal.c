@@ -175,6 +175,8 @@ static size_t drop_common(cluster *c, const char *text, size_t size) {
 
 /* Appends a span and gives it room for size bytes. */
 static bool add_span(cca_level *level, cca_span span, size_t size) {
+    level->overflows = size > level->most || level->size > level->most - size;
+    if (level->overflows) return false;
     char *text = grown(level->text, &level->capacity, level->size, size + 1, 1);
     if (text) level->text = text;
     cca_span *spans =
@@ -227,7 +229,10 @@ typedef struct way {
 /* What is left is copied if anything changed. */
 static cca_status finish(way *w, bool fine) {
     if (fine && w->out->n_spans > 0) fine = add_copy(w->out, w->source, w->copied, w->size);
-    return fine ? CCA_OK : no_memory(w->size, w->err);
+    if (fine) return CCA_OK;
+    if (!w->out->overflows) return no_memory(w->size, w->err);
+    return cca_fail(w->err, CCA_NO_FIT, "the tokenizer makes more than %zu bytes of a text",
+                    w->out->most);
 }
 
 /* ---- changes ---- */
@@ -442,9 +447,13 @@ void cca_normalizer_close(cca_normalizer *n) {
 
 cca_status cca_normal_make(cca_normal *out, const cca_normalizer *n, const char *source,
                            size_t size, bool first, cca_error *err) {
+    enum { TIMES = 16, AND_MORE = 4096 };
+    size_t most;
     *out = (cca_normal){.text = source, .size = size};
+    if (!cca_mul(&most, size, TIMES) || !cca_add(&most, most, AND_MORE)) most = SIZE_MAX;
     for (size_t i = 0; i < n->n_changes; i++) {
         cca_level *level = &out->levels[out->n_levels];
+        level->most = most;
         way w = {level, out->text, out->size, 0, err};
         cca_status status = change(&w, n, i, first);
         if (!status && level->n_spans > 0) {

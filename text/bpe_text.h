@@ -105,7 +105,8 @@ void cca_normalizer_close(cca_normalizer *normalizer);
 
 typedef struct cca_level {
     char *text;
-    size_t size, capacity;
+    size_t size, capacity, most; /* most: more than that is too much */
+    bool overflows;
     struct cca_span *spans;
     size_t n_spans, spans_capacity, hint;
 } cca_level;
@@ -118,7 +119,8 @@ typedef struct cca_normal {
     size_t n_levels;
 } cca_normal;
 
-/* source lives as long as *out. first: it is the start of the whole text. */
+/* source lives as long as *out. first: it is the start of the whole text. CCA_NO_FIT where the text
+ * becomes sixteen times as long and more, which no form of Unicode makes of it. */
 cca_status cca_normal_make(cca_normal *out, const cca_normalizer *normalizer, const char *source,
                            size_t size, bool first, cca_error *err);
 void cca_normal_free(cca_normal *normal);

@@ -407,6 +407,32 @@ static void test_offsets_behind(void **state) {
     free(s);
 }
 
+/* A file cannot make a small text a large one. */
+static void test_texts_that_grow(void **state) {
+    (void)state;
+    small *s = small_new("");
+    cca_gguf_string steps[] = {literal("replace a*"), literal("with bbbbbbbbbbbb"),
+                               literal("replace b*?"), literal("with bbbbbbbbbbbb")};
+    s->vocab.steps = steps;
+    cca_tokens tokens = {.n = 0};
+    char text[1000];
+    memset(text, 'c', sizeof text);
+    for (s->vocab.n_steps = 2; s->vocab.n_steps <= 4; s->vocab.n_steps += 2) {
+        cca_bpe *bpe = open_small(s);
+        cca_error err = {.text = ""};
+        cca_bpe_text whole = {text, sizeof text, 0, false, NULL};
+        cca_status status = cca_bpe_encode(&tokens, bpe, &whole, &err);
+        bool grows = s->vocab.n_steps == 4;
+        assert_int_equal(status, grows ? CCA_NO_FIT : CCA_OK);
+        if (grows)
+            assert_string_equal(err.text, "the tokenizer makes more than 20096 bytes of a text");
+        if (!grows) assert_int_equal(tokens.n, 13 * sizeof text + 12);
+        cca_bpe_free(bpe);
+    }
+    cca_tokens_free(&tokens);
+    free(s);
+}
+
 static void check_bad_text(const cca_bpe *bpe, const char *text, size_t size, const char *named) {
     cca_tokens tokens = {.n = 0};
     cca_error err = {.text = ""};
@@ -600,17 +626,12 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_merges),
-        cmocka_unit_test(test_whole_words),
-        cmocka_unit_test(test_offsets),
-        cmocka_unit_test(test_offsets_behind),
-        cmocka_unit_test(test_bad_texts),
-        cmocka_unit_test(test_missing_byte),
-        cmocka_unit_test(test_long_words),
-        cmocka_unit_test(test_empty_tokens),
-        cmocka_unit_test(test_beside_the_alphabet),
+        cmocka_unit_test(test_golden),          cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_merges),          cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_offsets),         cmocka_unit_test(test_offsets_behind),
+        cmocka_unit_test(test_texts_that_grow), cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_missing_byte),    cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_empty_tokens),    cmocka_unit_test(test_beside_the_alphabet),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
