@@ -255,8 +255,9 @@ static void check_decoder(cca_json_reader *r, const json_t *decoder, bool bytes)
     for (size_t i = 0; i < n; i++) {
         const json_t *one = is_a(decoder, "Sequence") ? json_array_get(list, i) : decoder;
         bool known = bytes && is_a(one, "ByteLevel");
-        for (size_t k = 0; k < sizeof plain / sizeof *plain && !bytes; k++)
+        for (size_t k = 0; k < sizeof plain / sizeof *plain && !bytes; k++) {
             known |= is_a(one, plain[k]);
+        }
         if (!known) {
             cca_json_refuse(r, "decoder: \"%.100s\" does not go with its %s",
                             cca_vocab_json_type(one), bytes ? "ByteLevel" : "byte_fallback");

@@ -428,7 +428,8 @@ cca_status cca_normalizer_open(cca_normalizer *out, const cca_gguf_string *steps
                         CCA_MAX_STEPS);
     }
     char *text = out->texts = malloc(room);
-    cca_status status = text ? CCA_OK : no_memory(0, err);
+    if (!text) return no_memory(0, err);
+    cca_status status = CCA_OK;
     for (; *at < end && !status; ++*at) status = open_change(out, &text, steps[*at], name, err);
     if (!status && out->n_changes > 0 && out->changes[out->n_changes - 1].kind == REPLACE) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: \"replace\" without \"with\"", name);

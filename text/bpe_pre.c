@@ -8,7 +8,8 @@
 /* ---- characters ---- */
 
 /* Rust's numbers are Unicode 17's, two blocks more than the patterns'. */
-#define DIGIT "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
+#define DIGIT          "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
+#define ISOLATED_DIGIT "isolated " DIGIT
 
 /* ASCII's symbols and, as of Unicode 8, punctuation. */
 #define PUNCTUATION                                                                                  \
@@ -95,8 +96,8 @@ static const cca_pre pres[] = {
     {"smollm starcoder refact codeshell exaone minerva-7b mellum2",
      false,
      false,
-     {"isolated " DIGIT, "isolated " GPT2}},
-    {"command-r", false, false, {"nfc", "isolated " DIGIT, "isolated " GPT2}},
+     {ISOLATED_DIGIT, "isolated " GPT2}},
+    {"command-r", false, false, {"nfc", ISOLATED_DIGIT, "isolated " GPT2}},
     {"falcon",
      false,
      false,
@@ -116,7 +117,7 @@ static const cca_pre pres[] = {
      false,
      false,
      {"isolated [\\r\\n]", "isolated \\s?\\p{L}+", "isolated \\s?\\p{P}+",
-      "isolated [一-龥ࠀ-一가-퟿]+", "isolated " DIGIT}},
+      "isolated [一-龥ࠀ-一가-퟿]+", ISOLATED_DIGIT}}, // NOLINT: it is one step
     {"deepseek-v3 hunyuan-dense joyai-llm",
      false,
      false,
@@ -138,7 +139,7 @@ static const cca_pre pres[] = {
       "| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
     {"minicpm5", true, false, {"isolated \\p{N}{1,3}", "isolated " MODERN("\\p{N}+")}},
     {"poro-chat bloom gpt3-finnish", false, false, {"isolated " BLOOM}},
-    {"viking", false, false, {"isolated " BLOOM, "isolated " DIGIT}},
+    {"viking", false, false, {"isolated " BLOOM, ISOLATED_DIGIT}},
 };
 
 enum { N_PRES = sizeof pres / sizeof *pres };

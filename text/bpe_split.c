@@ -62,8 +62,9 @@ cca_status cca_splitter_open(cca_splitter *out, const cca_gguf_string *steps, si
 }
 
 void cca_splitter_close(cca_splitter *splitter) {
-    while (splitter->n_stages > 0)
+    while (splitter->n_stages > 0) {
         cca_pattern_close(&splitter->stages[--splitter->n_stages].pattern);
+    }
 }
 
 /* ---- cutting ---- */

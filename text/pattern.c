@@ -91,7 +91,7 @@ static void put(rewriter *r, const char *bytes, size_t size) {
         }
         r->no_memory = !grown;
     }
-    if (r->no_memory) return;
+    if (r->no_memory || !r->out) return;
     if (size > 0) memcpy(r->out + r->n, bytes, size);
     r->n += size;
 }
@@ -215,7 +215,7 @@ static void put_escape(rewriter *r) {
         put_class(r, (char)(c | 32));
         put_text(r, "]");
     } else if (c == 'b' || c == 'B') {
-        put_text(r, c == 'b' ? "(?:(?<=[" : "(?:(?<=["), put_class(r, 'w');
+        put_text(r, "(?:(?<=["), put_class(r, 'w');
         put_text(r, c == 'b' ? "])(?![" : "])(?=["), put_class(r, 'w');
         put_text(r, "])|(?<!["), put_class(r, 'w');
         put_text(r, c == 'b' ? "])(?=[" : "])(?!["), put_class(r, 'w');
@@ -281,8 +281,9 @@ static void put_group(rewriter *r) {
         if (n <= r->size - r->at && memcmp(r->text + r->at, known[i], n) == 0) size = n;
     }
     if (size == 0 && peek(r, 1) != '?' && peek(r, 1) != '*') size = 1;
-    if (size == 0)
+    if (size == 0) {
         refuse(r, "a group that is not (…, (?:, (?=, (?!, (?<=, (?<!, (?>, (?i: or (?i)");
+    }
     put(r, r->text + r->at, size);
     r->at += size;
 }

@@ -97,6 +97,7 @@ model_for strip 642 "$work/strip/tokenizer.model"
 b=$("$CCA" tokenize -m "$work/strip.gguf" --no-bos -p 'x<t>b')
 ids_are 'a token that takes blanks behind it' strip "$b" --no-bos -e -p 'x<t> \n b'
 ids_are 'and before it' strip "${b/640/641}" --no-bos -e -p 'x \n <u>b'
+ids_are 'and none that it does not say it takes' strip '641 419' --no-bos -p '<u> '
 echo '{"added_tokens_decoder": {"265": {"content": "er", "lstrip": true}}}' >"$work/strip/tokenizer_config.json"
 expect 3 'one that SentencePiece finds itself' export --random 32,1,2,2,64,642 --tokenizer "$work/strip/tokenizer.model" -o "$work/x.gguf"
 stderr_has 'names the field' 'lstrip of "er" is true'

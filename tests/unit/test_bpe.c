@@ -92,8 +92,9 @@ static void close_golden(golden *g) {
 static void encode(cca_tokens *out, const cca_bpe *bpe, const char *text, size_t size) {
     cca_error err = {.text = ""};
     out->n = 0;
-    if (cca_bpe_encode(out, bpe, &(cca_bpe_text){text, size, 0, false, NULL}, &err) != CCA_OK)
+    if (cca_bpe_encode(out, bpe, &(cca_bpe_text){text, size, 0, false, NULL}, &err) != CCA_OK) {
         fail_msg("%s", err.text);
+    }
 }
 
 /* The bytes of all tokens, to be freed by the caller. */
@@ -424,8 +425,9 @@ static void test_texts_that_grow(void **state) {
         cca_status status = cca_bpe_encode(&tokens, bpe, &whole, &err);
         bool grows = s->vocab.n_steps == 4;
         assert_int_equal(status, grows ? CCA_NO_FIT : CCA_OK);
-        if (grows)
+        if (grows) {
             assert_string_equal(err.text, "the tokenizer makes more than 20096 bytes of a text");
+        }
         if (!grows) assert_int_equal(tokens.n, 13 * sizeof text + 12);
         cca_bpe_free(bpe);
     }
