@@ -5,9 +5,8 @@
 #include "base/utf8.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
-#include "text/bpe_text.h"
 #include "text/known_tokens.h"
-#include "text/spm.h"
+#include "text/tokenizer_source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,43 +30,14 @@ struct cca_tokenizer {
     int32_t *ends; /* tokens that end generation */
     size_t n_ends;
     int32_t byte_tokens[256];
+    cca_prefix prefix;
 };
 
-/* Keys of the model file. */
-static const char *const key_model = "tokenizer.ggml.model";
-static const char *const key_tokens = "tokenizer.ggml.tokens";
-static const char *const key_scores = "tokenizer.ggml.scores";
-static const char *const key_types = "tokenizer.ggml.token_type";
-static const char *const key_merges = "tokenizer.ggml.merges";
-static const char *const key_pre = "tokenizer.ggml.pre";
-static const char *const key_original = "cca.tokenizer.sentencepiece";
-static const char *const key_steps = "cca.tokenizer.steps";
-static const char *const key_ignore_merges = "cca.tokenizer.ignore_merges";
-static const char *const key_plain = "cca.tokenizer.byte_fallback";
+typedef cca_tokenizer_source source;
+
+static const char underline[] = "\xe2\x96\x81"; /* a space in pieces */
 
 /* ---- the vocabulary ---- */
-
-/* What a model is opened from. */
-typedef struct source {
-    cca_spm_model model;
-    const cca_gguf *file;  /* NULL: from a model file of SentencePiece alone */
-    cca_gguf_array tokens; /* of the model file; n is 0 where it has none */
-    uint8_t *types;        /* cca_spm_type of each of them; NULL: the file does not say */
-    cca_gguf_array merges; /* of byte-level BPE, which has no model */
-    cca_gguf_string pre;
-    cca_gguf_array steps; /* where pre does not say it */
-    bool ignore_merges, plain;
-    bool is_bpe;
-    bool is_original; /* model is the file's original one, not made of its lists */
-    bool add_bos;     /* where the file does not say */
-    const char *name;
-    cca_error *err;
-} source;
-
-static cca_status no_memory(const source *src) {
-    return cca_fail(src->err, CCA_NO_MEMORY, "%s: no memory for a vocabulary of %zu tokens",
-                    src->name, src->tokens.n ? (size_t)src->tokens.n : src->model.n_pieces);
-}
 
 /* Token i: of SentencePiece's model, else one that only the file lists. */
 static cca_spm_piece piece_at(const source *src, size_t i) {
@@ -92,7 +62,7 @@ static size_t decode_piece(char *out, const source *src, size_t i) {
     }
     for (size_t at = 0; at < piece.text.size;) {
         const char *p = piece.text.bytes + at;
-        bool space = piece.text.size - at >= 3 && memcmp(p, "\xe2\x96\x81", 3) == 0;
+        bool space = piece.text.size - at >= 3 && memcmp(p, underline, 3) == 0;
         out[size++] = space ? ' ' : *p;
         at += space ? 3 : 1;
     }
@@ -118,11 +88,11 @@ static cca_status build_vocabulary(cca_tokenizer *tok, const source *src) {
     if (src->tokens.n > n) n = src->tokens.n;
     if (n > INT32_MAX || !cca_mul(&bytes, n + 1, sizeof *tok->tokens) ||
         !measure_texts(&texts_size, src, n)) {
-        return no_memory(src);
+        return cca_tokenizer_source_no_memory(src);
     }
     tok->tokens = malloc(bytes);
     tok->texts = malloc(texts_size);
-    if (!tok->tokens || !tok->texts) return no_memory(src);
+    if (!tok->tokens || !tok->texts) return cca_tokenizer_source_no_memory(src);
     for (int byte = 0; byte < 256; byte++) tok->byte_tokens[byte] = -1;
     char *text = tok->texts;
     for (size_t i = 0; i < n; i++) {
@@ -171,7 +141,7 @@ static cca_status read_flags(uint8_t *flags, size_t n, const source *src) {
                 {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD}};
     cca_status status = CCA_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && src->file && !status; i++) {
-        bool known = src->is_bpe || keys[i].flag != CCA_ADDED_NORMALIZED;
+        bool known = src->kind == CCA_TOKENIZER_BPE || keys[i].flag != CCA_ADDED_NORMALIZED;
         if (known) status = read_flag(flags, n, src, keys[i].key, keys[i].flag);
     }
     return status;
@@ -183,7 +153,7 @@ static cca_status normalize_added(cca_tokenizer *tok, const source *src) {
     cca_status status = CCA_OK;
     if (list->n == 0 || !tok->bpe) return CCA_OK;
     tok->normal_texts = calloc(list->n, sizeof *tok->normal_texts);
-    if (!tok->normal_texts) return no_memory(src);
+    if (!tok->normal_texts) return cca_tokenizer_source_no_memory(src);
     tok->n_normal_texts = list->n;
     size_t kept = 0;
     for (size_t i = 0; i < list->n && !status; i++) {
@@ -206,16 +176,17 @@ static cca_status collect_added(cca_tokenizer *tok, const source *src, const uin
         n_added += tok->tokens[i].type == CCA_SPM_CONTROL || tok->tokens[i].type == CCA_SPM_USER;
     }
     list->tokens = malloc((n_added + 1) * sizeof *list->tokens);
-    if (!list->tokens) return no_memory(src);
+    if (!list->tokens) return cca_tokenizer_source_no_memory(src);
     for (size_t i = 0; i < n; i++) {
         const token *t = &tok->tokens[i];
         bool user = t->type == CCA_SPM_USER;
         if ((!user && t->type != CCA_SPM_CONTROL) || t->piece_size == 0) continue;
-        /* SentencePiece itself finds the user-defined pieces that it knows. */
+        /* SentencePiece itself finds the user-defined pieces that it knows, as parts of a text. */
         cca_added_token added = {t->piece, t->piece_size, (int32_t)i, flags[i]};
-        bool found = user && i >= src->model.n_pieces;
+        bool found = user && (i >= src->model.n_pieces || tok->prefix == CCA_PREFIX_PREPEND ||
+                              tok->prefix == CCA_PREFIX_LEAD);
         if (!found) added.flags |= CCA_ADDED_CONTROL;
-        if (found && !src->is_bpe) {
+        if (found && src->kind != CCA_TOKENIZER_BPE) {
             added.text = t->bytes;
             added.size = t->bytes_size;
         }
@@ -227,7 +198,7 @@ static cca_status collect_added(cca_tokenizer *tok, const source *src, const uin
 static cca_status find_added(cca_tokenizer *tok, const source *src) {
     size_t n = (size_t)tok->facts.vocab_size;
     uint8_t *flags = calloc(n + 1, 1);
-    if (!flags) return no_memory(src);
+    if (!flags) return cca_tokenizer_source_no_memory(src);
     cca_status status = read_flags(flags, n, src);
     if (!status) status = collect_added(tok, src, flags);
     if (!status) status = normalize_added(tok, src);
@@ -296,7 +267,7 @@ static cca_status read_ends(cca_tokenizer *tok, const source *src) {
                         cca_gguf_name(src->file), key);
     }
     tok->ends = malloc(((size_t)more.n + n_single + CCA_N_KNOWN_TOKENS) * sizeof *tok->ends);
-    if (!tok->ends) return no_memory(src);
+    if (!tok->ends) return cca_tokenizer_source_no_memory(src);
     for (size_t i = 0; i < n_single; i++) {
         if (single[i] >= 0) tok->ends[tok->n_ends++] = single[i];
     }
@@ -327,6 +298,7 @@ static cca_status fill_spm(cca_tokenizer *tok, const source *src) {
         .add_bos = model->bos >= 0,
         .dummy_prefix = model->add_dummy_prefix && !model->whitespace_suffix,
     };
+    tok->prefix = src->prefix;
     cca_status status = build_vocabulary(tok, src);
     if (!status && src->file) status = read_ids(tok, src);
     if (!status) status = read_ends(tok, src);
@@ -350,7 +322,7 @@ static cca_status open_bpe(cca_tokenizer *tok, const source *src) {
         .unk = tok->facts.unk,
     };
     bool *apart = malloc(n + 1);
-    if (!apart) return no_memory(src);
+    if (!apart) return cca_tokenizer_source_no_memory(src);
     for (size_t i = 0; i < n; i++) {
         cca_spm_type type = tok->tokens[i].type;
         apart[i] = type != CCA_SPM_NORMAL && !(src->plain && type == CCA_SPM_BYTE);
@@ -393,8 +365,8 @@ static cca_status fill_bpe(cca_tokenizer *tok, const source *src) {
 
 static cca_status open_source(cca_tokenizer **out, const source *src) {
     cca_tokenizer *tok = calloc(1, sizeof *tok);
-    if (!tok) return no_memory(src);
-    cca_status status = src->is_bpe ? fill_bpe(tok, src) : fill_spm(tok, src);
+    if (!tok) return cca_tokenizer_source_no_memory(src);
+    cca_status status = src->kind == CCA_TOKENIZER_BPE ? fill_bpe(tok, src) : fill_spm(tok, src);
     if (!status) {
         *out = tok;
     } else {
@@ -406,241 +378,20 @@ static cca_status open_source(cca_tokenizer **out, const source *src) {
 cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *model, size_t size,
                                             const char *name, cca_error *err) {
     *out = NULL;
-    source src = {.name = name, .err = err};
-    cca_status status = cca_spm_model_read(&src.model, model, size, name, err);
+    source src;
+    cca_status status = cca_tokenizer_source_of_sentencepiece(&src, model, size, name, err);
     if (!status) status = open_source(out, &src);
-    cca_spm_model_free(&src.model);
-    return status;
-}
-
-/* Types that the file does not say, or calls undefined: those of the tokens that its keys name are
- * known, bytes by their form (not to byte-level BPE), and what BPE could not spell was added.
- * Behind an original model tokens without types are padding. */
-static cca_status settle_undefined(source *src, bool padding) {
-    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
-                                       "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
-                                       "tokenizer.ggml.padding_token_id"};
-    uint64_t n = src->tokens.n;
-    int32_t id;
-    cca_status status = cca_gguf_token(&id, src->file, "tokenizer.ggml.unknown_token_id", src->err);
-    bool known = !status && id >= 0 && (uint64_t)id < n;
-    if (known && src->types[id] == CCA_SPM_UNDEFINED) src->types[id] = CCA_SPM_UNKNOWN;
-    for (size_t k = 0; k < sizeof keys / sizeof *keys && !status; k++) {
-        bool is_unknown = false;
-        status = cca_gguf_token(&id, src->file, keys[k], src->err);
-        known = !status && id >= 0 && (uint64_t)id < n;
-        if (known) is_unknown = src->is_bpe && src->types[id] == CCA_SPM_UNKNOWN;
-        if (known && (src->types[id] == CCA_SPM_UNDEFINED || is_unknown)) {
-            src->types[id] = CCA_SPM_CONTROL;
-        }
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        cca_gguf_string text = src->tokens.strings[i];
-        bool byte = (!src->is_bpe || src->plain) &&
-                    cca_spm_byte_value((cca_spm_text){text.bytes, text.size}) >= 0;
-        bool added = src->is_bpe && !src->plain && !cca_bpe_is_word(text);
-        if (src->types[i] != CCA_SPM_UNDEFINED) continue;
-        src->types[i] = padding ? CCA_SPM_UNUSED
-                        : byte  ? CCA_SPM_BYTE
-                        : added ? CCA_SPM_USER
-                                : CCA_SPM_NORMAL;
-    }
-    return status;
-}
-
-/* The types of the file's tokens, of which well-known ones are control tokens in any case. */
-static cca_status settle_types(source *src, const cca_gguf_array *types) {
-    uint64_t n = src->tokens.n;
-    src->types = calloc(n + 1, sizeof *src->types);
-    if (!src->types) return no_memory(src);
-    for (uint64_t i = 0; i < n && types->n > 0; i++) {
-        double type = cca_gguf_array_number(types, i);
-        if (!(type >= CCA_SPM_UNDEFINED && type <= CCA_SPM_BYTE)) {
-            return cca_fail(src->err, CCA_BAD_MODEL, "%s: element %llu of %s is %g, not 0 to 6",
-                            cca_gguf_name(src->file), (unsigned long long)i, key_types, type);
-        }
-        src->types[i] = (uint8_t)type;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        cca_gguf_string text = src->tokens.strings[i];
-        const cca_known_token *known = cca_known_token_find(text.bytes, text.size);
-        bool control = known && known->always && src->types[i] != CCA_SPM_UNUSED;
-        if (control) src->types[i] = CCA_SPM_CONTROL;
-    }
-    return settle_undefined(src, types->n == 0 && src->is_original);
-}
-
-/* The file's list of tokens, and their types, which must fit each other. */
-static cca_status read_lists(source *src, bool required) {
-    const char *file = cca_gguf_name(src->file);
-    cca_gguf_array types;
-    cca_status status = cca_gguf_arr(&src->tokens, src->file, key_tokens, required, src->err);
-    if (!status) status = cca_gguf_arr(&types, src->file, key_types, false, src->err);
-    if (status) return status;
-    if (src->tokens.n > 0 && !src->tokens.strings) {
-        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", file, key_tokens);
-    }
-    if (types.strings || (types.n > 0 && types.n != src->tokens.n)) {
-        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers", file,
-                        key_types, (unsigned long long)src->tokens.n);
-    }
-    return settle_types(src, &types);
-}
-
-/* What the file's list calls control or user-defined is so, though the original says normal. */
-static void take_listed_types(source *src) {
-    for (size_t i = 0; i < src->model.n_pieces && i < src->tokens.n; i++) {
-        cca_spm_piece *piece = &src->model.pieces[i];
-        bool plain = piece->type == CCA_SPM_NORMAL || piece->type == CCA_SPM_USER;
-        bool marked = src->types[i] == CCA_SPM_CONTROL || src->types[i] == CCA_SPM_USER;
-        if (plain && marked) piece->type = (cca_spm_type)src->types[i];
-    }
-}
-
-/* The original model, and perhaps more tokens behind its own. */
-static cca_status read_original(source *src) {
-    cca_gguf_array bytes;
-    src->is_original = true;
-    cca_status status = cca_gguf_arr(&bytes, src->file, key_original, true, src->err);
-    if (!status && bytes.type != CCA_GGUF_U8 && bytes.type != CCA_GGUF_I8) {
-        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of bytes",
-                          cca_gguf_name(src->file), key_original);
-    }
-    if (!status) status = read_lists(src, false);
-    if (!status) {
-        status = cca_spm_model_read(&src->model, bytes.data, (size_t)bytes.n, src->name, src->err);
-    }
-    if (!status && src->tokens.n > 0 && src->tokens.n < src->model.n_pieces) {
-        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s has %llu tokens, %s has %zu",
-                          cca_gguf_name(src->file), key_tokens, (unsigned long long)src->tokens.n,
-                          key_original, src->model.n_pieces);
-    }
-    if (!status) take_listed_types(src);
-    return status;
-}
-
-/* One piece is the unknown one, to SentencePiece. Files made from a tokenizer.json call it a
- * control token, as llama.cpp's converter does, and an earlier converter called padding unknown,
- * too. Then it is the one that the key names, or the first; the others stand in no text, like
- * control tokens. */
-static cca_status settle_unknown(source *src) {
-    cca_spm_model *model = &src->model;
-    size_t first = 0, n = model->n_pieces;
-    while (first < n && model->pieces[first].type != CCA_SPM_UNKNOWN) first++;
-    cca_spm_type among = first < n ? CCA_SPM_UNKNOWN : CCA_SPM_CONTROL;
-    size_t usual = first < n ? first : 0;
-    int32_t id;
-    cca_status status = cca_gguf_token(&id, src->file, "tokenizer.ggml.unknown_token_id", src->err);
-    if (status) return status;
-    size_t unknown = id >= 0 ? (size_t)id : usual;
-    if (unknown >= n || model->pieces[unknown].type != among) unknown = usual;
-    for (size_t i = first; i < n; i++) {
-        if (model->pieces[i].type == CCA_SPM_UNKNOWN) model->pieces[i].type = CCA_SPM_CONTROL;
-    }
-    if (unknown < n && model->pieces[unknown].type == CCA_SPM_CONTROL) {
-        model->pieces[unknown].type = CCA_SPM_UNKNOWN;
-    }
-    return CCA_OK;
-}
-
-/* A model made of the file's lists. */
-static cca_status rebuild(source *src) {
-    cca_spm_model *model = &src->model;
-    cca_gguf_array scores;
-    bool prefix = true;
-    cca_status status = read_lists(src, true);
-    if (!status) status = cca_gguf_arr(&scores, src->file, key_scores, true, src->err);
-    if (!status) {
-        status = cca_gguf_bool(&model->add_dummy_prefix, src->file,
-                               "tokenizer.ggml.add_space_prefix", &prefix, src->err);
-    }
-    if (status) return status;
-    if (scores.strings || scores.n != src->tokens.n) {
-        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of %llu numbers",
-                        cca_gguf_name(src->file), key_scores, (unsigned long long)src->tokens.n);
-    }
-    for (size_t i = 0; i < src->tokens.n; i++) {
-        cca_gguf_string text = src->tokens.strings[i];
-        cca_spm_type type = (cca_spm_type)src->types[i];
-        float score = (float)cca_gguf_array_number(&scores, i);
-        if (!cca_spm_model_push(model, (cca_spm_piece){{text.bytes, text.size}, score, type})) {
-            return no_memory(src);
-        }
-        model->byte_fallback |= type == CCA_SPM_BYTE;
-    }
-    status = settle_unknown(src);
-    return !status ? cca_spm_model_check(model, src->name, src->err) : status;
-}
-
-static bool is(cca_gguf_string text, const char *word) {
-    return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
-}
-
-/* A way with texts of the file's own. */
-static cca_status read_steps(source *src) {
-    const char *name = cca_gguf_name(src->file);
-    cca_status status = cca_gguf_arr(&src->steps, src->file, key_steps, true, src->err);
-    bool off = false;
-    if (!status && !src->steps.strings) {
-        status = cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings", name, key_steps);
-    }
-    if (!status) {
-        status = cca_gguf_bool(&src->ignore_merges, src->file, key_ignore_merges, &off, src->err);
-    }
-    return status ? status : cca_gguf_bool(&src->plain, src->file, key_plain, &off, src->err);
-}
-
-static cca_status read_bpe(source *src) {
-    src->is_bpe = true;
-    src->add_bos = false;
-    bool own = cca_gguf_has(src->file, key_steps);
-    cca_status status = own ? read_steps(src) : CCA_OK;
-    if (!status) status = read_lists(src, true);
-    if (!status) status = cca_gguf_arr(&src->merges, src->file, key_merges, true, src->err);
-    if (!status && !own) status = cca_gguf_str(&src->pre, src->file, key_pre, NULL, src->err);
-    if (!status && src->merges.n > 0 && !src->merges.strings) {
-        return cca_fail(src->err, CCA_BAD_MODEL, "%s: %s is no list of strings",
-                        cca_gguf_name(src->file), key_merges);
-    }
-    const cca_pre *pre = own || status ? NULL : cca_pre_find(src->pre);
-    if (pre) src->add_bos = pre->add_bos;
-    return status;
-}
-
-typedef cca_status reader(source *src);
-
-/* Names the file and the key in front of messages. */
-static cca_status open_file(cca_tokenizer **out, const cca_gguf *file, reader *read,
-                            cca_error *err) {
-    char name[sizeof err->text / 2];
-    size_t n = 0;
-    const char *key = read == read_original ? key_original : key_tokens;
-    const char *parts[] = {cca_gguf_name(file), ": ", key};
-    for (size_t i = 0; i < 3; i++) {
-        for (const char *p = parts[i]; *p && n + 1 < sizeof name; p++) name[n++] = *p;
-    }
-    name[n] = 0;
-    source src = {.file = file, .add_bos = true, .name = name, .err = err};
-    cca_spm_model_init(&src.model);
-    cca_status status = read(&src);
-    if (!status) status = open_source(out, &src);
-    cca_spm_model_free(&src.model);
-    free(src.types);
+    cca_tokenizer_source_free(&src);
     return status;
 }
 
 cca_status cca_tokenizer_open(cca_tokenizer **out, const cca_gguf *file, cca_error *err) {
     *out = NULL;
-    if (cca_gguf_has(file, key_original)) return open_file(out, file, read_original, err);
-    if (!cca_gguf_has(file, key_model) && !cca_gguf_has(file, key_tokens)) return CCA_OK;
-    cca_gguf_string kind;
-    cca_status status = cca_gguf_str(&kind, file, key_model, NULL, err);
-    if (status || is(kind, "no_vocab") || is(kind, "none")) return status;
-    if (is(kind, "llama")) return open_file(out, file, rebuild, err);
-    if (is(kind, "gpt2")) return open_file(out, file, read_bpe, err);
-    return cca_fail(err, CCA_BAD_MODEL, "%s: %s is \"%.*s\", a kind that is not supported",
-                    cca_gguf_name(file), key_model, kind.size < 100 ? (int)kind.size : 100,
-                    kind.bytes);
+    source src;
+    cca_status status = cca_tokenizer_source_read(&src, file, err);
+    if (!status && src.kind != CCA_TOKENIZER_NONE) status = open_source(out, &src);
+    cca_tokenizer_source_free(&src);
+    return status;
 }
 
 void cca_tokenizer_close(cca_tokenizer *tok) {
@@ -663,13 +414,54 @@ static cca_status push(cca_tokens *out, int32_t id, uint64_t offset, cca_error *
     return cca_fail(err, CCA_NO_MEMORY, "no memory for %zu tokens", out->n + 1);
 }
 
+static const token *token_at(const cca_tokenizer *tok, int32_t id) {
+    return id >= 0 && id < tok->facts.vocab_size ? &tok->tokens[id] : NULL;
+}
+
+static bool begins_with_space(const char *text, size_t size) {
+    return (size > 0 && *text == ' ') || (size >= 3 && memcmp(text, underline, 3) == 0);
+}
+
+/* Whether what stands behind a token is a part of its own. Normalised tokens, which the prefix is
+ * part of, are cut out of a part once it has its prefix. */
+static bool ends_part(const cca_tokenizer *tok, int32_t id) {
+    const token *t = token_at(tok, id);
+    bool added = t && (t->type == CCA_SPM_CONTROL || t->type == CCA_SPM_USER);
+    bool normalized = added && tok->prefix == CCA_PREFIX_PREPEND && t->piece_size >= 3 &&
+                      memcmp(t->piece, underline, 3) == 0;
+    return added && !normalized;
+}
+
+/* Whether a text gets the dummy prefix; first: it is the whole text's first part. */
+static bool is_led(const cca_tokenizer *tok, const cca_tokens *before, bool first, const char *text,
+                   size_t size) {
+    int32_t last = before->n > 0 ? before->ids[before->n - 1] : -1;
+    switch (tok->prefix) {
+    case CCA_PREFIX_FIRST: return first || (last >= 0 && last == tok->facts.bos);
+    case CCA_PREFIX_PREPEND: return first || ends_part(tok, last);
+    case CCA_PREFIX_LEAD: return (first || ends_part(tok, last)) && !begins_with_space(text, size);
+    case CCA_PREFIX_LEAD_FIRST: return first && !begins_with_space(text, size);
+    }
+    return first;
+}
+
+bool cca_tokenizer_leads(const cca_tokenizer *tok, const cca_tokens *before, const char *text,
+                         size_t size, unsigned flags) {
+    if (flags & CCA_ENCODE_SPACE) return true;
+    bool first = flags & CCA_ENCODE_START;
+    return tok->facts.dummy_prefix && is_led(tok, before, first, text, size);
+}
+
 /* Text without the tokens that are looked for in it as it is. */
 static cca_status encode_plain(cca_tokens *out, const cca_tokenizer *tok, const char *text,
                                size_t from, size_t end, unsigned flags, cca_error *err) {
-    bool start = flags & CCA_ENCODE_START;
-    if (tok->spm) return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+    bool start = flags & CCA_ENCODE_START && from == 0;
+    if (tok->spm) {
+        start = is_led(tok, out, start, text + from, end - from);
+        return cca_spm_encode(out, tok->spm, text + from, end - from, from, start, err);
+    }
     cca_added_search added = {&tok->added, flags & CCA_ENCODE_SPECIAL, .normalized = true};
-    cca_bpe_text part = {text + from, end - from, from, from > 0 || !start, &added};
+    cca_bpe_text part = {text + from, end - from, from, !start, &added};
     return cca_bpe_encode(out, tok->bpe, &part, err);
 }
 
@@ -684,18 +476,23 @@ static cca_status encode(cca_tokens *out, const cca_tokenizer *tok, const char *
     cca_status status = CCA_OK;
     cca_found found = {.next = 0};
     /* The dummy prefix may be the space that a token begins with. */
-    bool led = tok->spm && flags & CCA_ENCODE_START && tok->facts.dummy_prefix;
-    cca_added_search search = {&tok->added, flags & CCA_ENCODE_SPECIAL, .led = led};
+    bool spm = tok->spm && tok->facts.dummy_prefix, start = flags & CCA_ENCODE_START;
+    cca_added_search search = {
+        .list = &tok->added,
+        .asked = flags & CCA_ENCODE_SPECIAL,
+        .led = spm && is_led(tok, out, start, text, size),
+        .parts_led = spm && tok->prefix == CCA_PREFIX_PREPEND,
+    };
     while (!status && cca_added_find(&found, &search, text, size)) {
-        bool start = flags & CCA_ENCODE_START, first = start && found.begin == from;
+        bool lone = from == found.begin && found.spaced && !found.led && spm &&
+                    is_led(tok, out, start && from == 0, text + from, size - from);
+        if (lone) status = cca_spm_encode(out, tok->spm, " ", 1, from, false, err);
         if (from < found.begin) {
             status = encode_plain(out, tok, text, from, found.begin, flags, err);
         }
         if (!status && !(start && found.begin == 0 && is_there(out, tok, found.id))) {
             status = push(out, found.id, found.begin, err);
         }
-        /* Only BOS written out leaves what follows the start of the text. */
-        if (!first || found.id != tok->facts.bos) flags &= ~(unsigned)CCA_ENCODE_START;
         from = found.end;
     }
     if (!status) status = encode_plain(out, tok, text, from, size, flags, err);
@@ -718,10 +515,6 @@ cca_status cca_tokenizer_encode(cca_tokens *out, const cca_tokenizer *tok, const
 }
 
 /* ---- facts ---- */
-
-static const token *token_at(const cca_tokenizer *tok, int32_t id) {
-    return id >= 0 && id < tok->facts.vocab_size ? &tok->tokens[id] : NULL;
-}
 
 const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok) {
     return &tok->facts;

@@ -25,11 +25,11 @@ typedef struct cca_tokenizer_facts {
     int32_t vocab_size;
     int32_t bos, eos, unk, pad; /* -1 where there is none */
     bool add_bos;               /* a text starts with bos */
-    bool dummy_prefix;          /* the first text after bos gets a space in front */
+    bool dummy_prefix;          /* texts get a space in front: cca_tokenizer_leads tells which */
 } cca_tokenizer_facts;
 
 typedef enum cca_encode_flags {
-    CCA_ENCODE_START = 1,   /* the first text after BOS: gets the dummy prefix, if any */
+    CCA_ENCODE_START = 1,   /* the first text, perhaps behind BOS: gets the dummy prefix, if any */
     CCA_ENCODE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
     CCA_ENCODE_SPACE = 4,   /* as if a space stood before the text; offsets do not count it */
 } cca_encode_flags;
@@ -50,6 +50,11 @@ cca_status cca_tokenizer_from_sentencepiece(cca_tokenizer **out, const void *mod
                                             const char *name, cca_error *err);
 
 void cca_tokenizer_close(cca_tokenizer *tok);
+
+/* Whether a text gets a space in front that is no part of it, were it encoded behind the tokens of
+ * before, with the same flags. */
+bool cca_tokenizer_leads(const cca_tokenizer *tok, const cca_tokens *before, const char *text,
+                         size_t size, unsigned flags);
 
 const cca_tokenizer_facts *cca_tokenizer_info(const cca_tokenizer *tok);
 

@@ -190,8 +190,7 @@ static cca_status add(prompt *p, cca_slot slot, const char *name, const input_te
     p->n_same = prompt_length(p);
     if (p->has_template) status = cca_prompt_open(template_of(p), slot, &how, err);
     if (!status && name) status = add_name(p, name, &how, err);
-    p->led = how & CCA_ENCODE_SPACE ||
-             (how & CCA_ENCODE_START && cca_tokenizer_info(p->tok)->dummy_prefix);
+    p->led = cca_tokenizer_leads(p->tok, &p->tokens, text->text.bytes, text->text.size, how);
     p->text_begin = prompt_length(p);
     if (special) how |= CCA_ENCODE_SPECIAL;
     if (!status) status = add_sources(p, text, err);

@@ -230,7 +230,7 @@ static cca_status find_controls(cca_tokens *out, const prompt_own *own, const re
 }
 
 /* Plain text, from one control token to the next. */
-static cca_status encode_run(prompt *p, const rendering *r, size_t from, size_t to, bool start,
+static cca_status encode_run(prompt *p, const rendering *r, size_t from, size_t to,
                              cca_error *err) {
     input_text text = {.text = {.bytes = r->text.bytes + from, .size = to - from}};
     cca_status status = CCA_OK;
@@ -240,30 +240,25 @@ static cca_status encode_run(prompt *p, const rendering *r, size_t from, size_t 
     }
     size_t n = p->tokens.n;
     if (!status) {
-        status = input_encode(&p->tokens, p->tok, &text, start ? CCA_ENCODE_START : 0, err);
+        status = input_encode(&p->tokens, p->tok, &text, from == 0 ? CCA_ENCODE_START : 0, err);
     }
     for (; n < p->tokens.n; n++) p->tokens.offsets[n] += from;
     free(text.bad);
     return status;
 }
 
-/* Appends the tokens of bytes from … to - 1, with offsets in the rendered text. A run behind BOS
- * begins as a text does. */
+/* Appends the tokens of bytes from … to - 1, with offsets in the rendered text. */
 static cca_status encode(prompt *p, const rendering *r, size_t from, size_t to, cca_error *err) {
-    const cca_tokenizer_facts *facts = cca_tokenizer_info(p->tok);
     cca_tokens controls = {0};
-    size_t n = p->tokens.n;
-    bool start = n > 0 ? p->tokens.ids[n - 1] == facts->bos : from == 0;
     cca_status status = find_controls(&controls, p->own, r, from, to, err);
     for (size_t i = 0; i < controls.n && !status; i++) {
         size_t at = (size_t)controls.offsets[i];
         if (at < from) continue;
-        status = encode_run(p, r, from, at, start, err);
+        status = encode_run(p, r, from, at, err);
         if (!status && !cca_tokens_push(&p->tokens, controls.ids[i], at)) status = no_memory(err);
-        start = controls.ids[i] == facts->bos;
         from = at + cca_template_size(p->own->template, controls.ids[i]);
     }
-    if (!status) status = encode_run(p, r, from, to, start, err);
+    if (!status) status = encode_run(p, r, from, to, err);
     cca_tokens_free(&controls);
     return status;
 }
@@ -288,16 +283,17 @@ static int64_t token_at(const prompt *p, int64_t n, size_t place) {
 static void locate(prompt *p, const rendering *r, prompt_part *part, int64_t n) {
     size_t begin_at = part->at + part->skip, end_at = part->at + part->text.size;
     size_t begin = place_of(r, part->message, begin_at), end = end_of(r, part->message, end_at);
-    const cca_tokenizer_facts *facts = cca_tokenizer_info(p->tok);
     int64_t length = prompt_length(p), first = token_at(p, n, begin);
+    cca_tokens before = {.ids = p->tokens.ids, .n = (size_t)first};
     bool shared = first > n && (first == length || p->tokens.offsets[first] > begin);
-    bool starts = first < length && begin == p->tokens.offsets[first] &&
-                  (first == 0 || p->tokens.ids[first - 1] == facts->bos);
+    bool starts = first < length && begin == p->tokens.offsets[first];
     if (end < begin) end = begin;
     first -= shared && end > begin;
     part->first = first;
     part->last = end > begin ? token_at(p, first, end) : first;
-    part->led = shared || (starts && facts->dummy_prefix);
+    part->led = shared || (starts && cca_tokenizer_leads(p->tok, &before, r->text.bytes + begin,
+                                                         r->text.size - begin,
+                                                         begin == 0 ? CCA_ENCODE_START : 0));
     part->end = part->last;
 }
 

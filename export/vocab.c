@@ -122,6 +122,9 @@ static void put_tokens(cca_gguf_writer *w, const cca_vocab *vocab) {
     }
     cca_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", false);
     cca_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", vocab->dummy_prefix);
+    if (vocab->prefix && vocab->dummy_prefix) {
+        cca_gguf_put_text(w, "cca.tokenizer.prefix", vocab->prefix);
+    }
     cca_gguf_put_bool(w, "tokenizer.ggml.remove_extra_whitespaces", vocab->remove_extra_spaces);
 }
 

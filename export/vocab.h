@@ -38,6 +38,7 @@ typedef struct cca_vocab {
     int32_t bos, eos, unk, pad; /* -1: none */
     bool add_bos;               /* where the source does not say */
     bool dummy_prefix, remove_extra_spaces;
+    const char *prefix; /* for cca.tokenizer.prefix; NULL: not told */
     bool is_bpe;
     bool is_sentencepiece; /* the file itself goes into the model file */
     int64_t n_own;         /* pieces that were not added */

@@ -2,6 +2,7 @@
  * added_tokens.json list them, each perhaps others. */
 #include "export/vocab_added.h"
 
+#include "export/vocab_json.h"
 #include "text/added_tokens.h"
 #include "text/spm.h"
 
@@ -204,14 +205,16 @@ static void add_map(cca_vocab *vocab, cca_json_reader *r, const json_t *map, con
     }
 }
 
-/* Whether the normalizer of a tokenizer.json puts ▁ in front of a text; of a slow tokenizer that is
- * its older way. */
-static bool has_prefix(const json_t *tokenizer, const json_t *config) {
-    const json_t *normalizer = json_object_get(tokenizer, "normalizer");
-    const json_t *first = json_array_get(json_object_get(normalizer, "normalizers"), 0);
-    const char *type = json_string_value(json_object_get(first ? first : normalizer, "type"));
-    if (tokenizer) return type && strcmp(type, "Prepend") == 0;
-    return !json_is_false(json_object_get(config, "legacy"));
+/* Where an original model's texts get a space in front: as tokenizer.json has it, else as
+ * transformers does without one, in its older way or the newer. */
+static void settle_prefix(cca_vocab *vocab, const json_t *tokenizer, const json_t *config) {
+    bool older = !tokenizer && !json_is_false(json_object_get(config, "legacy"));
+    vocab->escape = older ? CCA_ESCAPE_PREFIX : CCA_ESCAPE_SPACES;
+    if (tokenizer) {
+        (void)cca_vocab_json_prefix(vocab, tokenizer);
+    } else if (config) {
+        vocab->prefix = older ? "prepend" : "first";
+    }
 }
 
 static bool is_named(const cca_vocab *vocab, const char *name) {
@@ -232,9 +235,7 @@ cca_status cca_vocab_add_beside(cca_vocab *vocab, cca_error *err) {
     for (size_t i = 0; i < 4; i++) {
         if (all[i]->status) return all[i]->status;
     }
-    if (original) {
-        vocab->escape = has_prefix(tokenizer, config) ? CCA_ESCAPE_PREFIX : CCA_ESCAPE_SPACES;
-    }
+    if (original) settle_prefix(vocab, tokenizer, config);
     const json_t *added = json_object_get(tokenizer, "added_tokens");
     for (size_t i = 0; i < json_array_size(added) && !of_json.status; i++) {
         cca_added token;

@@ -392,6 +392,7 @@ cca_status cca_vocab_read_json(cca_vocab *vocab, cca_error *err) {
         drop_lists(vocab);
         vocab->kind = "gpt2";
         vocab->pre = "cca";
+        vocab->prefix = NULL;
         vocab->dummy_prefix = false;
     }
     if (!r.status) read_lists(vocab, &r, model);

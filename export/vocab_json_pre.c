@@ -275,28 +275,28 @@ static bool steps_are(const json_t *steps, const char *const *texts, size_t n) {
 
 #define UNDERLINE "\xe2\x96\x81"
 
-/* ▁ for spaces, and perhaps one in front: SentencePiece's own way, or nearly so. */
-static void recognise_sentencepiece(cca_vocab *vocab, const json_t *steps) {
+/* ▁ for spaces, and perhaps one in front: the ways of SentencePiece's kind. */
+static bool recognise_sentencepiece(cca_vocab *vocab, const json_t *steps) {
     static const struct {
         const char *steps[3];
         size_t n;
         cca_escape escape;
-        bool prefix;
+        const char *prefix;
     } ways[] = {
-        {{"prepend " UNDERLINE, "replace \\ ", "with " UNDERLINE}, 3, CCA_ESCAPE_PREFIX, true},
-        {{"replace \\ ", "with " UNDERLINE}, 2, CCA_ESCAPE_SPACES, false},
-        {{"space " UNDERLINE, "lead " UNDERLINE}, 2, CCA_ESCAPE_NONE, true},
-        {{"space " UNDERLINE, "lead-first " UNDERLINE}, 2, CCA_ESCAPE_NONE, true},
-        {{"space " UNDERLINE}, 1, CCA_ESCAPE_NONE, false},
+        {{"prepend " UNDERLINE, "replace \\ ", "with " UNDERLINE}, 3, CCA_ESCAPE_PREFIX, "prepend"},
+        {{"replace \\ ", "with " UNDERLINE}, 2, CCA_ESCAPE_SPACES, NULL},
+        {{"space " UNDERLINE, "lead " UNDERLINE}, 2, CCA_ESCAPE_NONE, "lead"},
+        {{"space " UNDERLINE, "lead-first " UNDERLINE}, 2, CCA_ESCAPE_NONE, "lead-first"},
+        {{"space " UNDERLINE}, 1, CCA_ESCAPE_NONE, NULL},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         if (!steps_are(steps, ways[i].steps, ways[i].n)) continue;
-        vocab->kind = "llama";
-        vocab->pre = "default";
         vocab->escape = ways[i].escape;
+        vocab->prefix = ways[i].prefix;
         vocab->dummy_prefix = ways[i].prefix;
-        return;
+        return true;
     }
+    return false;
 }
 
 /* The name of the way, if it has one. */
@@ -331,12 +331,25 @@ static void keep_steps(cca_vocab *vocab, cca_json_reader *r, json_t *steps) {
     vocab->n_steps = (int64_t)n;
 }
 
+static maker make_steps(cca_json_reader *r, const json_t *tokenizer) {
+    maker m = {.r = r, .steps = json_array(), .part = "normalizer"};
+    each(&m, cca_json_field(tokenizer, "normalizer"), "normalizers", normalize, 0);
+    m.part = "pre_tokenizer";
+    each(&m, cca_json_field(tokenizer, "pre_tokenizer"), "pretokenizers", pre_tokenize, 0);
+    return m;
+}
+
+bool cca_vocab_json_prefix(cca_vocab *vocab, const json_t *tokenizer) {
+    cca_json_reader quiet = {.path = vocab->path};
+    maker m = make_steps(&quiet, tokenizer);
+    bool known = !quiet.status && recognise_sentencepiece(vocab, m.steps);
+    json_decref(m.steps);
+    return known;
+}
+
 void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback) {
     if (r->status) return;
-    maker m = {.r = r, .steps = json_array(), .part = "normalizer"};
-    each(&m, cca_json_field(vocab->json, "normalizer"), "normalizers", normalize, 0);
-    m.part = "pre_tokenizer";
-    each(&m, cca_json_field(vocab->json, "pre_tokenizer"), "pretokenizers", pre_tokenize, 0);
+    maker m = make_steps(r, vocab->json);
     if (m.bytes == byte_fallback) {
         cca_json_refuse(r,
                         "pre_tokenizer has %s ByteLevel, and model.byte_fallback is %s: one of the "
@@ -350,6 +363,9 @@ void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fa
     vocab->is_plain = byte_fallback;
     if (!r->status) keep_steps(vocab, r, m.steps);
     if (!r->status) name_way(vocab, r);
-    if (byte_fallback && !vocab->ignore_merges) recognise_sentencepiece(vocab, m.steps);
+    if (byte_fallback && !vocab->ignore_merges && recognise_sentencepiece(vocab, m.steps)) {
+        vocab->kind = "llama";
+        vocab->pre = "default";
+    }
     json_decref(m.steps);
 }

@@ -111,15 +111,16 @@ bool cca_added_find(cca_found *found, const cca_added_search *search, const char
     if (n[0] == 0 && (n[CCA_ADDED_CONTROL] == 0 || !search->asked)) return false;
     for (size_t at = found->next; at < size; at++) {
         const cca_added_token *t = match(search, text + at, size - at, false);
-        bool led = !t && at == 0 && search->led;
-        if (led) t = match(search, text, size, true);
+        bool part = at == 0 ? search->led : search->parts_led && at == found->end && !found->spaced;
+        bool led = !t && part;
+        if (led) t = match(search, text + at, size - at, true);
         if (!t) continue;
         size_t end = at + t->size - led, before = found->end;
         if (t->flags & CCA_ADDED_SINGLE_WORD && is_within_word(text, size, at, end)) {
             at = end - 1;
             continue;
         }
-        *found = (cca_found){at, end, end, t->id};
+        *found = (cca_found){at, end, end, t->id, t->text[0] == ' ', led};
         take_along(found, t->flags, text, size, before);
         return true;
     }

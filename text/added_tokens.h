@@ -42,6 +42,7 @@ typedef struct cca_added_search {
     bool asked;      /* control tokens count */
     bool normalized; /* the text is a normalised one */
     bool led;        /* as if a space stood in front of the text, for tokens that begin with it */
+    bool parts_led;  /* and of what follows a token that does not */
 } cca_added_search;
 
 /* What was found, with what it takes along. A token that begins in what the one before took along
@@ -50,6 +51,8 @@ typedef struct cca_found {
     size_t begin, end;
     size_t next; /* where the search goes on */
     int32_t id;
+    bool spaced; /* it begins with a space … */
+    bool led;    /* … which the text does not have */
 } cca_found;
 
 /* The next one, behind *found, which starts as zeroes; false where there is none. The text is

@@ -31,13 +31,15 @@ ok=0 wrong=
 while IFS=$'\t' read -r base normalized text ids; do
     if [ "$base $normalized" != "$before" ]; then
         before="$base $normalized"
-        case $base in hf-text-llama2 | hf-text-metaspace) first=640 ;; hf-text-llama3) first=603 ;; hf-text-qwen2) first=605 ;; *) first=600 ;; esac
+        case $base in hf-text-llama2 | hf-text-metaspace*) first=640 ;; hf-text-llama3) first=603 ;; hf-text-qwen2) first=605 ;; *) first=600 ;; esac
+        change=
+        [ "$base" = "${base%-always}" ] || change='s/"prepend_scheme": "first"/"prepend_scheme": "always"/'
         mkdir -p "$work/$base"
-        sed "s/\"added_tokens\": \[/&$(added $first '<honk>' "$normalized" false), $(added $((first + 1)) '<café>' "$normalized" false),/" \
-            "$models/$base/tokenizer.json" >"$work/$base/tokenizer.json"
+        sed "s/\"added_tokens\": \[/&$(added $first '<honk>' "$normalized" false), $(added $((first + 1)) '<café>' "$normalized" false),$(added $((first + 2)) '<sp>' false true),/;
+            $change" "$models/${base%-always}/tokenizer.json" >"$work/$base/tokenizer.json"
         model_for added 800 "$work/$base/tokenizer.json"
     fi
-    cca tokenize -m "$work/added.gguf" --no-bos -e -p "$text"
+    cca tokenize -m "$work/added.gguf" --no-bos --special -e -p "$text"
     if [ "$(sed 's/ *$//' "$work/out")" = "$ids" ]; then ok=$((ok + 1)); else wrong+="$base $normalized '$text': $ids, not $(cat "$work/out")"$'\n'; fi
 done <"$models/added.ids"
 if [ -z "$wrong" ] && [ $ok = "$(wc -l <"$models/added.ids")" ]; then pass 'added tokens, normalised or not'; else fail 'added tokens, normalised or not' "$wrong"; fi
@@ -50,6 +52,7 @@ folder() { # name
     gzip -dc tests/golden/tokenizer/llama-like.model.gz >"$work/$1/tokenizer.model"
 }
 hello='641 338 265 13 485 286 379 266 435 265 421 640 13'
+prepended='641 419 338 265 13 485 286 379 266 435 265 421 640 419 13'
 both="$(added 640 '<|im_end|>' false true), $(added 641 '<|im_start|>' false true)"
 decoder=$(printf '"640": %s, "641": %s' "$(added 640 '<|im_end|>' false true)" "$(added 641 '<|im_start|>' false true)")
 folder map
@@ -63,17 +66,18 @@ cp $models/hf-text-llama2/tokenizer.json "$work/alone"
 cp "$work/decoder/tokenizer_config.json" "$work/alone"
 for name in map json decoder; do
     model_for $name 642 "$work/$name/tokenizer.model"
-    ids_are "added tokens of $name" $name "$hello" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
+    [ $name = map ] && want=$hello || want=$prepended # nothing says how beside a map
+    ids_are "added tokens of $name" $name "$want" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
 done
 model_for alone 642 "$work/alone/tokenizer.json"
-ids_are 'added_tokens_decoder beside tokenizer.json' alone "$hello" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
+ids_are 'added_tokens_decoder beside tokenizer.json' alone "$prepended" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
 
 # Found in the normalised text, as with tokenizer.json alone.
 folder normal
-sed "s/\"added_tokens\": \[/&$(added 640 '<honk>' true false),/" $models/hf-text-llama2/tokenizer.json >"$work/normal/tokenizer.json"
-model_for normal 641 "$work/normal/tokenizer.model"
+sed "s/\"added_tokens\": \[/&$(added 640 '<honk>' true false),$(added 642 '<sp>' false true),/" $models/hf-text-llama2/tokenizer.json >"$work/normal/tokenizer.json"
+model_for normal 643 "$work/normal/tokenizer.model"
 grep -P '^hf-text-llama2\ttrue' $models/added.ids | grep -v caf | while IFS=$'\t' read -r _ _ text ids; do
-    ids_are "normalised beside tokenizer.model: $text" normal "$ids" --no-bos -e -p "$text"
+    ids_are "normalised beside tokenizer.model: $text" normal "$ids" --no-bos --special -e -p "$text"
 done | tee "$work/lines"
 grep -q '^FAIL' "$work/lines" && any_failed=1
 
@@ -86,6 +90,17 @@ model_for few 640 "$work/gap/tokenizer.model"
 stderr_has 'tokens that the model does not have' 'warning: .*added that the model does not have'
 ids_are 'are none' few "$("$CCA" tokenize -m "$work/few.gguf" -p '<b>')" -p '<b>' --special
 
+# What stands in front of a text behind a token is as tokenizer.json, or the configuration, says.
+folder newer
+echo "{\"legacy\": false, \"added_tokens_decoder\": {$decoder}}" >"$work/newer/tokenizer_config.json"
+model_for newer 642 "$work/newer/tokenizer.model"
+ids_are 'nothing, in the newer way' newer "$hello" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
+ids_are 'but in front of a text, as SentencePiece does' newer '419 419 419 338' --no-bos -p '  us'
+folder metaspace
+sed "s/\"added_tokens\": \[/&$both,/" $models/hf-text-metaspace/tokenizer.json >"$work/metaspace/tokenizer.json"
+model_for metaspace 642 "$work/metaspace/tokenizer.model"
+ids_are 'one that is there already' metaspace '419 338' --no-bos -p ' us'
+
 # Contradictions are refused.
 folder other
 echo "{\"added_tokens_decoder\": {\"1\": $(added 1 '<t>' false true)}}" >"$work/other/tokenizer_config.json"
@@ -97,7 +112,7 @@ model_for strip 642 "$work/strip/tokenizer.model"
 b=$("$CCA" tokenize -m "$work/strip.gguf" --no-bos -p 'x<t>b')
 ids_are 'a token that takes blanks behind it' strip "$b" --no-bos -e -p 'x<t> \n b'
 ids_are 'and before it' strip "${b/640/641}" --no-bos -e -p 'x \n <u>b'
-ids_are 'and none that it does not say it takes' strip '641 419' --no-bos -p '<u> '
+ids_are 'and none that it does not say it takes' strip '641 419 419' --no-bos -p '<u> '
 echo '{"added_tokens_decoder": {"265": {"content": "er", "lstrip": true}}}' >"$work/strip/tokenizer_config.json"
 expect 3 'one that SentencePiece finds itself' export --random 32,1,2,2,64,642 --tokenizer "$work/strip/tokenizer.model" -o "$work/x.gguf"
 stderr_has 'names the field' 'lstrip of "er" is true'

@@ -46,4 +46,24 @@ static inline cca_tokenizer *test_tokenizer_by_export(const char *json) {
     return tok;
 }
 
+static inline void write_whole(const char *path, const void *data, size_t size) {
+    FILE *file = fopen(path, "wb");
+    assert_true(file && fwrite(data, 1, size, file) == size && fclose(file) == 0);
+}
+
+/* Of a SentencePiece model in a folder whose configuration is given. */
+static inline cca_tokenizer *open_spm_in_folder(const char *model, const char *config) {
+    char folder[] = "/tmp/cca-test-tokenizer-XXXXXX", original[64], beside[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(original, sizeof original, "%s/tokenizer.model", folder);
+    snprintf(beside, sizeof beside, "%s/tokenizer_config.json", folder);
+    bytes read = read_needed(model);
+    write_whole(original, read.p, read.size);
+    write_whole(beside, config, strlen(config));
+    free(read.p);
+    cca_tokenizer *tok = test_tokenizer_by_export(original);
+    assert_true(unlink(original) == 0 && unlink(beside) == 0 && rmdir(folder) == 0);
+    return tok;
+}
+
 #endif
