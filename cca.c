@@ -13,6 +13,7 @@ typedef enum array_kind {
     ARRAY_SINKS,   /* beside a ring */
     ARRAY_CORES,   /* by group, for each query head */
     ARRAY_BOUNDS,  /* by group: largest keys as keys, smallest ones as values */
+    ARRAY_BLOCKS,  /* by block of groups: bounds of their bounds */
     ARRAY_SCRATCH, /* window and chunk side by side; one layer */
     ARRAY_MARK,    /* a copy of the ring */
     N_ARRAYS
@@ -81,7 +82,7 @@ cca_status cca_policy_make(cca_policy *out, const cca_policy_options *o, cca_err
     cca_status status = check_options(o, err);
     if (status) return status;
     bool cca = o->attn == CCA_ATTN_CCA;
-    *out = (cca_policy){.attn = o->attn, .tile = 1};
+    *out = (cca_policy){.attn = o->attn, .tile = 1, .levels_from = CCA_LEVELS_FROM};
     out->rule = (cca_rule){o->group_size, o->window_size, 0, true};
     out->pooling = o->attn == CCA_ATTN_MEAN  ? CCA_POOL_MEAN
                    : o->attn == CCA_ATTN_MAX ? CCA_POOL_MAX
@@ -118,7 +119,8 @@ static void count_choices(cca_cache *c, int64_t n_groups) {
     c->choice = (cca_choice){.heads = c->shape.n_kv_heads,
                              .most = cca_min(p->recall / p->rule.group_size, n_groups),
                              .tile = p->tile,
-                             .group_size = p->rule.group_size};
+                             .group_size = p->rule.group_size,
+                             .levels_from = p->levels_from};
 }
 
 /* The arrays of a cache, without their memory. */
@@ -137,6 +139,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
         [ARRAY_SINKS] = c->all_rows ? 0 : cca_min(rule->n_sinks, s->ctx_size),
         [ARRAY_CORES] = !whole && rule->cores ? n_groups : 0,
         [ARRAY_BOUNDS] = recalls ? n_groups : 0,
+        [ARRAY_BLOCKS] = recalls && n_groups >= policy->levels_from ? n_groups / CCA_BLOCK : 0,
         [ARRAY_SCRATCH] = c->all_rows ? 0 : raw + s->chunk_size,
         [ARRAY_MARK] = c->all_rows || !s->mark ? 0 : raw,
     };
@@ -150,8 +153,9 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
     c->on_disk = !recalls || !s->rows_folder ? N_ARRAYS : apart ? ARRAY_ROWS : ARRAY_RAW;
     c->arrays[ARRAY_ROWS].k_type = s->row_k_type;
     c->arrays[ARRAY_ROWS].v_type = s->row_v_type;
-    row_array *bounds = &c->arrays[ARRAY_BOUNDS];
-    bounds->k_type = bounds->v_type = bounds_type(s->k_type);
+    for (int i = ARRAY_BOUNDS; i <= ARRAY_BLOCKS; i++) {
+        c->arrays[i].k_type = c->arrays[i].v_type = bounds_type(s->k_type);
+    }
     if (recalls) count_choices(c, n_groups);
 }
 
@@ -185,8 +189,9 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
                         "a cache of type %s needs a head_dim divisible by %d, not %lld",
                         cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
     }
-    size_t sinks, groups, choice;
+    size_t sinks, blocks, groups, choice;
     if (!array_bytes(&out->cores, c, ARRAY_CORES) || !array_bytes(&out->bounds, c, ARRAY_BOUNDS) ||
+        !array_bytes(&blocks, c, ARRAY_BLOCKS) || !cca_add(&out->bounds, out->bounds, blocks) ||
         !array_bytes(&out->window, c, ARRAY_RAW) || !array_bytes(&out->rows, c, ARRAY_ROWS) ||
         !array_bytes(&sinks, c, ARRAY_SINKS) || !array_bytes(&out->scratch, c, ARRAY_SCRATCH) ||
         !array_bytes(&out->mark, c, ARRAY_MARK) || !choice_bytes(&choice, &groups, c) ||
@@ -300,6 +305,16 @@ static bool has(const cca_cache *c, array_kind kind) {
 
 /* ---- attention ----------------------------------------------------------------------- */
 
+/* Bounds of the blocks that groups first … first + n - 1 complete. */
+static void bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n) {
+    if (!has(c, ARRAY_BLOCKS)) return;
+    cca_groups blocks = {.raw = layer_rows(c, ARRAY_BOUNDS, layer, 0),
+                         .cores = layer_rows(c, ARRAY_BLOCKS, layer, 0),
+                         .size = CCA_BLOCK,
+                         .of_bounds = true};
+    cca_bound(c->backend, &blocks, first, n);
+}
+
 /* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their
  * own are made at once; until their group leaves the window nobody reads them. */
 static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const cca_matrix *q,
@@ -307,13 +322,15 @@ static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const 
     const cca_rule *rule = &c->policy.rule;
     if (has(c, ARRAY_CORES)) {
         cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
-        cca_groups groups = {*raw, cores, rule->group_size, c->policy.pooling};
+        cca_groups groups = {*raw, cores, rule->group_size, c->policy.pooling, false};
         cca_pool(c->backend, &groups, q, pos, n);
     }
     if (has(c, ARRAY_BOUNDS)) {
         cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
-        cca_groups groups = {*raw, bounds, rule->group_size, c->policy.pooling};
+        cca_groups groups = {*raw, bounds, rule->group_size, c->policy.pooling, false};
+        int64_t first, count = cca_groups_completed(rule->group_size, pos, n, &first);
         cca_bound(c->backend, &groups, pos, n);
+        if (count > 0) bound_blocks(c, layer, first, count);
     }
     if (has(c, ARRAY_ROWS)) {
         cca_rows rows = layer_rows(c, ARRAY_ROWS, layer, 0);
@@ -404,8 +421,10 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     }
     if (has(c, ARRAY_BOUNDS)) {
         cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
+        cca_rows blocks = layer_rows(c, ARRAY_BLOCKS, layer, 0);
         cca_range groups = cca_rule_groups(&c->policy.rule);
-        cca_choose(b, &spans.choice, &bounds, &groups, q, pos, n);
+        cca_choose(b, &spans.choice, &bounds, has(c, ARRAY_BLOCKS) ? &blocks : NULL, &groups, q,
+                   pos, n);
         int64_t tile = spans.choice.tile;
         if (c->disk) {
             cca_disk_rows_want(c->disk, layer, &spans.choice,
@@ -574,6 +593,9 @@ void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first
         if (take_slice(cache, layer, &slices[i])) {
             cca_rows_put(cache->backend, &rows, from, from + k, slices[i].first, slices[i].n);
         }
+        if (slices[i].kind == ARRAY_BOUNDS) {
+            bound_blocks(cache, layer, slices[i].first, slices[i].n);
+        }
         from += k + v;
     }
 }
@@ -586,6 +608,7 @@ static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *use
         cca_rows rows = layer_rows(c, s->kind, layer, 0);
         if (!take_slice(c, layer, s)) continue;
         cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
+        if (s->kind == ARRAY_BOUNDS) bound_blocks(c, layer, s->first, s->n);
     }
     free(k);
     free(v);

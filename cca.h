@@ -48,6 +48,7 @@ typedef struct cca_policy {
     cca_rule rule;
     cca_pooling pooling;
     int64_t recall, tile; /* 0, 1: no recall */
+    int64_t levels_from;  /* groups from which on blocks are weighed first (keys.h) */
 } cca_policy;
 
 /* CCA_USAGE unless 1 ≤ g ≤ s, s and recall are multiples of g, so are the sinks but for

@@ -364,11 +364,13 @@ void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n)
 }
 
 void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
-                const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+                const cca_rows *blocks, const cca_range *groups, const cca_matrix *q, int64_t pos,
+                int64_t n) {
     bool fit = n > 0 && holds(q, n, q->cols) && q->cols % bounds->head_dim == 0 &&
                (q->cols / bounds->head_dim) % bounds->heads == 0 && out->heads == bounds->heads &&
-               out->tile > 0 && cca_edge_at(&groups->end, pos + n - 1) <= bounds->capacity;
-    if (ready(b, "choose", fit)) b->ops->choose(b, out, bounds, groups, q, pos, n);
+               out->tile > 0 && cca_edge_at(&groups->end, pos + n - 1) <= bounds->capacity &&
+               (!blocks || blocks->capacity >= bounds->capacity / CCA_BLOCK);
+    if (ready(b, "choose", fit)) b->ops->choose(b, out, bounds, blocks, groups, q, pos, n);
 }
 
 /* Whether queries of positions first … last, width values each, can look at the spans. */

@@ -114,7 +114,8 @@ typedef struct cca_ops {
                  int64_t n);
     void (*bound)(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
     void (*choose)(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
-                   const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
+                   const cca_rows *blocks, const cca_range *groups, const cca_matrix *q,
+                   int64_t pos, int64_t n);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
     void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
@@ -244,7 +245,8 @@ void cca_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n)
  * largest weight, summed over its queries and the heads that share a head of keys; of equal ones
  * the earlier. */
 void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
-                const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
+                const cca_rows *blocks, const cca_range *groups, const cca_matrix *q, int64_t pos,
+                int64_t n);
 /* out = attention of the rotated queries of positions pos … over all spans in one softmax, scale
  * 1/sqrt(head_dim). Paper, eqs. 3 and 4. q is undefined afterwards: where cca_rotate_store comes
  * directly before, a backend may rotate on the way. */

@@ -38,7 +38,18 @@ typedef struct cca_choice {
     int64_t heads, most; /* of keys; groups that a tile can have */
     int64_t tile;        /* positions */
     int64_t group_size;
+    int64_t levels_from; /* groups from which on blocks are weighed first, see below */
 } cca_choice;
+
+/* Groups lie in blocks, which have bounds of their groups' bounds. A tile that sees
+ * choice.levels_from groups weighs the whole blocks first, and then the groups of the best, so many
+ * that there are CCA_LEVELS_SPARE times as many groups as it can have, and those behind. What that
+ * loses from CCA_LEVELS_FROM groups on is in docs/QUALITY.md. */
+enum { CCA_BLOCK = 16, CCA_LEVELS_FROM = 2048, CCA_LEVELS_SPARE = 8 };
+
+static inline int64_t cca_blocks_looked_into(int64_t most_groups) {
+    return (CCA_LEVELS_SPARE * most_groups + CCA_BLOCK - 1) / CCA_BLOCK;
+}
 
 /* Rows of one layer that lie elsewhere, as rows of files do: those of positions 0 … end - 1, in
  * pieces one behind the other, each with its first position as base. In host memory. */
@@ -80,6 +91,7 @@ typedef struct cca_groups {
     cca_rows raw, cores;
     int64_t size;
     cca_pooling pooling;
+    bool of_bounds; /* for bounds: raw rows are bounds themselves */
 } cca_groups;
 
 /* Sums of attention, in host memory: [heads][n_slots]. Slots stand for positions i * unit …

@@ -425,8 +425,15 @@ void cca_forecast_free(cca_forecaster *forecast) {
 
 /* ---- attention -------------------------------------------------------------------------- */
 
+/* Of so many groups, those whose bounds are looked at, blocks included; only CPUs have levels. */
+static double bounds_of(const cca_forecaster *s, int64_t groups) {
+    int64_t blocks = cca_blocks_looked_into(s->recall / s->rule.group_size);
+    bool in_levels = s->n_threads && groups >= CCA_LEVELS_FROM && blocks < groups / CCA_BLOCK;
+    return (double)(in_levels ? groups / CCA_BLOCK + blocks * CCA_BLOCK : groups);
+}
+
 /* Keys that one head's queries pos … pos + n - 1 go through, in tiles. Where groups are recalled,
- * each has bounds that are looked at, whether it is seen as a core or not. */
+ * they have bounds that are looked at, whether they are seen as cores or not. */
 static double keys_of(const cca_forecaster *s, int64_t pos, int64_t n) {
     const cca_rule *rule = &s->rule;
     cca_range window = cca_rule_window(rule), sinks = cca_rule_sinks(rule);
@@ -438,7 +445,7 @@ static double keys_of(const cca_forecaster *s, int64_t pos, int64_t n) {
         cca_tile cores = cca_range_tile(&groups, i, last);
         keys += (double)(raw.end - raw.begin + first.end - first.begin);
         int64_t behind = cores.end - cores.begin;
-        if (rule->cores || s->recall > 0) keys += (double)behind;
+        keys += rule->cores ? (double)behind : s->recall > 0 ? bounds_of(s, behind) : 0;
         keys += (double)cca_min(behind * rule->group_size, s->recall);
     }
     return keys;

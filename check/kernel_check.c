@@ -292,7 +292,7 @@ static cca_choice take_choice(tester *t, const cca_kernels *k, const attention_c
     out.counts = take(t, (size_t)(tiles * N_KV_HEADS) * sizeof *out.counts);
     for (int64_t row = 0, n; row < c->n; row += n) {
         n = stretch_of(CHOOSE_TILE, c, row);
-        const cca_choose_args args = {&out, bounds, &groups, q, N_HEADS, c->pos, row, n};
+        const cca_choose_args args = {&out, bounds, NULL, &groups, q, N_HEADS, c->pos, row, n};
         void *scratch = take(t, cca_choose_bytes(k, &args));
         for (int64_t h = 0; h < N_KV_HEADS; h++) cca_choose_tile(k, &args, h, scratch);
     }

@@ -3,7 +3,10 @@
  *
  * q · k is at most the sum of q⁺ · high and q⁻ · low, where q⁺ and q⁻ are the positive and the
  * negative part of q: for few queries two products with the bounds' rows as weights, for many one
- * of q⁺ q⁻ with high and low side by side, so that sums are written once. */
+ * of q⁺ q⁻ with high and low side by side, so that sums are written once.
+ *
+ * Where there are many groups, blocks of them are weighed first, by bounds of their bounds; then
+ * the groups of the best blocks, and those behind the last whole block. */
 #include "backend/cpu/kernels.h"
 
 #include <math.h>
@@ -37,6 +40,12 @@ void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t hea
         for (int64_t d = 0; d < hd; d++) {
             bool first = i == 0 || isnan(row[d]); /* what is no number has no bounds */
             high[d] = first || row[d] > high[d] ? row[d] : high[d];
+            if (!groups->of_bounds) low[d] = first || row[d] < low[d] ? row[d] : low[d];
+        }
+        if (!groups->of_bounds) continue;
+        k->decode(row, raw->v_type, cca_row_at(raw->v, raw->v_type, raw, head, at), hd);
+        for (int64_t d = 0; d < hd; d++) {
+            bool first = i == 0 || isnan(row[d]);
             low[d] = first || row[d] < low[d] ? row[d] : low[d];
         }
     }
@@ -54,7 +63,7 @@ void cca_bound_group(const cca_kernels *k, const cca_groups *groups, int64_t hea
 
 /* Where the parts of a tile's scratch memory begin, and its bytes. */
 typedef struct parts {
-    size_t x[2], part, both, panel, total, scores, bytes;
+    size_t x[2], part, both, panel, ids, blocks, total, scores, bytes;
 } parts;
 
 /* What a tile needs. x: its rows' positive and negative parts in the form that suits, in one row
@@ -63,16 +72,26 @@ typedef struct choosing {
     const cca_products *k; /* with bounds as weights */
     const cca_choose_args *args;
     int64_t head_dim, sharers, n_rows; /* rows: heads × queries */
-    int64_t first, n_groups;           /* that some query sees */
+    int64_t first, end;                /* groups that some query sees */
+    int64_t n_blocks, most_blocks;     /* whole ones, and those that are looked into; 0: all */
     int64_t n_x, width;                /* forms of a row, and values in each */
     size_t x_stride, bound_bytes;      /* of a group's row */
     char *x[2];
-    float *part;   /* [2][head_dim]: the parts of one row, before they are converted */
-    char *both;    /* [CCA_PANEL][2][bound_bytes]: high and low bounds side by side */
-    float *scores; /* [n_rows][n_groups] */
-    float *total;  /* [n_groups] */
+    float *part; /* [2][head_dim]: the parts of one row, before they are converted */
+    char *both;  /* [CCA_PANEL][2][bound_bytes]: high and low bounds side by side */
     void *panel;
+    int32_t *ids;    /* of the columns: groups, ascending */
+    int32_t *blocks; /* as ids, of the first level */
+    float *scores;   /* [n_rows][columns] */
+    float *total;    /* [columns] */
 } choosing;
+
+/* The most columns that a tile has, which is this one or one before it. */
+static size_t most_columns(const choosing *c) {
+    if (c->most_blocks == 0) return (size_t)(c->end - c->first);
+    int64_t below = c->args->out->levels_from - 1, looked_into = (c->most_blocks + 1) * CCA_BLOCK;
+    return (size_t)cca_max(cca_max(below, looked_into), c->n_blocks);
+}
 
 static choosing sizes_of(const cca_kernels *k, const cca_choose_args *args) {
     const cca_rows *bounds = args->bounds;
@@ -85,7 +104,12 @@ static choosing sizes_of(const cca_kernels *k, const cca_choose_args *args) {
     c.n_x = few ? 2 : 1;
     c.width = 2 / c.n_x * c.head_dim;
     c.first = cca_edge_at(&args->groups->begin, last);
-    c.n_groups = cca_edge_at(&args->groups->end, last) - c.first;
+    c.end = cca_edge_at(&args->groups->end, last);
+    int64_t wanted = cca_blocks_looked_into(args->out->most);
+    if (args->blocks && c.end >= args->out->levels_from && wanted < c.end / CCA_BLOCK) {
+        c.n_blocks = c.end / CCA_BLOCK;
+        c.most_blocks = wanted;
+    }
     size_t form = c.k->x_bytes(bounds->k_type, c.width);
     c.x_stride = form ? form : (size_t)c.width * sizeof(float);
     cca_dtype_row_bytes(&c.bound_bytes, bounds->k_type, c.head_dim);
@@ -99,7 +123,7 @@ static size_t take(parts *p, size_t bytes) {
 }
 
 static parts lay_out(const choosing *c) {
-    size_t rows = (size_t)c->n_rows, groups = (size_t)c->n_groups;
+    size_t rows = (size_t)c->n_rows, columns = most_columns(c);
     parts p = {0};
     for (int64_t i = 0; i < c->n_x; i++) p.x[i] = take(&p, rows * c->x_stride);
     p.part = take(&p, 2 * (size_t)c->head_dim * sizeof(float));
@@ -107,8 +131,10 @@ static parts lay_out(const choosing *c) {
         p.both = take(&p, CCA_PANEL * 2 * c->bound_bytes);
         p.panel = take(&p, c->k->panel_bytes(c->args->bounds->k_type, c->width));
     }
-    p.total = take(&p, groups * sizeof(float));
-    p.scores = take(&p, rows * groups * sizeof(float));
+    p.ids = take(&p, columns * sizeof(int32_t));
+    p.blocks = take(&p, (size_t)c->most_blocks * sizeof(int32_t));
+    p.total = take(&p, columns * sizeof(float));
+    p.scores = take(&p, rows * columns * sizeof(float));
     return p;
 }
 
@@ -124,6 +150,8 @@ static choosing begin_choosing(const cca_kernels *k, const cca_choose_args *args
     c.part = (float *)(void *)(scratch + p.part);
     c.both = scratch + p.both;
     c.panel = scratch + p.panel;
+    c.ids = (int32_t *)(void *)(scratch + p.ids);
+    c.blocks = (int32_t *)(void *)(scratch + p.blocks);
     c.total = (float *)(void *)(scratch + p.total);
     c.scores = (float *)(void *)(scratch + p.scores);
     return c;
@@ -155,43 +183,73 @@ static void split_rows(const choosing *c, int64_t kv_head) {
     }
 }
 
-/* Scores of n ≤ CCA_PANEL groups, whose bounds begin at high and low. */
-static void score_few(const choosing *c, int64_t group, const char *high, const char *low,
-                      int64_t n) {
-    const char *sides[] = {high, low};
-    for (int i = 0; i < 2; i++) {
-        c->k->dot(c->scores + group, c->n_groups, c->x[i], c->x_stride, c->n_rows,
-                  c->args->bounds->k_type, sides[i], c->bound_bytes, n, c->head_dim);
-    }
+/* Columns of one level: n rows of bounds. */
+typedef struct level {
+    const cca_rows *bounds;
+    const int32_t *ids; /* of the rows, ascending */
+    int64_t n;
+    int64_t unit; /* groups that a row stands for */
+} level;
+
+/* How many columns from i on lie one behind the other. */
+static int64_t run_from(const level *l, int64_t i) {
+    int64_t n = 1;
+    while (n < CCA_PANEL && i + n < l->n && l->ids[i + n] == l->ids[i] + n) n++;
+    return n;
 }
 
-static void score_many(const choosing *c, int64_t group, const char *high, const char *low,
-                       int64_t n) {
-    const cca_dtype type = c->args->bounds->k_type;
-    const size_t bytes = c->bound_bytes;
-    for (int64_t i = 0; i < n; i++) {
-        char *to = c->both + 2 * bytes * (size_t)i;
-        memcpy(to, high + bytes * (size_t)i, bytes);
-        memcpy(to + bytes, low + bytes * (size_t)i, bytes);
-    }
-    c->k->pack(c->panel, type, c->both, 2 * bytes, n, c->width);
-    c->k->multiply(c->scores + group, c->n_groups, c->x[0], c->x_stride, c->n_rows, type, c->panel,
-                   n, c->width, false);
+static const char *bound_at(const level *l, bool high, int64_t kv_head, int64_t i) {
+    const cca_rows *b = l->bounds;
+    return high ? cca_row_at(b->k, b->k_type, b, kv_head, l->ids[i])
+                : cca_row_at(b->v, b->v_type, b, kv_head, l->ids[i]);
 }
 
-static void score(const choosing *c, int64_t kv_head) {
-    const cca_rows *b = c->args->bounds;
-    const bool few = c->n_x == 2;
-    if (few) memset(c->scores, 0, (size_t)(c->n_rows * c->n_groups) * sizeof *c->scores);
-    for (int64_t g = 0; g < c->n_groups; g += CCA_PANEL) {
-        const int64_t n = cca_min(CCA_PANEL, c->n_groups - g);
-        const char *high = cca_row_at(b->k, b->k_type, b, kv_head, c->first + g);
-        const char *low = cca_row_at(b->v, b->v_type, b, kv_head, c->first + g);
-        if (few) {
-            score_few(c, g, high, low, n);
-        } else {
-            score_many(c, g, high, low, n);
+static void score_few(const choosing *c, const level *l, int64_t kv_head) {
+    memset(c->scores, 0, (size_t)(c->n_rows * l->n) * sizeof *c->scores);
+    for (int64_t i = 0, n; i < l->n; i += n) {
+        n = run_from(l, i);
+        for (int x = 0; x < 2; x++) {
+            c->k->dot(c->scores + i, l->n, c->x[x], c->x_stride, c->n_rows, l->bounds->k_type,
+                      bound_at(l, x == 0, kv_head, i), c->bound_bytes, n, c->head_dim);
         }
+    }
+}
+
+static void score_many(const choosing *c, const level *l, int64_t kv_head) {
+    const cca_dtype type = l->bounds->k_type;
+    const size_t bytes = c->bound_bytes;
+    for (int64_t from = 0; from < l->n; from += CCA_PANEL) {
+        const int64_t n = cca_min(CCA_PANEL, l->n - from);
+        for (int64_t i = 0; i < n; i++) {
+            char *to = c->both + 2 * bytes * (size_t)i;
+            memcpy(to, bound_at(l, true, kv_head, from + i), bytes);
+            memcpy(to + bytes, bound_at(l, false, kv_head, from + i), bytes);
+        }
+        c->k->pack(c->panel, type, c->both, 2 * bytes, n, c->width);
+        c->k->multiply(c->scores + from, l->n, c->x[0], c->x_stride, c->n_rows, type, c->panel, n,
+                       c->width, false);
+    }
+}
+
+/* How many of the columns a row sees: those that begin before its end. */
+static int64_t seen_by(const choosing *c, const level *l, int64_t row) {
+    const cca_choose_args *a = c->args;
+    int64_t end = cca_edge_at(&a->groups->end, a->pos + a->row + row % a->n), n = l->n;
+    while (n > 0 && l->ids[n - 1] * l->unit >= end) n--;
+    return n;
+}
+
+/* The columns' weights, summed over the rows. */
+static void weigh(const choosing *c, const cca_kernels *k, const level *l, int64_t kv_head) {
+    if (c->n_x == 2) {
+        score_few(c, l, kv_head);
+    } else {
+        score_many(c, l, kv_head);
+    }
+    memset(c->total, 0, (size_t)l->n * sizeof *c->total);
+    for (int64_t i = 0; i < c->n_rows; i++) {
+        int64_t n = seen_by(c, l, i);
+        if (n > 0) k->add_softmax(c->total, c->scores + i * l->n, n);
     }
 }
 
@@ -220,35 +278,52 @@ static uint32_t threshold(const float *x, int64_t n, int64_t most, int64_t *ties
     return prefix;
 }
 
-static void select_groups(const choosing *c, int64_t kv_head) {
-    const cca_choose_args *a = c->args;
-    const cca_choice *out = a->out;
-    int64_t at = ((a->pos + a->row) / out->tile - a->pos / out->tile) * out->heads + kv_head;
-    int32_t *groups = out->groups + at * out->most;
-    int64_t n = 0, ties = c->n_groups;
-    uint32_t least =
-        c->n_groups > out->most ? threshold(c->total, c->n_groups, out->most, &ties) : 0;
-    for (int64_t i = 0; i < c->n_groups && n < out->most; i++) {
-        uint32_t bits = bits_at(c->total, i);
+/* The ids of the columns of largest weight, of equal ones the earlier, at most so many; returns
+ * their number. out may be ids. */
+static int64_t select_largest(int32_t *out, const int32_t *ids, const float *total, int64_t n,
+                              int64_t most) {
+    int64_t n_out = 0, ties = n;
+    uint32_t least = n > most ? threshold(total, n, most, &ties) : 0;
+    for (int64_t i = 0; i < n && n_out < most; i++) {
+        uint32_t bits = bits_at(total, i);
         if (bits < least || (bits == least && ties-- <= 0)) continue;
-        groups[n++] = (int32_t)(c->first + i);
+        out[n_out++] = ids[i];
     }
-    out->counts[at] = (int32_t)n;
+    return n_out;
+}
+
+static int64_t put_range(int32_t *ids, int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; i++) *ids++ = (int32_t)i;
+    return cca_max(end - first, 0);
+}
+
+/* The groups that are weighed, into ids; returns their number. */
+static int64_t find_candidates(const choosing *c, const cca_kernels *k, int64_t kv_head) {
+    if (c->most_blocks == 0) return put_range(c->ids, c->first, c->end);
+    level blocks = {c->args->blocks, c->ids, 0, CCA_BLOCK};
+    blocks.n = put_range(c->ids, c->first / CCA_BLOCK, c->n_blocks);
+    weigh(c, k, &blocks, kv_head);
+    int64_t n = 0, n_best = select_largest(c->blocks, c->ids, c->total, blocks.n, c->most_blocks);
+    for (int64_t i = 0; i < n_best; i++) {
+        int64_t begin = (int64_t)c->blocks[i] * CCA_BLOCK;
+        n += put_range(c->ids + n, cca_max(begin, c->first), begin + CCA_BLOCK);
+    }
+    return n + put_range(c->ids + n, c->n_blocks * CCA_BLOCK, c->end);
 }
 
 void cca_choose_tile(const cca_kernels *k, const cca_choose_args *args, int64_t kv_head,
                      void *scratch) {
     choosing c = begin_choosing(k, args, scratch);
-    memset(c.total, 0, (size_t)c.n_groups * sizeof *c.total);
-    bool all = c.n_groups <= args->out->most; /* whatever they weigh */
-    if (!all) {
-        split_rows(&c, kv_head);
-        score(&c, kv_head);
+    const cca_choice *out = args->out;
+    int64_t tile = (args->pos + args->row) / out->tile - args->pos / out->tile;
+    int64_t at = tile * out->heads + kv_head, n = c.end - c.first;
+    int32_t *groups = out->groups + at * out->most;
+    if (n <= out->most) { /* whatever they weigh */
+        out->counts[at] = (int32_t)put_range(groups, c.first, c.end);
+        return;
     }
-    for (int64_t i = 0; !all && i < c.n_rows; i++) {
-        int64_t end = cca_edge_at(&args->groups->end, args->pos + args->row + i % args->n);
-        int64_t n = cca_min(end - c.first, c.n_groups);
-        if (n > 0) k->add_softmax(c.total, c.scores + i * c.n_groups, n);
-    }
-    select_groups(&c, kv_head);
+    split_rows(&c, kv_head);
+    level candidates = {args->bounds, c.ids, find_candidates(&c, k, kv_head), 1};
+    weigh(&c, k, &candidates, kv_head);
+    out->counts[at] = (int32_t)select_largest(groups, c.ids, c.total, candidates.n, out->most);
 }

@@ -555,9 +555,10 @@ static void run_choose_piece(void *context, int64_t piece, int thread) {
 }
 
 static void cpu_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
-                       const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+                       const cca_rows *blocks, const cca_range *groups, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
     int64_t n_heads = q->cols / bounds->head_dim, tiles = count_stretches(pos, n, out->tile);
-    choose_job j = {cpu_of(b), {out, bounds, groups, q->data, n_heads, pos, 0, 0}, n};
+    choose_job j = {cpu_of(b), {out, bounds, blocks, groups, q->data, n_heads, pos, 0, 0}, n};
     cca_choose_args largest = j.args; /* the last tile sees most; another may have more rows */
     largest.n = cca_min(n, out->tile);
     largest.row = n - largest.n;

@@ -110,7 +110,7 @@ void cca_mass_add(const cca_mass *mass, const cca_kernels *k, const cca_attend_a
  * keys. */
 typedef struct cca_choose_args {
     const cca_choice *out;
-    const cca_rows *bounds;
+    const cca_rows *bounds, *blocks; /* NULL: each group is weighed */
     const cca_range *groups;
     const float *q; /* one row a position from pos on, n_heads * head_dim wide */
     int64_t n_heads, pos, row, n;

@@ -56,6 +56,8 @@ static __global__ void bound(cca_groups groups, int64_t first, int64_t count) {
             float x = cuda_row_value(raw.k, raw.k_type, row * hd + d + lane);
             bool only = i == 0 || isnan(x); /* what is no number has no bounds */
             high = only || x > high ? x : high;
+            if (groups.of_bounds) x = cuda_row_value(raw.v, raw.v_type, row * hd + d + lane);
+            only = i == 0 || isnan(x);
             low = only || x < low ? x : low;
         }
         if (bounds.k_type != raw.k_type) {
@@ -373,8 +375,8 @@ static void choose_pairs(cuda_backend *b, const choosing &c, unsigned n_pairs, b
     cuda_launch(b, "pick", pick, n_pairs, THREADS, 0, c);
 }
 
-void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bounds,
-                 const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bounds, const cca_rows *blocks,
+ const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
     enum { MOST_PAIRS = 65535 }; /* of a grid */
     cuda_backend *b = cuda_of(base);
     int64_t n_heads = q->cols / bounds->head_dim, last = pos + n - 1;

@@ -82,7 +82,8 @@ typedef struct setup {
     bool no_cores;
     int chunk, n_threads; /* 0 threads: 2 */
     cca_dtype type;
-    int prefill; /* tokens given in chunks, the rest one at a time; 0: all in chunks */
+    int levels_from; /* 0: nowhere */
+    int prefill;     /* tokens given in chunks, the rest one at a time; 0: all in chunks */
 } setup;
 
 static inline int max_of(int a, int b) {
@@ -101,17 +102,25 @@ static inline int groups_behind(const setup *t, int pos) {
 /* Whether the groups that can be recalled are, for each head of keys. */
 typedef bool choice[KV_HEADS][LENGTH];
 
-/* The weights of groups for one query, over those that it sees, from the smallest and the largest
+/* What is weighed: columns of unit groups, as far as end, those among some. */
+typedef struct columns {
+    int unit, end;
+    const bool *among; /* NULL: all */
+} columns;
+
+/* The weights of columns for one query, over those that it sees, from the smallest and the largest
  * of their keys. */
-static inline void weigh_groups(double *weights, const sequence *s, const setup *t, int h,
-                                int pos) {
+static inline void weigh_columns(double *weights, const columns *c, const sequence *s,
+                                 const setup *t, int h, int pos) {
     double score[LENGTH] = {0}, total = 0;
     const float *q = &s->q[(pos * HEADS + h) * HD];
-    int end = groups_behind(t, pos);
-    for (int n = t->sinks / t->g; n < end; n++) {
+    int begin = t->sinks / t->g / c->unit, size = c->unit * t->g;
+    int end = min_of(c->end, (groups_behind(t, pos) + c->unit - 1) / c->unit);
+    for (int n = begin; n < end; n++) {
+        if (c->among && !c->among[n]) continue;
         for (int d = 0; d < HD; d++) {
             double low = INFINITY, high = -INFINITY;
-            for (int i = n * t->g; i < (n + 1) * t->g; i++) {
+            for (int i = n * size; i < (n + 1) * size; i++) {
                 double k = s->k[(i * KV_HEADS + h / (HEADS / KV_HEADS)) * HD + d];
                 low = fmin(low, k), high = fmax(high, k);
             }
@@ -119,27 +128,45 @@ static inline void weigh_groups(double *weights, const sequence *s, const setup 
         }
         total += exp(score[n]);
     }
-    for (int n = t->sinks / t->g; n < end; n++) weights[n] += exp(score[n]) / total;
+    for (int n = begin; n < end; n++) {
+        if (!c->among || c->among[n]) weights[n] += exp(score[n]) / total;
+    }
 }
 
-/* What the queries first … last choose together. */
+/* The columns that the queries first … last of a head of keys choose together. */
+static inline void choose_columns(bool *out, const columns *c, const sequence *s, const setup *t,
+                                  int kv, int first, int last, int most) {
+    double weights[LENGTH] = {0};
+    memset(out, 0, LENGTH * sizeof *out);
+    for (int r = 0; r < HEADS / KV_HEADS; r++) {
+        for (int pos = first; pos <= last; pos++) {
+            weigh_columns(weights, c, s, t, kv * (HEADS / KV_HEADS) + r, pos);
+        }
+    }
+    for (; most > 0; most--) {
+        int best = -1;
+        for (int n = t->sinks / t->g / c->unit; n < c->end; n++) {
+            bool taken = out[n] || (c->among && !c->among[n]);
+            if (!taken && (best < 0 || weights[n] > weights[best])) best = n;
+        }
+        if (best >= 0) out[best] = true;
+    }
+}
+
 static inline void choose_by_definition(choice out, const sequence *s, const setup *t, int first,
                                         int last) {
+    int end = groups_behind(t, last), most = t->recall / t->g, n_blocks = end / CCA_BLOCK;
+    int wanted = (int)cca_blocks_looked_into(most);
+    bool in_levels = t->levels_from > 0 && end >= t->levels_from && wanted < n_blocks;
     memset(out, 0, sizeof(choice));
     for (int kv = 0; kv < KV_HEADS && t->recall > 0; kv++) {
-        double weights[LENGTH] = {0};
-        for (int r = 0; r < HEADS / KV_HEADS; r++) {
-            for (int pos = first; pos <= last; pos++) {
-                weigh_groups(weights, s, t, kv * (HEADS / KV_HEADS) + r, pos);
-            }
+        bool blocks[LENGTH], among[LENGTH];
+        columns all = {CCA_BLOCK, n_blocks, NULL}, some = {1, end, in_levels ? among : NULL};
+        if (in_levels) choose_columns(blocks, &all, s, t, kv, first, last, wanted);
+        for (int n = 0; n < end && in_levels; n++) {
+            among[n] = n / CCA_BLOCK >= n_blocks || blocks[n / CCA_BLOCK];
         }
-        for (int left = t->recall / t->g; left > 0; left--) {
-            int best = -1;
-            for (int n = t->sinks / t->g; n < groups_behind(t, last); n++) {
-                if (!out[kv][n] && (best < 0 || weights[n] > weights[best])) best = n;
-            }
-            if (best >= 0) out[kv][best] = true;
-        }
+        choose_columns(out[kv], &some, s, t, kv, first, last, most);
     }
 }
 
@@ -249,6 +276,7 @@ static inline opened open_cache(const setup *t) {
                              .mark = true};
     cca_backend_options options = {.n_threads = t->n_threads ? t->n_threads : 2};
     if (make_policy(&o.policy, t, &err) != CCA_OK) fail_msg("%s", err.text);
+    if (t->levels_from > 0) o.policy.levels_from = t->levels_from;
     assert_int_equal(cca_backend_cpu(&o.b, &options, &err), CCA_OK);
     assert_int_equal(cca_cache_new(&o.cache, o.b, &shape, &o.policy, &err), CCA_OK);
     return o;

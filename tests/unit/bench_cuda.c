@@ -139,7 +139,7 @@ typedef struct recall {
 
 static void run_choice(const void *context) {
     const recall *r = context;
-    cca_choose(gpu, &r->a.spans.choice, &r->bounds, &r->groups, &r->a.q, r->a.pos, r->a.n);
+    cca_choose(gpu, &r->a.spans.choice, &r->bounds, NULL, &r->groups, &r->a.q, r->a.pos, r->a.n);
 }
 
 /* n queries behind pos tokens choose 2048 of them, in tiles of 16, and attend to these, a window of

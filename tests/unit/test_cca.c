@@ -278,11 +278,12 @@ static void memory_is_that_of_the_definition(void **state) {
     assert_true((double)(size.cores + size.window) < 1.03 * 4.45e9);
     assert_int_equal(cca_cache_measure(&size, &llama2, &full, &err), CCA_OK);
     assert_int_equal(size.cores + size.window, 2LL * 32 * 32 * 128 * 131072 * 2);
-    /* With recall: all rows, bounds of 1/8 of the keys, cores where they are kept. */
+    /* With recall: all rows, bounds of 1/8 of the keys and of their blocks, cores where they are
+     * kept. */
     assert_int_equal(cca_cache_measure(&size, &llama3, &recall, &err), CCA_OK);
     assert_int_equal(size.rows, 2LL * 32 * 8 * 128 * 131072 * 2);
     assert_int_equal(size.window, 0);
-    assert_int_equal(size.bounds, size.rows / 2 / 8);
+    assert_int_equal(size.bounds, size.rows / 2 / 8 / 16 * 17);
     assert_int_equal(size.cores, 2LL * 32 * 32 * 128 * 8192 * 2);
     assert_int_equal(size.mark, 0);
     assert_true(size.scratch < 1 << 20); /* what tiles choose */
@@ -292,7 +293,7 @@ static void memory_is_that_of_the_definition(void **state) {
     llama3.k_type = llama3.v_type = CCA_Q8_0;
     assert_int_equal(cca_cache_measure(&size, &llama3, &recall, &err), CCA_OK);
     assert_int_equal(size.rows, 2LL * 32 * 8 * 131072 * (128 / 32 * 34));
-    assert_int_equal(size.bounds, 2LL * 32 * 8 * 8192 * 128 * 2); /* bf16 */
+    assert_int_equal(size.bounds, 2LL * 32 * 8 * (8192 + 512) * 128 * 2); /* bf16 */
     llama3.k_type = llama3.v_type = CCA_BF16; /* rows of other types beside the window */
     llama3.rows_apart = true;
     llama3.row_k_type = CCA_Q8_0;

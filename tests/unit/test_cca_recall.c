@@ -15,6 +15,8 @@ static void sinks_and_recall_are_those_of_the_definition(void **state) {
         {.g = 1, .s = 16, .recall = 30, .tile = 8, .no_cores = true},
         {.g = 16, .s = 32, .recall = 32, .tile = 64},
         {.g = 4, .s = 160, .sinks = 4, .recall = 16, .tile = 16}, /* all in the window */
+        {.g = 1, .s = 16, .recall = 8, .tile = 8, .no_cores = true, .levels_from = 40},
+        {.g = 2, .s = 8, .sinks = 4, .recall = 6, .tile = 16, .levels_from = 20},
     };
     static const int cuts[][2] = {{1, 0}, {7, 0}, {64, 0}, {150, 0}, {31, 93}, {150, 149}};
     for (size_t c = 0; c < sizeof all / sizeof *all; c++) {
@@ -74,6 +76,7 @@ static void chunks_and_threads_do_not_change_what_is_recalled(void **state) {
                        .chunk = 150,
                        .type = types[i]};
             t.no_cores = no_cores;
+            if (i == 1) t.g = 1, t.recall = 8, t.levels_from = 40;
             attend_by_cache(one, &seq, &t);
             for (int c = 0; c < 4; c++) {
                 for (t.n_threads = 1; t.n_threads <= 3; t.n_threads++) {
@@ -145,6 +148,7 @@ static const setup kept[] = {
     {.g = 4, .s = 16, .sinks = 4, .recall = 20, .tile = 16, .chunk = 32, .prefill = 120},
     {.g = 5, .s = 20, .recall = 20, .tile = 8, .no_cores = true, .chunk = 32, .prefill = 120},
     {.g = 4, .s = 16, .sinks = 4, .recall = 20, .chunk = 23, .type = CCA_Q8_0, .prefill = 120},
+    {.g = 1, .s = 16, .recall = 8, .tile = 8, .chunk = 32, .levels_from = 40, .prefill = 120},
 };
 
 /* Where calls begin; one within the sinks. */

@@ -216,6 +216,28 @@ static void check_bounds(const cca_kernels *k, cca_dtype type, bool ring, uint64
     free(x), free(keys), free(raw), free(high), free(low);
 }
 
+/* Bounds of bounds: the largest of the largest, the smallest of the smallest. */
+static void blocks_hold_every_bound(void **state) {
+    (void)state;
+    enum { N = 2 * CCA_BLOCK };
+    uint64_t seed = 7;
+    float *high = some_floats(N * HD, &seed, 1), *low = some_floats(N * HD, &seed, 1);
+    float up[2 * HD], down[2 * HD], scratch[3 * HD];
+    const cca_groups groups = {.raw = {high, low, CCA_F32, CCA_F32, 1, N, HD, 0},
+                               .cores = {up, down, CCA_F32, CCA_F32, 1, 2, HD, 0},
+                               .size = CCA_BLOCK,
+                               .of_bounds = true};
+    for (int64_t t = 0; t < 2; t++) cca_bound_group(cca_kernels_at(0), &groups, 0, t, scratch);
+    for (int64_t d = 0; d < 2 * HD; d++) {
+        float most = -INFINITY, least = INFINITY;
+        for (int64_t i = d / HD * CCA_BLOCK; i < (d / HD + 1) * CCA_BLOCK; i++) {
+            most = fmaxf(most, high[i * HD + d % HD]), least = fminf(least, low[i * HD + d % HD]);
+        }
+        assert_true(up[d] == most && down[d] == least);
+    }
+    free(high), free(low);
+}
+
 static void bounds_hold_every_key(void **state) {
     (void)state;
     static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0};
@@ -237,7 +259,7 @@ static void check_choice(const cca_kernels *k, const choice_case *c, const choic
     double tolerance = k->products(c->type)->x_bytes(c->type, c->head_dim) > 0 ? 0.1 : 1e-4;
     for (int64_t row = 0, n; row < c->n; row += n) {
         n = cca_min(c->n - row, c->tile - (c->pos + row) % c->tile);
-        cca_choose_args args = {&d->out, &d->bounds, &seen, d->q, c->heads * c->sharers,
+        cca_choose_args args = {&d->out, &d->bounds, &d->blocks, &seen, d->q, c->heads * c->sharers,
                                 c->pos,  row,        n};
         void *scratch = room(cca_choose_bytes(k, &args));
         for (int64_t h = 0; h < c->heads; h++) {
@@ -280,6 +302,29 @@ static void choices_are_those_of_the_definition(void **state) {
     }
 }
 
+/* Of thousands of groups, where blocks are weighed first: rows below and behind the limit, sinks in
+ * the first block, ends within blocks and at their borders. */
+static void many_are_chosen_in_levels(void **state) {
+    (void)state;
+    static const int64_t starts[] = {2 * CCA_LEVELS_FROM - 30, 5003, 4800, 6016};
+    uint64_t seed = 6;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        int n_equal = 0, n_all = 0;
+        for (int s = 0; s < 4; s++) {
+            for (int tile = 1; tile <= 16; tile *= 16) {
+                choice_case c = {
+                    s % 2 ? CCA_BF16 : CCA_F32, 2,    2,    64, {2, 8, 2 * s, true}, starts[s],
+                    tile == 1 ? 3 : 40,         tile, 9 + s};
+                choice_data d = make_choice(&c, &seed);
+                check_choice(cca_kernels_at(i), &c, &d, &n_equal, &n_all);
+                free_choice(&d);
+            }
+        }
+        print_message("%s: %d of %d choices are equal\n", cca_kernels_at(i)->name, n_equal, n_all);
+        assert_true(n_equal >= 0.9 * n_all);
+    }
+}
+
 /* Groups whose weights are equal: the earlier wins. */
 static void ties_go_to_the_earlier(void **state) {
     (void)state;
@@ -314,7 +359,9 @@ int main(void) {
         cmocka_unit_test(walks_end_where_queries_see_no_more),
         cmocka_unit_test(softmaxes_are_added_up),
         cmocka_unit_test(bounds_hold_every_key),
+        cmocka_unit_test(blocks_hold_every_bound),
         cmocka_unit_test(choices_are_those_of_the_definition),
+        cmocka_unit_test(many_are_chosen_in_levels),
         cmocka_unit_test(ties_go_to_the_earlier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,8 +70,8 @@ static void pooling(void **state) {
                 row_pair raw = random_rows(types[t], types[t], kv, pos + n, hd, 0);
                 row_pair far = random_rows(types[t], types[t], heads, 6, hd, 0);
                 pair q = random_pair(n, heads * hd, 1);
-                cca_groups host = {raw.host, far.host, g, (cca_pooling)p};
-                cca_groups device = {raw.device, far.device, g, (cca_pooling)p};
+                cca_groups host = {raw.host, far.host, g, (cca_pooling)p, false};
+                cca_groups device = {raw.device, far.device, g, (cca_pooling)p, false};
                 cca_pool(cpu, &host, &q.host, pos, n);
                 cca_pool(gpu, &device, &q.device, pos, n);
                 double bound = types[t] == CCA_F32 ? 1e-6 : 3e-3;
@@ -245,8 +245,8 @@ static void bounding(void **state) {
         cca_dtype bounds_type = cca_dtype_block(type) > 1 ? CCA_BF16 : type;
         row_pair raw = random_rows(type, types[(i + 1) % 3], 3, i < 80 ? pos + n : 4 * g, hd, 0);
         row_pair bounds = random_rows(bounds_type, bounds_type, 3, 6, hd, 0);
-        cca_groups host = {raw.host, bounds.host, g, CCA_POOL_QUERY};
-        cca_groups device = {raw.device, bounds.device, g, CCA_POOL_QUERY};
+        cca_groups host = {raw.host, bounds.host, g, CCA_POOL_QUERY, i % 7 == 3};
+        cca_groups device = {raw.device, bounds.device, g, CCA_POOL_QUERY, i % 7 == 3};
         cca_bound(plain, &host, pos, n);
         cca_bound(gpu, &device, pos, n);
         compare_rows(&bounds, true, 0, "largest keys");
@@ -309,7 +309,7 @@ static void choosing(void **state) {
         choice_data d = make_choice(&c, &seed);
         device_choice x = send_choice(&c, &d);
         cca_range groups = cca_rule_groups(&c.rule);
-        cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
+        cca_choose(gpu, &x.out, &x.bounds, NULL, &groups, &x.q, c.pos, c.n);
         fetch_choice(&d.out, &x);
         for (int64_t row = 0, n; row < c.n; row += n) {
             n = cca_min(c.n - row, c.tile - (c.pos + row) % c.tile);
@@ -360,7 +360,7 @@ static void choosing_among_equals(void **state) {
             for (int64_t k = 0; ones && k < c.n * 4 * HD; k++) d.q[k] = 1;
             device_choice x = send_choice(&c, &d);
             cca_range groups = cca_rule_groups(&c.rule);
-            cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
+            cca_choose(gpu, &x.out, &x.bounds, NULL, &groups, &x.q, c.pos, c.n);
             fetch_choice(&d.out, &x);
             for (int64_t slot = 0; slot < x.slots; slot++) {
                 check_equals(&d.out, slot, (int32_t)heavy, ones);
@@ -380,7 +380,7 @@ static void choosing_in_parts(void **state) {
     device_choice x = send_choice(&c, &d);
     cca_range groups = cca_rule_groups(&c.rule);
     size_t bytes = (size_t)(x.slots * c.most) * sizeof(int32_t);
-    cca_choose(gpu, &x.out, &x.bounds, &groups, &x.q, c.pos, c.n);
+    cca_choose(gpu, &x.out, &x.bounds, NULL, &groups, &x.q, c.pos, c.n);
     fetch_choice(&d.out, &x);
     int32_t *whole = memory(bytes);
     memcpy(whole, d.out.groups, bytes);
@@ -391,7 +391,7 @@ static void choosing_in_parts(void **state) {
         out.counts += row / c.tile * c.heads;
         q.data = (float *)q.data + row * q.cols;
         q.rows = c.tile;
-        cca_choose(gpu, &out, &x.bounds, &groups, &q, c.pos + row, c.tile);
+        cca_choose(gpu, &out, &x.bounds, NULL, &groups, &q, c.pos + row, c.tile);
     }
     fetch_choice(&d.out, &x);
     assert_memory_equal(whole, d.out.groups, bytes);
@@ -413,7 +413,8 @@ static cca_choice random_choice(const recall_case *c) {
                       c->n_kv_heads,
                       c->most,
                       c->tile,
-                      c->rule.group_size};
+                      c->rule.group_size,
+                      CCA_LEVELS_FROM};
     cca_range groups = cca_rule_groups(&c->rule);
     for (int64_t i = 0; i < slots; i++) {
         int64_t tile = c->pos / c->tile + i / c->n_kv_heads;

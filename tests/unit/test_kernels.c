@@ -723,7 +723,8 @@ static void pooling(void **state) {
     for (int i = 1; cca_kernels_at(i); i++) {
         for (int p = CCA_POOL_QUERY; p <= CCA_POOL_MAX; p++) {
             attention_data d = make_data(&c, &seed);
-            const cca_groups groups = {d.spans.at[0].rows, d.spans.at[1].rows, 5, (cca_pooling)p};
+            const cca_groups groups = {d.spans.at[0].rows, d.spans.at[1].rows, 5, (cca_pooling)p,
+                                       false};
             const cca_rows *cores = &groups.cores;
             int64_t n = cores->heads * cores->capacity * c.head_dim;
             float *scratch = floats(cca_pool_scratch(5, 40)), *want_k = floats(n),

@@ -57,7 +57,7 @@ static void of_equal_groups_the_earlier_are_chosen(void **state) {
     for (int d = 0; d < HD; d++) ones[d] = 1;
     cca_backend_upload(b, q.data, ones, sizeof ones);
     cca_backend_upload(b, (float *)bounds.k + HEAVY * HD, ones, sizeof ones);
-    cca_choose(b, &out, &bounds, &groups, &q, POS, 1);
+    cca_choose(b, &out, &bounds, NULL, &groups, &q, POS, 1);
     assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
     static const int32_t want[MOST] = {1, 2, 3, HEAVY};
     assert_int_equal(out.counts[0], MOST);
