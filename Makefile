@@ -30,6 +30,15 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DESTDIR    ?=
 
+# OpenMP: where the compiler has it, unless OPENMP= says otherwise; ThreadSanitizer does not know it.
+ifneq ($(findstring thread,$(EXTRA)),)
+OPENMP :=
+else ifeq ($(origin OPENMP),undefined)
+OPENMP := $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
+            $(CC) -fopenmp -include omp.h -xc -o /dev/null - 2>/dev/null && echo -fopenmp)
+endif
+LINK := -pthread $(OPENMP)
+
 # CUDA: where nvcc is found, unless NVCC= or a sanitizer says otherwise.
 NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 ifneq ($(EXTRA),)
@@ -74,7 +83,7 @@ $(shell mkdir -p build && echo $(BUILD) >$(FROM))
 endif
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(FROM)
-	$(CXX) $(CFLAGS_LINK) -pthread $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(CFLAGS_LINK) $(LINK) $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -85,7 +94,7 @@ $(LIB_O): CXXFLAGS += -fPIC -fno-semantic-interposition
 SO := libcca.so.$(firstword $(subst ., ,$(VERSION)))
 
 $(BUILD)/$(SO): $(LIB_O) libcca.map
-	$(CXX) -shared -pthread $(EXTRA) -Wl,-soname,$(SO) -Wl,--version-script,libcca.map \
+	$(CXX) -shared $(LINK) $(EXTRA) -Wl,-soname,$(SO) -Wl,--version-script,libcca.map \
 	    -o $@ $(LIB_O) $(LDFLAGS) $(LDLIBS)
 
 $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
@@ -93,6 +102,8 @@ $(BUILD)/libcli.a: $(filter-out $(BUILD)/run.o,$(CLI_O))
 
 # A seed draws the same tokens everywhere.
 $(BUILD)/sampler.o: CFLAGS += -ffp-contract=off
+
+$(BUILD)/base/team.o: CFLAGS += $(OPENMP)
 
 AVX512 := $(addprefix -mavx512,f bw dq vl vnni bf16) -mprefer-vector-width=512
 $(BUILD)/backend/cpu/avx2.o: CFLAGS += -mavx2 -mfma
@@ -122,7 +133,7 @@ cuda-check:
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
-	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(LINK) $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(CLI_LIBS) $(LDLIBS)
 
 # Builds with all processors unless make was told how many, then tests one after the other.
 PARALLEL = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -137,7 +148,7 @@ test-programs: $(BIN) $(TEST_X)
 PYTHON ?= python3
 $(BUILD)/render_template: tests/jinja/render.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
-	$(CXX) -pthread $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(LINK) $(EXTRA) -o $@ $@.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 templates: $(BUILD)/render_template $(BIN)
 	@$(PYTHON) tests/jinja/compare.py $< ./$(BIN) $(TEMPLATES)
@@ -189,7 +200,7 @@ valgrind-tests: $(TEST_X)
 
 # One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh.
 FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g'
+FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g' OPENMP=
 FUZZ   += EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
 FUZZ_BASE := tests/fuzz/fuzz.o tests/fuzz/libfuzzer.o
 fuzz: fuzz-programs
@@ -201,7 +212,7 @@ fuzz-programs:
 .SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o) $(FUZZ_BASE:%=build/fuzz/%)
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_BASE:%=build/fuzz/%) build/fuzz/libcli.a \
     build/fuzz/libcca.a
-	$(CXX) -pthread $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(LINK) $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # What each input of the corpora takes of memory, without sanitizers; see tests/fuzz/memory.sh.
 MEMORY_X    := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
@@ -211,7 +222,7 @@ fuzz-memory: $(MEMORY_X)
 
 .SECONDARY: $(MEMORY_X:$(BUILD)/memory_%=$(BUILD)/tests/fuzz/fuzz_%.o) $(MEMORY_BASE)
 $(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(MEMORY_BASE) $(BUILD)/libcli.a $(BUILD)/libcca.a
-	$(CXX) -pthread $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(LINK) $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.
 SWEEP := build/sweep/tests/alloc/sweep
@@ -226,7 +237,7 @@ $(BUILD)/tests/alloc/run.o: run.c
 	$(CC) $(CPPFLAGS) -Dmain=cca_main $(CFLAGS) -c -o $@ $<
 
 $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
-	$(CXX) -pthread $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+	$(CXX) $(LINK) $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 SOURCES := $(wildcard *.[ch] text/*.cc backend/cuda/*.[ch] $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 

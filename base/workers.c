@@ -1,47 +1,44 @@
 #include "base/workers.h"
 
-#include <pthread.h>
+#include "base/team.h"
+
+#include <linux/futex.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Turns of a waiting loop: for a helper before it sleeps (about 50 microseconds), for the caller
  * before it lets others run. */
 enum { SPIN_TURNS = 1500, YIELD_TURNS = 200 };
 
-typedef struct helper {
-    cca_workers *workers;
-    pthread_t thread;
-    int index;
-} helper;
-
-/* A thread's share of the pieces, on a cache line of its own. */
-typedef struct share {
-    _Alignas(64) _Atomic int64_t next; /* piece */
-    int64_t end;
-} share;
-
-/* A job is open while its fields may be read. A helper first counts itself in, then looks
- * whether a job is open; the caller first closes the job, then waits until nobody is counted in,
- * and only then writes the next one's fields. All these are sequentially consistent. */
-struct cca_workers {
-    int n_threads, n_helpers;
-    helper *helpers;
-    share *shares; /* one a thread */
-    bool started;
-
+/* All that passes between the caller and one other thread, on cache lines of its own (processors
+ * fetch them in pairs): the caller's writes are one line a helper to fetch, the helper's answer is
+ * one line back.
+ *
+ * A share is the number of a job and how many of its pieces nobody has taken, in one word, so that
+ * who lowers it has a piece of an open job, whose other fields then stay until that piece is done.
+ * Without a piece nobody reads them: nobody waits for a thread that has none. */
+typedef struct member {
+    _Alignas(128) _Atomic uint64_t share; /* job << 32 | pieces left */
+    int64_t end;                          /* the piece behind the share's last */
     cca_piece_fn fn;
     void *context;
-    atomic_bool open;
-    atomic_int inside; /* helpers counted in */
+    _Atomic uint64_t done; /* pieces of all jobs that this member has done */
+} member;
 
-    atomic_uint generation; /* of jobs; a change wakes */
-    atomic_int sleepers;
+struct cca_workers {
+    int n_threads, n_members; /* asked for; there once the team has been started */
+    cca_team *team;
+    member *members;
+    uint32_t job;
+    uint64_t given; /* pieces of all jobs */
     atomic_bool quit;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    _Alignas(128) atomic_int sleepers;
+    _Alignas(128) atomic_uint alarm; /* what sleepers wait for a change of */
 };
 
 static inline void pause_briefly(void) {
@@ -50,128 +47,142 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-/* A thread's own share first, then what is left of the others'. */
-static void take_pieces(cca_workers *w, int thread) {
-    for (int i = 0; i < w->n_threads; i++) {
-        share *s = &w->shares[(thread + i) % w->n_threads];
-        for (;;) {
-            int64_t piece = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
-            if (piece >= s->end) break;
-            w->fn(w->context, piece, thread);
+static uint32_t left_of(uint64_t share) {
+    return (uint32_t)share;
+}
+
+static uint32_t job_of(uint64_t share) {
+    return (uint32_t)(share >> 32);
+}
+
+/* A member's own share first, then what is left of the others'. */
+static void take_pieces(cca_workers *w, int self) {
+    member *me = &w->members[self];
+    for (int i = 0; i < w->n_members; i++) {
+        member *m = &w->members[(self + i) % w->n_members];
+        uint64_t share = atomic_load_explicit(&m->share, memory_order_acquire);
+        while (left_of(share) > 0) {
+            if (!atomic_compare_exchange_weak(&m->share, &share, share - 1)) continue;
+            m->fn(m->context, m->end - left_of(share), self);
+            uint64_t done = atomic_load_explicit(&me->done, memory_order_relaxed);
+            atomic_store_explicit(&me->done, done + 1, memory_order_release);
+            share = atomic_load_explicit(&m->share, memory_order_acquire);
         }
     }
 }
 
-/* Returns when there is a generation other than the one seen, which is then the one seen. */
-static void wait_for_job(cca_workers *w, unsigned *seen) {
-    for (int turn = 0; turn < SPIN_TURNS; turn++) {
-        unsigned now = atomic_load(&w->generation);
-        if (now != *seen) {
-            *seen = now;
-            return;
-        }
-        pause_briefly();
-    }
-    pthread_mutex_lock(&w->mutex);
+/* Until there may be a job other than the one seen. A helper counts itself in and then looks again,
+ * the caller gives a job and then looks for sleepers. */
+static void sleep_beside(cca_workers *w, member *me, uint32_t seen) {
+    unsigned alarm = atomic_load(&w->alarm);
     atomic_fetch_add(&w->sleepers, 1);
-    while (atomic_load(&w->generation) == *seen) pthread_cond_wait(&w->wake, &w->mutex);
+    if (job_of(atomic_load(&me->share)) == seen) {
+        syscall(SYS_futex, &w->alarm, FUTEX_WAIT_PRIVATE, alarm, NULL, NULL, 0);
+    }
     atomic_fetch_sub(&w->sleepers, 1);
-    *seen = atomic_load(&w->generation);
-    pthread_mutex_unlock(&w->mutex);
 }
 
-static void *help(void *argument) {
-    helper *self = argument;
-    cca_workers *w = self->workers;
-    unsigned seen = 0;
-    for (;;) {
-        wait_for_job(w, &seen);
-        if (atomic_load(&w->quit)) return NULL;
-        atomic_fetch_add(&w->inside, 1);
-        if (atomic_load(&w->open)) take_pieces(w, self->index);
-        atomic_fetch_sub(&w->inside, 1);
-    }
-}
-
-static void announce(cca_workers *w) {
-    atomic_fetch_add(&w->generation, 1);
+static void wake_sleepers(cca_workers *w) {
     if (atomic_load(&w->sleepers) == 0) return;
-    pthread_mutex_lock(&w->mutex);
-    pthread_cond_broadcast(&w->wake);
-    pthread_mutex_unlock(&w->mutex);
+    atomic_fetch_add(&w->alarm, 1);
+    syscall(SYS_futex, &w->alarm, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* Signals are the calling program's business: helpers get none but those that they raise. */
-static void start_helpers(cca_workers *w) {
-    static const int raised[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL};
-    sigset_t all, before;
-    w->started = true;
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof raised / sizeof *raised; i++) sigdelset(&all, raised[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (int i = 0; i < w->n_threads - 1; i++) {
-        w->helpers[i] = (helper){.workers = w, .index = i + 1};
-        if (pthread_create(&w->helpers[i].thread, NULL, help, &w->helpers[i]) != 0) break;
-        w->n_helpers++;
+/* The next job's number, which is other than the one seen. */
+static uint32_t wait_for_job(cca_workers *w, member *me, uint32_t seen) {
+    for (int turn = 0;; turn++) {
+        uint32_t job = job_of(atomic_load_explicit(&me->share, memory_order_acquire));
+        if (job != seen) return job;
+        if (turn < SPIN_TURNS) {
+            pause_briefly();
+        } else {
+            sleep_beside(w, me, seen);
+            turn = 0;
+        }
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void help(void *context, int self) {
+    cca_workers *w = context;
+    uint32_t seen = 0;
+    for (;;) {
+        seen = wait_for_job(w, &w->members[self], seen);
+        if (atomic_load(&w->quit)) return;
+        take_pieces(w, self);
+    }
+}
+
+static void *zeroed(size_t alignment, size_t bytes) {
+    void *memory = aligned_alloc(alignment, bytes);
+    return memory ? memset(memory, 0, bytes) : NULL;
 }
 
 cca_workers *cca_workers_new(int n_threads) {
-    cca_workers *w = calloc(1, sizeof *w);
+    cca_workers *w = zeroed(_Alignof(cca_workers), sizeof *w);
     if (!w) return NULL;
     w->n_threads = n_threads;
-    w->helpers = calloc((size_t)n_threads, sizeof *w->helpers);
-    w->shares = aligned_alloc(_Alignof(share), (size_t)n_threads * sizeof *w->shares);
-    if (!w->helpers || !w->shares) {
-        free(w->shares);
-        free(w->helpers);
-        free(w);
-        return NULL;
-    }
-    pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->wake, NULL);
-    return w;
-}
-
-void cca_workers_free(cca_workers *w) {
-    if (!w) return;
-    atomic_store(&w->quit, true);
-    announce(w);
-    for (int i = 0; i < w->n_helpers; i++) pthread_join(w->helpers[i].thread, NULL);
-    pthread_mutex_destroy(&w->mutex);
-    pthread_cond_destroy(&w->wake);
-    free(w->shares);
-    free(w->helpers);
+    w->members = zeroed(_Alignof(member), (size_t)n_threads * sizeof *w->members);
+    if (w->members) return w;
     free(w);
+    return NULL;
 }
 
 int cca_workers_count(const cca_workers *workers) {
     return workers->n_threads;
 }
 
+/* Where the system gives no threads the caller does all. */
+static void start_team(cca_workers *w) {
+    w->team = cca_team_start(w->n_threads, help, w);
+    w->n_members = w->team ? cca_team_size(w->team) : 1;
+}
+
+/* Opens a job of the first n members. The caller's own share comes last, in a store that all have
+ * seen before it looks for sleepers. */
+static void open_job(cca_workers *w, int n, int64_t n_pieces, cca_piece_fn fn, void *context) {
+    uint64_t job = (uint64_t)++w->job << 32;
+    for (int i = n - 1; i >= 0; i--) {
+        member *m = &w->members[i];
+        m->end = n_pieces * (i + 1) / n;
+        m->fn = fn;
+        m->context = context;
+        uint64_t share = job | (uint64_t)(m->end - n_pieces * i / n);
+        atomic_store_explicit(&m->share, share, i ? memory_order_release : memory_order_seq_cst);
+    }
+    wake_sleepers(w);
+}
+
+static bool all_done(const cca_workers *w) {
+    uint64_t done = 0;
+    for (int i = 0; i < w->n_members; i++) {
+        done += atomic_load_explicit(&w->members[i].done, memory_order_acquire);
+    }
+    return done == w->given;
+}
+
 void cca_workers_run(cca_workers *w, int64_t n_pieces, cca_piece_fn fn, void *context) {
-    w->fn = fn;
-    w->context = context;
     if (n_pieces <= 1 || w->n_threads == 1) {
         for (int64_t piece = 0; piece < n_pieces; piece++) fn(context, piece, 0);
         return;
     }
-    for (int i = 0; i < w->n_threads; i++) {
-        share *s = &w->shares[i];
-        atomic_store_explicit(&s->next, n_pieces * i / w->n_threads, memory_order_relaxed);
-        s->end = n_pieces * (i + 1) / w->n_threads;
-    }
-    if (!w->started) start_helpers(w);
-    atomic_store(&w->open, true);
-    announce(w);
+    if (w->n_members == 0) start_team(w);
+    w->given += (uint64_t)n_pieces;
+    open_job(w, n_pieces < w->n_members ? (int)n_pieces : w->n_members, n_pieces, fn, context);
     take_pieces(w, 0);
-    atomic_store(&w->open, false);
-    for (int turn = 0; atomic_load(&w->inside) > 0; turn++) {
+    for (int turn = 0; !all_done(w); turn++) {
         if (turn < YIELD_TURNS) {
             pause_briefly();
         } else {
             sched_yield();
         }
     }
+}
+
+void cca_workers_free(cca_workers *w) {
+    if (!w) return;
+    atomic_store(&w->quit, true);
+    if (w->team) open_job(w, w->n_members, 0, NULL, NULL);
+    cca_team_join(w->team);
+    free(w->members);
+    free(w);
 }
