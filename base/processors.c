@@ -2,6 +2,7 @@
 
 #include "base/base.h"
 #include "base/control_group.h"
+#include "base/team.h"
 #include "base/workers.h"
 
 #include <sched.h>
@@ -22,8 +23,9 @@ static void look_at_group(void *least, const char *folder, int version) {
     if (whole < *(uint64_t *)least) *(uint64_t *)least = whole;
 }
 
-static int within_quota(const char *root, int n) {
-    uint64_t least = CCA_MOST_THREADS;
+static int within_bounds(const char *root, int n) {
+    int told = cca_team_most();
+    uint64_t least = (uint64_t)cca_min(told ? told : CCA_MOST_THREADS, CCA_MOST_THREADS);
     cca_control_groups(root, "cpu", look_at_group, &least);
     return (int)cca_max(1, cca_min(n, (int64_t)least));
 }
@@ -40,16 +42,16 @@ static int first_sibling(const char *root, int cpu) {
 
 int cca_processors(const char *root) {
     cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-    return within_quota(root, CPU_COUNT(&allowed));
+    cca_team_cpus(&allowed);
+    return within_bounds(root, CPU_COUNT(&allowed));
 }
 
 int cca_physical_cores(const char *root) {
     cpu_set_t allowed, cores;
     CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+    cca_team_cpus(&allowed);
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (CPU_ISSET(cpu, &allowed)) CPU_SET(first_sibling(root, cpu), &cores);
     }
-    return within_quota(root, CPU_COUNT(&cores));
+    return within_bounds(root, CPU_COUNT(&cores));
 }

@@ -1,6 +1,5 @@
 #include "base/team.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -49,12 +48,9 @@ static void start_threads(cca_team *t) {
     }
 }
 
-int cca_team_told(void) {
-    return omp_get_max_threads() == omp_get_num_procs() ? 0 : omp_get_max_threads();
-}
-
-int cca_team_limit(void) {
-    return omp_get_thread_limit();
+int cca_team_most(void) {
+    int most = omp_get_max_threads(), limit = omp_get_thread_limit();
+    return most < limit ? most : limit;
 }
 
 static void add_place(cpu_set_t *out, int place) {
@@ -91,12 +87,8 @@ static void start_threads(cca_team *t) {
     t->n = t->n_threads + 1;
 }
 
-int cca_team_told(void) {
+int cca_team_most(void) {
     return 0;
-}
-
-int cca_team_limit(void) {
-    return INT_MAX;
 }
 
 void cca_team_cpus(cpu_set_t *out) {

@@ -27,11 +27,9 @@ int cca_team_size(const cca_team *team);
  * nothing. NULL is nothing. */
 void cca_team_join(cca_team *team);
 
-/* The threads that OpenMP was told to use where that is other than one a processor (by
- * OMP_NUM_THREADS or omp_set_num_threads), else 0. */
-int cca_team_told(void);
-/* The most threads that OpenMP may use (OMP_THREAD_LIMIT). */
-int cca_team_limit(void);
+/* The most threads that OpenMP is to use, where nobody says another number: OMP_NUM_THREADS or
+ * omp_set_num_threads, else one a processor, and OMP_THREAD_LIMIT. 0 without OpenMP. */
+int cca_team_most(void);
 /* The CPUs that threads may run on: OpenMP's places where there are some, else this thread's
  * affinity. An empty set where the system does not say. */
 void cca_team_cpus(cpu_set_t *out);

@@ -102,6 +102,8 @@ extern const arg_option model_args[], context_args[], recall_args[], cache_args[
 
 /* The path of the model; the caller frees it. CCA_BAD_MODEL where there is none. */
 cca_status cli_model_path(char **out, const char *given, cca_error *err);
+/* What -t asks for, else what OMP_NUM_THREADS does, else 0. */
+int cli_threads(int64_t asked);
 
 /* Opens the model that the options name; tells about it in detail. */
 cca_status cli_engine_open(cca_engine **out, const model_options *options, term *t, cca_error *err);

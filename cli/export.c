@@ -42,7 +42,7 @@ static const arg_option own_args[] = {
     {"seed", "s", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, seed),
      .initial = "0", .max = 0x1p53, .help = "of --random"},
     {"threads", "t", .kind = ARG_INT, .value = "N", .at = offsetof(export_options, threads),
-     .initial = "0", .max = CCA_MOST_THREADS, .help = "threads; 0: all"},
+     .initial = "0", .max = CCA_MOST_THREADS, .help = "threads; 0: $OMP_NUM_THREADS, else all"},
     {0},
 };
 
@@ -98,7 +98,7 @@ static cca_status export(const export_options *o, term *t, cca_error *err) {
         .group_size = o->group_size,
         .window_size = o->window_size,
         .ctx_size = o->ctx_size,
-        .n_threads = (int)o->threads,
+        .n_threads = cli_threads(o->threads),
         .user = t,
         .on_progress = show_progress,
         .on_warning = show_warning,

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/folder.h"
 
+#include "base/team.h"
 #include "base/utf8.h"
 #include "base/workers.h"
 
@@ -15,7 +16,8 @@ const arg_option model_args[] = {
     {"model", "m", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(model_options, model),
      .help = "model file (GGUF); else $CCA_MODEL, else the one that ships with the program"},
     {"threads", "t", .kind = ARG_INT, .value = "N", .at = offsetof(model_options, threads),
-     .initial = "0", .max = CCA_MOST_THREADS, .help = "threads; 0: one a physical core"},
+     .initial = "0", .max = CCA_MOST_THREADS,
+     .help = "threads; 0: $OMP_NUM_THREADS, else one a physical core"},
     {"device", .kind = ARG_TEXT, .value = "NAME", .at = offsetof(model_options, device),
      .initial = "auto", .suggest = "auto|cpu|cuda|cuda:0", .help = "auto, cpu, cuda or cuda:N"},
     {"fp8", .kind = ARG_FLAG, .at = offsetof(model_options, fp8),
@@ -233,6 +235,12 @@ cca_status cli_model_path(char **out, const char *given, cca_error *err) {
                     "make a model file");
 }
 
+int cli_threads(int64_t asked) {
+    const char *from_environment = getenv("OMP_NUM_THREADS");
+    if (asked || !from_environment || !*from_environment) return (int)asked;
+    return (int)cca_min(cca_team_most(), CCA_MOST_THREADS);
+}
+
 static void describe_engine(const cca_engine *engine, term *t) {
     const cca_engine_facts *f = cca_engine_info(engine);
     char size[TERM_SIZE_TEXT];
@@ -252,7 +260,7 @@ static cca_status open_engine(cca_engine **out, const model_options *options, bo
     char *path;
     bool is_auto = strcmp(options->device, "auto") == 0;
     cca_engine_options engine = {.device = options->kernels && is_auto ? "cpu" : options->device,
-                                 .n_threads = (int)options->threads,
+                                 .n_threads = cli_threads(options->threads),
                                  .kernels = options->kernels,
                                  .fp8 = options->fp8,
                                  .plan_only = plan_only};

@@ -84,7 +84,7 @@ static cca_status selftest(testing *t, term *messages, cca_error *err) {
     cca_status status = find_model(&path, t->o, messages, err);
     cca_selftest_options options = {.model = path,
                                     .device = t->o->model.device,
-                                    .n_threads = (int)t->o->model.threads,
+                                    .n_threads = cli_threads(t->o->model.threads),
                                     .stop = signals_stop()};
     if (!status && t->o->model.fp8) {
         status = cca_fail(err, CCA_USAGE, "--fp8: the selftest has no bounds for 8-bit floats");

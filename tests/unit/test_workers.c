@@ -1,9 +1,13 @@
-/* Threads: every piece once, never two pieces with the same thread number at a time, any counts. */
+/* Threads: every piece once, never two pieces with the same thread number at a time, any counts, in
+ * any number of pools at a time. */
 #include "base/workers.h"
 #include "tests/unit/test.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MOST_PIECES = 300, MOST_THREADS = 9 };
 
@@ -61,10 +65,106 @@ static void helpers_sleep_and_wake(void **state) {
     cca_workers_free(NULL);
 }
 
+/* A job's own function and context, whoever takes a piece, and whatever the job before was. */
+typedef struct sum {
+    _Atomic int64_t of_pieces;
+    int64_t factor;
+} sum;
+
+static void add(void *context, int64_t piece, int thread) {
+    sum *s = context;
+    (void)thread;
+    atomic_fetch_add(&s->of_pieces, s->factor * (piece + 1));
+}
+
+static void subtract(void *context, int64_t piece, int thread) {
+    sum *s = context;
+    (void)thread;
+    atomic_fetch_sub(&s->of_pieces, s->factor * (piece + 1));
+}
+
+static void run_jobs(cca_workers *w, int n_jobs) {
+    for (int job = 0; job < n_jobs; job++) {
+        int64_t n = 2 + job % 40, factor = job % 2 ? -1 - job : 1 + job;
+        sum s = {.factor = job + 1}; /* a place of its own on this stack */
+        cca_workers_run(w, n, job % 2 ? subtract : add, &s);
+        assert_int_equal(s.of_pieces, factor * n * (n + 1) / 2);
+    }
+}
+
+static void jobs_do_not_mix(void **state) {
+    (void)state;
+    cca_workers *w = cca_workers_new(4);
+    assert_non_null(w);
+    run_jobs(w, 5000);
+    cca_workers_free(w);
+}
+
+static void *run_pool(void *failed) {
+    sum s = {.factor = 1};
+    cca_workers *w = cca_workers_new(3);
+    for (int job = 0; w && job < 2000; job++) cca_workers_run(w, 20, add, &s);
+    if (!w || s.of_pieces != 2000 * 210) atomic_store((atomic_bool *)failed, true);
+    cca_workers_free(w);
+    return NULL;
+}
+
+static void two_pools_at_a_time(void **state) {
+    (void)state;
+    atomic_bool failed = false;
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_pool, &failed), 0);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    assert_false(atomic_load(&failed));
+}
+
+static void run_inner(void *context, int64_t piece, int thread) {
+    (void)piece;
+    (void)thread;
+    run_pool(context);
+}
+
+static void a_pool_within_a_piece(void **state) {
+    (void)state;
+    atomic_bool failed = false;
+    cca_workers *w = cca_workers_new(2);
+    assert_non_null(w);
+    cca_workers_run(w, 4, run_inner, &failed);
+    cca_workers_free(w);
+    assert_false(atomic_load(&failed));
+}
+
+/* A child has none of the helpers, and can have some of its own. */
+static void after_fork(void **state) {
+    (void)state;
+    atomic_bool failed = false;
+    cca_workers *w = cca_workers_new(3);
+    assert_non_null(w);
+    run_jobs(w, 100);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        sum s = {.factor = 1};
+        for (int job = 0; job < 50; job++) cca_workers_run(w, 20, add, &s);
+        cca_workers_free(w);
+        run_pool(&failed);
+        _exit(s.of_pieces != 50 * 210 || failed);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    run_jobs(w, 100);
+    cca_workers_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_piece_runs_once),
-        cmocka_unit_test(helpers_sleep_and_wake),
+        cmocka_unit_test(every_piece_runs_once), cmocka_unit_test(helpers_sleep_and_wake),
+        cmocka_unit_test(jobs_do_not_mix),       cmocka_unit_test(two_pools_at_a_time),
+        cmocka_unit_test(a_pool_within_a_piece), cmocka_unit_test(after_fork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
