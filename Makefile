@@ -34,7 +34,7 @@ DESTDIR    ?=
 ifneq ($(findstring thread,$(EXTRA)),)
 OPENMP :=
 else ifeq ($(origin OPENMP),undefined)
-OPENMP := $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
+OPENMP := $(shell echo 'int main(void) { return omp_pause_resource(omp_pause_soft, 0); }' | \
             $(CC) -fopenmp -include omp.h -xc -o /dev/null - 2>/dev/null && echo -fopenmp)
 endif
 LINK := -pthread $(OPENMP)

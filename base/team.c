@@ -12,6 +12,7 @@
 
 struct cca_team {
     int n, n_threads; /* members; threads to join */
+    int place;        /* of OpenMP's, where the caller is; -1: none */
     cca_member_fn fn;
     void *context;
     pid_t process;
@@ -25,21 +26,34 @@ struct cca_team {
 
 #ifdef _OPENMP
 
-/* The region belongs to a thread of its own, since it lasts from call to call of the caller. */
+/* The region belongs to a thread of its own, since it lasts from call to call of the caller; who is
+ * at the caller's place in it sleeps. Behind it OpenMP would keep the members for this thread's
+ * next region; pausing lets them end. */
 static void *host(void *argument) {
     cca_team *t = ((struct seat *)argument)->team;
+    int sleeper = 0;
 #pragma omp parallel num_threads(t->n)
-    if (omp_get_thread_num() == 0) {
-        t->n = omp_get_num_threads();
-        sem_post(&t->counted);
-        while (sem_wait(&t->over) != 0) continue;
-    } else {
-        t->fn(t->context, omp_get_thread_num());
+    {
+        int self = omp_get_thread_num();
+        if (t->place >= 0 && omp_get_place_num() == t->place) {
+#pragma omp atomic write
+            sleeper = self;
+        }
+#pragma omp barrier
+        if (self == sleeper) {
+            t->n = omp_get_num_threads();
+            sem_post(&t->counted);
+            while (sem_wait(&t->over) != 0) continue;
+        } else {
+            t->fn(t->context, self ? self : sleeper);
+        }
     }
+    omp_pause_resource(omp_pause_soft, omp_get_initial_device());
     return NULL;
 }
 
 static void start_threads(cca_team *t) {
+    t->place = omp_get_place_num();
     if (pthread_create(&t->seats[0].thread, NULL, host, &t->seats[0]) == 0) {
         t->n_threads = 1;
         while (sem_wait(&t->counted) != 0) continue;

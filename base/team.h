@@ -7,9 +7,9 @@
  *     ...                                                     // tell them to return
  *     cca_team_join(t);
  *
- * They are OpenMP's where the program is built with it: members 1 … n - 1 of one parallel region,
- * whose member 0 sleeps in place of the caller, so that OMP_PLACES and OMP_PROC_BIND place them,
- * and OMP_THREAD_LIMIT and OMP_DYNAMIC bound them. Otherwise they are POSIX threads. */
+ * They are OpenMP's where the program is built with it: those of one parallel region, of which one
+ * sleeps in place of the caller, so that OMP_PLACES and OMP_PROC_BIND place them, and
+ * OMP_THREAD_LIMIT and OMP_DYNAMIC bound them. Otherwise they are POSIX threads. */
 #ifndef CCA_TEAM_H
 #define CCA_TEAM_H
 
