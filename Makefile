@@ -176,7 +176,7 @@ install: $(BIN) lib
 	done
 	install -m 644 man/cca.1 $(D_MAN)
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(CUDA_LIBS)|' \
+	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(strip $(OPENMP) $(CUDA_LIBS))|' \
 	    cca.pc.in >$(D_LIB)/pkgconfig/cca.pc
 	$(if $(GGUF),install -d $(D_GGUF) && install -m 644 $(GGUF) $(D_GGUF))
 

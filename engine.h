@@ -33,7 +33,8 @@ enum { CCA_AUTO = -1 };
 
 typedef struct cca_engine_options {
     const char *device;  /* NULL or "auto", "cpu", "cuda", "cuda:N" */
-    int n_threads;       /* 0: one a physical core, within the quota of the control group */
+    int n_threads;       /* 0: one a physical core, within the quota of the control group and
+                            OpenMP's number (omp_get_max_threads) */
     const char *kernels; /* of the CPU: "generic", "avx2" …; NULL: the fastest. Borrowed */
     bool fp8;            /* products of prefill in 8-bit floats, where the device has them */
     bool plan_only;      /* a device gets no weights: for facts, measure and forecast */

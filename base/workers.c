@@ -37,8 +37,8 @@ struct cca_workers {
     uint32_t job;
     uint64_t given; /* pieces of all jobs */
     atomic_bool quit;
-    _Alignas(128) atomic_int sleepers;
-    _Alignas(128) atomic_uint alarm; /* what sleepers wait for a change of */
+    _Alignas(128) atomic_bool somebody_sleeps;
+    _Alignas(128) atomic_uint alarm; /* a change wakes */
 };
 
 static inline void pause_briefly(void) {
@@ -71,19 +71,19 @@ static void take_pieces(cca_workers *w, int self) {
     }
 }
 
-/* Until there may be a job other than the one seen. A helper counts itself in and then looks again,
- * the caller gives a job and then looks for sleepers. */
+/* Until there may be a job other than the one seen. A helper says that it sleeps and then looks
+ * again, the caller gives a job and then asks whether somebody sleeps. Whoever takes the word back
+ * sounds the alarm. */
 static void sleep_beside(cca_workers *w, member *me, uint32_t seen) {
     unsigned alarm = atomic_load(&w->alarm);
-    atomic_fetch_add(&w->sleepers, 1);
-    if (job_of(atomic_load(&me->share)) == seen) {
-        syscall(SYS_futex, &w->alarm, FUTEX_WAIT_PRIVATE, alarm, NULL, NULL, 0);
-    }
-    atomic_fetch_sub(&w->sleepers, 1);
+    atomic_store(&w->somebody_sleeps, true);
+    if (job_of(atomic_load(&me->share)) != seen) return;
+    syscall(SYS_futex, &w->alarm, FUTEX_WAIT_PRIVATE, alarm, NULL, NULL, 0);
 }
 
 static void wake_sleepers(cca_workers *w) {
-    if (atomic_load(&w->sleepers) == 0) return;
+    if (!atomic_load(&w->somebody_sleeps)) return;
+    atomic_store(&w->somebody_sleeps, false);
     atomic_fetch_add(&w->alarm, 1);
     syscall(SYS_futex, &w->alarm, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }

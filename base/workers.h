@@ -10,7 +10,8 @@
  * another thread has begun, never for a thread that has not. So a helper that the system lets
  * wait costs nothing but its help, where a barrier would stop everybody: on a busy machine that
  * is the difference between a little slower and many times slower. Helpers without work spin
- * for some microseconds, since the next operation of a forward pass follows at once, then sleep. */
+ * for some microseconds, since the next operation of a forward pass follows at once, then sleep.
+ * The helpers are a team of OpenMP's threads (base/team.h). */
 #ifndef CCA_WORKERS_H
 #define CCA_WORKERS_H
 
@@ -25,14 +26,15 @@ typedef struct cca_workers cca_workers;
 typedef void (*cca_piece_fn)(void *context, int64_t piece, int thread);
 
 /* n_threads ≥ 1. Helpers are started by the first run that has work for them; where the system
- * gives fewer, those do. NULL without memory. */
+ * gives fewer, those do. A child of fork has none of them, and its runs are done by the caller.
+ * NULL without memory. */
 cca_workers *cca_workers_new(int n_threads);
 void cca_workers_free(cca_workers *workers);
 
 int cca_workers_count(const cca_workers *workers);
 
-/* Calls fn for pieces 0 … n_pieces - 1, in any order, on any thread. Not to be called from two
- * threads at a time, nor from a piece. */
+/* Calls fn for pieces 0 … n_pieces - 1 < 2^31, in any order, on any thread. Not to be called from
+ * two threads at a time, nor from a piece. */
 void cca_workers_run(cca_workers *workers, int64_t n_pieces, cca_piece_fn fn, void *context);
 
 #endif

@@ -36,6 +36,24 @@ check 'the weights' test "$(value '.plans[0].memory.weights')" = "$(value .model
 check 'a total' test "$(value '.plans[] | .memory | .weights + .cores + .bounds + .rows + .window + .mark + .activations + .program == .total' | uniq)" = true
 check 'both fit' test "$(value '[.fits] + [.plans[].fits] | join(" ")')" = ' true true true'
 check 'speeds are measured' test "$(value '.measured_s > 0 and ([.plans[].timing | .prefill_s > 0 and .token_s > 0] | all)')" = true
+
+threads() { # settings of the environment, options
+    local settings=()
+    while [[ ${1:-} == OMP_* ]]; do settings+=("$1"); shift; done
+    env "${settings[@]}" "$CCA" plan -m "$random" -c 100 --dry-run --json "$@" | jq .threads
+}
+if ldd "$CCA" 2>/dev/null | grep -q 'gomp\|libomp'; then
+    check 'threads of OMP_NUM_THREADS' test "$(threads OMP_NUM_THREADS=3)" = 3
+    check 'not beyond what there can be' test "$(threads OMP_NUM_THREADS=5000)" = 1024
+    check 'nor beyond OMP_THREAD_LIMIT' test "$(threads OMP_NUM_THREADS=3 OMP_THREAD_LIMIT=2)" = 2
+    check 'which bounds those unasked for' test "$(threads OMP_THREAD_LIMIT=1)" = 1
+    check '-t before it' test "$(threads OMP_NUM_THREADS=3 -t 2)" = 2
+    one=$(taskset -pc $$ | sed 's/.*: \([0-9]*\).*/\1/')
+    check 'one place' test "$(threads OMP_PLACES="{$one}")" = 1
+    check 'binding leaves all' test "$(threads OMP_PROC_BIND=true)" = "$(threads)"
+else
+    skip 'threads of OMP_NUM_THREADS' 'a build without OpenMP'
+fi
 check 'the trained length' test "$(value .trained_length)" = 4096
 
 # What a limit leaves beside weights and program, but for 2 MB, a token at a time.
