@@ -27,18 +27,17 @@ typedef struct member {
     int64_t end;                          /* the piece behind the share's last */
     cca_piece_fn fn;
     void *context;
-    _Atomic uint64_t done; /* pieces of all jobs that this member has done */
+    _Atomic int64_t done; /* pieces of all jobs; the caller's: less all that there were */
 } member;
 
+/* Read by all, written by the caller where a team begins, sleeps or ends. */
+
 struct cca_workers {
-    int n_threads, n_members; /* asked for; there once the team has been started */
-    cca_team *team;
-    member *members;
-    uint32_t job;
-    uint64_t given; /* pieces of all jobs */
-    atomic_bool quit;
-    _Alignas(128) atomic_bool somebody_sleeps;
-    _Alignas(128) atomic_uint alarm; /* a change wakes */
+    _Alignas(128) cca_team *team;
+    member *members;          /* of whom the caller is the first */
+    int n_threads, n_members; /* asked for; there, once the team has been started */
+    atomic_bool quit, somebody_sleeps;
+    atomic_uint alarm; /* a change wakes */
 };
 
 static inline void pause_briefly(void) {
@@ -55,6 +54,12 @@ static uint32_t job_of(uint64_t share) {
     return (uint32_t)(share >> 32);
 }
 
+/* The member's own count, which others read. */
+static void count_done(member *me, int64_t n) {
+    int64_t done = atomic_load_explicit(&me->done, memory_order_relaxed);
+    atomic_store_explicit(&me->done, done + n, memory_order_release);
+}
+
 /* A member's own share first, then what is left of the others'. */
 static void take_pieces(cca_workers *w, int self) {
     member *me = &w->members[self];
@@ -64,8 +69,7 @@ static void take_pieces(cca_workers *w, int self) {
         while (left_of(share) > 0) {
             if (!atomic_compare_exchange_weak(&m->share, &share, share - 1)) continue;
             m->fn(m->context, m->end - left_of(share), self);
-            uint64_t done = atomic_load_explicit(&me->done, memory_order_relaxed);
-            atomic_store_explicit(&me->done, done + 1, memory_order_release);
+            count_done(me, 1);
             share = atomic_load_explicit(&m->share, memory_order_acquire);
         }
     }
@@ -138,9 +142,9 @@ static void start_team(cca_workers *w) {
 }
 
 /* Opens a job of the first n members. The caller's own share comes last, in a store that all have
- * seen before it looks for sleepers. */
+ * seen before it asks for sleepers. */
 static void open_job(cca_workers *w, int n, int64_t n_pieces, cca_piece_fn fn, void *context) {
-    uint64_t job = (uint64_t)++w->job << 32;
+    uint64_t job = (uint64_t)(job_of(atomic_load(&w->members[0].share)) + 1) << 32;
     for (int i = n - 1; i >= 0; i--) {
         member *m = &w->members[i];
         m->end = n_pieces * (i + 1) / n;
@@ -153,11 +157,11 @@ static void open_job(cca_workers *w, int n, int64_t n_pieces, cca_piece_fn fn, v
 }
 
 static bool all_done(const cca_workers *w) {
-    uint64_t done = 0;
+    int64_t done = 0;
     for (int i = 0; i < w->n_members; i++) {
         done += atomic_load_explicit(&w->members[i].done, memory_order_acquire);
     }
-    return done == w->given;
+    return done == 0;
 }
 
 void cca_workers_run(cca_workers *w, int64_t n_pieces, cca_piece_fn fn, void *context) {
@@ -166,7 +170,7 @@ void cca_workers_run(cca_workers *w, int64_t n_pieces, cca_piece_fn fn, void *co
         return;
     }
     if (w->n_members == 0) start_team(w);
-    w->given += (uint64_t)n_pieces;
+    count_done(&w->members[0], -n_pieces);
     open_job(w, n_pieces < w->n_members ? (int)n_pieces : w->n_members, n_pieces, fn, context);
     take_pieces(w, 0);
     for (int turn = 0; !all_done(w); turn++) {
