@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -101,6 +102,56 @@ static void jobs_do_not_mix(void **state) {
     cca_workers_free(w);
 }
 
+/* Whoever has piece 0 waits until the other thread has done all others, those of both shares. */
+typedef struct meeting {
+    atomic_int n_done;
+    atomic_int begun[2]; /* pieces, by thread */
+    int late;            /* written at a piece's end */
+} meeting;
+
+static void wait_in_first(void *context, int64_t piece, int thread) {
+    meeting *m = context;
+    (void)thread;
+    while (piece == 0 && atomic_load(&m->n_done) < 9) sched_yield();
+    atomic_fetch_add(&m->n_done, 1);
+}
+
+static void either_thread_takes_what_the_other_leaves(void **state) {
+    (void)state;
+    cca_workers *w = cca_workers_new(2);
+    assert_non_null(w);
+    for (int round = 0; round < 20; round++) {
+        meeting m = {0};
+        cca_workers_run(w, 10, wait_in_first, &m);
+        assert_int_equal(m.n_done, 10);
+    }
+    cca_workers_free(w);
+}
+
+/* Each thread begins a piece, then the helper works on when the caller is through. */
+static void let_helper_be_late(void *context, int64_t piece, int thread) {
+    meeting *m = context;
+    (void)piece;
+    atomic_fetch_add(&m->begun[thread], 1);
+    while (atomic_load(&m->begun[1 - thread]) == 0) sched_yield();
+    if (thread == 0) atomic_fetch_add(&m->n_done, 1);
+    while (atomic_load(&m->n_done) == 0) sched_yield();
+    for (volatile int turn = 0; thread == 1 && turn < 100000; turn++) continue;
+    if (thread == 1) m->late++;
+}
+
+static void a_run_ends_with_its_last_piece(void **state) {
+    (void)state;
+    cca_workers *w = cca_workers_new(2);
+    assert_non_null(w);
+    for (int round = 0; round < 20; round++) {
+        meeting m = {0};
+        cca_workers_run(w, 2, let_helper_be_late, &m);
+        assert_int_equal(m.late, 1);
+    }
+    cca_workers_free(w);
+}
+
 static void *run_pool(void *failed) {
     sum s = {.factor = 1};
     cca_workers *w = cca_workers_new(3);
@@ -164,9 +215,14 @@ static void after_fork(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_piece_runs_once), cmocka_unit_test(helpers_sleep_and_wake),
-        cmocka_unit_test(jobs_do_not_mix),       cmocka_unit_test(two_pools_at_a_time),
-        cmocka_unit_test(a_pool_within_a_piece), cmocka_unit_test(after_fork),
+        cmocka_unit_test(every_piece_runs_once),
+        cmocka_unit_test(helpers_sleep_and_wake),
+        cmocka_unit_test(jobs_do_not_mix),
+        cmocka_unit_test(either_thread_takes_what_the_other_leaves),
+        cmocka_unit_test(a_run_ends_with_its_last_piece),
+        cmocka_unit_test(two_pools_at_a_time),
+        cmocka_unit_test(a_pool_within_a_piece),
+        cmocka_unit_test(after_fork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
