@@ -11,7 +11,8 @@ value() { # jq filter, of what the last cca wrote
 
 # Full attention: 2 layers * 2 heads * 8 values * 2 bytes * 2 (keys and values) = 128 bytes a token. CCA:
 # cores of 2 layers * 4 heads * 32 bytes = 256 bytes for each 4 tokens, and a ring of 20 tokens. Recall:
-# 128 bytes a token, the same for each group's bounds, and no cores.
+# 128 bytes a token, the same for each group's bounds, a 16th of these for blocks of many groups, and no
+# cores.
 make_random 32,2,4,2,64,128 -c 4096 || { fail 'export --random'; exit; }
 few=(plan -m "$random" --attn cca --sinks 0 -g 4 -w 16 -t 1)
 expect 0 'a plan' "${few[@]}" -c 1000 --json
@@ -21,16 +22,16 @@ check 'recall beside it' test "$(value '.plans[1] | "\(.attention.kind) \(.memor
 check 'and full attention' test "$(value '.plans[2] | "\(.attention.kind) \(.memory.cores) \(.memory.window)"')" = \
     "full 0 $((1000 * 128))"
 check 'rows in both places' test "$(value '.plans[1].tiers[] | "\(.rows) \(.disk) \(.token.memory) \(.token.disk)"' | tr '\n' ' ')" = \
-    "memory 0 160 0 disk $((1000 * 128)) 32 128 "
+    "memory 0 162 0 disk $((1000 * 128)) 34 128 "
 check 'of which one is taken' test "$(value '.plans[1] | .tiers[0].total == .memory.total and .tiers[1].total == .memory.total - .memory.rows')" = true
 check 'others have none' test "$(value '[.plans[0].tiers, .plans[2].tiers] | join(" ")')" = ' '
 expect 0 'rows on disk' "${few[@]}" -c 1000 --attn recall --rows disk --json --dry-run
 check 'are in no total' test "$(value '.plans[0].memory | "\(.rows) \(.disk)"')" = "0 $((1000 * 128))"
 check 'there neither' test "$(value '.plans[0] | .tiers[1].total == .memory.total')" = true
 expect 0 'in words' "${few[@]}" -c 1000 --attn recall --rows disk --dry-run
-stdout_has 'a token' '^a token +32 B +64 B +128 B$'
-stdout_has 'in memory' '^--rows memory +[0-9.]+ MB +yes +160 B +0 B$'
-stdout_has 'and on disk' '^--rows disk +[0-9.]+ MB +yes +32 B +128 B$'
+stdout_has 'a token' '^a token +34 B +64 B +128 B$'
+stdout_has 'in memory' '^--rows memory +[0-9.]+ MB +yes +162 B +0 B$'
+stdout_has 'and on disk' '^--rows disk +[0-9.]+ MB +yes +34 B +128 B$'
 expect 0 'a plan' "${few[@]}" -c 1000 --json
 check 'the weights' test "$(value '.plans[0].memory.weights')" = "$(value .model.weight_bytes)"
 check 'a total' test "$(value '.plans[] | .memory | .weights + .cores + .bounds + .rows + .window + .mark + .activations + .program == .total' | uniq)" = true
