@@ -35,8 +35,9 @@ struct cca_cache {
     cca_disk_rows *disk;
     cca_choice choice;  /* most 0: nothing is recalled */
     int64_t n_choosing; /* tiles that choice has room for */
-    bool alone;
+    bool alone, draft;
     cca_mass watched; /* sums NULL: nobody watches */
+    int64_t n_watched;
 };
 
 /* Beyond any position, yet safe to add to. */
@@ -123,6 +124,13 @@ static void count_choices(cca_cache *c, int64_t n_groups) {
                              .levels_from = p->levels_from};
 }
 
+/* Rows of the ring, which groups do not cross the end of. A draft writes over the oldest ones, and
+ * may be taken back. */
+static int64_t ring_rows(const cca_cache_shape *s, const cca_rule *rule) {
+    int64_t g = rule->group_size;
+    return cca_rule_ring(rule) + (s->draft + g - 1) / g * g;
+}
+
 /* The arrays of a cache, without their memory. */
 static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy *policy) {
     const cca_rule *rule = &policy->rule;
@@ -132,7 +140,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
     bool apart = recalls && s->rows_apart;
     c->all_rows = whole || (recalls && !apart);
     int64_t n_groups = s->ctx_size / rule->group_size;
-    int64_t raw = c->all_rows ? s->ctx_size : cca_rule_ring(rule);
+    int64_t raw = c->all_rows ? s->ctx_size : ring_rows(s, rule);
     int64_t counts[N_ARRAYS] = {
         [ARRAY_RAW] = raw,
         [ARRAY_ROWS] = apart ? n_groups * rule->group_size : 0,
@@ -141,7 +149,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
         [ARRAY_BOUNDS] = recalls ? n_groups : 0,
         [ARRAY_BLOCKS] = recalls && n_groups >= policy->levels_from ? n_groups / CCA_BLOCK : 0,
         [ARRAY_SCRATCH] = c->all_rows ? 0 : raw + s->chunk_size,
-        [ARRAY_MARK] = c->all_rows || !s->mark ? 0 : raw,
+        [ARRAY_MARK] = c->all_rows || !s->mark ? 0 : cca_rule_ring(rule),
     };
     for (int i = 0; i < N_ARRAYS; i++) {
         c->arrays[i] = (row_array){.k_type = s->k_type,
@@ -358,7 +366,7 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
         spans.at[spans.n++] = (cca_span){rows, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
         spans.choice = c->choice;
         if (c->disk) spans.pieces = cca_disk_rows_pieces(c->disk, layer);
-        if (c->alone && n <= c->n_choosing) spans.choice.tile = 1;
+        if ((c->alone || c->draft) && n <= c->n_choosing) spans.choice.tile = 1;
     }
     if (has(c, ARRAY_CORES)) {
         cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
@@ -394,6 +402,17 @@ static void bound_resident(const cca_cache *c, int64_t end) {
     if (cca_memory_resident() + k + v > c->shape.most_resident) cca_disk_rows_forget(c->disk);
 }
 
+/* What the last tokens of a call attend to in a layer. */
+static void add_masses(cca_cache *c, int64_t layer, const cca_spans *spans, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
+    int64_t of_layer = c->shape.n_heads * c->watched.n_slots;
+    for (int64_t i = 0; i < c->n_watched; i++) {
+        cca_mass mass = c->watched;
+        mass.sums += (i * c->shape.n_layers + layer) * of_layer;
+        cca_attend_mass(c->backend, &mass, spans, q, n - c->n_watched + i, pos);
+    }
+}
+
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
                       int64_t n) {
@@ -402,8 +421,9 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     if (c->disk) bound_resident(c, pos + n);
     cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window;
 
-    /* One token fits the ring. A chunk does not: window and chunk are laid side by side. */
-    bool side_by_side = n > 1 && !c->all_rows;
+    /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
+     * side by side. */
+    bool side_by_side = n > 1 && !c->draft && !c->all_rows;
     int64_t kept = cca_min(pos, window.capacity);
     if (side_by_side) {
         raw = layer_rows(c, ARRAY_SCRATCH, 0, pos - kept);
@@ -431,11 +451,7 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
                                (pos + n - 1) / tile - pos / tile + 1);
         }
     }
-    if (c->watched.sums) {
-        cca_mass mass = c->watched;
-        mass.sums += layer * c->shape.n_heads * mass.n_slots;
-        cca_attend_mass(b, &mass, &spans, q, n - 1, pos);
-    }
+    if (c->watched.sums) add_masses(c, layer, &spans, q, pos, n);
     cca_attend(b, out, &spans, q, pos, n);
 
     if (side_by_side) {
@@ -449,8 +465,13 @@ void cca_cache_choose_alone(cca_cache *cache, bool alone) {
     cache->alone = alone;
 }
 
-void cca_cache_watch(cca_cache *cache, const cca_mass *mass) {
+void cca_cache_draft(cca_cache *cache, bool draft) {
+    cache->draft = draft;
+}
+
+void cca_cache_watch(cca_cache *cache, const cca_mass *mass, int64_t n) {
     cache->watched = mass ? *mass : (cca_mass){0};
+    cache->n_watched = n;
 }
 
 int64_t cca_cache_unit(const cca_policy *policy) {
@@ -520,7 +541,7 @@ static int slices_of(slice *out, const cca_cache *c, cca_part part, int64_t firs
 
 int64_t cca_cache_part_rows(const cca_cache *c, cca_part part, int64_t n_tokens) {
     if (part == CCA_PART_WINDOW) {
-        return c->all_rows ? 0 : cca_min(n_tokens, c->arrays[ARRAY_RAW].rows);
+        return c->all_rows ? 0 : cca_min(n_tokens, cca_rule_ring(&c->policy.rule));
     }
     if (c->all_rows) return n_tokens;
     if (keeps_groups(c)) {

@@ -13,7 +13,8 @@
  *     cca_cache_free(cache);
  *
  * Per layer the cache holds the core tokens [n_heads][ctx / g][head_dim], a window of raw rows
- * [n_kv_heads][s + g][head_dim], a ring: older raw rows are gone, and the sinks' rows beside it.
+ * [n_kv_heads][s + g][head_dim], a ring: older raw rows are gone, and the sinks' rows beside it
+ * (longer by what a draft may take back).
  * Where everything fits the window (full attention, or a short context) raw rows are append-only
  * and there is nothing else. With recall they are append-only, too, and each group has bounds
  * [n_kv_heads][ctx / g][head_dim]: its largest and its smallest key, elementwise. A core is pooled
@@ -67,8 +68,9 @@ typedef struct cca_cache_shape {
     bool rows_apart; /* groups behind the window, which are recalled, have rows in types of their
                         own: */
     cca_dtype row_k_type, row_v_type;
-    bool mark;   /* with room for cca_cache_mark */
-    bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
+    int64_t draft; /* rows that a call of cca_cache_draft may add and take back */
+    bool mark;     /* with room for cca_cache_mark */
+    bool stored;   /* laid out for any length, so that a stored state fits contexts of all sizes */
     const char *rows_folder; /* NULL: rows that are recalled lie in memory; else in a file without
                                 a name in this folder (disk_rows.h). Borrowed until the cache is
                                 made */
@@ -113,9 +115,17 @@ void cca_cache_attend(cca_cache *cache, int64_t layer, cca_matrix *out, cca_matr
  * tiles of them together again. */
 void cca_cache_choose_alone(cca_cache *cache, bool alone);
 
-/* From now on cca_cache_attend adds to the sums what the last of its tokens attends to, in each
- * layer: sums is [n_layers][n_heads][n_slots] (borrowed), unit cca_cache_unit's. NULL ends it. */
-void cca_cache_watch(cca_cache *cache, const cca_mass *mass);
+/* From now on a call is a draft of at most 1 + shape.draft tokens, or no draft again: each of its
+ * queries chooses for itself, and the next call may begin at any position behind its first token.
+ * What stood there then is as if it had never been: the ring has not yet lost what a query or a
+ * stored state of such a position needs, and groups, bounds and sinks are made again before anybody
+ * sees them, since a group is seen no sooner than s tokens behind its last one. */
+void cca_cache_draft(cca_cache *cache, bool draft);
+
+/* From now on cca_cache_attend adds to the sums what the last n of its tokens attend to, in each
+ * layer: sums is [n][n_layers][n_heads][n_slots] (borrowed), unit cca_cache_unit's. NULL ends it.
+ */
+void cca_cache_watch(cca_cache *cache, const cca_mass *mass, int64_t n);
 /* Positions that a sum can tell apart: a group, or 16 where tokens are not grouped. */
 int64_t cca_cache_unit(const cca_policy *policy);
 

@@ -24,7 +24,7 @@ struct cca_disk_rows {
     cca_rows shape;         /* of a layer */
     int64_t n_layers;
     size_t k_row, v_row, v_begin; /* bytes of a row; where values begin */
-    int64_t at;                   /* where rows go on; -1: somewhere else */
+    int64_t from, at;             /* where rows went on last, and do now; at -1: somewhere else */
     int64_t taken;                /* positions up to here have space */
     int64_t given;                /* and of those that pieces have, it was given back up to here */
     cca_rows *pieces;             /* [n_pieces][n_layers] */
@@ -186,13 +186,16 @@ static bool bring(cca_disk_rows *d, int64_t begin, int64_t end) {
 }
 
 void cca_disk_rows_go(cca_disk_rows *d, int64_t pos, int64_t end, int64_t near, int64_t first) {
-    if (pos != d->at) {
+    /* A draft taken back: pieces have nothing behind it, and its rows have their space. */
+    bool own = pos >= d->from && pos >= d->lent && pos <= d->at;
+    if (!own) {
         int64_t lent = cca_min(d->lent, pos), back = cca_max(pos - near, 0);
         if (!bring(d, 0, cca_min(first, lent)) || !bring(d, back, lent)) return;
         cut(d, pos);
         d->given = cca_min(d->given, back);
         d->taken = cca_min(d->taken, pos);
     }
+    d->from = pos;
     d->at = end;
     if (end <= d->taken) return;
     int64_t to = cca_min(d->shape.capacity, (end + STEP - 1) / STEP * STEP);

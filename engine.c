@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include "attention_options.h"
+#include "attention_watch.h"
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "base/available_memory.h"
@@ -35,13 +36,13 @@ struct cca_session {
     cca_state *state;
     cca_state_options options;
     int64_t pos;
-    int64_t marked;         /* position of the mark; -1: none */
-    int64_t last_row;       /* of the last token, in the state's last chunk; -1 before the first */
-    float *logits;          /* [vocab_size] */
-    cca_mass mass;          /* of attention watched; sums NULL: never */
-    int64_t *cuts, *begins; /* of its slots */
-    int64_t n_watched;
-    bool watching;
+    int64_t marked;     /* position of the mark; -1: none */
+    int64_t last_row;   /* of the last token, in the state's last chunk; -1 before the first */
+    float *logits;      /* [vocab_size] */
+    float *of_draft;    /* logits [1 + draft][vocab_size]; NULL: there are no drafts */
+    int64_t n_draft;    /* tokens of the last call, where some may be taken back; else 0 */
+    const float *known; /* logits of the last token, where a draft has them; else NULL */
+    cca_watch watch;
     bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
 };
 
@@ -220,6 +221,10 @@ static int64_t rounded_up(int64_t n, int64_t of) {
 static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
     cca_cache_types types;
+    if (o->draft < 0 || o->draft > CCA_MOST_DRAFT) {
+        return cca_fail(err, CCA_USAGE, "drafts of %lld tokens: 0 to %d", (long long)o->draft,
+                        CCA_MOST_DRAFT);
+    }
     cca_status status = cca_cache_types_parse(&types, o, err);
     if (!status) {
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
@@ -231,6 +236,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->row_v_type = types.row_v;
     out->rows_apart = types.row_k != types.k || types.row_v != types.v;
     out->ctx_size = o->ctx_size;
+    out->draft = o->draft;
     out->mark = o->mark;
     out->stored = o->stored;
     out->rows_folder = o->rows_folder;
@@ -293,6 +299,9 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->disk = size.cache.disk;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
+    if (o.draft > 0 && is_cpu(engine)) {
+        out->activations += (uint64_t)((1 + o.draft) * engine->facts.vocab_size) * sizeof(float);
+    }
     if (!cca_add(&out->total, out->cores, size.cache.window) ||
         !cca_add(&out->total, out->total, out->rows) ||
         !cca_add(&out->total, out->total, out->bounds) ||
@@ -369,8 +378,11 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     }
     s->options.rows_folder = NULL; /* borrowed so far */
     if (status) return status;
-    s->logits = calloc((size_t)e->facts.vocab_size, sizeof *s->logits);
-    return s->logits ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
+    const size_t vocab = (size_t)e->facts.vocab_size, draft = (size_t)s->options.draft;
+    s->logits = calloc(vocab, sizeof *s->logits);
+    if (draft > 0) s->of_draft = calloc(vocab * (1 + draft), sizeof *s->of_draft);
+    if (s->logits && (draft == 0 || s->of_draft)) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
 }
 
 cca_status cca_session_new(cca_session **out, cca_engine *engine,
@@ -389,20 +401,13 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
     return CCA_OK;
 }
 
-static void free_watched(cca_session *s) {
-    free(s->mass.sums);
-    free(s->cuts);
-    free(s->begins);
-    s->mass = (cca_mass){0};
-    s->cuts = s->begins = NULL;
-}
-
 void cca_session_free(cca_session *session) {
     if (!session) return;
     cca_state_free(session->state);
     cca_backend_close(session->backend);
     free(session->logits);
-    free_watched(session);
+    free(session->of_draft);
+    cca_watch_free(&session->watch);
     free(session);
 }
 
@@ -432,9 +437,17 @@ static cca_status check_sound(const cca_session *s, cca_error *err) {
                     "its mark, a snapshot or a stored state");
 }
 
+/* What the last call left is no more. */
+static void begin_call(cca_session *s) {
+    s->last_row = -1;
+    s->n_draft = 0;
+    s->known = NULL;
+}
+
 /* The session is at a position, as a whole. */
 static void settle(cca_session *s, int64_t pos) {
     s->pos = pos;
+    begin_call(s);
     s->torn = false;
 }
 
@@ -450,20 +463,70 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
     for (int64_t done = 0, some; !status && done < n; done += some) {
         int64_t end = done < together ? together : n;
         some = cca_min(end - done, chunk - s->pos % chunk);
-        bool watch = s->watching && done + some == n;
-        s->last_row = -1;
+        bool watch = s->watch.on && done + some == n;
+        begin_call(s);
+        cca_cache_draft(cca_state_cache(s->state), false);
         cca_cache_choose_alone(cca_state_cache(s->state), done >= together);
-        cca_cache_watch(cca_state_cache(s->state), watch ? &s->mass : NULL);
+        cca_cache_watch(cca_state_cache(s->state), watch ? &s->watch.mass : NULL, 1);
         status = cca_model_forward(s->state, ids + done, some, s->pos, err);
         s->torn = status;
         if (status) break;
-        s->n_watched += watch;
+        s->watch.n += watch;
         s->pos += some;
         s->last_row = some - 1;
         if (o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
     }
     return status;
 }
+
+/* ---- drafts --------------------------------------------------------------------------- */
+
+static cca_status check_draft(const cca_session *s, int64_t n, cca_error *err) {
+    int64_t most = s->options.draft ? cca_min(1 + s->options.draft, s->options.chunk_size) : 0;
+    if (n >= 1 && n <= most) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "a draft of %lld tokens: this session takes 1 to %lld",
+                    (long long)n, (long long)most);
+}
+
+cca_status cca_session_draft(const float **logits, cca_session *s, const int32_t *ids, int64_t n,
+                             cca_error *err) {
+    cca_cache *cache = cca_state_cache(s->state);
+    cca_mass mass;
+    *logits = NULL;
+    cca_status status = check_sound(s, err);
+    if (!status) status = check_draft(s, n, err);
+    if (!status) status = check_input(s, ids, n, err);
+    if (status) return status;
+    if (s->watch.on) mass = cca_watch_draft(&s->watch, n);
+    begin_call(s);
+    cca_cache_draft(cache, true);
+    cca_cache_watch(cache, s->watch.on ? &mass : NULL, n);
+    status = cca_model_forward(s->state, ids, n, s->pos, err);
+    if (!status) status = cca_model_logits(s->state, 0, n, s->of_draft, err);
+    s->torn = status;
+    if (status) return status;
+    s->pos += n;
+    s->last_row = n - 1;
+    s->n_draft = n;
+    s->known = s->of_draft + (n - 1) * s->engine->facts.vocab_size;
+    *logits = s->of_draft;
+    return CCA_OK;
+}
+
+cca_status cca_session_accept(cca_session *s, int64_t n, cca_error *err) {
+    if (n < 1 || n > s->n_draft) {
+        return cca_fail(err, CCA_USAGE, "%lld tokens of a draft of %lld", (long long)n,
+                        (long long)s->n_draft);
+    }
+    if (s->watch.on) cca_watch_accept(&s->watch, n);
+    s->pos -= s->n_draft - n;
+    s->last_row = n - 1;
+    s->n_draft = 0;
+    s->known = s->of_draft + (n - 1) * s->engine->facts.vocab_size;
+    return CCA_OK;
+}
+
+/* ---- what a session is at ------------------------------------------------------------- */
 
 int64_t cca_session_chunk_size(const cca_session *session) {
     return session->options.chunk_size;
@@ -488,6 +551,7 @@ const float *cca_session_logits(cca_session *s, cca_error *err) {
         cca_fail(err, CCA_RUNTIME, "no token was evaluated yet");
         return NULL;
     }
+    if (s->known) return s->known;
     cca_status status = cca_model_logits(s->state, s->last_row, 1, s->logits, err);
     return !status ? s->logits : NULL;
 }
@@ -517,75 +581,24 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
 
 /* ---- attention watched ---------------------------------------------------------------- */
 
-/* Those of the cuts that cut something, and where slots begin then. */
-static void cut_slots(cca_session *s, const int64_t *cuts, int64_t n_cuts) {
-    cca_mass *m = &s->mass;
-    int64_t n = 0, end = m->unit * (s->options.ctx_size / m->unit + 1);
-    m->cuts = s->cuts;
-    m->n_cuts = 0;
-    for (int64_t i = 0; i < n_cuts; i++) {
-        bool again = m->n_cuts > 0 && cuts[i] <= s->cuts[m->n_cuts - 1];
-        bool inside = cuts[i] > 0 && cuts[i] < end && cuts[i] % m->unit != 0;
-        if (inside && !again) s->cuts[m->n_cuts++] = cuts[i];
-    }
-    for (int64_t pos = 0, cut = 0; pos < end; n++) {
-        int64_t next = (pos / m->unit + 1) * m->unit;
-        s->begins[n] = pos;
-        pos = cut < m->n_cuts ? cca_min(next, m->cuts[cut]) : next;
-        cut += cut < m->n_cuts && pos == m->cuts[cut];
-    }
-    s->begins[n] = end;
-    m->n_slots = n;
-}
-
 cca_status cca_session_watch(cca_session *s, const int64_t *cuts, int64_t n_cuts, cca_error *err) {
     const cca_config *c = cca_model_config(s->engine->model);
-    int64_t unit = cca_cache_unit(&s->options.policy);
-    size_t most = (size_t)(s->options.ctx_size / unit + 1 + n_cuts), n = 0;
-    if (!cca_mul(&n, (size_t)(c->n_layers * c->n_heads), most)) n = 0;
-    free_watched(s);
-    s->watching = false;
-    s->n_watched = 0;
-    s->cuts = calloc((size_t)n_cuts + 1, sizeof *s->cuts);
-    s->begins = calloc(most + 1, sizeof *s->begins);
-    if (n > 0) s->mass.sums = calloc(n, sizeof *s->mass.sums);
-    if (!s->mass.sums || !s->cuts || !s->begins) {
-        free_watched(s);
-        return cca_fail(err, CCA_NO_MEMORY, "no memory to watch attention");
-    }
-    s->mass.unit = unit;
-    cut_slots(s, cuts, n_cuts);
-    s->watching = true;
-    return CCA_OK;
+    cca_watch_sizes sizes = {.n_heads = c->n_layers * c->n_heads,
+                             .ctx_size = s->options.ctx_size,
+                             .unit = cca_cache_unit(&s->options.policy)};
+    if (s->options.draft > 0) sizes.n_draft = 1 + s->options.draft;
+    return cca_watch_begin(&s->watch, &sizes, cuts, n_cuts, err);
 }
 
 void cca_session_unwatch(cca_session *session) {
-    session->watching = false;
+    session->watch.on = false;
 }
 
 cca_attention cca_session_attention(const cca_session *session) {
     const cca_config *c = cca_model_config(session->engine->model);
-    return (cca_attention){session->mass.sums,    c->n_layers,        c->n_heads,
-                           session->mass.n_slots, session->mass.unit, session->n_watched,
-                           session->begins};
-}
-
-void cca_attention_shares(double *out, const cca_attention *a, int64_t begin, int64_t end) {
-    int64_t first = 0, last = a->n_slots;
-    double total = 0;
-    memset(out, 0, (size_t)a->n_slots * sizeof *out);
-    if (!a->sums || a->n_tokens == 0) return;
-    while (first < last && a->begins[first] < begin) first++;
-    while (last > first && a->begins[last] > end) last--;
-    for (int64_t head = 0; head < a->n_layers * a->n_heads; head++) {
-        const float *sums = a->sums + head * a->n_slots;
-        for (int64_t i = first; i < last; i++) {
-            double mean = sums[i] / (double)a->n_tokens;
-            out[i] += mean * mean;
-        }
-    }
-    for (int64_t i = first; i < last; i++) total += out[i];
-    for (int64_t i = first; i < last && total > 0; i++) out[i] /= total;
+    const cca_watch *w = &session->watch;
+    return (cca_attention){w->mass.sums, c->n_layers, c->n_heads, w->mass.n_slots,
+                           w->mass.unit, w->n,        w->begins};
 }
 
 /* ---- snapshots ------------------------------------------------------------------------ */

@@ -30,6 +30,7 @@ typedef struct cca_engine cca_engine;
 typedef struct cca_session cca_session;
 
 enum { CCA_AUTO = -1 };
+enum { CCA_MOST_DRAFT = 63 }; /* tokens that a draft guesses */
 
 typedef struct cca_engine_options {
     const char *device;  /* NULL or "auto", "cpu", "cuda", "cuda:N" */
@@ -91,6 +92,7 @@ typedef struct cca_session_options {
     const char *row_type; /* of groups behind the window, where they are recalled: "q8_0", or keys
                              and values apart, "q8_0/q4_0"; NULL: as above */
     int64_t chunk_size;   /* prefill chunk; 0: 512, on a GPU 8192 */
+    int64_t draft;        /* most tokens that cca_session_draft guesses; 0: none */
     bool mark;            /* with room for cca_session_mark */
     bool stored;          /* for cca_session_save and cca_session_load */
     /* NULL: rows that are recalled lie in memory. Else in a file without a name in this folder,
@@ -180,6 +182,27 @@ typedef struct cca_eval_options {
  * So it is after other failures of a device. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
+
+/* Appends ids[0], and n - 1 guesses of what follows it, in one pass, which reads the weights once:
+ * logits [n][vocab_size] are those behind each of them (the session's, valid until its next call
+ * but cca_session_accept), each as far as the guesses before it are right. Each token recalls for
+ * itself, as in decode; sums of several rows may be in another order than of one. Take back what is
+ * not right before anything else:
+ *
+ *     options.draft = 7;                                                // of cca_session_new
+ *     cca_session_draft(&logits, session, ids, 8, &err);                // lookup.h guesses 7 of 8
+ *     int64_t n = 1;
+ *     while (n < 8 && best(logits + (n - 1) * vocab) == ids[n]) n++;
+ *     cca_session_accept(session, n, &err);   // the next token is best(logits + (n - 1) * vocab)
+ *
+ * CCA_USAGE where n is not 1 … 1 + cca_session_options.draft, or beyond a chunk; CCA_NO_FIT; else
+ * as cca_session_eval. */
+cca_status cca_session_draft(const float **logits, cca_session *session, const int32_t *ids,
+                             int64_t n, cca_error *err);
+/* Keeps the first n ≥ 1 of the last draft's tokens: the session is as if they alone had been
+ * evaluated, cca_session_logits too, and a watched session adds them. CCA_USAGE where the last call
+ * was no draft, or a shorter one. */
+cca_status cca_session_accept(cca_session *session, int64_t n, cca_error *err);
 
 /* Tokens of a chunk: evaluations end at multiples of it, whoever calls in which pieces. */
 int64_t cca_session_chunk_size(const cca_session *session);

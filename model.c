@@ -318,6 +318,7 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .rows_apart = o->rows_apart,
                              .row_k_type = o->row_k_type,
                              .row_v_type = o->row_v_type,
+                             .draft = o->draft,
                              .mark = o->mark,
                              .stored = o->stored,
                              .rows_folder = o->rows_folder,

@@ -180,7 +180,7 @@ static inline watcher open_watcher(const subject *x, const char *device) {
     w.n_sums = config->n_layers * w.n_heads * w.mass.n_slots;
     w.mass.sums = calloc((size_t)w.n_sums, sizeof *w.mass.sums);
     assert_non_null(w.mass.sums);
-    cca_cache_watch(cca_state_cache(w.state), &w.mass);
+    cca_cache_watch(cca_state_cache(w.state), &w.mass, 1);
     return w;
 }
 

@@ -17,7 +17,7 @@ static int watch_cut(float *sums, int *queries, int n_slots, const int64_t *cuts
     for (int pos = 0, n; pos < LENGTH; pos += n) {
         n = call_at(t, pos);
         bool watched = pos + n > 90;
-        cca_cache_watch(o.cache, watched ? &mass : NULL);
+        cca_cache_watch(o.cache, watched ? &mass : NULL, 1);
         attend_call(&o, out, seq, pos, n);
         if (watched) queries[n_queries++] = pos + n - 1;
     }
