@@ -269,11 +269,22 @@ static bool sees_all(const cca_spans *spans) {
     return true;
 }
 
+/* Whether rows that are seen go on at the start of a ring, as those of a draft may. */
+static bool wraps(const cca_spans *spans, int64_t pos, int64_t n) {
+    for (int i = 0; i < spans->n; i++) {
+        const cca_span *span = &spans->at[i];
+        cca_tile t = cca_range_tile(&span->seen, pos, pos + n - 1);
+        if (t.end > t.begin && cca_rows_run(&span->rows, t.begin) < t.end - t.begin) return true;
+    }
+    return false;
+}
+
 void cuda_attend(cca_backend *base, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
-    bool all = sees_all(spans);
-    if (all && n <= FEW && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    bool in_tiles = !wraps(spans, pos, n), all = sees_all(spans);
+    if (all && (n <= FEW || !in_tiles) && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    all = all && in_tiles;
     if (all && cuda_attend_sm90(b, out, spans, q, pos, n)) return;
     if (all && cuda_attend_mma(b, out, spans, q, pos, n)) return;
     cuda_attend_plain(b, out, spans, q, pos, n);

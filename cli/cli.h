@@ -59,7 +59,8 @@ typedef struct context_options {
     int64_t sinks, recall, recall_tile; /* -1: auto */
     bool cores, no_cores;
     const char *attn;
-    int64_t chunk_size;                     /* 0: the engine's */
+    int64_t chunk_size; /* 0: the engine's */
+    int64_t draft;      /* most tokens that are guessed at once; no option of its own */
     const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
     const char *rows;                       /* "disk"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */

@@ -3,9 +3,29 @@
 #include "base/clock.h"
 #include "cli/signals.h"
 
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+/* A pass of eight rows takes two cores 1.75 times as long as one of one row (docs/SPEED.md), and
+ * more guesses are seldom right. */
+enum { USUAL_DRAFT = 7 };
+
+const arg_option lookup_args[] = {
+    {"lookup", .kind = ARG_INT, .value = "N|auto", .initial = "auto", .word = "auto",
+     .at = offsetof(lookup_options, most), .max = CCA_MOST_DRAFT,
+     .help = "guess up to N tokens from what followed the last ones before, in prompt and answer, "
+             "and check them in one pass; 0: none"},
+    {0},
+};
+
+int64_t decoder_draft(const lookup_options *options, const cca_engine *engine) {
+    bool usual = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
+    if (options->most >= 0) return options->most;
+    return usual ? USUAL_DRAFT : 0;
+}
 
 static cca_status push_stop(decoder *d, const char *text, size_t size, bool escape,
                             cca_error *err) {
@@ -90,7 +110,20 @@ void decoder_close(decoder *d) {
     cca_tokens_free(&d->ids);
     free(d->end_ids);
     cca_sampler_free(d->sampler);
+    cca_lookup_free(d->lookup);
     *d = (decoder){0};
+}
+
+/* A token is part of the text now. */
+static cca_status see_token(decoder *d, int32_t id, cca_error *err) {
+    cca_sampler_accept(d->sampler, id);
+    return d->lookup ? cca_lookup_push(d->lookup, id, err) : CCA_OK;
+}
+
+static cca_status start_lookup(decoder *d, cca_error *err) {
+    d->n_tried = 0;
+    if (d->lookup) cca_lookup_clear(d->lookup);
+    return d->draft == 0 || d->lookup ? CCA_OK : cca_lookup_new(&d->lookup, d->draft, err);
 }
 
 cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_error *err) {
@@ -99,12 +132,13 @@ cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_
     d->session = session;
     d->stop_reason = NULL;
     d->n_prompt = prompt_length(p);
-    d->n_generated = d->n_decoded = 0;
+    d->n_generated = d->n_decoded = d->n_passes = d->n_drafted = d->n_accepted = 0;
     d->ids.n = d->n_bytes = 0;
     d->ttft_s = d->decode_s = 0;
     cca_status status = cca_sampler_new(&d->sampler, &d->options, (int32_t)d->vocab_size, err);
+    if (!status) status = start_lookup(d, err);
     for (size_t i = 0; i < p->tokens.n && !status; i++) {
-        cca_sampler_accept(d->sampler, p->tokens.ids[i]);
+        status = see_token(d, p->tokens.ids[i], err);
     }
     return status;
 }
@@ -117,13 +151,53 @@ static const char *bound_reached(const decoder *d) {
     return NULL;
 }
 
-static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
-    if (d->n_generated > 0) {
-        cca_status status = cca_session_eval(d->session, id, 1, NULL, err);
-        if (status) return status;
-        d->n_decoded++;
+/* What of a draft was not right is taken back. */
+static cca_status end_draft(decoder *d, cca_error *err) {
+    if (d->n_tried == 0) return CCA_OK;
+    cca_lookup_report(d->lookup, d->n_tried - 1, d->row);
+    d->n_drafted += d->n_tried - 1;
+    d->n_accepted += d->row;
+    d->n_tried = 0;
+    return cca_session_accept(d->session, d->row + 1, err);
+}
+
+/* Guesses what follows the last token, as far as there is room for it. */
+static int64_t guess(decoder *d) {
+    int64_t n = cca_min(d->draft, cca_session_chunk_size(d->session) - 1);
+    n = cca_min(n, d->limit - d->n_prompt - d->n_generated);
+    if (d->most >= 0) n = cca_min(n, d->most - d->n_generated - 1);
+    return d->lookup ? cca_lookup_guess(d->lookup, d->tried + 1, n) : 0;
+}
+
+/* The pass of the last token, perhaps with guesses. */
+static cca_status pass(decoder *d, int32_t id, cca_error *err) {
+    cca_status status = end_draft(d, err);
+    if (status) return status;
+    int64_t n = guess(d);
+    d->n_passes++;
+    if (n == 0) return cca_session_eval(d->session, &id, 1, NULL, err);
+    d->tried[0] = id;
+    d->row = 0;
+    status = cca_session_draft(&d->logits, d->session, d->tried, 1 + n, err);
+    if (!status) d->n_tried = 1 + n;
+    return status;
+}
+
+/* Logits behind the last token of the text; NULL after a failure. */
+static const float *next_logits(decoder *d, int32_t id, cca_error *err) {
+    bool guessed = d->row + 1 < d->n_tried && d->tried[d->row + 1] == id;
+    if (guessed) {
+        d->row++;
+    } else if (d->n_generated > 0 && pass(d, id, err)) {
+        return NULL;
     }
-    const float *logits = cca_session_logits(d->session, err);
+    d->n_decoded += d->n_generated > 0;
+    if (d->n_tried > 0) return d->logits + d->row * d->vocab_size;
+    return cca_session_logits(d->session, err);
+}
+
+static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
+    const float *logits = next_logits(d, *id, err);
     if (!logits) return *signals_stop() ? CCA_INTERRUPTED : err->status;
     *id = cca_sampler_next(d->sampler, logits, d->end_ids, d->n_end_ids);
     return CCA_OK;
@@ -132,7 +206,8 @@ static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
 static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) {
     size_t size;
     const char *bytes = cca_tokenizer_bytes(&size, d->tok, id, false);
-    cca_sampler_accept(d->sampler, id);
+    cca_status status = see_token(d, id, err);
+    if (status) return status;
     if (!cca_tokens_push(&d->ids, id, d->n_bytes)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
     }
@@ -163,9 +238,15 @@ cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
     a->options.n_stops = d->n_stops;
     d->ttft_s = cca_seconds() - d->started;
     while (!status && !d->stop_reason) status = step(d, a, &id, err);
+    cca_error cut_error;
+    cca_status cut = end_draft(d, &cut_error);
     if (status == CCA_INTERRUPTED) { /* in the middle of a token; the text so far stays */
         d->stop_reason = "interrupted";
         status = CCA_OK;
+    }
+    if (!status && cut) {
+        *err = cut_error;
+        status = cut;
     }
     if (!status) status = answer_end(a, err);
     d->decode_s = cca_seconds() - d->started - d->ttft_s;
@@ -179,7 +260,18 @@ json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s) {
 }
 
 json_t *decoder_tokens_json(const decoder *d, int64_t n_reused) {
-    return json_pack("{s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt, "reused",
-                     (json_int_t)n_reused, "prefilled", (json_int_t)(d->n_prompt - n_reused),
-                     "generated", (json_int_t)d->n_generated);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "prompt", (json_int_t)d->n_prompt,
+                     "reused", (json_int_t)n_reused, "prefilled",
+                     (json_int_t)(d->n_prompt - n_reused), "generated", (json_int_t)d->n_generated,
+                     "drafted", (json_int_t)d->n_drafted, "accepted", (json_int_t)d->n_accepted,
+                     "passes", (json_int_t)d->n_passes);
+}
+
+const char *decoder_lookup_text(char out[DECODER_LOOKUP_TEXT], const decoder *d) {
+    out[0] = '\0';
+    if (d->n_drafted == 0) return out;
+    snprintf(out, DECODER_LOOKUP_TEXT, " (%.3g tokens a pass: %lld of %lld guesses right)",
+             term_per_second(d->n_decoded, (double)d->n_passes), (long long)d->n_accepted,
+             (long long)d->n_drafted);
+    return out;
 }

@@ -13,6 +13,7 @@
 #define CCA_CLI_DECODE_H
 
 #include "cli/prompt.h"
+#include "lookup.h"
 
 typedef struct decoder {
     const cca_tokenizer *tok;
@@ -26,17 +27,36 @@ typedef struct decoder {
     int32_t chat_end; /* the chat template's end token, or -1 */
     int32_t *end_ids; /* with --ignore-eos: those never taken */
     size_t n_end_ids;
+    int64_t draft; /* most tokens that are guessed at once, as the session was made for */
     int64_t most;  /* tokens of the answer; -1: no bound */
     int64_t limit; /* positions of prompt and answer together */
 
     /* What came of the last run. */
     const char *stop_reason; /* "end", "length", "stop", "context", "interrupted" */
-    int64_t n_prompt, n_generated, n_decoded;
+    int64_t n_prompt, n_generated;
+    int64_t n_decoded, n_passes;   /* tokens behind the first, and passes that they took */
+    int64_t n_drafted, n_accepted; /* tokens guessed, and those of them that were right */
     cca_tokens ids; /* taken, perhaps beyond a stop text; offsets count in their bytes */
     size_t n_bytes; /* of them */
     double started; /* the clock at the start of prefill */
     double ttft_s, decode_s;
+
+    /* Of a draft: the last token and what is guessed to follow it, the logits behind each, and how
+     * far they are those of the text. */
+    cca_lookup *lookup; /* of prompt and answer; NULL: no drafts */
+    int32_t tried[1 + CCA_MOST_DRAFT];
+    const float *logits;
+    int64_t n_tried, row;
 } decoder;
+
+/* Where tokens are guessed, from the text so far (lookup.h). */
+typedef struct lookup_options {
+    int64_t most; /* tokens of a guess; -1: auto */
+} lookup_options;
+extern const arg_option lookup_args[];
+/* The most tokens that are guessed at once on an engine: context_options.draft and decoder.draft.
+ */
+int64_t decoder_draft(const lookup_options *options, const cca_engine *engine);
 
 /* Takes over the --stop texts; CCA_USAGE for an empty one. */
 cca_status decoder_stops(decoder *d, const arg_list *stops, bool escape, cca_error *err);
@@ -51,7 +71,7 @@ cca_status decoder_open(decoder *d, const sampling_options *sampling, bool ignor
                         const prompt *p, const cca_engine *engine, cca_error *err);
 void decoder_close(decoder *d);
 
-/* A new sampler that has seen the prompt, and zeroed counts. */
+/* A new sampler and lookup that have seen the prompt, and zeroed counts. */
 cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_error *err);
 /* From the prefilled session to the end of the answer, which the decoder's stop texts end. An
  * interruption ends it, too: that is a stop_reason, not a failure. */
@@ -59,7 +79,11 @@ cca_status decoder_run(decoder *d, answer *a, cca_error *err);
 
 /* {"load_s", "prefill_s", "ttft_s", "decode_s"} */
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s);
-/* {"prompt", "reused", "prefilled", "generated"}, of a prompt of which so many were reused */
+/* Guesses in words, to be told behind the speed; nothing where there were none. */
+enum { DECODER_LOOKUP_TEXT = 128 };
+const char *decoder_lookup_text(char out[DECODER_LOOKUP_TEXT], const decoder *d);
+/* {"prompt", "reused", "prefilled", "generated", "drafted", "accepted", "passes"}, of a prompt of
+ * which so many were reused */
 json_t *decoder_tokens_json(const decoder *d, int64_t n_reused);
 
 #endif

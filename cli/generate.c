@@ -14,6 +14,7 @@ typedef struct generate_options {
     chat_options chat;
     output_options output;
     term_options term;
+    lookup_options lookup;
     int64_t n_predict;
     arg_list stops;
     stored_options stored;
@@ -41,6 +42,7 @@ static const arg_option own_args[] = {
 static const arg_group groups[] = {
     {"Text", input_args, offsetof(generate_options, input)},
     {"Generation", own_args, 0},
+    {"Speed", lookup_args, offsetof(generate_options, lookup)},
     {"Chat", chat_args, offsetof(generate_options, chat)},
     {"Sessions", stored_args, offsetof(generate_options, stored)},
     {"Sampling", sampling_args, offsetof(generate_options, sampling)},
@@ -143,6 +145,7 @@ static cca_status open_model(generation *g, cca_error *err) {
     double start = cca_seconds();
     cca_status status = cli_engine_open(&g->engine, &g->o->model, &g->term, err);
     g->load_s = cca_seconds() - start;
+    if (!status) g->context.draft = g->decoder.draft = decoder_draft(&g->o->lookup, g->engine);
     return status;
 }
 
@@ -173,20 +176,21 @@ static json_t *record(generation *g, bool is_event) {
 }
 
 static void last_line(generation *g) {
-    char peak[TERM_SIZE_TEXT];
+    char peak[TERM_SIZE_TEXT], guesses[DECODER_LOOKUP_TEXT];
     if (strcmp(g->decoder.stop_reason, "context") == 0) {
         term_note(&g->term, "stopped: prompt and answer have reached the length of %lld tokens",
                   (long long)g->limit);
     }
     term_note(
         &g->term,
-        "prompt %lld token%s (%lld reused), %.4g tok/s; generated %lld token%s, %.4g tok/s; first "
-        "token after %.3g s; peak memory %s",
+        "prompt %lld token%s (%lld reused), %.4g tok/s; generated %lld token%s, %.4g tok/s%s; "
+        "first token after %.3g s; peak memory %s",
         (long long)g->decoder.n_prompt, term_plural(g->decoder.n_prompt),
         (long long)g->stored.reused,
         term_per_second(g->decoder.n_prompt - g->stored.reused, g->prefill_s),
         (long long)g->decoder.n_generated, term_plural(g->decoder.n_generated),
-        term_per_second(g->decoder.n_decoded, g->decoder.decode_s), g->decoder.ttft_s,
+        term_per_second(g->decoder.n_decoded, g->decoder.decode_s),
+        decoder_lookup_text(guesses, &g->decoder), g->decoder.ttft_s,
         term_size(peak, term_peak_memory()));
 }
 

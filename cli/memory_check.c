@@ -25,6 +25,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.rows_folder = cli_rows_on_disk(context) ? "" : NULL; /* cli_session_new knows it */
     o.most_resident = context->mem_limit;
     o.chunk_size = context->chunk_size;
+    o.draft = context->draft;
     o.mark = flags & CLI_MARK;
     o.stored = flags & CLI_STORED;
     o.stop = signals_stop();

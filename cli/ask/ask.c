@@ -29,6 +29,7 @@ static const arg_option own_args[] = {
 static const arg_group groups[] = {
     {"Questions", question_args, offsetof(ask_options, questions)},
     {"Answers", own_args, 0},
+    {"Speed", lookup_args, offsetof(ask_options, lookup)},
     {"Documents", input_args, offsetof(ask_options, documents.input)},
     {"Names of documents", document_args, offsetof(ask_options, documents)},
     {"Sessions", stored_args, offsetof(ask_options, stored)},
@@ -320,6 +321,7 @@ static cca_status open_model(asking *a, cca_error *err) {
     if (!status) status = cli_tokenizer(&a->tok, a->engine, err);
     a->load_s = cca_seconds() - start;
     if (status) return status;
+    a->context.draft = a->decoder.draft = decoder_draft(&a->o->lookup, a->engine);
     a->n_sources = a->o->n_sources < 0 ? usual_sources(a) : a->o->n_sources;
     return CCA_OK;
 }

@@ -18,6 +18,7 @@ typedef struct ask_options {
     question_options questions;
     stored_options stored;
     arg_list stops;
+    lookup_options lookup;
     int64_t n_sources;
     bool follow_up, jsonl, quotes;
 } ask_options;

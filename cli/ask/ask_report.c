@@ -53,13 +53,15 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
 static void tell(asking *a, const exchange *e) {
     const decoder *d = &a->decoder;
     int64_t n_prefilled = d->n_prompt - e->n_reused;
+    char guesses[DECODER_LOOKUP_TEXT];
     term_note(&a->term,
               "question %zu: prompt %lld token%s (%lld reused, %lld prefilled), %.4g tok/s; "
-              "generated %lld token%s, %.4g tok/s; first token after %.3g s",
+              "generated %lld token%s, %.4g tok/s%s; first token after %.3g s",
               a->n_asked, (long long)d->n_prompt, term_plural(d->n_prompt), (long long)e->n_reused,
               (long long)n_prefilled, term_per_second(n_prefilled, e->prefill_s),
               (long long)d->n_generated, term_plural(d->n_generated),
-              term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
+              term_per_second(d->n_decoded, d->decode_s), decoder_lookup_text(guesses, d),
+              d->ttft_s);
 }
 
 /* Nobody is to take a part of an answer for all of it. */

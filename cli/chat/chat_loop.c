@@ -18,6 +18,7 @@ typedef struct run_options {
     context_options context;
     chat_settings settings;
     term_options term;
+    lookup_options lookup;
     arg_list stops;
     stored_options stored;
 } run_options;
@@ -33,6 +34,7 @@ static const arg_group groups[] = {
     {"Chat", chat_args, offsetof(run_options, chat)},
     {"Answers", chat_answer_args, offsetof(run_options, settings)},
     {"Ends", own_args, 0},
+    {"Speed", lookup_args, offsetof(run_options, lookup)},
     {"Sessions", stored_args, offsetof(run_options, stored)},
     {"Sampling", sampling_args, offsetof(run_options, settings.sampling)},
     {"Model", model_args, offsetof(run_options, model)},
@@ -246,6 +248,7 @@ static cca_status open_session(chat_run *r, cca_error *err) {
 static cca_status chat(chat_run *r, cca_error *err) {
     const run_options *o = r->o;
     cca_status status = cli_engine_open(&r->engine, &o->model, &r->term, err);
+    if (!status) r->context.draft = r->decoder.draft = decoder_draft(&o->lookup, r->engine);
     if (!status) {
         status = conversation_open(&r->a.c, &o->chat, r->engine, o->input.special, &r->term, err);
     }

@@ -59,6 +59,7 @@ static cca_status write_answer(chatting *a, answer *text, cca_error *err) {
 
 static void tell_answer(chatting *a) {
     const decoder *d = a->decoder;
+    char guesses[DECODER_LOOKUP_TEXT];
     if (strcmp(d->stop_reason, "interrupted") == 0) {
         term_note(a->term, "(stopped; what was said stays)");
     }
@@ -73,11 +74,12 @@ static void tell_answer(chatting *a) {
                   (long long)a->c.limit);
     }
     term_detail(a->term,
-                "prompt %lld token%s (%lld prefilled); generated %lld token%s, %.4g tok/s; first "
+                "prompt %lld token%s (%lld prefilled); generated %lld token%s, %.4g tok/s%s; first "
                 "token after %.3g s",
                 (long long)d->n_prompt, term_plural(d->n_prompt), (long long)a->n_prefilled,
                 (long long)d->n_generated, term_plural(d->n_generated),
-                term_per_second(d->n_decoded, d->decode_s), d->ttft_s);
+                term_per_second(d->n_decoded, d->decode_s), decoder_lookup_text(guesses, d),
+                d->ttft_s);
 }
 
 cca_status chat_answer(chatting *a, cca_error *err) {

@@ -9,14 +9,14 @@ level() { # of a file
     base/* | cca_rule.h) echo 0 ;;
     backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
-    sampler.* | store.* | layer.*) echo 1 ;;
+    sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
     gguf/* | jinja/*) echo 2 ;;
     text/*) echo 3 ;;
     cca.* | cca_cuda.cu | disk_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | chat_template.* | model.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
-    engine.* | attention_options.*) echo 7 ;;
+    engine.* | attention_*) echo 7 ;;
     cli/tune/*) echo 10 ;;
     cli/*/*) echo 9 ;;
     cli/*) echo 8 ;;
