@@ -16,7 +16,7 @@ level() { # of a file
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | chat_template.* | model.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
-    engine.* | attention_*) echo 7 ;;
+    engine.* | engine_parts.h | stored_session.c | attention_*) echo 7 ;;
     cli/tune/*) echo 10 ;;
     cli/*/*) echo 9 ;;
     cli/*) echo 8 ;;

@@ -1,0 +1,44 @@
+/* What the files of the public interface share: an engine, a session, and where a session is. */
+#ifndef CCA_ENGINE_PARTS_H
+#define CCA_ENGINE_PARTS_H
+
+#include "attention_watch.h"
+#include "engine.h"
+#include "model.h"
+
+enum { ROPE_WORDS = 160 };
+
+struct cca_engine {
+    cca_gguf *file;
+    cca_backend *backend;  /* holds the weights; sessions have one of their own */
+    cca_backend *borrower; /* of a plan: takes the weights in place of a device; else NULL */
+    cca_model *model;
+    cca_tokenizer *tokenizer;
+    cca_engine_facts facts;
+    cca_backend_options how; /* backends are opened */
+    char *path, *name, *device;
+    char rope[ROPE_WORDS];
+};
+
+struct cca_session {
+    cca_engine *engine;
+    cca_backend *backend;
+    cca_state *state;
+    cca_state_options options;
+    int64_t pos;
+    int64_t marked;     /* position of the mark; -1: none */
+    int64_t last_row;   /* of the last token, in the state's last chunk; -1 before the first */
+    float *logits;      /* [vocab_size] */
+    float *of_draft;    /* logits [1 + draft][vocab_size]; NULL: there are no drafts */
+    int64_t n_draft;    /* tokens of the last call, where some may be taken back; else 0 */
+    const float *known; /* logits of the last token, where a draft has them; else NULL */
+    cca_watch watch;
+    bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
+};
+
+/* What a chunk left that was not finished is no state to go on from: CCA_RUNTIME. */
+cca_status cca_session_check_sound(const cca_session *s, cca_error *err);
+/* The session is at a position, as a whole; there are no logits. */
+void cca_session_settle(cca_session *s, int64_t pos);
+
+#endif
