@@ -263,9 +263,11 @@ typedef struct sequence {
 } sequence;
 
 /* How it is cut: chunks up to `prefill`, where queries choose in tiles; then calls of `rest`, where
- * each chooses for itself, up to 64 of them. */
+ * each chooses for itself, up to 64 of them. With drafts these go into the ring as it lies, each of
+ * twice as many, of which the second half is taken back. */
 typedef struct cuts {
     int64_t chunk, prefill, rest;
+    bool drafts;
 } cuts;
 
 static cca_matrix rows_from(cca_backend *b, pair *p, int64_t pos, int64_t n) {
@@ -286,7 +288,8 @@ static void run_cache(cca_backend *b, pair *out, sequence *s, cuts c) {
                              .v_type = s->type,
                              .rows_apart = s->row_type != s->type,
                              .row_k_type = s->row_type,
-                             .row_v_type = s->row_type};
+                             .row_v_type = s->row_type,
+                             .draft = c.drafts ? 2 * c.rest : 0};
     cca_policy policy;
     cca_cache *cache;
     cca_error err;
@@ -296,9 +299,11 @@ static void run_cache(cca_backend *b, pair *out, sequence *s, cuts c) {
         bool alone = pos >= c.prefill;
         n = cca_min(alone ? c.rest : c.chunk, (alone ? LENGTH : c.prefill) - pos);
         cca_cache_choose_alone(cache, alone);
-        cca_matrix to = rows_from(b, out, pos, n), q = rows_from(b, &s->q, pos, n);
-        cca_matrix k = rows_from(b, &s->k, pos, n), v = rows_from(b, &s->v, pos, n);
-        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, 0, pos, n);
+        cca_cache_draft(cache, alone && c.drafts);
+        int64_t tried = alone && c.drafts ? cca_min(2 * n, LENGTH - pos) : n;
+        cca_matrix to = rows_from(b, out, pos, tried), q = rows_from(b, &s->q, pos, tried);
+        cca_matrix k = rows_from(b, &s->k, pos, tried), v = rows_from(b, &s->v, pos, tried);
+        cca_cache_attend(cache, 0, &to, &q, &k, &v, NULL, 0, pos, tried);
     }
     assert_int_equal(cca_backend_sync(b, &err), CCA_OK);
     cca_cache_free(cache);
@@ -307,11 +312,10 @@ static void run_cache(cca_backend *b, pair *out, sequence *s, cuts c) {
 /* The CPU first; then the GPU, cut in several ways at the same seams, the first of them twice. */
 static void check_cache(sequence *s, double bound) {
     int64_t tile = cca_max(s->options.tile, 1), prefill = 400 / tile * tile;
-    const cuts all[] = {{LENGTH, prefill, 33},
-                        {LENGTH, prefill, 33},
-                        {tile, prefill, 1},
-                        {64, prefill, 50},
-                        {3 * tile, prefill, 7}};
+    const cuts all[] = {{LENGTH, prefill, 33, false},  {LENGTH, prefill, 33, false},
+                        {tile, prefill, 1, false},     {64, prefill, 50, false},
+                        {3 * tile, prefill, 7, false}, {64, prefill, 3, true},
+                        {64, prefill, 16, true}};
     pair out = poisoned(LENGTH, WIDE);
     char what[96];
     snprintf(what, sizeof what, "%s beside %s, %d recalled, tile %d, %d sinks",
@@ -319,7 +323,7 @@ static void check_cache(sequence *s, double bound) {
              (int)tile, (int)s->options.n_sinks);
     float *first = NULL;
     run_cache(plain, &out, s, all[0]);
-    for (int i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         run_cache(gpu, &out, s, all[i]);
         compare(&out, bound, what);
         float *got = fetch(&out);
@@ -333,10 +337,15 @@ static void check_cache(sequence *s, double bound) {
 static void the_cache_recalls(void **state) {
     (void)state;
     if (!gpu) skip();
+    enum { N_KINDS = 5 };
     static const struct {
         int64_t sinks, recall, tile;
         bool no_cores;
-    } kinds[] = {{8, 64, 1, false}, {8, 96, 8, true}, {16, 64, 16, false}, {0, 4096, 4, true}};
+    } kinds[] = {{8, 64, 1, false},
+                 {8, 96, 8, true},
+                 {16, 64, 16, false},
+                 {0, 4096, 4, true},
+                 {8, 0, 1, false}};
     static const struct {
         cca_dtype type, row_type;
         double bound;
@@ -349,11 +358,11 @@ static void the_cache_recalls(void **state) {
                   CCA_F32,
                   {.attn = CCA_ATTN_CCA}};
     s.options.group_size = 8, s.options.window_size = 64;
-    for (int i = 0; i < 24; i++) {
-        s.type = kept[i / 4].type, s.row_type = kept[i / 4].row_type;
-        s.options.n_sinks = kinds[i % 4].sinks, s.options.recall = kinds[i % 4].recall;
-        s.options.tile = kinds[i % 4].tile, s.options.no_cores = kinds[i % 4].no_cores;
-        check_cache(&s, kept[i / 4].bound);
+    for (int i = 0; i < 6 * N_KINDS; i++) {
+        s.type = kept[i / N_KINDS].type, s.row_type = kept[i / N_KINDS].row_type;
+        s.options.n_sinks = kinds[i % N_KINDS].sinks, s.options.recall = kinds[i % N_KINDS].recall;
+        s.options.tile = kinds[i % N_KINDS].tile, s.options.no_cores = kinds[i % N_KINDS].no_cores;
+        check_cache(&s, kept[i / N_KINDS].bound);
     }
     free_pair(&s.q), free_pair(&s.k), free_pair(&s.v);
 }
@@ -370,7 +379,7 @@ static void recall_of_everything_is_full_attention(void **state) {
                   {.attn = CCA_ATTN_FULL}};
     pair full = poisoned(LENGTH, WIDE), recalled = poisoned(LENGTH, WIDE);
     s.options.group_size = s.options.window_size = 1;
-    run_cache(gpu, &full, &s, (cuts){LENGTH, LENGTH, 1});
+    run_cache(gpu, &full, &s, (cuts){LENGTH, LENGTH, 1, false});
     s.options = (cca_policy_options){.attn = CCA_ATTN_CCA,
                                      .group_size = 5,
                                      .window_size = 40,
@@ -378,7 +387,7 @@ static void recall_of_everything_is_full_attention(void **state) {
                                      .recall = 500,
                                      .tile = 8,
                                      .no_cores = true};
-    run_cache(gpu, &recalled, &s, (cuts){LENGTH, 400, 9});
+    run_cache(gpu, &recalled, &s, (cuts){LENGTH, 400, 9, false});
     float *want = fetch(&full), *got = fetch(&recalled);
     test_below(cca_distance(got, want, LENGTH * WIDE), 1e-5, "recall of everything");
     free(want), free(got), free_pair(&full), free_pair(&recalled);
