@@ -48,7 +48,7 @@ cca_status cca_watch_begin(cca_watch *w, const cca_watch_sizes *sizes, const int
     w->cuts = calloc((size_t)n_cuts + 1, sizeof *w->cuts);
     w->begins = calloc(most + 1, sizeof *w->begins);
     w->mass.sums = make_sums(1, sizes, most);
-    if (sizes->n_draft > 0) w->of_draft = make_sums(sizes->n_draft, sizes, most);
+    w->of_draft = sizes->n_draft > 0 ? make_sums(sizes->n_draft, sizes, most) : NULL;
     if (!w->mass.sums || !w->cuts || !w->begins || (sizes->n_draft > 0 && !w->of_draft)) {
         cca_watch_free(w);
         return cca_fail(err, CCA_NO_MEMORY, "no memory to watch attention");

@@ -184,14 +184,16 @@ static int64_t rounded_up(int64_t n, int64_t of) {
     return (n + of - 1) / of * of;
 }
 
+static cca_status check_most_draft(int64_t n, cca_error *err) {
+    if (n >= 0 && n <= CCA_MOST_DRAFT) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "drafts of %lld tokens: 0 to %d", (long long)n, CCA_MOST_DRAFT);
+}
+
 static cca_status resolve(cca_state_options *out, const cca_engine *engine,
                           const cca_session_options *o, cca_error *err) {
     cca_cache_types types;
-    if (o->draft < 0 || o->draft > CCA_MOST_DRAFT) {
-        return cca_fail(err, CCA_USAGE, "drafts of %lld tokens: 0 to %d", (long long)o->draft,
-                        CCA_MOST_DRAFT);
-    }
-    cca_status status = cca_cache_types_parse(&types, o, err);
+    cca_status status = check_most_draft(o->draft, err);
+    if (!status) status = cca_cache_types_parse(&types, o, err);
     if (!status) {
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
     }

@@ -118,8 +118,9 @@ int64_t cca_lookup_guess(cca_lookup *l, int32_t *out, int64_t n) {
     if (length < KEY) return 0;
     n = cca_min(n, length >= SURE || l->went_well ? l->most : 1);
     /* Where the text repeats itself, its end goes on with what is guessed. */
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         out[i] = place + i < l->n ? l->ids[place + i] : out[place + i - l->n];
+    }
     return cca_max(n, 0);
 }
 

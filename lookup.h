@@ -11,7 +11,7 @@
  *
  * A token costs a few steps, whatever the length of the text: positions whose last tokens hash to
  * the same number form a chain, the latest first, as in LZ77 compressors, and a guess looks at the
- * first ones of a chain alone. A text of n tokens takes 12 to 20 n bytes. */
+ * first ones of a chain alone. A text of n tokens takes 12 to 24 n bytes. */
 #ifndef CCA_LOOKUP_H
 #define CCA_LOOKUP_H
 

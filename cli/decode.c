@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* A pass of eight rows takes two cores 1.75 times as long as one of one row (docs/SPEED.md), and
- * more guesses are seldom right. */
-enum { USUAL_DRAFT = 7 };
+/* More are seldom right, and up to five rows are multiplied the way one row is, so that the text is
+ * mostly that of decode to the bit (docs/SPEED.md). */
+enum { USUAL_DRAFT = 4 };
 
 const arg_option lookup_args[] = {
     {"lookup", .kind = ARG_INT, .value = "N|auto", .initial = "auto", .word = "auto",
