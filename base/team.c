@@ -52,8 +52,35 @@ static void *host(void *argument) {
     return NULL;
 }
 
+static void *wait_for_post(void *semaphore) {
+    while (sem_wait(semaphore) != 0) continue;
+    return NULL;
+}
+
+/* How many of n ≥ 1 threads the system gives. OpenMP's library ends the process where it is refused
+ * one, so as many are tried first; where they are fewer only half are asked for, since those that
+ * have just ended may count for a moment more. */
+static int count_given(int n) {
+    pthread_t *threads = malloc((size_t)n * sizeof *threads);
+    int given = 0;
+    sem_t over;
+    if (!threads) return 1;
+    sem_init(&over, 0, 0);
+    while (given < n && pthread_create(&threads[given], NULL, wait_for_post, &over) == 0) given++;
+    for (int i = 0; i < given; i++) sem_post(&over);
+    for (int i = 0; i < given; i++) pthread_join(threads[i], NULL);
+    sem_destroy(&over);
+    free(threads);
+    return given == n ? n : (given + 1) / 2;
+}
+
 static void start_threads(cca_team *t) {
     t->place = omp_get_place_num();
+    t->n = count_given(t->n);
+    if (t->n < 2) {
+        t->n = 1;
+        return;
+    }
     if (pthread_create(&t->seats[0].thread, NULL, host, &t->seats[0]) == 0) {
         t->n_threads = 1;
         while (sem_wait(&t->counted) != 0) continue;

@@ -141,3 +141,19 @@ stdout_has 'prints the memory' '^total +[0-9]+ bytes'
 expect 5 'a memory limit' generate -m "$stories" -p 'Once upon' --mem-limit 100K -n 8
 stderr_has 'gives both numbers' 'take .* bytes\), --mem-limit allows'
 stdout_empty 'before any text'
+
+# A system that refuses threads: fewer do the work, and say the same.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    chmod 711 "$work"
+    install -m 755 "$CCA" "$work/few"
+    install -m 644 "$stories" "$work/few.gguf"
+    few=(generate -m "$work/few.gguf" --attn full --temp 0 -p 'Once upon' -n 8 -q)
+    expect 0 'one thread' "${few[@]}" -t 1
+    mv "$work/out" "$work/one"
+    (cd / && setpriv --reuid=65534 --regid=65534 --clear-groups bash -c 'ulimit -u 6 && exec "$@"' few \
+        "$work/few" "${few[@]}" -t 16 >"$work/out" 2>"$work/err")
+    check 'few threads' test $? = 0
+    check 'give the same text' cmp -s "$work/out" "$work/one"
+else
+    skip 'a system that refuses threads' 'only root can start a process that has a limit of its own'
+fi
