@@ -9,8 +9,8 @@
  * the pre_tokenizer. A part that is not known is refused with the name of the field. */
 void cca_vocab_json_recognise(cca_vocab *vocab, cca_json_reader *r, bool byte_fallback);
 
-/* Sets what happens to spaces as a tokenizer.json has it that stands beside an original model; false
- * where it has it otherwise than SentencePiece's kind knows, or is none. */
+/* Sets what happens to spaces as a tokenizer.json has it that stands beside an original model;
+ * false where it has it otherwise than SentencePiece's kind knows, or is none. */
 bool cca_vocab_json_prefix(cca_vocab *vocab, const json_t *tokenizer);
 
 /* "Split" for {"type": "Split", …}; "" for anything else. */
