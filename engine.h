@@ -187,14 +187,7 @@ cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
  * logits [n][vocab_size] are those behind each of them (the session's, valid until its next call
  * but cca_session_accept), each as far as the guesses before it are right. Each token recalls for
  * itself, as in decode; sums of several rows may be in another order than of one. Take back what is
- * not right before anything else:
- *
- *     options.draft = 7;                                                // of cca_session_new
- *     cca_session_draft(&logits, session, ids, 8, &err);                // lookup.h guesses 7 of 8
- *     int64_t n = 1;
- *     while (n < 8 && best(logits + (n - 1) * vocab) == ids[n]) n++;
- *     cca_session_accept(session, n, &err);   // the next token is best(logits + (n - 1) * vocab)
- *
+ * not right (cca_session_accept) before anything else.
  * CCA_USAGE where n is not 1 … 1 + cca_session_options.draft, or beyond a chunk; CCA_NO_FIT; else
  * as cca_session_eval. */
 cca_status cca_session_draft(const float **logits, cca_session *session, const int32_t *ids,

@@ -23,7 +23,7 @@ const arg_option lookup_args[] = {
 
 int64_t decoder_draft(const lookup_options *options, const cca_engine *engine) {
     bool usual = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
-    if (options->most >= 0) return options->most;
+    if (options && options->most >= 0) return options->most;
     return usual ? USUAL_DRAFT : 0;
 }
 

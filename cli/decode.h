@@ -54,8 +54,8 @@ typedef struct lookup_options {
     int64_t most; /* tokens of a guess; -1: auto */
 } lookup_options;
 extern const arg_option lookup_args[];
-/* The most tokens that are guessed at once on an engine: context_options.draft and decoder.draft.
- */
+/* The most tokens that are guessed at once on an engine: context_options.draft and decoder.draft;
+ * NULL: where nobody says a number. */
 int64_t decoder_draft(const lookup_options *options, const cca_engine *engine);
 
 /* Takes over the --stop texts; CCA_USAGE for an empty one. */

@@ -1,6 +1,7 @@
 /* cca plan: memory and time of a run, before anything is loaded. */
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/decode.h"
 #include "cli/input.h"
 
 #include <stddef.h>
@@ -140,7 +141,10 @@ static cca_status fill_columns(planning *p, cca_error *err) {
         if (strcmp(first, others[i]) == 0) continue;
         p->columns[p->n++].context = cli_with_attn(context, others[i]);
     }
-    for (int i = 0; i < p->n && !status; i++) status = fill_column(p, &p->columns[i], err);
+    for (int i = 0; i < p->n && !status; i++) {
+        p->columns[i].context.draft = decoder_draft(NULL, p->engine);
+        status = fill_column(p, &p->columns[i], err);
+    }
     return status;
 }
 

@@ -375,8 +375,9 @@ static void choose_pairs(cuda_backend *b, const choosing &c, unsigned n_pairs, b
     cuda_launch(b, "pick", pick, n_pairs, THREADS, 0, c);
 }
 
-void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bounds, const cca_rows *blocks,
- const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n) {
+void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bounds,
+                 const cca_rows * /* blocks: all are weighed */, const cca_range *groups,
+                 const cca_matrix *q, int64_t pos, int64_t n) {
     enum { MOST_PAIRS = 65535 }; /* of a grid */
     cuda_backend *b = cuda_of(base);
     int64_t n_heads = q->cols / bounds->head_dim, last = pos + n - 1;

@@ -173,8 +173,9 @@ void cuda_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t pos, i
 void cuda_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
                int64_t n);
 void cuda_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n);
-void cuda_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds, const cca_rows *blocks,
- const cca_range *groups, const cca_matrix *q, int64_t pos, int64_t n);
+void cuda_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
+                 const cca_rows *blocks, const cca_range *groups, const cca_matrix *q, int64_t pos,
+                 int64_t n);
 /* Bytes that it keeps where so many tiles and heads of keys, of so many rows of queries, choose
  * among so many groups. */
 size_t cuda_choose_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups);

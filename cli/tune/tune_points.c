@@ -19,6 +19,7 @@ cca_status tune_plan(tune_point *p, const tune_task *t, const cca_engine *engine
     context_options context = tune_context(t->settings, p);
     int64_t at = t->settings->cache_at;
     cli_plan plan;
+    context.draft = decoder_draft(NULL, engine);
     cca_status status = cli_plan_make(&plan, engine, &context, at > 0 ? at : t->n_document, 0, err);
     p->cache_bytes =
         plan.session.cores + plan.session.bounds + plan.session.rows + plan.session.window;

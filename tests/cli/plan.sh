@@ -10,13 +10,13 @@ value() { # jq filter, of what the last cca wrote
 }
 
 # Full attention: 2 layers * 2 heads * 8 values * 2 bytes * 2 (keys and values) = 128 bytes a token. CCA:
-# cores of 2 layers * 4 heads * 32 bytes = 256 bytes for each 4 tokens, and a ring of 20 tokens. Recall:
+# cores of 2 layers * 4 heads * 32 bytes = 256 bytes for each 4 tokens, and a ring of 20 tokens and four guesses. Recall:
 # 128 bytes a token, the same for each group's bounds, a 16th of these for blocks of many groups, and no
 # cores.
 make_random 32,2,4,2,64,128 -c 4096 || { fail 'export --random'; exit; }
 few=(plan -m "$random" --attn cca --sinks 0 -g 4 -w 16 -t 1)
 expect 0 'a plan' "${few[@]}" -c 1000 --json
-check 'cores and window' test "$(value '.plans[0].memory | "\(.cores) \(.window)"')" = "$((250 * 256)) $((20 * 128))"
+check 'cores and window' test "$(value '.plans[0].memory | "\(.cores) \(.window)"')" = "$((250 * 256)) $((24 * 128))"
 check 'recall beside it' test "$(value '.plans[1] | "\(.attention.kind) \(.memory.cores) \(.memory.bounds) \(.memory.rows) \(.memory.window)"')" = \
     "recall 0 $((250 * 128)) $((1000 * 128)) 0"
 check 'and full attention' test "$(value '.plans[2] | "\(.attention.kind) \(.memory.cores) \(.memory.window)"')" = \
@@ -62,7 +62,7 @@ expect 0 'a limit' "${few[@]}" -c 1000 --mem-limit 64M --json --dry-run
 for i in 0 2; do
     got=$(value ".plans[$i].largest_context")
     want=$(value ".plans[$i] | .allowed - 2097152 - .memory.total + .memory.cores + .memory.window")
-    [ $i = 0 ] && want=$(((want - 2560) / 256 * 4 + 3)) || want=$((want / 128))
+    [ $i = 0 ] && want=$(((want - 3072) / 256 * 4 + 3)) || want=$((want / 128))
     # The system counts the pages of the program in lots of 32.
     check "the largest context, $i" test $((got - want)) -le 4096 -a $((want - got)) -le 4096
 done
