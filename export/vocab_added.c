@@ -206,9 +206,13 @@ static void add_map(cca_vocab *vocab, cca_json_reader *r, const json_t *map, con
 }
 
 /* Where an original model's texts get a space in front: as tokenizer.json has it, else as
- * transformers does without one, in its older way or the newer. */
+ * transformers does without one, in its older way or the newer. A configuration that does not say
+ * which means the older, but of Mistral's vocabularies from version 3 on, which have [INST]. */
 static void settle_prefix(cca_vocab *vocab, const json_t *tokenizer, const json_t *config) {
-    bool older = !tokenizer && !json_is_false(json_object_get(config, "legacy"));
+    const json_t *legacy = json_object_get(config, "legacy");
+    int32_t inst = cca_vocab_find(vocab, "[INST]");
+    bool third = !legacy && inst >= 0 && vocab->types[inst] == CCA_SPM_CONTROL;
+    bool older = !tokenizer && !third && !json_is_false(legacy);
     vocab->escape = older ? CCA_ESCAPE_PREFIX : CCA_ESCAPE_SPACES;
     if (tokenizer) {
         (void)cca_vocab_json_prefix(vocab, tokenizer);

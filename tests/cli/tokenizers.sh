@@ -96,6 +96,15 @@ echo "{\"legacy\": false, \"added_tokens_decoder\": {$decoder}}" >"$work/newer/t
 model_for newer 642 "$work/newer/tokenizer.model"
 ids_are 'nothing, in the newer way' newer "$hello" --special --no-bos -e -p '<|im_start|>user\nHello there<|im_end|>\n'
 ids_are 'but in front of a text, as SentencePiece does' newer '419 419 419 338' --no-bos -p '  us'
+gzip -dc tests/golden/chat/mistral.model.gz >"$work/mistral.model"
+for legacy in '' '"legacy": true'; do
+    mkdir -p "$work/third"
+    cp "$work/mistral.model" "$work/third/tokenizer.model"
+    echo "{$legacy}" >"$work/third/tokenizer_config.json"
+    model_for third 420 "$work/third/tokenizer.model"
+    [ "$legacy" ] && want='3 327 327 391 329 307 339' || want='3 327 391 329 307 339'
+    ids_are "Mistral's third version, {$legacy}" third "$want" --special --no-bos -p '[INST] Hello'
+done
 folder metaspace
 sed "s/\"added_tokens\": \[/&$both,/" $models/hf-text-metaspace/tokenizer.json >"$work/metaspace/tokenizer.json"
 model_for metaspace 642 "$work/metaspace/tokenizer.model"
