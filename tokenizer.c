@@ -132,17 +132,11 @@ static cca_status read_flag(uint8_t *flags, size_t n, const source *src, const c
 
 /* How the tokens are looked for; SentencePiece knows no normalised ones. */
 static cca_status read_flags(uint8_t *flags, size_t n, const source *src) {
-    static const struct {
-        const char *key;
-        uint8_t flag;
-    } keys[] = {{"cca.normalized_token_ids", CCA_ADDED_NORMALIZED},
-                {"cca.lstrip_token_ids", CCA_ADDED_LSTRIP},
-                {"cca.rstrip_token_ids", CCA_ADDED_RSTRIP},
-                {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD}};
     cca_status status = CCA_OK;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && src->file && !status; i++) {
-        bool known = src->kind == CCA_TOKENIZER_BPE || keys[i].flag != CCA_ADDED_NORMALIZED;
-        if (known) status = read_flag(flags, n, src, keys[i].key, keys[i].flag);
+    for (size_t i = 0; i < CCA_N_ADDED_KEYS && src->file && !status; i++) {
+        const cca_added_key *key = &cca_added_keys[i];
+        bool known = src->kind == CCA_TOKENIZER_BPE || key->flag != CCA_ADDED_NORMALIZED;
+        if (known) status = read_flag(flags, n, src, key->name, key->flag);
     }
     return status;
 }

@@ -147,21 +147,15 @@ static cca_status put_ends(cca_gguf_writer *w, const cca_vocab *vocab, const cca
 
 /* The ids of added tokens that are not looked for in the usual way. */
 static cca_status put_flags(cca_gguf_writer *w, const cca_vocab *vocab, cca_error *err) {
-    static const struct {
-        const char *key;
-        uint8_t flag;
-    } keys[] = {{"cca.normalized_token_ids", CCA_ADDED_NORMALIZED},
-                {"cca.lstrip_token_ids", CCA_ADDED_LSTRIP},
-                {"cca.rstrip_token_ids", CCA_ADDED_RSTRIP},
-                {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD}};
     int32_t *ids = malloc((size_t)(vocab->n + 1) * sizeof *ids);
     if (!ids) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its ids", vocab->path);
-    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+    for (size_t k = 0; k < CCA_N_ADDED_KEYS; k++) {
+        const cca_added_key *key = &cca_added_keys[k];
         uint64_t n = 0;
         for (int64_t i = 0; i < vocab->n; i++) {
-            if (vocab->flags[i] & keys[k].flag) ids[n++] = (int32_t)i;
+            if (vocab->flags[i] & key->flag) ids[n++] = (int32_t)i;
         }
-        if (n > 0) cca_gguf_put_numbers(w, keys[k].key, CCA_GGUF_I32, n, ids);
+        if (n > 0) cca_gguf_put_numbers(w, key->name, CCA_GGUF_I32, n, ids);
     }
     free(ids);
     return CCA_OK;

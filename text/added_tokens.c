@@ -8,6 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+const cca_added_key cca_added_keys[CCA_N_ADDED_KEYS] = {
+    {"cca.normalized_token_ids", CCA_ADDED_NORMALIZED},
+    {"cca.lstrip_token_ids", CCA_ADDED_LSTRIP},
+    {"cca.rstrip_token_ids", CCA_ADDED_RSTRIP},
+    {"cca.single_word_token_ids", CCA_ADDED_SINGLE_WORD},
+};
+
 static int by_first_byte_then_length(const void *a, const void *b) {
     const cca_added_token *x = a, *y = b;
     uint8_t i = (uint8_t)x->text[0], j = (uint8_t)y->text[0];

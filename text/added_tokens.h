@@ -20,6 +20,15 @@ enum {
     CCA_ADDED_SINGLE_WORD = 16 /* not within a word */
 };
 
+/* The keys of a model file that list the tokens of a flag. */
+typedef struct cca_added_key {
+    const char *name;
+    uint8_t flag;
+} cca_added_key;
+
+enum { CCA_N_ADDED_KEYS = 4 };
+extern const cca_added_key cca_added_keys[CCA_N_ADDED_KEYS];
+
 typedef struct cca_added_token {
     const char *text;
     size_t size; /* not 0 */
