@@ -41,8 +41,8 @@ static const char *base_words(char out[BASE_TEXT], const ppl_base *base) {
     char words[ATTENTION_TEXT], model[CCA_GGUF_FINGERPRINT + 1];
     out[0] = '\0';
     if (!base) return out;
-    int n = snprintf(out, BASE_TEXT, " base=%s",
-                     attention_words(words, &base->context, base->engine));
+    int n =
+        snprintf(out, BASE_TEXT, " base=%s", attention_words(words, &base->context, base->engine));
     if (!base->model) return out;
     cca_gguf_fingerprint(model, cca_engine_file(base->engine));
     snprintf(out + n, (size_t)(BASE_TEXT - n), " model=%s", model);
