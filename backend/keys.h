@@ -47,8 +47,9 @@ typedef struct cca_choice {
  * loses from CCA_LEVELS_FROM groups on is in docs/QUALITY.md. */
 enum { CCA_BLOCK = 16, CCA_LEVELS_FROM = 2048, CCA_LEVELS_SPARE = 8 };
 
-static inline int64_t cca_blocks_looked_into(int64_t most_groups) {
-    return (CCA_LEVELS_SPARE * most_groups + CCA_BLOCK - 1) / CCA_BLOCK;
+CCA_RULE int64_t cca_blocks_looked_into(int64_t most_groups) {
+    int64_t n = (CCA_LEVELS_SPARE * most_groups + CCA_BLOCK - 1) / CCA_BLOCK;
+    return n < 2 ? 2 : n; /* the first may have a single group behind the sinks */
 }
 
 /* Rows of one layer that lie elsewhere, as rows of files do: those of positions 0 … end - 1, in
@@ -134,6 +135,13 @@ CCA_RULE const int32_t *cca_chosen(const cca_choice *c, int64_t pos, int64_t row
     int64_t at = ((pos + row) / c->tile - pos / c->tile) * c->heads + head;
     *n = c->counts[at];
     return c->groups + at * c->most;
+}
+
+/* How many of n chosen groups, ascending, begin before a position. */
+CCA_RULE int64_t cca_chosen_before(const int32_t *chosen, int64_t n, int64_t group_size,
+                                   int64_t end) {
+    while (n > 0 && chosen[n - 1] * group_size >= end) n--;
+    return n;
 }
 
 /* Keys that a position sees at most. */

@@ -12,10 +12,6 @@
 
 #include "backend/cuda/device.cuh"
 
-static __device__ __forceinline__ uint32_t cuda_shared(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
 static __device__ __forceinline__ void cuda_barrier_init(uint64_t *b, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(cuda_shared(b)), "r"(arrivals)
                  : "memory");

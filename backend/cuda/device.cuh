@@ -244,6 +244,11 @@ static __device__ __forceinline__ int64_t cuda_index() {
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
+/* The address of shared memory that instructions of PTX want. */
+static __device__ __forceinline__ uint32_t cuda_shared(const void *p) {
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
 /* silu(gate) * up. */
 static __device__ __forceinline__ float cuda_gated(float gate, float up) {
     return gate / (1 + expf(-gate)) * up;

@@ -1,0 +1,191 @@
+/* What the two forms of a choice share: the pairs, each a tile of queries and a head of keys, and
+ * the selection of what weighs most.
+ *
+ *     pair p = pair_at(call, i);
+ *     keys[column] = weight_key(weight);                   // in shared or global memory
+ *     int n = pick_largest(out, keys, n_columns, most, [&](int column) { return …; }); */
+#ifndef CCA_CUDA_CHOOSE_CUH
+#define CCA_CUDA_CHOOSE_CUH
+
+#include "backend/cuda/types.cuh"
+
+enum {
+    CHOOSE_THREADS = 256,
+    CHOOSE_WARPS = CHOOSE_THREADS / CUDA_WARP,
+};
+
+/* ---- pairs --------------------------------------------------------------------------- */
+
+/* What is asked for. */
+struct choice_call {
+    cca_choice out;
+    cca_rows bounds, blocks; /* blocks.capacity 0: all groups are weighed */
+    cca_range seen;
+    const float *q;
+    int64_t n_heads, pos, n;
+};
+
+/* A tile of queries and a head of keys; its rows are the queries of all heads that share the keys,
+ * head by head. */
+struct choice_pair {
+    int64_t at;           /* among the choices */
+    int64_t head;         /* of keys */
+    int64_t row, n;       /* the call's first row, and the number of queries */
+    int64_t first;        /* group */
+    int n_groups, n_rows; /* groups: that some query sees */
+    bool all;             /* are recalled, whatever they weigh */
+};
+
+static __device__ __forceinline__ choice_pair pair_at(const choice_call &c, int64_t tile,
+                                                      int64_t head) {
+    int64_t begin, end, size = c.out.tile;
+    choice_pair p;
+    p.at = tile * c.out.heads + head;
+    p.head = head;
+    tile += c.pos / size;
+    begin = tile * size > c.pos ? tile * size : c.pos;
+    end = (tile + 1) * size < c.pos + c.n ? (tile + 1) * size : c.pos + c.n;
+    p.row = begin - c.pos;
+    p.n = end - begin;
+    p.first = cca_edge_at(&c.seen.begin, end - 1);
+    p.n_groups = (int)(cca_edge_at(&c.seen.end, end - 1) - p.first);
+    p.n_rows = (int)(c.n_heads / c.out.heads * p.n);
+    p.all = p.n_groups <= c.out.most;
+    return p;
+}
+
+/* The query of a pair's row. */
+static __device__ __forceinline__ const float *query_of(const choice_call &c, const choice_pair &p,
+                                                        int row) {
+    int64_t head = p.head * (c.n_heads / c.out.heads) + row / (int)p.n;
+    return c.q + ((p.row + row % (int)p.n) * c.n_heads + head) * c.bounds.head_dim;
+}
+
+/* The groups before this one are seen by a pair's row. */
+static __device__ __forceinline__ int64_t end_of(const choice_call &c, const choice_pair &p,
+                                                 int row) {
+    return cca_edge_at(&c.seen.end, c.pos + p.row + row % (int)p.n);
+}
+
+static inline int64_t choice_tiles(const choice_call &c) {
+    return (c.pos + c.n - 1) / c.out.tile - c.pos / c.out.tile + 1;
+}
+
+/* ---- selection ----------------------------------------------------------------------- */
+
+/* Keys are ordered as weights, which are not negative; 0: not to be chosen. */
+static __device__ __forceinline__ uint32_t weight_key(float weight) {
+    return (__float_as_uint(weight) & 0x7fffffff) + 1;
+}
+
+/* One warp: the largest byte such that `most` or more of what was counted have it or a larger one.
+ * *most becomes how many of those with this byte belong to the largest. */
+static __device__ int find_byte(const int *counts, int *most) {
+    enum { EACH = 256 / CUDA_WARP };
+    int lane = (int)threadIdx.x, byte = 255 - lane * EACH, own = 0;
+    for (int i = 0; i < EACH; i++) own += counts[byte - i];
+    int up_to = own;
+#pragma unroll
+    for (int step = 1; step < CUDA_WARP; step *= 2) {
+        int other = __shfl_up_sync(~0u, up_to, step);
+        if (lane >= step) up_to += other;
+    }
+    int left = *most - (up_to - own); /* of this lane's bytes and smaller ones */
+    bool mine = left > 0 && left <= own;
+    for (; mine && counts[byte] < left; byte--) left -= counts[byte];
+    int from = __ffs((int)__ballot_sync(~0u, mine)) - 1;
+    *most = __shfl_sync(~0u, left, from);
+    return __shfl_sync(~0u, byte, from);
+}
+
+/* The most-th largest of n keys, n > most, found byte by byte by a block. *ties: how many of those
+ * that are equal to it belong to the largest. */
+static __device__ uint32_t threshold(const uint32_t *keys, int n, int most, int *ties) {
+    __shared__ int counts[256], found, left;
+    uint32_t prefix = 0, known = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        counts[threadIdx.x] = 0;
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < n; i += CHOOSE_THREADS) {
+            if ((keys[i] & known) == prefix) atomicAdd(&counts[keys[i] >> shift & 255], 1);
+        }
+        __syncthreads();
+        if (threadIdx.x < CUDA_WARP) {
+            int byte = find_byte(counts, &most);
+            if (threadIdx.x == 0) {
+                found = byte;
+                left = most;
+            }
+        }
+        __syncthreads();
+        most = left;
+        prefix |= (uint32_t)found << shift;
+        known |= 255u << shift;
+    }
+    *ties = most;
+    return prefix;
+}
+
+/* The sum of what the threads before have; *all: of all threads. */
+static __device__ uint64_t sum_before(uint64_t x, uint64_t *all) {
+    __shared__ uint64_t parts[CHOOSE_WARPS];
+    int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
+    uint64_t up_to = x;
+#pragma unroll
+    for (int step = 1; step < CUDA_WARP; step *= 2) {
+        uint64_t other = __shfl_up_sync(~0u, up_to, step);
+        if (lane >= step) up_to += other;
+    }
+    if (lane == CUDA_WARP - 1) parts[warp] = up_to;
+    __syncthreads();
+    uint64_t before = up_to - x;
+    *all = 0;
+    for (int i = 0; i < CHOOSE_WARPS; i++) {
+        if (i < warp) before += parts[i];
+        *all += parts[i];
+    }
+    __syncthreads();
+    return before;
+}
+
+/* What id gives for the `most` columns of largest key, of equal ones the earlier, in their order;
+ * each thread has a run of columns. Gives how many there are: fewer where keys are 0. */
+template <typename F>
+static __device__ int pick_largest(int32_t *out, const uint32_t *keys, int n, int most, F id) {
+    int ties = n, each = (n + CHOOSE_THREADS - 1) / CHOOSE_THREADS;
+    uint32_t least = n > most ? threshold(keys, n, most, &ties) : 0;
+    int begin = (int)threadIdx.x * each, end = begin + each < n ? begin + each : n;
+    if (least == 0) { /* all that may be chosen */
+        least = 1;
+        ties = n;
+    }
+    uint64_t counted = 0, all; /* larger ones, and those that are equal, in 32 bits each */
+    for (int i = begin; i < end; i++) {
+        counted += (uint64_t)(keys[i] > least) << 32 | (uint64_t)(keys[i] == least);
+    }
+    uint64_t before = sum_before(counted, &all);
+    int larger = (int)(before >> 32), equal = (int)(before & 0xffffffff);
+    for (int i = begin; i < end; i++) {
+        bool taken = keys[i] > least || (keys[i] == least && equal < ties);
+        if (taken) out[larger + (equal < ties ? equal : ties)] = id(i);
+        larger += keys[i] > least;
+        equal += keys[i] == least;
+    }
+    int n_larger = (int)(all >> 32), n_equal = (int)(all & 0xffffffff);
+    return n_larger + (n_equal < ties ? n_equal : ties);
+}
+
+/* A pair whose groups are all recalled. */
+static __device__ __forceinline__ void pick_all(const choice_call &c, const choice_pair &p) {
+    int32_t *groups = c.out.groups + p.at * c.out.most;
+    if (threadIdx.x == 0) c.out.counts[p.at] = p.n_groups;
+    for (int i = (int)threadIdx.x; i < p.n_groups; i += CHOOSE_THREADS) {
+        groups[i] = (int32_t)(p.first + i);
+    }
+}
+
+/* The form for many queries or few in 16 bits (choose_tiles.cu); false where bounds or rows do not
+ * suit it. */
+bool choose_in_tiles(cuda_backend *b, const choice_call &c);
+
+#endif
