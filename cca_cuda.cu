@@ -261,12 +261,20 @@ void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                 (float *)out->data, *spans, (const float *)q->data, n_heads, pos, n, split);
 }
 
-/* Whether all that is seen of each span takes part. */
-static bool sees_all(const cca_spans *spans) {
+/* Whether some span is of groups that were not chosen. */
+static bool has_others(const cca_spans *spans) {
+    bool has = false;
+    for (int i = 0; i < spans->n; i++) has = has || spans->at[i].pick == CCA_PICK_OTHERS;
+    return has;
+}
+
+/* Rows of queries that go over the same keys, at most: those that chose together, or all. */
+static int64_t rows_together(const cca_spans *spans, int64_t n_heads, int64_t n) {
     for (int i = 0; i < spans->n; i++) {
-        if (spans->at[i].pick != CCA_PICK_ALL) return false;
+        const cca_choice *c = &spans->choice;
+        if (spans->at[i].pick != CCA_PICK_ALL) return n_heads / c->heads * cca_min(n, c->tile);
     }
-    return true;
+    return n;
 }
 
 /* Whether rows that are seen go on at the start of a ring, as those of a draft may. */
@@ -282,10 +290,12 @@ static bool wraps(const cca_spans *spans, int64_t pos, int64_t n) {
 void cuda_attend(cca_backend *base, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
-    bool in_tiles = !wraps(spans, pos, n), all = sees_all(spans);
-    if (all && (n <= FEW || !in_tiles) && cuda_attend_few(b, out, spans, q, pos, n)) return;
-    all = all && in_tiles;
-    if (all && cuda_attend_sm90(b, out, spans, q, pos, n)) return;
-    if (all && cuda_attend_mma(b, out, spans, q, pos, n)) return;
+    int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
+    bool few = n <= FEW || rows_together(spans, n_heads, n) <= FEW;
+    bool in_tiles = !wraps(spans, pos, n), fast = !has_others(spans);
+    if (fast && (few || !in_tiles) && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    fast = fast && in_tiles;
+    if (fast && cuda_attend_sm90(b, out, spans, q, pos, n)) return;
+    if (fast && cuda_attend_mma(b, out, spans, q, pos, n)) return;
     cuda_attend_plain(b, out, spans, q, pos, n);
 }

@@ -52,6 +52,19 @@ static __device__ bool is_last(unsigned *count) {
     return before == gridDim.x - 1;
 }
 
+/* What a query and head see of a span. A tile may have chosen groups that only later ones see. */
+static __device__ __forceinline__ key_run find_run(const few_args &a, int i, int64_t head,
+                                                   int64_t pos) {
+    const cca_span &span = a.spans.at[i];
+    const cca_choice &c = a.spans.choice;
+    key_run r = run_of(span, a.n_heads, pos);
+    if (span.pick != CCA_PICK_CHOSEN) return r;
+    int64_t n, end = cca_edge_at(&span.seen.end, pos), at = head / (a.n_heads / c.heads);
+    const int32_t *chosen = cca_chosen(&c, a.pos, pos - a.pos, at, &n);
+    list_run(&r, span, c, chosen, cca_chosen_before(chosen, n, c.group_size, end), 0);
+    return r;
+}
+
 /* Grid: splits, heads, queries. */
 template <int HD, bool is_bf16>
 static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ few_args a) {
@@ -59,15 +72,13 @@ static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__
     enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
     __shared__ key_runs keys;
     int64_t head = blockIdx.y, pos = a.pos + blockIdx.z, row = blockIdx.z * a.n_heads + head;
-    if ((int)threadIdx.x < a.spans.n) {
-        keys.at[threadIdx.x] = run_of(a.spans.at[threadIdx.x], a.n_heads, pos);
-    }
-    if (threadIdx.x == 0) {
-        keys.n = a.spans.n;
-        keys.n_keys = (int)cca_spans_count(&a.spans, pos);
-    }
+    if ((int)threadIdx.x < a.spans.n)
+        keys.at[threadIdx.x] = find_run(a, (int)threadIdx.x, head, pos);
+    if (threadIdx.x == 0) keys.n = a.spans.n;
     __syncthreads();
-    int splits = a.splits, n_keys = keys.n_keys, each = (n_keys + splits - 1) / splits;
+    int splits = a.splits, n_keys = 0;
+    for (int i = 0; i < a.spans.n; i++) n_keys += keys.at[i].n;
+    int each = (n_keys + splits - 1) / splits;
     int begin = (int)blockIdx.x * each, end = begin + each < n_keys ? begin + each : n_keys;
     int group = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
     float q[8], unit = score_unit<HD>();
@@ -105,16 +116,32 @@ static int64_t count_splits(const cuda_backend *b, int64_t n_keys, int64_t rows)
     return cca_max(1, cca_min(cca_min(fill, most), MOST_SPLITS));
 }
 
+/* Whether rows are all bf16 or all f16, of a width that suits, and those that groups are chosen
+ * from do not wrap. *n_keys: what the last query sees at most. */
+static bool suits(int64_t *n_keys, const cca_spans *spans, int64_t last) {
+    const cca_rows *like = &spans->at[0].rows;
+    bool fits = cuda_is_half(like->k_type) && (like->head_dim == 64 || like->head_dim == 128);
+    *n_keys = 0;
+    for (int i = 0; fits && i < spans->n; i++) {
+        const cca_span *span = &spans->at[i];
+        const cca_rows *rows = &span->rows;
+        int64_t n = cca_range_count(&span->seen, last), end = cca_edge_at(&span->seen.end, last);
+        if (span->pick == CCA_PICK_CHOSEN) {
+            n = cca_min(n, spans->choice.most * spans->choice.group_size);
+            fits = end - rows->base <= rows->capacity;
+        }
+        *n_keys += n;
+        fits = fits && rows->capacity <= INT32_MAX / 2 && rows->k_type == like->k_type &&
+               rows->v_type == like->k_type && span->pick != CCA_PICK_OTHERS;
+    }
+    return fits && *n_keys <= INT32_MAX / 2;
+}
+
 bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n) {
     const cca_rows *like = &spans->at[0].rows;
-    int64_t hd = like->head_dim, n_heads = q->cols / hd;
-    int64_t n_keys = cca_spans_count(spans, pos + n - 1);
-    cca_dtype type = like->k_type;
-    bool fits = type == like->v_type && cuda_is_half(type) && (hd == 64 || hd == 128) &&
-                n_keys <= INT32_MAX / 2;
-    for (int i = 0; i < spans->n; i++) fits = fits && spans->at[i].rows.capacity <= INT32_MAX / 2;
-    if (!fits) return false;
+    int64_t hd = like->head_dim, n_heads = q->cols / hd, n_keys;
+    if (!suits(&n_keys, spans, pos + n - 1)) return false;
     if (n == 1 && cuda_token_attend(b, out, spans, q, pos)) return true;
     int64_t splits = count_splits(b, n_keys, n * n_heads);
     size_t partial = (size_t)(n * n_heads * splits * (hd + 2)) * sizeof(float);
@@ -122,8 +149,9 @@ bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, c
     a.splits = (int)splits;
     a.partial = (float *)cuda_grow(b, &b->partial, partial);
     a.count = (unsigned *)cuda_grow(b, &b->count, (size_t)(n * n_heads) * sizeof *a.count);
-    void (*kernel)(few_args) = type == CCA_BF16 ? hd == 64 ? attend<64, true> : attend<128, true>
-                               : hd == 64 ? attend<64, false>
+    bool is_bf16 = like->k_type == CCA_BF16;
+    void (*kernel)(few_args) = is_bf16    ? hd == 64 ? attend<64, true> : attend<128, true>
+                                  : hd == 64 ? attend<64, false>
                                           : attend<128, false>;
     cuda_launch(b, "attention", kernel, dim3((unsigned)splits, (unsigned)n_heads, (unsigned)n),
                 THREADS, 0, a);

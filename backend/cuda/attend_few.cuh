@@ -27,11 +27,15 @@ static __device__ __forceinline__ void join(part &a, float largest, float total,
     for (int i = 0; i < 8; i++) a.sum[i] = a.sum[i] * shrink + sum[i] * weight;
 }
 
-/* What a query sees of a span: n rows of each head from `first` on, around the end of a ring. */
+/* What a query sees of a span: n rows of each head from `first` on, around the end of a ring; or
+ * those of chosen groups, one behind the other. */
 struct key_run {
     const uint4 *k, *v;
     int first, n, capacity;
     int sharers; /* query heads that share a head of the rows */
+    const int32_t
+        *chosen; /* groups of each head of the rows, `most` from one to the next; or NULL */
+    int most, group;
 };
 
 /* All that a query sees, one run behind the other. */
@@ -44,24 +48,39 @@ static __host__ __device__ __forceinline__ key_run run_of(const cca_span &span, 
                                                           int64_t pos) {
     const cca_rows &rows = span.rows;
     int n = (int)cca_range_count(&span.seen, pos);
-    key_run r = {(const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1};
+    key_run r = {
+        (const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1, NULL, 0, 1};
     if (n == 0) return r;
     r.first = (int)cca_rows_at(&rows, cca_edge_at(&span.seen.begin, pos));
     r.sharers = (int)(n_heads / rows.heads);
     return r;
 }
 
+/* Makes a run one of n_chosen groups, whose rows do not wrap. */
+static __host__ __device__ __forceinline__ void list_run(key_run *r, const cca_span &span,
+                                                         const cca_choice &c, const int32_t *chosen,
+                                                         int64_t n_chosen, int64_t most) {
+    r->first = -(int)span.rows.base;
+    r->n = (int)(n_chosen * c.group_size);
+    r->chosen = chosen;
+    r->most = (int)most;
+    r->group = (int)c.group_size;
+}
+
 /* Reads keys and values i, i + step, … of a run; what lies behind the end is read from its first
  * row and never used. */
 template <int HD, int AHEAD>
-static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_run &r,
-                                                 int64_t head_row, int i, int step, int end) {
+static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_run &r, int head,
+                                                 int i, int step, int end) {
     int piece = (int)(threadIdx.x % (HD / 8));
+    const int32_t *chosen = r.chosen + (int64_t)head * r.most;
 #pragma unroll
     for (int u = 0; u < AHEAD; u++, i += step) {
-        int row = r.first + (i < end ? i : 0);
+        int row = i < end ? i : 0;
+        if (r.chosen) row = chosen[row / r.group] * r.group + row % r.group;
+        row += r.first;
         if (row >= r.capacity) row -= r.capacity;
-        int64_t at = (head_row + row) * (HD / 8) + piece;
+        int64_t at = ((int64_t)head * r.capacity + row) * (HD / 8) + piece;
         k[u] = __ldcg(r.k + at);
         v[u] = __ldcg(r.v + at);
     }
@@ -99,28 +118,27 @@ static __device__ __forceinline__ void add_keys(part &p, const float *q, const u
     }
 }
 
-/* One group of HD / 8 lanes adds keys begin, begin + step, … below end of a run; the next AHEAD ones
- * are under way while some are added. */
+/* One group of HD / 8 lanes adds keys begin, begin + step, … below end of a run; the next AHEAD
+ * ones are under way while some are added. */
 template <int HD, bool is_bf16, int AHEAD>
 static __device__ __forceinline__ void attend_run(part &p, const key_run &r, int head,
                                                   const float *q, int begin, int step, int end) {
     uint4 k[2][AHEAD], v[2][AHEAD];
-    int64_t head_row = (int64_t)(head / r.sharers) * r.capacity;
+    head /= r.sharers;
     int rounds = (end - begin + AHEAD * step - 1) / (AHEAD * step);
     rounds = __reduce_max_sync(~0u, rounds); /* shuffles need all lanes */
-    read_keys<HD, AHEAD>(k[0], v[0], r, head_row, begin, step, end);
+    read_keys<HD, AHEAD>(k[0], v[0], r, head, begin, step, end);
     for (int round = 0, i = begin; round < rounds; round += 2) {
 #pragma unroll
         for (int half = 0; half < 2; half++, i += AHEAD * step) {
-            read_keys<HD, AHEAD>(k[1 - half], v[1 - half], r, head_row, i + AHEAD * step, step,
-                                 end);
+            read_keys<HD, AHEAD>(k[1 - half], v[1 - half], r, head, i + AHEAD * step, step, end);
             add_keys<HD, is_bf16, AHEAD>(p, q, k[half], v[half], i, step, end);
         }
     }
 }
 
-/* Keys begin … end - 1 of all, among `step` groups of lanes that work side by side; begin and end are
- * the same for all lanes of a warp. */
+/* Keys begin … end - 1 of all, among `step` groups of lanes that work side by side; begin and end
+ * are the same for all lanes of a warp. */
 template <int HD, bool is_bf16, int AHEAD>
 static __device__ __forceinline__ void attend_keys(part &p, const key_runs &keys, int head,
                                                    const float *q, int begin, int end, int group,

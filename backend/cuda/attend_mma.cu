@@ -7,6 +7,7 @@
  * arXiv:2307.08691). Keys and values come through cp.async into two buffers each; rows are
  * swizzled in pieces of 16 bytes so that ldmatrix meets no bank conflicts. */
 #include "backend/cuda/attend_tile.cuh"
+#include "backend/cuda/mma.cuh"
 
 enum {
     BM = 128, /* queries of a block */
@@ -18,59 +19,6 @@ enum {
 };
 
 using plan = tile_plan<BM>;
-
-/* ---- instructions -------------------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* 16 bytes to shared memory; zeros where there is nothing to read. */
-static __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(there ? 16 : 0)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void copy_commit() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-/* Waits until at most one group of copies is under way. */
-static __device__ __forceinline__ void copy_wait() {
-    asm volatile("cp.async.wait_group 1;" ::: "memory");
-}
-
-static __device__ __forceinline__ void load_matrices(uint32_t r[4], uint32_t at) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void load_transposed(uint32_t r[4], uint32_t at) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-/* d += a · b. */
-template <bool is_bf16>
-static __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], uint32_t b0,
-                                                uint32_t b1) {
-    if (is_bf16) {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    } else {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    }
-}
 
 /* ---- tiles --------------------------------------------------------------------------- */
 
@@ -86,26 +34,27 @@ static __device__ __forceinline__ void copy_tile(uint32_t to, const tile_args &a
     enum { STEP = THREADS / (HD / 8) }; /* rows; a multiple of 8, as the swizzle wants */
     int column, span = tile_column<BN>(p, t, &column);
     const cca_rows &rows = a.spans.at[span].rows;
-    int left = p->n_columns[span] - column;
-    int row = (int)threadIdx.x / (HD / 8), piece = (int)threadIdx.x % (HD / 8);
-    const uint16_t *from = (const uint16_t *)(is_key ? rows.k : rows.v) +
-                           (p->first_row[span] + column + row) * HD + piece * 8;
+    int n = p->n_columns[span], row = (int)threadIdx.x / (HD / 8);
+    int piece = (int)threadIdx.x % (HD / 8);
+    const uint16_t *from = (const uint16_t *)(is_key ? rows.k : rows.v) + piece * 8;
     to += piece_at<HD>(row, piece);
+    column += row;
 #pragma unroll
-    for (int i = 0; i < BN / STEP; i++) {
-        copy16(to + (uint32_t)(i * STEP * HD * 2), from + i * STEP * HD, row + i * STEP < left);
+    for (int i = 0; i < BN / STEP; i++, column += STEP) {
+        bool there = column < n;
+        int64_t at = tile_row_of(p, span, there ? column : n - 1);
+        mma_copy16(to + (uint32_t)(i * STEP * HD * 2), from + at * HD, there);
     }
 }
 
 /* Queries of a block, rounded; those behind the last are the last one again. */
 template <int HD, bool is_bf16>
-static __device__ __forceinline__ void read_queries(char *to, const tile_args &a, int64_t first,
-                                                    int64_t head) {
+static __device__ __forceinline__ void read_queries(char *to, const tile_args &a,
+                                                    const tile_rows &rows) {
 #pragma unroll 4
     for (int i = 0; i < BM * HD / 4 / THREADS; i++) {
         int at = i * THREADS + (int)threadIdx.x, r = at / (HD / 4), part = at % (HD / 4);
-        int64_t row = first + r < a.n ? first + r : a.n - 1;
-        float4 v = *(const float4 *)(a.q + (row * a.n_heads + head) * HD + part * 4);
+        float4 v = *(const float4 *)(a.q + tile_row_at(a, rows, r, HD) + part * 4);
         uint2 bits = make_uint2(tile_pack<is_bf16>(v.x, v.y), tile_pack<is_bf16>(v.z, v.w));
         *(uint2 *)(to + piece_at<HD>(r, part / 2) + part % 2 * 8) = bits;
     }
@@ -138,16 +87,16 @@ static __device__ __forceinline__ void score(float s[M_TILES][N_TILES][4], uint3
         uint32_t a[M_TILES][4];
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            load_matrices(a[m], (q ^ (uint32_t)(step * 32)) + (uint32_t)(m * 16 * HD * 2));
+            mma_load(a[m], (q ^ (uint32_t)(step * 32)) + (uint32_t)(m * 16 * HD * 2));
         }
 #pragma unroll
         for (int n = 0; n < N_TILES; n += 2) {
             uint32_t b[4];
-            load_matrices(b, (k ^ (uint32_t)(step * 32)) + (uint32_t)(n * 8 * HD * 2));
+            mma_load(b, (k ^ (uint32_t)(step * 32)) + (uint32_t)(n * 8 * HD * 2));
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) {
-                multiply<is_bf16>(s[m][n], a[m], b[0], b[1]);
-                multiply<is_bf16>(s[m][n + 1], a[m], b[2], b[3]);
+                mma_multiply<is_bf16>(s[m][n], a[m], b[0], b[1]);
+                mma_multiply<is_bf16>(s[m][n + 1], a[m], b[2], b[3]);
             }
         }
     }
@@ -201,28 +150,28 @@ static __device__ __forceinline__ void add_values(walk<HD> &w, float s[M_TILES][
 #pragma unroll
         for (int d = 0; d < HD / 8; d += 2) {
             uint32_t b[4];
-            load_transposed(b, (v ^ (uint32_t)(d * 16)) + (uint32_t)(step * 16 * HD * 2));
+            mma_load_transposed(b, (v ^ (uint32_t)(d * 16)) + (uint32_t)(step * 16 * HD * 2));
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) {
-                multiply<is_bf16>(w.out[m][d], a[m], b[0], b[1]);
-                multiply<is_bf16>(w.out[m][d + 1], a[m], b[2], b[3]);
+                mma_multiply<is_bf16>(w.out[m][d], a[m], b[0], b[1]);
+                mma_multiply<is_bf16>(w.out[m][d + 1], a[m], b[2], b[3]);
             }
         }
     }
 }
 
 template <int HD>
-static __device__ __forceinline__ void write_out(walk<HD> &w, const tile_args &a, int64_t first,
-                                                 int64_t head) {
+static __device__ __forceinline__ void write_out(walk<HD> &w, const tile_args &a,
+                                                 const tile_rows &rows) {
     int lane = (int)(threadIdx.x % CUDA_WARP), warp = (int)(threadIdx.x / CUDA_WARP);
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
         for (int side = 0; side < 2; side++) {
             float total = tile_row_sum(w.total[m][side]);
-            int64_t row = first + (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
-            if (row >= a.n) continue;
-            tile_write<HD>(a, row, head, w.out[m], side, total);
+            int row = (warp * M_TILES + m) * 16 + side * 8 + lane / 4;
+            if (row >= rows.n_rows) continue;
+            tile_write<HD>(a, tile_row_at(a, rows, row, HD), w.out[m], side, total);
         }
     }
 }
@@ -233,16 +182,16 @@ static __global__ void __launch_bounds__(THREADS, 2) attend(const tile_args a) {
     extern __shared__ __align__(1024) char memory[];
     enum { TILE = BN * HD * 2 };
     __shared__ plan p;
-    uint32_t q = shared_address(memory), k = q + BM * HD * 2, v = k + 2 * TILE;
+    uint32_t q = cuda_shared(memory), k = q + BM * HD * 2, v = k + 2 * TILE;
     /* The last queries have most cores: they begin first. */
-    int64_t first = (int64_t)(gridDim.x - 1 - blockIdx.x) * BM, head = blockIdx.y;
-    tile_make_plan<BN>(&p, a, first, head, (int)threadIdx.x, THREADS);
+    tile_rows rows = tile_rows_of(a, gridDim.x - 1 - blockIdx.x, blockIdx.y, BM);
+    tile_make_plan<BN>(&p, a, rows, (int)threadIdx.x, THREADS);
     __syncthreads();
     copy_tile<HD>(k, a, &p, 0, true);
-    copy_commit();
+    mma_copy_commit();
     copy_tile<HD>(v, a, &p, 0, false);
-    copy_commit();
-    read_queries<HD, is_bf16>(memory, a, first, head);
+    mma_copy_commit();
+    read_queries<HD, is_bf16>(memory, a, rows);
     walk<HD> w;
 #pragma unroll
     for (int m = 0; m < M_TILES; m++) w.largest[m][0] = w.largest[m][1] = -INFINITY;
@@ -251,21 +200,21 @@ static __global__ void __launch_bounds__(THREADS, 2) attend(const tile_args a) {
     for (int t = 0; t < n_tiles; t++) {
         uint32_t here = (uint32_t)(t % 2 * TILE), there = TILE - here;
         float s[M_TILES][N_TILES][4] = {};
-        copy_wait();
+        mma_copy_wait<1>();
         __syncthreads();
         if (t + 1 < n_tiles) copy_tile<HD>(k + there, a, &p, t + 1, true);
-        copy_commit();
+        mma_copy_commit();
         score<HD, is_bf16>(s, q, k + here);
         int column, span = tile_column<BN>(&p, t, &column);
         if (tile_masked<BN>(&p, span, column)) mask_scores(s, &p, span, column);
         weigh<HD>(w, s);
-        copy_wait();
+        mma_copy_wait<1>();
         __syncthreads();
         if (t + 1 < n_tiles) copy_tile<HD>(v + there, a, &p, t + 1, false);
-        copy_commit();
+        mma_copy_commit();
         add_values<HD, is_bf16>(w, s, v + here);
     }
-    write_out<HD>(w, a, first, head);
+    write_out<HD>(w, a, rows);
 }
 
 /* A block's shared memory is more than a kernel gets unasked. */
@@ -276,13 +225,12 @@ template <int HD, bool is_bf16> static void launch(cuda_backend *b, const tile_a
                cudaFuncSetAttribute(attend<HD, is_bf16>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                "attention");
-    cuda_launch(b, "attention", attend<HD, is_bf16>,
-                dim3(cuda_blocks(a.n, BM), (unsigned)a.n_heads), THREADS, shared, a);
+    cuda_launch(b, "attention", attend<HD, is_bf16>, tile_grid(a, BM), THREADS, shared, a);
 }
 
 bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n) {
-    if (!tile_suits(spans, pos, n)) return false;
+    if (!tile_suits(spans, q, pos, n, BM)) return false;
     int64_t hd = spans->at[0].rows.head_dim;
     bool is_bf16 = spans->at[0].rows.k_type == CCA_BF16;
     tile_args a = tile_make_args(b, out, spans, q, pos, n);

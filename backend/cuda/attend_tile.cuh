@@ -2,7 +2,8 @@
  * the softmax on accumulator fragments.
  *
  *     __shared__ tile_plan<128> plan;
- *     tile_make_plan<64>(&plan, args, first_query, head, threadIdx.x, blockDim.x);
+ *     tile_make_plan<64>(&plan, args, tile_rows_of(args, block, head, 128), threadIdx.x,
+ * blockDim.x);
  *     __syncthreads();
  *     for (int t = 0; t < plan.n_all; t++) ...
  *
@@ -20,35 +21,90 @@ struct tile_args {
     float *out;
     __nv_bfloat16 *twin; /* of out, or NULL */
     int64_t n_heads, pos, n;
+    bool shares; /* a block takes a tile of queries and a head of keys that have chosen together,
+                    with all heads that read these keys */
 };
 
-/* What a block of BM queries walks over, in shared memory, since its registers are all taken: the
+/* A block's rows: row r is query first + r % n of head head + r / n. Rows behind the last are the
+ * last one again. */
+struct tile_rows {
+    int64_t first, head;
+    int n, n_rows;
+};
+
+/* Those of a block: the block-th BM queries of a head, or a tile's rows. */
+static __device__ __forceinline__ tile_rows tile_rows_of(const tile_args &a, int64_t block,
+                                                         int64_t head, int BM) {
+    tile_rows r;
+    if (a.shares) {
+        int64_t size = a.spans.choice.tile, begin = (a.pos / size + block) * size - a.pos;
+        int64_t end = begin + size < a.n ? begin + size : a.n;
+        int sharers = (int)(a.n_heads / a.spans.choice.heads);
+        r.first = begin > 0 ? begin : 0;
+        r.head = head * sharers;
+        r.n = (int)(end - r.first);
+        r.n_rows = r.n * sharers;
+    } else {
+        r.first = block * BM;
+        r.head = head;
+        r.n_rows = r.n = (int)(r.first + BM < a.n ? BM : a.n - r.first);
+    }
+    return r;
+}
+
+/* Where a row's values begin in queries and outputs. */
+static __device__ __forceinline__ int64_t tile_row_at(const tile_args &a, const tile_rows &r,
+                                                      int row, int head_dim) {
+    int i = row < r.n_rows ? row : r.n_rows - 1, head = i / r.n;
+    return ((r.first + i - head * r.n) * a.n_heads + r.head + head) * head_dim;
+}
+
+/* What a block of BM rows walks over, in shared memory, since its registers are all taken: the
  * tiles of one span behind those of the other. A span's columns count from the first that the block
- * sees. Tiles within [free_begin, free_end) need no mask. Queries behind the last are the last one
- * again. */
+ * sees; those of chosen groups lie one behind the other. Tiles within [free_begin, free_end) need
+ * no mask. */
 template <int BM> struct tile_plan {
+    tile_rows rows;
     int n_tiles[CCA_MOST_SPANS], n_columns[CCA_MOST_SPANS]; /* 0 behind the last span */
     int free_begin[CCA_MOST_SPANS], free_end[CCA_MOST_SPANS];
-    int64_t first_row[CCA_MOST_SPANS];                    /* of all rows of all heads */
+    int64_t first_row[CCA_MOST_SPANS];                      /* of all rows of all heads */
     int begin[CCA_MOST_SPANS][BM], end[CCA_MOST_SPANS][BM]; /* what each query sees */
-    int n_all;                                            /* tiles */
+    int n_all;                                              /* tiles */
+    const int32_t *chosen; /* groups, of `group` tokens, of the span that is `listed`; or -1 */
+    int listed, group;
 };
 
 /* For tiles of BN keys. The first n_threads threads work together; the caller synchronises. */
 template <int BN, int BM>
-static __device__ void tile_make_plan(tile_plan<BM> *p, const tile_args &a, int64_t first,
-                                      int64_t head, int thread, int n_threads) {
-    int64_t last = (first + BM < a.n ? first + BM : a.n) - 1;
-    int n_all = 0;
+static __device__ void tile_make_plan(tile_plan<BM> *p, const tile_args &a, const tile_rows &r,
+                                      int thread, int n_threads) {
+    int64_t from = a.pos + r.first, last = from + r.n - 1;
+    int n_all = 0, listed = -1, group = 1;
     for (int s = 0; s < CCA_MOST_SPANS; s++) {
         const cca_span &span = a.spans.at[s];
-        bool there = s < a.spans.n;
+        bool there = s < a.spans.n, is_list = there && span.pick == CCA_PICK_CHOSEN;
+        int64_t head = there ? r.head / (a.n_heads / span.rows.heads) : 0, n_chosen = 0;
+        const int32_t *chosen = NULL;
         cca_tile t = {};
-        if (there) t = cca_range_tile(&span.seen, a.pos + first, a.pos + last);
+        if (is_list) {
+            listed = s;
+            group = (int)a.spans.choice.group_size;
+            chosen = cca_chosen(&a.spans.choice, a.pos, r.first, head, &n_chosen);
+            t.end = n_chosen * group;
+            t.free_end =
+                cca_chosen_before(chosen, n_chosen, group, cca_edge_at(&span.seen.end, from)) *
+                group;
+        } else if (there) {
+            t = cca_range_tile(&span.seen, from, last);
+        }
         for (int i = thread; there && i < BM; i += n_threads) {
-            int64_t pos = a.pos + (first + i < last ? first + i : last);
-            p->begin[s][i] = (int)(cca_edge_at(&span.seen.begin, pos) - t.begin);
-            p->end[s][i] = (int)(cca_edge_at(&span.seen.end, pos) - t.begin);
+            int64_t pos = from + (i < r.n_rows ? i : r.n_rows - 1) % r.n;
+            int64_t begin = cca_edge_at(&span.seen.begin, pos) - t.begin;
+            int64_t end = cca_edge_at(&span.seen.end, pos) - t.begin;
+            if (is_list) begin = 0;
+            if (is_list) end = cca_chosen_before(chosen, n_chosen, group, end) * group;
+            p->begin[s][i] = (int)begin;
+            p->end[s][i] = (int)end;
         }
         if (thread != 0) continue;
         p->n_columns[s] = (int)(t.end - t.begin);
@@ -57,10 +113,15 @@ static __device__ void tile_make_plan(tile_plan<BM> *p, const tile_args &a, int6
         p->free_end[s] = (int)(t.free_end - t.begin);
         n_all += p->n_tiles[s];
         if (p->n_tiles[s] == 0) continue;
-        int64_t row = cca_rows_at(&span.rows, t.begin);
-        p->first_row[s] = head / (a.n_heads / span.rows.heads) * span.rows.capacity + row;
+        int64_t row = is_list ? -span.rows.base : cca_rows_at(&span.rows, t.begin);
+        p->first_row[s] = head * span.rows.capacity + row;
+        if (is_list) p->chosen = chosen;
     }
-    if (thread == 0) p->n_all = n_all;
+    if (thread != 0) return;
+    p->rows = r;
+    p->n_all = n_all;
+    p->listed = listed;
+    p->group = group;
 }
 
 /* The span of tile t, and the tile's first column. */
@@ -75,6 +136,15 @@ static __device__ __forceinline__ int tile_column(const tile_plan<BM> *p, int t,
     }
     *column = t * BN;
     return span;
+}
+
+/* The row, among all rows of all heads, of a column of a span. */
+template <int BM>
+static __device__ __forceinline__ int64_t tile_row_of(const tile_plan<BM> *p, int span,
+                                                      int column) {
+    int g = p->group;
+    if (span == p->listed) column = p->chosen[column / g] * g + column % g;
+    return p->first_row[span] + column;
 }
 
 template <int BN, int BM>
@@ -159,12 +229,12 @@ static __device__ __forceinline__ void tile_operand(uint32_t a[4], const float l
     a[3] = tile_pack<is_bf16>(high[2], high[3]);
 }
 
-/* Writes a row's part of the output: columns lane % 4 * 2 and the next of each eight. */
+/* Writes a row's part of the output, where at begins: columns lane % 4 * 2 and the next of each
+ * eight. */
 template <int HD>
-static __device__ __forceinline__ void tile_write(const tile_args &a, int64_t row, int64_t head,
-                                                  const float out[HD / 8][4], int side,
-                                                  float total) {
-    int64_t at = (row * a.n_heads + head) * HD + threadIdx.x % 4 * 2;
+static __device__ __forceinline__ void
+tile_write(const tile_args &a, int64_t at, const float out[HD / 8][4], int side, float total) {
+    at += threadIdx.x % 4 * 2;
 #pragma unroll
     for (int d = 0; d < HD / 8; d++) {
         float2 v = make_float2(out[d][side * 2] / total, out[d][side * 2 + 1] / total);
@@ -178,24 +248,47 @@ template <int HD> static __device__ __forceinline__ float tile_unit() {
     return (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
 }
 
+/* Whether some span is of chosen groups: blocks take the tiles of queries that chose together. */
+static inline bool tile_shares(const cca_spans *spans) {
+    bool shares = false;
+    for (int i = 0; i < spans->n; i++) shares = shares || spans->at[i].pick == CCA_PICK_CHOSEN;
+    return shares;
+}
+
 /* Arguments of a call; the twin stays NULL where nobody wants it. */
 static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                                        const cca_matrix *q, int64_t pos, int64_t n) {
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
     return tile_args{
-        *spans, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos, n};
+        *spans, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos,
+        n,      tile_shares(spans)};
 }
 
-/* Whether rows are bf16 or f16, of a width that suits, and what the queries see of each span lies
- * in one piece. */
-static inline bool tile_suits(const cca_spans *spans, int64_t pos, int64_t n) {
+/* Blocks of BM rows: along x queries, along y heads. */
+static inline dim3 tile_grid(const tile_args &a, int BM) {
+    const cca_choice &c = a.spans.choice;
+    if (!a.shares) return dim3(cuda_blocks(a.n, BM), (unsigned)a.n_heads);
+    return dim3((unsigned)((a.pos + a.n - 1) / c.tile - a.pos / c.tile + 1), (unsigned)c.heads);
+}
+
+/* Whether rows are bf16 or f16, all of one type, of a width that suits, what the queries see of
+ * each span lies in one piece, and blocks of BM rows can have the queries that chose together. */
+static inline bool tile_suits(const cca_spans *spans, const cca_matrix *q, int64_t pos, int64_t n,
+                              int64_t BM) {
     const cca_rows *like = &spans->at[0].rows;
-    bool suits = like->k_type == like->v_type && cuda_is_half(like->k_type) &&
-                 (like->head_dim == 64 || like->head_dim == 128);
+    bool shares = tile_shares(spans), suits = like->head_dim == 64 || like->head_dim == 128;
+    if (shares) {
+        int64_t n_rows = q->cols / like->head_dim / spans->choice.heads * spans->choice.tile;
+        suits = suits && n_rows <= BM;
+    }
     for (int i = 0; suits && i < spans->n; i++) {
-        const cca_rows *rows = &spans->at[i].rows;
-        cca_tile t = cca_range_tile(&spans->at[i].seen, pos, pos + n - 1);
-        suits = t.end <= t.begin || cca_rows_run(rows, t.begin) >= t.end - t.begin;
+        const cca_span *span = &spans->at[i];
+        const cca_rows *rows = &span->rows;
+        cca_tile t = cca_range_tile(&span->seen, pos, pos + n - 1);
+        suits = rows->k_type == like->k_type && rows->v_type == like->k_type &&
+                cuda_is_half(like->k_type) && span->pick != CCA_PICK_OTHERS &&
+                (!shares || rows->heads == spans->choice.heads) &&
+                (t.end <= t.begin || cca_rows_run(rows, t.begin) >= t.end - t.begin);
     }
     return suits;
 }

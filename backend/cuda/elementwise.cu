@@ -376,8 +376,8 @@ static __global__ void accumulate(float *x, const float *y, int64_t n) {
 
 void cuda_relu_squared(cca_backend *base, cca_matrix *x, int64_t n) {
     int64_t values = n * x->cols;
-    cuda_launch(cuda_of(base), "relu squared", relu_squared, cuda_blocks(values, THREADS), THREADS, 0,
-                (float *)x->data, values);
+    cuda_launch(cuda_of(base), "relu squared", relu_squared, cuda_blocks(values, THREADS), THREADS,
+                0, (float *)x->data, values);
 }
 
 void cuda_accumulate(cca_backend *base, cca_matrix *x, const cca_matrix *y, int64_t n) {

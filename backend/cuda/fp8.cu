@@ -132,8 +132,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 bool cuda_bytes_suit(const cuda_backend *b, const cca_product *p) {
     const cca_matrix *w = p->weight;
-    return b->fp8 && !p->bias && !cuda_is_exact(w->type) && w->cols % 16 == 0 && w->rows % 16 == 0 &&
-           w->cols <= MOST_COLS;
+    return b->fp8 && !p->bias && !cuda_is_exact(w->type) && w->cols % 16 == 0 &&
+           w->rows % 16 == 0 && w->cols <= MOST_COLS;
 }
 
 /* Room for n rows and their scales in a buffer. */

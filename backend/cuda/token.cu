@@ -45,14 +45,14 @@ static_assert(sizeof(token_step) % sizeof(int) == 0 && (int)STEP_WORDS <= (int)T
 struct cuda_steps {
     token_step *list;
     int n, room, n_products;
-    int since, before;      /* since somebody waited, and in all the time before */
-    cca_dtype type;         /* of the products */
-    int cols;               /* of the widest */
-    unsigned arrived, done; /* what `count` has come to; steps */
-    cuda_buffer parts;      /* what blocks have of heads */
+    int since, before;         /* since somebody waited, and in all the time before */
+    cca_dtype type;            /* of the products */
+    int cols;                  /* of the widest */
+    unsigned arrived, done;    /* what `count` has come to; steps */
+    cuda_buffer parts;         /* what blocks have of heads */
     cuda_buffer listed, count; /* steps; arrivals at the ends of steps */
-    token_step *pinned;     /* the steps that are copied, */
-    int n_pinned;           /* so many since somebody waited */
+    token_step *pinned;        /* the steps that are copied, */
+    int n_pinned;              /* so many since somebody waited */
 };
 
 struct token_args {
@@ -230,7 +230,8 @@ static __device__ __forceinline__ void attend_part(const attend_step &s, int hea
     }
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] *= score_unit<HD>();
-    int begin = split * s.each, end = begin + s.each < s.keys.n_keys ? begin + s.each : s.keys.n_keys;
+    int begin = split * s.each,
+        end = begin + s.each < s.keys.n_keys ? begin + s.each : s.keys.n_keys;
     part p;
     if (s.turns && split == s.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
     attend_keys<HD, is_bf16, AHEAD>(p, s.keys, head, q, begin, end, lane / LANES, GROUPS);
@@ -457,7 +458,8 @@ static const token_step *push_steps(cuda_backend *b, int n) {
     token_step *pinned = s->pinned + s->n_pinned;
     s->n_pinned += n; /* being read until somebody waits */
     memcpy((void *)pinned, s->list, bytes);
-    cuda_check(b, cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, b->stream), "token");
+    cuda_check(b, cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, b->stream),
+               "token");
     return (const token_step *)device;
 }
 
@@ -592,17 +594,30 @@ static bool take_turn(cuda_steps *s, turn_args *out, const cca_rows *rows, const
     return true;
 }
 
+/* What one query sees. It has chosen as many groups as it can, without anybody's looking: where
+ * there are more than it can have, more than these are always weighed. */
+static key_runs find_keys(const cca_spans *spans, int64_t n_heads, int64_t pos) {
+    key_runs keys = {};
+    for (; keys.n < spans->n; keys.n++) {
+        const cca_span *span = &spans->at[keys.n];
+        const cca_choice *c = &spans->choice;
+        key_run *r = &keys.at[keys.n];
+        *r = run_of(*span, n_heads, pos);
+        if (span->pick == CCA_PICK_CHOSEN) {
+            list_run(r, *span, *c, c->groups, cca_min(r->n / c->group_size, c->most), c->most);
+        }
+        keys.n_keys += r->n;
+    }
+    return keys;
+}
+
 /* The first span ends with the query's own key. */
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos) {
     const cca_rows *rows = &spans->at[0].rows;
     int64_t warps = (int64_t)b->n_sm * WARPS, hd = rows->head_dim, n_heads = q->cols / hd;
     if (!b->steps || n_heads > warps) return false;
-    key_runs keys = {};
-    for (; keys.n < spans->n; keys.n++) {
-        keys.at[keys.n] = run_of(spans->at[keys.n], n_heads, pos);
-        keys.n_keys += keys.at[keys.n].n;
-    }
+    key_runs keys = find_keys(spans, n_heads, pos);
     int64_t most = (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
     int64_t splits = cca_max(1, cca_min(warps / n_heads, most));
     size_t bytes = (size_t)(n_heads * splits * (hd + 2)) * sizeof(uint64_t);

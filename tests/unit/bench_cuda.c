@@ -299,7 +299,7 @@ static void time_small_ops(int64_t n) {
     double inv_freq[HD / 2] = {0};
     small_ops o = {.rope = {inv_freq, HD / 2, 1, true, 1}, .pos = LENGTH - n, .n = n};
     o.groups = (cca_groups){rows_of(HEADS, n + 1024, HD, LENGTH - n - 1024),
-                            rows_of(HEADS, LENGTH / 16, HD, 0), 16, CCA_POOL_QUERY};
+                            rows_of(HEADS, LENGTH / 16, HD, 0), 16, CCA_POOL_QUERY, false};
     cca_matrix *all[] = {&o.x, &o.y, &o.weight, &o.angles, &o.wide, &o.wide2};
     const int64_t widths[] = {DIM, DIM, DIM, HD, HIDDEN, HIDDEN};
     for (int i = 0; i < 6; i++) *all[i] = random_matrix(CCA_F32, n, widths[i]);
