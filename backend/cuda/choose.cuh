@@ -78,52 +78,54 @@ static __device__ __forceinline__ uint32_t weight_key(float weight) {
     return (__float_as_uint(weight) & 0x7fffffff) + 1;
 }
 
-/* One warp: the largest byte such that `most` or more of what was counted have it or a larger one.
- * *most becomes how many of those with this byte belong to the largest. */
-static __device__ int find_byte(const int *counts, int *most) {
-    enum { EACH = 256 / CUDA_WARP };
-    int lane = (int)threadIdx.x, byte = 255 - lane * EACH, own = 0;
-    for (int i = 0; i < EACH; i++) own += counts[byte - i];
-    int up_to = own;
+/* How many of n keys are at least each of three values; a block. `parts` is one of two that take
+ * turns. */
+static __device__ __forceinline__ void count_from(int counts[3], int (*parts)[3],
+                                                  const uint32_t *keys, int n, uint32_t first,
+                                                  uint32_t step) {
+    int own[3] = {};
+    for (int i = (int)threadIdx.x; i < n; i += CHOOSE_THREADS) {
 #pragma unroll
-    for (int step = 1; step < CUDA_WARP; step *= 2) {
-        int other = __shfl_up_sync(~0u, up_to, step);
-        if (lane >= step) up_to += other;
+        for (int k = 0; k < 3; k++) own[k] += keys[i] >= first + (uint32_t)k * step;
     }
-    int left = *most - (up_to - own); /* of this lane's bytes and smaller ones */
-    bool mine = left > 0 && left <= own;
-    for (; mine && counts[byte] < left; byte--) left -= counts[byte];
-    int from = __ffs((int)__ballot_sync(~0u, mine)) - 1;
-    *most = __shfl_sync(~0u, left, from);
-    return __shfl_sync(~0u, byte, from);
+#pragma unroll
+    for (int k = 0; k < 3; k++) own[k] = cuda_warp_count(own[k]);
+    if (threadIdx.x % CUDA_WARP == 0) {
+#pragma unroll
+        for (int k = 0; k < 3; k++) parts[threadIdx.x / CUDA_WARP][k] = own[k];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < 3; k++) {
+        counts[k] = 0;
+#pragma unroll
+        for (int i = 0; i < CHOOSE_WARPS; i++) counts[k] += parts[i][k];
+    }
 }
 
-/* The most-th largest of n keys, n > most, found byte by byte by a block. *ties: how many of those
- * that are equal to it belong to the largest. */
+/* Keys above the result, and *ties of those that equal it, are the `most` largest of n, n > most; a
+ * block finds two bits at a time, as far as it takes. */
 static __device__ uint32_t threshold(const uint32_t *keys, int n, int most, int *ties) {
-    __shared__ int counts[256], found, left;
-    uint32_t prefix = 0, known = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        counts[threadIdx.x] = 0;
-        __syncthreads();
-        for (int i = (int)threadIdx.x; i < n; i += CHOOSE_THREADS) {
-            if ((keys[i] & known) == prefix) atomicAdd(&counts[keys[i] >> shift & 255], 1);
+    __shared__ int parts[2][CHOOSE_WARPS][3];
+    uint32_t least = 0; /* so many or more are at least this */
+    int above = 0;      /* that are at least the next candidate */
+    for (int shift = 30; shift >= 0; shift -= 2) {
+        int counts[3], at = -1;
+        count_from(counts, parts[shift / 2 % 2], keys, n, least + (1u << shift), 1u << shift);
+#pragma unroll
+        for (int k = 0; k < 3; k++) at = counts[k] >= most ? k : at;
+#pragma unroll
+        for (int k = 0; k < 3; k++) above = k == at + 1 ? counts[k] : above;
+        least += (uint32_t)(at + 1) << shift;
+#pragma unroll
+        for (int k = 0; k < 3; k++) {
+            if (k != at || counts[k] != most) continue;
+            *ties = 0;
+            return least - 1;
         }
-        __syncthreads();
-        if (threadIdx.x < CUDA_WARP) {
-            int byte = find_byte(counts, &most);
-            if (threadIdx.x == 0) {
-                found = byte;
-                left = most;
-            }
-        }
-        __syncthreads();
-        most = left;
-        prefix |= (uint32_t)found << shift;
-        known |= 255u << shift;
     }
-    *ties = most;
-    return prefix;
+    *ties = most - above;
+    return least;
 }
 
 /* The sum of what the threads before have; *all: of all threads. */

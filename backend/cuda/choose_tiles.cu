@@ -6,8 +6,12 @@
  * bits in registers, high and low side by side in shared memory. The softmax of a row ends with its
  * last column, and then all rows' weights are wanted for each column: so exponentials are kept,
  * relative to the largest score so far, in f16, as many as there is room for; others are computed
- * again, which depends on nothing but the GPU. Where rows are few, q⁺ q⁻ come in two terms, which
- * together are as good as f32, and exponentials are kept in f32.
+ * again, which depends on nothing but the GPU.
+ *
+ * Where rows are few, as in decode, q⁺ q⁻ come in two terms, which together are as good as f32,
+ * exponentials are kept in f32, and blocks of a cluster, as many as the GPU has room for, take
+ * turns with the tiles. Their softmaxes are joined as those of TURNS blocks, however many there
+ * are, so that the result is the same.
  *
  *     64 columns, in two stages        kept: [rows][columns] f16
  *     +------+-----+  cp.async         +----+----+----+----
@@ -16,22 +20,25 @@
  *                     softmax          largest[tile][part][row]  -> the columns of largest weight
  */
 #include "backend/cuda/choose.cuh"
+#include "backend/cuda/cluster.cuh"
 #include "backend/cuda/mma.cuh"
 
 #include <type_traits>
 
 enum {
-    TILE = 64,        /* columns */
-    MOST_ROWS = 64,   /* of a pair */
-    PADDING = 8,      /* values behind a row of what is kept, against bank conflicts */
-    STATIC = 5 << 10, /* shared memory that is not dynamic */
+    TILE = 64,         /* columns */
+    MOST_ROWS = 64,    /* of a pair */
+    PADDING = 8,       /* values behind a row of what is kept, against bank conflicts */
+    STATIC = 12 << 10, /* shared memory that is not dynamic */
+    MOST_KEPT = 17,    /* tiles: what the second level takes by default */
+    MOST_SHARING = 8,  /* blocks of a cluster */
 };
 
-/* A call, and what a block's shared memory has room for: tiles that are kept, and blocks that are
- * looked into. */
+/* A call; what a block's shared memory has room for: tiles that are kept, and blocks that are
+ * looked into; and the blocks of a cluster. */
 struct tiles_args {
     choice_call call;
-    int n_kept, n_blocks;
+    int n_kept, n_blocks, n_sharing;
 };
 
 /* Columns of a level: rows first … of `rows`, or of the blocks in a list, each with CCA_BLOCK, and
@@ -63,41 +70,83 @@ template <int HD_, bool IS_BF16_, int STRIPS_> struct choice_shape {
         COLUMN_BYTES = 2 * HD * 2,
         STAGE_BYTES = TILE * COLUMN_BYTES,
         PIECES = COLUMN_BYTES / 16,
-        TERMS = STRIPS == 1 ? 2 : 1,       /* of a query's value */
-        MOST_KEPT = STRIPS == 1 ? 26 : 17, /* tiles; 17: what the second level takes by default */
+        FEW = STRIPS == 1,
+        STAGES = FEW ? 3 : 2,
+        TERMS = FEW ? 2 : 1, /* of a query's value */
+        TURNS = FEW ? MOST_SHARING : 1,
     };
-    typedef typename std::conditional<STRIPS == 1, float, __half>::type kept_type;
+    typedef typename std::conditional<FEW, float, __half>::type kept_type;
 
-    /* Bytes of what is kept of a tile, and columns whose keys take its place afterwards. */
+    /* Bytes of what is kept of a tile; keys of columns: by themselves, or in its place. */
     enum {
         KEPT_BYTES = ROWS * TILE * (int)sizeof(kept_type) + PARTS * ROWS * 4,
-        KEYS = ROWS * TILE * (int)sizeof(kept_type) / 4
+        KEYS = FEW ? 8192 : 0,
+        KEYS_A_TILE = ROWS * TILE * (int)sizeof(kept_type) / 4,
     };
     static constexpr size_t bytes(int n_kept, int n_blocks) {
-        return 2 * (size_t)STAGE_BYTES + (size_t)n_kept * KEPT_BYTES +
-               ROWS * PADDING * sizeof(kept_type) + (size_t)n_blocks * 4;
+        return STAGES * (size_t)STAGE_BYTES + (size_t)n_kept * KEPT_BYTES +
+               ROWS * PADDING * sizeof(kept_type) + KEYS * 4 + (size_t)n_blocks * 4;
+    }
+    static constexpr int64_t most_columns(int n_kept) {
+        return FEW ? (int64_t)KEYS : (int64_t)n_kept * KEYS_A_TILE;
     }
 };
 
 template <typename S> using row_terms = uint32_t[S::TERMS][S::STEPS][4];
 
-/* A block's memory. */
+/* A block's memory, and its place in the cluster. */
 template <typename S> struct choice_memory {
-    char *stages;                /* [2][TILE][COLUMN_BYTES], swizzled in pieces of 16 bytes */
+    char *stages;                /* [STAGES][TILE][COLUMN_BYTES], swizzled in pieces of 16 bytes */
     typename S::kept_type *kept; /* [ROWS][stride] */
-    uint32_t *keys;              /* of columns, in the place of what was kept */
     float *largest;              /* [n_kept][PARTS][ROWS]; then factors */
-    int32_t *blocks;             /* [n_blocks] */
-    int stride, n_kept;
+    uint32_t *keys;  /* of columns; where rows are many, in the place of what was kept */
+    int32_t *blocks; /* [n_blocks] */
+    int stride, n_kept, rank, n_sharing;
 
     __device__ choice_memory(char *memory, const tiles_args &a) {
         n_kept = a.n_kept;
         stride = n_kept * TILE + PADDING;
         stages = memory;
-        kept = (typename S::kept_type *)(stages + 2 * S::STAGE_BYTES);
-        keys = (uint32_t *)kept;
+        kept = (typename S::kept_type *)(stages + S::STAGES * S::STAGE_BYTES);
         largest = (float *)(kept + S::ROWS * stride);
-        blocks = (int32_t *)(largest + n_kept * S::PARTS * S::ROWS);
+        keys = (uint32_t *)(largest + n_kept * S::PARTS * S::ROWS);
+        blocks = (int32_t *)(keys + S::KEYS);
+        if (!S::FEW) keys = (uint32_t *)kept;
+        rank = (int)blockIdx.x;
+        n_sharing = a.n_sharing;
+    }
+
+    /* Gives a column's key to all blocks of the cluster. */
+    __device__ __forceinline__ void put_key(int column, uint32_t key) const {
+        if (!S::FEW) keys[column] = key;
+        for (int i = 0; S::FEW && i < n_sharing; i++) cluster_put(keys + column, i, key);
+    }
+};
+
+/* The tiles of a level that a block takes: those of its turns, one turn after the other. */
+template <typename S> struct tile_walk {
+    int tile, turn, n_tiles, n_sharing;
+
+    __device__ __forceinline__ tile_walk(const choice_memory<S> &m, int n) {
+        tile = turn = m.rank;
+        n_tiles = n;
+        n_sharing = m.n_sharing;
+    }
+
+    __device__ __forceinline__ bool there() const {
+        return tile < n_tiles;
+    }
+
+    /* Whether the tile is the turn's last. */
+    __device__ __forceinline__ bool ends_turn() const {
+        return tile + S::TURNS >= n_tiles;
+    }
+
+    __device__ __forceinline__ void next() {
+        tile += S::TURNS;
+        if (tile < n_tiles) return;
+        turn += n_sharing;
+        tile = turn < S::TURNS ? turn : n_tiles;
     }
 };
 
@@ -105,7 +154,9 @@ template <typename S> struct choice_memory {
 struct choice_rows {
     int seen[MOST_ROWS];                        /* columns that each row sees */
     float largest[MOST_ROWS], share[MOST_ROWS]; /* share: 1 / sum */
-    float parts[CHOOSE_WARPS][2][16];           /* of a warp's rows: largest, sum */
+    /* Of each turn's tiles, by warps: each row's largest, and sum. */
+    uint32_t parts[MOST_SHARING][CHOOSE_WARPS][2][16];
+    int tiles[MOST_KEPT]; /* that are kept */
 };
 
 /* ---- queries ------------------------------------------------------------------------- */
@@ -291,47 +342,71 @@ static __device__ __forceinline__ float2 get_two(const float *from) {
     return *(const float2 *)from;
 }
 
-/* Keeps a tile's exponentials, and what they are relative to. */
+/* Keeps a tile's exponentials in a place, and what they are relative to. */
 template <typename S>
 static __device__ __forceinline__ void keep(const choice_memory<S> &m, const float s[S::N_TILES][4],
-                                            const row_softmax &r, int tile, int strip, int part) {
+                                            const row_softmax &r, int place, int strip, int part) {
     int lane = (int)threadIdx.x % CUDA_WARP;
 #pragma unroll
     for (int side = 0; side < 2; side++) {
         int row = strip * 16 + side * 8 + lane / 4;
-        auto *to = m.kept + row * m.stride + tile * TILE + part * S::WIDTH + lane % 4 * 2;
+        auto *to = m.kept + row * m.stride + place * TILE + part * S::WIDTH + lane % 4 * 2;
 #pragma unroll
         for (int n = 0; n < S::N_TILES; n++) {
             put_two(to + n * 8, s[n][side * 2], s[n][side * 2 + 1]);
         }
-        if (lane % 4 == 0) m.largest[(tile * S::PARTS + part) * S::ROWS + row] = r.largest[side];
+        if (lane % 4 == 0) m.largest[(place * S::PARTS + part) * S::ROWS + row] = r.largest[side];
     }
 }
 
-/* Joins what warps have of the rows. */
+/* Tells all blocks what a warp has of its rows at the end of a turn. */
 template <typename S>
-static __device__ __forceinline__ void join_rows(choice_rows &rows, row_softmax &r) {
+static __device__ __forceinline__ void put_rows(const choice_memory<S> &m, choice_rows &rows,
+                                                const row_softmax &r, int turn) {
     int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
 #pragma unroll
     for (int side = 0; side < 2; side++) {
         float sum = r.sum[side];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
-        if (lane % 4 == 0) {
-            rows.parts[warp][0][side * 8 + lane / 4] = r.largest[side];
-            rows.parts[warp][1][side * 8 + lane / 4] = sum;
+        if (lane % 4 != 0) continue;
+        uint32_t(*to)[16] = rows.parts[turn][warp];
+        int row = side * 8 + lane / 4;
+        for (int i = 0; i < m.n_sharing; i++) {
+            cluster_put(&to[0][row], i, __float_as_uint(r.largest[side]));
+            cluster_put(&to[1][row], i, __float_as_uint(sum));
         }
     }
-    __syncthreads();
-    int row = (int)threadIdx.x;
-    if (row < S::ROWS) {
-        float largest = -INFINITY, sum = 0;
-        for (int part = 0; part < S::PARTS; part++) {
-            const float(*x)[16] = rows.parts[part * S::STRIPS + row / 16];
-            float now = fmaxf(largest, x[0][row % 16]);
-            sum = sum * weight_of(largest, now) + x[1][row % 16] * weight_of(x[0][row % 16], now);
-            largest = now;
-        }
+}
+
+/* Joins what all warps of all turns have of the rows, when all have told it. Some threads share a
+ * row. */
+template <typename S>
+static __device__ __forceinline__ void join_rows(const choice_memory<S> &m, choice_rows &rows,
+                                                 int n_turns) {
+    enum { SHARING = CHOOSE_THREADS / S::ROWS };
+    cluster_wait(m.n_sharing);
+    int row = (int)threadIdx.x / SHARING, first = (int)threadIdx.x % SHARING;
+    int strip = row / 16, n = n_turns * S::PARTS;
+    float largest = -INFINITY, sum = 0;
+    for (int i = first; i < n; i += SHARING) {
+        int warp = i % S::PARTS * S::STRIPS + strip;
+        const uint32_t(*x)[16] = rows.parts[i / S::PARTS][warp];
+        largest = fmaxf(largest, __uint_as_float(x[0][row % 16]));
+    }
+#pragma unroll
+    for (int step = 1; step < SHARING; step *= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+    }
+    for (int i = first; i < n; i += SHARING) {
+        int warp = i % S::PARTS * S::STRIPS + strip;
+        const uint32_t(*x)[16] = rows.parts[i / S::PARTS][warp];
+        sum +=
+            __uint_as_float(x[1][row % 16]) * weight_of(__uint_as_float(x[0][row % 16]), largest);
+    }
+#pragma unroll
+    for (int step = 1; step < SHARING; step *= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    if (first == 0) {
         rows.largest[row] = largest;
         rows.share[row] = sum > 0 || isnan(sum) ? 1 / sum : 0;
     }
@@ -345,7 +420,7 @@ static __device__ __forceinline__ void join_rows(choice_rows &rows, row_softmax 
 template <typename S>
 static __device__ __forceinline__ void
 weigh_kept(const choice_memory<S> &m, const choice_rows &rows, int n_kept, int n, int skip) {
-    enum { STEP = 2 * CHOOSE_THREADS, EACH = (S::MOST_KEPT * TILE + STEP - 1) / STEP };
+    enum { STEP = 2 * CHOOSE_THREADS, EACH = (MOST_KEPT * TILE + STEP - 1) / STEP };
     int n_factors = n_kept * S::PARTS * S::ROWS, first = (int)threadIdx.x * 2;
     float2 sums[EACH];
     for (int i = (int)threadIdx.x; i < n_factors; i += CHOOSE_THREADS) {
@@ -373,8 +448,10 @@ weigh_kept(const choice_memory<S> &m, const choice_rows &rows, int n_kept, int n
     for (int k = 0; k < EACH; k++) {
         int i = first + k * STEP;
         if (i >= n_kept * TILE) break;
-        if (i < n) m.keys[i] = i < skip ? 0 : weight_key(sums[k].x);
-        if (i + 1 < n) m.keys[i + 1] = i + 1 < skip ? 0 : weight_key(sums[k].y);
+        int column = rows.tiles[i / TILE] * TILE + i % TILE;
+        if (column < n) m.put_key(column, column < skip ? 0 : weight_key(sums[k].x));
+        column++;
+        if (column < n) m.put_key(column, column < skip ? 0 : weight_key(sums[k].y));
     }
 }
 
@@ -410,7 +487,7 @@ weigh_again(const choice_memory<S> &m, float s[S::N_TILES][4], const choice_rows
     if (c < TILE && first + c < n) {
         float sum = 0;
         for (int i = 0; i < S::STRIPS; i++) sum += sums[i][c];
-        m.keys[first + c] = first + c < skip ? 0 : weight_key(sum);
+        m.put_key(first + c, first + c < skip ? 0 : weight_key(sum));
     }
 }
 
@@ -430,46 +507,75 @@ static __device__ __forceinline__ int find_seen(choice_rows &rows, const choice_
     return skip;
 }
 
-/* Puts the keys of a level's columns into memory: all rows' weights. */
+/* Copies of tiles, one behind the other, some of them ahead. */
+template <typename S> struct tile_copies {
+    tile_walk<S> ahead;
+    int n; /* begun */
+
+    __device__ __forceinline__ void begin(const choice_memory<S> &m, const choice_level &l,
+                                          int64_t head) {
+        char *stage = m.stages + n++ % S::STAGES * S::STAGE_BYTES;
+        if (ahead.there()) copy_bounds<S>(stage, l, head, ahead.tile);
+        if (ahead.there()) ahead.next();
+        mma_copy_commit();
+    }
+
+    /* Before the first of them is used. */
+    __device__ __forceinline__ void begin_first(const choice_memory<S> &m, const choice_level &l,
+                                                int64_t head) {
+#pragma unroll
+        for (int i = 1; i < S::STAGES; i++) begin(m, l, head);
+    }
+
+    /* The next tile's place, when it has come; another copy begins. */
+    __device__ __forceinline__ const char *next(const choice_memory<S> &m, const choice_level &l,
+                                                int64_t head) {
+        mma_copy_wait<S::STAGES - 2>();
+        __syncthreads(); /* all have it, and are done with the one before */
+        const char *stage = m.stages + (n - S::STAGES + 1) % S::STAGES * S::STAGE_BYTES;
+        begin(m, l, head);
+        return stage;
+    }
+};
+
+/* Puts the keys of a level's columns into memory: all rows' weights. Goes through all tiles, and
+ * then again through those that are not kept. */
 template <typename S>
 static __device__ __forceinline__ void weigh(const choice_memory<S> &m, choice_rows &rows,
                                              const row_terms<S> &a, const choice_call &c,
                                              const choice_pair &p, const choice_level &l) {
     int strip = (int)threadIdx.x / CUDA_WARP % S::STRIPS;
     int part = (int)threadIdx.x / CUDA_WARP / S::STRIPS;
-    int skip = find_seen<S>(rows, c, p, l), n_tiles = (l.n + TILE - 1) / TILE;
-    int n_kept = n_tiles < m.n_kept ? n_tiles : m.n_kept;
+    int skip = find_seen<S>(rows, c, p, l), n_tiles = (l.n + TILE - 1) / TILE, n_kept = 0;
+    tile_walk<S> at(m, n_tiles), rest = at;
+    tile_copies<S> copies = {at, 0};
     row_softmax softmax;
-    copy_bounds<S>(m.stages, l, p.head, 0);
-    mma_copy_commit();
-    for (int i = 0; i < n_tiles + n_tiles - n_kept; i++) { /* all, then those not kept again */
-        int tile = i < n_tiles ? i : i - n_tiles + n_kept, next = i + 1;
-        if (next >= n_tiles) next += n_kept - n_tiles;
-        char *stage = m.stages + i % 2 * S::STAGE_BYTES;
-        if (next < n_tiles) {
-            copy_bounds<S>(m.stages + (i + 1) % 2 * S::STAGE_BYTES, l, p.head, next);
+    float s[S::N_TILES][4];
+    copies.begin_first(m, l, p.head);
+    for (; at.there(); at.next()) {
+        score<S>(s, a, copies.next(m, l, p.head), part);
+        take_scores<S>(softmax, s, rows, strip, at.tile * TILE + part * S::WIDTH, skip);
+        if (n_kept < m.n_kept) {
+            keep<S>(m, s, softmax, n_kept, strip, part);
+            if (threadIdx.x == 0) rows.tiles[n_kept] = at.tile;
+            n_kept++;
+            rest.next();
         }
-        mma_copy_commit();
-        mma_copy_wait<1>();
-        if (i == n_tiles) {
-            join_rows<S>(rows, softmax);
-            weigh_kept<S>(m, rows, n_kept, l.n, skip);
-        }
-        __syncthreads();
-        float s[S::N_TILES][4];
-        score<S>(s, a, stage, part);
-        if (i < n_tiles) {
-            take_scores<S>(softmax, s, rows, strip, tile * TILE + part * S::WIDTH, skip);
-            if (tile < n_kept) keep<S>(m, s, softmax, tile, strip, part);
-        } else {
-            weigh_again<S>(m, s, rows, strip, part, tile * TILE, l.n, skip);
-        }
-        __syncthreads();
+        if (!at.ends_turn()) continue;
+        put_rows<S>(m, rows, softmax, at.turn);
+        softmax = row_softmax{};
     }
-    if (n_kept < n_tiles) return;
-    join_rows<S>(rows, softmax);
+    copies = {rest, 0};
+    mma_copy_wait<0>();
+    join_rows<S>(m, rows, n_tiles < S::TURNS ? n_tiles : (int)S::TURNS);
+    if (rest.there()) copies.begin_first(m, l, p.head);
     weigh_kept<S>(m, rows, n_kept, l.n, skip);
-    __syncthreads();
+    for (; rest.there(); rest.next()) {
+        score<S>(s, a, copies.next(m, l, p.head), part);
+        weigh_again<S>(m, s, rows, strip, part, rest.tile * TILE, l.n, skip);
+    }
+    mma_copy_wait<0>();
+    cluster_wait(m.n_sharing);
 }
 
 /* ---- levels -------------------------------------------------------------------------- */
@@ -496,7 +602,7 @@ static __device__ __forceinline__ choice_level find_candidates(const choice_memo
     return choice_level{&c.bounds, m.blocks, n_listed, first, behind, n_listed + end - behind, 1};
 }
 
-/* Grid: tiles, heads of keys. */
+/* Grid: blocks that share a pair, tiles, heads of keys. */
 template <typename S>
 static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
     choose(const __grid_constant__ tiles_args args) {
@@ -504,9 +610,9 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
     extern __shared__ __align__(128) char memory[];
     __shared__ choice_rows rows;
     const choice_call &c = args.call;
-    choice_pair p = pair_at(c, blockIdx.x, blockIdx.y);
+    choice_pair p = pair_at(c, blockIdx.y, blockIdx.z);
     if (p.all) {
-        pick_all(c, p);
+        if (blockIdx.x == 0) pick_all(c, p);
         return;
     }
     choice_memory<S> m(memory, args);
@@ -514,6 +620,7 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
     read_rows<S>(a, c, p, (int)threadIdx.x / CUDA_WARP % S::STRIPS);
     choice_level l = find_candidates(m, rows, a, c, p);
     weigh(m, rows, a, c, p, l);
+    if (m.rank > 0) return;
     int n = pick_largest(c.out.groups + p.at * c.out.most, m.keys, l.n, (int)c.out.most,
                          [&](int i) { return (int32_t)column_id(l, i); });
     if (threadIdx.x == 0) c.out.counts[p.at] = n;
@@ -529,19 +636,28 @@ static int64_t most_columns(const choice_call &c) {
     return cca_min(end, cca_max(cca_max(c.out.levels_from, candidates), n_blocks));
 }
 
+/* Blocks that share a pair where rows are few: so many that they find place beside each other. */
+template <typename S> static int count_sharing(const cuda_backend *b, const choice_call &c) {
+    int64_t pairs = choice_tiles(c) * c.out.heads, n = 1;
+    int64_t most = S::FEW && b->capability >= 90 ? MOST_SHARING : 1;
+    while (2 * n <= most && 2 * n * pairs <= b->n_sm) n *= 2;
+    return (int)n;
+}
+
 template <typename S> static bool launch(cuda_backend *b, const choice_call &c, int most_shared) {
-    tiles_args a = {c, 0, (int)cca_blocks_looked_into(c.out.most)};
+    tiles_args a = {c, 0, (int)cca_blocks_looked_into(c.out.most), count_sharing<S>(b, c)};
     size_t room = (size_t)most_shared - STATIC, least = S::bytes(0, a.n_blocks);
     if (least > room) return false;
-    a.n_kept = (int)cca_min((int64_t)((room - least) / S::KEPT_BYTES), S::MOST_KEPT);
-    if (most_columns(c) > (int64_t)a.n_kept * S::KEYS) return false;
+    a.n_kept = (int)cca_min((int64_t)((room - least) / S::KEPT_BYTES), MOST_KEPT);
+    if (most_columns(c) > S::most_columns(a.n_kept)) return false;
     size_t shared = S::bytes(a.n_kept, a.n_blocks);
     cuda_check(
         b,
         cudaFuncSetAttribute(choose<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
         "choice");
-    dim3 grid((unsigned)choice_tiles(c), (unsigned)c.out.heads);
-    cuda_launch(b, "choice", choose<S>, grid, CHOOSE_THREADS, shared, a);
+    dim3 grid((unsigned)a.n_sharing, (unsigned)choice_tiles(c), (unsigned)c.out.heads);
+    cuda_launch_clusters(b, "choice", choose<S>, grid, (unsigned)a.n_sharing, CHOOSE_THREADS,
+                         shared, a);
     return true;
 }
 

@@ -207,26 +207,41 @@ static inline unsigned cuda_blocks(int64_t n, int64_t in_a_block) {
 }
 
 /* With forms.early a kernel is put in place while the one before it still runs; it waits for that
- * one's results in cuda_begin. */
+ * one's results in cuda_begin. cluster: blocks along x that share their memory (cluster.cuh). */
 template <typename... Parameters, typename... Arguments>
-static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
-                        int threads, size_t shared, Arguments... arguments) {
+static void cuda_launch_clusters(cuda_backend *b, const char *what, void (*kernel)(Parameters...),
+                                 dim3 grid, unsigned cluster, int threads, size_t shared,
+                                 Arguments... arguments) {
     b->twin_of = NULL;
     cuda_token_run(b);
     if (b->base.status || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     /* The runtime's current device is a thread's; a backend may change threads between calls. */
     if (!cuda_check(b, cudaSetDevice(b->device), what)) return;
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = (unsigned)threads;
     config.dynamicSmemBytes = shared;
     config.stream = b->stream;
-    config.attrs = &early;
-    config.numAttrs = b->forms.early ? 1 : 0;
+    config.attrs = attributes;
+    if (b->forms.early) {
+        cudaLaunchAttribute *early = &attributes[config.numAttrs++];
+        early->id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        early->val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        cudaLaunchAttribute *shape = &attributes[config.numAttrs++];
+        shape->id = cudaLaunchAttributeClusterDimension;
+        shape->val.clusterDim.x = cluster;
+        shape->val.clusterDim.y = shape->val.clusterDim.z = 1;
+    }
     cuda_check(b, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
+}
+
+template <typename... Parameters, typename... Arguments>
+static void cuda_launch(cuda_backend *b, const char *what, void (*kernel)(Parameters...), dim3 grid,
+                        int threads, size_t shared, Arguments... arguments) {
+    cuda_launch_clusters(b, what, kernel, grid, 1, threads, shared, arguments...);
 }
 
 /* ---- on the device ------------------------------------------------------------------------- */
@@ -266,6 +281,10 @@ static __device__ __forceinline__ float cuda_warp_sum(float x) {
 #pragma unroll
     for (int step = CUDA_WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
     return x;
+}
+
+static __device__ __forceinline__ int cuda_warp_count(int x) {
+    return __reduce_add_sync(~0u, x);
 }
 
 static __device__ __forceinline__ float cuda_warp_max(float x) {

@@ -1,8 +1,8 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
  * each between two waits. tests/gpu.sh builds and runs it; with the argument "hopper" it uses the
- * forms for Hopper; with `model FILE` it times decode of a model with each set of forms; with
- * `in-turn FILE [recall]` it runs prefill and decode of a small model as racecheck of
- * compute-sanitizer can follow them. It asserts nothing. */
+ * forms for Hopper, and with `hopper recall` it times recall alone; with `model FILE` it times
+ * decode of a model with each set of forms; with `in-turn FILE [recall]` it runs prefill and decode
+ * of a small model as racecheck of compute-sanitizer can follow them. It asserts nothing. */
 #include "backend/cuda/forms.h"
 #include "base/clock.h"
 #include "model.h"
@@ -133,31 +133,38 @@ static void time_attention(const char *name, bool full, int64_t heads, int64_t k
 
 typedef struct recall {
     attention a;
-    cca_rows bounds;
+    cca_rows bounds, blocks;
     cca_range groups;
 } recall;
 
 static void run_choice(const void *context) {
     const recall *r = context;
-    cca_choose(gpu, &r->a.spans.choice, &r->bounds, NULL, &r->groups, &r->a.q, r->a.pos, r->a.n);
+    cca_choose(gpu, &r->a.spans.choice, &r->bounds, &r->blocks, &r->groups, &r->a.q, r->a.pos,
+               r->a.n);
 }
 
-/* n queries behind pos tokens choose 2048 of them, in tiles of 16, and attend to these, a window of
- * 1024 and the first group. */
+/* n queries behind pos tokens choose 2048 of them, in tiles or each by itself, and attend to these,
+ * a window of 1024 and the first group. */
 static void time_recall(int64_t heads, int64_t kv_heads, int64_t hd, int64_t pos, int64_t n) {
-    enum { G = 16, TILE = 16, MOST = 2048 / G };
+    enum { G = 16, MOST = 2048 / G };
+    int64_t tile = n > 64 ? 64 / (heads / kv_heads) : 1;
     cca_rule rule = {G, 1024, G, false};
     cca_rows rows = rows_of(kv_heads, pos + n, hd, 0);
-    recall r = {.a = {.pos = pos, .n = n}, .bounds = rows_of(kv_heads, (pos + n) / G, hd, 0)};
-    int64_t slots = (n / TILE + 2) * kv_heads;
+    recall r = {.a = {.pos = pos, .n = n},
+                .bounds = rows_of(kv_heads, (pos + n) / G, hd, 0),
+                .blocks = rows_of(kv_heads, (pos + n) / G / CCA_BLOCK, hd, 0)};
+    int64_t slots = (n / tile + 2) * kv_heads;
     r.groups = cca_rule_groups(&rule);
     r.a.spans = (cca_spans){.n = 3,
                             .at = {{rows, cca_rule_window(&rule), 1, CCA_PICK_ALL},
                                    {rows, cca_rule_sinks(&rule), 1, CCA_PICK_ALL},
                                    {rows, cca_rule_recallable(&rule), 1, CCA_PICK_CHOSEN}},
-                            .choice = {.heads = kv_heads, .most = MOST}};
+                            .choice = {.heads = kv_heads,
+                                       .most = MOST,
+                                       .tile = tile,
+                                       .group_size = G,
+                                       .levels_from = CCA_LEVELS_FROM}};
     cca_choice *c = &r.a.spans.choice;
-    c->tile = TILE, c->group_size = G;
     c->groups = cca_backend_alloc(gpu, (size_t)(slots * MOST) * sizeof(int32_t));
     c->counts = cca_backend_alloc(gpu, (size_t)slots * sizeof(int32_t));
     r.a.q = random_matrix(CCA_F32, n, heads * hd);
@@ -168,7 +175,7 @@ static void time_recall(int64_t heads, int64_t kv_heads, int64_t hd, int64_t pos
            "attend\n",
            (long long)heads, (long long)kv_heads, (long long)hd, (long long)pos, (long long)n,
            choice * 1e3, seconds * 1e3);
-    free_rows(&rows), free_rows(&r.bounds);
+    free_rows(&rows), free_rows(&r.bounds), free_rows(&r.blocks);
     cca_backend_release(gpu, c->groups), cca_backend_release(gpu, c->counts);
     cca_matrix_free(gpu, &r.a.q), cca_matrix_free(gpu, &r.a.out);
 }
@@ -422,6 +429,16 @@ static void time_model(const char *path) {
     time_decode(path, &list[4].forms, list[4].name, 131000);
 }
 
+static void time_recalls(void) {
+    static const int64_t counts[] = {1, 64, 8192};
+    for (int i = 0; i < 3; i++) {
+        for (int64_t length = 32768; length <= 131072; length *= 4) {
+            time_recall(32, 32, 128, length - counts[i], counts[i]);
+            time_recall(32, 8, 128, length - counts[i], counts[i]);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     cca_error err = {0};
     if (argc > 2 && strcmp(argv[1], "model") == 0) {
@@ -436,6 +453,11 @@ int main(int argc, char **argv) {
     cca_cuda_forms forms = {hopper, hopper, hopper, hopper, hopper};
     cca_backend_options options = {0};
     must(cca_backend_cuda_with(&gpu, 0, &options, &forms, &err), &err);
+    if (argc > 2 && strcmp(argv[2], "recall") == 0) {
+        time_recalls();
+        cca_backend_close(gpu);
+        return 0;
+    }
     static const cca_dtype types[] = {CCA_BF16, CCA_Q8_0, CCA_Q4_0};
     for (int t = 0; t < 3; t++) {
         time_product(types[t], 4096, 4096, 1);
@@ -456,10 +478,7 @@ int main(int argc, char **argv) {
         time_attention(name, full, 32, 32, 128, 131071, 1);
         time_attention(name, full, 32, 8, 128, 131071, 1);
     }
-    for (int64_t n = 1; n <= 8192; n *= 8192) {
-        time_recall(32, 32, 128, 131072 - n, n);
-        time_recall(32, 8, 128, 131072 - n, n);
-    }
+    time_recalls();
     cca_backend_close(gpu);
     return 0;
 }
