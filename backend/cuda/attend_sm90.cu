@@ -8,13 +8,12 @@
  * computed while the weights of the tile before meet their values (Shah et al., arXiv:2407.08608).
  */
 #include "backend/cuda/attend_tile.cuh"
-#include "backend/cuda/bulk_copy.cuh"
-
-#include <cudaTypedefs.h>
+#include "backend/cuda/tensor_map.cuh"
+#include "backend/cuda/wgmma.cuh"
 
 enum {
     GROUP = 128, /* threads of a warpgroup */
-    PANEL = 64,  /* values of a row that are swizzled together: 128 bytes */
+    PANEL = TENSOR_PANEL,
 };
 
 /* A kernel's form: warpgroups that compute, keys of a tile, tiles under way, blocks that share a
@@ -89,76 +88,7 @@ static __device__ __forceinline__ void copy_rows(char *to, const CUtensorMap *ma
     if (threadIdx.x % CUDA_WARP == 0) cuda_barrier_expect(full, F::TILE_BYTES);
     __syncwarp();
     if (!part.is_mine) return;
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%2, %3}], [%4];" ::"r"(cuda_shared(to + part.offset)),
-                 "l"(map), "r"(part.panel * PANEL), "r"(part.row), "r"(cuda_shared(full))
-                 : "memory");
-}
-
-/* ---- products ------------------------------------------------------------------------ */
-
-/* A right operand in shared memory, rows of 128 bytes swizzled in groups of eight. stride: bytes
- * from one panel to the next, where the operand spans several across. */
-static __device__ __forceinline__ uint64_t operand(uint32_t address, uint32_t stride) {
-    const uint64_t eight_rows = 1024, swizzle_128 = 1ull << 62;
-    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(stride >> 4) << 16 |
-           (eight_rows >> 4) << 32 | swizzle_128;
-}
-
-static __device__ __forceinline__ void product_begin() {
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-
-static __device__ __forceinline__ void product_commit() {
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-
-template <int PENDING> static __device__ __forceinline__ void product_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-}
-
-/* Keeps the compiler from moving accumulators over a wait. */
-template <int N> static __device__ __forceinline__ void settle(float d[N][4]) {
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) asm volatile("" : "+f"(d[n][i])::"memory");
-    }
-}
-
-#define D4(i)  "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define D16(i) D4(i), D4(i + 1), D4(i + 2), D4(i + 3)
-#define R32                                                                                        \
-    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"       \
-    "%24,%25,%26,%27,%28,%29,%30,%31"
-#define R64                                                                                        \
-    R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"    \
-        "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define A4 "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
-
-/* d (64 × 128) = a · b, or is added to; transposed: b's rows lie along the sum. */
-#define PRODUCT_128(type)                                                                          \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %69, 0;\n"                                         \
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" R64 "}, "       \
-                 "{%64, %65, %66, %67}, %68, p, 1, 1, %70;}"                                       \
-                 : D16(0), D16(4), D16(8), D16(12)                                                 \
-                 : A4, "l"(b), "r"(add), "n"(TRANSPOSED))
-
-/* The same, 64 × 64. */
-#define PRODUCT_64(type)                                                                           \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %37, 0;\n"                                         \
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" R32 "}, "        \
-                 "{%32, %33, %34, %35}, %36, p, 1, 1, %38;}"                                       \
-                 : D16(0), D16(4)                                                                  \
-                 : A4, "l"(b), "r"(add), "n"(TRANSPOSED))
-
-template <int N, bool is_bf16, int TRANSPOSED>
-static __device__ __forceinline__ void multiply(float d[N][4], const uint32_t a[4], uint64_t b,
-                                                int add) {
-    if constexpr (N == 16 && is_bf16) PRODUCT_128("bf16");
-    if constexpr (N == 16 && !is_bf16) PRODUCT_128("f16");
-    if constexpr (N == 8 && is_bf16) PRODUCT_64("bf16");
-    if constexpr (N == 8 && !is_bf16) PRODUCT_64("f16");
+    tensor_copy(to + part.offset, map, part.panel, part.row, full);
 }
 
 /* ---- the consumers' work ------------------------------------------------------------- */
@@ -196,19 +126,19 @@ template <typename F> static __device__ __forceinline__ void score(walk<F> &w, u
 #pragma unroll
     for (int step = 0; step < F::HD / 16; step++) {
         uint32_t at = k + (uint32_t)(step / 4 * F::PANEL_BYTES + step % 4 * 32);
-        multiply<F::N_TILES, F::IS_BF16, 0>(w.s, w.q[step], operand(at, 16), step > 0);
+        wgmma_multiply<F::N_TILES, F::IS_BF16, 0>(w.s, w.q[step], wgmma_operand(at, 16), step > 0);
     }
-    product_commit();
+    wgmma_commit();
 }
 
 /* Begins out += weights · values. */
 template <typename F> static __device__ __forceinline__ void add_values(walk<F> &w, uint32_t v) {
 #pragma unroll
     for (int step = 0; step < F::BN / 16; step++) {
-        uint64_t b = operand(v + (uint32_t)(step * 16 * PANEL * 2), F::PANEL_BYTES);
-        multiply<F::HD / 8, F::IS_BF16, 1>(w.out, w.w[step], b, 1);
+        uint64_t b = wgmma_operand(v + (uint32_t)(step * 16 * PANEL * 2), F::PANEL_BYTES);
+        wgmma_multiply<F::HD / 8, F::IS_BF16, 1>(w.out, w.w[step], b, 1);
     }
-    product_commit();
+    wgmma_commit();
 }
 
 /* Scores to weights, still in s. row: the lane's first in the block. */
@@ -264,10 +194,10 @@ static __device__ __forceinline__ void consume(const tile_args &a, typename F::c
     walk<F> w;
     read_queries(w, a, c->p.rows, row);
     cuda_barrier_wait(&c->k_full[0], 0);
-    product_begin();
+    wgmma_begin();
     score(w, k);
-    product_wait<0>();
-    settle<F::N_TILES>(w.s);
+    wgmma_wait<0>();
+    wgmma_settle<F::N_TILES>(w.s);
     if (lane == 0) cuda_barrier_arrive(&c->k_empty[0]);
     weigh(w, &c->p, 0, row + lane / 4);
     pack_weights(w);
@@ -275,28 +205,28 @@ static __device__ __forceinline__ void consume(const tile_args &a, typename F::c
         int stage = t % STAGES, before = (t - 1) % STAGES;
         cuda_barrier_wait(&c->k_full[stage], t / STAGES % 2);
         cuda_barrier_wait(&c->v_full[before], (t - 1) / STAGES % 2);
-        settle<F::N_TILES>(w.s);
-        settle<F::HD / 8>(w.out);
-        product_begin();
+        wgmma_settle<F::N_TILES>(w.s);
+        wgmma_settle<F::HD / 8>(w.out);
+        wgmma_begin();
         score(w, k + (uint32_t)(stage * TILE));
         add_values(w, v + (uint32_t)(before * TILE));
-        product_wait<1>();
-        settle<F::N_TILES>(w.s);
+        wgmma_wait<1>();
+        wgmma_settle<F::N_TILES>(w.s);
         if (lane == 0) cuda_barrier_arrive(&c->k_empty[stage]);
         weigh(w, &c->p, t, row + lane / 4);
-        product_wait<0>();
-        settle<F::HD / 8>(w.out);
+        wgmma_wait<0>();
+        wgmma_settle<F::HD / 8>(w.out);
         if (lane == 0) cuda_barrier_arrive(&c->v_empty[before]);
         shrink_out(w);
         pack_weights(w);
     }
     int last = (n_tiles - 1) % STAGES;
     cuda_barrier_wait(&c->v_full[last], (n_tiles - 1) / STAGES % 2);
-    settle<F::HD / 8>(w.out);
-    product_begin();
+    wgmma_settle<F::HD / 8>(w.out);
+    wgmma_begin();
     add_values(w, v + (uint32_t)(last * TILE));
-    product_wait<0>();
-    settle<F::HD / 8>(w.out);
+    wgmma_wait<0>();
+    wgmma_settle<F::HD / 8>(w.out);
     write_out(w, a, c->p.rows, row);
 }
 
@@ -347,39 +277,16 @@ static __global__ void __launch_bounds__(F::THREADS, F::BLOCKS)
 
 /* ---- launching ----------------------------------------------------------------------- */
 
-/* The driver's function comes through the runtime, so that the program starts without a driver. */
-static PFN_cuTensorMapEncodeTiled_v12000 find_encode() {
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult result;
-    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                                         cudaEnableDefault, &result);
-    bool good = error == cudaSuccess && result == cudaDriverEntryPointSuccess;
-    return good ? (PFN_cuTensorMapEncodeTiled_v12000)found : NULL;
-}
-
-/* All rows of all heads as one matrix, of which some rows are copied at a time. */
-static bool make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, CUtensorMap *out, void *data,
-                     const cca_rows *rows, int64_t box_rows) {
-    cuuint64_t sizes[] = {(cuuint64_t)rows->head_dim, (cuuint64_t)(rows->heads * rows->capacity)};
-    cuuint64_t strides[] = {(cuuint64_t)rows->head_dim * 2};
-    cuuint32_t box[] = {PANEL, (cuuint32_t)box_rows}, steps[] = {1, 1};
-    CUtensorMapDataType type = rows->k_type == CCA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                        : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    return encode(out, type, 2, data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 /* Maps of the spans of which the last query sees something; nobody asks for the others. */
 static bool make_maps(tile_maps *out, const cca_spans *spans, int64_t last, int64_t tile) {
-    PFN_cuTensorMapEncodeTiled_v12000 encode = find_encode();
+    tensor_map_encoder encode = tensor_map_find_encoder();
     for (int i = 0; encode && i < spans->n; i++) {
         const cca_rows *rows = &spans->at[i].rows;
         bool is_list = spans->at[i].pick == CCA_PICK_CHOSEN;
         int64_t at_a_time = is_list ? spans->choice.group_size : tile;
         if (cca_edge_at(&spans->at[i].seen.end, last) == 0) continue;
-        if (!make_map(encode, &out->k[i], rows->k, rows, at_a_time) ||
-            !make_map(encode, &out->v[i], rows->v, rows, at_a_time)) {
+        if (!tensor_map_make(encode, &out->k[i], rows->k, rows, at_a_time) ||
+            !tensor_map_make(encode, &out->v[i], rows->v, rows, at_a_time)) {
             return false;
         }
     }

@@ -14,6 +14,11 @@ enum {
     CHOOSE_WARPS = CHOOSE_THREADS / CUDA_WARP,
 };
 
+/* All threads that choose; there may be others, which only copy. */
+static __device__ __forceinline__ void choose_wait() {
+    asm volatile("bar.sync 1, %0;" ::"n"((int)CHOOSE_THREADS) : "memory");
+}
+
 /* ---- pairs --------------------------------------------------------------------------- */
 
 /* What is asked for. */
@@ -94,7 +99,7 @@ static __device__ __forceinline__ void count_from(int counts[3], int (*parts)[3]
 #pragma unroll
         for (int k = 0; k < 3; k++) parts[threadIdx.x / CUDA_WARP][k] = own[k];
     }
-    __syncthreads();
+    choose_wait();
 #pragma unroll
     for (int k = 0; k < 3; k++) {
         counts[k] = 0;
@@ -139,14 +144,14 @@ static __device__ uint64_t sum_before(uint64_t x, uint64_t *all) {
         if (lane >= step) up_to += other;
     }
     if (lane == CUDA_WARP - 1) parts[warp] = up_to;
-    __syncthreads();
+    choose_wait();
     uint64_t before = up_to - x;
     *all = 0;
     for (int i = 0; i < CHOOSE_WARPS; i++) {
         if (i < warp) before += parts[i];
         *all += parts[i];
     }
-    __syncthreads();
+    choose_wait();
     return before;
 }
 
@@ -186,8 +191,10 @@ static __device__ __forceinline__ void pick_all(const choice_call &c, const choi
     }
 }
 
-/* The form for many queries or few in 16 bits (choose_tiles.cu); false where bounds or rows do not
- * suit it. */
+/* The form on tensor cores, for bounds in 16 bits (choose_tiles.cu), and that for many rows on
+ * Hopper (choose_sm90.cu), where a block can have so much shared memory; false where bounds or rows
+ * do not suit them. */
 bool choose_in_tiles(cuda_backend *b, const choice_call &c);
+bool choose_sm90(cuda_backend *b, const choice_call &c, int most_shared);
 
 #endif

@@ -2,7 +2,7 @@
  * each is alone.
  *
  *     for (int to = 0; to < n_blocks; to++) cluster_put(&shared[i], to, value);
- *     cluster_wait(n_blocks);           // for all, and what they have put */
+ *     cluster_wait();                   // for all, and what they have put */
 #ifndef CCA_CUDA_CLUSTER_CUH
 #define CCA_CUDA_CLUSTER_CUH
 
@@ -24,18 +24,13 @@ static __device__ __forceinline__ void cluster_put(uint32_t *to, int block, uint
 #endif
 }
 
-/* All threads of n blocks; of one: of the block. */
-static __device__ __forceinline__ void cluster_wait(int n) {
+/* For all threads of the cluster, and what they have put. */
+static __device__ __forceinline__ void cluster_wait() {
 #if __CUDA_ARCH__ >= 900
-    if (n > 1) {
-        asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                     "barrier.cluster.wait.acquire.aligned;" ::
-                         : "memory");
-        return;
-    }
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
 #endif
-    (void)n;
-    __syncthreads();
 }
 
 #endif
