@@ -117,7 +117,7 @@ static int64_t count_splits(const cuda_backend *b, int64_t n_keys, int64_t rows)
 }
 
 /* Whether rows are all bf16 or all f16, of a width that suits, and those that groups are chosen
- * from do not wrap. *n_keys: what the last query sees at most. */
+ * from do not wrap; groups of a power of two. *n_keys: what the last query sees at most. */
 static bool suits(int64_t *n_keys, const cca_spans *spans, int64_t last) {
     const cca_rows *like = &spans->at[0].rows;
     bool fits = cuda_is_half(like->k_type) && (like->head_dim == 64 || like->head_dim == 128);
@@ -128,7 +128,8 @@ static bool suits(int64_t *n_keys, const cca_spans *spans, int64_t last) {
         int64_t n = cca_range_count(&span->seen, last), end = cca_edge_at(&span->seen.end, last);
         if (span->pick == CCA_PICK_CHOSEN) {
             n = cca_min(n, spans->choice.most * spans->choice.group_size);
-            fits = end - rows->base <= rows->capacity;
+            int64_t g = spans->choice.group_size;
+            fits = end - rows->base <= rows->capacity && (g & (g - 1)) == 0;
         }
         *n_keys += n;
         fits = fits && rows->capacity <= INT32_MAX / 2 && rows->k_type == like->k_type &&

@@ -34,8 +34,8 @@ struct key_run {
     int first, n, capacity;
     int sharers; /* query heads that share a head of the rows */
     const int32_t
-        *chosen; /* groups of each head of the rows, `most` from one to the next; or NULL */
-    int most, group;
+        *chosen;     /* groups of each head of the rows, `most` from one to the next; or NULL */
+    int most, shift; /* shift: of a position to its group, whose size is a power of two */
 };
 
 /* All that a query sees, one run behind the other. */
@@ -49,7 +49,7 @@ static __host__ __device__ __forceinline__ key_run run_of(const cca_span &span, 
     const cca_rows &rows = span.rows;
     int n = (int)cca_range_count(&span.seen, pos);
     key_run r = {
-        (const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1, NULL, 0, 1};
+        (const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1, NULL, 0, 0};
     if (n == 0) return r;
     r.first = (int)cca_rows_at(&rows, cca_edge_at(&span.seen.begin, pos));
     r.sharers = (int)(n_heads / rows.heads);
@@ -64,7 +64,7 @@ static __host__ __device__ __forceinline__ void list_run(key_run *r, const cca_s
     r->n = (int)(n_chosen * c.group_size);
     r->chosen = chosen;
     r->most = (int)most;
-    r->group = (int)c.group_size;
+    for (r->shift = 0; 1 << r->shift < c.group_size;) r->shift++;
 }
 
 /* Reads keys and values i, i + step, … of a run; what lies behind the end is read from its first
@@ -77,7 +77,7 @@ static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_r
 #pragma unroll
     for (int u = 0; u < AHEAD; u++, i += step) {
         int row = i < end ? i : 0;
-        if (r.chosen) row = chosen[row / r.group] * r.group + row % r.group;
+        if (r.chosen) row += (__ldcg(chosen + (row >> r.shift)) - (row >> r.shift)) << r.shift;
         row += r.first;
         if (row >= r.capacity) row -= r.capacity;
         int64_t at = ((int64_t)head * r.capacity + row) * (HD / 8) + piece;

@@ -55,7 +55,8 @@ static __device__ __forceinline__ void read_queries(char *to, const tile_args &a
     for (int i = 0; i < BM * HD / 4 / THREADS; i++) {
         int at = i * THREADS + (int)threadIdx.x, r = at / (HD / 4), part = at % (HD / 4);
         float4 v = *(const float4 *)(a.q + tile_row_at(a, rows, r, HD) + part * 4);
-        uint2 bits = make_uint2(tile_pack<is_bf16>(v.x, v.y), tile_pack<is_bf16>(v.z, v.w));
+        uint2 bits =
+            make_uint2(cuda_round_two<is_bf16>(v.x, v.y), cuda_round_two<is_bf16>(v.z, v.w));
         *(uint2 *)(to + piece_at<HD>(r, part / 2) + part % 2 * 8) = bits;
     }
 }

@@ -116,7 +116,7 @@ static __device__ __forceinline__ void read_queries(walk<F> &w, const tile_args 
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float2 v = *(const float2 *)(from[i % 2] + step * 16 + i / 2 * 8);
-            w.q[step][i] = tile_pack<F::IS_BF16>(v.x, v.y);
+            w.q[step][i] = cuda_round_two<F::IS_BF16>(v.x, v.y);
         }
     }
 }

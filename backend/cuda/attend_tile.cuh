@@ -206,27 +206,14 @@ static __device__ __forceinline__ float tile_row_sum(float x) {
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-template <bool is_bf16>
-static __device__ __forceinline__ uint32_t tile_pack(float low, float high) {
-    uint32_t bits;
-    if (is_bf16) {
-        __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-        memcpy(&bits, &pair, sizeof bits);
-    } else {
-        __half2 pair = __floats2half2_rn(low, high);
-        memcpy(&bits, &pair, sizeof bits);
-    }
-    return bits;
-}
-
 /* Two n-tiles of weights as the left operand of a product over 16 keys. */
 template <bool is_bf16>
 static __device__ __forceinline__ void tile_operand(uint32_t a[4], const float low[4],
                                                     const float high[4]) {
-    a[0] = tile_pack<is_bf16>(low[0], low[1]);
-    a[1] = tile_pack<is_bf16>(low[2], low[3]);
-    a[2] = tile_pack<is_bf16>(high[0], high[1]);
-    a[3] = tile_pack<is_bf16>(high[2], high[3]);
+    a[0] = cuda_round_two<is_bf16>(low[0], low[1]);
+    a[1] = cuda_round_two<is_bf16>(low[2], low[3]);
+    a[2] = cuda_round_two<is_bf16>(high[0], high[1]);
+    a[3] = cuda_round_two<is_bf16>(high[2], high[3]);
 }
 
 /* Writes a row's part of the output, where at begins: columns lane % 4 * 2 and the next of each

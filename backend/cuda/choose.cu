@@ -212,7 +212,8 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS) weigh(const __grid_cons
 }
 
 /* Grid: pairs. */
-static __global__ void __launch_bounds__(CHOOSE_THREADS) pick(const __grid_constant__ choosing c) {
+static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
+    pick(const __grid_constant__ choosing c) {
     cuda_begin();
     choice_pair p = pair_of(c, blockIdx.x);
     if (p.all) {
@@ -286,5 +287,6 @@ void cuda_choose(cca_backend *base, const cca_choice *out, const cca_rows *bound
                         q->cols / bounds->head_dim,
                         pos,
                         n};
+    if (n == 1 && cuda_token_choose(b, &call)) return;
     if (!choose_in_tiles(b, call)) choose_plain(b, call);
 }

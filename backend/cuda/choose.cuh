@@ -16,7 +16,7 @@ enum {
 
 /* All threads that choose; there may be others, which only copy. */
 static __device__ __forceinline__ void choose_wait() {
-    asm volatile("bar.sync 1, %0;" ::"n"((int)CHOOSE_THREADS) : "memory");
+    asm volatile("bar.sync 3, %0;" ::"n"((int)CHOOSE_THREADS) : "memory");
 }
 
 /* ---- pairs --------------------------------------------------------------------------- */
@@ -76,6 +76,83 @@ static inline int64_t choice_tiles(const choice_call &c) {
     return (c.pos + c.n - 1) / c.out.tile - c.pos / c.out.tile + 1;
 }
 
+/* ---- levels -------------------------------------------------------------------------- */
+
+/* Columns of a level: rows first … of the bounds or of the blocks' bounds; or of the blocks in a
+ * list, each with CCA_BLOCK, and from `behind` on. */
+struct choice_level {
+    bool of_blocks;
+    const int32_t *listed; /* NULL: none */
+    int n_listed, first, behind, n;
+    int unit; /* groups that a column stands for */
+};
+
+static __device__ __forceinline__ int column_id(const choice_level &l, int i) {
+    if (!l.listed) return l.first + i;
+    if (i >= l.n_listed) return l.behind + i - l.n_listed;
+    return l.listed[i / CCA_BLOCK] * CCA_BLOCK + i % CCA_BLOCK;
+}
+
+/* Whether blocks are weighed first where groups before `end` are seen. */
+static __host__ __device__ __forceinline__ bool choice_has_levels(const choice_call &c,
+                                                                  int64_t end) {
+    return c.blocks.capacity > 0 && end >= c.out.levels_from &&
+           cca_blocks_looked_into(c.out.most) < end / CCA_BLOCK;
+}
+
+/* Of groups first … end - 1: all, the whole blocks, or those of n listed blocks and behind the last
+ * whole one. */
+static __device__ __forceinline__ choice_level level_of_all(int64_t first, int64_t end) {
+    return choice_level{false, NULL, 0, (int)first, 0, (int)(end - first), 1};
+}
+
+static __device__ __forceinline__ choice_level level_of_blocks(int64_t first, int64_t end) {
+    first /= CCA_BLOCK;
+    return choice_level{true, NULL, 0, (int)first, 0, (int)(end / CCA_BLOCK - first), CCA_BLOCK};
+}
+
+static __device__ __forceinline__ choice_level level_of_listed(int64_t first, int64_t end,
+                                                               const int32_t *blocks, int n) {
+    int64_t behind = end / CCA_BLOCK * CCA_BLOCK;
+    n *= CCA_BLOCK;
+    return choice_level{false, blocks, n, (int)first, (int)behind, n + (int)(end - behind), 1};
+}
+
+/* The most columns of any level of a query that sees groups before `end`, or of one before it. */
+static inline int64_t choice_columns(const choice_call &c, int64_t end) {
+    int64_t candidates = (cca_blocks_looked_into(c.out.most) + 1) * CCA_BLOCK;
+    if (!choice_has_levels(c, end)) return end;
+    return cca_min(end, cca_max(cca_max(c.out.levels_from, candidates), end / CCA_BLOCK));
+}
+
+/* ---- queries ------------------------------------------------------------------------- */
+
+/* Two values' positive and negative parts. */
+static __device__ __forceinline__ void part_by_sign(float up[2], float under[2], float x, float y) {
+    up[0] = x > 0 ? x : 0;
+    up[1] = y > 0 ? y : 0;
+    under[0] = x > 0 ? 0 : x;
+    under[1] = y > 0 ? 0 : y;
+}
+
+/* Two values in 16 bits; x becomes what is left of them. */
+template <bool is_bf16> static __device__ __forceinline__ uint32_t take_term(float x[2]) {
+    uint32_t bits = cuda_round_two<is_bf16>(x[0], x[1]);
+    float2 rounded = cuda_two<is_bf16>(bits);
+    x[0] -= rounded.x;
+    x[1] -= rounded.y;
+    return bits;
+}
+
+/* ---- softmaxes ----------------------------------------------------------------------- */
+
+/* Scores are in units of log 2. -inf weighs nothing, even beside -inf. */
+static __device__ __forceinline__ float weight_of(float score, float largest) {
+    float x = score - (largest == -INFINITY ? 0 : largest), y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* ---- selection ----------------------------------------------------------------------- */
 
 /* Keys are ordered as weights, which are not negative; 0: not to be chosen. */
@@ -83,103 +160,121 @@ static __device__ __forceinline__ uint32_t weight_key(float weight) {
     return (__float_as_uint(weight) & 0x7fffffff) + 1;
 }
 
-/* How many of n keys are at least each of three values; a block. `parts` is one of two that take
- * turns. */
-static __device__ __forceinline__ void count_from(int counts[3], int (*parts)[3],
-                                                  const uint32_t *keys, int n, uint32_t first,
-                                                  uint32_t step) {
-    int own[3] = {};
-    for (int i = (int)threadIdx.x; i < n; i += CHOOSE_THREADS) {
+/* The largest byte such that `most` or more of what was counted have it or a larger one; each warp
+ * by itself. *most becomes how many of those with this byte belong to the largest; *n: how many
+ * have it. */
+static __device__ __forceinline__ int find_byte(const int *counts, int *most, int *n) {
+    enum { EACH = 256 / CUDA_WARP };
+    int lane = (int)threadIdx.x % CUDA_WARP, first = 255 - lane * EACH, own = 0, each[EACH];
 #pragma unroll
-        for (int k = 0; k < 3; k++) own[k] += keys[i] >= first + (uint32_t)k * step;
+    for (int i = 0; i < EACH; i++) own += each[i] = counts[first - i];
+    int up_to = own;
+#pragma unroll
+    for (int step = 1; step < CUDA_WARP; step *= 2) {
+        int other = __shfl_up_sync(~0u, up_to, step);
+        if (lane >= step) up_to += other;
     }
+    int left = *most - (up_to - own), byte = first; /* of this lane's bytes and smaller ones */
+    bool mine = left > 0 && left <= own, found = false;
+    int count = 0;
 #pragma unroll
-    for (int k = 0; k < 3; k++) own[k] = cuda_warp_count(own[k]);
-    if (threadIdx.x % CUDA_WARP == 0) {
-#pragma unroll
-        for (int k = 0; k < 3; k++) parts[threadIdx.x / CUDA_WARP][k] = own[k];
+    for (int i = 0; i < EACH; i++) {
+        bool here = !found && each[i] >= left;
+        byte = here ? first - i : byte;
+        count = here ? each[i] : count;
+        found = found || here;
+        left -= found ? 0 : each[i];
     }
-    choose_wait();
-#pragma unroll
-    for (int k = 0; k < 3; k++) {
-        counts[k] = 0;
-#pragma unroll
-        for (int i = 0; i < CHOOSE_WARPS; i++) counts[k] += parts[i][k];
-    }
+    int from = __ffs((int)__ballot_sync(~0u, mine)) - 1;
+    *most = __shfl_sync(~0u, left, from);
+    *n = __shfl_sync(~0u, count, from);
+    return __shfl_sync(~0u, byte, from);
 }
 
 /* Keys above the result, and *ties of those that equal it, are the `most` largest of n, n > most; a
- * block finds two bits at a time, as far as it takes. */
-static __device__ uint32_t threshold(const uint32_t *keys, int n, int most, int *ties) {
-    __shared__ int parts[2][CHOOSE_WARPS][3];
-    uint32_t least = 0; /* so many or more are at least this */
-    int above = 0;      /* that are at least the next candidate */
-    for (int shift = 30; shift >= 0; shift -= 2) {
-        int counts[3], at = -1;
-        count_from(counts, parts[shift / 2 % 2], keys, n, least + (1u << shift), 1u << shift);
-#pragma unroll
-        for (int k = 0; k < 3; k++) at = counts[k] >= most ? k : at;
-#pragma unroll
-        for (int k = 0; k < 3; k++) above = k == at + 1 ? counts[k] : above;
-        least += (uint32_t)(at + 1) << shift;
-#pragma unroll
-        for (int k = 0; k < 3; k++) {
-            if (k != at || counts[k] != most) continue;
-            *ties = 0;
-            return least - 1;
+ * block finds it byte by byte, as far as it takes. */
+static __device__ __forceinline__ uint32_t threshold(const uint32_t *keys, int n, int most,
+                                                     int *ties) {
+    enum { TURNS = 3 }; /* counts that are made, that may still be read, and that become 0 */
+    static_assert((int)CHOOSE_THREADS == 256, "a thread a byte");
+    __shared__ int counts[TURNS][256];
+    uint32_t prefix = 0, known = 0;
+    counts[0][threadIdx.x] = 0;
+    choose_wait();
+    for (int shift = 24, turn = 0; shift >= 0; shift -= 8, turn = (turn + 1) % TURNS) {
+        counts[(turn + 1) % TURNS][threadIdx.x] = 0;
+#pragma unroll 4
+        for (int i = (int)threadIdx.x; i < n; i += CHOOSE_THREADS) {
+            uint32_t key = keys[i];
+            if ((key & known) == prefix) atomicAdd(&counts[turn][key >> shift & 255], 1);
         }
+        choose_wait();
+        int with;
+        prefix |= (uint32_t)find_byte(counts[turn], &most, &with) << shift;
+        known |= 255u << shift;
+        if (with > most) continue;
+        *ties = 0; /* all that begin so */
+        return prefix - 1;
     }
-    *ties = most - above;
-    return least;
+    *ties = most;
+    return prefix;
 }
 
-/* The sum of what the threads before have; *all: of all threads. */
-static __device__ uint64_t sum_before(uint64_t x, uint64_t *all) {
-    __shared__ uint64_t parts[CHOOSE_WARPS];
-    int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
-    uint64_t up_to = x;
-#pragma unroll
-    for (int step = 1; step < CUDA_WARP; step *= 2) {
-        uint64_t other = __shfl_up_sync(~0u, up_to, step);
-        if (lane >= step) up_to += other;
-    }
-    if (lane == CUDA_WARP - 1) parts[warp] = up_to;
-    choose_wait();
-    uint64_t before = up_to - x;
-    *all = 0;
-    for (int i = 0; i < CHOOSE_WARPS; i++) {
-        if (i < warp) before += parts[i];
-        *all += parts[i];
-    }
-    choose_wait();
-    return before;
+/* How many of its 32 keys are larger than `least`, and equal; and how many of them lie before the
+ * lane's. */
+struct key_counts {
+    int larger, equal;
+};
+
+static __device__ __forceinline__ key_counts count_keys(uint32_t key, uint32_t least,
+                                                        key_counts *before) {
+    unsigned below = (1u << threadIdx.x % CUDA_WARP) - 1;
+    unsigned larger = __ballot_sync(~0u, key > least), equal = __ballot_sync(~0u, key == least);
+    *before = key_counts{__popc(larger & below), __popc(equal & below)};
+    return key_counts{__popc(larger), __popc(equal)};
 }
 
 /* What id gives for the `most` columns of largest key, of equal ones the earlier, in their order;
- * each thread has a run of columns. Gives how many there are: fewer where keys are 0. */
+ * each warp has a run of columns. Gives how many there are: fewer where keys are 0. */
 template <typename F>
-static __device__ int pick_largest(int32_t *out, const uint32_t *keys, int n, int most, F id) {
-    int ties = n, each = (n + CHOOSE_THREADS - 1) / CHOOSE_THREADS;
+static __device__ __forceinline__ int pick_largest(int32_t *out, const uint32_t *keys, int n,
+                                                   int most, F id) {
+    __shared__ key_counts parts[CHOOSE_WARPS];
+    int ties = n, lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
     uint32_t least = n > most ? threshold(keys, n, most, &ties) : 0;
-    int begin = (int)threadIdx.x * each, end = begin + each < n ? begin + each : n;
     if (least == 0) { /* all that may be chosen */
         least = 1;
         ties = n;
     }
-    uint64_t counted = 0, all; /* larger ones, and those that are equal, in 32 bits each */
-    for (int i = begin; i < end; i++) {
-        counted += (uint64_t)(keys[i] > least) << 32 | (uint64_t)(keys[i] == least);
+    int each = (n + CHOOSE_THREADS - 1) / CHOOSE_THREADS * CUDA_WARP;
+    int begin = warp * each, end = begin + each < n ? begin + each : n;
+    key_counts at = {}, before, some;
+    for (int i = begin; i < end; i += CUDA_WARP) {
+        some = count_keys(i + lane < end ? keys[i + lane] : 0, least, &before);
+        at.larger += some.larger;
+        at.equal += some.equal;
     }
-    uint64_t before = sum_before(counted, &all);
-    int larger = (int)(before >> 32), equal = (int)(before & 0xffffffff);
-    for (int i = begin; i < end; i++) {
-        bool taken = keys[i] > least || (keys[i] == least && equal < ties);
-        if (taken) out[larger + (equal < ties ? equal : ties)] = id(i);
-        larger += keys[i] > least;
-        equal += keys[i] == least;
+    if (lane == 0) parts[warp] = at;
+    choose_wait();
+    key_counts all = at = key_counts{};
+#pragma unroll
+    for (int i = 0; i < CHOOSE_WARPS; i++) {
+        all.larger += parts[i].larger;
+        all.equal += parts[i].equal;
+        at.larger += i < warp ? parts[i].larger : 0;
+        at.equal += i < warp ? parts[i].equal : 0;
     }
-    int n_larger = (int)(all >> 32), n_equal = (int)(all & 0xffffffff);
-    return n_larger + (n_equal < ties ? n_equal : ties);
+    for (int i = begin; i < end; i += CUDA_WARP) {
+        uint32_t key = i + lane < end ? keys[i + lane] : 0;
+        some = count_keys(key, least, &before);
+        int larger = at.larger + before.larger, equal = at.equal + before.equal;
+        bool taken = key > least || (key == least && equal < ties);
+        if (taken) out[larger + (equal < ties ? equal : ties)] = id(i + lane);
+        at.larger += some.larger;
+        at.equal += some.equal;
+    }
+    choose_wait(); /* parts are free again */
+    return all.larger + (all.equal < ties ? all.equal : ties);
 }
 
 /* A pair whose groups are all recalled. */

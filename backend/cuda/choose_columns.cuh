@@ -42,38 +42,17 @@ struct tiles_args {
 
 /* ---- levels -------------------------------------------------------------------------- */
 
-/* Columns of a level: rows first … of the bounds or of the blocks' bounds; or of the blocks in a
- * list, each with CCA_BLOCK, and from `behind` on. */
-struct choice_level {
-    bool of_blocks;
-    const int32_t *listed; /* NULL: none */
-    int n_listed, first, behind, n;
-    int unit; /* groups that a column stands for */
-};
-
-static __device__ __forceinline__ int column_id(const choice_level &l, int i) {
-    if (!l.listed) return l.first + i;
-    if (i >= l.n_listed) return l.behind + i - l.n_listed;
-    return l.listed[i / CCA_BLOCK] * CCA_BLOCK + i % CCA_BLOCK;
-}
-
 /* What is weighed first: all groups, or blocks. */
 static __device__ __forceinline__ choice_level first_level(const choice_call &c,
                                                            const choice_pair &p) {
-    int first = (int)p.first, end = first + p.n_groups, n_blocks = end / CCA_BLOCK;
-    bool in_levels = c.blocks.capacity > 0 && end >= c.out.levels_from &&
-                     cca_blocks_looked_into(c.out.most) < n_blocks;
-    if (!in_levels) return choice_level{false, NULL, 0, first, 0, p.n_groups, 1};
-    first /= CCA_BLOCK;
-    return choice_level{true, NULL, 0, first, 0, n_blocks - first, CCA_BLOCK};
+    int64_t end = p.first + p.n_groups;
+    return choice_has_levels(c, end) ? level_of_blocks(p.first, end) : level_of_all(p.first, end);
 }
 
 /* Then the groups of n chosen blocks, and those behind the last block. */
 static __device__ __forceinline__ choice_level second_level(const choice_pair &p,
                                                             const int32_t *blocks, int n) {
-    int first = (int)p.first, end = first + p.n_groups, behind = end / CCA_BLOCK * CCA_BLOCK;
-    n *= CCA_BLOCK;
-    return choice_level{false, blocks, n, first, behind, n + end - behind, 1};
+    return level_of_listed(p.first, p.first + p.n_groups, blocks, n);
 }
 
 /* ---- shapes -------------------------------------------------------------------------- */
@@ -179,24 +158,6 @@ template <typename S> struct warp_place {
 
 /* ---- queries ------------------------------------------------------------------------- */
 
-template <bool is_bf16> static __device__ __forceinline__ uint32_t two_halves(float x, float y) {
-    uint32_t bits;
-    if (is_bf16) {
-        __nv_bfloat162 pair = __floats2bfloat162_rn(x, y);
-        memcpy(&bits, &pair, sizeof bits);
-    } else {
-        __half2 pair = __floats2half2_rn(x, y);
-        memcpy(&bits, &pair, sizeof bits);
-    }
-    return bits;
-}
-
-/* What is left of a value that was rounded. */
-template <bool is_bf16> static __device__ __forceinline__ float rest_of(float x) {
-    return x -
-           (is_bf16 ? __bfloat162float(__float2bfloat16_rn(x)) : __half2float(__float2half_rn(x)));
-}
-
 /* A warp's fragments of q⁺ and, behind it, q⁻; scores come in units of log 2. */
 template <typename S>
 static __device__ __forceinline__ void read_rows(row_terms<S> &a, const choice_call &c,
@@ -213,14 +174,12 @@ static __device__ __forceinline__ void read_rows(row_terms<S> &a, const choice_c
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float2 v = *(const float2 *)(from[i % 2] + step * 16 + i / 2 * 8);
-            v.x *= unit, v.y *= unit;
-            bool up[2] = {v.x > 0, v.y > 0};
+            float up[2], under[2];
+            part_by_sign(up, under, v.x * unit, v.y * unit);
 #pragma unroll
             for (int term = 0; term < S::TERMS; term++) {
-                uint32_t *to = &a[term][step][i], *below = &a[term][step + S::STEPS / 2][i];
-                *to = two_halves<S::IS_BF16>(up[0] ? v.x : 0, up[1] ? v.y : 0);
-                *below = two_halves<S::IS_BF16>(up[0] ? 0 : v.x, up[1] ? 0 : v.y);
-                v = make_float2(rest_of<S::IS_BF16>(v.x), rest_of<S::IS_BF16>(v.y));
+                a[term][step][i] = take_term<S::IS_BF16>(up);
+                a[term][step + S::STEPS / 2][i] = take_term<S::IS_BF16>(under);
             }
         }
     }
@@ -232,13 +191,6 @@ static __device__ __forceinline__ void read_rows(row_terms<S> &a, const choice_c
 struct row_softmax {
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 };
-
-/* -inf, and what a row does not see, weighs nothing, even where it sees nothing at all. */
-static __device__ __forceinline__ float weight_of(float score, float largest) {
-    float x = score - (largest == -INFINITY ? 0 : largest), y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 /* Removes what a row does not see of the scores with the columns from `first` on: those before
  * skip, which nobody may choose, and from `seen` on. */
@@ -502,14 +454,6 @@ static __device__ __forceinline__ int pick_blocks(const choice_memory<S> &m, con
 
 /* ---- launching ----------------------------------------------------------------------- */
 
-/* The most columns of any level of a tile of the call. */
-static inline int64_t most_columns(const choice_call &c) {
-    int64_t end = cca_edge_at(&c.seen.end, c.pos + c.n - 1), n_blocks = end / CCA_BLOCK;
-    int64_t wanted = cca_blocks_looked_into(c.out.most), candidates = (wanted + 1) * CCA_BLOCK;
-    if (c.blocks.capacity == 0 || end < c.out.levels_from) return end;
-    return cca_min(end, cca_max(cca_max(c.out.levels_from, candidates), n_blocks));
-}
-
 /* How a block's dynamic memory is shared out, of which there is so much; false where a call has too
  * many columns for it. */
 template <typename S> static bool plan_tiles(tiles_args *a, size_t *bytes, size_t room) {
@@ -518,7 +462,9 @@ template <typename S> static bool plan_tiles(tiles_args *a, size_t *bytes, size_
     if (least > room) return false;
     a->n_kept = (int)cca_min((int64_t)((room - least) / S::KEPT_BYTES), MOST_KEPT);
     *bytes = S::bytes(a->n_kept, a->n_blocks);
-    return most_columns(a->call) <= S::most_columns(a->n_kept);
+    const choice_call &c = a->call;
+    return choice_columns(c, cca_edge_at(&c.seen.end, c.pos + c.n - 1)) <=
+           S::most_columns(a->n_kept);
 }
 
 #endif

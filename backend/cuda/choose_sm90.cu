@@ -13,7 +13,7 @@ enum {
     TEAMS = 2,
     HALVES = 2 * TEAMS, /* of tiles, under way */
     PANEL_BYTES = TILE * TENSOR_PANEL * 2,
-    STATIC = 6 << 10, /* shared memory that is not dynamic */
+    STATIC = 10 << 10, /* shared memory that is not dynamic */
 };
 
 static_assert(CCA_BLOCK == 16, "columns of a copy");

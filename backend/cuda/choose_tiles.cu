@@ -7,7 +7,7 @@
 #include "backend/cuda/choose_columns.cuh"
 #include "backend/cuda/mma.cuh"
 
-enum { STATIC = 12 << 10 }; /* shared memory that is not dynamic */
+enum { STATIC = 14 << 10 }; /* shared memory that is not dynamic */
 
 template <int HD, bool is_bf16> using many_rows = choice_shape<HD, is_bf16, 4, 2, 1, 2>;
 template <int HD, bool is_bf16> using few_rows = choice_shape<HD, is_bf16, 1, 8, MOST_SHARING, 3>;
@@ -211,11 +211,12 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
 
 /* ---- launching ----------------------------------------------------------------------- */
 
-/* Blocks that share a pair where rows are few: so many that they find place beside each other. */
+/* Blocks that share a pair where rows are few: so many that they find place beside each other. A
+ * cluster lies in one part of the GPU, so that not all multiprocessors can be had. */
 template <typename S> static int count_sharing(const cuda_backend *b, const choice_call &c) {
     int64_t pairs = choice_tiles(c) * c.out.heads, n = 1;
     int64_t most = S::FEW && b->capability >= 90 ? MOST_SHARING : 1;
-    while (2 * n <= most && 2 * n * pairs <= b->n_sm) n *= 2;
+    while (2 * n <= most && 2 * n * pairs <= b->n_sm * 3 / 4) n *= 2;
     return (int)n;
 }
 

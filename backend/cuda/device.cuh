@@ -39,9 +39,10 @@ struct cuda_buffer {
     size_t bytes;
 };
 
-struct cuda_blas;  /* blas.cu */
-struct cuda_steps; /* token.cu */
-struct turn_args;  /* rope.cuh */
+struct cuda_blas;   /* blas.cu */
+struct cuda_steps;  /* token.cu */
+struct turn_args;   /* rope.cuh */
+struct choice_call; /* choose.cuh */
 
 struct cuda_backend {
     cca_backend base;
@@ -139,6 +140,7 @@ struct cuda_norm {
 bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                          const float *x, const cuda_norm *norm);
 bool cuda_token_turn(cuda_backend *b, const turn_args *a);
+bool cuda_token_choose(cuda_backend *b, const choice_call *c);
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos);
 

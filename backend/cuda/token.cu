@@ -21,6 +21,7 @@
  *
  * The same steps give the same bits: what is added up, and in which order, does not depend on time.
  */
+#include "backend/cuda/token_choose.cuh"
 #include "backend/cuda/token_stream.cuh"
 
 #include <stdlib.h>
@@ -35,7 +36,8 @@ enum {
     LEAST_STAGES = 2,       /* of a warp's ring */
     MOST_PRODUCTS = 512,    /* steps of products in a launch */
     SHARED = 227 << 10,     /* the most of a block */
-    FIXED_SHARED = 4 << 10, /* barriers, sums, steps */
+    FIXED_SHARED = 8 << 10, /* barriers, sums, steps */
+    MOST_MEMORY = 44 << 10, /* that a step may want of a block, beside products' x */
     STEP_WORDS = sizeof(token_step) / sizeof(int),
 };
 
@@ -48,6 +50,7 @@ struct cuda_steps {
     int since, before;         /* since somebody waited, and in all the time before */
     cca_dtype type;            /* of the products */
     int cols;                  /* of the widest */
+    int memory;                /* bytes that steps want of a block, beside the stages */
     unsigned arrived, done;    /* what `count` has come to; steps */
     cuda_buffer parts;         /* what blocks have of heads */
     cuda_buffer listed, count; /* steps; arrivals at the ends of steps */
@@ -314,6 +317,7 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
         switch (step.kind) {
         case TOKEN_PRODUCT: stream_multiply(&ring, step.product, norm, x); break;
         case TOKEN_TURN: turn(step.turn); break;
+        case TOKEN_CHOOSE: choose(step.choose, x); break;
         case TOKEN_ATTEND: attend(step.attend, a.seal + (unsigned)i, (float *)x); break;
         }
         if (i + 1 == a.n) break;
@@ -405,7 +409,8 @@ void cuda_token_free(cuda_backend *b) {
 /* Stages, room for x, and the shared memory of a block in all; false where rows of a type do not
  * suit: they come in aligned pieces. A block takes more than half of a multiprocessor's shared
  * memory, so that no two share one while others have none. */
-static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols) {
+static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols,
+                        int64_t memory) {
     struct sizes {
         int piece, x, stage;
     };
@@ -415,7 +420,8 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
         return sizes{8 * T::BLOCK, x_bytes<T::TYPE>((int)cols), stage_bytes<T::TYPE>()};
     });
     if (cols % s.piece != 0) return false;
-    a->x_bytes = (int)cca_max(s.x, WARPS * joined<128>::WIDTH * (int)sizeof(float));
+    memory = cca_max(memory, WARPS * joined<128>::WIDTH * (int64_t)sizeof(float));
+    a->x_bytes = (int)cca_max(s.x, memory);
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
     int room = SHARED - FIXED_SHARED - rest;
     if (room < WARPS * s.stage * LEAST_STAGES) return false;
@@ -470,8 +476,8 @@ void cuda_token_run(cuda_backend *b) {
     token_args a = {};
     a.n = s->n;
     a.n_products = s->n_products;
-    plan_shared(&a, &shared, s->type, s->cols);
-    s->n = s->n_products = s->cols = 0;
+    plan_shared(&a, &shared, s->type, s->cols, s->memory);
+    s->n = s->n_products = s->cols = s->memory = 0;
     if (b->base.status || !cuda_check(b, cudaSetDevice(b->device), "token")) return;
     a.count = (unsigned *)s->count.data;
     a.arrived = s->arrived;
@@ -561,7 +567,9 @@ bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_pro
     a.n_products = MOST_PRODUCTS;
     for (int i = 0; i < n_products; i++) {
         const cca_matrix *w = products[i].weight;
-        if (w->rows > INT32_MAX / 4 || !plan_shared(&a, &shared, w->type, w->cols)) return false;
+        if (w->rows > INT32_MAX / 4 || !plan_shared(&a, &shared, w->type, w->cols, MOST_MEMORY)) {
+            return false;
+        }
         if (gated && w->type != products[0].weight->type) return false;
     }
     for (int first = 0, next; first < n_products; first = next) {
@@ -591,6 +599,45 @@ static bool take_turn(cuda_steps *s, turn_args *out, const cca_rows *rows, const
     if (turn->q != q->data || turn->rows.k != rows->k || turn->pos != pos) return false;
     *out = *turn;
     s->n--;
+    return true;
+}
+
+/* Bounds as a step knows them. */
+static choice_bounds bounds_of(const cca_rows *rows) {
+    return choice_bounds{(const uint4 *)rows->k, (const uint4 *)rows->v, rows->capacity};
+}
+
+bool cuda_token_choose(cuda_backend *b, const choice_call *c) {
+    const cca_rows *bounds = &c->bounds;
+    int64_t sharers = c->n_heads / bounds->heads, hd = bounds->head_dim;
+    int64_t first = cca_edge_at(&c->seen.begin, c->pos), end = cca_edge_at(&c->seen.end, c->pos);
+    int64_t n_columns =
+        (choice_columns(*c, end) + CHOICE_COLUMNS - 1) / CHOICE_COLUMNS * CHOICE_COLUMNS;
+    int64_t most_blocks = cca_blocks_looked_into(c->out.most);
+    int64_t memory =
+        choice_query_bytes(hd) + (sharers * n_columns + most_blocks) * (int64_t)sizeof(float);
+    if (!b->steps || !cuda_is_half(bounds->k_type) || bounds->k_type != bounds->v_type ||
+        (hd != 64 && hd != 128) || sharers > CHOICE_ROWS || bounds->heads > b->n_sm ||
+        memory > MOST_MEMORY) {
+        return false;
+    }
+    token_step *step = add_step(b, TOKEN_CHOOSE);
+    if (!step) return true;
+    b->steps->memory = (int)cca_max(b->steps->memory, memory);
+    step->choose = choose_step{{bounds_of(bounds), bounds_of(&c->blocks)},
+                               c->q,
+                               c->out.groups,
+                               c->out.counts,
+                               (int)bounds->heads,
+                               (int)sharers,
+                               (int)hd,
+                               (int)first,
+                               (int)end,
+                               (int)c->out.most,
+                               (int)most_blocks,
+                               (int)n_columns,
+                               choice_has_levels(*c, end),
+                               bounds->k_type == CCA_BF16};
     return true;
 }
 

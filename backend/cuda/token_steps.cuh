@@ -14,7 +14,7 @@ enum {
     TOKEN_WARPS = 11, /* of a block, that compute; one copies: with more there would be spills */
 };
 
-enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_ATTEND };
+enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_CHOOSE, TOKEN_ATTEND };
 
 /* Weights of a step's products, one behind the other. */
 struct token_weights {
@@ -52,11 +52,29 @@ struct attend_step {
     bool turns, is_bf16;
 };
 
+/* Bounds of groups or of blocks: [heads][capacity] rows. */
+struct choice_bounds {
+    const uint4 *high, *low;
+    int64_t capacity;
+};
+
+/* Which of the groups first … end - 1 are recalled. */
+struct choose_step {
+    choice_bounds bounds[2]; /* of groups, and of blocks */
+    const float *q;
+    int32_t *groups, *counts;     /* [heads][most], [heads] */
+    int heads, sharers, head_dim; /* heads: of keys */
+    int first, end, most, most_blocks;
+    int n_columns; /* of the largest level */
+    bool in_levels, is_bf16;
+};
+
 struct token_step {
     token_kind kind;
     union {
         product_step product;
         turn_args turn;
+        choose_step choose;
         attend_step attend;
     };
 };

@@ -141,6 +141,11 @@ template <> struct traits<CCA_BF16> : half_traits<__nv_bfloat16> {
 /* The one of them. */
 template <bool is_bf16> using cuda_half = traits<is_bf16 ? CCA_BF16 : CCA_F16>;
 
+template <bool is_bf16>
+static __device__ __forceinline__ uint32_t cuda_round_two(float x, float y) {
+    return cuda_half<is_bf16>::round_two(x, y);
+}
+
 template <bool is_bf16> static __device__ __forceinline__ float2 cuda_two(uint32_t pair) {
     return cuda_half<is_bf16>::two(pair);
 }
