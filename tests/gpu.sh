@@ -129,7 +129,8 @@ sanitized() { # tool, command
     return $status
 }
 
-# 2000 tokens of two layers, a window and cores or recall, many rows and one. racecheck takes a copy that several
+# 2000 tokens of two layers, a window and cores or recall, this by the fast kernels (recall) and by the plain ones
+# (plain), many rows and one. racecheck takes a copy that several
 # lanes begin for one of a single lane: for it they begin in turn.
 sanitize() {
     local tool type attn small=$work/small
@@ -137,10 +138,12 @@ sanitize() {
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            for attn in cca recall; do
-                local run=("$cca" bench -m "$small-$type" --device cuda --attn $attn -g 16 -w 64 -ub 1000 -p 0 -n 20
-                    -d 2000 -r 1 -q)
-                [ $attn = cca ] || run+=(--recall 256 --cores -ctr q8_0/q4_0)
+            for attn in cca recall plain; do
+                [ "$tool $attn" != 'racecheck plain' ] || continue
+                local run=("$cca" bench -m "$small-$type" --device cuda --attn ${attn/plain/recall} -g 16 -w 64
+                    -ub 1000 -p 0 -n 20 -d 2000 -r 1 -q)
+                [ $attn = cca ] || run+=(--recall 256)
+                [ $attn != plain ] || run+=(--cores -ctr q8_0/q4_0)
                 [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type" $attn)
                 try "compute-sanitizer $tool, $type, $attn" sanitized "$tool" "${run[@]}"
             done
@@ -193,13 +196,16 @@ eight=4096,32,32,8,14336,128256
 bench() {
     local depth=${DEPTH:-0,32768,131072}
     : >"$work/table"
-    peak measure 7B bf16 $seven -n 64 -d "$depth" --attn cca
-    measure '7B, --fp8,' bf16 $seven -n 0 -d "$depth" --attn cca --fp8
+    peak measure 7B bf16 $seven -n 64 -d "$depth" --attn cca,recall
+    measure '7B, --fp8,' bf16 $seven -n 0 -d "$depth" --attn cca,recall --fp8
     measure 7B bf16 $seven -n 32 -d "${FULL_DEPTH:-0,32768,131072}" -r 2 --attn full
     peak measure 7B bf16 $seven -n 16 -d 1048576 -r 1 --attn cca
     measure 7B q8_0 $seven -n 64 -d "$depth" --attn cca
     measure 7B q4_0 $seven -n 64 -d "$depth" --attn cca
-    measure 8B bf16 $eight -n 64 -d "$depth" --attn cca
+    measure 8B bf16 $eight -n 64 -d "$depth" --attn cca,recall
+    measure '8B, --fp8,' bf16 $eight -n 0 -d "$depth" --attn recall --fp8
+    measure 8B q8_0 $eight -n 64 -d "$depth" --attn cca,recall
+    measure 8B q4_0 $eight -n 64 -d "$depth" --attn cca,recall
     rm -f "$work"/model*
     say 'table'
     cat "$work/table"
