@@ -201,6 +201,7 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
     row_terms<S> a;
     read_rows<S>(a, c, p, warp_place<S>().strip);
     choice_level l = first_level(c, p);
+    m.wait(); /* nobody may put anything into a block that has not begun */
     weigh(m, rows, a, c, p, l);
     if (l.of_blocks) {
         l = second_level(p, m.blocks, pick_blocks(m, c, l));
