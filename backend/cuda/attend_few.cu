@@ -142,7 +142,7 @@ bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, c
                      int64_t pos, int64_t n) {
     const cca_rows *like = &spans->at[0].rows;
     int64_t hd = like->head_dim, n_heads = q->cols / hd, n_keys;
-    if (!suits(&n_keys, spans, pos + n - 1)) return false;
+    if (n > CUDA_MOST_BLOCKS || !suits(&n_keys, spans, pos + n - 1)) return false;
     if (n == 1 && cuda_token_attend(b, out, spans, q, pos)) return true;
     int64_t splits = count_splits(b, n_keys, n * n_heads);
     size_t partial = (size_t)(n * n_heads * splits * (hd + 2)) * sizeof(float);

@@ -257,7 +257,6 @@ static void choose_pairs(cuda_backend *b, const choosing &c, unsigned n_pairs, b
 }
 
 static void choose_plain(cuda_backend *b, const choice_call &call) {
-    enum { MOST_PAIRS = 65535 }; /* of a grid */
     const cca_choice &out = call.out;
     int64_t n_pairs = choice_tiles(call) * out.heads;
     int64_t n_rows = call.n_heads / out.heads * cca_min(call.n, out.tile);
@@ -268,7 +267,7 @@ static void choose_plain(cuda_backend *b, const choice_call &call) {
     choosing c = {call, 0, (int)n_rows, (int)n_columns, (float *)memory, NULL};
     int64_t some = n_pairs;
     if (!all) some = cca_min((int64_t)(room / pair_bytes(n_rows, n_columns)), n_pairs);
-    some = cca_min(some, MOST_PAIRS);
+    some = cca_min(some, CUDA_MOST_BLOCKS);
     c.sums = (row_sum *)(memory + (size_t)(some * n_rows * n_columns) * sizeof(float));
     for (; c.first < n_pairs; c.first += some) {
         choose_pairs(b, c, (unsigned)cca_min(some, n_pairs - c.first), all);

@@ -211,7 +211,6 @@ template <typename S> static bool launch(cuda_backend *b, const choice_call &c, 
     bound_maps maps = {};
     size_t shared;
     if (!plan_tiles<S>(&a, &shared, (size_t)most_shared - STATIC)) return false;
-    if (!cuda_check(b, cudaSetDevice(b->device), "choice")) return true;
     if (!make_maps(&maps, c)) return false;
     cuda_check(
         b,

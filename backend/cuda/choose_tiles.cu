@@ -246,10 +246,12 @@ bool choose_in_tiles(cuda_backend *b, const choice_call &c) {
     int64_t hd = c.bounds.head_dim, n_rows = c.n_heads / c.out.heads * cca_min(c.n, c.out.tile);
     bool is_bf16 = c.bounds.k_type == CCA_BF16;
     if (!b->forms.fused || !cuda_is_half(c.bounds.k_type) || c.bounds.k_type != c.bounds.v_type ||
-        (hd != 64 && hd != 128) || n_rows > MOST_ROWS) {
+        (hd != 64 && hd != 128) || n_rows > MOST_ROWS ||
+        cca_max(choice_tiles(c), c.out.heads) > CUDA_MOST_BLOCKS) {
         return false;
     }
-    if (!cuda_check(
+    if (!cuda_check(b, cudaSetDevice(b->device), "choice") ||
+        !cuda_check(
             b, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, b->device),
             "device")) {
         return true;

@@ -30,6 +30,7 @@ extern "C" {
 enum {
     CUDA_WARP = 32,
     CUDA_FEW = 4,              /* rows of x up to which products read weights as they are */
+    CUDA_MOST_BLOCKS = 65535,  /* of a grid, along y and z */
     CUDA_WORKSPACE = 32 << 20, /* of cuBLASLt: what NVIDIA recommends for Hopper */
 };
 
