@@ -239,7 +239,7 @@ $(BUILD)/tests/alloc/run.o: run.c
 $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
 	$(CXX) $(LINK) $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
-SOURCES := $(wildcard *.[ch] text/*.cc backend/cuda/*.[ch] $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
+SOURCES := $(wildcard *.[ch] text/*.cc *.cu backend/cuda/*.[ch] backend/cuda/*.cu backend/cuda/*.cuh $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 
 format:
 	clang-format -i $(SOURCES) examples/*.c
