@@ -325,6 +325,31 @@ static void many_are_chosen_in_levels(void **state) {
     }
 }
 
+/* The heaviest block has a single group behind the sinks: there are as many as are wanted all the
+ * same. */
+static void a_block_may_have_one_group(void **state) {
+    (void)state;
+    enum { DIMS = 64, SINKS = CCA_BLOCK - 1, MOST = 2 };
+    const int64_t n_groups = CCA_LEVELS_FROM + 2 * CCA_BLOCK;
+    uint64_t seed = 7;
+    for (int i = 0; cca_kernels_at(i); i++) {
+        int n_equal = 0, n_all = 0;
+        choice_case c = {CCA_F32,          1, 1, DIMS, {2, 8, 2 * SINKS, true},
+                         2 * n_groups + 7, 1, 1, MOST};
+        choice_data d = make_choice(&c, &seed);
+        float *const all[] = {d.bounds.k, d.bounds.v, d.high, d.low};
+        for (int k = 0; k < DIMS; k++) {
+            for (int side = 0; side < 4; side++) all[side][SINKS * DIMS + k] = 3;
+            ((float *)d.blocks.k)[k] = d.block_high[k] = 3;
+            d.q[k] = 1;
+        }
+        check_choice(cca_kernels_at(i), &c, &d, &n_equal, &n_all);
+        assert_int_equal(n_equal, n_all);
+        assert_int_equal(d.out.groups[0], SINKS);
+        free_choice(&d);
+    }
+}
+
 /* Groups whose weights are equal: the earlier wins. */
 static void ties_go_to_the_earlier(void **state) {
     (void)state;
@@ -362,6 +387,7 @@ int main(void) {
         cmocka_unit_test(blocks_hold_every_bound),
         cmocka_unit_test(choices_are_those_of_the_definition),
         cmocka_unit_test(many_are_chosen_in_levels),
+        cmocka_unit_test(a_block_may_have_one_group),
         cmocka_unit_test(ties_go_to_the_earlier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
