@@ -445,10 +445,9 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         cca_range groups = cca_rule_groups(&c->policy.rule);
         cca_choose(b, &spans.choice, &bounds, has(c, ARRAY_BLOCKS) ? &blocks : NULL, &groups, q,
                    pos, n);
-        int64_t tile = spans.choice.tile;
         if (c->disk) {
             cca_disk_rows_want(c->disk, layer, &spans.choice,
-                               (pos + n - 1) / tile - pos / tile + 1);
+                               cca_choice_tiles(&spans.choice, pos, n));
         }
     }
     if (c->watched.sums) add_masses(c, layer, &spans, q, pos, n);

@@ -129,10 +129,19 @@ CCA_RULE const cca_rows *cca_piece_of(const cca_pieces *p, const cca_rows *other
     return &p->at[low * p->step];
 }
 
+/* Tiles that n queries from pos on lie in, and in which of them a row of this call does. */
+CCA_RULE int64_t cca_choice_tiles(const cca_choice *c, int64_t pos, int64_t n) {
+    return (pos + n - 1) / c->tile - pos / c->tile + 1;
+}
+
+CCA_RULE int64_t cca_choice_tile(const cca_choice *c, int64_t pos, int64_t row) {
+    return (pos + row) / c->tile - pos / c->tile;
+}
+
 /* The groups that the tile of a call's row has chosen; the call begins at pos. */
 CCA_RULE const int32_t *cca_chosen(const cca_choice *c, int64_t pos, int64_t row, int64_t head,
                                    int64_t *n) {
-    int64_t at = ((pos + row) / c->tile - pos / c->tile) * c->heads + head;
+    int64_t at = cca_choice_tile(c, pos, row) * c->heads + head;
     *n = c->counts[at];
     return c->groups + at * c->most;
 }

@@ -315,7 +315,7 @@ void cca_choose_tile(const cca_kernels *k, const cca_choose_args *args, int64_t 
                      void *scratch) {
     choosing c = begin_choosing(k, args, scratch);
     const cca_choice *out = args->out;
-    int64_t tile = (args->pos + args->row) / out->tile - args->pos / out->tile;
+    int64_t tile = cca_choice_tile(out, args->pos, args->row);
     int64_t at = tile * out->heads + kv_head, n = c.end - c.first;
     int32_t *groups = out->groups + at * out->most;
     if (n <= out->most) { /* whatever they weigh */

@@ -209,7 +209,7 @@ static bool copy_choice(cca_backend *b, cca_choice *out, const cca_choice *choic
     out->groups = malloc((size_t)n * sizeof *out->groups + 1);
     out->counts = malloc((size_t)choice->heads * sizeof *out->counts + 1);
     if (!out->groups || !out->counts) return false;
-    int64_t tile = (pos + row) / choice->tile - pos / choice->tile;
+    int64_t tile = cca_choice_tile(choice, pos, row);
     cca_backend_download(b, out->groups, choice->groups + tile * n, (size_t)n * sizeof(int32_t));
     cca_backend_download(b, out->counts, choice->counts + tile * choice->heads,
                          (size_t)choice->heads * sizeof(int32_t));

@@ -255,7 +255,7 @@ static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const c
 static inline dim3 tile_grid(const tile_args &a, int BM) {
     const cca_choice &c = a.spans.choice;
     if (!a.shares) return dim3(cuda_blocks(a.n, BM), (unsigned)a.n_heads);
-    return dim3((unsigned)((a.pos + a.n - 1) / c.tile - a.pos / c.tile + 1), (unsigned)c.heads);
+    return dim3((unsigned)cca_choice_tiles(&c, a.pos, a.n), (unsigned)c.heads);
 }
 
 /* Whether rows are bf16 or f16, all of one type, of a width that suits, what the queries see of

@@ -1,7 +1,7 @@
-/* What the two forms of a choice share: the pairs, each a tile of queries and a head of keys, and
+/* What the forms of a choice share: the pairs, each a tile of queries and a head of keys, and
  * the selection of what weighs most.
  *
- *     pair p = pair_at(call, i);
+ *     choice_pair p = pair_at(call, tile, head);
  *     keys[column] = weight_key(weight);                   // in shared or global memory
  *     int n = pick_largest(out, keys, n_columns, most, [&](int column) { return …; }); */
 #ifndef CCA_CUDA_CHOOSE_CUH
@@ -73,7 +73,7 @@ static __device__ __forceinline__ int64_t end_of(const choice_call &c, const cho
 }
 
 static inline int64_t choice_tiles(const choice_call &c) {
-    return (c.pos + c.n - 1) / c.out.tile - c.pos / c.out.tile + 1;
+    return cca_choice_tiles(&c.out, c.pos, c.n);
 }
 
 /* ---- levels -------------------------------------------------------------------------- */

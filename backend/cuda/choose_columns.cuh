@@ -16,7 +16,8 @@
  *                     softmax      largest[tile][part][row]  -> the columns of largest weight
  *
  * Teams of warps take turns with the tiles. Turns are joined in an order of their own, however many
- * blocks of a cluster have them, so that the result is the same. */
+ * blocks of a cluster have them, so that softmaxes are the same; weights then differ by rounding
+ * alone, since more blocks keep more tiles. */
 #ifndef CCA_CUDA_CHOOSE_COLUMNS_CUH
 #define CCA_CUDA_CHOOSE_COLUMNS_CUH
 

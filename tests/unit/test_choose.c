@@ -350,6 +350,25 @@ static void a_block_may_have_one_group(void **state) {
     }
 }
 
+/* Which tiles a call has, and which chosen groups a position sees the beginning of. */
+static void tiles_of_a_call(void **state) {
+    (void)state;
+    static const int32_t chosen[] = {3, 7, 9};
+    static const struct {
+        int64_t end, n;
+    } seen[] = {{12, 0}, {13, 1}, {28, 1}, {29, 2}, {36, 2}, {37, 3}, {1000, 3}};
+    cca_choice c = {.tile = 16};
+    assert_int_equal(cca_choice_tiles(&c, 30, 2), 1);
+    assert_int_equal(cca_choice_tiles(&c, 30, 3), 2);
+    assert_int_equal(cca_choice_tiles(&c, 30, 40), 4);
+    assert_int_equal(cca_choice_tile(&c, 30, 1), 0);
+    assert_int_equal(cca_choice_tile(&c, 30, 2), 1);
+    assert_int_equal(cca_choice_tile(&c, 30, 39), 3);
+    for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
+        assert_int_equal(cca_chosen_before(chosen, 3, 4, seen[i].end), seen[i].n);
+    }
+}
+
 /* Groups whose weights are equal: the earlier wins. */
 static void ties_go_to_the_earlier(void **state) {
     (void)state;
@@ -388,6 +407,7 @@ int main(void) {
         cmocka_unit_test(choices_are_those_of_the_definition),
         cmocka_unit_test(many_are_chosen_in_levels),
         cmocka_unit_test(a_block_may_have_one_group),
+        cmocka_unit_test(tiles_of_a_call),
         cmocka_unit_test(ties_go_to_the_earlier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
