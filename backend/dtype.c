@@ -125,11 +125,31 @@ void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_dtype_find(type)->encode(out, in, n);
 }
 
-enum { FILLED = 256 }; /* values at a time; every block has fewer or as many */
+enum { SOME = 256 }; /* values at a time; every block has fewer or as many */
+
+void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, int64_t n) {
+    const cca_dtype_facts *target = cca_dtype_find(to), *source = cca_dtype_find(from);
+    uint8_t *at = out;
+    const uint8_t *read = in;
+    for (int64_t i = 0, some; i < n; i += some) {
+        some = cca_min(SOME, n - i);
+        if (from == CCA_Q4_K && to == CCA_Q4_1) {
+            cca_q4_1_of_q4_k((cca_q4_1 *)at, (const cca_q4_k *)read);
+        } else if (from == CCA_Q5_K && to == CCA_Q5_1) {
+            cca_q5_1_of_q5_k((cca_q5_1 *)at, (const cca_q5_k *)read);
+        } else {
+            float x[SOME];
+            source->decode(x, read, some);
+            target->encode(at, x, some);
+        }
+        at += (size_t)(some / target->block) * target->block_bytes;
+        read += (size_t)(some / source->block) * source->block_bytes;
+    }
+}
 
 /* Random bits, brought to magnitudes up to 1 by the block's f16 numbers. */
 static void fill_block(uint8_t *out, const cca_dtype_facts *t, uint64_t *state) {
-    float x[FILLED], largest = 0;
+    float x[SOME], largest = 0;
     const uint16_t one = cca_f32_to_f16(1);
     for (size_t i = 0; i < t->block_bytes; i++) out[i] = (uint8_t)(cca_random_next(state) >> 32);
     for (int i = 0; i < 2; i++) memcpy(out + t->halves[i], &one, sizeof one);
@@ -143,9 +163,9 @@ void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state) {
     const cca_dtype_facts *t = cca_dtype_find(type);
     uint8_t *to = out;
     for (int64_t i = 0, some; i < n; i += some, to += (size_t)(some / t->block) * t->block_bytes) {
-        float x[FILLED];
+        float x[SOME];
         bool encodes = t->encode && !t->is_sought;
-        some = encodes ? cca_min(FILLED, n - i) : t->block;
+        some = encodes ? cca_min(SOME, n - i) : t->block;
         if (!encodes) {
             fill_block(to, t, state);
             continue;

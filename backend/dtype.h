@@ -106,6 +106,11 @@ bool cca_dtype_row_bytes(size_t *out, cca_dtype type, int64_t n);
 void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n);
 void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
 
+/* n values of a type that can be decoded as values of another. Blocks of q4_k and q5_k become those
+ * of q4_1 and q5_1 with the same q, their scales and minima rounded to f16, by 2^-11 at most; all
+ * other types go through floats and cca_dtype_encode. n is a multiple of both blocks. */
+void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, int64_t n);
+
 /* n random values of a type that runs, of magnitudes up to about 1, to try kernels with. n is a
  * multiple of the block; state: of base/random.h. */
 void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state);

@@ -135,10 +135,12 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     if (stage) memcpy(host, stage, bytes);
 }
 
-/* Types that no kernel knows become bf16. */
+/* Blocks of 256 become smaller ones where those can have the same values; types that no kernel
+ * knows, bf16. */
 static cca_dtype cuda_keeps(cca_dtype type) {
-    bool known = cuda_with_traits(type, [=](auto t) { return decltype(t)::TYPE == type; });
-    return known ? type : CCA_BF16;
+    if (type == CCA_Q4_K) return CCA_Q4_1;
+    if (type == CCA_Q5_K) return CCA_Q5_1;
+    return weight_types::has(type) ? type : CCA_BF16;
 }
 
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,
@@ -255,6 +257,7 @@ static cca_ops make_ops() {
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
     ops.keeps = cuda_keeps;
+    ops.kept_bytes = cuda_weight_bytes;
     ops.load = cuda_load;
     ops.upload = cuda_upload;
     ops.download = cuda_download;
