@@ -356,21 +356,6 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
 
 typedef void (*token_kernel)(token_args);
 
-/* f(set) of the set that a type is in. Types that a model mixes within its layers share a kernel:
- * a launch ends where the set changes. The others have one of their own, in which nothing is
- * chosen. */
-template <typename F> static auto with_set(cca_dtype type, F f) {
-    typedef type_set<CCA_Q4_1, CCA_Q5_1, CCA_Q6_K> mixed;
-    return cuda_with_traits(type, [=](auto t) {
-        constexpr cca_dtype own = decltype(t)::TYPE;
-        if constexpr (mixed::has(own)) {
-            return f(mixed());
-        } else {
-            return f(type_set<own>());
-        }
-    });
-}
-
 static token_kernel kernel_of(cca_dtype type) {
     return with_set(type, [](auto set) -> token_kernel { return token<decltype(set)>; });
 }

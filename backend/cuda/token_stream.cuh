@@ -84,9 +84,24 @@ template <cca_dtype... TYPES> struct set_sizes<type_set<TYPES...>> {
     static_assert(BLOCKS || sizeof...(TYPES) == 1, "x has one size");
 };
 
-template <cca_dtype type> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
+/* f(set) of the set that a type is in. Types that a model mixes within its layers share a kernel:
+ * a launch ends where the set changes. The others have one of their own, in which nothing is
+ * chosen. */
+template <typename F> static auto with_set(cca_dtype type, F f) {
+    typedef type_set<CCA_Q4_1, CCA_Q5_1, CCA_Q6_K> mixed;
+    return cuda_with_traits(type, [=](auto t) {
+        constexpr cca_dtype own = decltype(t)::TYPE;
+        if constexpr (mixed::has(own)) {
+            return f(mixed());
+        } else {
+            return f(type_set<own>());
+        }
+    });
+}
+
+template <typename SET> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
     x_form x = {};
-    if (has_blocks<type>()) {
+    if (set_sizes<SET>::BLOCKS) {
         x.scale = (float2 *)at;
         x.q_low = (int8_t *)(x.scale + cols / CCA_QUANT_BLOCK);
         x.q_high = x.q_low + cols / 2;
@@ -360,12 +375,12 @@ static __device__ __forceinline__ uint32_t round_byte(float x) {
 }
 
 /* Four values, i being their place counted in fours, if that is below n; eight lanes have a block
- * of 32. */
-template <cca_dtype type>
-static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, float4 v) {
-    if (traits<type>::VALUES == 4) {
+ * of 32. per: weights in 16 bytes. */
+template <typename SET>
+static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, float4 v, int per) {
+    if (per == 4) {
         if (i < n) ((float4 *)x.low)[i] = v;
-    } else if (!has_blocks<type>()) {
+    } else if (!set_sizes<SET>::BLOCKS) {
         if (i < n) ((float4 *)(i % 2 ? x.high : x.low))[i / 2] = v;
     } else {
         float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -384,7 +399,7 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
         for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
         if (i >= n) return;
         int block = i / 8, part = i % 8;
-        if (traits<type>::VALUES == 16) {
+        if (per == 16) {
             ((uint32_t *)x.q_low)[i] = q;
         } else {
             ((uint32_t *)(part < 4 ? x.q_low : x.q_high))[block * 4 + part % 4] = q;
@@ -394,10 +409,11 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
 }
 
 /* weights: of the norm, read before. */
-template <cca_dtype type>
+template <typename SET>
 static __device__ __forceinline__ void make_x(const x_form &x, const product_step &a,
                                               const float4 weights[KEPT]) {
     int n = a.weights.cols / 4;
+    int per = SET::with((cca_dtype)a.weights.type, [](auto t) { return (int)decltype(t)::VALUES; });
     for (int first = 0; first < n; first += ROUND) {
         float4 v[KEPT];
         read_pieces(v, a.x, first, n);
@@ -407,7 +423,7 @@ static __device__ __forceinline__ void make_x(const x_form &x, const product_ste
             int i = first + k * THREADS + (int)threadIdx.x;
             if (first + k * THREADS >= n) continue; /* all threads */
 #pragma unroll
-            for (int j = 0; j < TOGETHER; j++) put_x<type>(x, i + j * THREADS, n, v[k + j]);
+            for (int j = 0; j < TOGETHER; j++) put_x<SET>(x, i + j * THREADS, n, v[k + j], per);
         }
     }
     sync_workers();
@@ -446,17 +462,14 @@ static __device__ __forceinline__ stream_output find_output(const product_step &
     return stream_output{to, (o.bias ? o.bias[r.row] : 0) + (o.accumulate ? __ldcg(to) : 0)};
 }
 
-/* A step's products; norm: weights of the norm, read before; memory: room for x. Of the warp's
- * sums each lane keeps one of 32 and finishes it. */
+/* The warp's rows of a step's products. Of their sums each lane keeps one of 32 and finishes it;
+ * unit: the first of the warp; own: where this lane's first sum goes. */
 template <cca_dtype type, typename SET>
-static __device__ __forceinline__ void multiply_as(stream_ring<SET> *ring, const product_step &a,
-                                                   const float4 norm[KEPT], char *memory) {
-    int lane = (int)(threadIdx.x % CUDA_WARP), unit = among_all((int)threadIdx.x / CUDA_WARP);
+static __device__ __forceinline__ void multiply_rows(stream_ring<SET> *ring, const product_step &a,
+                                                     const x_form &x, int unit, stream_output own) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
     int cols = a.weights.cols, n_units = a.weights.n_units;
     bool gated = a.weights.gated;
-    stream_output own = find_output(a, unit + lane * unit_step());
-    x_form x = place_x<type>(memory, cols);
-    make_x<type>(x, a, norm);
     while (unit < n_units) {
         float sum = 0, up = 0;
         for (int i = 0; i < CUDA_WARP && unit < n_units; i++, unit += unit_step()) {
@@ -472,12 +485,17 @@ static __device__ __forceinline__ void multiply_as(stream_ring<SET> *ring, const
     }
 }
 
+/* A step's products; norm: weights of the norm, read before; memory: room for x. */
 template <typename SET>
 static __device__ __forceinline__ void stream_multiply(stream_ring<SET> *ring,
                                                        const product_step &a,
                                                        const float4 norm[KEPT], char *memory) {
+    int lane = (int)(threadIdx.x % CUDA_WARP), unit = among_all((int)threadIdx.x / CUDA_WARP);
+    stream_output own = find_output(a, unit + lane * unit_step());
+    x_form x = place_x<SET>(memory, a.weights.cols);
+    make_x<SET>(x, a, norm);
     SET::with((cca_dtype)a.weights.type,
-              [&](auto t) { multiply_as<decltype(t)::TYPE>(ring, a, norm, memory); });
+              [&](auto t) { multiply_rows<decltype(t)::TYPE>(ring, a, x, unit, own); });
 }
 
 #endif
