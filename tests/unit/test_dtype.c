@@ -248,6 +248,62 @@ static void filled_rows(void **state) {
     }
 }
 
+/* The same q, and scales and minima as f16 numbers, of blocks that are taken apart before and
+ * after: of each 256 values those whose f16 numbers differ, too. */
+static void large_blocks_become_small_ones(void **state) {
+    (void)state;
+    enum { BLOCKS = 5 };
+    uint64_t seed = 4;
+    for (int five = 0; five < 2; five++) {
+        cca_q4_k fours[BLOCKS];
+        cca_q5_k fives[BLOCKS];
+        cca_q4_1 small_fours[BLOCKS * 8];
+        cca_q5_1 small_fives[BLOCKS * 8];
+        cca_dtype_fill(fours, CCA_Q4_K, BLOCKS * CCA_LARGE_BLOCK, &seed);
+        cca_dtype_fill(fives, CCA_Q5_K, BLOCKS * CCA_LARGE_BLOCK, &seed);
+        for (int i = 0; i < BLOCKS; i++) {
+            fours[i].min = fives[i].min = cca_f32_to_f16(0.001f * (float)(i + 1));
+        }
+        cca_dtype_convert(small_fours, CCA_Q4_1, fours, CCA_Q4_K, BLOCKS * CCA_LARGE_BLOCK);
+        cca_dtype_convert(small_fives, CCA_Q5_1, fives, CCA_Q5_K, BLOCKS * CCA_LARGE_BLOCK);
+        for (int i = 0; i < BLOCKS; i++) {
+            cca_apart large, small;
+            five ? cca_apart_q5_k(&large, 0, &fives[i]) : cca_apart_q4_k(&large, 0, &fours[i]);
+            for (int k = 0; k < 8; k++) {
+                int at = k * CCA_SMALL_BLOCK;
+                five ? cca_apart_q5_1(&small, at, &small_fives[i * 8 + k])
+                     : cca_apart_q4_1(&small, at, &small_fours[i * 8 + k]);
+            }
+            assert_memory_equal(small.q, large.q, sizeof large.q);
+            for (int s = 0; s < CCA_LARGE_BLOCK / CCA_SCALED; s++) {
+                float scale = large.scale[s], min = large.min[s];
+                assert_true(small.scale[s] == cca_f16_to_f32(cca_f32_to_f16(scale)));
+                assert_true(small.min[s] == cca_f16_to_f32(cca_f32_to_f16(min)));
+                assert_true(fabsf(small.scale[s] - scale) <= 0x1p-11f * scale);
+                assert_true(fabsf(small.min[s] - min) <= 0x1p-11f * min);
+            }
+        }
+    }
+}
+
+/* By way of floats: more values than are converted at a time, and a number that fills nothing. */
+static void other_types_are_converted_by_value(void **state) {
+    (void)state;
+    enum { N = 768, ODD = 259 };
+    uint64_t seed = 5;
+    cca_q6_k blocks[N / CCA_LARGE_BLOCK];
+    uint16_t got[N], wanted[N];
+    float x[N];
+    cca_dtype_fill(blocks, CCA_Q6_K, N, &seed);
+    cca_dtype_convert(got, CCA_BF16, blocks, CCA_Q6_K, N);
+    cca_dtype_decode(x, CCA_Q6_K, blocks, N);
+    cca_dtype_encode(wanted, CCA_BF16, x, N);
+    assert_memory_equal(got, wanted, sizeof got);
+    cca_dtype_convert(got, CCA_F16, x, CCA_F32, ODD);
+    cca_dtype_encode(wanted, CCA_F16, x, ODD);
+    assert_memory_equal(got, wanted, sizeof got);
+}
+
 static void numbers_of_file_types(void **state) {
     (void)state;
     assert_int_equal(cca_dtype_find(CCA_F32)->file_type, 0);
@@ -272,6 +328,8 @@ int main(void) {
         cmocka_unit_test(every_row_of_the_table),
         cmocka_unit_test(round_trips),
         cmocka_unit_test(filled_rows),
+        cmocka_unit_test(large_blocks_become_small_ones),
+        cmocka_unit_test(other_types_are_converted_by_value),
         cmocka_unit_test(numbers_of_file_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
