@@ -65,17 +65,21 @@ template <cca_dtype type> static __host__ __device__ constexpr int x_bytes(int c
 
 /* Columns whose values and scales are whole vectors of 16 bytes, and so are eight f32 of x. */
 template <cca_dtype type> static __host__ __device__ constexpr int vector_cols() {
-    typedef traits<type> T;
-    return has_blocks<type>() ? T::BLOCK * 16 / (T::SCALE_BYTES + !has_blocks<type>()) : 8;
+    if constexpr (has_blocks<type>()) {
+        return traits<type>::BLOCK * 16 / traits<type>::SCALE_BYTES;
+    } else {
+        return 8;
+    }
 }
 
-/* Of a set of types, which either all have blocks or are one: the most of each. */
 static constexpr int largest(std::initializer_list<int> all) {
     int most = 0;
     for (int x : all) most = x > most ? x : most;
     return most;
 }
 
+/* Of a set of types, of which all have blocks where it is more than one: the most that one wants.
+ */
 template <typename SET> struct set_sizes;
 template <cca_dtype... TYPES> struct set_sizes<type_set<TYPES...>> {
     static constexpr int STAGE = largest({piece_bytes<TYPES>() + scale_bytes<TYPES>()...});
@@ -84,9 +88,9 @@ template <cca_dtype... TYPES> struct set_sizes<type_set<TYPES...>> {
     static_assert(BLOCKS || sizeof...(TYPES) == 1, "x has one size");
 };
 
-/* f(set) of the set that a type is in. Types that a model mixes within its layers share a kernel:
- * a launch ends where the set changes. The others have one of their own, in which nothing is
- * chosen. */
+/* On the host: f(set) of the set that a type is in. Types that a model mixes within its layers
+ * share a kernel: a launch ends where the set changes. The others have one of their own, in which
+ * nothing is chosen. */
 template <typename F> static auto with_set(cca_dtype type, F f) {
     typedef type_set<CCA_Q4_1, CCA_Q5_1, CCA_Q6_K> mixed;
     return cuda_with_traits(type, [=](auto t) {

@@ -11,8 +11,7 @@ static void check_embedding(cca_dtype type, int64_t width) {
     int32_t ids[] = {49, 0, 7, 7, 31, 1, 48};
     cca_embed(plain, &out.host, &table.host, ids, 2.5f, 7);
     cca_embed(gpu, &out.device, &table.device, ids, 2.5f, 7);
-    /* d q + m is rounded once on one side */
-    compare(&out, cca_dtype_block(table.host.type) > 1 ? 1e-7 : 1e-9, cca_dtype_name(type));
+    compare(&out, 1e-9, cca_dtype_name(type));
     free_pair(&table), free_pair(&out);
 }
 
