@@ -328,42 +328,6 @@ static inline void cca_apart_iq4_xs(cca_apart *__restrict__ out, int at,
     }
 }
 
-/* ---- eight small blocks for a large one: the same q; scales and minima as f16 numbers ----- */
-
-/* The lower four bits of 32 values. */
-static inline void cca_join_halves(uint8_t *__restrict__ out, const int8_t *__restrict__ q) {
-    for (int k = 0; k < CCA_SMALL_BLOCK / 2; k++) {
-        out[k] = (uint8_t)((q[k] & 15) | (q[k + CCA_SMALL_BLOCK / 2] & 15) << 4);
-    }
-}
-
-static inline void cca_q4_1_of_q4_k(cca_q4_1 *__restrict__ out, const cca_q4_k *__restrict__ in) {
-    cca_apart a;
-    cca_apart_q4_k(&a, 0, in);
-    for (int i = 0; i < CCA_LARGE_BLOCK / CCA_SMALL_BLOCK; i++) {
-        int s = i * (CCA_SMALL_BLOCK / CCA_SCALED);
-        out[i].d = cca_f32_to_f16(a.scale[s]);
-        out[i].min = cca_f32_to_f16(-a.min[s]);
-        cca_join_halves(out[i].q, a.q + i * CCA_SMALL_BLOCK);
-    }
-}
-
-static inline void cca_q5_1_of_q5_k(cca_q5_1 *__restrict__ out, const cca_q5_k *__restrict__ in) {
-    cca_apart a;
-    cca_apart_q5_k(&a, 0, in);
-    for (int i = 0; i < CCA_LARGE_BLOCK / CCA_SMALL_BLOCK; i++) {
-        const int8_t *q = a.q + i * CCA_SMALL_BLOCK;
-        int s = i * (CCA_SMALL_BLOCK / CCA_SCALED);
-        out[i].d = cca_f32_to_f16(a.scale[s]);
-        out[i].min = cca_f32_to_f16(-a.min[s]);
-        memset(out[i].high, 0, sizeof out[i].high);
-        for (int k = 0; k < CCA_SMALL_BLOCK; k++) {
-            out[i].high[k / 8] = (uint8_t)(out[i].high[k / 8] | (q[k] >> 4) << k % 8);
-        }
-        cca_join_halves(out[i].q, q);
-    }
-}
-
 /* ---- rows ---------------------------------------------------------------------------- */
 
 /* n values of a block, a constant after inlining as is whether there are minima. */

@@ -135,12 +135,11 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     if (stage) memcpy(host, stage, bytes);
 }
 
-/* Blocks of 256 become smaller ones where those can have the same values; types that no kernel
- * knows, bf16. */
+/* Types that no kernel knows become ones that are alike, or bf16. */
 static cca_dtype cuda_keeps(cca_dtype type) {
-    if (type == CCA_Q4_K) return CCA_Q4_1;
-    if (type == CCA_Q5_K) return CCA_Q5_1;
-    return weight_types::has(type) ? type : CCA_BF16;
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    if (weight_types::has(type)) return type;
+    return t->to_alike && weight_types::has(t->alike) ? t->alike : CCA_BF16;
 }
 
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,

@@ -23,7 +23,9 @@ static uint64_t seed = 1;
 
 static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
 /* Types of weights alone. */
-static const cca_dtype k_quants[] = {CCA_Q4_1, CCA_Q5_1, CCA_Q4_K, CCA_Q5_K, CCA_Q6_K};
+static const cca_dtype k_quants[] = {CCA_Q4_1, CCA_Q5_1, CCA_Q4_K,   CCA_Q5_K,
+                                     CCA_Q6_K, CCA_Q5_0, CCA_IQ4_NL, CCA_IQ4_XS};
+enum { N_K_QUANTS = sizeof k_quants / sizeof *k_quants };
 
 static inline int open_backends(void **state) {
     (void)state;
@@ -111,10 +113,12 @@ static inline void random_blocks(uint8_t *out, cca_dtype type, int64_t n, float 
 static inline void keep_as_gpu(cca_matrix *w) {
     int64_t n = w->rows * w->cols;
     void *kept;
-    cca_dtype type;
-    if (w->type == CCA_Q4_K || w->type == CCA_Q5_K) {
-        type = w->type == CCA_Q4_K ? CCA_Q4_1 : CCA_Q5_1;
-        kept = memory((size_t)n / CCA_SMALL_BLOCK * cca_dtype_find(type)->block_bytes);
+    const cca_dtype_facts *t = cca_dtype_find(w->type);
+    cca_dtype type = t->alike;
+    if (t->to_alike) {
+        size_t bytes = 0;
+        assert_true(cca_dtype_row_bytes(&bytes, type, n));
+        kept = memory(bytes);
         cca_dtype_convert(kept, type, w->data, w->type, n);
     } else if (w->type == CCA_Q6_K) {
         float *x = kept = floats(n);
