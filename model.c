@@ -108,9 +108,7 @@ static cca_status bind(cca_model *m, cca_matrix *out, cca_role role, int64_t lay
         if (!data) return CCA_NO_MEMORY;
     }
     cca_matrix_load(m->backend, out, (cca_dtype)t->type, rows, cols, data);
-    size_t kept = 0;
-    cca_matrix_bytes(&kept, out->type, rows, cols);
-    m->weight_bytes += kept;
+    m->weight_bytes += cca_matrix_kept_bytes(m->backend, out);
     m->n_params += (uint64_t)(rows * cols);
     return CCA_OK;
 }

@@ -100,23 +100,15 @@ void cca_matrix_alloc(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t r
 
 /* Rows of a type in that of `as`; the caller frees them. NULL makes the backend fail. */
 static void *convert_rows(cca_backend *b, const cca_matrix *as, cca_dtype type, const void *host) {
-    size_t bytes = 0, from = 0, to = 0;
+    size_t bytes = 0;
     bool exists = cca_matrix_bytes(&bytes, as->type, as->rows, as->cols);
-    cca_dtype_row_bytes(&from, type, as->cols);
-    cca_dtype_row_bytes(&to, as->type, as->cols);
-    char *out = exists ? malloc(bytes + 1) : NULL;
-    float *row = malloc((size_t)as->cols * sizeof *row + 1);
-    for (int64_t r = 0; out && row && r < as->rows; r++) {
-        cca_dtype_decode(row, type, (const char *)host + (size_t)r * from, as->cols);
-        cca_dtype_encode(out + (size_t)r * to, as->type, row, as->cols);
-    }
-    if (!out || !row) {
+    void *out = exists ? malloc(bytes + 1) : NULL;
+    if (out) {
+        cca_dtype_convert(out, as->type, host, type, as->rows * as->cols);
+    } else {
         cca_backend_fail(b, CCA_NO_MEMORY, "no memory to convert %s weights to %s",
                          cca_dtype_name(type), cca_dtype_name(as->type));
-        free(out);
-        out = NULL;
     }
-    free(row);
     return out;
 }
 
@@ -133,6 +125,13 @@ void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t ro
         out->data = b->ops->load(b, out, from, bytes, &out->owned);
     }
     free(converted);
+}
+
+size_t cca_matrix_kept_bytes(const cca_backend *b, const cca_matrix *m) {
+    size_t bytes = 0;
+    if (b->ops->kept_bytes) return b->ops->kept_bytes(m);
+    cca_matrix_bytes(&bytes, m->type, m->rows, m->cols);
+    return bytes;
 }
 
 void cca_matrix_free(cca_backend *b, cca_matrix *m) {

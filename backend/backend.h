@@ -89,6 +89,8 @@ typedef struct cca_ops {
     void (*release)(cca_backend *b, void *data);
     /* The type that weights of a type are kept in; may be NULL: their own. */
     cca_dtype (*keeps)(cca_dtype type);
+    /* Bytes of weights as they are kept; may be NULL: as in the file. */
+    size_t (*kept_bytes)(const cca_matrix *m);
     /* May lay the values out in another way than the file; only operations read them. */
     void *(*load)(cca_backend *b, const cca_matrix *shape, const void *host, size_t bytes,
                   bool *owned);
@@ -170,6 +172,8 @@ void cca_matrix_load(cca_backend *b, cca_matrix *out, cca_dtype type, int64_t ro
 void cca_matrix_free(cca_backend *b, cca_matrix *m);
 /* Bytes of rows × cols values; false where that does not exist. */
 bool cca_matrix_bytes(size_t *out, cca_dtype type, int64_t rows, int64_t cols);
+/* Bytes of a matrix of weights as the backend keeps them. */
+size_t cca_matrix_kept_bytes(const cca_backend *b, const cca_matrix *m);
 /* Copies the first n rows (f32) to host memory. Done when the call returns. */
 void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n);
 

@@ -9,26 +9,23 @@
 /* Types that are known by their sizes alone. */
 #define OTHER(id, name, block, bytes)                                                              \
     { id, name, block, bytes, .runs = false }
+/* Types that have another with the same q. */
+#define ALIKE(to, small, name) .alike = (to), .to_alike = cca_##small##_of_##name
 /* Types that run and that nothing here makes; `second` is the block's other f16 number, or d. */
-#define KEPT(id, name, block, second, number)                                                      \
+#define KEPT(id, name, block, second, number, ...)                                                 \
     {                                                                                              \
         CCA_##id, #id, block, sizeof(cca_##name), #name,                                           \
             .decode = cca_decode_##name, .runs = true, .limit = INFINITY, .file_type = (number),   \
-            .in_place = CCA_F16, .halves = {                                                       \
-                offsetof(cca_##name, d),                                                           \
-                offsetof(cca_##name, second)                                                       \
-            }                                                                                      \
+            .in_place = CCA_F16,                                                                   \
+            .halves = {offsetof(cca_##name, d), offsetof(cca_##name, second)}, __VA_ARGS__         \
     }
 /* Types that are made, with scales that are sought. */
-#define SOUGHT(id, name, block, second, number, most, other)                                       \
+#define SOUGHT(id, name, block, second, number, most, other, ...)                                  \
     {                                                                                              \
         CCA_##id, #id, block, sizeof(cca_##name), #name,                                           \
             .decode = cca_decode_##name, .encode = cca_encode_##name, .runs = true,                \
             .is_sought = true, .limit = (most), .file_type = (number), .in_place = (other),        \
-            .halves = {                                                                            \
-                offsetof(cca_##name, d),                                                           \
-                offsetof(cca_##name, second)                                                       \
-            }                                                                                      \
+            .halves = {offsetof(cca_##name, d), offsetof(cca_##name, second)}, __VA_ARGS__         \
     }
 #define CODEC(name) .decode = cca_decode_##name, .encode = cca_encode_##name
 
@@ -48,15 +45,20 @@ static const cca_dtype_facts facts[] = {
     {CCA_Q4_0, "Q4_0", CCA_QUANT_BLOCK, sizeof(cca_q4_0), "q4_0", CODEC(q4_0), .runs = true,
      .limit = HALF_LIMIT * 8, .in_place = CCA_F16, .file_type = 2},
 
-    SOUGHT(Q5_0, q5_0, CCA_SMALL_BLOCK, d, 8, CCA_Q5_0_LIMIT, CCA_F16),
-    SOUGHT(Q5_1, q5_1, CCA_SMALL_BLOCK, min, 9, CCA_Q5_1_LIMIT, CCA_F16),
-    SOUGHT(Q4_K, q4_k, CCA_LARGE_BLOCK, min, 14, CCA_K_LIMIT, CCA_Q5_0),
-    SOUGHT(Q5_K, q5_k, CCA_LARGE_BLOCK, min, 16, CCA_K_LIMIT, CCA_Q5_1),
-    SOUGHT(Q6_K, q6_k, CCA_LARGE_BLOCK, d, 18, CCA_Q6_K_LIMIT, CCA_Q8_0),
+    SOUGHT(Q5_0, q5_0, CCA_SMALL_BLOCK, d, 8, CCA_Q5_0_LIMIT, CCA_F16,
+           ALIKE(CCA_Q8_0, q8_0, q5_0)),
+    SOUGHT(Q5_1, q5_1, CCA_SMALL_BLOCK, min, 9, CCA_Q5_1_LIMIT, CCA_F16, ),
+    SOUGHT(Q4_K, q4_k, CCA_LARGE_BLOCK, min, 14, CCA_K_LIMIT, CCA_Q5_0,
+           ALIKE(CCA_Q4_1, q4_1, q4_k)),
+    SOUGHT(Q5_K, q5_k, CCA_LARGE_BLOCK, min, 16, CCA_K_LIMIT, CCA_Q5_1,
+           ALIKE(CCA_Q5_1, q5_1, q5_k)),
+    SOUGHT(Q6_K, q6_k, CCA_LARGE_BLOCK, d, 18, CCA_Q6_K_LIMIT, CCA_Q8_0, ),
 
-    KEPT(Q4_1, q4_1, CCA_SMALL_BLOCK, min, 3),    KEPT(Q2_K, q2_k, CCA_LARGE_BLOCK, min, 10),
-    KEPT(Q3_K, q3_k, CCA_LARGE_BLOCK, d, 12),
-    KEPT(IQ4_NL, iq4_nl, CCA_SMALL_BLOCK, d, 25), KEPT(IQ4_XS, iq4_xs, CCA_LARGE_BLOCK, d, 30),
+    KEPT(Q4_1, q4_1, CCA_SMALL_BLOCK, min, 3, ),
+    KEPT(Q2_K, q2_k, CCA_LARGE_BLOCK, min, 10, ),
+    KEPT(Q3_K, q3_k, CCA_LARGE_BLOCK, d, 12, ),
+    KEPT(IQ4_NL, iq4_nl, CCA_SMALL_BLOCK, d, 25, ALIKE(CCA_Q8_0, q8_0, iq4_nl)),
+    KEPT(IQ4_XS, iq4_xs, CCA_LARGE_BLOCK, d, 30, ALIKE(CCA_Q8_0, q8_0, iq4_xs)),
 
     OTHER(9, "Q8_1", 32, 36),      OTHER(15, "Q8_K", 256, 292),    OTHER(16, "IQ2_XXS", 256, 66),
     OTHER(17, "IQ2_XS", 256, 74),  OTHER(18, "IQ3_XXS", 256, 98),  OTHER(19, "IQ1_S", 256, 50),
@@ -125,11 +127,29 @@ void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n) {
     cca_dtype_find(type)->encode(out, in, n);
 }
 
-enum { FILLED = 256 }; /* values at a time; every block has fewer or as many */
+enum { SOME = 256 }; /* values at a time; every block has fewer or as many */
+
+void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, int64_t n) {
+    const cca_dtype_facts *target = cca_dtype_find(to), *source = cca_dtype_find(from);
+    const uint8_t *read = in;
+    uint8_t *at = out;
+    if (source->to_alike && source->alike == to) {
+        source->to_alike(out, in, n);
+        return;
+    }
+    for (int64_t i = 0, some; i < n; i += some) {
+        float x[SOME];
+        some = cca_min(SOME, n - i);
+        source->decode(x, read, some);
+        target->encode(at, x, some);
+        read += (size_t)(some / source->block) * source->block_bytes;
+        at += (size_t)(some / target->block) * target->block_bytes;
+    }
+}
 
 /* Random bits, brought to magnitudes up to 1 by the block's f16 numbers. */
 static void fill_block(uint8_t *out, const cca_dtype_facts *t, uint64_t *state) {
-    float x[FILLED], largest = 0;
+    float x[SOME], largest = 0;
     const uint16_t one = cca_f32_to_f16(1);
     for (size_t i = 0; i < t->block_bytes; i++) out[i] = (uint8_t)(cca_random_next(state) >> 32);
     for (int i = 0; i < 2; i++) memcpy(out + t->halves[i], &one, sizeof one);
@@ -143,9 +163,9 @@ void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state) {
     const cca_dtype_facts *t = cca_dtype_find(type);
     uint8_t *to = out;
     for (int64_t i = 0, some; i < n; i += some, to += (size_t)(some / t->block) * t->block_bytes) {
-        float x[FILLED];
+        float x[SOME];
         bool encodes = t->encode && !t->is_sought;
-        some = encodes ? cca_min(FILLED, n - i) : t->block;
+        some = encodes ? cca_min(SOME, n - i) : t->block;
         if (!encodes) {
             fill_block(to, t, state);
             continue;

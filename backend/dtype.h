@@ -73,6 +73,9 @@ typedef struct cca_dtype_facts {
                            block, rounds to infinity; infinity itself without encode */
     cca_dtype in_place; /* of one that runs: what takes its place in rows that its blocks do not
                            fit, at last one without blocks */
+    cca_dtype alike;    /* of one with to_alike: what its blocks become with the same values q; */
+    void (*to_alike)(void *out, const void *in, int64_t n); /* n values of them (kquants_encode.h);
+                           NULL where there is none */
     uint32_t file_type; /* of a type that runs: llama.cpp's number for "mostly of this type" */
     size_t halves[2];   /* of one that runs, without encode or is_sought: where a block's f16
                            numbers are, twice the same where it is one */
@@ -105,6 +108,10 @@ bool cca_dtype_row_bytes(size_t *out, cca_dtype type, int64_t n);
  * bf16), of a type that can be decoded or encoded. n is a multiple of the block. */
 void cca_dtype_decode(float *out, cca_dtype type, const void *in, int64_t n);
 void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
+
+/* n values of a type that can be decoded as values of another: with the same q in blocks of the
+ * type that is alike, else through floats and cca_dtype_encode. n is a multiple of both blocks. */
+void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, int64_t n);
 
 /* n random values of a type that runs, of magnitudes up to about 1, to try kernels with. n is a
  * multiple of the block; state: of base/random.h. */

@@ -9,13 +9,20 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float cca_float_of_bits(uint32_t bits) {
+/* Kernels of a GPU call these, too. */
+#ifdef __CUDACC__
+#define CCA_HALF static inline __host__ __device__
+#else
+#define CCA_HALF static inline
+#endif
+
+CCA_HALF float cca_float_of_bits(uint32_t bits) {
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
 }
 
-static inline uint32_t cca_bits_of_float(float f) {
+CCA_HALF uint32_t cca_bits_of_float(float f) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
     return bits;
@@ -38,7 +45,7 @@ static inline uint16_t cca_f32_to_bf16(float f) {
  * are whole numbers of 2^-24: as floats with that exponent they would be subnormal, too, which
  * processors multiply a hundred times slower, and scales of few bits are often that small. Free of
  * branches so that loops over it vectorise. */
-static inline float cca_f16_to_f32(uint16_t h) {
+CCA_HALF float cca_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
     uint32_t normal = (rest + (112u << 23)) | (rest >= 0x0f800000u ? 0x7f800000u : 0u);
     uint32_t subnormal = cca_bits_of_float((float)(int32_t)(h & 0x3ffu) * 0x1p-24f);

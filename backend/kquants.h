@@ -11,8 +11,9 @@
  * that a scale times a value is exact in a float: what comes out has the same bits with fused
  * multiply-add and without, and those of llama.cpp.
  *
- * Functions are inline, so that each kernel variant compiles them with its own instructions. Blocks
- * are aligned to two bytes, n is a multiple of the block. */
+ * Functions are inline, so that each kernel variant compiles them with its own instructions, and a
+ * GPU those that it takes blocks apart with. Blocks are aligned to two bytes, n is a multiple of
+ * the block. */
 #ifndef CCA_KQUANTS_H
 #define CCA_KQUANTS_H
 
@@ -62,7 +63,7 @@ typedef struct cca_iq4_nl {
 } cca_iq4_nl;
 
 /* A small block is put where its value 0 becomes value `at`. */
-static inline void cca_scale_small(cca_apart *out, int at, float d, float min) {
+CCA_HALF void cca_scale_small(cca_apart *out, int at, float d, float min) {
     for (int s = at / CCA_SCALED; s < (at + CCA_SMALL_BLOCK) / CCA_SCALED; s++) {
         out->scale[s] = d;
         out->min[s] = min;
@@ -70,7 +71,7 @@ static inline void cca_scale_small(cca_apart *out, int at, float d, float min) {
 }
 
 /* n bytes' low halves, then their high ones. */
-static inline void cca_halves(int8_t *__restrict__ out, const uint8_t *__restrict__ in, int n) {
+CCA_HALF void cca_halves(int8_t *__restrict__ out, const uint8_t *__restrict__ in, int n) {
     for (int k = 0; k < n; k++) {
         out[k] = (int8_t)(in[k] & 15);
         out[n + k] = (int8_t)(in[k] >> 4);
@@ -78,7 +79,7 @@ static inline void cca_halves(int8_t *__restrict__ out, const uint8_t *__restric
 }
 
 /* The same of 16 bytes, as two words. */
-static inline void cca_halves_of_16(int8_t *out, const uint8_t *in) {
+CCA_HALF void cca_halves_of_16(int8_t *out, const uint8_t *in) {
     const uint64_t low = UINT64_C(0x0f0f0f0f0f0f0f0f);
     uint64_t both[2];
     memcpy(both, in, sizeof both);
@@ -89,7 +90,7 @@ static inline void cca_halves_of_16(int8_t *out, const uint8_t *in) {
 
 /* Adds 16 to each of 32 values whose bit is set, eight at a time: a byte of the mask keeps its own
  * bit of eight copies, and becomes 128 or more where that is there. */
-static inline void cca_fifth_bits(int8_t *q, const uint8_t *high) {
+CCA_HALF void cca_fifth_bits(int8_t *q, const uint8_t *high) {
     const uint64_t ones = UINT64_C(0x0101010101010101), own = UINT64_C(0x8040201008040201);
     for (int i = 0; i < CCA_SMALL_BLOCK / 8; i++) {
         uint64_t eight, set = ((high[i] * ones & own) + 127 * ones) >> 3 & 16 * ones;
@@ -120,8 +121,7 @@ static inline void cca_apart_q5_0(cca_apart *__restrict__ out, int at,
 }
 
 /* d q - min; the file has the minimum's negative. */
-static inline void cca_apart_q5_1(cca_apart *__restrict__ out, int at,
-                                  const cca_q5_1 *__restrict__ in) {
+CCA_HALF void cca_apart_q5_1(cca_apart *__restrict__ out, int at, const cca_q5_1 *__restrict__ in) {
     /* cppcheck-suppress ctuuninitvar ; only its place is taken */
     int8_t *q = out->q + at;
     cca_halves_of_16(q, in->q);
@@ -197,7 +197,7 @@ typedef struct cca_iq4_xs {
 } cca_iq4_xs;
 
 /* Two bits a value: 128 values share 32 bytes, the first 32 of them the lowest bits. */
-static inline void cca_quarters(int8_t *__restrict__ out, const uint8_t *__restrict__ in) {
+CCA_HALF void cca_quarters(int8_t *__restrict__ out, const uint8_t *__restrict__ in) {
     for (int part = 0; part < 2; part++, out += 128, in += 32) {
         for (int k = 0; k < 32; k++) {
             out[k] = (int8_t)(in[k] & 3);
@@ -293,8 +293,7 @@ static inline void cca_apart_q5_k(cca_apart *__restrict__ out, int at,
 
 /* d scale (q - 32). Of each 128 values the lower four bits are 64 bytes, the first 64 values in the
  * low halves. */
-static inline void cca_apart_q6_k(cca_apart *__restrict__ out, int at,
-                                  const cca_q6_k *__restrict__ in) {
+CCA_HALF void cca_apart_q6_k(cca_apart *__restrict__ out, int at, const cca_q6_k *__restrict__ in) {
     (void)at; /* 0 */
     float d = cca_f16_to_f32(in->d);
     int8_t upper[CCA_LARGE_BLOCK];

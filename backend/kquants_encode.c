@@ -139,12 +139,17 @@ static float to_half_and_back(double x) {
 
 /* ---- blocks of 32 -------------------------------------------------------------------- */
 
-/* Five bits a value: the lower four, then the upper ones. */
-static void pack_fives(uint8_t *low, uint8_t *high, const int8_t *q) {
-    memset(high, 0, CCA_SMALL_BLOCK / 8);
+/* The lower four bits of each value. */
+static void pack_fours(uint8_t *low, const int8_t *q) {
     for (int k = 0; k < CCA_SMALL_BLOCK / 2; k++) {
         low[k] = (uint8_t)((q[k] & 15) | (q[k + CCA_SMALL_BLOCK / 2] & 15) << 4);
     }
+}
+
+/* Five bits a value: the lower four, then the upper ones. */
+static void pack_fives(uint8_t *low, uint8_t *high, const int8_t *q) {
+    memset(high, 0, CCA_SMALL_BLOCK / 8);
+    pack_fours(low, q);
     for (int k = 0; k < CCA_SMALL_BLOCK; k++) high[k / 8] |= (uint8_t)((q[k] >> 4 & 1) << k % 8);
 }
 
@@ -375,3 +380,38 @@ void cca_encode_q6_k(void *out, const float *in, int64_t n) {
         pack_sixes(&block[b], l.q);
     }
 }
+
+/* ---- the same q in other blocks -------------------------------------------------------- */
+
+static void put_q8_0(cca_q8_0 *out, const cca_apart *a, int i) {
+    out->scale = cca_f32_to_f16(a->scale[i * CCA_SMALL_BLOCK / CCA_SCALED]);
+    memcpy(out->q, a->q + i * CCA_SMALL_BLOCK, sizeof out->q);
+}
+
+static void put_q4_1(cca_q4_1 *out, const cca_apart *a, int i) {
+    out->d = cca_f32_to_f16(a->scale[i * CCA_SMALL_BLOCK / CCA_SCALED]);
+    out->min = cca_f32_to_f16(-a->min[i * CCA_SMALL_BLOCK / CCA_SCALED]);
+    pack_fours(out->q, a->q + i * CCA_SMALL_BLOCK);
+}
+
+static void put_q5_1(cca_q5_1 *out, const cca_apart *a, int i) {
+    out->d = cca_f32_to_f16(a->scale[i * CCA_SMALL_BLOCK / CCA_SCALED]);
+    out->min = cca_f32_to_f16(-a->min[i * CCA_SMALL_BLOCK / CCA_SCALED]);
+    pack_fives(out->q, out->high, a->q + i * CCA_SMALL_BLOCK);
+}
+
+#define OTHER_BLOCKS(to, from, block)                                                              \
+    void cca_##to##_of_##from(void *out, const void *in, int64_t n) {                              \
+        enum { EACH = (block) / CCA_SMALL_BLOCK };                                                 \
+        for (int64_t b = 0; b < n / (block); b++) {                                                \
+            cca_apart a;                                                                           \
+            cca_apart_##from(&a, 0, (const cca_##from *)in + b);                                   \
+            for (int i = 0; i < EACH; i++) put_##to((cca_##to *)out + b * EACH + i, &a, i);        \
+        }                                                                                          \
+    }
+
+OTHER_BLOCKS(q8_0, q5_0, CCA_SMALL_BLOCK)
+OTHER_BLOCKS(q8_0, iq4_nl, CCA_SMALL_BLOCK)
+OTHER_BLOCKS(q8_0, iq4_xs, CCA_LARGE_BLOCK)
+OTHER_BLOCKS(q4_1, q4_k, CCA_LARGE_BLOCK)
+OTHER_BLOCKS(q5_1, q5_k, CCA_LARGE_BLOCK)

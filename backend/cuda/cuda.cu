@@ -135,10 +135,11 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     if (stage) memcpy(host, stage, bytes);
 }
 
-/* Types that no kernel knows become bf16. */
+/* Types that no kernel knows become ones that are alike, or bf16. */
 static cca_dtype cuda_keeps(cca_dtype type) {
-    bool known = cuda_with_traits(type, [=](auto t) { return decltype(t)::TYPE == type; });
-    return known ? type : CCA_BF16;
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    if (weight_types::has(type)) return type;
+    return t->to_alike && weight_types::has(t->alike) ? t->alike : CCA_BF16;
 }
 
 static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *host, size_t bytes,
@@ -255,6 +256,7 @@ static cca_ops make_ops() {
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
     ops.keeps = cuda_keeps;
+    ops.kept_bytes = cuda_weight_bytes;
     ops.load = cuda_load;
     ops.upload = cuda_upload;
     ops.download = cuda_download;

@@ -48,7 +48,7 @@ struct cuda_steps {
     token_step *list;
     int n, room, n_products;
     int since, before;         /* since somebody waited, and in all the time before */
-    cca_dtype type;            /* of the products */
+    cca_dtype type;            /* of the last product: one of the kernel's set */
     int cols;                  /* of the widest */
     int memory;                /* bytes that steps want of a block, beside the stages */
     unsigned arrived, done;    /* what `count` has come to; steps */
@@ -301,16 +301,16 @@ static __device__ __forceinline__ void put_word(token_step *both, int i, int wor
 
 /* Carries out the steps. both: of descriptions, that of a step and of the next; the first one is
  * there. */
-template <cca_dtype type>
+template <typename SET>
 static __device__ __forceinline__ void work(const token_args &a, token_step *both,
-                                            stream_ring<type> ring, char *x) {
+                                            stream_ring<SET> ring, char *x) {
     for (int i = 0; i < a.n; i++) {
         const token_step &step = both[i % 2];
         float4 norm[KEPT];
         if (step.kind == TOKEN_PRODUCT) stream_read_norm(norm, step.product);
         if (i == 0) {
             cuda_begin();
-        } else {
+        } else if (step.kind != TOKEN_PRODUCT || !step.product.beside) {
             wait_for(a, i);
         }
         int word = read_word(a, i + 1);
@@ -326,13 +326,13 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
     }
 }
 
-template <cca_dtype type>
+template <typename SET>
 static __global__ void __launch_bounds__(ALL_THREADS, 1)
     token(const __grid_constant__ token_args a) {
     extern __shared__ __align__(128) char memory[];
     __shared__ uint64_t barriers[WARPS][2][MOST_STAGES];
     __shared__ token_step both[2];
-    char *x = memory + WARPS * a.n_stages * stage_bytes<type>();
+    char *x = memory + WARPS * a.n_stages * set_sizes<SET>::STAGE;
     token_weights *weights = (token_weights *)(x + a.x_bytes);
     for (int i = (int)threadIdx.x; i < WARPS * 2 * MOST_STAGES; i += ALL_THREADS) {
         bool full = i / MOST_STAGES % 2 == 0; /* hears of one copy; the others, of all readers */
@@ -344,7 +344,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
     __syncthreads();
     int warp = (int)threadIdx.x / CUDA_WARP;
     int fed = warp < WARPS ? warp : (int)threadIdx.x % CUDA_WARP; /* by this lane */
-    stream_ring<type> ring = ring_of<type>(fed < WARPS ? fed : 0, memory, barriers, a.n_stages);
+    stream_ring<SET> ring = ring_of<SET>(fed < WARPS ? fed : 0, memory, barriers, a.n_stages);
     if (warp == WARPS) {
         stream_feed(weights, a.n_products, ring, fed, a.together);
     } else {
@@ -357,7 +357,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1)
 typedef void (*token_kernel)(token_args);
 
 static token_kernel kernel_of(cca_dtype type) {
-    return cuda_with_traits(type, [](auto t) -> token_kernel { return token<decltype(t)::TYPE>; });
+    return with_set(type, [](auto set) -> token_kernel { return token<decltype(set)>; });
 }
 
 /* Whether a block can have the shared memory, and blocks wait for each other. */
@@ -412,16 +412,17 @@ void cuda_token_free(cuda_backend *b) {
 static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t cols,
                         int64_t memory) {
     struct sizes {
-        int piece, x, stage;
+        int vector, stage;
     };
     if (cols > SHARED) return false;
-    sizes s = cuda_with_traits(type, [=](auto t) {
-        typedef decltype(t) T;
-        return sizes{8 * T::BLOCK, x_bytes<T::TYPE>((int)cols), stage_bytes<T::TYPE>()};
+    sizes s = with_set(type, [](auto set) {
+        typedef set_sizes<decltype(set)> S;
+        return sizes{S::VECTOR, S::STAGE};
     });
-    if (cols % s.piece != 0) return false;
+    int x = cuda_with_traits(type, [=](auto t) { return x_bytes<decltype(t)::TYPE>((int)cols); });
+    if (cols % s.vector != 0) return false;
     memory = cca_max(memory, WARPS * joined<128>::WIDTH * (int64_t)sizeof(float));
-    a->x_bytes = (int)cca_max(s.x, memory);
+    a->x_bytes = (int)cca_max(x, memory);
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
     int room = SHARED - FIXED_SHARED - rest;
     if (room < WARPS * s.stage * LEAST_STAGES) return false;
@@ -525,12 +526,14 @@ static token_step *add_step(cuda_backend *b, token_kind kind) {
     return step;
 }
 
-/* A step of products of one type; all products of a launch have the same. */
+/* A step of products of one type; all products of a launch are of one set. beside: of product_step.
+ */
 static void add_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
-                         const float *x, const cuda_norm *norm) {
+                         bool beside, const float *x, const cuda_norm *norm) {
     cuda_steps *s = b->steps;
     const cca_matrix *w = products[0].weight;
-    if (s->n_products == MOST_PRODUCTS || (s->n_products > 0 && s->type != w->type)) {
+    if (s->n_products == MOST_PRODUCTS ||
+        (s->n_products > 0 && kernel_of(s->type) != kernel_of(w->type))) {
         cuda_token_run(b);
     }
     token_step *step = add_step(b, TOKEN_PRODUCT);
@@ -541,6 +544,8 @@ static void add_products(cuda_backend *b, const cca_product *products, int n_pro
     a->number = s->n_products++;
     a->weights.gated = gated;
     a->weights.cols = (int)w->cols;
+    a->weights.type = (uint8_t)w->type;
+    a->beside = beside;
     a->x = x;
     if (norm) {
         a->norm = norm->weight;
@@ -577,7 +582,7 @@ bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_pro
         for (next = first + 1; next < n_products && next - first < TOKEN_MOST; next++) {
             if (products[next].weight->type != type) break;
         }
-        add_products(b, products + first, next - first, gated, x, norm);
+        add_products(b, products + first, next - first, gated, first > 0, x, norm);
     }
     return true;
 }

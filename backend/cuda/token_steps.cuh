@@ -20,8 +20,9 @@ enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_CHOOSE, TOKEN_ATTEND };
 struct token_weights {
     const char *values[TOKEN_MOST], *scales[TOKEN_MOST];
     int rows[TOKEN_MOST], cols;
-    int n_units; /* rows of all products; pairs of rows where gated */
-    bool gated;  /* two products, and out of the first is silu(first) * second */
+    int n_units;  /* rows of all products; pairs of rows where gated */
+    bool gated;   /* two products, and out of the first is silu(first) * second */
+    uint8_t type; /* of all, a cca_dtype */
 };
 
 struct token_output {
@@ -36,6 +37,7 @@ struct product_step {
     int number;            /* among the steps that are products */
     const float *x, *norm; /* norm: weights of the norm, or NULL */
     float eps;
+    bool beside; /* wants nothing of the step before: nobody waits for that one */
 };
 
 /* Attention; where it turns, with the rotation and storing of the step before. What takes divisions

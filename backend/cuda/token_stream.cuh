@@ -8,7 +8,8 @@
  * memory; for quantised weights in 8 bits with a scale for each 32 values, the same integers as on
  * the CPU.
  *
- *     stream_ring<CCA_BF16> ring = ring_of<CCA_BF16>(warp, memory, barriers, n_stages);
+ *     typedef type_set<CCA_BF16> set;                      // types of all products
+ *     stream_ring<set> ring = ring_of<set>(warp, memory, barriers, n_stages);
  *     stream_feed(weights, n_products, ring, lane);        // the warp that copies
  *     float4 norm[KEPT];                                   // the others:
  *     stream_read_norm(norm, step);
@@ -19,6 +20,8 @@
 
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/token_steps.cuh"
+
+#include <initializer_list>
 
 enum {
     WARPS = TOKEN_WARPS,
@@ -60,13 +63,49 @@ template <cca_dtype type> static __host__ __device__ constexpr int x_bytes(int c
     return has_blocks<type>() ? cols + cols / CCA_QUANT_BLOCK * (int)sizeof(float2) : cols * 4;
 }
 
-template <cca_dtype type> static __host__ __device__ constexpr int stage_bytes() {
-    return piece_bytes<type>() + scale_bytes<type>();
+/* Columns whose values and scales are whole vectors of 16 bytes, and so are eight f32 of x. */
+template <cca_dtype type> static __host__ __device__ constexpr int vector_cols() {
+    if constexpr (has_blocks<type>()) {
+        return traits<type>::BLOCK * 16 / traits<type>::SCALE_BYTES;
+    } else {
+        return 8;
+    }
 }
 
-template <cca_dtype type> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
+static constexpr int largest(std::initializer_list<int> all) {
+    int most = 0;
+    for (int x : all) most = x > most ? x : most;
+    return most;
+}
+
+/* Of a set of types, of which all have blocks where it is more than one: the most that one wants.
+ */
+template <typename SET> struct set_sizes;
+template <cca_dtype... TYPES> struct set_sizes<type_set<TYPES...>> {
+    static constexpr int STAGE = largest({piece_bytes<TYPES>() + scale_bytes<TYPES>()...});
+    static constexpr int VECTOR = largest({vector_cols<TYPES>()...});
+    static constexpr bool BLOCKS = (... && has_blocks<TYPES>());
+    static_assert(BLOCKS || sizeof...(TYPES) == 1, "x has one size");
+};
+
+/* On the host: f(set) of the set that a type is in. Types that a model mixes within its layers
+ * share a kernel: a launch ends where the set changes. The others have one of their own, in which
+ * nothing is chosen. */
+template <typename F> static auto with_set(cca_dtype type, F f) {
+    typedef type_set<CCA_Q4_1, CCA_Q5_1, CCA_Q6_K> mixed;
+    return cuda_with_traits(type, [=](auto t) {
+        constexpr cca_dtype own = decltype(t)::TYPE;
+        if constexpr (mixed::has(own)) {
+            return f(mixed());
+        } else {
+            return f(type_set<own>());
+        }
+    });
+}
+
+template <typename SET> static __device__ __forceinline__ x_form place_x(char *at, int cols) {
     x_form x = {};
-    if (has_blocks<type>()) {
+    if (set_sizes<SET>::BLOCKS) {
         x.scale = (float2 *)at;
         x.q_low = (int8_t *)(x.scale + cols / CCA_QUANT_BLOCK);
         x.q_high = x.q_low + cols / 2;
@@ -137,20 +176,25 @@ template <cca_dtype type> static __host__ __device__ constexpr int row_scale_byt
 
 /* A warp's ring of stages, each with a barrier for its being full and one for its being empty, and
  * a place in it with the parity of that stage's phase. */
-template <cca_dtype type> struct stream_ring {
+template <typename SET> struct stream_ring {
     char *memory;
     uint64_t *full, *empty;
     int n_stages, at, phase;
 };
 
-template <cca_dtype type>
-static __device__ __forceinline__ stream_ring<type>
+template <typename SET>
+static __device__ __forceinline__ stream_ring<SET>
 ring_of(int warp, char *memory, uint64_t (*barriers)[2][MOST_STAGES], int n_stages) {
-    char *own = memory + warp * n_stages * stage_bytes<type>();
-    return stream_ring<type>{own, barriers[warp][0], barriers[warp][1], n_stages, 0, 0};
+    char *own = memory + warp * n_stages * set_sizes<SET>::STAGE;
+    return stream_ring<SET>{own, barriers[warp][0], barriers[warp][1], n_stages, 0, 0};
 }
 
-template <cca_dtype type> static __device__ __forceinline__ void next_stage(stream_ring<type> *r) {
+template <typename SET>
+static __device__ __forceinline__ char *stage_of(const stream_ring<SET> *r) {
+    return r->memory + r->at * set_sizes<SET>::STAGE;
+}
+
+template <typename SET> static __device__ __forceinline__ void next_stage(stream_ring<SET> *r) {
     if (++r->at < r->n_stages) return;
     r->at = 0;
     r->phase ^= 1;
@@ -161,46 +205,56 @@ struct stream_source {
     const token_weights *weights; /* of n products, in shared memory */
     int n, warp;                  /* among all */
     int product, left;
+    cca_dtype type; /* of the product */
     stream_row row;
     const char *values, *scales;
 };
 
 /* From a product's first row of the warp, or those of later products where it has none. */
-template <cca_dtype type> static __device__ __forceinline__ void open_row(stream_source *s) {
+template <typename SET> static __device__ __forceinline__ void open_row(stream_source *s) {
     while (s->row.unit >= s->weights[s->product].n_units) {
         if (++s->product == s->n) return;
         s->row = find_row(s->weights[s->product], s->warp);
     }
     const token_weights &w = s->weights[s->product];
-    s->left = row_bytes<type>(w.cols);
+    int cols = w.cols;
+    s->type = (cca_dtype)w.type;
+    s->left = SET::with(s->type, [=](auto t) { return row_bytes<decltype(t)::TYPE>(cols); });
+    int scales =
+        SET::with(s->type, [=](auto t) { return row_scale_bytes<decltype(t)::TYPE>(cols); });
     s->values = w.values[s->row.product] + (int64_t)s->row.row * s->left;
-    s->scales = w.scales[s->row.product] + (int64_t)s->row.row * row_scale_bytes<type>(w.cols);
+    s->scales = w.scales[s->row.product] + (int64_t)s->row.row * scales;
 }
 
-/* Starts the copy of a piece. */
-template <cca_dtype type>
-static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<type> *r) {
-    const int most = piece_bytes<type>();
-    int bytes = s->left < most ? s->left : most, scales = bytes * scale_bytes<type>() / most;
-    char *to = r->memory + r->at * stage_bytes<type>();
+/* Starts the copy of a piece. Lanes may be at products of different types: only numbers are chosen
+ * by type, so that the copies are begun by all at once. */
+template <typename SET>
+static __device__ __forceinline__ void fetch(stream_source *s, stream_ring<SET> *r) {
+    int most = SET::with(s->type, [](auto t) { return piece_bytes<decltype(t)::TYPE>(); });
+    int bytes = s->left < most ? s->left : most;
+    int scales = SET::with(s->type, [=](auto t) {
+        constexpr cca_dtype type = decltype(t)::TYPE;
+        return bytes * scale_bytes<type>() / piece_bytes<type>();
+    });
+    char *to = stage_of(r);
     cuda_barrier_expect(r->full + r->at, bytes + scales);
     cuda_bulk_copy(to, s->values, bytes, r->full + r->at);
-    if (has_blocks<type>()) cuda_bulk_copy(to + most, s->scales, scales, r->full + r->at);
+    if (set_sizes<SET>::BLOCKS) cuda_bulk_copy(to + most, s->scales, scales, r->full + r->at);
     next_stage(r);
     s->values += bytes;
     s->scales += scales;
     s->left -= bytes;
     if (s->left > 0) return;
     next_row(&s->row, s->weights[s->product]);
-    open_row<type>(s);
+    open_row<SET>(s);
 }
 
 /* Copies all weights of n products; carried out by one warp, each lane of which feeds a warp of the
  * block, if there is one of that number, and has its ring. Lanes with an empty stage begin their
  * copies together or, which is slower, in turn. */
-template <cca_dtype type>
-static __device__ __forceinline__ void
-stream_feed(const token_weights *weights, int n, stream_ring<type> ring, int warp, bool together) {
+template <typename SET>
+static __device__ __forceinline__ void stream_feed(const token_weights *weights, int n,
+                                                   stream_ring<SET> ring, int warp, bool together) {
     stream_source s = {};
     s.weights = weights;
     s.n = n;
@@ -208,7 +262,7 @@ stream_feed(const token_weights *weights, int n, stream_ring<type> ring, int war
     if (n == 0) return;
     if (warp < WARPS) {
         s.row = find_row(weights[0], s.warp);
-        open_row<type>(&s);
+        open_row<SET>(&s);
     } else {
         s.product = n;
     }
@@ -218,11 +272,11 @@ stream_feed(const token_weights *weights, int n, stream_ring<type> ring, int war
         unsigned lanes = __ballot_sync(~0u, room);
         if (lanes == 0) __nanosleep(PAUSE);
         if (together) {
-            if (room) fetch<type>(&s, &ring);
+            if (room) fetch(&s, &ring);
             continue;
         }
         for (; lanes != 0; lanes &= lanes - 1) {
-            if ((int)(threadIdx.x % CUDA_WARP) == __ffs((int)lanes) - 1) fetch<type>(&s, &ring);
+            if ((int)(threadIdx.x % CUDA_WARP) == __ffs((int)lanes) - 1) fetch(&s, &ring);
         }
     }
 }
@@ -325,12 +379,12 @@ static __device__ __forceinline__ uint32_t round_byte(float x) {
 }
 
 /* Four values, i being their place counted in fours, if that is below n; eight lanes have a block
- * of 32. */
-template <cca_dtype type>
-static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, float4 v) {
-    if (traits<type>::VALUES == 4) {
+ * of 32. per: weights in 16 bytes. */
+template <typename SET>
+static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, float4 v, int per) {
+    if (per == 4) {
         if (i < n) ((float4 *)x.low)[i] = v;
-    } else if (!has_blocks<type>()) {
+    } else if (!set_sizes<SET>::BLOCKS) {
         if (i < n) ((float4 *)(i % 2 ? x.high : x.low))[i / 2] = v;
     } else {
         float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -349,7 +403,7 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
         for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
         if (i >= n) return;
         int block = i / 8, part = i % 8;
-        if (traits<type>::VALUES == 16) {
+        if (per == 16) {
             ((uint32_t *)x.q_low)[i] = q;
         } else {
             ((uint32_t *)(part < 4 ? x.q_low : x.q_high))[block * 4 + part % 4] = q;
@@ -359,10 +413,11 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
 }
 
 /* weights: of the norm, read before. */
-template <cca_dtype type>
+template <typename SET>
 static __device__ __forceinline__ void make_x(const x_form &x, const product_step &a,
                                               const float4 weights[KEPT]) {
     int n = a.weights.cols / 4;
+    int per = SET::with((cca_dtype)a.weights.type, [](auto t) { return (int)decltype(t)::VALUES; });
     for (int first = 0; first < n; first += ROUND) {
         float4 v[KEPT];
         read_pieces(v, a.x, first, n);
@@ -372,7 +427,7 @@ static __device__ __forceinline__ void make_x(const x_form &x, const product_ste
             int i = first + k * THREADS + (int)threadIdx.x;
             if (first + k * THREADS >= n) continue; /* all threads */
 #pragma unroll
-            for (int j = 0; j < TOGETHER; j++) put_x<type>(x, i + j * THREADS, n, v[k + j]);
+            for (int j = 0; j < TOGETHER; j++) put_x<SET>(x, i + j * THREADS, n, v[k + j], per);
         }
     }
     sync_workers();
@@ -381,8 +436,8 @@ static __device__ __forceinline__ void make_x(const x_form &x, const product_ste
 /* ---- products ------------------------------------------------------------------------ */
 
 /* The warp's next row times x, as the copies of its pieces come. */
-template <cca_dtype type>
-static __device__ __forceinline__ float multiply_row(stream_ring<type> *r, const x_form &x,
+template <cca_dtype type, typename SET>
+static __device__ __forceinline__ float multiply_row(stream_ring<SET> *r, const x_form &x,
                                                      int cols) {
     enum { N = piece_bytes<type>() / 16 };
     int n16 = row_bytes<type>(cols) / 16;
@@ -390,8 +445,7 @@ static __device__ __forceinline__ float multiply_row(stream_ring<type> *r, const
     for (int at = 0; at < n16; at += N) {
         int left = n16 - at;
         cuda_barrier_wait(r->full + r->at, r->phase);
-        sum = dot_piece<type>(r->memory + r->at * stage_bytes<type>(), x, at,
-                              left < N ? left : (int)N, sum);
+        sum = dot_piece<type>(stage_of(r), x, at, left < N ? left : (int)N, sum);
         cuda_barrier_arrive(r->empty + r->at); /* each lane for what it has read */
         next_stage(r);
     }
@@ -412,23 +466,19 @@ static __device__ __forceinline__ stream_output find_output(const product_step &
     return stream_output{to, (o.bias ? o.bias[r.row] : 0) + (o.accumulate ? __ldcg(to) : 0)};
 }
 
-/* A step's products; norm: weights of the norm, read before; memory: room for x. Of the warp's
- * sums each lane keeps one of 32 and finishes it. */
-template <cca_dtype type>
-static __device__ __forceinline__ void stream_multiply(stream_ring<type> *ring,
-                                                       const product_step &a,
-                                                       const float4 norm[KEPT], char *memory) {
-    int lane = (int)(threadIdx.x % CUDA_WARP), unit = among_all((int)threadIdx.x / CUDA_WARP);
+/* The warp's rows of a step's products. Of their sums each lane keeps one of 32 and finishes it;
+ * unit: the first of the warp; own: where this lane's first sum goes. */
+template <cca_dtype type, typename SET>
+static __device__ __forceinline__ void multiply_rows(stream_ring<SET> *ring, const product_step &a,
+                                                     const x_form &x, int unit, stream_output own) {
+    int lane = (int)(threadIdx.x % CUDA_WARP);
     int cols = a.weights.cols, n_units = a.weights.n_units;
     bool gated = a.weights.gated;
-    stream_output own = find_output(a, unit + lane * unit_step());
-    x_form x = place_x<type>(memory, cols);
-    make_x<type>(x, a, norm);
     while (unit < n_units) {
         float sum = 0, up = 0;
         for (int i = 0; i < CUDA_WARP && unit < n_units; i++, unit += unit_step()) {
-            float first = multiply_row(ring, x, cols);
-            float second = gated ? multiply_row(ring, x, cols) : 0;
+            float first = multiply_row<type>(ring, x, cols);
+            float second = gated ? multiply_row<type>(ring, x, cols) : 0;
             if (lane == i) {
                 sum = first;
                 up = second;
@@ -437,6 +487,19 @@ static __device__ __forceinline__ void stream_multiply(stream_ring<type> *ring,
         if (own.to) *own.to = gated ? cuda_gated(sum, up) : sum + own.start;
         own = find_output(a, unit + lane * unit_step());
     }
+}
+
+/* A step's products; norm: weights of the norm, read before; memory: room for x. */
+template <typename SET>
+static __device__ __forceinline__ void stream_multiply(stream_ring<SET> *ring,
+                                                       const product_step &a,
+                                                       const float4 norm[KEPT], char *memory) {
+    int lane = (int)(threadIdx.x % CUDA_WARP), unit = among_all((int)threadIdx.x / CUDA_WARP);
+    stream_output own = find_output(a, unit + lane * unit_step());
+    x_form x = place_x<SET>(memory, a.weights.cols);
+    make_x<SET>(x, a, norm);
+    SET::with((cca_dtype)a.weights.type,
+              [&](auto t) { multiply_rows<decltype(t)::TYPE>(ring, a, x, unit, own); });
 }
 
 #endif

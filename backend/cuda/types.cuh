@@ -4,6 +4,7 @@
  *     sum = traits<CCA_BF16>::dot(bits, x, sum);             // x: two float4
  *     float y = cuda_weight_at(w, i);                        // of a type not known before
  *     auto kernel = cuda_with_traits(type, [](auto t) { return gemv<decltype(t)::TYPE>; });
+ *     y = cache_types::with(type, [=](auto t) { return decltype(t)::value(rows, i); });
  *
  * Weights of types with blocks are laid out anew on the device, so that everything can be read in
  * aligned pieces: q holds the values of all blocks, one behind the other, then come the scales.
@@ -41,6 +42,7 @@ struct cuda_x_scale {
  * with blocks:
  *     scales          of a block
  *     PIECES, lay_out the pieces in which a block of the file goes where it lies on the device
+ *     one             a value
  *     decode          VALUES values of 16 bytes
  *     dot(w, x)       16 bytes of weights times as many bytes of x: integers
  *     scaled          what that is worth; x: as cuda_x_scale, or {d, -8 * d * sum}
@@ -48,7 +50,8 @@ struct cuda_x_scale {
  *     value(rows, i)  value i
  *     put             the values of a warp's lanes as values i …, rounded as cca_dtype_encode does
  *                     it; lanes from n_lanes on have none, which types with blocks do not know
- * A cache has q4_0 in rows behind the window alone. */
+ * A cache has q4_0 in rows behind the window alone, and none of the types with minima or large
+ * blocks. */
 template <cca_dtype type> struct traits;
 
 /* ---- f32, f16, bf16 -------------------------------------------------------------------- */
@@ -191,46 +194,18 @@ __device__ __forceinline__ float traits<CCA_BF16>::dot(uint4 w, const float4 *x,
 
 /* ---- blocks ---------------------------------------------------------------------------- */
 
-/* Blocks of 32 values, N bytes and an f16 scale, which stands in front of them in the file. */
-template <int N> struct block_traits {
-    static constexpr bool EXACT = false, IS_OPERAND = false;
-    typedef __half scales;
-    enum { BLOCK = CCA_QUANT_BLOCK, BYTES = N, SCALE_BYTES = sizeof(scales), PIECES = N / 2 };
+/* Values of blocks as signed bytes. */
+struct cuda_bytes {
+    enum { VALUES = 16 };
 
-    /* Two bytes: blocks of the file begin at even addresses only. */
-    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
-                                                   int64_t block, int piece) {
-        const uint16_t *from = (const uint16_t *)file + block * (PIECES + 1);
-        ((uint16_t *)q)[block * PIECES + piece] = from[1 + piece];
-        if (piece == 0) ((uint16_t *)scale)[block] = from[0];
+    static __device__ __forceinline__ int at(const void *q, int64_t i) {
+        return ((const int8_t *)q)[i];
     }
 
-    static __device__ __forceinline__ float scale(const cuda_weights &w, int64_t i) {
-        return __half2float(((const __half *)w.scale)[i / BLOCK]);
-    }
-
-    /* The scale of a block whose values a warp has, and what they are multiplied with: NaN, which
-     * as an integer is 0, where one of them is no finite number. */
-    static __device__ __forceinline__ uint16_t put_scale(float x, float d, float *inverse) {
-        bool finite = __all_sync(~0u, isfinite(x));
-        *inverse = !finite ? NAN : d != 0 ? 1 / d : 0;
-        return finite ? __half_as_ushort(__float2half_rn(d)) : (uint16_t)CCA_HALF_NAN;
-    }
-};
-
-template <> struct traits<CCA_Q8_0> : block_traits<CCA_QUANT_BLOCK> {
-    static constexpr cca_dtype TYPE = CCA_Q8_0;
-    enum { VALUES = 16, UNROLL = 4, STAGE = 4096 };
-
-    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
-        return scale(w, i) * (float)((const int8_t *)w.q)[i];
-    }
-
-    static __device__ __forceinline__ void decode(float v[VALUES], uint4 bits, __half scale) {
+    static __device__ __forceinline__ void spread(int q[VALUES], uint4 bits) {
         const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-        float d = __half2float(scale);
 #pragma unroll
-        for (int k = 0; k < 16; k++) v[k] = d * (int8_t)(words[k / 4] >> (8 * (k % 4)));
+        for (int k = 0; k < 16; k++) q[k] = (int8_t)(words[k / 4] >> (8 * (k % 4)));
     }
 
     static __device__ __forceinline__ int dot(uint4 w, const uint4 *x) {
@@ -239,47 +214,25 @@ template <> struct traits<CCA_Q8_0> : block_traits<CCA_QUANT_BLOCK> {
         sum = __dp4a((int)w.z, (int)x[0].z, sum);
         return __dp4a((int)w.w, (int)x[0].w, sum);
     }
-
-    static __device__ __forceinline__ float scaled(__half scale, int dot, cuda_x_scale x) {
-        return __half2float(scale) * x.d * (float)dot;
-    }
-
-    static __device__ __forceinline__ float scaled(__half scale, int dot, float2 x) {
-        return __half2float(scale) * x.x * (float)dot;
-    }
-
-    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
-        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
-        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
-    }
-
-    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane, int) {
-        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
-        float inverse, d = cuda_warp_max(fabsf(x)) / 127;
-        uint16_t bits = put_scale(x, d, &inverse);
-        block->q[lane] = (int8_t)(int)roundf(x * inverse);
-        if (lane == 0) block->scale = bits;
-    }
 };
 
-template <> struct traits<CCA_Q4_0> : block_traits<CCA_QUANT_BLOCK / 2> {
-    static constexpr cca_dtype TYPE = CCA_Q4_0;
-    enum { VALUES = 32, UNROLL = 2, STAGE = 2048 };
+/* As four bits from 0 on: of each 32 values the first 16 in the low halves of 16 bytes. */
+struct cuda_nibbles {
+    enum { VALUES = 32 };
 
-    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
-        int k = (int)(i % BLOCK);
-        uint8_t both = ((const uint8_t *)w.q)[i / BLOCK * BYTES + k % 16];
-        return scale(w, i) * (float)((k < 16 ? both & 15 : both >> 4) - 8);
+    static __device__ __forceinline__ int at(const void *q, int64_t i) {
+        int k = (int)(i % VALUES);
+        uint8_t both = ((const uint8_t *)q)[i / VALUES * 16 + k % 16];
+        return k < 16 ? both & 15 : both >> 4;
     }
 
-    static __device__ __forceinline__ void decode(float v[VALUES], uint4 bits, __half scale) {
+    static __device__ __forceinline__ void spread(int q[VALUES], uint4 bits) {
         const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-        float d = __half2float(scale);
 #pragma unroll
         for (int k = 0; k < 16; k++) {
             uint32_t both = words[k / 4] >> (8 * (k % 4));
-            v[k] = d * ((int)(both & 15) - 8);
-            v[k + 16] = d * ((int)(both >> 4 & 15) - 8);
+            q[k] = (int)(both & 15);
+            q[k + 16] = (int)(both >> 4 & 15);
         }
     }
 
@@ -303,6 +256,126 @@ template <> struct traits<CCA_Q4_0> : block_traits<CCA_QUANT_BLOCK / 2> {
             of_high = dot_unsigned(words[i] & 0xf0f0f0f0, high[i], of_high);
         }
         return of_low + (of_high >> 4);
+    }
+};
+
+/* Blocks of N values as Q has them, with scales of type S; one(scales, q) is in the
+ * specialisation. */
+template <cca_dtype type, int N, typename Q, typename S> struct block_traits : Q {
+    static constexpr cca_dtype TYPE = type;
+    static constexpr bool EXACT = false, IS_OPERAND = false;
+    typedef S scales;
+    enum { BLOCK = N, BYTES = N * 16 / Q::VALUES, SCALE_BYTES = sizeof(S) };
+
+    static __device__ __forceinline__ float weight(const cuda_weights &w, int64_t i) {
+        return traits<type>::one(((const S *)w.scale)[i / N], Q::at(w.q, i));
+    }
+
+    static __device__ __forceinline__ void decode(float v[Q::VALUES], uint4 bits, S scales) {
+        int q[Q::VALUES];
+        Q::spread(q, bits);
+#pragma unroll
+        for (int k = 0; k < Q::VALUES; k++) v[k] = traits<type>::one(scales, q[k]);
+    }
+
+    /* The scale of a block of 32 whose values a warp has, and what they are multiplied with: NaN,
+     * which as an integer is 0, where one of them is no finite number. */
+    static __device__ __forceinline__ uint16_t put_scale(float x, float d, float *inverse) {
+        bool finite = __all_sync(~0u, isfinite(x));
+        *inverse = !finite ? NAN : d != 0 ? 1 / d : 0;
+        return finite ? __half_as_ushort(__float2half_rn(d)) : (uint16_t)CCA_HALF_NAN;
+    }
+};
+
+/* d q */
+template <cca_dtype type, int N> struct byte_traits : block_traits<type, N, cuda_bytes, __half> {
+    static __device__ __forceinline__ float one(__half scale, int q) {
+        return __half2float(scale) * (float)q;
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, cuda_x_scale x) {
+        return __half2float(scale) * x.d * (float)dot;
+    }
+
+    static __device__ __forceinline__ float scaled(__half scale, int dot, float2 x) {
+        return __half2float(scale) * x.x * (float)dot;
+    }
+};
+
+/* d q + m, in blocks of 32; scales {d, m}. Each 16 bytes of a block take their share of the sum of
+ * its x, which together they take whole. */
+template <cca_dtype type, typename Q>
+struct min_traits : block_traits<type, CCA_QUANT_BLOCK, Q, __half2> {
+    static constexpr float PART = (float)Q::VALUES / CCA_QUANT_BLOCK;
+
+    static __device__ __forceinline__ float one(__half2 scales, int q) {
+        return __low2float(scales) * (float)q + __high2float(scales);
+    }
+
+    static __device__ __forceinline__ float scaled(__half2 scales, int dot, cuda_x_scale x) {
+        return x.d *
+               (__low2float(scales) * (float)dot + __high2float(scales) * PART * (float)x.sum);
+    }
+
+    static __device__ __forceinline__ float scaled(__half2 scales, int dot, float2 x) {
+        return __low2float(scales) * (x.x * (float)dot) + __high2float(scales) * PART / -8 * x.y;
+    }
+};
+
+/* A piece of a block of T whose file has the scales, then the values as they are here: two bytes,
+ * since blocks of the file begin at even addresses only. */
+template <typename T>
+static __device__ __forceinline__ void cuda_lay_out_pairs(void *q, void *scale, const void *file,
+                                                          int64_t block, int piece) {
+    enum { OF_SCALES = T::SCALE_BYTES / 2 };
+    const uint16_t *from = (const uint16_t *)file + block * (OF_SCALES + T::PIECES);
+    ((uint16_t *)q)[block * T::PIECES + piece] = from[OF_SCALES + piece];
+    if (piece < OF_SCALES) ((uint16_t *)scale)[block * OF_SCALES + piece] = from[piece];
+}
+
+/* The first n of the values that were taken apart go where values from `first` on lie, as bytes. */
+static __device__ __forceinline__ void cuda_lay_out_bytes(void *q, int64_t first,
+                                                          const cca_apart &a, int n) {
+    for (int k = 0; k < n; k += 16) {
+        uint4 bits;
+        memcpy(&bits, a.q + k, sizeof bits);
+        ((uint4 *)q)[(first + k) / 16] = bits;
+    }
+}
+
+template <> struct traits<CCA_Q8_0> : byte_traits<CCA_Q8_0, CCA_QUANT_BLOCK> {
+    enum { UNROLL = 4, STAGE = 4096, PIECES = BYTES / 2 };
+
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int piece) {
+        cuda_lay_out_pairs<traits>(q, scale, file, block, piece);
+    }
+
+    static __device__ __forceinline__ float value(const void *rows, int64_t i) {
+        const cca_q8_0 *block = (const cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        return __half2float(__ushort_as_half(block->scale)) * (float)block->q[i % CCA_QUANT_BLOCK];
+    }
+
+    static __device__ __forceinline__ void put(void *rows, int64_t i, float x, int lane, int) {
+        cca_q8_0 *block = (cca_q8_0 *)rows + i / CCA_QUANT_BLOCK;
+        float inverse, d = cuda_warp_max(fabsf(x)) / 127;
+        uint16_t bits = put_scale(x, d, &inverse);
+        block->q[lane] = (int8_t)(int)roundf(x * inverse);
+        if (lane == 0) block->scale = bits;
+    }
+};
+
+template <>
+struct traits<CCA_Q4_0> : block_traits<CCA_Q4_0, CCA_QUANT_BLOCK, cuda_nibbles, __half> {
+    enum { UNROLL = 2, STAGE = 2048, PIECES = BYTES / 2 };
+
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int piece) {
+        cuda_lay_out_pairs<traits>(q, scale, file, block, piece);
+    }
+
+    static __device__ __forceinline__ float one(__half scale, int q) {
+        return __half2float(scale) * (float)(q - 8);
     }
 
     static __device__ __forceinline__ float scaled(__half scale, int dot, cuda_x_scale x) {
@@ -333,19 +406,75 @@ template <> struct traits<CCA_Q4_0> : block_traits<CCA_QUANT_BLOCK / 2> {
     }
 };
 
+/* Weights of q4_k, too (cca_dtype_convert). */
+template <> struct traits<CCA_Q4_1> : min_traits<CCA_Q4_1, cuda_nibbles> {
+    enum { UNROLL = 2, STAGE = 2048, PIECES = BYTES / 2 };
+
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int piece) {
+        cuda_lay_out_pairs<traits>(q, scale, file, block, piece);
+    }
+};
+
+/* Weights of q5_k, too. Values have a byte: the fifth bits, were they apart, would be a third copy,
+ * and have to be put in place by everybody who multiplies. */
+template <> struct traits<CCA_Q5_1> : min_traits<CCA_Q5_1, cuda_bytes> {
+    enum { UNROLL = 4, STAGE = 2048, PIECES = 1 };
+
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int) {
+        const cca_q5_1 *from = (const cca_q5_1 *)file + block;
+        cca_apart a;
+        cca_apart_q5_1(&a, 0, from);
+        cuda_lay_out_bytes(q, block * BLOCK, a, BLOCK);
+        ((ushort2 *)scale)[block] = make_ushort2(from->d, from->min);
+    }
+};
+
+/* Values have a byte, and 16 of them a scale: the block's times their own, rounded to f16, by
+ * 2^-11 at most. */
+template <> struct traits<CCA_Q6_K> : byte_traits<CCA_Q6_K, CCA_SCALED> {
+    enum { UNROLL = 4, STAGE = 2048, PIECES = 1 };
+
+    static __device__ __forceinline__ void lay_out(void *q, void *scale, const void *file,
+                                                   int64_t block, int) {
+        enum { SCALES = CCA_LARGE_BLOCK / CCA_SCALED };
+        cca_apart a;
+        cca_apart_q6_k(&a, 0, (const cca_q6_k *)file + block);
+        cuda_lay_out_bytes(q, block * CCA_LARGE_BLOCK, a, CCA_LARGE_BLOCK);
+        for (int s = 0; s < SCALES; s++) {
+            ((__half *)scale)[block * SCALES + s] = __float2half_rn(a.scale[s]);
+        }
+    }
+};
+
 /* ---- types that are known at run time only --------------------------------------------- */
 
-/* f(traits) of a type. */
+/* A set of types; the last stands for all that are not in it. */
+template <cca_dtype FIRST, cca_dtype... REST> struct type_set {
+    static __host__ __device__ constexpr bool has(cca_dtype type) {
+        return type == FIRST || (... || (type == REST));
+    }
+
+    /* f(traits) of a type. */
+#pragma nv_exec_check_disable
+    template <typename F>
+    static __host__ __device__ __forceinline__ auto with(cca_dtype type, F f) {
+        if constexpr (sizeof...(REST) > 0) {
+            if (type != FIRST) return type_set<REST...>::with(type, f);
+        }
+        return f(traits<FIRST>());
+    }
+};
+
+typedef type_set<CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0, CCA_F32> cache_types;
+typedef type_set<CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0, CCA_Q4_1, CCA_Q5_1, CCA_Q6_K, CCA_F32>
+    weight_types;
+
 #pragma nv_exec_check_disable
 template <typename F>
 static __host__ __device__ __forceinline__ auto cuda_with_traits(cca_dtype type, F f) {
-    switch (type) {
-    case CCA_F16: return f(traits<CCA_F16>());
-    case CCA_BF16: return f(traits<CCA_BF16>());
-    case CCA_Q8_0: return f(traits<CCA_Q8_0>());
-    case CCA_Q4_0: return f(traits<CCA_Q4_0>());
-    default: return f(traits<CCA_F32>());
-    }
+    return weight_types::with(type, f);
 }
 
 /* Value i of a matrix, counted row by row; value i of a cache's rows. */
@@ -355,14 +484,14 @@ static __device__ __forceinline__ float cuda_weight_at(const cuda_weights &w, in
 
 static __device__ __forceinline__ float cuda_row_value(const void *rows, cca_dtype type,
                                                        int64_t i) {
-    return cuda_with_traits(type, [&](auto t) { return decltype(t)::value(rows, i); });
+    return cache_types::with(type, [&](auto t) { return decltype(t)::value(rows, i); });
 }
 
 /* Puts the value of each lane into a cache as values i … i + 31; see traits. */
 static __device__ __forceinline__ void cuda_put(void *rows, cca_dtype type, int64_t i, float x,
                                                 int n_lanes) {
     int lane = (int)(threadIdx.x % CUDA_WARP);
-    cuda_with_traits(type, [&](auto t) { decltype(t)::put(rows, i, x, lane, n_lanes); });
+    cache_types::with(type, [&](auto t) { decltype(t)::put(rows, i, x, lane, n_lanes); });
 }
 
 /* Bytes of the values of n weights of a row, without scales. */

@@ -48,12 +48,11 @@ static double measure(operation run, const void *context, int times, double *spr
 /* Random bytes of a type: a megabyte of them, again and again. */
 static void *random_rows(cca_dtype type, int64_t n) {
     enum { PIECE = 1 << 18 };
-    static float x[PIECE];
     static char piece[PIECE * sizeof(float)];
-    size_t bytes = 0, some = 0;
-    test_fill(x, PIECE, &seed, 1);
-    cca_dtype_encode(piece, type, x, PIECE);
-    if (!cca_dtype_row_bytes(&bytes, type, n) || !cca_dtype_row_bytes(&some, type, PIECE)) exit(1);
+    const cca_matrix all = {.type = type, .rows = 1, .cols = n};
+    size_t bytes = cca_matrix_kept_bytes(gpu, &all), some = 0;
+    cca_dtype_fill(piece, type, PIECE, &seed);
+    if (!cca_dtype_row_bytes(&some, type, PIECE)) exit(1);
     char *rows = cca_backend_alloc(gpu, bytes);
     finish();
     for (size_t at = 0; at < bytes; at += some) {
@@ -200,11 +199,10 @@ static void run_product(const void *context) {
 
 static void time_product(cca_dtype type, int64_t rows, int64_t cols, int64_t n) {
     product p = {.n = n};
-    size_t bytes = 0;
     p.x = random_matrix(CCA_F32, n, cols);
     p.out = random_matrix(CCA_F32, n, rows);
     for (int i = 0; i < COPIES; i++) p.w[i] = random_matrix(type, rows, cols);
-    cca_matrix_bytes(&bytes, type, rows, cols);
+    size_t bytes = cca_matrix_kept_bytes(gpu, &p.w[0]);
     double spread, seconds = measure(run_product, &p, n == 1 ? 60 : 1, &spread);
     printf("product %-5s (%lld, %lld) x %lld: %9.4f ms, %6.1f TFLOP/s, weights %5.2f TB/s, "
            "spread %.1f %%\n",
@@ -242,8 +240,7 @@ static void time_ffn(cca_dtype type, int64_t n) {
         c.ffn[i] =
             (cca_ffn){&w[i][0], &w[i][1], &w[i][2], &w[i][3], NULL, 1e-5f, &h, &gated, &upped};
     }
-    size_t bytes = 0;
-    cca_matrix_bytes(&bytes, type, 3 * HIDDEN, DIM);
+    size_t bytes = 3 * cca_matrix_kept_bytes(gpu, &w[0][1]);
     double spread, seconds = measure(run_ffn, &c, n == 1 ? 60 : 2, &spread);
     printf(
         "feed forward %-5s x %lld: %9.4f ms, %6.1f TFLOP/s, weights %5.2f TB/s, spread %.1f %%\n",
@@ -458,8 +455,8 @@ int main(int argc, char **argv) {
         cca_backend_close(gpu);
         return 0;
     }
-    static const cca_dtype types[] = {CCA_BF16, CCA_Q8_0, CCA_Q4_0};
-    for (int t = 0; t < 3; t++) {
+    static const cca_dtype types[] = {CCA_BF16, CCA_Q8_0, CCA_Q4_0, CCA_Q4_1, CCA_Q5_1, CCA_Q6_K};
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         time_product(types[t], 4096, 4096, 1);
         time_product(types[t], 22016, 4096, 1);
         time_product(types[t], 4096, 11008, 1);

@@ -22,6 +22,10 @@ static bool fp8;
 static uint64_t seed = 1;
 
 static const cca_dtype types[] = {CCA_F32, CCA_F16, CCA_BF16, CCA_Q8_0, CCA_Q4_0};
+/* Types of weights alone. */
+static const cca_dtype k_quants[] = {CCA_Q4_1, CCA_Q5_1, CCA_Q4_K,   CCA_Q5_K,
+                                     CCA_Q6_K, CCA_Q5_0, CCA_IQ4_NL, CCA_IQ4_XS};
+enum { N_K_QUANTS = sizeof k_quants / sizeof *k_quants };
 
 static inline int open_backends(void **state) {
     (void)state;
@@ -88,15 +92,69 @@ static inline pair poisoned(int64_t rows, int64_t cols) {
     return pair_of(floats(rows * cols), rows, cols);
 }
 
+/* n values of a type whose scales are sought or that has no encoder: random bits, the f16 numbers
+ * such that values are up to about `size`; those of q4_1 on both sides of 0. */
+static inline void random_blocks(uint8_t *out, cca_dtype type, int64_t n, float size) {
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    bool has_min = t->halves[0] != t->halves[1], small = t->block == CCA_SMALL_BLOCK;
+    cca_dtype_fill(out, type, n, &seed);
+    for (int64_t i = 0; i < n / t->block; i++, out += t->block_bytes) {
+        for (int k = 0; k <= has_min; k++) {
+            uint16_t half;
+            memcpy(&half, out + t->halves[k], sizeof half);
+            float by = k && small ? -8 * size : size;
+            half = cca_f32_to_f16(cca_f16_to_f32(half) * by);
+            memcpy(out + t->halves[k], &half, sizeof half);
+        }
+    }
+}
+
+/* Weights as the GPU keeps them, in place of those in the file: scales rounded to f16. */
+static inline void keep_as_gpu(cca_matrix *w) {
+    int64_t n = w->rows * w->cols;
+    void *kept;
+    const cca_dtype_facts *t = cca_dtype_find(w->type);
+    cca_dtype type = t->alike;
+    if (t->to_alike) {
+        size_t bytes = 0;
+        assert_true(cca_dtype_row_bytes(&bytes, type, n));
+        kept = memory(bytes);
+        cca_dtype_convert(kept, type, w->data, w->type, n);
+    } else if (w->type == CCA_Q6_K) {
+        float *x = kept = floats(n);
+        type = CCA_F32;
+        for (int64_t i = 0; i < n / CCA_LARGE_BLOCK; i++) {
+            cca_apart a;
+            cca_apart_q6_k(&a, 0, (const cca_q6_k *)w->data + i);
+            for (int k = 0; k < CCA_LARGE_BLOCK; k++) {
+                float scale = cca_f16_to_f32(cca_f32_to_f16(a.scale[k / CCA_SCALED]));
+                x[i * CCA_LARGE_BLOCK + k] = scale * (float)a.q[k];
+            }
+        }
+    } else {
+        return;
+    }
+    free(w->data);
+    w->data = kept;
+    w->type = type;
+}
+
+/* On the device a matrix of the type; in host memory the same numbers. */
 static inline pair random_weights(cca_dtype type, int64_t rows, int64_t cols, float size) {
+    const cca_dtype_facts *t = cca_dtype_find(type);
     size_t bytes = 0;
     assert_true(cca_matrix_bytes(&bytes, type, rows, cols));
-    float *x = random_floats(rows * cols, size);
     void *w = memory(bytes);
-    cca_dtype_encode(w, type, x, rows * cols);
-    free(x);
+    if (!t->encode || t->is_sought) {
+        random_blocks(w, type, rows * cols, size);
+    } else {
+        float *x = random_floats(rows * cols, size);
+        cca_dtype_encode(w, type, x, rows * cols);
+        free(x);
+    }
     pair p = {.host = {.data = w, .type = type, .rows = rows, .cols = cols}};
     cca_matrix_load(gpu, &p.device, type, rows, cols, w);
+    keep_as_gpu(&p.host);
     return p;
 }
 

@@ -6,18 +6,48 @@
 
 /* ---- rows and values ----------------------------------------------------------------- */
 
+static void check_embedding(cca_dtype type, int64_t width) {
+    pair table = random_weights(type, 50, width, 2), out = poisoned(7, width);
+    int32_t ids[] = {49, 0, 7, 7, 31, 1, 48};
+    cca_embed(plain, &out.host, &table.host, ids, 2.5f, 7);
+    cca_embed(gpu, &out.device, &table.device, ids, 2.5f, 7);
+    compare(&out, 1e-9, cca_dtype_name(type));
+    free_pair(&table), free_pair(&out);
+}
+
 static void embedding(void **state) {
     (void)state;
     if (!gpu) skip();
-    static const int64_t widths[] = {96, 4352};
-    for (int t = 0; t < 10; t++) {
-        int64_t width = widths[t / 5];
-        pair table = random_weights(types[t % 5], 50, width, 2), out = poisoned(7, width);
-        int32_t ids[] = {49, 0, 7, 7, 31, 1, 48};
-        cca_embed(plain, &out.host, &table.host, ids, 2.5f, 7);
-        cca_embed(gpu, &out.device, &table.device, ids, 2.5f, 7);
-        compare(&out, 1e-9, cca_dtype_name(types[t % 5]));
-        free_pair(&table), free_pair(&out);
+    for (int t = 0; t < 5; t++) {
+        check_embedding(types[t], 96);
+        check_embedding(types[t], 4352);
+    }
+    for (int t = 0; t < N_K_QUANTS; t++) {
+        check_embedding(k_quants[t], 256);
+        check_embedding(k_quants[t], 4352);
+    }
+}
+
+/* What the device has of blocks that it keeps in another form, against the file's values. */
+static void rounding_of_scales(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { ROWS = 20, WIDTH = 1024 };
+    for (int t = 0; t < N_K_QUANTS; t++) {
+        pair out = poisoned(ROWS, WIDTH);
+        cca_matrix table;
+        size_t bytes = 0;
+        int32_t ids[ROWS];
+        for (int i = 0; i < ROWS; i++) ids[i] = i;
+        assert_true(cca_matrix_bytes(&bytes, k_quants[t], ROWS, WIDTH));
+        void *file = memory(bytes);
+        random_blocks(file, k_quants[t], (int64_t)ROWS * WIDTH, 1);
+        cca_matrix_load(gpu, &table, k_quants[t], ROWS, WIDTH, file);
+        cca_dtype_decode(out.host.data, k_quants[t], file, (int64_t)ROWS * WIDTH);
+        cca_embed(gpu, &out.device, &table, ids, 1, ROWS);
+        compare(&out, 4e-4, cca_dtype_name(k_quants[t]));
+        cca_matrix_free(gpu, &table);
+        free(file), free_pair(&out);
     }
 }
 
@@ -132,6 +162,25 @@ static void products(void **state) {
     }
 }
 
+/* Rows that the kernel of a whole token takes, and shorter ones. */
+static void products_of_k_quants(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const int64_t shapes[][3] = {{1, 1, 256},   {1, 300, 4096}, {1, 2100, 768},
+                                        {2, 33, 256},  {4, 130, 768},  {5, 7, 256},
+                                        {15, 64, 512}, {64, 100, 256}, {129, 260, 1024}};
+    for (int t = 0; t < N_K_QUANTS; t++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            check_product(k_quants[t], shapes[i][0], shapes[i][1], shapes[i][2]);
+        }
+        if (cca_dtype_block(k_quants[t]) > CCA_SMALL_BLOCK) continue;
+        check_product(k_quants[t], 1, 40, 96);
+        check_product(k_quants[t], 1, 40, 128);
+        check_product(k_quants[t], 3, 33, 32);
+        check_product(k_quants[t], 6, 9, 160);
+    }
+}
+
 /* Norms leave their output in the form that a product wants; what changes it later counts. */
 static void products_of_norms(void **state) {
     (void)state;
@@ -172,35 +221,67 @@ static double product_bound(cca_dtype type, int64_t n) {
 
 /* Norms and the products of them, two of them with a bias, of widths that fill pieces of rows or do
  * not. */
+static void check_behind_norm(const cca_dtype of[3], int64_t n, int64_t cols) {
+    char what[64];
+    snprintf(what, sizeof what, "%s %s %s, %d rows, %d wide", cca_dtype_name(of[0]),
+             cca_dtype_name(of[1]), cca_dtype_name(of[2]), (int)n, (int)cols);
+    pair x = random_pair(n + 2, cols, 3), norm = random_pair(1, cols, 2), h = poisoned(n, cols);
+    pair w[3], out[3], bias = random_pair(1, 48, 9);
+    cca_product on_cpu[3], on_gpu[3];
+    static const int64_t rows[] = {48, 2064, 48};
+    for (int p = 0; p < 3; p++) {
+        w[p] = random_weights(of[p], rows[p], cols, 1);
+        out[p] = poisoned(n, rows[p]);
+        on_cpu[p] = (cca_product){&out[p].host, &w[p].host, p == 1 ? NULL : &bias.host, false};
+        on_gpu[p] =
+            (cca_product){&out[p].device, &w[p].device, p == 1 ? NULL : &bias.device, false};
+    }
+    cca_norm_matmul(plain, on_cpu, 3, &h.host, &x.host, 2, &norm.host, 1e-5f, n);
+    cca_norm_matmul(gpu, on_gpu, 3, &h.device, &x.device, 2, &norm.device, 1e-5f, n);
+    for (int p = 0; p < 3; p++) {
+        compare(&out[p], product_bound(of[p], n), what);
+        free_pair(&w[p]), free_pair(&out[p]);
+    }
+    free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&bias);
+}
+
 static void products_behind_norms(void **state) {
     (void)state;
     if (!gpu) skip();
     static const int64_t counts[] = {1, 3, 20}, widths[] = {96, 768, 4352};
-    for (int i = 0; i < 45; i++) {
-        cca_dtype type = types[i % 5];
-        int64_t n = counts[i / 5 % 3], cols = widths[i / 15];
-        char what[64];
-        snprintf(what, sizeof what, "%s, %d rows, %d wide", cca_dtype_name(type), (int)n,
-                 (int)cols);
-        pair x = random_pair(n + 2, cols, 3), norm = random_pair(1, cols, 2), h = poisoned(n, cols);
-        pair w[3], out[3], bias = random_pair(1, 48, 9);
-        cca_product on_cpu[3], on_gpu[3];
-        static const int64_t rows[] = {48, 2064, 48};
-        for (int p = 0; p < 3; p++) {
-            w[p] = random_weights(type, rows[p], cols, 1);
-            out[p] = poisoned(n, rows[p]);
-            on_cpu[p] = (cca_product){&out[p].host, &w[p].host, p == 1 ? NULL : &bias.host, false};
-            on_gpu[p] =
-                (cca_product){&out[p].device, &w[p].device, p == 1 ? NULL : &bias.device, false};
+    static const cca_dtype mixed[][3] = {{CCA_Q4_K, CCA_Q4_K, CCA_Q6_K},
+                                         {CCA_Q6_K, CCA_Q4_K, CCA_Q5_K},
+                                         {CCA_Q5_1, CCA_Q6_K, CCA_Q4_1},
+                                         {CCA_Q4_K, CCA_BF16, CCA_Q6_K}};
+    for (int i = 0; i < 9; i++) {
+        int64_t n = counts[i % 3], cols = widths[i / 3];
+        for (int t = 0; t < 5; t++) {
+            check_behind_norm((const cca_dtype[3]){types[t], types[t], types[t]}, n, cols);
         }
-        cca_norm_matmul(plain, on_cpu, 3, &h.host, &x.host, 2, &norm.host, 1e-5f, n);
-        cca_norm_matmul(gpu, on_gpu, 3, &h.device, &x.device, 2, &norm.device, 1e-5f, n);
-        for (int p = 0; p < 3; p++) {
-            compare(&out[p], product_bound(type, n), what);
-            free_pair(&w[p]), free_pair(&out[p]);
-        }
-        free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&bias);
+        if (cols % CCA_LARGE_BLOCK != 0) continue;
+        for (int t = 0; t < 4; t++) check_behind_norm(mixed[t], n, cols);
     }
+}
+
+static void check_feed_forward(cca_dtype type, cca_dtype of_down, int64_t n, int64_t dim,
+                               int64_t hidden) {
+    char what[64];
+    snprintf(what, sizeof what, "%s, %d rows, %d to %d", cca_dtype_name(type), (int)n, (int)dim,
+             (int)hidden);
+    float size = 1 / sqrtf((float)dim);
+    pair x = random_pair(n, dim, 0.1f), norm = random_pair(1, dim, 2), h = poisoned(n, dim);
+    pair gate = random_weights(type, hidden, dim, size), gated = poisoned(n, hidden);
+    pair up = random_weights(type, hidden, dim, size), upped = poisoned(n, hidden);
+    pair down = random_weights(of_down, dim, hidden, 1);
+    cca_ffn host = {&norm.host, &gate.host, &up.host,    &down.host, NULL,
+                    1e-5f,      &h.host,    &gated.host, &upped.host};
+    cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device, NULL,
+                      1e-5f,        &h.device,    &gated.device, &upped.device};
+    cca_feed_forward(plain, &x.host, &host, n);
+    cca_feed_forward(gpu, &x.device, &device, n);
+    compare(&x, 2 * product_bound(type, n), what);
+    free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&gate), free_pair(&up);
+    free_pair(&down), free_pair(&gated), free_pair(&upped);
 }
 
 static void feeding_forward(void **state) {
@@ -208,26 +289,12 @@ static void feeding_forward(void **state) {
     if (!gpu) skip();
     static const int64_t counts[] = {1, 3, 20},
                          shapes[][2] = {{96, 160}, {512, 1280}, {2304, 4352}};
-    for (int i = 0; i < 45; i++) {
-        cca_dtype type = types[i % 5];
-        int64_t n = counts[i / 5 % 3], dim = shapes[i / 15][0], hidden = shapes[i / 15][1];
-        char what[64];
-        snprintf(what, sizeof what, "%s, %d rows, %d to %d", cca_dtype_name(type), (int)n, (int)dim,
-                 (int)hidden);
-        float size = 1 / sqrtf((float)dim);
-        pair x = random_pair(n, dim, 0.1f), norm = random_pair(1, dim, 2), h = poisoned(n, dim);
-        pair gate = random_weights(type, hidden, dim, size), gated = poisoned(n, hidden);
-        pair up = random_weights(type, hidden, dim, size), upped = poisoned(n, hidden);
-        pair down = random_weights(type, dim, hidden, 1);
-        cca_ffn host = {&norm.host, &gate.host, &up.host,    &down.host, NULL,
-                        1e-5f,      &h.host,    &gated.host, &upped.host};
-        cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device, NULL,
-                          1e-5f,        &h.device,    &gated.device, &upped.device};
-        cca_feed_forward(plain, &x.host, &host, n);
-        cca_feed_forward(gpu, &x.device, &device, n);
-        compare(&x, 2 * product_bound(type, n), what);
-        free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&gate), free_pair(&up);
-        free_pair(&down), free_pair(&gated), free_pair(&upped);
+    for (int i = 0; i < 9; i++) {
+        int64_t n = counts[i % 3], dim = shapes[i / 3][0], hidden = shapes[i / 3][1];
+        for (int t = 0; t < 5; t++) check_feed_forward(types[t], types[t], n, dim, hidden);
+        if (dim % CCA_LARGE_BLOCK != 0) continue;
+        check_feed_forward(CCA_Q4_K, CCA_Q6_K, n, dim, hidden);
+        check_feed_forward(CCA_Q5_K, CCA_Q4_K, n, dim, hidden);
     }
 }
 
@@ -266,14 +333,11 @@ static void failures_stick(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(embedding),
-        cmocka_unit_test(norms_and_gates),
-        cmocka_unit_test(rope),
-        cmocka_unit_test(products),
-        cmocka_unit_test(products_of_norms),
-        cmocka_unit_test(products_behind_norms),
-        cmocka_unit_test(feeding_forward),
-        cmocka_unit_test(failures_stick),
+        cmocka_unit_test(embedding),         cmocka_unit_test(rounding_of_scales),
+        cmocka_unit_test(norms_and_gates),   cmocka_unit_test(rope),
+        cmocka_unit_test(products),          cmocka_unit_test(products_of_k_quants),
+        cmocka_unit_test(products_of_norms), cmocka_unit_test(products_behind_norms),
+        cmocka_unit_test(feeding_forward),   cmocka_unit_test(failures_stick),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
     forms = (cca_cuda_forms){true, true, true, true, true};

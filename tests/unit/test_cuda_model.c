@@ -18,7 +18,8 @@ typedef struct token_rows {
     pair x, h, q, k, v, attended, gated, upped, angles;
 } token_rows;
 
-static layer random_layer(cca_dtype type, const cca_rule *rule, int64_t pos) {
+/* more: the type of what Q4_K_M and its like give more bits. */
+static layer random_layer(cca_dtype type, cca_dtype more, const cca_rule *rule, int64_t pos) {
     float size = 1 / sqrtf(WIDTH);
     int64_t kv = N_KV_HEADS * HEAD_DIM;
     return (layer){
@@ -26,11 +27,11 @@ static layer random_layer(cca_dtype type, const cca_rule *rule, int64_t pos) {
         .ffn_norm = random_pair(1, WIDTH, 2),
         .q = random_weights(type, WIDTH, WIDTH, size),
         .k = random_weights(type, kv, WIDTH, size),
-        .v = random_weights(type, kv, WIDTH, size),
+        .v = random_weights(more, kv, WIDTH, size),
         .o = random_weights(type, WIDTH, WIDTH, size),
         .gate = random_weights(type, HIDDEN, WIDTH, size),
         .up = random_weights(type, HIDDEN, WIDTH, size),
-        .down = random_weights(type, WIDTH, HIDDEN, size),
+        .down = random_weights(more, WIDTH, HIDDEN, size),
         .raw = random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_rule_ring(rule), HEAD_DIM, 0),
         .sinks =
             random_rows(CCA_BF16, CCA_BF16, N_KV_HEADS, cca_max(rule->n_sinks, 1), HEAD_DIM, 0),
@@ -84,11 +85,12 @@ static void tokens_through_layers(void **state) {
     double inv_freq[HEAD_DIM / 2];
     for (int k = 0; k < HEAD_DIM / 2; k++) inv_freq[k] = pow(10000, -2.0 * k / HEAD_DIM);
     const cca_rope rope = {inv_freq, HEAD_DIM / 2, 1, true, 1};
-    for (int r = 0; r < 10; r++) {
-        const cca_rule rule = rules[r / 5];
-        const cca_dtype type = types[r % 5];
+    for (int r = 0; r < 12; r++) {
+        const cca_rule rule = rules[r / 6];
+        const bool mixed = r % 6 == 5;
+        const cca_dtype type = mixed ? CCA_Q4_K : types[r % 6], more = mixed ? CCA_Q6_K : type;
         layer layers[LAYERS];
-        for (int l = 0; l < LAYERS; l++) layers[l] = random_layer(type, &rule, POS + TOKENS);
+        for (int l = 0; l < LAYERS; l++) layers[l] = random_layer(type, more, &rule, POS + TOKENS);
         token_rows t = {random_pair(1, WIDTH, 1),
                         poisoned(1, WIDTH),
                         poisoned(1, WIDTH),

@@ -248,6 +248,83 @@ static void filled_rows(void **state) {
     }
 }
 
+/* Blocks of a type apart, as many as a cca_apart has. */
+static void take_apart(cca_apart *out, cca_dtype type, const void *blocks) {
+    for (int at = 0, i = 0; at < CCA_LARGE_BLOCK; at += (int)cca_dtype_block(type), i++) {
+        switch (type) {
+        case CCA_Q4_1: cca_apart_q4_1(out, at, (const cca_q4_1 *)blocks + i); break;
+        case CCA_Q5_0: cca_apart_q5_0(out, at, (const cca_q5_0 *)blocks + i); break;
+        case CCA_Q5_1: cca_apart_q5_1(out, at, (const cca_q5_1 *)blocks + i); break;
+        case CCA_Q4_K: cca_apart_q4_k(out, at, (const cca_q4_k *)blocks + i); break;
+        case CCA_Q5_K: cca_apart_q5_k(out, at, (const cca_q5_k *)blocks + i); break;
+        case CCA_IQ4_NL: cca_apart_iq4_nl(out, at, (const cca_iq4_nl *)blocks + i); break;
+        case CCA_IQ4_XS: cca_apart_iq4_xs(out, at, (const cca_iq4_xs *)blocks + i); break;
+        case CCA_Q8_0: {
+            const cca_q8_0 *b = (const cca_q8_0 *)blocks + i;
+            memcpy(out->q + at, b->q, sizeof b->q);
+            cca_scale_small(out, at, cca_f16_to_f32(b->scale), 0);
+            break;
+        }
+        default: fail_msg("%s is not taken apart", cca_dtype_name(type));
+        }
+    }
+}
+
+/* The same q, and the scales and minima as f16 numbers. */
+static void blocks_become_others_that_are_alike(void **state) {
+    (void)state;
+    enum { BLOCKS = 5, N = BLOCKS * CCA_LARGE_BLOCK };
+    static _Alignas(4) uint8_t blocks[N * 2], others[N * 2];
+    uint64_t seed = 4;
+    int n_types = 0;
+    for (int i = 0; cca_dtype_at(i); i++) {
+        const cca_dtype_facts *t = cca_dtype_at(i), *other = cca_dtype_find(t->alike);
+        size_t large = CCA_LARGE_BLOCK / (size_t)t->block * t->block_bytes;
+        size_t others_large = CCA_LARGE_BLOCK / (size_t)other->block * other->block_bytes;
+        if (!t->to_alike) continue;
+        n_types++;
+        cca_dtype_fill(blocks, (cca_dtype)t->id, N, &seed);
+        for (int b = 0; b < N / t->block; b++) { /* minima unlike scales */
+            uint16_t min = cca_f32_to_f16(0.001f * (float)(b + 1));
+            memcpy(blocks + (size_t)b * t->block_bytes + t->halves[1], &min, sizeof min);
+        }
+        cca_dtype_convert(others, t->alike, blocks, (cca_dtype)t->id, N);
+        for (size_t b = 0; b < BLOCKS; b++) {
+            cca_apart from, to;
+            take_apart(&from, (cca_dtype)t->id, blocks + b * large);
+            take_apart(&to, t->alike, others + b * others_large);
+            assert_memory_equal(to.q, from.q, sizeof from.q);
+            for (int s = 0; s < CCA_LARGE_BLOCK / CCA_SCALED; s++) {
+                float scale = from.scale[s], min = from.min[s];
+                assert_true(to.scale[s] == cca_f16_to_f32(cca_f32_to_f16(scale)));
+                assert_true(to.min[s] == cca_f16_to_f32(cca_f32_to_f16(min)));
+                assert_true(fabsf(to.scale[s] - scale) <= 0x1p-11f * fabsf(scale));
+                assert_true(fabsf(to.min[s] - min) <= 0x1p-11f * fabsf(min));
+                if (t->block == CCA_SMALL_BLOCK) assert_true(to.scale[s] == scale);
+            }
+        }
+    }
+    assert_int_equal(n_types, 5);
+}
+
+/* By way of floats: more values than are converted at a time, and a number that fills nothing. */
+static void other_types_are_converted_by_value(void **state) {
+    (void)state;
+    enum { N = 768, ODD = 259 };
+    uint64_t seed = 5;
+    cca_q6_k blocks[N / CCA_LARGE_BLOCK];
+    uint16_t got[N], wanted[N];
+    float x[N];
+    cca_dtype_fill(blocks, CCA_Q6_K, N, &seed);
+    cca_dtype_convert(got, CCA_BF16, blocks, CCA_Q6_K, N);
+    cca_dtype_decode(x, CCA_Q6_K, blocks, N);
+    cca_dtype_encode(wanted, CCA_BF16, x, N);
+    assert_memory_equal(got, wanted, sizeof got);
+    cca_dtype_convert(got, CCA_F16, x, CCA_F32, ODD);
+    cca_dtype_encode(wanted, CCA_F16, x, ODD);
+    assert_memory_equal(got, wanted, sizeof got);
+}
+
 static void numbers_of_file_types(void **state) {
     (void)state;
     assert_int_equal(cca_dtype_find(CCA_F32)->file_type, 0);
@@ -272,6 +349,8 @@ int main(void) {
         cmocka_unit_test(every_row_of_the_table),
         cmocka_unit_test(round_trips),
         cmocka_unit_test(filled_rows),
+        cmocka_unit_test(blocks_become_others_that_are_alike),
+        cmocka_unit_test(other_types_are_converted_by_value),
         cmocka_unit_test(numbers_of_file_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
