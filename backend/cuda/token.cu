@@ -35,6 +35,7 @@ enum {
     LEAST_KEYS = 32,        /* of a warp */
     LEAST_STAGES = 2,       /* of a warp's ring */
     MOST_PRODUCTS = 512,    /* steps of products in a launch */
+    MOST_SHARING = 8,       /* blocks that share a head's choice */
     SHARED = 227 << 10,     /* the most of a block */
     FIXED_SHARED = 8 << 10, /* barriers, sums, steps */
     MOST_MEMORY = 44 << 10, /* that a step may want of a block, beside products' x */
@@ -52,6 +53,7 @@ struct cuda_steps {
     int cols;                  /* of the widest */
     int memory;                /* bytes that steps want of a block, beside the stages */
     unsigned arrived, done;    /* what `count` has come to; steps */
+    cuda_buffer choice;        /* what blocks have of a head's columns */
     cuda_buffer parts;         /* what blocks have of heads */
     cuda_buffer listed, count; /* steps; arrivals at the ends of steps */
     token_step *pinned;        /* the steps that are copied, */
@@ -98,22 +100,6 @@ template <int HD> struct joined {
     float largest = -INFINITY, total = 0, sum[OWN] = {};
 };
 
-/* A value beside its seal, the number of the step it was made in, in eight bytes that are written
- * and read as one: a reader looks again until the seal is right, and nobody needs a fence. */
-static __device__ __forceinline__ void put_sealed(uint64_t *to, float value, unsigned seal) {
-    uint64_t both = (uint64_t)seal << 32 | __float_as_uint(value);
-    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
-}
-
-/* False where the seal is another. */
-static __device__ __forceinline__ bool get_sealed(float *value, const uint64_t *from,
-                                                  unsigned seal) {
-    uint64_t both;
-    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(both) : "l"(from) : "memory");
-    *value = __uint_as_float((unsigned)both);
-    return (unsigned)(both >> 32) == seal;
-}
-
 /* Joins n parts in shared memory. */
 template <int HD>
 static __device__ __forceinline__ joined<HD> join_parts(const float *parts, int n) {
@@ -152,7 +138,7 @@ static __device__ __forceinline__ joined<HD> join_sealed(const uint64_t *parts, 
                 int part = i / (OWN + 2), j = i % (OWN + 2);
                 int row = first + part < n ? first + part : n - 1;
                 int at = row * WIDTH + (j < OWN ? j * CUDA_WARP + lane : HD + j - OWN);
-                there = get_sealed(&x[part][j], parts + at, seal) && there;
+                there = sealed_get(&x[part][j], parts + at, seal) && there;
             }
         }
 #pragma unroll
@@ -184,10 +170,10 @@ static __device__ __forceinline__ void join_head(const attend_step &s, unsigned 
         uint64_t *to = s.parts + (int64_t)head * s.splits * WIDTH;
         uint64_t *mine = to + block * WIDTH;
 #pragma unroll
-        for (int j = 0; j < OWN; j++) put_sealed(mine + j * CUDA_WARP + lane, all.sum[j], seal);
+        for (int j = 0; j < OWN; j++) sealed_put(mine + j * CUDA_WARP + lane, all.sum[j], seal);
         if (lane == 0) {
-            put_sealed(mine + HD, all.largest, seal);
-            put_sealed(mine + HD + 1, all.total, seal);
+            sealed_put(mine + HD, all.largest, seal);
+            sealed_put(mine + HD + 1, all.total, seal);
         }
         if (block > 0) return;
         all = join_sealed<HD>(to, n_blocks, seal);
@@ -317,7 +303,7 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
         switch (step.kind) {
         case TOKEN_PRODUCT: stream_multiply(&ring, step.product, norm, x); break;
         case TOKEN_TURN: turn(step.turn); break;
-        case TOKEN_CHOOSE: choose(step.choose, x); break;
+        case TOKEN_CHOOSE: choose(step.choose, a.seal + (unsigned)i, x); break;
         case TOKEN_ATTEND: attend(step.attend, a.seal + (unsigned)i, (float *)x); break;
         }
         if (i + 1 == a.n) break;
@@ -402,6 +388,7 @@ void cuda_token_free(cuda_backend *b) {
     cudaFreeHost(b->steps->pinned);
     cudaFree(b->steps->count.data);
     cudaFree(b->steps->parts.data);
+    cudaFree(b->steps->choice.data);
     free(b->steps->list);
     free(b->steps);
 }
@@ -431,11 +418,11 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
     return true;
 }
 
-/* Several steps want all blocks at once, and so does attention; another step alone may be put in
- * place early, like other kernels. */
+/* Several steps want all blocks at once, and so do attention and choice; another step alone may be
+ * put in place early, like other kernels. */
 static void launch(cuda_backend *b, const token_args *a, cca_dtype type, size_t shared) {
     cudaLaunchAttribute attribute = {};
-    if (a->n > 1 || a->carried[0].kind == TOKEN_ATTEND) {
+    if (a->n > 1 || a->carried[0].kind == TOKEN_ATTEND || a->carried[0].kind == TOKEN_CHOOSE) {
         attribute.id = cudaLaunchAttributeCooperative;
         attribute.val.cooperative = 1;
     } else {
@@ -626,7 +613,10 @@ bool cuda_token_choose(cuda_backend *b, const choice_call *c) {
         memory > MOST_MEMORY) {
         return false;
     }
-    token_step *step = add_step(b, TOKEN_CHOOSE);
+    int64_t n_parts = choice_parts(sharers, n_columns, most_blocks);
+    void *parts =
+        cuda_grow(b, &b->steps->choice, (size_t)(bounds->heads * n_parts) * sizeof(uint64_t));
+    token_step *step = parts ? add_step(b, TOKEN_CHOOSE) : NULL;
     if (!step) return true;
     b->steps->memory = (int)cca_max(b->steps->memory, memory);
     step->choose = choose_step{{bounds_of(bounds), bounds_of(&c->blocks)},
@@ -641,6 +631,8 @@ bool cuda_token_choose(cuda_backend *b, const choice_call *c) {
                                (int)c->out.most,
                                (int)most_blocks,
                                (int)n_columns,
+                               (int)cca_min(MOST_SHARING, b->n_sm / bounds->heads),
+                               (uint64_t *)parts,
                                choice_has_levels(*c, end),
                                bounds->k_type == CCA_BF16};
     return true;

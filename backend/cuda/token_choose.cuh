@@ -1,5 +1,6 @@
-/* Which groups one query recalls, as a step of a token: a block takes a head of keys, with up to
- * eight query heads that share it, and does by itself what choose_columns.cuh describes.
+/* Which groups one query recalls, as a step of a token: some blocks take a head of keys, with up to
+ * eight query heads that share it. All of them make scores; the first one has them handed over, and
+ * does by itself what else choose_columns.cuh describes.
  *
  *     16 columns a warp at a time         scores [rows][columns], in shared memory
  *     bounds as they lie, into registers  softmax: a warp a row
@@ -13,6 +14,7 @@
 
 #include "backend/cuda/choose.cuh"
 #include "backend/cuda/mma.cuh"
+#include "backend/cuda/sealed.cuh"
 #include "backend/cuda/token_stream.cuh"
 
 enum {
@@ -21,13 +23,17 @@ enum {
     CHOICE_TERMS = 2,
 };
 
-/* In a block's memory. */
+/* A block's memory, and its part in a head's choice. */
 struct choice_room {
-    uint4 *queries;  /* [terms][positive, negative][dims in 32s][lanes], as products want them */
-    float *scores;   /* [rows][n_columns] */
-    uint32_t *keys;  /* of columns, in the place of the first row's scores */
-    int32_t *blocks; /* that are looked into */
-    int stride;
+    uint4 *queries;   /* [terms][positive, negative][dims in 32s][lanes], as products want them */
+    float *scores;    /* [rows][n_columns] */
+    uint32_t *keys;   /* of columns, in the place of the first row's scores */
+    int32_t *blocks;  /* that are looked into */
+    int stride;       /* of rows */
+    uint64_t *handed; /* scores from block to block, as `scores` lies: of groups, then of blocks */
+    uint64_t *list;   /* the number of blocks, and these */
+    int rank;         /* among the head's blocks */
+    unsigned seal;
 };
 
 static __host__ __device__ __forceinline__ int64_t choice_query_bytes(int64_t head_dim) {
@@ -108,13 +114,72 @@ static __device__ __forceinline__ void score_columns(const choice_room &m, const
         }
     }
     if (lane / 4 >= s.sharers) return;
-    float *to = m.scores + lane / 4 * m.stride + first + lane % 4 * 2;
+    int at = lane / 4 * m.stride + first + lane % 4 * 2;
+    uint64_t *to = m.handed + (l.of_blocks ? s.sharers * m.stride : 0) + at;
 #pragma unroll
     for (int e = 0; e < EIGHTS; e++) {
-        const float *a = sums[e][0], *c = sums[e][1];
-        to[e * 8] = a[0] + a[2] + (c[0] + c[2]);
-        to[e * 8 + 1] = a[1] + a[3] + (c[1] + c[3]);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float *a = sums[e][0] + i, *c = sums[e][1] + i;
+            float score = a[0] + a[2] + (c[0] + c[2]);
+            if (m.rank == 0) {
+                m.scores[at + e * 8 + i] = score;
+            } else {
+                sealed_put(to + e * 8 + i, score, m.seal);
+            }
+        }
     }
+}
+
+/* A level's scores: those of a block's columns, each some sixteens; the first block has the whole
+ * afterwards. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void score_level(const choice_room &m, const choose_step &s,
+                                                   const choice_level &l, int head) {
+    enum { EACH = 4, SOME = CHOICE_COLUMNS };
+    int warp = (int)(threadIdx.x / CUDA_WARP);
+    for (int i = (warp * s.sharing + m.rank) * SOME; i < l.n; i += WARPS * s.sharing * SOME) {
+        score_columns<HD, is_bf16>(m, s, l, head, i);
+    }
+    if (m.rank > 0) return;
+    const uint64_t *from = m.handed + (l.of_blocks ? s.sharers * m.stride : 0);
+    int n = (l.n + SOME - 1) / SOME * SOME, all = n * s.sharers;
+    for (int first = (int)threadIdx.x; first < all; first += EACH * THREADS) {
+        float x[EACH];
+        for (bool there = false; !there;) {
+            there = true;
+#pragma unroll
+            for (int k = 0; k < EACH; k++) {
+                int i = first + k * THREADS, at = i / n * m.stride + i % n;
+                bool own = i >= all || i % n / SOME % s.sharing == 0;
+                if (!own) there = sealed_get(&x[k], from + at, m.seal) && there;
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < EACH; k++) {
+            int i = first + k * THREADS, at = i / n * m.stride + i % n;
+            if (i < all && i % n / SOME % s.sharing != 0) m.scores[at] = x[k];
+        }
+    }
+}
+
+/* The first block's list of blocks goes to the others; gives their number. */
+static __device__ __forceinline__ int hand_list(const choice_room &m, int n) {
+    int i = (int)threadIdx.x;
+    float value = __int_as_float(n);
+    if (m.rank == 0) {
+        if (i == 0) sealed_put(m.list, value, m.seal);
+        for (; i < n; i += THREADS) sealed_put(m.list + 1 + i, __int_as_float(m.blocks[i]), m.seal);
+        return n;
+    }
+    while (!sealed_get(&value, m.list, m.seal)) continue;
+    n = __float_as_int(value);
+    for (; i < n; i += THREADS) {
+        while (!sealed_get(&value, m.list + 1 + i, m.seal)) continue;
+        m.blocks[i] = __float_as_int(value);
+    }
+    sync_workers();
+    return n;
 }
 
 /* ---- weights ------------------------------------------------------------------------- */
@@ -134,16 +199,16 @@ static __device__ __forceinline__ void join_row(row_parts &parts, int row, int n
     if (lane == 0) parts.row[row] = make_float2(largest, 1 / sum);
 }
 
-/* Puts the keys of a level's columns into memory. Those before `skip` may not be chosen. */
+/* Puts the keys of a level's columns into the first block's memory. Those before `skip` may not be
+ * chosen. */
 template <int HD, bool is_bf16>
 static __device__ __forceinline__ void weigh_level(const choice_room &m, const choose_step &s,
                                                    const choice_level &l, int head) {
     __shared__ row_parts parts;
     int warp = (int)(threadIdx.x / CUDA_WARP), lane = (int)(threadIdx.x % CUDA_WARP), skip = 0;
+    score_level<HD, is_bf16>(m, s, l, head);
+    if (m.rank > 0) return;
     while (l.listed && skip < CCA_BLOCK && column_id(l, skip) < s.first) skip++;
-    for (int i = warp * CHOICE_COLUMNS; i < l.n; i += WARPS * CHOICE_COLUMNS) {
-        score_columns<HD, is_bf16>(m, s, l, head, i);
-    }
     sync_workers();
     int row = warp % s.sharers, step = (WARPS - row + s.sharers - 1) / s.sharers * CUDA_WARP;
     int first = skip + warp / s.sharers * CUDA_WARP + lane;
@@ -189,38 +254,52 @@ static __device__ __forceinline__ int pick_by_some(int32_t *out, const choice_ro
 }
 
 template <int HD, bool is_bf16>
-static __device__ __forceinline__ void choose_all(const choose_step &s, char *memory) {
-    int head = (int)blockIdx.x, n = s.end - s.first;
+static __device__ __forceinline__ void choose_all(const choose_step &s, unsigned seal,
+                                                  char *memory) {
+    int head = (int)blockIdx.x / s.sharing, rank = (int)blockIdx.x % s.sharing;
+    int n = s.end - s.first, n_scores = s.sharers * s.n_columns;
     int32_t *out = s.groups + head * s.most;
-    if (head >= s.heads) return;
+    if (head >= s.heads || (n <= s.most && rank > 0)) return;
     if (n <= s.most) {
         for (int i = (int)threadIdx.x; i < n; i += THREADS) out[i] = s.first + i;
         if (threadIdx.x == 0) s.counts[head] = n;
         return;
     }
-    choice_room m = {(uint4 *)memory, (float *)(memory + choice_query_bytes(HD)), NULL, NULL,
-                     s.n_columns};
-    m.keys = (uint32_t *)m.scores;
-    m.blocks = (int32_t *)(m.scores + s.sharers * m.stride);
+    uint64_t *parts = s.parts + head * choice_parts(s.sharers, s.n_columns, s.most_blocks);
+    float *scores = (float *)(memory + choice_query_bytes(HD));
+    choice_room m = {(uint4 *)memory,
+                     scores,
+                     (uint32_t *)scores,
+                     (int32_t *)(scores + n_scores),
+                     s.n_columns,
+                     parts,
+                     parts + 2 * n_scores,
+                     rank,
+                     seal};
     read_choice_queries<HD, is_bf16>(m, s, head);
     sync_workers();
     choice_level l = s.in_levels ? level_of_blocks(s.first, s.end) : level_of_all(s.first, s.end);
     weigh_level<HD, is_bf16>(m, s, l, head);
     if (s.in_levels) {
-        int picked = pick_by_some(m.blocks, m, l.n, s.most_blocks,
+        int picked = 0;
+        if (rank == 0) {
+            picked = pick_by_some(m.blocks, m, l.n, s.most_blocks,
                                   [&](int i) { return (int32_t)(l.first + i); });
-        l = level_of_listed(s.first, s.end, m.blocks, picked);
+        }
+        l = level_of_listed(s.first, s.end, m.blocks, hand_list(m, picked));
         weigh_level<HD, is_bf16>(m, s, l, head);
     }
+    if (rank > 0) return;
     n = pick_by_some(out, m, l.n, s.most, [&](int i) { return (int32_t)column_id(l, i); });
     if (threadIdx.x == 0) s.counts[head] = n;
 }
 
-static __device__ __forceinline__ void choose(const choose_step &s, char *memory) {
+static __device__ __forceinline__ void choose(const choose_step &s, unsigned seal, char *memory) {
     if (s.head_dim == 64) {
-        s.is_bf16 ? choose_all<64, true>(s, memory) : choose_all<64, false>(s, memory);
+        s.is_bf16 ? choose_all<64, true>(s, seal, memory) : choose_all<64, false>(s, seal, memory);
     } else {
-        s.is_bf16 ? choose_all<128, true>(s, memory) : choose_all<128, false>(s, memory);
+        s.is_bf16 ? choose_all<128, true>(s, seal, memory)
+                  : choose_all<128, false>(s, seal, memory);
     }
 }
 

@@ -67,9 +67,18 @@ struct choose_step {
     int32_t *groups, *counts;     /* [heads][most], [heads] */
     int heads, sharers, head_dim; /* heads: of keys */
     int first, end, most, most_blocks;
-    int n_columns; /* of the largest level */
+    int n_columns;   /* of the largest level */
+    int sharing;     /* blocks a head */
+    uint64_t *parts; /* [heads][choice_parts] sealed */
     bool in_levels, is_bf16;
 };
+
+/* What blocks hand to each other of a head's choice: scores of both levels, the number of blocks
+ * that are looked into, and these. */
+static inline __host__ __device__ int64_t choice_parts(int64_t n_rows, int64_t n_columns,
+                                                       int64_t most_blocks) {
+    return 2 * n_rows * n_columns + 1 + most_blocks;
+}
 
 struct token_step {
     token_kind kind;
