@@ -141,17 +141,19 @@ static __global__ void __launch_bounds__(THREADS) gemv_any(gemv_args a) {
     }
 }
 
-/* One warp a block of 32 values. */
+/* One warp a block of 32 values. One that is no finite number takes its block with it. */
 static __global__ void quantise(int8_t *q, cuda_x_scale *d, const float *x, int64_t n_blocks) {
     cuda_begin();
     int64_t block = cuda_index() / CUDA_WARP;
     if (block >= n_blocks) return;
     int64_t i = block * CCA_QUANT_BLOCK + threadIdx.x % CUDA_WARP;
+    bool finite = __all_sync(~0u, isfinite(x[i]));
     float largest = cuda_warp_max(fabsf(x[i]));
-    int value = largest > 0 ? __float2int_rn(x[i] * (127 / largest)) : 0;
+    int value = finite && largest > 0 ? __float2int_rn(x[i] * (127 / largest)) : 0;
     int sum = __reduce_add_sync(~0u, value);
     q[i] = (int8_t)value;
-    if (threadIdx.x % CUDA_WARP == 0) d[block] = cuda_x_scale{largest / 127, sum};
+    if (threadIdx.x % CUDA_WARP > 0) return;
+    d[block] = cuda_x_scale{finite ? largest / 127 : NAN, sum};
 }
 
 /* Makes the quantised form of x in the backend's buffer. */

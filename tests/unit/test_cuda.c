@@ -181,6 +181,29 @@ static void products_of_k_quants(void **state) {
     }
 }
 
+/* A value that is no finite number reaches all products of its row, and no others. */
+static void products_of_no_numbers(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { COLS = 4096, ROWS = 70 };
+    static const int64_t counts[] = {1, 3, 17};
+    static const float values[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 5 * 3 * 3; i++) {
+        int64_t n = counts[i / 5 % 3], row = n / 2;
+        float *data = random_floats(n * COLS, 1);
+        data[row * COLS + 100 + i] = values[i / 15];
+        pair x = pair_of(data, n, COLS), out = poisoned(n, ROWS);
+        pair w = random_weights(types[i % 5], ROWS, COLS, 1);
+        cca_product p = {&out.device, &w.device, NULL, false};
+        cca_matmul(gpu, &p, 1, &x.device, n);
+        float *got = fetch(&out);
+        for (int64_t k = 0; k < n * ROWS; k++) {
+            assert_int_equal(isfinite(got[k]) != 0, k / ROWS != row);
+        }
+        free(got), free_pair(&x), free_pair(&out), free_pair(&w);
+    }
+}
+
 /* Norms leave their output in the form that a product wants; what changes it later counts. */
 static void products_of_norms(void **state) {
     (void)state;
@@ -333,11 +356,17 @@ static void failures_stick(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(embedding),         cmocka_unit_test(rounding_of_scales),
-        cmocka_unit_test(norms_and_gates),   cmocka_unit_test(rope),
-        cmocka_unit_test(products),          cmocka_unit_test(products_of_k_quants),
-        cmocka_unit_test(products_of_norms), cmocka_unit_test(products_behind_norms),
-        cmocka_unit_test(feeding_forward),   cmocka_unit_test(failures_stick),
+        cmocka_unit_test(embedding),
+        cmocka_unit_test(rounding_of_scales),
+        cmocka_unit_test(norms_and_gates),
+        cmocka_unit_test(rope),
+        cmocka_unit_test(products),
+        cmocka_unit_test(products_of_no_numbers),
+        cmocka_unit_test(products_of_k_quants),
+        cmocka_unit_test(products_of_norms),
+        cmocka_unit_test(products_behind_norms),
+        cmocka_unit_test(feeding_forward),
+        cmocka_unit_test(failures_stick),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
     forms = (cca_cuda_forms){true, true, true, true, true};
