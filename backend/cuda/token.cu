@@ -21,6 +21,7 @@
  *
  * The same steps give the same bits: what is added up, and in which order, does not depend on time.
  */
+#include "backend/cuda/token_attend.cuh"
 #include "backend/cuda/token_choose.cuh"
 #include "backend/cuda/token_stream.cuh"
 
@@ -31,14 +32,12 @@ enum {
     FIRST = 6,              /* steps after which the device begins with a token, */
     MANY = 40,              /* where the one before had so many */
     MOST_PINNED = 1024,     /* steps in memory that the device reads itself */
-    AHEAD = 3,              /* keys a lane reads before it uses the first */
     LEAST_KEYS = 32,        /* of a warp */
     LEAST_STAGES = 2,       /* of a warp's ring */
     MOST_PRODUCTS = 512,    /* steps of products in a launch */
-    MOST_SHARING = 8,       /* blocks that share a head's choice */
     SHARED = 227 << 10,     /* the most of a block */
     FIXED_SHARED = 8 << 10, /* barriers, sums, steps */
-    MOST_MEMORY = 44 << 10, /* that a step may want of a block, beside products' x */
+    MOST_MEMORY = 54 << 10, /* that a step may want of a block, beside products' x */
     STEP_WORDS = sizeof(token_step) / sizeof(int),
 };
 
@@ -92,174 +91,6 @@ static __device__ __forceinline__ void wait_for(const token_args &a, int n) {
     sync_workers();
 }
 
-/* ---- attention ----------------------------------------------------------------------- */
-
-/* Parts lie as HD sums, the largest score, the total. A lane has sums lane, lane + 32, … */
-template <int HD> struct joined {
-    enum { WIDTH = HD + 2, OWN = HD / CUDA_WARP };
-    float largest = -INFINITY, total = 0, sum[OWN] = {};
-};
-
-/* Joins n parts in shared memory. */
-template <int HD>
-static __device__ __forceinline__ joined<HD> join_parts(const float *parts, int n) {
-    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    joined<HD> all;
-    for (int i = lane; i < n; i += CUDA_WARP) {
-        all.largest = fmaxf(all.largest, parts[i * WIDTH + HD]);
-    }
-    all.largest = cuda_warp_max(all.largest);
-    if (all.largest == -INFINITY) return all;
-#pragma unroll 4
-    for (int i = 0; i < n; i++) {
-        const float *from = parts + i * WIDTH;
-        float weight = exp2f(from[HD] - all.largest);
-        all.total += weight * from[HD + 1];
-#pragma unroll
-        for (int j = 0; j < OWN; j++) all.sum[j] += weight * from[j * CUDA_WARP + lane];
-    }
-    return all;
-}
-
-/* Joins n parts, each of a block, as they come; some at a time. */
-template <int HD>
-static __device__ __forceinline__ joined<HD> join_sealed(const uint64_t *parts, int n,
-                                                         unsigned seal) {
-    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN, BATCH = 3 };
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    joined<HD> all;
-    for (int first = 0; first < n; first += BATCH) {
-        float x[BATCH][OWN + 2];
-        for (bool there = false; !there;) {
-            there = true;
-#pragma unroll
-            for (int i = 0; i < BATCH * (OWN + 2); i++) {
-                int part = i / (OWN + 2), j = i % (OWN + 2);
-                int row = first + part < n ? first + part : n - 1;
-                int at = row * WIDTH + (j < OWN ? j * CUDA_WARP + lane : HD + j - OWN);
-                there = sealed_get(&x[part][j], parts + at, seal) && there;
-            }
-        }
-#pragma unroll
-        for (int part = 0; part < BATCH; part++) {
-            float now = fmaxf(all.largest, x[part][OWN]);
-            if (first + part >= n || now == -INFINITY) continue;
-            float shrink = exp2f(all.largest - now), weight = exp2f(x[part][OWN] - now);
-            all.largest = now;
-            all.total = all.total * shrink + weight * x[part][OWN + 1];
-#pragma unroll
-            for (int j = 0; j < OWN; j++) {
-                all.sum[j] = all.sum[j] * shrink + weight * x[part][j];
-            }
-        }
-    }
-    return all;
-}
-
-/* What a block has of a head: parts in shared memory; it is `block` among n with this head. The
- * first of them puts the blocks' parts together, in their order. */
-template <int HD>
-static __device__ __forceinline__ void join_head(const attend_step &s, unsigned seal, int head,
-                                                 const float *parts, int n_parts, int block,
-                                                 int n_blocks) {
-    enum { WIDTH = joined<HD>::WIDTH, OWN = joined<HD>::OWN };
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    joined<HD> all = join_parts<HD>(parts, n_parts);
-    if (n_blocks > 1) {
-        uint64_t *to = s.parts + (int64_t)head * s.splits * WIDTH;
-        uint64_t *mine = to + block * WIDTH;
-#pragma unroll
-        for (int j = 0; j < OWN; j++) sealed_put(mine + j * CUDA_WARP + lane, all.sum[j], seal);
-        if (lane == 0) {
-            sealed_put(mine + HD, all.largest, seal);
-            sealed_put(mine + HD + 1, all.total, seal);
-        }
-        if (block > 0) return;
-        all = join_sealed<HD>(to, n_blocks, seal);
-    }
-    float *out = s.out + head * HD + lane;
-#pragma unroll
-    for (int j = 0; j < OWN; j++) out[j * CUDA_WARP] = all.sum[j] / all.total;
-}
-
-/* Adds the key of the query's own position, which is not stored yet; the first of the heads that
- * share it stores it. */
-template <int HD, bool is_bf16>
-static __device__ __forceinline__ void add_own(part &p, const attend_step &s, int head,
-                                               const float *q) {
-    enum { LANES = HD / 8 };
-    const turn_args &a = s.turn;
-    int sharers = s.keys.at[0].sharers, own = head / sharers;
-    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
-    __align__(16) float x[8];
-    rotate_eight<HD>(x, a.k + own * HD, a.angles, piece, a.interleaved);
-    uint4 k = cuda_round_eight<is_bf16>(x);
-    read_eight(x, a.v + own * HD + piece * 8);
-    uint4 v = cuda_round_eight<is_bf16>(x);
-    if (head % sharers == 0 && lane < LANES) {
-        int64_t row = own * a.rows.capacity + s.own_row;
-        ((uint4 *)a.rows.k)[row * LANES + piece] = k;
-        ((uint4 *)a.rows.v)[row * LANES + piece] = v;
-    }
-    add_keys<HD, is_bf16, 1>(p, q, &k, &v, lane / LANES, 1, 1);
-}
-
-/* A warp's part of the keys of its head, into shared memory. */
-template <int HD, bool is_bf16>
-static __device__ __forceinline__ void attend_part(const attend_step &s, int head, int split,
-                                                   float *to) {
-    enum { LANES = HD / 8, GROUPS = CUDA_WARP / LANES };
-    int lane = (int)(threadIdx.x % CUDA_WARP), piece = lane % LANES;
-    __align__(16) float q[8];
-    if (s.turns) {
-        rotate_eight<HD>(q, s.q + head * HD, s.turn.angles, piece, s.turn.interleaved);
-    } else {
-        read_eight(q, s.q + head * HD + piece * 8);
-    }
-#pragma unroll
-    for (int d = 0; d < 8; d++) q[d] *= score_unit<HD>();
-    int begin = split * s.each,
-        end = begin + s.each < s.keys.n_keys ? begin + s.each : s.keys.n_keys;
-    part p;
-    if (s.turns && split == s.splits - 1) add_own<HD, is_bf16>(p, s, head, q);
-    attend_keys<HD, is_bf16, AHEAD>(p, s.keys, head, q, begin, end, lane / LANES, GROUPS);
-    join_lanes<HD>(p);
-    if (lane < LANES) {
-#pragma unroll
-        for (int d = 0; d < 8; d++) to[lane * 8 + d] = p.sum[d];
-    }
-    if (lane == 0) {
-        to[HD] = p.largest;
-        to[HD + 1] = p.total;
-    }
-}
-
-/* Each warp has one of the splits of a head's keys; warps of a block come one behind the other, so
- * that a block has one head, or a few. */
-template <int HD, bool is_bf16>
-static __device__ __forceinline__ void attend_all(const attend_step &s, unsigned seal,
-                                                  float *parts) {
-    enum { WIDTH = joined<HD>::WIDTH };
-    int warp = (int)(threadIdx.x / CUDA_WARP), first = (int)blockIdx.x * WARPS;
-    int head = (first + warp) / s.splits, split = (first + warp) % s.splits;
-    if (head < s.n_heads) attend_part<HD, is_bf16>(s, head, split, parts + warp * WIDTH);
-    sync_workers();
-    if (head >= s.n_heads || (warp > 0 && split > 0)) return;
-    int n = s.splits - split < WARPS - warp ? s.splits - split : WARPS - warp;
-    int first_block = head * s.splits / WARPS, last_block = ((head + 1) * s.splits - 1) / WARPS;
-    join_head<HD>(s, seal, head, parts + warp * WIDTH, n, (int)blockIdx.x - first_block,
-                  last_block - first_block + 1);
-}
-
-static __device__ __forceinline__ void attend(const attend_step &s, unsigned seal, float *parts) {
-    if (s.head_dim == 64) {
-        s.is_bf16 ? attend_all<64, true>(s, seal, parts) : attend_all<64, false>(s, seal, parts);
-    } else {
-        s.is_bf16 ? attend_all<128, true>(s, seal, parts) : attend_all<128, false>(s, seal, parts);
-    }
-}
-
 /* ---- the kernel ---------------------------------------------------------------------- */
 
 static __device__ __forceinline__ void turn(const turn_args &a) {
@@ -285,6 +116,15 @@ static __device__ __forceinline__ void put_word(token_step *both, int i, int wor
     if (threadIdx.x < STEP_WORDS) ((int *)(both + i % 2))[threadIdx.x] = word;
 }
 
+/* Until step i may begin. */
+static __device__ __forceinline__ void begin(const token_args &a, int i) {
+    if (i == 0) {
+        cuda_begin();
+    } else {
+        wait_for(a, i);
+    }
+}
+
 /* Carries out the steps. both: of descriptions, that of a step and of the next; the first one is
  * there. */
 template <typename SET>
@@ -292,19 +132,22 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
                                             stream_ring<SET> ring, char *x) {
     for (int i = 0; i < a.n; i++) {
         const token_step &step = both[i % 2];
-        float4 norm[KEPT];
-        if (step.kind == TOKEN_PRODUCT) stream_read_norm(norm, step.product);
-        if (i == 0) {
-            cuda_begin();
-        } else if (step.kind != TOKEN_PRODUCT || !step.product.beside) {
-            wait_for(a, i);
-        }
-        int word = read_word(a, i + 1);
-        switch (step.kind) {
-        case TOKEN_PRODUCT: stream_multiply(&ring, step.product, norm, x); break;
-        case TOKEN_TURN: turn(step.turn); break;
-        case TOKEN_CHOOSE: choose(step.choose, a.seal + (unsigned)i, x); break;
-        case TOKEN_ATTEND: attend(step.attend, a.seal + (unsigned)i, (float *)x); break;
+        int word;
+        if (step.kind == TOKEN_PRODUCT) {
+            float4 norm[KEPT];
+            stream_read_norm(norm, step.product);
+            if (i == 0 || !step.product.beside) begin(a, i);
+            word = read_word(a, i + 1);
+            stream_multiply(&ring, step.product, norm, x);
+        } else {
+            begin(a, i);
+            word = read_word(a, i + 1);
+            unsigned seal = a.seal + (unsigned)i;
+            switch (step.kind) {
+            case TOKEN_TURN: turn(step.turn); break;
+            case TOKEN_CHOOSE: choose(step.choose, seal, x); break;
+            default: attend(step.attend, seal, x);
+            }
         }
         if (i + 1 == a.n) break;
         put_word(both, i + 1, word);
@@ -408,7 +251,6 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
     });
     int x = cuda_with_traits(type, [=](auto t) { return x_bytes<decltype(t)::TYPE>((int)cols); });
     if (cols % s.vector != 0) return false;
-    memory = cca_max(memory, WARPS * joined<128>::WIDTH * (int64_t)sizeof(float));
     a->x_bytes = (int)cca_max(x, memory);
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
     int room = SHARED - FIXED_SHARED - rest;
@@ -581,15 +423,12 @@ bool cuda_token_turn(cuda_backend *b, const turn_args *a) {
     return true;
 }
 
-/* Takes the rotation and storing that belong to attention off the list, if they are its last step.
- */
-static bool take_turn(cuda_steps *s, turn_args *out, const cca_rows *rows, const cca_matrix *q,
-                      int64_t pos) {
+/* Takes the rotation and storing of one query off the list, if they are its last step. */
+static bool take_turn(cuda_steps *s, turn_args *out, const void *q, int64_t pos) {
     const token_step *last = s->n > 0 ? &s->list[s->n - 1] : NULL;
     if (!last || last->kind != TOKEN_TURN) return false;
-    const turn_args *turn = &last->turn;
-    if (turn->q != q->data || turn->rows.k != rows->k || turn->pos != pos) return false;
-    *out = *turn;
+    if (last->turn.q != q || last->turn.pos != pos) return false;
+    *out = last->turn;
     s->n--;
     return true;
 }
@@ -603,23 +442,25 @@ bool cuda_token_choose(cuda_backend *b, const choice_call *c) {
     const cca_rows *bounds = &c->bounds;
     int64_t sharers = c->n_heads / bounds->heads, hd = bounds->head_dim;
     int64_t first = cca_edge_at(&c->seen.begin, c->pos), end = cca_edge_at(&c->seen.end, c->pos);
-    int64_t n_columns =
-        (choice_columns(*c, end) + CHOICE_COLUMNS - 1) / CHOICE_COLUMNS * CHOICE_COLUMNS;
-    int64_t most_blocks = cca_blocks_looked_into(c->out.most);
-    int64_t memory =
-        choice_query_bytes(hd) + (sharers * n_columns + most_blocks) * (int64_t)sizeof(float);
+    int64_t most_blocks = cca_blocks_looked_into(c->out.most), sharing = b->n_sm / bounds->heads;
+    if (sharing > MOST_SHARING) sharing = MOST_SHARING;
+    if (sharing < 1) return false;
+    int64_t each = CHOICE_COLUMNS * sharing,
+            n_columns = (choice_columns(*c, end) + each - 1) / each * each;
+    int64_t memory = choice_memory(hd, sharers, n_columns, sharing, most_blocks);
     if (!b->steps || !cuda_is_half(bounds->k_type) || bounds->k_type != bounds->v_type ||
-        (hd != 64 && hd != 128) || sharers > CHOICE_ROWS || bounds->heads > b->n_sm ||
-        memory > MOST_MEMORY) {
+        (hd != 64 && hd != 128) || sharers > CHOICE_ROWS || memory > MOST_MEMORY) {
         return false;
     }
-    int64_t n_parts = choice_parts(sharers, n_columns, most_blocks);
-    void *parts =
-        cuda_grow(b, &b->steps->choice, (size_t)(bounds->heads * n_parts) * sizeof(uint64_t));
+    int64_t n_parts = 2 * bounds->heads * choice_parts((int)sharers, (int)n_columns, (int)sharing);
+    void *parts = cuda_grow(b, &b->steps->choice, (size_t)n_parts * sizeof(uint64_t));
+    turn_args turn = {};
+    bool turns = take_turn(b->steps, &turn, c->q, c->pos);
     token_step *step = parts ? add_step(b, TOKEN_CHOOSE) : NULL;
     if (!step) return true;
     b->steps->memory = (int)cca_max(b->steps->memory, memory);
     step->choose = choose_step{{bounds_of(bounds), bounds_of(&c->blocks)},
+                               turn,
                                c->q,
                                c->out.groups,
                                c->out.counts,
@@ -631,9 +472,10 @@ bool cuda_token_choose(cuda_backend *b, const choice_call *c) {
                                (int)c->out.most,
                                (int)most_blocks,
                                (int)n_columns,
-                               (int)cca_min(MOST_SHARING, b->n_sm / bounds->heads),
+                               (int)sharing,
                                (uint64_t *)parts,
                                choice_has_levels(*c, end),
+                               turns,
                                bounds->k_type == CCA_BF16};
     return true;
 }
@@ -655,23 +497,33 @@ static key_runs find_keys(const cca_spans *spans, int64_t n_heads, int64_t pos) 
     return keys;
 }
 
+/* How many heads read the same rows of each run. */
+static int64_t heads_together(const key_runs &keys) {
+    for (int i = 0; i < keys.n; i++) {
+        if (keys.at[i].n > 0 && keys.at[i].sharers != keys.at[0].sharers) return 1;
+    }
+    return keys.at[0].sharers;
+}
+
 /* The first span ends with the query's own key. */
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos) {
     const cca_rows *rows = &spans->at[0].rows;
-    int64_t warps = (int64_t)b->n_sm * WARPS, hd = rows->head_dim, n_heads = q->cols / hd;
-    if (!b->steps || n_heads > warps) return false;
+    int64_t hd = rows->head_dim, n_heads = q->cols / hd;
+    if (!b->steps || n_heads > b->n_sm) return false;
     key_runs keys = find_keys(spans, n_heads, pos);
-    int64_t most = (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
-    int64_t splits = cca_max(1, cca_min(warps / n_heads, most));
+    int64_t together = heads_together(keys), eights = (together + ATTEND_HEADS - 1) / ATTEND_HEADS;
+    int64_t units = n_heads / together * eights;
+    int64_t most = cca_max(WARPS, (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS);
+    int64_t splits = cca_min((int64_t)b->n_sm * WARPS / units, most);
+    int64_t tiles = (keys.n_keys + splits * ATTEND_KEYS - 1) / (splits * ATTEND_KEYS);
     size_t bytes = (size_t)(n_heads * splits * (hd + 2)) * sizeof(uint64_t);
     void *parts = cuda_grow(b, &b->steps->parts, bytes);
     turn_args turn = {};
-    bool turns = take_turn(b->steps, &turn, rows, q, pos);
+    bool turns = take_turn(b->steps, &turn, q->data, pos);
     token_step *step = parts ? add_step(b, TOKEN_ATTEND) : NULL;
     if (!step) return true;
-    keys.at[0].n -= turns;
-    keys.n_keys -= turns;
+    b->steps->memory = (int)cca_max(b->steps->memory, attend_memory((int)hd, (int)together));
     attend_step *s = &step->attend;
     s->keys = keys;
     s->turn = turn;
@@ -680,10 +532,11 @@ bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
     s->out = (float *)out->data;
     s->parts = (uint64_t *)parts;
     s->own_row = cca_rows_at(rows, pos);
-    s->n_heads = (int)n_heads;
+    s->n_units = (int)units;
+    s->together = (int)together;
     s->head_dim = (int)hd;
     s->splits = (int)splits;
-    s->each = (keys.n_keys + (int)splits - 1) / (int)splits;
+    s->each = (int)tiles * ATTEND_KEYS;
     s->is_bf16 = rows->k_type == CCA_BF16;
     return true;
 }

@@ -1,10 +1,11 @@
 /* Which groups one query recalls, as a step of a token: some blocks take a head of keys, with up to
- * eight query heads that share it. All of them make scores; the first one has them handed over, and
- * does by itself what else choose_columns.cuh describes.
+ * eight query heads that share it. Each of them has a run of a level's columns, and hands over what
+ * the others want of it:
  *
- *     16 columns a warp at a time         scores [rows][columns], in shared memory
- *     bounds as they lie, into registers  softmax: a warp a row
- *     mma.sync 16 × 8                     keys: a thread a column; the largest
+ *     scores of its columns       bounds as they lie, into registers; mma.sync 16 × 8
+ *     largest, sum of each row    -> all blocks: a row's softmax
+ *     weights, largest first      -> all blocks: how many come before one of them; the first `most`
+ *     which columns these are     -> all blocks: the list of them, in its order
  *
  * A product adds up dims in the order in which lanes read them, 16 bytes at a time: which order
  * that is does not matter as long as queries have the same. They come in two terms, which together
@@ -21,23 +22,45 @@ enum {
     CHOICE_ROWS = 8,     /* most query heads that share keys */
     CHOICE_COLUMNS = 16, /* of a warp at a time */
     CHOICE_TERMS = 2,
+    MOST_SHARING = 8, /* blocks of a head */
 };
 
 /* A block's memory, and its part in a head's choice. */
 struct choice_room {
-    uint4 *queries;   /* [terms][positive, negative][dims in 32s][lanes], as products want them */
-    float *scores;    /* [rows][n_columns] */
-    uint32_t *keys;   /* of columns, in the place of the first row's scores */
-    int32_t *blocks;  /* that are looked into */
-    int stride;       /* of rows */
-    uint64_t *handed; /* scores from block to block, as `scores` lies: of groups, then of blocks */
-    uint64_t *list;   /* the number of blocks, and these */
-    int rank;         /* among the head's blocks */
+    uint4 *queries;    /* [terms][positive, negative][dims in 32s][lanes], as products want them */
+    float *scores;     /* [rows][share], of its columns */
+    uint32_t *weights; /* [share], as keys that have their order; in the first row's place */
+    int32_t *places;   /* [share] of its columns among these, the largest being 0 */
+    uint32_t *sorted;  /* weights of all columns, each block's with the largest first */
+    int32_t *blocks;   /* that are looked into */
+    int share;         /* columns of a block, at most */
+    int rank;          /* among the head's blocks */
+    uint64_t *handed;  /* from block to block, in a level */
     unsigned seal;
 };
 
+/* A block's columns of a level: first … first + n - 1 of these; `each` of those before it. */
+struct own_columns {
+    int each, first, n;
+};
+
+static __device__ __forceinline__ own_columns columns_of(const choice_level &l, int rank,
+                                                         int sharing) {
+    enum { SOME = CHOICE_COLUMNS };
+    int each = (l.n + SOME * sharing - 1) / (SOME * sharing) * SOME, first = rank * each;
+    int rest = l.n - first < each ? l.n - first : each;
+    return own_columns{each, first, rest > 0 ? rest : 0};
+}
+
 static __host__ __device__ __forceinline__ int64_t choice_query_bytes(int64_t head_dim) {
     return CHOICE_TERMS * 2 * (head_dim / 32) * CUDA_WARP * (int64_t)sizeof(uint4);
+}
+
+/* Of a block: queries; scores, and places, of its columns; sorted weights of all; the blocks. */
+static inline int64_t choice_memory(int64_t head_dim, int64_t n_rows, int64_t n_columns,
+                                    int64_t sharing, int64_t most_blocks) {
+    int64_t words = (n_rows + 1) * (n_columns / sharing) + n_columns + most_blocks;
+    return choice_query_bytes(head_dim) + words * (int64_t)sizeof(float);
 }
 
 /* ---- scores -------------------------------------------------------------------------- */
@@ -52,7 +75,12 @@ static __device__ __forceinline__ void read_choice_queries(const choice_room &m,
     for (int i = (int)(threadIdx.x / CUDA_WARP); i < CHUNKS; i += WARPS) {
         __align__(16) float x[8] = {};
         if (row < s.sharers) {
-            read_eight(x, s.q + (head * s.sharers + row) * HD + i * 32 + lane % 4 * 8);
+            const float *q = s.q + (head * s.sharers + row) * HD;
+            if (s.turns) {
+                rotate_eight<HD>(x, q, s.turn.angles, i * 4 + lane % 4, s.turn.interleaved);
+            } else {
+                read_eight(x, q + i * 32 + lane % 4 * 8);
+            }
         }
         uint32_t words[CHOICE_TERMS][2][4];
 #pragma unroll
@@ -77,17 +105,18 @@ static __device__ __forceinline__ void read_choice_queries(const choice_room &m,
     }
 }
 
-/* Scores of the columns from `first` on, in two eights. */
+/* Scores of the columns from `at` on among the block's own, in two eights. */
 template <int HD, bool is_bf16>
 static __device__ __forceinline__ void score_columns(const choice_room &m, const choose_step &s,
-                                                     const choice_level &l, int head, int first) {
+                                                     const choice_level &l, int head, int first,
+                                                     int at) {
     enum { CHUNKS = HD / 32, EIGHTS = CHOICE_COLUMNS / 8 };
     int lane = (int)(threadIdx.x % CUDA_WARP);
     const choice_bounds &b = s.bounds[l.of_blocks];
     uint4 w[EIGHTS][2][CHUNKS];
 #pragma unroll
     for (int e = 0; e < EIGHTS; e++) {
-        int column = first + e * 8 + lane / 4; /* behind the last one comes it again */
+        int column = first + at + e * 8 + lane / 4; /* behind the last one comes it again */
         int64_t row = (int64_t)head * b.capacity + column_id(l, column < l.n ? column : l.n - 1);
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
@@ -114,184 +143,276 @@ static __device__ __forceinline__ void score_columns(const choice_room &m, const
         }
     }
     if (lane / 4 >= s.sharers) return;
-    int at = lane / 4 * m.stride + first + lane % 4 * 2;
-    uint64_t *to = m.handed + (l.of_blocks ? s.sharers * m.stride : 0) + at;
+    float *to = m.scores + lane / 4 * m.share + at + lane % 4 * 2;
 #pragma unroll
     for (int e = 0; e < EIGHTS; e++) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const float *a = sums[e][0] + i, *c = sums[e][1] + i;
-            float score = a[0] + a[2] + (c[0] + c[2]);
-            if (m.rank == 0) {
-                m.scores[at + e * 8 + i] = score;
-            } else {
-                sealed_put(to + e * 8 + i, score, m.seal);
-            }
-        }
+        const float *a = sums[e][0], *c = sums[e][1];
+        to[e * 8] = a[0] + a[2] + (c[0] + c[2]);
+        to[e * 8 + 1] = a[1] + a[3] + (c[1] + c[3]);
     }
 }
 
-/* A level's scores: those of a block's columns, each some sixteens; the first block has the whole
- * afterwards. */
-template <int HD, bool is_bf16>
-static __device__ __forceinline__ void score_level(const choice_room &m, const choose_step &s,
-                                                   const choice_level &l, int head) {
-    enum { EACH = 4, SOME = CHOICE_COLUMNS };
-    int warp = (int)(threadIdx.x / CUDA_WARP);
-    for (int i = (warp * s.sharing + m.rank) * SOME; i < l.n; i += WARPS * s.sharing * SOME) {
-        score_columns<HD, is_bf16>(m, s, l, head, i);
-    }
-    if (m.rank > 0) return;
-    const uint64_t *from = m.handed + (l.of_blocks ? s.sharers * m.stride : 0);
-    int n = (l.n + SOME - 1) / SOME * SOME, all = n * s.sharers;
-    for (int first = (int)threadIdx.x; first < all; first += EACH * THREADS) {
-        float x[EACH];
+/* ---- from block to block ------------------------------------------------------------- */
+
+/* n values of all blocks, as they come, into memory. */
+static __device__ __forceinline__ void gather(uint32_t *to, const uint64_t *from, int n,
+                                              unsigned seal) {
+    enum { EACH = 4 };
+    for (int first = (int)threadIdx.x; first < n; first += EACH * THREADS) {
+        uint32_t x[EACH];
         for (bool there = false; !there;) {
             there = true;
 #pragma unroll
             for (int k = 0; k < EACH; k++) {
-                int i = first + k * THREADS, at = i / n * m.stride + i % n;
-                bool own = i >= all || i % n / SOME % s.sharing == 0;
-                if (!own) there = sealed_get(&x[k], from + at, m.seal) && there;
+                int i = first + k * THREADS;
+                if (i < n) there = sealed_get(&x[k], from + i, seal) && there;
             }
         }
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
-            int i = first + k * THREADS, at = i / n * m.stride + i % n;
-            if (i < all && i % n / SOME % s.sharing != 0) m.scores[at] = x[k];
+            if (first + k * THREADS < n) to[first + k * THREADS] = x[k];
         }
     }
-}
-
-/* The first block's list of blocks goes to the others; gives their number. */
-static __device__ __forceinline__ int hand_list(const choice_room &m, int n) {
-    int i = (int)threadIdx.x;
-    float value = __int_as_float(n);
-    if (m.rank == 0) {
-        if (i == 0) sealed_put(m.list, value, m.seal);
-        for (; i < n; i += THREADS) sealed_put(m.list + 1 + i, __int_as_float(m.blocks[i]), m.seal);
-        return n;
-    }
-    while (!sealed_get(&value, m.list, m.seal)) continue;
-    n = __float_as_int(value);
-    for (; i < n; i += THREADS) {
-        while (!sealed_get(&value, m.list + 1 + i, m.seal)) continue;
-        m.blocks[i] = __float_as_int(value);
-    }
     sync_workers();
-    return n;
 }
 
 /* ---- weights ------------------------------------------------------------------------- */
 
-/* What warps have of rows' softmaxes: warp i of row i % rows, some warps a row. */
-struct row_parts {
-    float largest[WARPS], sum[WARPS];
-    float2 row[CHOICE_ROWS]; /* joined: the largest score, and 1 / sum */
+/* A row's scores among all columns, or some: the largest, and the sum of weights beside it. */
+struct row_sums {
+    float largest, sum;
 };
 
-/* One warp: joins what a row's warps have. */
-static __device__ __forceinline__ void join_row(row_parts &parts, int row, int n_rows) {
-    int lane = (int)(threadIdx.x % CUDA_WARP);
-    bool mine = lane < WARPS && lane % n_rows == row;
-    float own = mine ? parts.largest[lane] : -INFINITY, largest = cuda_warp_max(own);
-    float sum = cuda_warp_sum(mine ? parts.sum[lane] * weight_of(own, largest) : 0);
-    if (lane == 0) parts.row[row] = make_float2(largest, 1 / sum);
+static __device__ __forceinline__ void join_sums(row_sums &a, row_sums b) {
+    float largest = fmaxf(a.largest, b.largest);
+    a.sum = a.sum * weight_of(a.largest, largest) + b.sum * weight_of(b.largest, largest);
+    a.largest = largest;
 }
 
-/* Puts the keys of a level's columns into the first block's memory. Those before `skip` may not be
- * chosen. */
-template <int HD, bool is_bf16>
-static __device__ __forceinline__ void weigh_level(const choice_room &m, const choose_step &s,
-                                                   const choice_level &l, int head) {
-    __shared__ row_parts parts;
-    int warp = (int)(threadIdx.x / CUDA_WARP), lane = (int)(threadIdx.x % CUDA_WARP), skip = 0;
-    score_level<HD, is_bf16>(m, s, l, head);
-    if (m.rank > 0) return;
-    while (l.listed && skip < CCA_BLOCK && column_id(l, skip) < s.first) skip++;
-    sync_workers();
+/* Rows' sums of the block's columns, but the first `skip`, joined with those of all others: the
+ * largest score, and 1 / sum. */
+static __device__ __forceinline__ void sum_rows(row_sums all[CHOICE_ROWS], const choice_room &m,
+                                                const choose_step &s, int n, int skip) {
+    __shared__ row_sums parts[WARPS], gathered[MOST_SHARING * CHOICE_ROWS];
+    int warp = (int)(threadIdx.x / CUDA_WARP), lane = (int)(threadIdx.x % CUDA_WARP);
     int row = warp % s.sharers, step = (WARPS - row + s.sharers - 1) / s.sharers * CUDA_WARP;
     int first = skip + warp / s.sharers * CUDA_WARP + lane;
-    const float *x = m.scores + row * m.stride;
-    float largest = -INFINITY, sum = 0;
+    const float *x = m.scores + row * m.share;
+    row_sums own = {-INFINITY, 0};
 #pragma unroll 4
-    for (int i = first; i < l.n; i += step) largest = fmaxf(largest, x[i]);
-    largest = cuda_warp_max(largest);
+    for (int i = first; i < n; i += step) own.largest = fmaxf(own.largest, x[i]);
+    own.largest = cuda_warp_max(own.largest);
 #pragma unroll 4
-    for (int i = first; i < l.n; i += step) sum += weight_of(x[i], largest);
-    sum = cuda_warp_sum(sum);
-    if (lane == 0) {
-        parts.largest[warp] = largest;
-        parts.sum[warp] = sum;
+    for (int i = first; i < n; i += step) own.sum += weight_of(x[i], own.largest);
+    own.sum = cuda_warp_sum(own.sum);
+    if (lane == 0) parts[warp] = own;
+    sync_workers();
+    row = (int)threadIdx.x;
+    if (row < s.sharers) {
+        own = parts[row];
+        for (int i = row + s.sharers; i < WARPS; i += s.sharers) join_sums(own, parts[i]);
+        uint64_t *to = m.handed + (m.rank * s.sharers + row) * 2;
+        sealed_put(to, own.largest, m.seal);
+        sealed_put(to + 1, own.sum, m.seal);
+    }
+    gather((uint32_t *)gathered, m.handed, s.sharing * s.sharers * 2, m.seal);
+    if (row < s.sharers) {
+        own = gathered[row];
+        for (int i = 1; i < s.sharing; i++) join_sums(own, gathered[i * s.sharers + row]);
+        all[row] = row_sums{own.largest, own.sum == 0 ? 0 : 1 / own.sum};
     }
     sync_workers();
-    if (warp < s.sharers) join_row(parts, warp, s.sharers);
+}
+
+/* Puts the weights of the block's columns into memory; columns before `skip` of the level may not
+ * be chosen. */
+template <int HD, bool is_bf16>
+static __device__ __forceinline__ void weigh(const choice_room &m, const choose_step &s,
+                                             const choice_level &l, own_columns own, int head) {
+    __shared__ row_sums rows[CHOICE_ROWS];
+    int warp = (int)(threadIdx.x / CUDA_WARP), skip = 0;
+    for (int i = warp * CHOICE_COLUMNS; i < own.n; i += WARPS * CHOICE_COLUMNS) {
+        score_columns<HD, is_bf16>(m, s, l, head, own.first, i);
+    }
+    while (l.listed && skip < CCA_BLOCK && column_id(l, skip) < s.first) skip++;
+    skip = skip > own.first ? skip - own.first : 0;
     sync_workers();
-    for (int i = (int)threadIdx.x; i < l.n; i += THREADS) {
+    sum_rows(rows, m, s, own.n, skip);
+    for (int i = (int)threadIdx.x; i < own.n; i += THREADS) {
         float weight = 0;
         for (int r = 0; r < s.sharers; r++) {
-            float2 softmax = parts.row[r];
-            weight += weight_of(m.scores[r * m.stride + i], softmax.x) * softmax.y;
+            weight += weight_of(m.scores[r * m.share + i], rows[r].largest) * rows[r].sum;
         }
-        m.keys[i] = i < skip ? 0 : weight_key(weight);
+        m.weights[i] = i < skip ? 0 : weight_key(weight);
     }
     sync_workers();
+}
+
+/* ---- the largest --------------------------------------------------------------------- */
+
+/* The block's weights in their order, handed over, and its columns' places in it. Of equal weights
+ * the earlier is the first. */
+static __device__ __forceinline__ void sort_weights(const choice_room &m, uint64_t *to, int n) {
+    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
+        uint32_t own = m.weights[i];
+        int place = 0, near = i & -CUDA_WARP, behind = near + CUDA_WARP < n ? near + CUDA_WARP : n;
+#pragma unroll 8
+        for (int j = 0; j < near; j++) place += m.weights[j] >= own;
+        for (int j = near; j < behind; j++) {
+            place += m.weights[j] > own || (m.weights[j] == own && j < i);
+        }
+#pragma unroll 8
+        for (int j = behind; j < n; j++) place += m.weights[j] > own;
+        m.places[i] = place;
+        sealed_put(to + place, own, m.seal);
+    }
+}
+
+/* How many of n sorted weights come before one: larger ones, and equal ones of earlier columns. */
+static __device__ __forceinline__ int count_before(const uint32_t *sorted, int n, uint32_t weight,
+                                                   bool earlier) {
+    int low = 0, high = n;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        bool before = sorted[middle] > weight || (earlier && sorted[middle] == weight);
+        low = before ? middle + 1 : low;
+        high = before ? high : middle;
+    }
+    return low;
+}
+
+/* How many of the block's columns are among the `most` of largest weight: they are the first in its
+ * order. Eight lanes look for a weight's place, each among another block's. */
+static __device__ __forceinline__ int count_chosen(const choice_room &m, const choose_step &s,
+                                                   const choice_level &l, own_columns own,
+                                                   int most) {
+    __shared__ int n_chosen;
+    int rank = (int)threadIdx.x % MOST_SHARING, warp_end = (own.n + 3) / 4 * 4, chosen = 0;
+    own_columns others = columns_of(l, rank, s.sharing);
+    if (threadIdx.x == 0) n_chosen = 0;
+    sync_workers();
+    for (int i = (int)threadIdx.x / MOST_SHARING; i < warp_end; i += THREADS / MOST_SHARING) {
+        uint32_t weight = i < own.n ? m.sorted[own.first + i] : 0;
+        int before = 0;
+        if (rank < s.sharing && rank != m.rank) {
+            before = count_before(m.sorted + others.first, others.n, weight, rank < m.rank);
+        }
+#pragma unroll
+        for (int lane = 1; lane < MOST_SHARING; lane *= 2) {
+            before += __shfl_xor_sync(~0u, before, lane);
+        }
+        chosen += weight > 0 && i + before < most;
+    }
+    if (rank == 0 && chosen > 0) atomicAdd(&n_chosen, chosen);
+    sync_workers();
+    return n_chosen;
+}
+
+/* Chooses the `most` columns of largest weight, of which each block knows then: a bit each, some
+ * words a block, in place of sorted weights. */
+static __device__ __forceinline__ void choose_columns(const choice_room &m, const choose_step &s,
+                                                      const choice_level &l, own_columns own,
+                                                      int most) {
+    uint64_t *weights = m.handed + 2 * s.sharing * s.sharers, *bits = weights + s.n_columns;
+    int words = choice_words(own.each), warp = (int)(threadIdx.x / CUDA_WARP);
+    sort_weights(m, weights + own.first, own.n);
+    gather(m.sorted, weights, l.n, m.seal);
+    int n = count_chosen(m, s, l, own, most);
+    for (int i = warp; i < words; i += WARPS) {
+        int column = i * CUDA_WARP + (int)(threadIdx.x % CUDA_WARP);
+        unsigned chosen = __ballot_sync(~0u, column < own.n && m.places[column] < n);
+        if (threadIdx.x % CUDA_WARP == 0) sealed_put(bits + m.rank * words + i, chosen, m.seal);
+    }
+    gather(m.sorted, bits, s.sharing * words, m.seal);
+}
+
+/* Where a chosen column is in the list of them; -1 where it is not. */
+static __device__ __forceinline__ int place_of(const uint32_t *bits, own_columns own, int column) {
+    int words = choice_words(own.each), of_block = column % own.each, place = 0;
+    int word = column / own.each * words + of_block / CUDA_WARP;
+    unsigned bit = 1u << of_block % CUDA_WARP;
+    if ((bits[word] & bit) == 0) return -1;
+    for (int i = 0; i < word; i++) place += __popc(bits[i]);
+    return place + __popc(bits[word] & (bit - 1));
+}
+
+static __device__ __forceinline__ int count_bits(const uint32_t *bits, int n_words) {
+    int n = 0;
+    for (int i = 0; i < n_words; i++) n += __popc(bits[i]);
+    return n;
 }
 
 /* ---- the step ------------------------------------------------------------------------ */
 
-/* By the threads that pick; the others wait. Gives how many there are. */
-template <typename F>
-static __device__ __forceinline__ int pick_by_some(int32_t *out, const choice_room &m, int n,
-                                                   int most, F id) {
-    __shared__ int n_picked;
-    if (threadIdx.x < CHOOSE_THREADS) {
-        int picked = pick_largest(out, m.keys, n, most, id);
-        if (threadIdx.x == 0) n_picked = picked;
+/* Rotates and stores what a head has of the token: by its first block, when all have read it. */
+template <int HD> static __device__ __forceinline__ void turn_head(const choose_step &s, int head) {
+    enum { OF_HEAD = HD / 8 };
+    for (int i = (int)threadIdx.x; i < (s.sharers + 2) * OF_HEAD; i += THREADS) {
+        int own = i / OF_HEAD, n_heads = s.heads * s.sharers;
+        int at =
+            own < s.sharers ? head * s.sharers + own : n_heads + (own - s.sharers) * s.heads + head;
+        turn_octet(s.turn, 0, at * OF_HEAD + i % OF_HEAD);
     }
-    sync_workers();
-    return n_picked;
+}
+
+/* A block's room, as choice_memory counts it. */
+template <int HD>
+static __device__ __forceinline__ choice_room room_of(const choose_step &s, unsigned seal, int head,
+                                                      int rank, char *memory) {
+    int share = s.n_columns / s.sharing;
+    float *scores = (float *)(memory + choice_query_bytes(HD));
+    int32_t *places = (int32_t *)(scores + s.sharers * share);
+    uint32_t *sorted = (uint32_t *)(places + share);
+    uint64_t *handed = s.parts + head * 2 * choice_parts(s.sharers, s.n_columns, s.sharing);
+    return choice_room{(uint4 *)memory,
+                       scores,
+                       (uint32_t *)scores,
+                       places,
+                       sorted,
+                       (int32_t *)(sorted + s.n_columns),
+                       share,
+                       rank,
+                       handed,
+                       seal};
 }
 
 template <int HD, bool is_bf16>
 static __device__ __forceinline__ void choose_all(const choose_step &s, unsigned seal,
                                                   char *memory) {
     int head = (int)blockIdx.x / s.sharing, rank = (int)blockIdx.x % s.sharing;
-    int n = s.end - s.first, n_scores = s.sharers * s.n_columns;
+    int n = s.end - s.first;
     int32_t *out = s.groups + head * s.most;
     if (head >= s.heads || (n <= s.most && rank > 0)) return;
     if (n <= s.most) {
         for (int i = (int)threadIdx.x; i < n; i += THREADS) out[i] = s.first + i;
         if (threadIdx.x == 0) s.counts[head] = n;
+        if (s.turns) turn_head<HD>(s, head);
         return;
     }
-    uint64_t *parts = s.parts + head * choice_parts(s.sharers, s.n_columns, s.most_blocks);
-    float *scores = (float *)(memory + choice_query_bytes(HD));
-    choice_room m = {(uint4 *)memory,
-                     scores,
-                     (uint32_t *)scores,
-                     (int32_t *)(scores + n_scores),
-                     s.n_columns,
-                     parts,
-                     parts + 2 * n_scores,
-                     rank,
-                     seal};
+    choice_room m = room_of<HD>(s, seal, head, rank, memory);
     read_choice_queries<HD, is_bf16>(m, s, head);
     sync_workers();
     choice_level l = s.in_levels ? level_of_blocks(s.first, s.end) : level_of_all(s.first, s.end);
-    weigh_level<HD, is_bf16>(m, s, l, head);
-    if (s.in_levels) {
-        int picked = 0;
-        if (rank == 0) {
-            picked = pick_by_some(m.blocks, m, l.n, s.most_blocks,
-                                  [&](int i) { return (int32_t)(l.first + i); });
+    bool last = !s.in_levels;
+    for (int level = 0;; level++) {
+        own_columns own = columns_of(l, rank, s.sharing);
+        int words = s.sharing * choice_words(own.each);
+        weigh<HD, is_bf16>(m, s, l, own, head);
+        if (s.turns && level == 0 && rank == 0) turn_head<HD>(s, head);
+        choose_columns(m, s, l, own, last ? s.most : s.most_blocks);
+        int begin = last ? own.first : 0, end = last ? own.first + own.n : l.n;
+        for (int i = begin + (int)threadIdx.x; i < end; i += THREADS) {
+            int place = place_of(m.sorted, own, i);
+            if (place >= 0) (last ? out : m.blocks)[place] = column_id(l, i);
         }
-        l = level_of_listed(s.first, s.end, m.blocks, hand_list(m, picked));
-        weigh_level<HD, is_bf16>(m, s, l, head);
+        n = count_bits(m.sorted, words);
+        if (last) break;
+        sync_workers();
+        l = level_of_listed(s.first, s.end, m.blocks, n);
+        m.handed += choice_parts(s.sharers, s.n_columns, s.sharing);
+        last = true;
     }
-    if (rank > 0) return;
-    n = pick_by_some(out, m, l.n, s.most, [&](int i) { return (int32_t)column_id(l, i); });
-    if (threadIdx.x == 0) s.counts[head] = n;
+    if (rank == 0 && threadIdx.x == 0) s.counts[head] = n;
 }
 
 static __device__ __forceinline__ void choose(const choose_step &s, unsigned seal, char *memory) {

@@ -43,14 +43,14 @@ struct product_step {
 /* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
  * of 64 bits to find out is found out by the host. */
 struct attend_step {
-    key_runs keys; /* without the query's own key where that is not stored yet */
+    key_runs keys;
     turn_args turn;
     const float *q;
     float *out;
     uint64_t *parts; /* [n_heads][splits][head_dim + 2] sealed: sums, largest score, total */
     int64_t own_row; /* where the query's own key goes, in each head */
-    int n_heads, head_dim;
-    int splits, each; /* of the keys of a head; keys of a split */
+    int n_units, together, head_dim; /* units: of up to eight of the heads that share all keys */
+    int splits, each;                /* of the keys of a unit; keys of a split */
     bool turns, is_bf16;
 };
 
@@ -60,24 +60,30 @@ struct choice_bounds {
     int64_t capacity;
 };
 
-/* Which of the groups first … end - 1 are recalled. */
+/* Which of the groups first … end - 1 are recalled; where it turns, with the rotation and storing
+ * of the step before. */
 struct choose_step {
     choice_bounds bounds[2]; /* of groups, and of blocks */
+    turn_args turn;
     const float *q;
     int32_t *groups, *counts;     /* [heads][most], [heads] */
     int heads, sharers, head_dim; /* heads: of keys */
     int first, end, most, most_blocks;
-    int n_columns;   /* of the largest level */
+    int n_columns;   /* of the largest level, whole sixteens for each block */
     int sharing;     /* blocks a head */
-    uint64_t *parts; /* [heads][choice_parts] sealed */
-    bool in_levels, is_bf16;
+    uint64_t *parts; /* [heads][2 levels][choice_parts] sealed */
+    bool in_levels, turns, is_bf16;
 };
 
-/* What blocks hand to each other of a head's choice: scores of both levels, the number of blocks
- * that are looked into, and these. */
-static inline __host__ __device__ int64_t choice_parts(int64_t n_rows, int64_t n_columns,
-                                                       int64_t most_blocks) {
-    return 2 * n_rows * n_columns + 1 + most_blocks;
+/* Words of 32 bits that some columns take. */
+static inline __host__ __device__ int choice_words(int n_columns) {
+    return (n_columns + 31) / 32;
+}
+
+/* What a head's blocks hand to each other in a level: two values of each block's rows, columns'
+ * weights, and a bit each. */
+static inline __host__ __device__ int choice_parts(int n_rows, int n_columns, int sharing) {
+    return 2 * n_rows * sharing + n_columns + sharing * choice_words(n_columns / sharing);
 }
 
 struct token_step {
