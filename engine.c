@@ -372,6 +372,7 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
 void cca_session_free(cca_session *session) {
     if (!session) return;
     cca_state_free(session->state);
+    if (session->backend && session->backend->lost) session->engine->backend->lost = true;
     cca_backend_close(session->backend);
     free(session->logits);
     free(session->of_draft);

@@ -137,6 +137,9 @@ struct cca_backend {
     const volatile sig_atomic_t *stop; /* may be NULL */
     cca_status status;                 /* the first failure */
     cca_error error;
+    /* The device answers no more, so that nobody waits for it and its memory stays as it is. Others
+     * that have memory there are to be told. */
+    bool lost;
 };
 
 /* Records the first failure; later ones are ignored. */

@@ -6,7 +6,7 @@
 #     BIN=folder tests/gpu.sh ops       # with cca, test_cuda…, bench_cuda from a folder
 #     DEVICE=cpu tests/gpu.sh commands  # tries out what the sections commands and plan do
 #
-# check     operations, caches and small models against the CPU (tests/unit/test_cuda*.c)
+# check     operations, caches and small models against the CPU, and faults (tests/unit/test_cuda*.c)
 # model     logits and greedy text against the CPU backend, chunk sizes, recall, the same bits twice
 # sanitize  compute-sanitizer's tools over a short run
 # ops       times of single operations
@@ -34,7 +34,7 @@ try() { # name, command or function: tells how it went
 }
 
 if [ -z "${BIN:-}" ]; then
-    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_model,bench_cuda} || exit 1
+    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_faults,test_cuda_model,bench_cuda} || exit 1
     BIN=build/release/tests
     ln -sf "$PWD/cca" "$BIN/cca"
 fi
@@ -46,6 +46,7 @@ check() {
     try 'each operation' "$BIN/test_cuda"
     try 'each operation on caches' "$BIN/test_cuda_attention"
     try 'layers, caches and models' "$BIN/test_cuda_model"
+    try 'faults' "$BIN/test_cuda_faults"
 }
 
 vocabulary=4096 # of the model that ships
@@ -136,6 +137,8 @@ sanitize() {
     local tool type attn small=$work/small
     "$cca" export --random 512,2,4,2,1024,1000 --type q8_0 -o "$small-q8_0" -q
     "$cca" export --random 512,2,8,4,1024,1000 --type bf16 -o "$small-bf16" -q
+    try 'nothing is left behind where memory is not there' \
+        compute-sanitizer --leak-check full --error-exitcode 9 "$BIN/test_cuda_faults" allocations
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
             for attn in cca recall plain; do

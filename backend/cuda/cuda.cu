@@ -3,6 +3,7 @@
 
 extern "C" {
 #include "backend/cpu/mass.h"
+#include "base/clock.h"
 }
 
 #include <stdlib.h>
@@ -22,14 +23,49 @@ static bool enter(cuda_backend *b) {
     return cuda_check(b, cudaSetDevice(b->device), "device");
 }
 
-static cca_status cuda_sync(cca_backend *base, cca_error *err) {
+/* ---- waiting ------------------------------------------------------------------------- */
+
+/* A kernel that never ends cannot be told from a slow one: who has asked to stop waits for some
+ * time, and what was under way is the failure then, in place of the interruption. */
+static bool lose(cuda_backend *b) {
+    if (b->base.status == CCA_INTERRUPTED) b->base.status = CCA_OK;
+    cca_backend_fail(&b->base, CCA_RUNTIME,
+                     "cuda:%d: has not answered for %d seconds since it was to stop", b->device,
+                     b->forms.patience);
+    b->base.lost = true;
+    return false;
+}
+
+/* Until the device has done everything; false after a failure. Asks over and over, as the runtime's
+ * own waiting does, which sees nobody who asks to stop. */
+static bool wait_for_all(cuda_backend *b, const char *what) {
+    double asked = 0; /* to stop */
+    cudaError_t error;
+    if (b->base.lost) return false;
+    while ((error = cudaStreamQuery(b->stream)) == cudaErrorNotReady) {
+        if (!b->base.stop || !*b->base.stop) continue;
+        if (asked == 0) asked = cca_seconds();
+        if (cca_seconds() - asked > b->forms.patience) return lose(b);
+    }
+    cuda_token_waited(b);
+    cudaGetLastError(); /* that it was not ready */
+    return cuda_check(b, error, what);
+}
+
+/* What failed is told by the backend. */
+static cca_status cuda_sync(cca_backend *base, cca_error *) {
     cuda_backend *b = cuda_of(base);
     cuda_token_run(b);
-    cudaSetDevice(b->device);
-    cudaError_t error = cudaStreamSynchronize(b->stream);
-    cuda_token_waited(b);
-    if (error == cudaSuccess) return CCA_OK;
-    return cca_fail(err, CCA_RUNTIME, "cuda:%d: %s", b->device, cudaGetErrorString(error));
+    if (enter(b)) wait_for_all(b, "kernels");
+    return CCA_OK;
+}
+
+/* Whether memory can be given back, which nothing uses any more then. The runtime waits by itself
+ * for what other streams do. */
+static bool settle(cuda_backend *b) {
+    cuda_token_run(b);
+    if (!b->base.lost && enter(b)) wait_for_all(b, "kernels");
+    return !b->base.lost;
 }
 
 /* ---- memory -------------------------------------------------------------------------- */
@@ -61,7 +97,8 @@ static void *cuda_alloc(cca_backend *base, size_t bytes) {
     b->twin_of = NULL;
     void *data = NULL;
     if (!enter(b)) return NULL;
-    cudaError_t error = cudaMalloc(&data, bytes ? bytes : 1);
+    bool fails = b->forms.failing > 0 && --b->forms.failing == 0;
+    cudaError_t error = fails ? cudaErrorMemoryAllocation : cudaMalloc(&data, bytes ? bytes : 1);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cca_backend_fail(base, CCA_NO_MEMORY, "cuda:%d: no memory for %zu bytes", b->device, bytes);
@@ -73,17 +110,15 @@ static void *cuda_alloc(cca_backend *base, size_t bytes) {
     return NULL;
 }
 
-/* Waits for what still uses the memory. */
 static void cuda_release(cca_backend *base, void *data) {
-    cuda_token_run(cuda_of(base));
-    cudaSetDevice(cuda_of(base)->device);
-    cudaFree(data);
+    if (settle(cuda_of(base))) cudaFree(data);
 }
 
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     if (b->base.status) return NULL;
     if (bytes <= buffer->bytes) return buffer->data;
     cuda_token_run(b);
+    if (buffer->data && !settle(b)) return NULL;
     cudaFree(buffer->data);
     buffer->bytes = 0;
     buffer->data = cuda_alloc(&b->base, bytes);
@@ -91,9 +126,8 @@ void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     return buffer->data;
 }
 
-/* Waits for what still uses it. */
-static void cuda_drop(cuda_buffer *buffer) {
-    cudaFree(buffer->data);
+static void cuda_drop(cuda_backend *b, cuda_buffer *buffer) {
+    if (settle(b)) cudaFree(buffer->data);
     *buffer = cuda_buffer{};
 }
 
@@ -109,14 +143,14 @@ void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes) {
 static void cuda_upload(cca_backend *base, void *out, const void *host, size_t bytes) {
     cuda_backend *b = cuda_of(base);
     cuda_push(b, out, host, bytes);
-    cuda_check(b, cudaStreamSynchronize(b->stream), "upload");
+    wait_for_all(b, "upload");
 }
 
 /* Host memory that the device writes to directly, for what is not too long; else NULL. */
 static void *pinned(cuda_backend *b, size_t bytes) {
     enum { MOST = 1 << 20 };
     if (bytes <= b->pinned.bytes) return b->pinned.data;
-    if (bytes > MOST) return NULL;
+    if (bytes > MOST || !wait_for_all(b, "download")) return NULL;
     cudaFreeHost(b->pinned.data);
     b->pinned = cuda_buffer{};
     if (cudaMallocHost(&b->pinned.data, bytes) == cudaSuccess) b->pinned.bytes = bytes;
@@ -128,11 +162,13 @@ static void cuda_download(cca_backend *base, void *host, const void *data, size_
     cuda_backend *b = cuda_of(base);
     cuda_token_run(b);
     if (!enter(b)) return;
-    void *stage = pinned(b, bytes), *to = stage ? stage : host;
-    cuda_check(b, cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, b->stream), "download");
-    cuda_check(b, cudaStreamSynchronize(b->stream), "download");
-    cuda_token_waited(b);
-    if (stage) memcpy(host, stage, bytes);
+    void *stage = pinned(b, bytes);
+    /* A copy to pageable memory waits by itself. */
+    if (!stage && !wait_for_all(b, "download")) return;
+    cuda_check(
+        b, cudaMemcpyAsync(stage ? stage : host, data, bytes, cudaMemcpyDeviceToHost, b->stream),
+        "download");
+    if (wait_for_all(b, "download") && stage) memcpy(host, stage, bytes);
 }
 
 /* Types that no kernel knows become ones that are alike, or bf16. */
@@ -152,15 +188,15 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
     void *raw = split ? cuda_grow(b, &b->w, bytes) : data;
     if (raw) cuda_upload(base, raw, host, bytes);
     if (split) cuda_repack(b, data, raw, shape);
-    cuda_drop(&b->w); /* whoever loads computes with a backend of its own */
+    cuda_drop(b, &b->w); /* whoever loads computes with a backend of its own */
     if (!base->status) return data;
-    cudaFree(data);
+    cuda_release(base, data);
     return NULL;
 }
 
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
-    cudaSetDevice(b->device);
+    if (b->stream && !settle(b)) return; /* what runs may use all of it */
     cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,     &b->x8,
                           &b->w8,  &b->partial, &b->count, &b->scores};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
@@ -350,6 +386,6 @@ extern "C" cca_status cca_backend_cuda_with(cca_backend **out, int device,
 
 extern "C" cca_status cca_backend_cuda(cca_backend **out, int device,
                                        const cca_backend_options *options, cca_error *err) {
-    const cca_cuda_forms all = {true, true, true, true, true};
+    const cca_cuda_forms all = cca_cuda_all_forms();
     return cca_backend_cuda_with(out, device, options, &all, err);
 }

@@ -1,7 +1,9 @@
 /* The forms of the CUDA backend: what its tests need beside backend.h.
  *
  *     cca_backend *b;
- *     cca_backend_cuda_with(&b, 0, &options, &(cca_cuda_forms){.wgmma = true}, &err); */
+ *     cca_cuda_forms forms = cca_cuda_all_forms();
+ *     forms.wgmma = false;
+ *     cca_backend_cuda_with(&b, 0, &options, &forms, &err); */
 #ifndef CCA_CUDA_FORMS_H
 #define CCA_CUDA_FORMS_H
 
@@ -18,7 +20,15 @@ typedef struct cca_cuda_forms {
      * compute-sanitizer takes a copy that several lanes begin for one of a single lane, and sees
      * races where each lane has waited for its own stage. */
     bool together;
+    int patience; /* seconds that who has asked to stop waits for the device at most */
+    int failing;  /* which allocation of memory on the device fails, the first is 1; 0: none */
 } cca_cuda_forms;
+
+/* As cca_backend_cuda has them. */
+static inline cca_cuda_forms cca_cuda_all_forms(void) {
+    cca_cuda_forms all = {true, true, true, true, true, 30, 0};
+    return all;
+}
 
 /* cca_backend_cuda with these. */
 cca_status cca_backend_cuda_with(cca_backend **out, int device, const cca_backend_options *options,

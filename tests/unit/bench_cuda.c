@@ -447,7 +447,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;
-    cca_cuda_forms forms = {hopper, hopper, hopper, hopper, hopper};
+    cca_cuda_forms forms = {.fused = false};
+    if (hopper) forms = cca_cuda_all_forms();
     cca_backend_options options = {0};
     must(cca_backend_cuda_with(&gpu, 0, &options, &forms, &err), &err);
     if (argc > 2 && strcmp(argv[2], "recall") == 0) {

@@ -137,6 +137,56 @@ static inline size_t logit_bytes(const subject *x, int64_t n) {
     return (size_t)(n * x->vocab) * sizeof(float);
 }
 
+/* ---- sessions in files --------------------------------------------------------------- */
+
+typedef struct stored {
+    cca_session *session;
+    cca_store *store;
+} stored;
+
+/* A session of an engine that goes on from the file's last checkpoint, or from nothing. */
+static inline stored open_stored(cca_engine *engine, const subject *x, const char *path) {
+    cca_session_options o = x->options;
+    cca_error err;
+    stored s;
+    o.stored = true;
+    if (cca_session_new(&s.session, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
+    if (cca_store_open(&s.store, path, true, &err) == CCA_OK) {
+        size_t last = cca_store_n_points(s.store) - 1;
+        if (cca_session_load(s.session, s.store, last, &err) != CCA_OK) fail_msg("%s", err.text);
+        return s;
+    }
+    char *facts = cca_session_facts(s.session);
+    assert_int_equal(cca_store_create(&s.store, path, facts, &err), CCA_OK);
+    free(facts);
+    return s;
+}
+
+static inline void close_stored(stored *s) {
+    cca_store_close(s->store);
+    cca_session_free(s->session);
+}
+
+/* Evaluates tokens up to `end`, and makes a checkpoint there. */
+static inline cca_status extend_stored(stored *s, const subject *x, int64_t end, collector *c,
+                                       cca_error *err) {
+    cca_eval_options eval = {.on_chunk = collect, .user = c};
+    int64_t pos = cca_session_pos(s->session);
+    cca_status status =
+        cca_session_eval(s->session, x->m.tokens + pos, end - pos, c ? &eval : NULL, err);
+    if (!status) status = cca_session_save(s->session, s->store, x->m.tokens, err);
+    return status;
+}
+
+/* All of it. */
+static inline void eval_stored(cca_engine *engine, const subject *x, const char *path, int64_t end,
+                               collector *c) {
+    cca_error err;
+    stored s = open_stored(engine, x, path);
+    if (extend_stored(&s, x, end, c, &err) != CCA_OK) fail_msg("%s", err.text);
+    close_stored(&s);
+}
+
 /* ---- the reference ------------------------------------------------------------------- */
 
 /* The largest difference from the reference's logits over their spread, of the rows before the

@@ -369,7 +369,7 @@ int main(void) {
         cmocka_unit_test(failures_stick),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
-    forms = (cca_cuda_forms){true, true, true, true, true};
+    forms = cca_cuda_all_forms();
     failed += cmocka_run_group_tests(tests, open_backends, close_backends);
     const struct CMUnitTest in_turn[] = {
         cmocka_unit_test(products_of_norms),

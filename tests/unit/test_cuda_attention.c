@@ -587,6 +587,6 @@ int main(void) {
         cmocka_unit_test(attention_of_what_is_chosen),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
-    forms = (cca_cuda_forms){true, true, true, true, true};
+    forms = cca_cuda_all_forms();
     return failed + cmocka_run_group_tests(tests, open_backends, close_backends);
 }

@@ -447,34 +447,6 @@ static void recalling_models_in_pieces(void **state) {
     }
 }
 
-/* Evaluates tokens up to `end` in a session of an engine that goes on from the file's last
- * checkpoint, and makes one there. */
-static void eval_stored(cca_engine *engine, const subject *x, const char *path, int64_t end,
-                        collector *c) {
-    cca_session_options o = x->options;
-    cca_eval_options eval = {.on_chunk = collect, .user = c};
-    cca_session *session;
-    cca_store *store;
-    cca_error err;
-    o.stored = true;
-    if (cca_session_new(&session, engine, &o, &err) != CCA_OK) fail_msg("%s", err.text);
-    if (cca_store_open(&store, path, true, &err) == CCA_OK) {
-        size_t last = cca_store_n_points(store) - 1;
-        if (cca_session_load(session, store, last, &err) != CCA_OK) fail_msg("%s", err.text);
-    } else {
-        char *facts = cca_session_facts(session);
-        assert_int_equal(cca_store_create(&store, path, facts, &err), CCA_OK);
-        free(facts);
-    }
-    int64_t pos = cca_session_pos(session);
-    if (cca_session_eval(session, x->m.tokens + pos, end - pos, &eval, &err) != CCA_OK) {
-        fail_msg("%s", err.text);
-    }
-    if (cca_session_save(session, store, x->m.tokens, &err) != CCA_OK) fail_msg("%s", err.text);
-    cca_store_close(store);
-    cca_session_free(session);
-}
-
 /* A third of the tokens on the CPU, one on the GPU, and the last on the CPU again. */
 static void check_sessions(const char *name) {
     subject x = open_subject(name, 2, "cpu");
@@ -544,7 +516,7 @@ int main(void) {
         cmocka_unit_test(recall_of_everything_is_full_attention),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
-    forms = (cca_cuda_forms){true, true, true, true, true};
+    forms = cca_cuda_all_forms();
     failed += cmocka_run_group_tests(tests, open_backends, close_backends);
     const struct CMUnitTest in_turn[] = {
         cmocka_unit_test(tokens_through_layers),
