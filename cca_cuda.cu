@@ -94,10 +94,10 @@ static __global__ void pool(cca_groups groups, const float *q, int64_t pos, int6
 #pragma unroll
         for (int j = 0; j < PARTS; j++) {
             bool largest = groups.pooling == CCA_POOL_MAX && i > 0;
-            core.sum[0][j] =
-                largest ? fmaxf(core.sum[0][j], k[j]) : core.sum[0][j] * shrink + weight * k[j];
-            core.sum[1][j] =
-                largest ? fmaxf(core.sum[1][j], v[j]) : core.sum[1][j] * shrink + weight * v[j];
+            core.sum[0][j] = largest ? cuda_larger(core.sum[0][j], k[j])
+                                     : core.sum[0][j] * shrink + weight * k[j];
+            core.sum[1][j] = largest ? cuda_larger(core.sum[1][j], v[j])
+                                     : core.sum[1][j] * shrink + weight * v[j];
         }
     }
     float share = groups.pooling == CCA_POOL_MAX ? 1 : 1 / core.total;
@@ -206,7 +206,7 @@ template <int PARTS> static __device__ void join_warps(running<PARTS, 1> &r) {
     __syncthreads();
     if (warp > 0) return;
     for (int i = 1; i < SPLIT_WARPS; i++) {
-        if (largest[i] == -INFINITY) continue; /* had no key */
+        if (total[i] == 0) continue; /* had no key; one whose keys are no numbers has NaN */
         float now = fmaxf(r.largest, largest[i]);
         float shrink = expf(r.largest - now), weight = expf(largest[i] - now);
         r.largest = now;

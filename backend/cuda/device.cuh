@@ -280,6 +280,13 @@ static __device__ __forceinline__ void cuda_put_twin(__nv_bfloat16 *twin, int64_
     *(uint2 *)(twin + i) = bits;
 }
 
+/* NaN where one of the two is. */
+static __device__ __forceinline__ float cuda_larger(float a, float b) {
+    float c;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+    return c;
+}
+
 static __device__ __forceinline__ float cuda_warp_sum(float x) {
 #pragma unroll
     for (int step = CUDA_WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);

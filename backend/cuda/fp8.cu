@@ -11,6 +11,9 @@ enum {
     KEPT = 8, /* pieces of eight values that a thread keeps of a row */
 };
 
+/* What is less is as good as nothing, and no quotient of it would be finite. */
+static constexpr float TINY = 1e-30f;
+
 /* The widest row. */
 enum { MOST_COLS = THREADS * KEPT * 8 };
 
@@ -49,7 +52,7 @@ static __device__ __forceinline__ void put_row(const row_args &a, const float v[
         for (int i = 0; i < 8; i++) largest = fmaxf(largest, fabsf(v[k][i]));
     }
     largest = over_block<true>(largest);
-    float by = largest > 0 ? 448 / largest : 0;
+    float by = largest > TINY ? 448 / largest : 0;
     if (threadIdx.x == 0) a.scale[blockIdx.x] = largest / 448;
 #pragma unroll
     for (int k = 0; k < KEPT; k++) {

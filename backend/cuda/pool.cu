@@ -78,7 +78,7 @@ template <int HD> static __device__ __forceinline__ void join(core &c) {
             k[d] = __shfl_xor_sync(~0u, c.k[d], step);
             v[d] = __shfl_xor_sync(~0u, c.v[d], step);
         }
-        if (now == -INFINITY) continue;
+        if (now == -INFINITY && total == 0) continue; /* had no key; NaN: they are no numbers */
         float weight = exp2f(largest - now);
         add(c, exp2f(c.largest - now), weight, k, v);
         c.total += weight * total;

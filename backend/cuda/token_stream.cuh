@@ -373,13 +373,6 @@ static __device__ __forceinline__ float divide(float a, float b, float about) {
     return fmaf(fmaf(-quotient, b, a), about, quotient);
 }
 
-/* NaN where one of the two is. */
-static __device__ __forceinline__ float larger(float a, float b) {
-    float c;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
-    return c;
-}
-
 /* Rounded to an integer of eight bits, which are the lowest of the result. */
 static __device__ __forceinline__ uint32_t round_byte(float x) {
     return __float_as_uint(__fadd_rn(x, 12582912.0f)); /* 1.5 * 2^23: the last bit is worth 1 */
@@ -394,10 +387,11 @@ static __device__ __forceinline__ void put_x(const x_form &x, int i, int n, floa
     } else if (!set_sizes<SET>::BLOCKS) {
         if (i < n) ((float4 *)(i % 2 ? x.high : x.low))[i / 2] = v;
     } else {
-        float largest = larger(larger(fabsf(v.x), fabsf(v.y)), larger(fabsf(v.z), fabsf(v.w)));
+        float largest =
+            cuda_larger(cuda_larger(fabsf(v.x), fabsf(v.y)), cuda_larger(fabsf(v.z), fabsf(v.w)));
 #pragma unroll
         for (int step = 4; step > 0; step /= 2) {
-            largest = larger(largest, __shfl_xor_sync(~0u, largest, step));
+            largest = cuda_larger(largest, __shfl_xor_sync(~0u, largest, step));
         }
         if (largest == INFINITY) largest = NAN; /* no finite number: it takes its block with it */
         bool tiny = largest < 1e-30f; /* as good as nothing, and no quotient of it would be right */

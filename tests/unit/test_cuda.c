@@ -185,7 +185,7 @@ static void products_of_k_quants(void **state) {
 static void products_of_no_numbers(void **state) {
     (void)state;
     if (!gpu) skip();
-    enum { COLS = 4096, ROWS = 70 };
+    enum { COLS = 4096, ROWS = 80 };
     static const int64_t counts[] = {1, 3, 17};
     static const float values[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 5 * 3 * 3; i++) {
@@ -378,6 +378,7 @@ int main(void) {
     failed += cmocka_run_group_tests(in_turn, open_backends, close_backends);
     forms.together = true;
     const struct CMUnitTest in_bytes[] = {
+        cmocka_unit_test(products_of_no_numbers),
         cmocka_unit_test(products_behind_norms),
         cmocka_unit_test(feeding_forward),
     };

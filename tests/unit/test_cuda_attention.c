@@ -198,6 +198,109 @@ static void attention_with_sinks_and_cores(void **state) {
     }
 }
 
+/* ---- what is no number ------------------------------------------------------------------- */
+
+/* Makes value `at` of the keys or values of rows such a one, on the device. */
+static void poison_row(row_pair *p, bool keys, int64_t at, float value) {
+    float block[CCA_QUANT_BLOCK] = {0};
+    cca_dtype type = keys ? p->host.k_type : p->host.v_type;
+    char *host = keys ? p->host.k : p->host.v;
+    size_t skip = 0;
+    assert_true(cca_dtype_row_bytes(&skip, type, at / CCA_QUANT_BLOCK * CCA_QUANT_BLOCK));
+    block[at % CCA_QUANT_BLOCK] = value;
+    cca_dtype_encode(host + skip, type, block, CCA_QUANT_BLOCK);
+    cca_backend_upload(gpu, keys ? p->device.k : p->device.v, host, bytes_of(type, &p->host));
+}
+
+/* Whether it is no finite number, as a message about output i of head_dim values a head. */
+static void check_finite(float x, bool is_finite, const char *what, int64_t i, int64_t hd) {
+    if ((isfinite(x) != 0) == is_finite) return;
+    fail_msg("%s: row of heads %lld, value %lld is %g", what, (long long)(i / hd),
+             (long long)(i % hd), (double)x);
+}
+
+typedef enum poisoned_part { IN_QUERY, IN_KEY, IN_VALUE } poisoned_part;
+
+/* Four heads over two; the key of position `row` is seen by all n queries, from pos on. */
+static void check_no_number(cca_dtype type, int64_t hd, int64_t pos, int64_t n, poisoned_part part,
+                            float value) {
+    enum { HEADS = 4, KV_HEADS = 2, HEAD = 1, D = 31 };
+    char what[96];
+    snprintf(what, sizeof what, "%s, hd %d, pos %d, n %d, %g in part %d", cca_dtype_name(type),
+             (int)hd, (int)pos, (int)n, (double)value, (int)part);
+    int64_t total = pos + n, width = HEADS * hd, row = pos < 16 ? 1 : pos / 2;
+    cca_rule rule = {1, INT64_MAX / 4, 0, false};
+    row_pair raw = random_rows(type, type, KV_HEADS, total, hd, 0);
+    float *data = random_floats(n * width, 2);
+    int64_t query = n / 2 * HEADS + HEAD; /* the row of a query's head */
+    if (part == IN_QUERY) data[query * hd + D] = value;
+    if (part != IN_QUERY) poison_row(&raw, part == IN_KEY, (HEAD * total + row) * hd + D, value);
+    pair q = pair_of(data, n, width), out = poisoned(n, width);
+    cca_spans spans = spans_of(&rule, raw.device, raw.device, raw.device);
+    cca_attend(gpu, &out.device, &spans, &q.device, pos, n);
+    float *got = fetch(&out);
+    for (int64_t i = 0; i < n * width; i++) {
+        bool sharer = i / hd % HEADS / (HEADS / KV_HEADS) == HEAD;
+        if (part == IN_QUERY) check_finite(got[i], i / hd != query, what, i, hd);
+        if (part == IN_KEY) check_finite(got[i], !sharer, what, i, hd);
+        if (part == IN_VALUE && (!sharer || i % hd == D || i % hd > D)) {
+            check_finite(got[i], !sharer || i % hd != D, what, i, hd);
+        }
+    }
+    free(got), free_pair(&q), free_pair(&out), free_rows(&raw);
+}
+
+/* Few queries and many, few keys and many: what is no finite number in a query or a value reaches
+ * the outputs it has a part in, and no others; so does a key that is none. */
+static void attention_of_no_numbers(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    static const int64_t counts[] = {1, 5, 40, 130}, starts[] = {3, 100, 1000};
+    for (int i = 0; i < 4 * 4 * 3 * 2; i++) {
+        cca_dtype type = types[i % 4];
+        int64_t n = counts[i / 4 % 4], pos = starts[i / 16 % 3], hd = i / 48 ? 128 : 64;
+        check_no_number(type, hd, pos, n, IN_KEY, NAN);
+        check_no_number(type, hd, pos, n, IN_QUERY, NAN);
+        check_no_number(type, hd, pos, n, IN_VALUE, NAN);
+        check_no_number(type, hd, pos, n, IN_VALUE, i % 2 ? INFINITY : -INFINITY);
+    }
+}
+
+/* A core is none where a key or a value of its group is none. */
+static void pooling_of_no_numbers(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { HEADS = 4, KV_HEADS = 2, GROUP = 8, N = 2 * GROUP, HD = 64, D = 31, AT = HD + D };
+    for (int i = 0; i < 4 * 3 * GROUP; i++) {
+        cca_dtype type = types[i % 4];
+        cca_pooling pooling = (cca_pooling)(CCA_POOL_QUERY + i / 4 % 3);
+        int64_t row = i / 12; /* of the first group, of the second head */
+        row_pair raw = random_rows(type, type, KV_HEADS, N, HD, 0);
+        row_pair cores = random_rows(CCA_F32, CCA_F32, HEADS, 2, HD, 0);
+        pair q = random_pair(N, HEADS * HD, 1);
+        poison_row(&raw, true, (N + row) * HD + D, NAN);
+        poison_row(&raw, false, (N + row) * HD + D, NAN);
+        cca_rows to = cores.device;
+        if (type != CCA_F32) to.k_type = to.v_type = type; /* as they are kept beside such rows */
+        cca_groups groups = {raw.device, to, GROUP, pooling, false};
+        cca_pool(gpu, &groups, &q.device, 0, N);
+        for (int keys = 0; keys < 2; keys++) {
+            void *got = memory(bytes_of(CCA_F32, &cores.host));
+            float x[HEADS * 2 * HD];
+            cca_backend_download(gpu, got, keys ? to.k : to.v, bytes_of(to.k_type, &to));
+            check_sync();
+            cca_dtype_decode(x, to.k_type, got, HEADS * 2 * HD);
+            for (int h = 0; h < HEADS; h++) {
+                bool sharer = h / (HEADS / KV_HEADS) == 1;
+                check_finite(x[h * 2 * HD + D], !sharer, "first group", h * 2 * HD + D, HD);
+                check_finite(x[h * 2 * HD + AT], true, "second group", h * 2 * HD + AT, HD);
+            }
+            free(got);
+        }
+        free_rows(&raw), free_rows(&cores), free_pair(&q);
+    }
+}
+
 /* ---- recall -------------------------------------------------------------------------- */
 
 /* Rows go into any type that rows behind the window can have; a fused multiplication and addition
@@ -578,6 +681,8 @@ int main(void) {
         cmocka_unit_test(attention_in_bf16),
         cmocka_unit_test(attention_of_other_kinds),
         cmocka_unit_test(attention_with_sinks_and_cores),
+        cmocka_unit_test(attention_of_no_numbers),
+        cmocka_unit_test(pooling_of_no_numbers),
         cmocka_unit_test(moving_between_types),
         cmocka_unit_test(bounding),
         cmocka_unit_test(choosing),
