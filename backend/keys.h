@@ -138,6 +138,16 @@ CCA_RULE int64_t cca_choice_tile(const cca_choice *c, int64_t pos, int64_t row) 
     return (pos + row) / c->tile - pos / c->tile;
 }
 
+/* The first row that a call, n queries from pos on, has in the tile-th of its tiles; *n_rows: how
+ * many it has there. */
+CCA_RULE int64_t cca_choice_row(int64_t *n_rows, const cca_choice *c, int64_t pos, int64_t n,
+                                int64_t tile) {
+    int64_t begin = (pos / c->tile + tile) * c->tile - pos, end = begin + c->tile;
+    begin = begin > 0 ? begin : 0;
+    *n_rows = (end < n ? end : n) - begin;
+    return begin;
+}
+
 /* The groups that the tile of a call's row has chosen; the call begins at pos. */
 CCA_RULE const int32_t *cca_chosen(const cca_choice *c, int64_t pos, int64_t row, int64_t head,
                                    int64_t *n) {

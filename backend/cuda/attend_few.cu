@@ -81,7 +81,7 @@ static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__
     int each = (n_keys + splits - 1) / splits;
     int begin = (int)blockIdx.x * each, end = begin + each < n_keys ? begin + each : n_keys;
     int group = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
-    float q[8], unit = score_unit<HD>();
+    float q[8], unit = cuda_score_unit<HD>();
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = a.q[row * HD + lane * 8 + d] * unit;
     part p;

@@ -124,8 +124,8 @@ static __device__ __forceinline__ void weigh(walk<HD> &w, float s[M_TILES][N_TIL
     for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
         for (int side = 0; side < 2; side++) {
-            float shrink = tile_weigh<N_TILES>(s[m], side, tile_unit<HD>(), &w.largest[m][side],
-                                               &w.total[m][side]);
+            float shrink = tile_weigh<N_TILES>(s[m], side, cuda_score_unit<HD>(),
+                                               &w.largest[m][side], &w.total[m][side]);
 #pragma unroll
             for (int d = 0; d < HD / 8; d++) {
                 w.out[m][d][side * 2] *= shrink;

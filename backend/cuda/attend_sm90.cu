@@ -150,8 +150,8 @@ static __device__ __forceinline__ void weigh(walk<F> &w, const typename F::plan 
 #pragma unroll
     for (int side = 0; side < 2; side++) {
         if (masked) tile_mask<F::N_TILES>(w.s, side, p, row + side * 8, span, column);
-        w.shrink[side] =
-            tile_weigh<F::N_TILES>(w.s, side, tile_unit<F::HD>(), &w.largest[side], &w.total[side]);
+        w.shrink[side] = tile_weigh<F::N_TILES>(w.s, side, cuda_score_unit<F::HD>(),
+                                                &w.largest[side], &w.total[side]);
     }
 }
 

@@ -37,12 +37,11 @@ static __device__ __forceinline__ tile_rows tile_rows_of(const tile_args &a, int
                                                          int64_t head, int BM) {
     tile_rows r;
     if (a.shares) {
-        int64_t size = a.spans.choice.tile, begin = (a.pos / size + block) * size - a.pos;
-        int64_t end = begin + size < a.n ? begin + size : a.n;
         int sharers = (int)(a.n_heads / a.spans.choice.heads);
-        r.first = begin > 0 ? begin : 0;
+        int64_t n;
+        r.first = cca_choice_row(&n, &a.spans.choice, a.pos, a.n, block);
         r.head = head * sharers;
-        r.n = (int)(end - r.first);
+        r.n = (int)n;
         r.n_rows = r.n * sharers;
     } else {
         r.first = block * BM;
@@ -175,7 +174,7 @@ static __device__ __forceinline__ float tile_exp2(float x) {
 }
 
 /* Turns a row's scores into weights. total is a lane's own; the result is what was summed before
- * has to be multiplied with. unit: scale · log2 e. */
+ * has to be multiplied with. unit: cuda_score_unit. */
 template <int N_TILES>
 static __device__ __forceinline__ float tile_weigh(float s[N_TILES][4], int side, float unit,
                                                    float *largest, float *total) {
@@ -228,11 +227,6 @@ tile_write(const tile_args &a, int64_t at, const float out[HD / 8][4], int side,
         *(float2 *)(a.out + at + d * 8) = v;
         if (a.twin) *(__nv_bfloat162 *)(a.twin + at + d * 8) = __floats2bfloat162_rn(v.x, v.y);
     }
-}
-
-/* 1/sqrt(HD) · log2 e. */
-template <int HD> static __device__ __forceinline__ float tile_unit() {
-    return (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
 }
 
 /* Whether some span is of chosen groups: blocks take the tiles of queries that chose together. */

@@ -43,17 +43,13 @@ struct choice_pair {
 
 static __device__ __forceinline__ choice_pair pair_at(const choice_call &c, int64_t tile,
                                                       int64_t head) {
-    int64_t begin, end, size = c.out.tile;
     choice_pair p;
     p.at = tile * c.out.heads + head;
     p.head = head;
-    tile += c.pos / size;
-    begin = tile * size > c.pos ? tile * size : c.pos;
-    end = (tile + 1) * size < c.pos + c.n ? (tile + 1) * size : c.pos + c.n;
-    p.row = begin - c.pos;
-    p.n = end - begin;
-    p.first = cca_edge_at(&c.seen.begin, end - 1);
-    p.n_groups = (int)(cca_edge_at(&c.seen.end, end - 1) - p.first);
+    p.row = cca_choice_row(&p.n, &c.out, c.pos, c.n, tile);
+    int64_t last = c.pos + p.row + p.n - 1;
+    p.first = cca_edge_at(&c.seen.begin, last);
+    p.n_groups = (int)(cca_edge_at(&c.seen.end, last) - p.first);
     p.n_rows = (int)(c.n_heads / c.out.heads * p.n);
     p.all = p.n_groups <= c.out.most;
     return p;

@@ -164,7 +164,7 @@ template <typename S>
 static __device__ __forceinline__ void read_rows(row_terms<S> &a, const choice_call &c,
                                                  const choice_pair &p, int strip) {
     int lane = (int)threadIdx.x % CUDA_WARP;
-    const float unit = 1.4426950408889634f / sqrtf((float)S::HD), *from[2];
+    const float unit = cuda_score_unit<S::HD>(), *from[2];
 #pragma unroll
     for (int side = 0; side < 2; side++) {
         int row = strip * 16 + side * 8 + lane / 4;

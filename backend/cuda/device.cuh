@@ -267,6 +267,12 @@ static __device__ __forceinline__ uint32_t cuda_shared(const void *p) {
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+/* What q · k is multiplied with to be a score in units of log 2: log2(e) / sqrt(head_dim). */
+template <int HD> static __device__ __forceinline__ float cuda_score_unit() {
+    static_assert(HD == 64 || HD == 128, "no root at compile time");
+    return (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
+}
+
 /* silu(gate) * up. */
 static __device__ __forceinline__ float cuda_gated(float gate, float up) {
     return gate / (1 + expf(-gate)) * up;

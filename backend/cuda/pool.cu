@@ -97,7 +97,7 @@ static __global__ void __launch_bounds__(THREADS) pool(const __grid_constant__ p
     int64_t kv_head = head / (n_heads / raw.heads), last = group * g + g - 1;
     int lane = (int)threadIdx.x % CUDA_WARP, piece = lane % LANES;
     const float *from = a.q + ((last - a.pos) * n_heads + head) * HD + piece * 8;
-    float q[8], unit = (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
+    float q[8], unit = cuda_score_unit<HD>();
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = from[d] * unit;
     core c;

@@ -364,6 +364,12 @@ static void tiles_of_a_call(void **state) {
     assert_int_equal(cca_choice_tile(&c, 30, 1), 0);
     assert_int_equal(cca_choice_tile(&c, 30, 2), 1);
     assert_int_equal(cca_choice_tile(&c, 30, 39), 3);
+    static const int64_t rows[][2] = {{0, 2}, {2, 16}, {18, 16}, {34, 6}};
+    for (int64_t tile = 0; tile < 4; tile++) {
+        int64_t n;
+        assert_int_equal(cca_choice_row(&n, &c, 30, 40, tile), rows[tile][0]);
+        assert_int_equal(n, rows[tile][1]);
+    }
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
         assert_int_equal(cca_chosen_before(chosen, 3, 4, seen[i].end), seen[i].n);
     }
