@@ -16,8 +16,9 @@
  *                     softmax      largest[tile][part][row]  -> the columns of largest weight
  *
  * Teams of warps take turns with the tiles. Turns are joined in an order of their own, however many
- * blocks of a cluster have them, so that softmaxes are the same; weights then differ by rounding
- * alone, since more blocks keep more tiles. */
+ * blocks of a cluster have them, so that softmaxes are the same. More blocks keep more tiles; but
+ * where blocks share a pair, rows are few, and what is kept are the scores themselves: a weight has
+ * the same bits whether its score was kept or computed again. */
 #ifndef CCA_CUDA_CHOOSE_COLUMNS_CUH
 #define CCA_CUDA_CHOOSE_COLUMNS_CUH
 
@@ -59,7 +60,7 @@ static __device__ __forceinline__ choice_level second_level(const choice_pair &p
 /* ---- shapes -------------------------------------------------------------------------- */
 
 /* Warps of a team each have 16 rows, and a part of each tile's columns. With few rows q⁺ q⁻ come in
- * two terms, which together are as good as f32, and exponentials are kept in f32. */
+ * two terms, which together are as good as f32, and scores are kept, in f32. */
 template <int HD_, bool IS_BF16_, int STRIPS_, int PARTS_, int TURNS_, int STAGES_>
 struct choice_shape {
     enum {
@@ -80,9 +81,11 @@ struct choice_shape {
     static constexpr bool IS_BF16 = IS_BF16_, FEW = STRIPS_ == 1;
     typedef typename std::conditional<FEW, float, __half>::type kept_type;
 
-    /* Bytes of what is kept of a tile; keys of columns: by themselves, or in its place. */
+    /* Factors and bytes of what is kept of a tile; keys of columns: by themselves, or in its place.
+     */
     enum {
-        KEPT_BYTES = ROWS * TILE * (int)sizeof(kept_type) + PARTS * ROWS * 4,
+        FACTORS = FEW ? 0 : PARTS * ROWS,
+        KEPT_BYTES = ROWS * TILE * (int)sizeof(kept_type) + FACTORS * 4,
         KEYS = FEW ? 8192 : 0,
         KEYS_A_TILE = ROWS * TILE * (int)sizeof(kept_type) / 4,
     };
@@ -101,7 +104,7 @@ template <typename S> using row_terms = uint32_t[S::TERMS][S::STEPS][4];
 template <typename S> struct choice_memory {
     char *stages;                /* [STAGES][STAGE_BYTES] */
     typename S::kept_type *kept; /* [ROWS][stride] */
-    float *largest;              /* [n_kept][PARTS][ROWS]; then factors */
+    float *largest;              /* [n_kept][PARTS][ROWS], of exponentials; then factors */
     uint32_t *keys;  /* of columns; where rows are many, in the place of what was kept */
     int32_t *blocks; /* [n_blocks] */
     int stride, n_kept, rank, n_sharing;
@@ -112,7 +115,7 @@ template <typename S> struct choice_memory {
         stages = memory;
         kept = (typename S::kept_type *)(stages + S::STAGES * S::STAGE_BYTES);
         largest = (float *)(kept + S::ROWS * stride);
-        keys = (uint32_t *)(largest + n_kept * S::PARTS * S::ROWS);
+        keys = (uint32_t *)(largest + n_kept * S::FACTORS);
         blocks = (int32_t *)(keys + S::KEYS);
         if (!S::FEW) keys = (uint32_t *)kept;
         rank = (int)blockIdx.x;
@@ -193,33 +196,37 @@ struct row_softmax {
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 };
 
-/* Removes what a row does not see of the scores with the columns from `first` on: those before
- * skip, which nobody may choose, and from `seen` on. */
+/* A thread's row of a strip. */
+static __device__ __forceinline__ int row_of(int strip, int side) {
+    return strip * 16 + side * 8 + (int)threadIdx.x % CUDA_WARP / 4;
+}
+
+/* Removes what rows do not see of the scores with the columns from `first` on: those before skip,
+ * which nobody may choose, and those behind a row's last. */
 template <typename S>
-static __device__ __forceinline__ void mask_scores(float s[S::N_TILES][4], int side, int first,
-                                                   int skip, int seen) {
-    if (first >= skip && first + S::WIDTH <= seen) return;
-    first += (int)threadIdx.x % 4 * 2;
+static __device__ __forceinline__ void
+mask_scores(float s[S::N_TILES][4], const choice_rows<S> &rows, int strip, int first, int skip) {
 #pragma unroll
-    for (int n = 0; n < S::N_TILES; n++) {
+    for (int side = 0; side < 2; side++) {
+        int seen = rows.seen[row_of(strip, side)], column = first + (int)threadIdx.x % 4 * 2;
+        if (first >= skip && first + S::WIDTH <= seen) continue;
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int c = first + n * 8 + i;
-            if (c < skip || c >= seen) s[n][side * 2 + i] = -INFINITY;
+        for (int n = 0; n < S::N_TILES; n++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int c = column + n * 8 + i;
+                if (c < skip || c >= seen) s[n][side * 2 + i] = -INFINITY;
+            }
         }
     }
 }
 
 /* Takes a tile's scores in; they become exponentials relative to the largest score so far. */
 template <typename S>
-static __device__ __forceinline__ void take_scores(row_softmax &r, float s[S::N_TILES][4],
-                                                   const choice_rows<S> &rows, int strip, int first,
-                                                   int skip) {
-    int lane = (int)threadIdx.x % CUDA_WARP;
+static __device__ __forceinline__ void take_scores(row_softmax &r, float s[S::N_TILES][4]) {
 #pragma unroll
     for (int side = 0; side < 2; side++) {
         float now = r.largest[side], sum = 0;
-        mask_scores<S>(s, side, first, skip, rows.seen[strip * 16 + side * 8 + lane / 4]);
 #pragma unroll
         for (int n = 0; n < S::N_TILES; n++) {
             now = fmaxf(now, fmaxf(s[n][side * 2], s[n][side * 2 + 1]));
@@ -255,20 +262,21 @@ static __device__ __forceinline__ float2 get_two(const float *from) {
     return *(const float2 *)from;
 }
 
-/* Keeps a tile's exponentials in a place, and what they are relative to. */
+/* Keeps a tile's scores, or its exponentials and what they are relative to, in a place. */
 template <typename S>
 static __device__ __forceinline__ void keep(const choice_memory<S> &m, const float s[S::N_TILES][4],
                                             const row_softmax &r, int place, int strip, int part) {
     int lane = (int)threadIdx.x % CUDA_WARP;
 #pragma unroll
     for (int side = 0; side < 2; side++) {
-        int row = strip * 16 + side * 8 + lane / 4;
+        int row = row_of(strip, side);
         auto *to = m.kept + row * m.stride + place * TILE + part * S::WIDTH + lane % 4 * 2;
 #pragma unroll
         for (int n = 0; n < S::N_TILES; n++) {
             put_two(to + n * 8, s[n][side * 2], s[n][side * 2 + 1]);
         }
-        if (lane % 4 == 0) m.largest[(place * S::PARTS + part) * S::ROWS + row] = r.largest[side];
+        if (!S::FEW && lane % 4 == 0)
+            m.largest[(place * S::PARTS + part) * S::ROWS + row] = r.largest[side];
     }
 }
 
@@ -329,33 +337,79 @@ static __device__ __forceinline__ void join_rows(const choice_memory<S> &m, choi
 
 /* ---- weights ------------------------------------------------------------------------- */
 
+/* Adds what a score weighs in its row. */
+template <typename S>
+static __device__ __forceinline__ float add_weight(float sum, float score,
+                                                   const choice_rows<S> &rows, int row) {
+    return fmaf(weight_of(score, rows.largest[row]), rows.share[row], sum);
+}
+
+/* Makes factors of what exponentials are relative to. */
+template <typename S>
+static __device__ __forceinline__ void make_factors(const choice_memory<S> &m,
+                                                    const choice_rows<S> &rows, int n_kept) {
+    for (int i = (int)threadIdx.x; i < n_kept * S::FACTORS; i += CHOOSE_THREADS) {
+        int row = i % S::ROWS;
+        m.largest[i] = weight_of(m.largest[i], rows.largest[row]) * rows.share[row];
+    }
+    choose_wait();
+}
+
+/* The weights of two columns whose exponentials are kept, the first in place i. */
+template <typename S>
+static __device__ __forceinline__ float2 sum_exponentials(const choice_memory<S> &m, int i) {
+    const float *factor = m.largest + i / S::WIDTH * S::ROWS;
+    float2 sum = make_float2(0, 0);
+#pragma unroll 8
+    for (int row = 0; row < S::ROWS; row++) {
+        float2 x = get_two(m.kept + i + row * m.stride);
+        sum.x += x.x * factor[row];
+        sum.y += x.y * factor[row];
+    }
+    return sum;
+}
+
+/* The same of scores, in the order in which weigh_again adds. */
+template <typename S>
+static __device__ __forceinline__ float2 sum_scores(const choice_memory<S> &m,
+                                                    const choice_rows<S> &rows, int i) {
+    float2 sums[8];
+#pragma unroll
+    for (int row = 0; row < 8; row++) {
+        float2 x = get_two(m.kept + i + row * m.stride);
+        float2 y = get_two(m.kept + i + (row + 8) * m.stride);
+        sums[row].x = add_weight(add_weight(0, x.x, rows, row), y.x, rows, row + 8);
+        sums[row].y = add_weight(add_weight(0, x.y, rows, row), y.y, rows, row + 8);
+    }
+#pragma unroll
+    for (int step = 1; step < 8; step *= 2) {
+#pragma unroll
+        for (int row = 0; row < 8; row += 2 * step) {
+            sums[row].x += sums[row + step].x;
+            sums[row].y += sums[row + step].y;
+        }
+    }
+    return sums[0];
+}
+
 /* Of the columns that are kept: each thread has two at a time. Keys take the place of what was
  * kept, when all threads have read it. */
 template <typename S>
 static __device__ __forceinline__ void
 weigh_kept(const choice_memory<S> &m, const choice_rows<S> &rows, int n_kept, int n, int skip) {
     enum { STEP = 2 * CHOOSE_THREADS, EACH = (MOST_KEPT * TILE + STEP - 1) / STEP };
-    int n_factors = n_kept * S::PARTS * S::ROWS, first = (int)threadIdx.x * 2;
+    int first = (int)threadIdx.x * 2;
     float2 sums[EACH];
-    for (int i = (int)threadIdx.x; i < n_factors; i += CHOOSE_THREADS) {
-        int row = i % S::ROWS;
-        m.largest[i] = weight_of(m.largest[i], rows.largest[row]) * rows.share[row];
-    }
-    choose_wait();
+    if constexpr (!S::FEW) make_factors(m, rows, n_kept);
 #pragma unroll
     for (int k = 0; k < EACH; k++) {
         int i = first + k * STEP;
         if (i >= n_kept * TILE) break;
-        const float *factor = m.largest + i / S::WIDTH * S::ROWS;
-        const auto *from = m.kept + i;
-        float2 sum = make_float2(0, 0);
-#pragma unroll 8
-        for (int row = 0; row < S::ROWS; row++) {
-            float2 x = get_two(from + row * m.stride);
-            sum.x += x.x * factor[row];
-            sum.y += x.y * factor[row];
+        if constexpr (S::FEW) {
+            sums[k] = sum_scores(m, rows, i);
+        } else {
+            sums[k] = sum_exponentials(m, i);
         }
-        sums[k] = sum;
     }
     choose_wait();
 #pragma unroll
@@ -384,15 +438,15 @@ weigh_again(const choice_memory<S> &m, float s[S::N_TILES][4], const choice_rows
     float(*sums)[TILE] = all_sums[at.team];
     int lane = (int)threadIdx.x % CUDA_WARP, column = at.part * S::WIDTH;
     float total[S::N_TILES][2] = {};
+    mask_scores<S>(s, rows, at.strip, first + column, skip);
 #pragma unroll
     for (int side = 0; side < 2; side++) {
-        int row = at.strip * 16 + side * 8 + lane / 4;
-        mask_scores<S>(s, side, first + column, skip, rows.seen[row]);
+        int row = row_of(at.strip, side);
 #pragma unroll
         for (int t = 0; t < S::N_TILES; t++) {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                total[t][i] += weight_of(s[t][side * 2 + i], rows.largest[row]) * rows.share[row];
+                total[t][i] = add_weight(total[t][i], s[t][side * 2 + i], rows, row);
             }
         }
     }

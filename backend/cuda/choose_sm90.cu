@@ -126,7 +126,8 @@ weigh(const choice_memory<S> &m, choice_rows<S> &rows, choice_ring &ring, const 
     float s[S::N_TILES][4] = {};
     for (int tile = own.team; tile < n_tiles; tile += TEAMS) {
         score(s, a, m, ring, n + 2 * tile);
-        take_scores<S>(softmax, s, rows, own.strip, tile * TILE, skip);
+        mask_scores<S>(s, rows, own.strip, tile * TILE, skip);
+        take_scores<S>(softmax, s);
         if (tile >= n_kept) continue;
         keep<S>(m, s, softmax, tile, own.strip, 0);
         if (threadIdx.x % S::TEAM == 0) rows.tiles[tile] = tile;

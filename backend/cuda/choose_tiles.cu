@@ -160,9 +160,12 @@ static __device__ __forceinline__ void weigh(const choice_memory<S> &m, choice_r
     copies.begin_first(m);
     for (; at.there(); at.next()) {
         score<S>(s, a, copies.next(m), own.part);
-        take_scores<S>(softmax, s, rows, own.strip, at.tile * TILE + own.part * S::WIDTH, skip);
-        if (n_kept < m.n_kept) {
-            keep<S>(m, s, softmax, n_kept, own.strip, own.part);
+        bool kept = n_kept < m.n_kept;
+        mask_scores<S>(s, rows, own.strip, at.tile * TILE + own.part * S::WIDTH, skip);
+        if (S::FEW && kept) keep<S>(m, s, softmax, n_kept, own.strip, own.part);
+        take_scores<S>(softmax, s);
+        if (kept) {
+            if (!S::FEW) keep<S>(m, s, softmax, n_kept, own.strip, own.part);
             if (threadIdx.x == 0) rows.tiles[n_kept] = at.tile;
             n_kept++;
             rest.next();

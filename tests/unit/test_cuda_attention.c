@@ -518,31 +518,53 @@ static void choosing_among_equals(void **state) {
     }
 }
 
+/* All tiles in one call choose as in calls of `some` queries. */
+static void check_parts(const choice_case *c, choice_data *d, int64_t some) {
+    device_choice x = send_choice(c, d);
+    cca_range groups = cca_rule_groups(&c->rule);
+    size_t bytes = (size_t)(x.slots * c->most) * sizeof(int32_t);
+    cca_choose(gpu, &x.out, &x.bounds, NULL, &groups, &x.q, c->pos, c->n);
+    fetch_choice(&d->out, &x);
+    int32_t *whole = memory(bytes);
+    memcpy(whole, d->out.groups, bytes);
+    for (int64_t row = 0; row < c->n; row += some) {
+        cca_choice out = x.out;
+        cca_matrix q = x.q;
+        out.groups += row / c->tile * c->heads * c->most;
+        out.counts += row / c->tile * c->heads;
+        q.data = (float *)q.data + row * q.cols;
+        q.rows = some;
+        cca_choose(gpu, &out, &x.bounds, NULL, &groups, &q, c->pos + row, some);
+    }
+    fetch_choice(&d->out, &x);
+    assert_memory_equal(whole, d->out.groups, bytes);
+    free(whole), free_device_choice(&x), free_choice(d);
+}
+
 /* So many tiles that not all scores are kept at a time: as each tile for itself. */
 static void choosing_in_parts(void **state) {
     (void)state;
     if (!gpu) skip();
     choice_case c = {CCA_BF16, 8, 4, 64, {2, 16, 2, true}, 1600, 4096, 16, 20};
     choice_data d = make_choice(&c, &seed);
-    device_choice x = send_choice(&c, &d);
-    cca_range groups = cca_rule_groups(&c.rule);
-    size_t bytes = (size_t)(x.slots * c.most) * sizeof(int32_t);
-    cca_choose(gpu, &x.out, &x.bounds, NULL, &groups, &x.q, c.pos, c.n);
-    fetch_choice(&d.out, &x);
-    int32_t *whole = memory(bytes);
-    memcpy(whole, d.out.groups, bytes);
-    for (int64_t row = 0; row < c.n; row += c.tile) {
-        cca_choice out = x.out;
-        cca_matrix q = x.q;
-        out.groups += row / c.tile * c.heads * c.most;
-        out.counts += row / c.tile * c.heads;
-        q.data = (float *)q.data + row * q.cols;
-        q.rows = c.tile;
-        cca_choose(gpu, &out, &x.bounds, NULL, &groups, &q, c.pos + row, c.tile);
+    check_parts(&c, &d, c.tile);
+}
+
+/* So few tiles that several blocks share one: as one block does, to the bit, since of groups with
+ * the same bounds any other bits would choose others. */
+static void choosing_with_others(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { HD = 64, DIFFERENT = 7 };
+    choice_case c = {CCA_BF16, 2, 4, HD, {2, 16, 2, true}, 3200, 64, 1, 20};
+    choice_data d = make_choice(&c, &seed);
+    for (int64_t i = 0; i < c.heads * d.bounds.capacity; i++) {
+        size_t row = HD * sizeof(uint16_t), to = (size_t)i * row;
+        size_t from = (size_t)(i % d.bounds.capacity % DIFFERENT) * row;
+        memmove((char *)d.bounds.k + to, (char *)d.bounds.k + from, row);
+        memmove((char *)d.bounds.v + to, (char *)d.bounds.v + from, row);
     }
-    fetch_choice(&d.out, &x);
-    assert_memory_equal(whole, d.out.groups, bytes);
-    free(whole), free_device_choice(&x), free_choice(&d);
+    check_parts(&c, &d, 2);
 }
 
 typedef struct recall_case {
@@ -689,6 +711,7 @@ int main(void) {
         cmocka_unit_test(choosing_in_levels),
         cmocka_unit_test(choosing_among_equals),
         cmocka_unit_test(choosing_in_parts),
+        cmocka_unit_test(choosing_with_others),
         cmocka_unit_test(attention_of_what_is_chosen),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
