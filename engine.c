@@ -244,9 +244,18 @@ static size_t beside(const cca_engine *e, const cca_state_options *o, bool recal
     cca_layer_sizes sizes = {.n_tokens = o->chunk_size,
                              .dim = cca_max(c->dim, c->n_heads * c->head_dim),
                              .hidden_dim = c->hidden_dim,
-                             .n_groups = recalls ? o->ctx_size / p->rule.group_size : 0,
-                             .n_pairs = o->chunk_size / p->tile * c->n_kv_heads,
-                             .n_rows = c->n_heads / c->n_kv_heads * p->tile};
+                             .n_heads = c->n_heads,
+                             .head_dim = c->head_dim,
+                             .k_type = o->k_type};
+    if (recalls) {
+        int64_t g = p->rule.group_size;
+        sizes.n_groups = o->ctx_size / g;
+        sizes.choice = (cca_choice){.heads = c->n_kv_heads,
+                                    .most = p->recall / g,
+                                    .tile = p->tile,
+                                    .group_size = g,
+                                    .levels_from = p->levels_from};
+    }
     cca_dtype_parse(&sizes.type, e->facts.weight_type);
     return cca_backend_beside(e->backend, &sizes);
 }

@@ -71,9 +71,10 @@ typedef struct cca_layer_sizes {
     int64_t n_tokens;        /* most of a chunk */
     int64_t dim, hidden_dim; /* dim: of the stream or of all heads, whichever is wider */
     cca_dtype type;          /* of most weights */
-    /* Groups that are chosen from, or 0; tiles of queries and heads of keys that choose in a chunk,
-     * and queries of each, those of all heads that share keys. */
-    int64_t n_groups, n_pairs, n_rows;
+    int64_t n_groups;        /* that are chosen from, by tiles and by single queries, or 0 */
+    cca_choice choice;       /* without its memory */
+    int64_t n_heads, head_dim;
+    cca_dtype k_type; /* of the cache */
 } cca_layer_sizes;
 
 /* The table of operations; see the wrappers below for what each does. The wrappers have

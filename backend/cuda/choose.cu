@@ -233,10 +233,23 @@ static size_t pair_bytes(int64_t n_rows, int64_t n_columns) {
     return (size_t)n_rows * ((size_t)n_columns * sizeof(float) + sizeof(row_sum));
 }
 
-size_t cuda_choose_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups) {
+/* Bytes for the scores of some pairs, or of one. */
+static size_t score_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups) {
     size_t pair = pair_bytes(n_rows, n_groups), fit = pair > 0 ? MOST_ROOM / pair : 0;
     size_t most = fit > 1 ? fit : 1;
     return pair * ((size_t)n_pairs < most ? (size_t)n_pairs : most);
+}
+
+size_t cuda_choose_room(cuda_backend *b, const cca_layer_sizes *l) {
+    const cca_choice *c = &l->choice;
+    choice_call call = {*c, {}, {}, {}, NULL, l->n_heads, 0, l->n_tokens};
+    /* Bounds of keys in blocks have 16 bits. */
+    call.bounds.k_type = cuda_has_blocks(l->k_type) ? CCA_BF16 : l->k_type;
+    call.bounds.v_type = call.bounds.k_type;
+    call.bounds.head_dim = l->head_dim;
+    call.blocks.capacity = l->n_groups >= c->levels_from ? l->n_groups / CCA_BLOCK : 0;
+    if (chooses_in_tiles(b, call, l->n_groups)) return 0;
+    return score_room(choice_tiles(call) * c->heads, l->n_heads / c->heads * c->tile, l->n_groups);
 }
 
 static void choose_pairs(cuda_backend *b, const choosing &c, unsigned n_pairs, bool all) {
@@ -262,7 +275,7 @@ static void choose_plain(cuda_backend *b, const choice_call &call) {
     int64_t n_rows = call.n_heads / out.heads * cca_min(call.n, out.tile);
     int64_t n_columns = cca_range_count(&call.seen, call.pos + call.n - 1);
     bool all = n_columns <= out.most; /* the last query sees most */
-    size_t room = all ? 0 : cuda_choose_room(n_pairs, n_rows, call.bounds.capacity);
+    size_t room = all ? 0 : score_room(n_pairs, n_rows, call.bounds.capacity);
     char *memory = (char *)cuda_grow(b, &b->scores, room);
     choosing c = {call, 0, (int)n_rows, (int)n_columns, (float *)memory, NULL};
     int64_t some = n_pairs;

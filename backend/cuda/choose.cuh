@@ -286,6 +286,9 @@ static __device__ __forceinline__ void pick_all(const choice_call &c, const choi
  * Hopper (choose_sm90.cu), where a block can have so much shared memory; false where bounds or rows
  * do not suit them. */
 bool choose_in_tiles(cuda_backend *b, const choice_call &c);
+/* Whether it does all calls like this one, without memory, that see groups before `end`: also those
+ * of parts of tiles, and of queries that choose each for itself. */
+bool chooses_in_tiles(cuda_backend *b, const choice_call &c, int64_t end);
 bool choose_sm90(cuda_backend *b, const choice_call &c, int most_shared);
 
 #endif

@@ -509,17 +509,21 @@ static __device__ __forceinline__ int pick_blocks(const choice_memory<S> &m, con
 
 /* ---- launching ----------------------------------------------------------------------- */
 
-/* How a block's dynamic memory is shared out, of which there is so much; false where a call has too
- * many columns for it. */
-template <typename S> static bool plan_tiles(tiles_args *a, size_t *bytes, size_t room) {
+/* How a block's dynamic memory is shared out, of which there is so much; false where a call that
+ * sees groups before `end` has too many columns for it. */
+template <typename S>
+static bool plan_tiles(tiles_args *a, size_t *bytes, size_t room, int64_t end) {
     a->n_blocks = (int)cca_blocks_looked_into(a->call.out.most);
     size_t least = S::bytes(0, a->n_blocks);
     if (least > room) return false;
     a->n_kept = (int)cca_min((int64_t)((room - least) / S::KEPT_BYTES), MOST_KEPT);
     *bytes = S::bytes(a->n_kept, a->n_blocks);
-    const choice_call &c = a->call;
-    return choice_columns(c, cca_edge_at(&c.seen.end, c.pos + c.n - 1)) <=
-           S::most_columns(a->n_kept);
+    return choice_columns(a->call, end) <= S::most_columns(a->n_kept);
+}
+
+/* The end of the groups that a call sees. */
+static inline int64_t choice_end(const choice_call &c) {
+    return cca_edge_at(&c.seen.end, c.pos + c.n - 1);
 }
 
 #endif

@@ -211,7 +211,9 @@ template <typename S> static bool launch(cuda_backend *b, const choice_call &c, 
     tiles_args a = {c, 0, 0, 1};
     bound_maps maps = {};
     size_t shared;
-    if (!plan_tiles<S>(&a, &shared, (size_t)most_shared - STATIC)) return false;
+    if (!plan_tiles<S>(&a, &shared, (size_t)most_shared - STATIC, choice_end(c))) {
+        return false;
+    }
     if (!make_maps(&maps, c)) return false;
     cuda_check(
         b,

@@ -227,7 +227,9 @@ template <typename S> static int count_sharing(const cuda_backend *b, const choi
 template <typename S> static bool launch(cuda_backend *b, const choice_call &c, int most_shared) {
     tiles_args a = {c, 0, 0, count_sharing<S>(b, c)};
     size_t shared;
-    if (!plan_tiles<S>(&a, &shared, (size_t)most_shared - STATIC)) return false;
+    if (!plan_tiles<S>(&a, &shared, (size_t)most_shared - STATIC, choice_end(c))) {
+        return false;
+    }
     cuda_check(
         b,
         cudaFuncSetAttribute(choose<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
@@ -244,21 +246,51 @@ static bool launch_rows(cuda_backend *b, const choice_call &c, int64_t n_rows, i
                         : launch<many_rows<HD, is_bf16>>(b, c, most_shared);
 }
 
-bool choose_in_tiles(cuda_backend *b, const choice_call &c) {
+static int64_t count_rows(const choice_call &c) {
+    return c.n_heads / c.out.heads * cca_min(c.n, c.out.tile);
+}
+
+static bool suits(const cuda_backend *b, const choice_call &c) {
+    const cca_rows *bounds = &c.bounds;
+    return b->forms.fused && cuda_is_half(bounds->k_type) && bounds->k_type == bounds->v_type &&
+           (bounds->head_dim == 64 || bounds->head_dim == 128) && count_rows(c) <= MOST_ROWS &&
+           cca_max(choice_tiles(c), c.out.heads) <= CUDA_MOST_BLOCKS;
+}
+
+/* Shared memory that a block can have; 0 after a failure. */
+static int find_shared(cuda_backend *b) {
     int shared = 0;
-    int64_t hd = c.bounds.head_dim, n_rows = c.n_heads / c.out.heads * cca_min(c.n, c.out.tile);
+    if (!cuda_check(b, cudaSetDevice(b->device), "choice")) return 0;
+    cuda_check(b,
+               cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, b->device),
+               "device");
+    return shared;
+}
+
+template <typename S> static bool fits(const choice_call &c, int shared, int64_t end) {
+    tiles_args a = {c, 0, 0, 1};
+    size_t bytes;
+    return plan_tiles<S>(&a, &bytes, (size_t)shared - STATIC, end);
+}
+
+template <int HD> static bool fits_rows(const choice_call &c, int shared, int64_t end) {
+    int64_t least = c.n_heads / c.out.heads, most = count_rows(c);
+    return (least > 16 || fits<few_rows<HD, true>>(c, shared, end)) &&
+           (most <= 16 || fits<many_rows<HD, true>>(c, shared, end));
+}
+
+bool chooses_in_tiles(cuda_backend *b, const choice_call &c, int64_t end) {
+    int shared = suits(b, c) ? find_shared(b) : 0;
+    if (shared == 0) return false;
+    return c.bounds.head_dim == 64 ? fits_rows<64>(c, shared, end) : fits_rows<128>(c, shared, end);
+}
+
+bool choose_in_tiles(cuda_backend *b, const choice_call &c) {
+    int64_t hd = c.bounds.head_dim, n_rows = count_rows(c);
     bool is_bf16 = c.bounds.k_type == CCA_BF16;
-    if (!b->forms.fused || !cuda_is_half(c.bounds.k_type) || c.bounds.k_type != c.bounds.v_type ||
-        (hd != 64 && hd != 128) || n_rows > MOST_ROWS ||
-        cca_max(choice_tiles(c), c.out.heads) > CUDA_MOST_BLOCKS) {
-        return false;
-    }
-    if (!cuda_check(b, cudaSetDevice(b->device), "choice") ||
-        !cuda_check(
-            b, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, b->device),
-            "device")) {
-        return true;
-    }
+    if (!suits(b, c)) return false;
+    int shared = find_shared(b);
+    if (shared == 0) return true;
     if (n_rows > 16 && choose_sm90(b, c, shared)) return true;
     if (hd == 64) {
         return is_bf16 ? launch_rows<64, true>(b, c, n_rows, shared)

@@ -84,7 +84,7 @@ static size_t cuda_beside(cca_backend *base, const cca_layer_sizes *l) {
     size_t widest = hidden > dim ? hidden : dim, two = sizeof(__nv_bfloat16);
     bool whole = cuda_is_exact(l->type);
     bool fused = b->forms.fused && !whole && dim % 16 == 0 && hidden % 16 == 0;
-    size_t bytes = l->n_groups > 0 ? cuda_choose_room(l->n_pairs, l->n_rows, l->n_groups) : 0;
+    size_t bytes = l->n_groups > 0 ? cuda_choose_room(b, l) : 0;
     if (l->n_tokens <= CUDA_FEW) return bytes;
     bytes += CUDA_WORKSPACE + n * (fused ? dim : widest) * two;
     if (!cuda_is_operand(l->type)) bytes += dim * widest * two;

@@ -179,9 +179,8 @@ void cuda_bound(cca_backend *b, const cca_groups *groups, int64_t pos, int64_t n
 void cuda_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
                  const cca_rows *blocks, const cca_range *groups, const cca_matrix *q, int64_t pos,
                  int64_t n);
-/* Bytes that it keeps where so many tiles and heads of keys, of so many rows of queries, choose
- * among so many groups. */
-size_t cuda_choose_room(int64_t n_pairs, int64_t n_rows, int64_t n_groups);
+/* Bytes that it keeps for scores in layers of such sizes. */
+size_t cuda_choose_room(cuda_backend *b, const cca_layer_sizes *layer);
 void cuda_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n);
 

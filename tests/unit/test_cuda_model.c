@@ -399,6 +399,44 @@ static void recall_of_everything_is_full_attention(void **state) {
     free_pair(&s.q), free_pair(&s.k), free_pair(&s.v);
 }
 
+/* ---- what is planned for ------------------------------------------------------------- */
+
+/* Scores of 128 MiB at most, where the plain form chooses. */
+static void room_of_choices(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    enum { MOST_ROOM = 128 << 20 };
+    static const struct {
+        int64_t n_heads, head_dim, tile, n_groups;
+        cca_dtype k_type;
+        bool fast;
+    } cases[] = {
+        {32, 128, 16, 8192, CCA_BF16, true},  {32, 128, 16, 65536, CCA_BF16, true},
+        {32, 128, 16, 8192, CCA_Q8_0, true},  {8, 64, 8, 1000, CCA_F16, true},
+        {32, 128, 16, 8192, CCA_F32, false},  {32, 96, 16, 8192, CCA_BF16, false},
+        {32, 128, 64, 8192, CCA_BF16, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cca_choice choice = {NULL, NULL, 8, 128, cases[i].tile, 16, CCA_LEVELS_FROM};
+        cca_layer_sizes none = {.n_tokens = 8192,
+                                .dim = 4096,
+                                .hidden_dim = 14336,
+                                .type = CCA_BF16,
+                                .choice = choice,
+                                .n_heads = cases[i].n_heads,
+                                .head_dim = cases[i].head_dim,
+                                .k_type = cases[i].k_type};
+        cca_layer_sizes some = none;
+        some.n_groups = cases[i].n_groups;
+        size_t room = cca_backend_beside(gpu, &some) - cca_backend_beside(gpu, &none);
+        if (forms.fused && cases[i].fast) {
+            assert_int_equal(room, 0);
+        } else {
+            assert_in_range(room, MOST_ROOM / 2, MOST_ROOM);
+        }
+    }
+}
+
 /* ---- whole models -------------------------------------------------------------------- */
 
 static void recalling_models_equal_the_reference(void **state) {
@@ -514,6 +552,7 @@ int main(void) {
         cmocka_unit_test(group_size_one_is_full_attention),
         cmocka_unit_test(the_cache_recalls),
         cmocka_unit_test(recall_of_everything_is_full_attention),
+        cmocka_unit_test(room_of_choices),
     };
     int failed = cmocka_run_group_tests(tests, open_backends, close_backends);
     forms = cca_cuda_all_forms();
