@@ -298,6 +298,12 @@ uint64_t cca_engine_room(const cca_engine *engine) {
     return room - (weights < room ? weights : room);
 }
 
+/* One of the engine's device, where the weights are, too. */
+static void close_backend(cca_engine *e, cca_backend *b) {
+    if (b && b->lost) e->backend->lost = true;
+    cca_backend_close(b);
+}
+
 cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
                                const cca_session_options *options, int n, int64_t n_tokens,
                                cca_error *err) {
@@ -321,7 +327,7 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
         out[i].token_s = cca_forecast_decode(forecast, n_tokens);
     }
     cca_forecast_free(forecast);
-    cca_backend_close(b);
+    close_backend(engine, b);
     return status;
 }
 
@@ -381,8 +387,7 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
 void cca_session_free(cca_session *session) {
     if (!session) return;
     cca_state_free(session->state);
-    if (session->backend && session->backend->lost) session->engine->backend->lost = true;
-    cca_backend_close(session->backend);
+    close_backend(session->engine, session->backend);
     free(session->logits);
     free(session->of_draft);
     cca_watch_free(&session->watch);

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char ILLEGAL[] = "cuda:0: kernels: an illegal memory access was encountered\n";
+static const char ILLEGAL[] = ": an illegal memory access was encountered\n";
 
 /* ---- processes of their own ------------------------------------------------------------ */
 
@@ -66,6 +66,7 @@ static void trap(cca_backend *b) {
     cca_matrix table, out;
     cca_matrix_alloc(b, &table, CCA_F32, 4, 1024);
     cca_matrix_alloc(b, &out, CCA_F32, 1, 1024);
+    table.rows = (int64_t)far + 1; /* it says */
     cca_embed(b, &out, &table, &far, 1, 1);
     cca_matrix_free(b, &table);
     cca_matrix_free(b, &out);
