@@ -233,7 +233,9 @@ static int fail_each(const subject *x) {
 static void allocations_that_fail(void **state) {
     (void)state;
     if (!gpu) skip();
-    subject x = open_subject("gqa2-wide", 1, "cpu");
+    subject x = {.m = read_golden("gqa2-wide"),
+                 .engine = test_export_and_open(RECALL_MODELS, "gqa2-wide", CCA_Q8_0, 1)};
+    x.vocab = cca_engine_info(x.engine)->vocab_size;
     int n = fail_each(&x);
     size_t before = cca_backend_room(gpu);
     assert_true(n > 20);
