@@ -19,7 +19,7 @@ struct part {
 /* Joins two parts whose scores were looked at apart; one that saw none has weight 0. */
 static __device__ __forceinline__ void join(part &a, float largest, float total, const float *sum) {
     float now = fmaxf(a.largest, largest);
-    if (now == -INFINITY) return;
+    if (now == -INFINITY && total == 0) return; /* a total may be NaN */
     float shrink = exp2f(a.largest - now), weight = exp2f(largest - now);
     a.largest = now;
     a.total = a.total * shrink + total * weight;
@@ -151,11 +151,6 @@ static __device__ __forceinline__ void attend_keys(part &p, const key_runs &keys
         begin -= r.n;
         end -= r.n;
     }
-}
-
-/* Turns a score into one in units of log 2. */
-template <int HD> static __device__ __forceinline__ float score_unit() {
-    return (HD == 64 ? 0.125f : 0.08838834764831845f) * 1.4426950408889634f;
 }
 
 /* Joins the parts of a warp's lane groups; each group has the whole then. */

@@ -68,7 +68,7 @@ static __device__ __forceinline__ void read_attend_queries(uint4 *out, const att
             }
         }
 #pragma unroll
-        for (int d = 0; d < 8; d++) x[d] *= score_unit<HD>();
+        for (int d = 0; d < 8; d++) x[d] *= cuda_score_unit<HD>();
 #pragma unroll
         for (int term = 0; term < ATTEND_TERMS; term++) {
             out[((i / CHUNKS * ATTEND_TERMS + term) * CHUNKS + chunk) * CUDA_WARP + lane] =

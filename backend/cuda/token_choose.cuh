@@ -71,7 +71,7 @@ static __device__ __forceinline__ void read_choice_queries(const choice_room &m,
                                                            const choose_step &s, int head) {
     enum { CHUNKS = HD / 32 };
     int lane = (int)(threadIdx.x % CUDA_WARP), row = lane / 4;
-    const float unit = 1.4426950408889634f / sqrtf((float)HD);
+    const float unit = cuda_score_unit<HD>();
     for (int i = (int)(threadIdx.x / CUDA_WARP); i < CHUNKS; i += WARPS) {
         __align__(16) float x[8] = {};
         if (row < s.sharers) {
