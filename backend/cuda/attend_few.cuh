@@ -102,15 +102,15 @@ static __device__ __forceinline__ void add_keys(part &p, const float *q, const u
         score[u] = i + u * step < end ? sum : -INFINITY;
         now = fmaxf(now, score[u]);
     }
-    if (now == -INFINITY) return;
-    float shrink = exp2f(p.largest - now);
+    if (i >= end) return; /* all lanes of a key; scores may be NaN */
+    float base = now == -INFINITY ? 0 : now, shrink = exp2f(p.largest - base);
     p.largest = now;
     p.total *= shrink;
 #pragma unroll
     for (int d = 0; d < 8; d++) p.sum[d] *= shrink;
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
-        float weight = exp2f(score[u] - now);
+        float weight = exp2f(score[u] - base);
         cuda_eight<is_bf16>(x, v[u]);
         p.total += weight;
 #pragma unroll

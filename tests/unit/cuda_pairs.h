@@ -92,17 +92,28 @@ static inline pair poisoned(int64_t rows, int64_t cols) {
     return pair_of(floats(rows * cols), rows, cols);
 }
 
+/* What a type's minimum is multiplied with, so that its values are on both sides of 0: were they
+ * all on one, products of rounded x would depend on how large their sum happens to be. */
+static inline float minimum_of(cca_dtype type) {
+    switch (type) {
+    case CCA_Q2_K: return 1.5f;
+    case CCA_Q4_K: return 7.5f;
+    case CCA_Q5_K: return 15.5f;
+    default: return -8;
+    }
+}
+
 /* n values of a type whose scales are sought or that has no encoder: random bits, the f16 numbers
- * such that values are up to about `size`; those of q4_1 on both sides of 0. */
+ * such that values are up to about `size`. */
 static inline void random_blocks(uint8_t *out, cca_dtype type, int64_t n, float size) {
     const cca_dtype_facts *t = cca_dtype_find(type);
-    bool has_min = t->halves[0] != t->halves[1], small = t->block == CCA_SMALL_BLOCK;
+    bool has_min = t->halves[0] != t->halves[1];
     cca_dtype_fill(out, type, n, &seed);
     for (int64_t i = 0; i < n / t->block; i++, out += t->block_bytes) {
         for (int k = 0; k <= has_min; k++) {
             uint16_t half;
             memcpy(&half, out + t->halves[k], sizeof half);
-            float by = k && small ? -8 * size : size;
+            float by = k ? minimum_of(type) * size : size;
             half = cca_f32_to_f16(cca_f16_to_f32(half) * by);
             memcpy(out + t->halves[k], &half, sizeof half);
         }
