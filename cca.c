@@ -2,6 +2,7 @@
 
 #include "base/available_memory.h"
 #include "disk_rows.h"
+#include "near_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,10 @@ struct cca_cache {
     row_array arrays[N_ARRAYS];
     array_kind on_disk; /* the array whose rows lie there; N_ARRAYS: none */
     cca_disk_rows *disk;
-    cca_choice choice;  /* most 0: nothing is recalled */
-    int64_t n_choosing; /* tiles that choice has room for */
+    array_kind on_host;  /* the array that lies there; N_ARRAYS: none */
+    cca_near_rows *near; /* NULL: rows are read where they lie */
+    cca_choice choice;   /* most 0: nothing is recalled */
+    int64_t n_choosing;  /* tiles that choice has room for */
     bool alone, draft;
     cca_mass watched; /* sums NULL: nobody watches */
     int64_t n_watched;
@@ -137,7 +140,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
     *c = (cca_cache){.shape = *s, .policy = *policy};
     bool whole = rule->window_size >= (s->stored ? ENDLESS : s->ctx_size); /* all in the window */
     bool recalls = policy->recall > 0 && !whole;
-    bool apart = recalls && s->rows_apart;
+    bool apart = recalls && (s->rows_apart || s->rows_on_host);
     c->all_rows = whole || (recalls && !apart);
     int64_t n_groups = s->ctx_size / rule->group_size;
     int64_t raw = c->all_rows ? s->ctx_size : ring_rows(s, rule);
@@ -159,6 +162,7 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
                                    .rows = counts[i]};
     }
     c->on_disk = !recalls || !s->rows_folder ? N_ARRAYS : apart ? ARRAY_ROWS : ARRAY_RAW;
+    c->on_host = recalls && s->rows_on_host ? ARRAY_ROWS : N_ARRAYS;
     c->arrays[ARRAY_ROWS].k_type = s->row_k_type;
     c->arrays[ARRAY_ROWS].v_type = s->row_v_type;
     for (int i = ARRAY_BOUNDS; i <= ARRAY_BLOCKS; i++) {
@@ -188,8 +192,30 @@ static bool choice_bytes(size_t *out, size_t *groups, const cca_cache *c) {
            cca_add(out, *groups, tiles * sizeof(int32_t));
 }
 
+/* One layer of an array, without its memory. */
+static cca_rows shape_of(const cca_cache *c, const row_array *a, int64_t base) {
+    return (cca_rows){.k_type = a->k_type,
+                      .v_type = a->v_type,
+                      .heads = a->heads,
+                      .capacity = a->rows,
+                      .head_dim = c->shape.head_dim,
+                      .base = base};
+}
+
+/* False where rows are read where they lie. */
+static bool near_shape(cca_near_shape *out, const cca_cache *c) {
+    *out = (cca_near_shape){.rows = shape_of(c, &c->arrays[ARRAY_ROWS], 0),
+                            .k_type = c->shape.k_type,
+                            .v_type = c->shape.v_type,
+                            .on_host = c->on_host == ARRAY_ROWS,
+                            .most = c->choice.most,
+                            .group_size = c->policy.rule.group_size};
+    return c->shape.rows_near && out->rows.capacity > 0 && cca_near_rows_help(out);
+}
+
 static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *err) {
     const cca_cache_shape *s = &c->shape;
+    cca_near_shape near;
     cca_dtype types[] = {s->k_type, s->v_type, s->row_k_type, s->row_v_type};
     for (int i = 0; i < (c->arrays[ARRAY_ROWS].rows ? 4 : 2); i++) {
         if (s->head_dim % cca_dtype_block(types[i]) == 0) continue;
@@ -197,14 +223,16 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
                         "a cache of type %s needs a head_dim divisible by %d, not %lld",
                         cca_dtype_name(types[i]), CCA_QUANT_BLOCK, (long long)s->head_dim);
     }
-    size_t sinks, blocks, groups, choice;
+    size_t sinks, blocks, groups, choice, brought = 0;
     if (!array_bytes(&out->cores, c, ARRAY_CORES) || !array_bytes(&out->bounds, c, ARRAY_BOUNDS) ||
         !array_bytes(&blocks, c, ARRAY_BLOCKS) || !cca_add(&out->bounds, out->bounds, blocks) ||
         !array_bytes(&out->window, c, ARRAY_RAW) || !array_bytes(&out->rows, c, ARRAY_ROWS) ||
         !array_bytes(&sinks, c, ARRAY_SINKS) || !array_bytes(&out->scratch, c, ARRAY_SCRATCH) ||
         !array_bytes(&out->mark, c, ARRAY_MARK) || !choice_bytes(&choice, &groups, c) ||
         !cca_add(&out->window, out->window, sinks) ||
-        !cca_add(&out->scratch, out->scratch, choice)) {
+        !cca_add(&out->scratch, out->scratch, choice) ||
+        (near_shape(&near, c) && !cca_near_rows_bytes(&brought, &near)) ||
+        !cca_add(&out->scratch, out->scratch, brought)) {
         return cca_fail(err, CCA_NO_MEMORY, "a cache for %lld positions is larger than any memory",
                         (long long)s->ctx_size);
     }
@@ -212,9 +240,9 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
         out->rows = out->window;
         out->window = 0;
     }
-    out->disk = 0;
-    if (c->on_disk == N_ARRAYS) return CCA_OK;
-    out->disk = out->rows;
+    out->disk = out->host = 0;
+    if (c->on_disk == N_ARRAYS && c->on_host == N_ARRAYS) return CCA_OK;
+    *(c->on_host == N_ARRAYS ? &out->disk : &out->host) = out->rows;
     out->rows = 0;
     return CCA_OK;
 }
@@ -228,16 +256,6 @@ cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
 
 /* ---- a cache ------------------------------------------------------------------------- */
 
-/* One layer of an array, without its memory. */
-static cca_rows shape_of(const cca_cache *c, const row_array *a, int64_t base) {
-    return (cca_rows){.k_type = a->k_type,
-                      .v_type = a->v_type,
-                      .heads = a->heads,
-                      .capacity = a->rows,
-                      .head_dim = c->shape.head_dim,
-                      .base = base};
-}
-
 static cca_status open_disk(cca_cache *c, cca_error *err) {
     if (c->on_disk == N_ARRAYS) return CCA_OK;
     cca_rows layer = shape_of(c, &c->arrays[c->on_disk], 0);
@@ -245,12 +263,22 @@ static cca_status open_disk(cca_cache *c, cca_error *err) {
                              err);
 }
 
-static void alloc_array(cca_cache *c, row_array *a) {
+static cca_status open_near(cca_cache *c, cca_error *err) {
+    cca_near_shape shape;
+    if (!near_shape(&shape, c)) return CCA_OK;
+    cca_status status = cca_near_rows_new(&c->near, c->backend, &shape, err);
+    return status ? status : cca_backend_sync(c->backend, err);
+}
+
+static void alloc_array(cca_cache *c, array_kind kind) {
+    void *(*alloc)(cca_backend *, size_t) =
+        kind == c->on_host ? cca_backend_alloc_host : cca_backend_alloc;
+    row_array *a = &c->arrays[kind];
     size_t k = 0, v = 0;
     rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows);
     rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows);
-    a->k = cca_backend_alloc(c->backend, k);
-    a->v = cca_backend_alloc(c->backend, v);
+    a->k = alloc(c->backend, k);
+    a->v = alloc(c->backend, v);
 }
 
 cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
@@ -264,7 +292,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     count_rows(c, shape, policy);
     c->backend = backend;
     for (array_kind i = 0; i < N_ARRAYS; i++) {
-        if (i != c->on_disk) alloc_array(c, &c->arrays[i]);
+        if (i != c->on_disk) alloc_array(c, i);
     }
     if (c->choice.most > 0) {
         size_t bytes = 0, groups = 0;
@@ -274,6 +302,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     }
     status = cca_backend_sync(backend, err);
     if (!status) status = open_disk(c, err);
+    if (!status) status = open_near(c, err);
     c->shape.rows_folder = NULL;
     if (status) {
         cca_cache_free(c);
@@ -285,9 +314,12 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 
 void cca_cache_free(cca_cache *cache) {
     if (!cache) return;
-    for (int i = 0; i < N_ARRAYS; i++) {
-        cca_backend_release(cache->backend, cache->arrays[i].k);
-        cca_backend_release(cache->backend, cache->arrays[i].v);
+    cca_near_rows_free(cache->near);
+    for (array_kind i = 0; i < N_ARRAYS; i++) {
+        void (*release)(cca_backend *, void *) =
+            i == cache->on_host ? cca_backend_release_host : cca_backend_release;
+        release(cache->backend, cache->arrays[i].k);
+        release(cache->backend, cache->arrays[i].v);
     }
     cca_backend_release(cache->backend, cache->choice.groups);
     cca_disk_rows_free(cache->disk);
@@ -323,10 +355,53 @@ static void bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n) 
     cca_bound(c->backend, &blocks, first, n);
 }
 
+/* Whether each query of a call chooses for itself. */
+static bool chooses_alone(const cca_cache *c, int64_t n) {
+    return c->choice.tile == 1 || ((c->alone || c->draft) && n <= c->n_choosing);
+}
+
+/* What of rows that are not near is read by n queries at pos. */
+typedef enum near_way {
+    NEAR_NOTHING, /* what is chosen, where it lies */
+    NEAR_CHOSEN,  /* copies of it */
+    NEAR_LAYER    /* a copy of all rows, which is less than what all queries choose */
+} near_way;
+
+/* A token reads rows of its own types on the host as fast as copies are made; sums of cores and
+ * rows want what was chosen by its place. */
+static near_way way_near(const cca_cache *c, int64_t pos, int64_t n) {
+    const row_array *rows = &c->arrays[ARRAY_ROWS];
+    bool alike = rows->k_type == c->shape.k_type && rows->v_type == c->shape.v_type;
+    bool gathers = chooses_alone(c, n) && !has(c, ARRAY_CORES);
+    int64_t chosen = n * c->choice.most * c->choice.group_size;
+    if (!c->near) return NEAR_NOTHING;
+    if (n == 1) return gathers && !alike ? NEAR_CHOSEN : NEAR_NOTHING;
+    return gathers && chosen < pos + n ? NEAR_CHOSEN : NEAR_LAYER;
+}
+
+/* Rows of whole groups, and from where new ones are read in a call. The next layer's follow each
+ * other, and where a whole chunk is done, the first one's again. */
+static cca_rows take_rows(cca_cache *c, int64_t layer, const cca_rows *raw, int64_t pos,
+                          int64_t n) {
+    cca_rows rows = layer_rows(c, ARRAY_ROWS, layer, 0), next;
+    int64_t group, g = c->policy.rule.group_size, count = cca_groups_completed(g, pos, n, &group);
+    int64_t begin = group * g, end = begin + count * g;
+    bool last = layer + 1 == c->shape.n_layers, goes_on = !last || n == c->shape.chunk_size;
+    if (way_near(c, pos, n) == NEAR_LAYER) {
+        next = layer_rows(c, ARRAY_ROWS, last ? 0 : layer + 1, 0);
+        return cca_near_rows_layer(c->near, &rows, raw, begin, end, goes_on ? &next : NULL,
+                                   last ? end : begin);
+    }
+    if (c->near) cca_near_rows_forget(c->near);
+    if (count > 0) cca_rows_move(c->backend, &rows, raw, begin, count * g);
+    return rows;
+}
+
 /* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their
- * own are made at once; until their group leaves the window nobody reads them. */
-static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const cca_matrix *q,
-                        int64_t pos, int64_t n) {
+ * own are made at once; until their group leaves the window nobody reads them: these are *rows
+ * then, as they are read. */
+static void take_groups(cca_cache *c, cca_rows *rows, int64_t layer, const cca_rows *raw,
+                        const cca_matrix *q, int64_t pos, int64_t n) {
     const cca_rule *rule = &c->policy.rule;
     if (has(c, ARRAY_CORES)) {
         cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
@@ -340,11 +415,7 @@ static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const 
         cca_bound(c->backend, &groups, pos, n);
         if (count > 0) bound_blocks(c, layer, first, count);
     }
-    if (has(c, ARRAY_ROWS)) {
-        cca_rows rows = layer_rows(c, ARRAY_ROWS, layer, 0);
-        int64_t group, g = rule->group_size, count = cca_groups_completed(g, pos, n, &group);
-        cca_rows_move(c->backend, &rows, raw, group * g, count * g);
-    }
+    *rows = has(c, ARRAY_ROWS) ? take_rows(c, layer, raw, pos, n) : *raw;
     int64_t n_sinks = c->arrays[ARRAY_SINKS].rows;
     if (pos < n_sinks) {
         cca_rows sinks = layer_rows(c, ARRAY_SINKS, layer, 0);
@@ -352,8 +423,10 @@ static void take_groups(cca_cache *c, int64_t layer, const cca_rows *raw, const 
     }
 }
 
-/* What queries see: the window, the sinks, what is recalled, and the other groups' cores. */
-static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int64_t n) {
+/* What queries see: the window, the sinks, what is recalled of rows, and the other groups' cores.
+ */
+static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, const cca_rows *rows,
+                     int64_t n) {
     const cca_rule *rule = &c->policy.rule;
     bool recalls = has(c, ARRAY_BOUNDS);
     cca_spans spans = {.n = 1, .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
@@ -362,11 +435,10 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, int
         spans.at[spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
     }
     if (recalls) {
-        cca_rows rows = has(c, ARRAY_ROWS) ? layer_rows(c, ARRAY_ROWS, layer, 0) : *raw;
-        spans.at[spans.n++] = (cca_span){rows, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
+        spans.at[spans.n++] = (cca_span){*rows, cca_rule_recallable(rule), 1, CCA_PICK_CHOSEN};
         spans.choice = c->choice;
         if (c->disk) spans.pieces = cca_disk_rows_pieces(c->disk, layer);
-        if ((c->alone || c->draft) && n <= c->n_choosing) spans.choice.tile = 1;
+        if (chooses_alone(c, n)) spans.choice.tile = 1;
     }
     if (has(c, ARRAY_CORES)) {
         cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
@@ -413,13 +485,37 @@ static void add_masses(cca_cache *c, int64_t layer, const cca_spans *spans, cons
     }
 }
 
+/* Rows first … first + n - 1 of a matrix of activations. */
+static cca_matrix some_of(const cca_matrix *m, int64_t first, int64_t n) {
+    cca_matrix some = *m;
+    some.data = (float *)m->data + first * m->cols;
+    some.rows = n;
+    some.owned = false;
+    return some;
+}
+
+/* Attention where chosen rows are brought, a few queries at a time. */
+static void attend_chosen(cca_cache *c, cca_matrix *out, const cca_spans *all, const cca_matrix *q,
+                          int64_t pos, int64_t n) {
+    int of_rows = 0;
+    while (all->at[of_rows].pick != CCA_PICK_CHOSEN) of_rows++;
+    const cca_rows *rows = &all->at[of_rows].rows;
+    for (int64_t i = 0, some; i < n; i += some) {
+        some = cca_min(n - i, CCA_NEAR_TILES);
+        cca_spans spans = *all;
+        cca_matrix to = some_of(out, i, some), from = some_of(q, i, some);
+        cca_near_rows_chosen(c->near, &spans.at[of_rows], &spans.choice, rows, i, some);
+        cca_attend(c->backend, &to, &spans, &from, pos + i, some);
+    }
+}
+
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
                       int64_t n) {
     cca_backend *b = c->backend;
     if (c->disk && layer == 0) go_on_disk(c, pos, n);
     if (c->disk) bound_resident(c, pos + n);
-    cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window;
+    cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
 
     /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
      * side by side. */
@@ -434,8 +530,8 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     } else {
         cca_rows_store(b, &raw, k, v, pos, n);
     }
-    take_groups(c, layer, &raw, q, pos, n);
-    cca_spans spans = see(c, layer, &raw, n);
+    take_groups(c, &rows, layer, &raw, q, pos, n);
+    cca_spans spans = see(c, layer, &raw, &rows, n);
     if (own_window > 0 && c->policy.attn == CCA_ATTN_FULL) {
         spans.at[0].seen = cca_rule_window(&(cca_rule){1, own_window, 0, false});
     }
@@ -451,7 +547,11 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
         }
     }
     if (c->watched.sums) add_masses(c, layer, &spans, q, pos, n);
-    cca_attend(b, out, &spans, q, pos, n);
+    if (way_near(c, pos, n) == NEAR_CHOSEN) {
+        attend_chosen(c, out, &spans, q, pos, n);
+    } else {
+        cca_attend(b, out, &spans, q, pos, n);
+    }
 
     if (side_by_side) {
         int64_t keep = cca_min(pos + n, window.capacity);
@@ -585,6 +685,8 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
         slice_bytes(&k, &v, cache, &slices[i]);
         if (slices[i].kind == cache->on_disk) {
             cca_disk_rows_get(cache->disk, layer, slices[i].first, slices[i].n, to, to + k);
+        } else if (slices[i].kind == cache->on_host) {
+            cca_rows_get_host(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
         } else {
             cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
         }
@@ -601,6 +703,17 @@ static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
     return true;
 }
 
+static void put_slice(cca_cache *c, int64_t layer, const slice *s, const void *k, const void *v) {
+    cca_rows rows = layer_rows(c, s->kind, layer, 0);
+    if (c->near) cca_near_rows_forget(c->near);
+    if (s->kind == c->on_host) {
+        cca_rows_put_host(c->backend, &rows, k, v, s->first, s->n);
+    } else if (take_slice(c, layer, s)) {
+        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
+    }
+    if (s->kind == ARRAY_BOUNDS) bound_blocks(c, layer, s->first, s->n);
+}
+
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    const void *in) {
     slice slices[MOST_SLICES];
@@ -608,14 +721,8 @@ void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first
     const char *from = in;
     for (int i = 0; i < n_slices; i++) {
         size_t k, v;
-        cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
         slice_bytes(&k, &v, cache, &slices[i]);
-        if (take_slice(cache, layer, &slices[i])) {
-            cca_rows_put(cache->backend, &rows, from, from + k, slices[i].first, slices[i].n);
-        }
-        if (slices[i].kind == ARRAY_BOUNDS) {
-            bound_blocks(cache, layer, slices[i].first, slices[i].n);
-        }
+        put_slice(cache, layer, &slices[i], from, from + k);
         from += k + v;
     }
 }
@@ -625,10 +732,7 @@ static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *use
     void *k = make(user, a->k_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
     void *v = make(user, a->v_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
     for (int64_t layer = 0; k && v && layer < c->shape.n_layers; layer++) {
-        cca_rows rows = layer_rows(c, s->kind, layer, 0);
-        if (!take_slice(c, layer, s)) continue;
-        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
-        if (s->kind == ARRAY_BOUNDS) bound_blocks(c, layer, s->first, s->n);
+        put_slice(c, layer, s, k, v);
     }
     free(k);
     free(v);

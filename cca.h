@@ -68,9 +68,12 @@ typedef struct cca_cache_shape {
     bool rows_apart; /* groups behind the window, which are recalled, have rows in types of their
                         own: */
     cca_dtype row_k_type, row_v_type;
-    int64_t draft; /* rows that a call of cca_cache_draft may add and take back */
-    bool mark;     /* with room for cca_cache_mark */
-    bool stored;   /* laid out for any length, so that a stored state fits contexts of all sizes */
+    bool rows_on_host; /* they lie in memory of the host, apart, also in the window's types */
+    bool rows_near;    /* from there, and in types that are read slowly, they are brought into the
+                          backend's own memory as they are wanted (near_rows.h) */
+    int64_t draft;     /* rows that a call of cca_cache_draft may add and take back */
+    bool mark;         /* with room for cca_cache_mark */
+    bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
     const char *rows_folder; /* NULL: rows that are recalled lie in memory; else in a file without
                                 a name in this folder (disk_rows.h). Borrowed until the cache is
                                 made */
@@ -83,9 +86,11 @@ typedef struct cca_cache_size {
     size_t cores;   /* all layers */
     size_t bounds;  /* of groups that can be recalled, all layers */
     size_t rows;    /* of all positions, where groups can be recalled, all layers: in memory, */
-    size_t disk;    /* or on disk */
+    size_t disk;    /* or on disk, */
+    size_t host;    /* or in memory of the host that is not the backend's own */
     size_t window;  /* raw rows and sinks, where not all rows are kept alike, all layers */
-    size_t scratch; /* window and chunk side by side, one layer; what tiles have chosen */
+    size_t scratch; /* window and chunk side by side, one layer; what tiles have chosen, and rows
+                       that are brought near */
     size_t mark;    /* a copy of the raw rows that a mark keeps */
 } cca_cache_size;
 
@@ -95,8 +100,9 @@ cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
 
 typedef struct cca_cache cca_cache;
 
-/* Allocates exactly what cca_cache_measure says, in the backend's memory, and on disk, where it is
- * not taken before rows come: CCA_BAD_OUTPUT names the folder. The backend must outlive the cache.
+/* Allocates exactly what cca_cache_measure says, in the backend's memory, in the host's, and on
+ * disk, where it is not taken before rows come: CCA_BAD_OUTPUT names the folder. The backend must
+ * outlive the cache.
  */
 cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_shape *shape,
                          const cca_policy *policy, cca_error *err);

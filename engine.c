@@ -202,7 +202,9 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->v_type = types.v;
     out->row_k_type = types.row_k;
     out->row_v_type = types.row_v;
-    out->rows_apart = types.row_k != types.k || types.row_v != types.v;
+    out->rows_apart = types.row_k != types.k || types.row_v != types.v || o->rows_on_host;
+    out->rows_on_host = o->rows_on_host && !is_cpu(engine);
+    out->rows_near = !is_cpu(engine);
     out->ctx_size = o->ctx_size;
     out->draft = o->draft;
     out->mark = o->mark;
@@ -213,6 +215,9 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     int64_t tile = out->policy.tile; /* which chunks do not cut */
     chunk_size = cca_max(chunk_size / tile * tile, tile);
     out->chunk_size = cca_min(chunk_size, rounded_up(cca_max(o->ctx_size, 1), tile));
+    if (out->rows_folder && o->rows_on_host) {
+        return cca_fail(err, CCA_USAGE, "rows lie on disk or in memory of the host, not in both");
+    }
     if (out->rows_folder && !is_cpu(engine)) {
         return cca_fail(err, CCA_USAGE,
                         "device %s has rows in memory of its own: on disk they are the CPU's",
@@ -274,6 +279,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->window = size.cache.window;
     out->rows = size.cache.rows;
     out->disk = size.cache.disk;
+    out->host = size.cache.host;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
     if (o.draft > 0 && is_cpu(engine)) {
@@ -338,7 +344,14 @@ static cca_status check_room(cca_session *s, const cca_session_options *options,
     cca_session_size size;
     cca_status status = cca_session_measure(&size, s->engine, options, err);
     if (status) return status;
-    uint64_t room = cca_engine_room(s->engine);
+    uint64_t room = cca_engine_room(s->engine), of_host = cca_memory_available("");
+    if (size.host > of_host) {
+        return cca_fail(
+            err, CCA_NO_MEMORY,
+            "rows of %lld positions take %llu bytes of the host's memory; %llu are free",
+            (long long)s->options.ctx_size, (unsigned long long)size.host,
+            (unsigned long long)of_host);
+    }
     if (size.total <= room) return CCA_OK;
     return cca_fail(
         err, CCA_NO_MEMORY,

@@ -100,6 +100,10 @@ typedef struct cca_session_options {
      * system keeps in memory what is read often. On the CPU, for attention that recalls; borrowed
      * by the call. A full disk is CCA_BAD_OUTPUT, and the session can only be freed then. */
     const char *rows_folder;
+    /* Rows that are recalled lie in memory of the host, pinned, where a device reads what is chosen
+     * through its link; on the CPU, where all memory is the host's, they are only laid out alike,
+     * so that stored states of one go on on the other. CCA_USAGE together with a folder. */
+    bool rows_on_host;
     uint64_t most_resident; /* bytes of the process in memory from which on mapped rows are taken
                                out of it, where they lie on disk; 0: the system sees to it */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
@@ -131,7 +135,8 @@ bool cca_session_options_resume(cca_session_options *options, const cca_store *s
 typedef struct cca_session_size {
     uint64_t cores, bounds, mark, activations, total;
     uint64_t window, rows; /* raw rows and sinks; rows of all positions, for recall: in memory, */
-    uint64_t disk;         /* or on disk, which is not in the total */
+    uint64_t disk;         /* or on disk, which is not in the total; */
+    uint64_t host;         /* or in memory of the host beside a device, which is not either */
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */

@@ -316,6 +316,8 @@ static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options 
                              .rows_apart = o->rows_apart,
                              .row_k_type = o->row_k_type,
                              .row_v_type = o->row_v_type,
+                             .rows_on_host = o->rows_on_host,
+                             .rows_near = o->rows_near,
                              .draft = o->draft,
                              .mark = o->mark,
                              .stored = o->stored,

@@ -33,6 +33,7 @@ typedef struct cca_state_options {
     cca_dtype k_type, v_type;
     bool rows_apart; /* see cca_cache_shape */
     cca_dtype row_k_type, row_v_type;
+    bool rows_on_host, rows_near;
     int64_t draft;
     bool mark, stored; /* see cca_cache_shape */
     const char *rows_folder;

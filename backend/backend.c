@@ -79,6 +79,19 @@ void cca_backend_release(cca_backend *b, void *data) {
     if (data) b->ops->release(b, data);
 }
 
+void *cca_backend_alloc_host(cca_backend *b, size_t bytes) {
+    if (!b->ops->alloc_host) return cca_backend_alloc(b, bytes);
+    return !b->status ? b->ops->alloc_host(b, bytes) : NULL;
+}
+
+void cca_backend_release_host(cca_backend *b, void *data) {
+    if (!b->ops->release_host) {
+        cca_backend_release(b, data);
+    } else if (data) {
+        b->ops->release_host(b, data);
+    }
+}
+
 void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes) {
     if (ready(b, "upload", true)) b->ops->upload(b, out, host, bytes);
 }
@@ -342,6 +355,84 @@ void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, 
     }
     cca_backend_release(b, copy.k);
     cca_backend_release(b, copy.v);
+}
+
+/* Copies rows of each head between rows in host memory and memory without gaps. */
+static void copy_heads(char *dense, char *rows, cca_dtype type, const cca_rows *of, int64_t pos,
+                       int64_t n, bool to_rows) {
+    size_t row = 0;
+    cca_dtype_row_bytes(&row, type, of->head_dim);
+    for (int64_t head = 0; head < of->heads; head++) {
+        char *here = dense + (size_t)(head * n) * row;
+        char *there = rows + (size_t)(head * of->capacity + cca_rows_at(of, pos)) * row;
+        memcpy(to_rows ? there : here, to_rows ? here : there, (size_t)n * row);
+    }
+}
+
+/* Whether rows of the host can be copied: they do not wrap, and nobody is at them any more. */
+static bool host_settled(cca_backend *b, const cca_rows *rows, int64_t pos, int64_t n) {
+    cca_error err;
+    bool fit = pos >= rows->base && cca_rows_run(rows, pos) >= n;
+    if (n <= 0 || !ready(b, "copy", fit)) return false;
+    cca_status status = b->ops->sync(b, &err);
+    if (status) cca_backend_fail(b, status, "%s", err.text);
+    return !status;
+}
+
+void cca_rows_get_host(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos,
+                       int64_t n) {
+    if (!host_settled(b, rows, pos, n)) return;
+    copy_heads(k, rows->k, rows->k_type, rows, pos, n, false);
+    copy_heads(v, rows->v, rows->v_type, rows, pos, n, false);
+}
+
+void cca_rows_put_host(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                       int64_t n) {
+    if (!host_settled(b, rows, pos, n)) return;
+    copy_heads((char *)k, rows->k, rows->k_type, rows, pos, n, true);
+    copy_heads((char *)v, rows->v, rows->v_type, rows, pos, n, true);
+}
+
+/* Whether rows of the same types have these positions in one piece. */
+static bool alike_at(const cca_rows *a, const cca_rows *b, int64_t pos, int64_t n) {
+    return a->heads == b->heads && a->head_dim == b->head_dim && a->k_type == b->k_type &&
+           a->v_type == b->v_type && n >= 0 && pos >= a->base && pos >= b->base &&
+           (n == 0 || (cca_rows_run(a, pos) >= n && cca_rows_run(b, pos) >= n));
+}
+
+void cca_rows_bring(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos,
+                    int64_t n) {
+    cca_rows to = *out;
+    if (!ready(b, "bring", alike_at(out, in, pos, n)) || n == 0) return;
+    if (b->ops->bring) {
+        b->ops->bring(b, out, in, pos, n);
+    } else {
+        b->ops->move(b, &to, in, pos, n);
+    }
+}
+
+void cca_rows_brought(cca_backend *b) {
+    if (b->ops->brought && ready(b, "bring", true)) b->ops->brought(b);
+}
+
+void cca_rows_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos,
+                   int64_t n) {
+    cca_rows to = *out;
+    if (!ready(b, "send", alike_at(out, in, pos, n)) || n == 0) return;
+    if (b->ops->send) {
+        b->ops->send(b, out, in, pos, n);
+    } else {
+        b->ops->move(b, &to, in, pos, n);
+    }
+}
+
+void cca_rows_gather(cca_backend *b, const cca_rows *out, const cca_rows *in,
+                     const cca_choice *choice, int64_t n_tiles) {
+    bool fit = out->heads == in->heads && out->head_dim == in->head_dim && in->base == 0 &&
+               choice->heads == in->heads && in->capacity % choice->group_size == 0 &&
+               out->capacity % choice->group_size == 0 &&
+               n_tiles * choice->most * choice->group_size <= out->capacity;
+    if (ready(b, "gather", fit) && n_tiles > 0) b->ops->gather(b, out, in, choice, n_tiles);
 }
 
 void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,

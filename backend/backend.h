@@ -88,6 +88,13 @@ typedef struct cca_ops {
     size_t (*beside)(cca_backend *b, const cca_layer_sizes *sizes); /* may be NULL: nothing */
     void *(*alloc)(cca_backend *b, size_t bytes);
     void (*release)(cca_backend *b, void *data);
+    /* Memory of the host that operations read and write where it lies; all NULL where the backend's
+     * own memory is such, and operations are done when they return. */
+    void *(*alloc_host)(cca_backend *b, size_t bytes);
+    void (*release_host)(cca_backend *b, void *data);
+    void (*bring)(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+    void (*brought)(cca_backend *b);
+    void (*send)(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
     /* The type that weights of a type are kept in; may be NULL: their own. */
     cca_dtype (*keeps)(cca_dtype type);
     /* Bytes of weights as they are kept; may be NULL: as in the file. */
@@ -119,6 +126,8 @@ typedef struct cca_ops {
     void (*choose)(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
                    const cca_rows *blocks, const cca_range *groups, const cca_matrix *q,
                    int64_t pos, int64_t n);
+    void (*gather)(cca_backend *b, const cca_rows *out, const cca_rows *in,
+                   const cca_choice *choice, int64_t n_tiles);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
     void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
@@ -189,6 +198,11 @@ size_t cca_backend_beside(cca_backend *b, const cca_layer_sizes *sizes);
 /* Zeroed memory of the backend's own for caches; NULL after a failure. */
 void *cca_backend_alloc(cca_backend *b, size_t bytes);
 void cca_backend_release(cca_backend *b, void *data);
+/* The same in memory of the host, where that is not the backend's own: operations read and write
+ * it where it lies, as far as the link to it lets them. It is not zeroed. CCA_NO_MEMORY names the
+ * bytes. */
+void *cca_backend_alloc_host(cca_backend *b, size_t bytes);
+void cca_backend_release_host(cca_backend *b, void *data);
 /* Copies between host memory and the backend's own. */
 void cca_backend_upload(cca_backend *b, void *out, const void *host, size_t bytes);
 void cca_backend_download(cca_backend *b, void *host, const void *data, size_t bytes);
@@ -238,6 +252,25 @@ void cca_rows_move(cca_backend *b, cca_rows *out, const cca_rows *in, int64_t po
 void cca_rows_get(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos, int64_t n);
 void cca_rows_put(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
                   int64_t n);
+/* The same with rows that cca_backend_alloc_host has room for, without the backend's doing. */
+void cca_rows_get_host(cca_backend *b, void *k, void *v, const cca_rows *rows, int64_t pos,
+                       int64_t n);
+void cca_rows_put_host(cca_backend *b, cca_rows *rows, const void *k, const void *v, int64_t pos,
+                       int64_t n);
+/* Begins to copy positions pos … pos + n - 1 of rows in such memory to rows of the same types in
+ * the backend's own, in which no position wraps: after all operations so far, beside those that
+ * follow, which leave both as they are until cca_rows_brought: what follows that comes after all
+ * that was begun. */
+void cca_rows_bring(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos,
+                    int64_t n);
+void cca_rows_brought(cca_backend *b);
+/* The other way round, in the order of operations. */
+void cca_rows_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+/* Copies the groups that the first n_tiles tiles have chosen, of rows of whole groups by position,
+ * wherever they lie: group i of tile t to rows (t * most + i) * group_size … of each head, in out's
+ * types. */
+void cca_rows_gather(cca_backend *b, const cca_rows *out, const cca_rows *in,
+                     const cca_choice *choice, int64_t n_tiles);
 /* Cores of the groups whose last position lies in [pos, pos + n), from their raw rows and (for
  * CCA_POOL_QUERY) the rotated queries q of these positions. Paper, eq. 2; sums in f32, the core
  * rounded once. */

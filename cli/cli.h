@@ -62,7 +62,7 @@ typedef struct context_options {
     int64_t chunk_size; /* 0: the engine's */
     int64_t draft;      /* most tokens that are guessed at once; no option of its own */
     const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
-    const char *rows;                       /* "disk"; NULL or "memory" */
+    const char *rows;                       /* "disk", "host"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */
     bool dry_run;
 } context_options;
@@ -127,8 +127,9 @@ cca_status cli_check_length(const char *what, int64_t n, const context_options *
 bool cli_is_attn(const char *word);
 /* Whether a kind of attention has sinks, and more that can be set. */
 bool cli_has_sinks(const char *attn);
-/* Whether rows that are recalled are to lie on disk. */
+/* Whether rows that are recalled are to lie on disk; in memory of the host. */
 bool cli_rows_on_disk(const context_options *context);
+bool cli_rows_on_host(const context_options *context);
 /* CCA_USAGE, with the option and its number, for what the kind does not have, or what is no
  * multiple of the group size. */
 cca_status cli_check_attention(const context_options *options, const cca_engine *engine,
@@ -184,14 +185,18 @@ cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
                        const context_options *context);
 
-/* What a token behind the window costs, in bytes: of memory and on disk. */
+/* What a token behind the window costs, in bytes: of memory, on disk, and of the host's memory
+ * beside a device. */
 typedef struct cli_token_cost {
-    double memory, disk;
+    double memory, disk, host;
 } cli_token_cost;
 cca_status cli_token_cost_of(cli_token_cost *out, const cca_engine *engine,
                              const context_options *context, cca_error *err);
 
-/* CCA_NO_MEMORY, with the numbers, where the total is more. */
+/* Whether the host has what a plan takes of it beside a device. */
+bool cli_plan_host_fits(const cli_plan *plan);
+
+/* CCA_NO_MEMORY, with the numbers, where the total is more, or what it takes of the host. */
 cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
                           const context_options *context, cca_error *err);
 
@@ -207,8 +212,8 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
                             int64_t ctx_size, unsigned flags, cca_error *err);
 
 /* {"weights", "cores", "bounds", "rows", "window", "mark", "activations", "program", "total"} in
- * bytes, "disk", rows that lie there and are not in the total, and "peak", what the process had at
- * most so far. */
+ * bytes, "disk" and "host", rows that lie there and are not in the total, and "peak", what the
+ * process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 
 /* A chunk callback for evaluations that only show progress; user is the term. */

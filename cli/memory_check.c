@@ -23,6 +23,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.v_type = context->v_type;
     o.row_type = context->row_type;
     o.rows_folder = cli_rows_on_disk(context) ? "" : NULL; /* cli_session_new knows it */
+    o.rows_on_host = cli_rows_on_host(context);
     o.most_resident = context->mem_limit;
     o.chunk_size = context->chunk_size;
     o.draft = context->draft;
@@ -95,7 +96,8 @@ cca_status cli_token_cost_of(cli_token_cost *out, const cca_engine *engine,
     }
     if (status) return status;
     *out = (cli_token_cost){.memory = grown(size[0].total, size[1].total, LONG),
-                            .disk = grown(size[0].disk, size[1].disk, LONG)};
+                            .disk = grown(size[0].disk, size[1].disk, LONG),
+                            .host = grown(size[0].host, size[1].host, LONG)};
     return CCA_OK;
 }
 
@@ -108,11 +110,26 @@ uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
     return is_sum ? most : UINT64_MAX;
 }
 
+bool cli_plan_host_fits(const cli_plan *plan) {
+    return plan->session.host <= cca_memory_available("");
+}
+
+static cca_status check_host(const cli_plan *plan, cca_error *err) {
+    char rows[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
+    if (cli_plan_host_fits(plan)) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "the rows of %lld positions take %s (%llu bytes) of the host's memory, which "
+                    "has %s; -c and -n bound them, -ctr makes them smaller",
+                    (long long)plan->ctx_size, term_size(rows, plan->session.host),
+                    (unsigned long long)plan->session.host,
+                    term_size(room, cca_memory_available("")));
+}
+
 cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
                           const context_options *context, cca_error *err) {
     char total[TERM_SIZE_TEXT], weights[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
     uint64_t most = cli_plan_most(plan, engine, context);
-    if (plan->total <= most) return CCA_OK;
+    if (plan->total <= most) return check_host(plan, err);
     return cca_fail(
         err, CCA_NO_MEMORY,
         "%lld positions take %s (%llu bytes), %s %s (%llu bytes); the weights are %s "
@@ -132,12 +149,13 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
     cca_error ignored;
     if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
     uint64_t limit = cli_plan_most(&plan, engine, context);
+    uint64_t of_host = cca_memory_available("");
     limit -= limit < SLACK ? limit : SLACK;
     while (least < most) {
         int64_t middle = least + (most - least + 1) / 2;
         cca_status status =
             plan_beside(&plan, plan.program, engine, context, middle, flags, &ignored);
-        if (!status && plan.total <= limit) {
+        if (!status && plan.total <= limit && plan.session.host <= of_host) {
             least = middle;
         } else {
             most = middle - 1;
@@ -147,14 +165,14 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
 }
 
 json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
-                     (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
-                     (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows,
-                     "window", (json_int_t)plan->session.window, "mark",
-                     (json_int_t)plan->session.mark, "activations",
-                     (json_int_t)plan->session.activations, "program", (json_int_t)plan->program,
-                     "total", (json_int_t)plan->total, "disk", (json_int_t)plan->session.disk,
-                     "peak", (json_int_t)term_peak_memory());
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
+        (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
+        (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows, "window",
+        (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark, "activations",
+        (json_int_t)plan->session.activations, "program", (json_int_t)plan->program, "total",
+        (json_int_t)plan->total, "disk", (json_int_t)plan->session.disk, "host",
+        (json_int_t)plan->session.host, "peak", (json_int_t)term_peak_memory());
 }
 
 static void print_table(output *out, const cli_plan *plan) {
@@ -172,6 +190,7 @@ static void print_table(output *out, const cli_plan *plan) {
         {"program", plan->program},
         {"total", plan->total},
         {"on disk", plan->session.disk},
+        {"of the host", plan->session.host},
     };
     output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -204,6 +223,13 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
     if (status || context->dry_run) return status;
     status = cli_session_new(out, engine, context, ctx_size, flags, err);
     if (status != CCA_NO_MEMORY) return status;
+    if (plan->session.host > 0) {
+        return cca_fail(err, status,
+                        "no memory for %lld positions, %llu bytes of the device and %llu of the "
+                        "host that stay in place; -c and -n bound them",
+                        (long long)ctx_size, (unsigned long long)plan->session.total,
+                        (unsigned long long)plan->session.host);
+    }
     return cca_fail(err, status, "no memory for %lld positions, %llu bytes; -c and -n bound them",
                     (long long)ctx_size, (unsigned long long)plan->session.total);
 }

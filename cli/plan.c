@@ -101,18 +101,20 @@ static bool is_cpu(const planning *p) {
 }
 
 static cca_status fill_tiers(planning *p, column *c, cca_error *err) {
-    static const char *const names[MOST_TIERS] = {"memory", "disk"};
+    static const char *const of_cpu[MOST_TIERS] = {"memory", "disk"};
+    static const char *const of_device[MOST_TIERS] = {"memory", "host"};
+    const char *const *names = is_cpu(p) ? of_cpu : of_device;
     cca_status status = CCA_OK;
     if (cli_attention(&c->context, p->engine).recall == 0) return CCA_OK;
     uint64_t beside = c->plan.total - c->plan.session.total;
-    for (int i = 0; i < (is_cpu(p) ? MOST_TIERS : 1) && !status; i++) {
+    for (int i = 0; i < MOST_TIERS && !status; i++) {
         tier *t = &c->tiers[c->n_tiers++];
         context_options context = c->context;
         context.rows = t->rows = names[i];
         status = cli_plan_make(&t->plan, p->engine, &context, p->n_positions, 0, err);
         if (!status) status = cli_token_cost_of(&t->token, p->engine, &context, err);
         t->total = beside + t->plan.session.total;
-        t->fits = t->total <= c->most;
+        t->fits = t->total <= c->most && cli_plan_host_fits(&t->plan);
     }
     return status;
 }
@@ -123,7 +125,7 @@ static cca_status fill_column(planning *p, column *c, cca_error *err) {
     if (!status) status = cli_token_cost_of(&c->token, p->engine, &c->context, err);
     if (status) return status;
     c->most = cli_plan_most(&c->plan, p->engine, &c->context);
-    c->fits = c->plan.total <= c->most;
+    c->fits = c->plan.total <= c->most && cli_plan_host_fits(&c->plan);
     status = fill_tiers(p, c, err);
     if (status) return status;
     c->largest = cli_affordable(p->engine, &c->context, 0, MOST_POSITIONS, 0);
@@ -216,6 +218,7 @@ SIZE_CELL(activations_cell, session.activations)
 SIZE_CELL(program_cell, program)
 SIZE_CELL(total_cell, total)
 SIZE_CELL(disk_cell, session.disk)
+SIZE_CELL(host_cell, session.host)
 
 static void fits_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
@@ -262,13 +265,13 @@ static void print_tiers(output *out, const planning *p) {
     const column *c = &p->columns[i];
     attention_cell(name, p, c);
     output_printf(out, "\n%-*s%*s%*s%*s%*s\n", LABEL, name, CELL, "total", CELL, "fits", CELL,
-                  "a token in memory", CELL, "on disk");
+                  "a token in memory", CELL, is_cpu(p) ? "on disk" : "of the host");
     for (const tier *t = c->tiers; t < c->tiers + c->n_tiers; t++) {
-        char total[TERM_SIZE_TEXT], memory[TERM_SIZE_TEXT], disk[TERM_SIZE_TEXT];
+        char total[TERM_SIZE_TEXT], memory[TERM_SIZE_TEXT], other[TERM_SIZE_TEXT];
         output_printf(out, "--rows %-*s%*s%*s%*s%*s\n", LABEL - 7, t->rows, CELL,
                       term_size(total, t->total), CELL, t->fits ? "yes" : "no", CELL,
                       term_size(memory, (uint64_t)t->token.memory), CELL,
-                      term_size(disk, (uint64_t)t->token.disk));
+                      term_size(other, (uint64_t)(t->token.disk + t->token.host)));
     }
 }
 
@@ -294,7 +297,7 @@ static void print_text(output *out, const planning *p) {
     print_row(out, p, "activations", activations_cell);
     print_row(out, p, "program", program_cell);
     print_row(out, p, "total", total_cell);
-    print_row(out, p, "on disk", disk_cell);
+    print_row(out, p, is_cpu(p) ? "on disk" : "of the host", is_cpu(p) ? disk_cell : host_cell);
     print_row(out, p, "fits", fits_cell);
     print_row(out, p, "largest context", largest_cell);
     print_row(out, p, "a token", cost_cell);
@@ -313,10 +316,12 @@ static void print_text(output *out, const planning *p) {
 static json_t *tiers_json(const column *c) {
     json_t *tiers = c->n_tiers > 0 ? json_array() : json_null();
     for (const tier *t = c->tiers; t < c->tiers + c->n_tiers; t++) {
-        output_add(&tiers, json_pack("{s:s, s:I, s:I, s:b, s:{s:f, s:f}}", "rows", t->rows, "total",
-                                     (json_int_t)t->total, "disk", (json_int_t)t->plan.session.disk,
-                                     "fits", (int)t->fits, "token", "memory", t->token.memory,
-                                     "disk", t->token.disk));
+        output_add(&tiers, json_pack("{s:s, s:I, s:I, s:I, s:b, s:{s:f, s:f, s:f}}", "rows",
+                                     t->rows, "total", (json_int_t)t->total, "disk",
+                                     (json_int_t)t->plan.session.disk, "host",
+                                     (json_int_t)t->plan.session.host, "fits", (int)t->fits,
+                                     "token", "memory", t->token.memory, "disk", t->token.disk,
+                                     "host", t->token.host));
     }
     return tiers;
 }
@@ -400,7 +405,7 @@ const cli_command cli_plan_command = {
         "there (exit 5 where it is not), the largest context that fits, and what prefill and the "
         "token behind it would take: the operations of a layer are timed for about a second. "
         "What --attn says stands beside CCA, recall and full attention, and what a token costs with rows "
-        "in memory and on disk below. --dry-run measures no speed.",
+        "in memory and on disk, or in the host's memory, below. --dry-run measures no speed.",
     .groups = groups,
     .options_size = sizeof(plan_options),
     .run = run,

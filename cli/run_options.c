@@ -92,10 +92,10 @@ const arg_option recall_args[] = {
      .help = "type of rows behind the window, which are recalled: q8_0, q4_0 …, or keys/values; "
              "else the window's"},
     {"rows", .kind = ARG_CHOICE, .value = "WHERE", .at = offsetof(context_options, rows),
-     .initial = "memory", .choices = "memory|disk",
+     .initial = "memory", .choices = "memory|disk|host",
      .help =
-         "where rows behind the window lie, which are recalled: in memory, or mapped on disk, in "
-         "the session's file or the cache folder (CPU)"},
+         "where rows behind the window lie, which are recalled: in memory; mapped on disk, in the "
+         "session's file or the cache folder (CPU); or, of a GPU, in the host's memory"},
     {"cores", .kind = ARG_FLAG, .at = offsetof(context_options, cores),
      .help = "see what is not recalled as cores, also with weights that never saw any"},
     {"no-cores", .kind = ARG_FLAG, .at = offsetof(context_options, no_cores),
@@ -341,8 +341,9 @@ static cca_status check_kind(const context_options *o, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "--cache-type-r %s: attention %s recalls nothing",
                         o->row_type, o->attn);
     }
-    if (cli_rows_on_disk(o) && (!has_sinks || cca)) {
-        return cca_fail(err, CCA_USAGE, "--rows disk: attention %s recalls nothing", o->attn);
+    if ((cli_rows_on_disk(o) || cli_rows_on_host(o)) && (!has_sinks || cca)) {
+        return cca_fail(err, CCA_USAGE, "--rows %s: attention %s recalls nothing", o->rows,
+                        o->attn);
     }
     if (has_sinks || (!o->cores && !o->no_cores)) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "--%scores: attention %s leaves no choice",
@@ -365,6 +366,10 @@ bool cli_has_sinks(const char *attn) {
 
 bool cli_rows_on_disk(const context_options *context) {
     return context->rows && strcmp(context->rows, "disk") == 0;
+}
+
+bool cli_rows_on_host(const context_options *context) {
+    return context->rows && strcmp(context->rows, "host") == 0;
 }
 
 cca_status cli_check_attention(const context_options *o, const cca_engine *engine, cca_error *err) {

@@ -655,6 +655,7 @@ static const cca_ops cpu_ops = {
     .pool = cpu_pool,
     .bound = cpu_bound,
     .choose = cpu_choose,
+    .gather = cca_cpu_gather,
     .attend = cpu_attend,
     .mass = cpu_mass,
 };

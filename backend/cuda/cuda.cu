@@ -197,6 +197,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
     if (b->stream && !settle(b)) return; /* what runs may use all of it */
+    cuda_link_free(b);
     cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,     &b->x8,
                           &b->w8,  &b->partial, &b->count, &b->scores};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
@@ -291,6 +292,11 @@ static cca_ops make_ops() {
     ops.beside = cuda_beside;
     ops.alloc = cuda_alloc;
     ops.release = cuda_release;
+    ops.alloc_host = cuda_alloc_host;
+    ops.release_host = cuda_release_host;
+    ops.bring = cuda_bring;
+    ops.brought = cuda_brought;
+    ops.send = cuda_send;
     ops.keeps = cuda_keeps;
     ops.kept_bytes = cuda_weight_bytes;
     ops.load = cuda_load;
@@ -310,6 +316,7 @@ static cca_ops make_ops() {
     ops.pool = cuda_pool;
     ops.bound = cuda_bound;
     ops.choose = cuda_choose;
+    ops.gather = cuda_gather;
     ops.attend = cuda_attend;
     ops.mass = cca_mass_on_host;
     ops.norm_matmul = cuda_norm_matmul;

@@ -63,6 +63,8 @@ struct cuda_backend {
     int64_t twin_n;
     cuda_buffer partial, count; /* of attention that is split over keys */
     cuda_buffer scores;         /* of groups that are chosen from */
+    cudaStream_t link; /* of copies that come beside the operations; NULL before the first */
+    cudaEvent_t here, brought; /* in the one stream, which the other waits for */
 };
 
 static inline cuda_backend *cuda_of(cca_backend *b) {
@@ -144,6 +146,18 @@ bool cuda_token_turn(cuda_backend *b, const turn_args *a);
 bool cuda_token_choose(cuda_backend *b, const choice_call *c);
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos);
+
+/* ---- rows in host memory (host_rows.cu) ------------------------------------------------- */
+
+void *cuda_alloc_host(cca_backend *b, size_t bytes);
+void cuda_release_host(cca_backend *b, void *data);
+void cuda_bring(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+void cuda_brought(cca_backend *b);
+void cuda_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
+void cuda_gather(cca_backend *b, const cca_rows *out, const cca_rows *in, const cca_choice *choice,
+                 int64_t n_tiles);
+/* To be called when the stream was waited for, before buffers go. */
+void cuda_link_free(cuda_backend *b);
 
 /* ---- the operations of the table that are kernels (elementwise.cu, rope.cu, layer_parts.cu,
  * choose.cu, cca_cuda.cu)

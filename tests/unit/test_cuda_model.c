@@ -261,6 +261,7 @@ enum { LENGTH = 500, HEADS = 4, KV_HEADS = 2, WIDE = HEADS * 64, NARROW = KV_HEA
 typedef struct sequence {
     pair q, k, v;
     cca_dtype type, row_type;
+    bool near, on_host; /* of the device's rows behind the window */
     cca_policy_options options;
 } sequence;
 
@@ -291,6 +292,8 @@ static void run_cache(cca_backend *b, pair *out, sequence *s, cuts c) {
                              .rows_apart = s->row_type != s->type,
                              .row_k_type = s->row_type,
                              .row_v_type = s->row_type,
+                             .rows_on_host = b == gpu && s->on_host,
+                             .rows_near = b == gpu && s->near,
                              .draft = c.drafts ? 2 * c.rest : 0};
     cca_policy policy;
     cca_cache *cache;
@@ -361,13 +364,22 @@ static void the_cache_recalls(void **state) {
                   random_pair(LENGTH, NARROW, 2),
                   CCA_F32,
                   CCA_F32,
+                  false,
+                  false,
                   {.attn = CCA_ATTN_CCA}};
     s.options.group_size = 8, s.options.window_size = 64;
     for (int i = 0; i < 6 * N_KINDS; i++) {
         s.type = kept[i / N_KINDS].type, s.row_type = kept[i / N_KINDS].row_type;
         s.options.n_sinks = kinds[i % N_KINDS].sinks, s.options.recall = kinds[i % N_KINDS].recall;
         s.options.tile = kinds[i % N_KINDS].tile, s.options.no_cores = kinds[i % N_KINDS].no_cores;
+        s.near = s.on_host = false;
         check_cache(&s, kept[i / N_KINDS].bound);
+        /* Rows in other types than the window's are rounded to it. */
+        double more = s.type != s.row_type && s.type != CCA_F32 ? 3e-3 : 0;
+        s.near = true;
+        check_cache(&s, kept[i / N_KINDS].bound + more);
+        s.on_host = true;
+        check_cache(&s, kept[i / N_KINDS].bound + more);
     }
     free_pair(&s.q), free_pair(&s.k), free_pair(&s.v);
 }
@@ -381,6 +393,8 @@ static void recall_of_everything_is_full_attention(void **state) {
                   random_pair(LENGTH, NARROW, 2),
                   CCA_F32,
                   CCA_F32,
+                  false,
+                  false,
                   {.attn = CCA_ATTN_FULL}};
     pair full = poisoned(LENGTH, WIDE), recalled = poisoned(LENGTH, WIDE);
     s.options.group_size = s.options.window_size = 1;
