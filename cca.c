@@ -1,47 +1,9 @@
-#include "cca.h"
+#include "cca_parts.h"
 
 #include "base/available_memory.h"
-#include "disk_rows.h"
-#include "near_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The arrays of rows in a cache. */
-typedef enum array_kind {
-    ARRAY_RAW,     /* a ring, or all positions */
-    ARRAY_ROWS,    /* of whole groups, beside a ring, where their types are others */
-    ARRAY_SINKS,   /* beside a ring */
-    ARRAY_CORES,   /* by group, for each query head */
-    ARRAY_BOUNDS,  /* by group: largest keys as keys, smallest ones as values */
-    ARRAY_BLOCKS,  /* by block of groups: bounds of their bounds */
-    ARRAY_SCRATCH, /* window and chunk side by side; one layer */
-    ARRAY_MARK,    /* a copy of the ring */
-    N_ARRAYS
-} array_kind;
-
-typedef struct row_array {
-    void *k, *v;
-    cca_dtype k_type, v_type;
-    int64_t layers, heads, rows;
-} row_array;
-
-struct cca_cache {
-    cca_backend *backend;
-    cca_cache_shape shape;
-    cca_policy policy;
-    bool all_rows; /* raw rows are append-only */
-    row_array arrays[N_ARRAYS];
-    array_kind on_disk; /* the array whose rows lie there; N_ARRAYS: none */
-    cca_disk_rows *disk;
-    array_kind on_host;  /* the array that lies there; N_ARRAYS: none */
-    cca_near_rows *near; /* NULL: rows are read where they lie */
-    cca_choice choice;   /* most 0: nothing is recalled */
-    int64_t n_choosing;  /* tiles that choice has room for */
-    bool alone, draft;
-    cca_mass watched; /* sums NULL: nobody watches */
-    int64_t n_watched;
-};
 
 /* Beyond any position, yet safe to add to. */
 static const int64_t ENDLESS = INT64_MAX / 4;
@@ -172,8 +134,8 @@ static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy 
 }
 
 /* Bytes of layers × heads × rows keys (or values). */
-static bool rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t layers,
-                       int64_t heads, int64_t rows) {
+bool cca_cache_rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t layers,
+                          int64_t heads, int64_t rows) {
     return cca_dtype_row_bytes(out, type, c->shape.head_dim) && cca_mul(out, *out, (size_t)rows) &&
            cca_mul(out, *out, (size_t)heads) && cca_mul(out, *out, (size_t)layers);
 }
@@ -181,8 +143,9 @@ static bool rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t 
 static bool array_bytes(size_t *out, const cca_cache *c, array_kind kind) {
     const row_array *a = &c->arrays[kind];
     size_t k, v;
-    return rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows) &&
-           rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows) && cca_add(out, k, v);
+    return cca_cache_rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows) &&
+           cca_cache_rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows) &&
+           cca_add(out, k, v);
 }
 
 /* Bytes of what tiles choose: groups, then their numbers. */
@@ -275,8 +238,8 @@ static void alloc_array(cca_cache *c, array_kind kind) {
         kind == c->on_host ? cca_backend_alloc_host : cca_backend_alloc;
     row_array *a = &c->arrays[kind];
     size_t k = 0, v = 0;
-    rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows);
-    rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows);
+    cca_cache_rows_bytes(&k, c, a->k_type, a->layers, a->heads, a->rows);
+    cca_cache_rows_bytes(&v, c, a->v_type, a->layers, a->heads, a->rows);
     a->k = alloc(c->backend, k);
     a->v = alloc(c->backend, v);
 }
@@ -327,29 +290,29 @@ void cca_cache_free(cca_cache *cache) {
 }
 
 /* The rows of one layer in an array [layers][heads][rows][head_dim]; base: position of row 0. */
-static cca_rows layer_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base) {
+cca_rows cca_cache_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base) {
     const row_array *a = &c->arrays[kind];
     size_t k_bytes = 0, v_bytes = 0;
     if (kind == c->on_disk) return cca_disk_rows_layer(c->disk, layer);
     cca_rows rows = shape_of(c, a, base);
-    rows_bytes(&k_bytes, c, a->k_type, layer, a->heads, a->rows);
-    rows_bytes(&v_bytes, c, a->v_type, layer, a->heads, a->rows);
+    cca_cache_rows_bytes(&k_bytes, c, a->k_type, layer, a->heads, a->rows);
+    cca_cache_rows_bytes(&v_bytes, c, a->v_type, layer, a->heads, a->rows);
     rows.k = (char *)a->k + k_bytes;
     rows.v = (char *)a->v + v_bytes;
     return rows;
 }
 
-static bool has(const cca_cache *c, array_kind kind) {
+bool cca_cache_has(const cca_cache *c, array_kind kind) {
     return c->arrays[kind].rows > 0;
 }
 
 /* ---- attention ----------------------------------------------------------------------- */
 
 /* Bounds of the blocks that groups first … first + n - 1 complete. */
-static void bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n) {
-    if (!has(c, ARRAY_BLOCKS)) return;
-    cca_groups blocks = {.raw = layer_rows(c, ARRAY_BOUNDS, layer, 0),
-                         .cores = layer_rows(c, ARRAY_BLOCKS, layer, 0),
+void cca_cache_bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n) {
+    if (!cca_cache_has(c, ARRAY_BLOCKS)) return;
+    cca_groups blocks = {.raw = cca_cache_rows(c, ARRAY_BOUNDS, layer, 0),
+                         .cores = cca_cache_rows(c, ARRAY_BLOCKS, layer, 0),
                          .size = CCA_BLOCK,
                          .of_bounds = true};
     cca_bound(c->backend, &blocks, first, n);
@@ -372,7 +335,7 @@ typedef enum near_way {
 static near_way way_near(const cca_cache *c, int64_t pos, int64_t n) {
     const row_array *rows = &c->arrays[ARRAY_ROWS];
     bool alike = rows->k_type == c->shape.k_type && rows->v_type == c->shape.v_type;
-    bool gathers = chooses_alone(c, n) && !has(c, ARRAY_CORES);
+    bool gathers = chooses_alone(c, n) && !cca_cache_has(c, ARRAY_CORES);
     int64_t chosen = n * c->choice.most * c->choice.group_size;
     if (!c->near) return NEAR_NOTHING;
     if (n == 1) return gathers && !alike ? NEAR_CHOSEN : NEAR_NOTHING;
@@ -383,12 +346,12 @@ static near_way way_near(const cca_cache *c, int64_t pos, int64_t n) {
  * other, and where a whole chunk is done, the first one's again. */
 static cca_rows take_rows(cca_cache *c, int64_t layer, const cca_rows *raw, int64_t pos,
                           int64_t n) {
-    cca_rows rows = layer_rows(c, ARRAY_ROWS, layer, 0), next;
+    cca_rows rows = cca_cache_rows(c, ARRAY_ROWS, layer, 0), next;
     int64_t group, g = c->policy.rule.group_size, count = cca_groups_completed(g, pos, n, &group);
     int64_t begin = group * g, end = begin + count * g;
     bool last = layer + 1 == c->shape.n_layers, goes_on = !last || n == c->shape.chunk_size;
     if (way_near(c, pos, n) == NEAR_LAYER) {
-        next = layer_rows(c, ARRAY_ROWS, last ? 0 : layer + 1, 0);
+        next = cca_cache_rows(c, ARRAY_ROWS, last ? 0 : layer + 1, 0);
         return cca_near_rows_layer(c->near, &rows, raw, begin, end, goes_on ? &next : NULL,
                                    last ? end : begin);
     }
@@ -403,22 +366,22 @@ static cca_rows take_rows(cca_cache *c, int64_t layer, const cca_rows *raw, int6
 static void take_groups(cca_cache *c, cca_rows *rows, int64_t layer, const cca_rows *raw,
                         const cca_matrix *q, int64_t pos, int64_t n) {
     const cca_rule *rule = &c->policy.rule;
-    if (has(c, ARRAY_CORES)) {
-        cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
+    if (cca_cache_has(c, ARRAY_CORES)) {
+        cca_rows cores = cca_cache_rows(c, ARRAY_CORES, layer, 0);
         cca_groups groups = {*raw, cores, rule->group_size, c->policy.pooling, false};
         cca_pool(c->backend, &groups, q, pos, n);
     }
-    if (has(c, ARRAY_BOUNDS)) {
-        cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
+    if (cca_cache_has(c, ARRAY_BOUNDS)) {
+        cca_rows bounds = cca_cache_rows(c, ARRAY_BOUNDS, layer, 0);
         cca_groups groups = {*raw, bounds, rule->group_size, c->policy.pooling, false};
         int64_t first, count = cca_groups_completed(rule->group_size, pos, n, &first);
         cca_bound(c->backend, &groups, pos, n);
-        if (count > 0) bound_blocks(c, layer, first, count);
+        if (count > 0) cca_cache_bound_blocks(c, layer, first, count);
     }
-    *rows = has(c, ARRAY_ROWS) ? take_rows(c, layer, raw, pos, n) : *raw;
+    *rows = cca_cache_has(c, ARRAY_ROWS) ? take_rows(c, layer, raw, pos, n) : *raw;
     int64_t n_sinks = c->arrays[ARRAY_SINKS].rows;
     if (pos < n_sinks) {
-        cca_rows sinks = layer_rows(c, ARRAY_SINKS, layer, 0);
+        cca_rows sinks = cca_cache_rows(c, ARRAY_SINKS, layer, 0);
         cca_rows_move(c->backend, &sinks, raw, pos, cca_min(n, n_sinks - pos));
     }
 }
@@ -428,10 +391,11 @@ static void take_groups(cca_cache *c, cca_rows *rows, int64_t layer, const cca_r
 static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, const cca_rows *rows,
                      int64_t n) {
     const cca_rule *rule = &c->policy.rule;
-    bool recalls = has(c, ARRAY_BOUNDS);
+    bool recalls = cca_cache_has(c, ARRAY_BOUNDS);
     cca_spans spans = {.n = 1, .at = {{*raw, cca_rule_window(rule), 1, CCA_PICK_ALL}}};
-    if (has(c, ARRAY_SINKS) || (recalls && rule->n_sinks > 0)) {
-        cca_rows sinks = has(c, ARRAY_SINKS) ? layer_rows(c, ARRAY_SINKS, layer, 0) : *raw;
+    if (cca_cache_has(c, ARRAY_SINKS) || (recalls && rule->n_sinks > 0)) {
+        cca_rows sinks =
+            cca_cache_has(c, ARRAY_SINKS) ? cca_cache_rows(c, ARRAY_SINKS, layer, 0) : *raw;
         spans.at[spans.n++] = (cca_span){sinks, cca_rule_sinks(rule), 1, CCA_PICK_ALL};
     }
     if (recalls) {
@@ -440,8 +404,8 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, con
         if (c->disk) spans.pieces = cca_disk_rows_pieces(c->disk, layer);
         if (chooses_alone(c, n)) spans.choice.tile = 1;
     }
-    if (has(c, ARRAY_CORES)) {
-        cca_rows cores = layer_rows(c, ARRAY_CORES, layer, 0);
+    if (cca_cache_has(c, ARRAY_CORES)) {
+        cca_rows cores = cca_cache_rows(c, ARRAY_CORES, layer, 0);
         spans.at[spans.n++] = (cca_span){cores, cca_rule_groups(rule), rule->group_size,
                                          recalls ? CCA_PICK_OTHERS : CCA_PICK_ALL};
     }
@@ -449,19 +413,19 @@ static cca_spans see(const cca_cache *c, int64_t layer, const cca_rows *raw, con
 }
 
 /* Raw rows that are read as they lie, before those of a call, and at the start. */
-static int64_t rows_near(const cca_cache *c) {
+int64_t cca_cache_near(const cca_cache *c) {
     return c->all_rows ? cca_rule_ring(&c->policy.rule) : 0;
 }
 
-static int64_t rows_first(const cca_cache *c) {
+int64_t cca_cache_first(const cca_cache *c) {
     return c->all_rows ? c->policy.rule.n_sinks : 0;
 }
 
 /* Rows on disk go on with n at pos: with the groups that these complete, where rows are apart. */
 static void go_on_disk(cca_cache *c, int64_t pos, int64_t n) {
     int64_t unit = c->all_rows ? 1 : c->policy.rule.group_size;
-    cca_disk_rows_go(c->disk, pos / unit * unit, (pos + n) / unit * unit, rows_near(c),
-                     rows_first(c));
+    cca_disk_rows_go(c->disk, pos / unit * unit, (pos + n) / unit * unit, cca_cache_near(c),
+                     cca_cache_first(c));
 }
 
 /* The process has no more in memory than it may where all rows of a layer up to end are read. */
@@ -469,8 +433,8 @@ static void bound_resident(const cca_cache *c, int64_t end) {
     const row_array *a = &c->arrays[c->on_disk];
     size_t k = 0, v = 0;
     if (c->shape.most_resident == 0) return;
-    rows_bytes(&k, c, a->k_type, 1, a->heads, end);
-    rows_bytes(&v, c, a->v_type, 1, a->heads, end);
+    cca_cache_rows_bytes(&k, c, a->k_type, 1, a->heads, end);
+    cca_cache_rows_bytes(&v, c, a->v_type, 1, a->heads, end);
     if (cca_memory_resident() + k + v > c->shape.most_resident) cca_disk_rows_forget(c->disk);
 }
 
@@ -515,14 +479,14 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     cca_backend *b = c->backend;
     if (c->disk && layer == 0) go_on_disk(c, pos, n);
     if (c->disk) bound_resident(c, pos + n);
-    cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
+    cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
 
     /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
      * side by side. */
     bool side_by_side = n > 1 && !c->draft && !c->all_rows;
     int64_t kept = cca_min(pos, window.capacity);
     if (side_by_side) {
-        raw = layer_rows(c, ARRAY_SCRATCH, 0, pos - kept);
+        raw = cca_cache_rows(c, ARRAY_SCRATCH, 0, pos - kept);
         cca_rows_move(b, &raw, &window, pos - kept, kept);
     }
     if (turn) {
@@ -535,12 +499,12 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     if (own_window > 0 && c->policy.attn == CCA_ATTN_FULL) {
         spans.at[0].seen = cca_rule_window(&(cca_rule){1, own_window, 0, false});
     }
-    if (has(c, ARRAY_BOUNDS)) {
-        cca_rows bounds = layer_rows(c, ARRAY_BOUNDS, layer, 0);
-        cca_rows blocks = layer_rows(c, ARRAY_BLOCKS, layer, 0);
+    if (cca_cache_has(c, ARRAY_BOUNDS)) {
+        cca_rows bounds = cca_cache_rows(c, ARRAY_BOUNDS, layer, 0);
+        cca_rows blocks = cca_cache_rows(c, ARRAY_BLOCKS, layer, 0);
         cca_range groups = cca_rule_groups(&c->policy.rule);
-        cca_choose(b, &spans.choice, &bounds, has(c, ARRAY_BLOCKS) ? &blocks : NULL, &groups, q,
-                   pos, n);
+        cca_choose(b, &spans.choice, &bounds, cca_cache_has(c, ARRAY_BLOCKS) ? &blocks : NULL,
+                   &groups, q, pos, n);
         if (c->disk) {
             cca_disk_rows_want(c->disk, layer, &spans.choice,
                                cca_choice_tiles(&spans.choice, pos, n));
@@ -584,8 +548,8 @@ static cca_status copy_window(cca_cache *c, int64_t n_tokens, bool to_mark, cca_
     if (!c->shape.mark) return cca_fail(err, CCA_USAGE, "this cache has no room for a mark");
     int64_t n = cca_min(n_tokens, c->arrays[ARRAY_MARK].rows);
     for (int64_t layer = 0; layer < c->shape.n_layers && n > 0; layer++) {
-        cca_rows window = layer_rows(c, ARRAY_RAW, layer, 0);
-        cca_rows mark = layer_rows(c, ARRAY_MARK, layer, 0);
+        cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0);
+        cca_rows mark = cca_cache_rows(c, ARRAY_MARK, layer, 0);
         cca_rows_move(c->backend, to_mark ? &mark : &window, to_mark ? &window : &mark,
                       n_tokens - n, n);
     }
@@ -598,188 +562,4 @@ cca_status cca_cache_mark(cca_cache *cache, int64_t n_tokens, cca_error *err) {
 
 cca_status cca_cache_rewind(cca_cache *cache, int64_t n_tokens, cca_error *err) {
     return copy_window(cache, n_tokens, false, err);
-}
-
-/* ---- stored states --------------------------------------------------------------------- */
-
-/* Rows of one array that belong to a part. */
-typedef struct slice {
-    array_kind kind;
-    int64_t first, n;
-} slice;
-
-enum { MOST_SLICES = 3 };
-
-/* Kept rows of a part stand for groups. */
-static bool keeps_groups(const cca_cache *c) {
-    return !c->all_rows && (has(c, ARRAY_CORES) || has(c, ARRAY_ROWS));
-}
-
-/* What rows first … first + n - 1 of a part stand for. */
-static int slices_of(slice *out, const cca_cache *c, cca_part part, int64_t first, int64_t n) {
-    int64_t group, count = cca_groups_completed(c->policy.rule.group_size, first, n, &group);
-    int64_t n_sinks = cca_min(first + n, c->arrays[ARRAY_SINKS].rows);
-    int i = 0;
-    if (part == CCA_PART_WINDOW) {
-        out[i++] = (slice){ARRAY_RAW, first, n};
-        if (keeps_groups(c)) out[i++] = (slice){ARRAY_SINKS, 0, n_sinks};
-    } else if (keeps_groups(c)) {
-        int64_t g = c->policy.rule.group_size;
-        if (has(c, ARRAY_ROWS)) out[i++] = (slice){ARRAY_ROWS, first * g, n * g};
-        if (has(c, ARRAY_BOUNDS)) out[i++] = (slice){ARRAY_BOUNDS, first, n};
-        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_CORES, first, n};
-    } else if (c->all_rows) {
-        out[i++] = (slice){ARRAY_RAW, first, n};
-        if (has(c, ARRAY_BOUNDS)) out[i++] = (slice){ARRAY_BOUNDS, group, count};
-        if (has(c, ARRAY_CORES)) out[i++] = (slice){ARRAY_CORES, group, count};
-    } else {
-        out[i++] = (slice){ARRAY_SINKS, first, n};
-    }
-    return i;
-}
-
-int64_t cca_cache_part_rows(const cca_cache *c, cca_part part, int64_t n_tokens) {
-    if (part == CCA_PART_WINDOW) {
-        return c->all_rows ? 0 : cca_min(n_tokens, cca_rule_ring(&c->policy.rule));
-    }
-    if (c->all_rows) return n_tokens;
-    if (keeps_groups(c)) {
-        int64_t g = c->policy.rule.group_size;
-        return cca_min(c->shape.ctx_size / g, n_tokens / g);
-    }
-    return cca_min(c->arrays[ARRAY_SINKS].rows, n_tokens);
-}
-
-/* Bytes of a slice's keys in one layer, and of its values. */
-static void slice_bytes(size_t *k, size_t *v, const cca_cache *c, const slice *s) {
-    const row_array *a = &c->arrays[s->kind];
-    *k = *v = 0;
-    rows_bytes(k, c, a->k_type, 1, a->heads, s->n);
-    rows_bytes(v, c, a->v_type, 1, a->heads, s->n);
-}
-
-size_t cca_cache_part_bytes(const cca_cache *cache, cca_part part, int64_t first, int64_t n) {
-    slice slices[MOST_SLICES];
-    int n_slices = slices_of(slices, cache, part, first, n);
-    size_t bytes = 0;
-    for (int i = 0; i < n_slices; i++) {
-        size_t k, v;
-        slice_bytes(&k, &v, cache, &slices[i]);
-        bytes += k + v;
-    }
-    return bytes;
-}
-
-int64_t cca_cache_n_layers(const cca_cache *cache) {
-    return cache->shape.n_layers;
-}
-
-void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
-                   void *out) {
-    slice slices[MOST_SLICES];
-    int n_slices = slices_of(slices, cache, part, first, n);
-    char *to = out;
-    for (int i = 0; i < n_slices; i++) {
-        size_t k, v;
-        cca_rows rows = layer_rows(cache, slices[i].kind, layer, 0);
-        slice_bytes(&k, &v, cache, &slices[i]);
-        if (slices[i].kind == cache->on_disk) {
-            cca_disk_rows_get(cache->disk, layer, slices[i].first, slices[i].n, to, to + k);
-        } else if (slices[i].kind == cache->on_host) {
-            cca_rows_get_host(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
-        } else {
-            cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
-        }
-        to += k + v;
-    }
-}
-
-/* Takes the space for a slice on disk; false for what is lent. */
-static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
-    if (s->kind != c->on_disk) return true;
-    int64_t end = s->first + s->n;
-    if (end <= cca_disk_rows_lent(c->disk)) return false;
-    if (layer == 0) cca_disk_rows_go(c->disk, s->first, end, rows_near(c), rows_first(c));
-    return true;
-}
-
-static void put_slice(cca_cache *c, int64_t layer, const slice *s, const void *k, const void *v) {
-    cca_rows rows = layer_rows(c, s->kind, layer, 0);
-    if (c->near) cca_near_rows_forget(c->near);
-    if (s->kind == c->on_host) {
-        cca_rows_put_host(c->backend, &rows, k, v, s->first, s->n);
-    } else if (take_slice(c, layer, s)) {
-        cca_rows_put(c->backend, &rows, k, v, s->first, s->n);
-    }
-    if (s->kind == ARRAY_BOUNDS) bound_blocks(c, layer, s->first, s->n);
-}
-
-void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
-                   const void *in) {
-    slice slices[MOST_SLICES];
-    int n_slices = slices_of(slices, cache, part, first, n);
-    const char *from = in;
-    for (int i = 0; i < n_slices; i++) {
-        size_t k, v;
-        slice_bytes(&k, &v, cache, &slices[i]);
-        put_slice(cache, layer, &slices[i], from, from + k);
-        from += k + v;
-    }
-}
-
-static void fill_slice(cca_cache *c, const slice *s, cca_rows_fn make, void *user) {
-    const row_array *a = &c->arrays[s->kind];
-    void *k = make(user, a->k_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
-    void *v = make(user, a->v_type, cca_max(a->heads * s->n, 1), c->shape.head_dim);
-    for (int64_t layer = 0; k && v && layer < c->shape.n_layers; layer++) {
-        put_slice(c, layer, s, k, v);
-    }
-    free(k);
-    free(v);
-}
-
-void cca_cache_fill(cca_cache *cache, int64_t n_tokens, cca_rows_fn make, void *user) {
-    for (int part = CCA_PART_KEPT; part <= CCA_PART_WINDOW; part++) {
-        slice slices[MOST_SLICES];
-        int64_t n = cca_cache_part_rows(cache, (cca_part)part, n_tokens);
-        int64_t first = part == CCA_PART_WINDOW ? n_tokens - n : 0;
-        int n_slices = slices_of(slices, cache, (cca_part)part, first, n);
-        for (int i = 0; i < n_slices; i++) fill_slice(cache, &slices[i], make, user);
-    }
-}
-
-bool cca_cache_view(cca_cache *cache, const cca_store_view *view) {
-    return cache->disk && cca_disk_rows_view(cache->disk, view);
-}
-
-bool cca_cache_lend(cca_cache *cache, int64_t first, int64_t n, const void *data) {
-    int64_t unit = cache->all_rows ? 1 : cache->policy.rule.group_size;
-    size_t layer_bytes = cca_cache_part_bytes(cache, CCA_PART_KEPT, first, n);
-    if (!cache->disk ||
-        !cca_disk_rows_lend(cache->disk, first * unit, n * unit, data, layer_bytes)) {
-        return false;
-    }
-    cca_disk_rows_give(cache->disk, rows_near(cache), rows_first(cache));
-    return true;
-}
-
-int64_t cca_cache_lent(const cca_cache *cache) {
-    int64_t unit = cache->all_rows ? 1 : cache->policy.rule.group_size;
-    return cache->disk ? cca_disk_rows_lent(cache->disk) / unit : 0;
-}
-
-void cca_cache_empty(cca_cache *cache) {
-    if (cache->disk) cca_disk_rows_recall(cache->disk);
-}
-
-cca_status cca_cache_sync(const cca_cache *cache, cca_error *err) {
-    return cca_backend_sync(cache->backend, err);
-}
-
-size_t cca_cache_used(const cca_cache *cache, int64_t n_tokens) {
-    int64_t kept = cca_cache_part_rows(cache, CCA_PART_KEPT, n_tokens);
-    int64_t window = cca_cache_part_rows(cache, CCA_PART_WINDOW, n_tokens);
-    size_t layer = cca_cache_part_bytes(cache, CCA_PART_KEPT, 0, kept);
-    layer += cca_cache_part_bytes(cache, CCA_PART_WINDOW, n_tokens - window, window);
-    return layer * (size_t)cache->shape.n_layers;
 }

@@ -203,7 +203,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
     out->row_k_type = types.row_k;
     out->row_v_type = types.row_v;
     out->rows_apart = types.row_k != types.k || types.row_v != types.v || o->rows_on_host;
-    out->rows_on_host = o->rows_on_host && !is_cpu(engine);
+    out->rows_on_host = o->rows_on_host && !is_cpu(engine) && out->policy.recall > 0;
     out->rows_near = !is_cpu(engine);
     out->ctx_size = o->ctx_size;
     out->draft = o->draft;

@@ -24,6 +24,7 @@ static const double SHORT_SECONDS = 0.005; /* a step of a device, beside which t
 static const size_t LAYER_BYTES = 24 << 20;  /* of a layer's matrices on a CPU; a device has all */
 static const size_t WEIGHT_BYTES = 96 << 20; /* beyond what processors keep in caches */
 static const size_t HEADS_BYTES = 8 << 20; /* of keys and values that are timed, where there are */
+static const size_t LINK_BYTES = 64 << 20; /* that come over a device's link */
 static const size_t CACHE_BYTES = 32 << 20, DEVICE_CACHE_BYTES = 256 << 20; /* of keys and values */
 
 /* What attention of one layer takes for a number of keys seen. */
@@ -52,8 +53,9 @@ struct cca_forecaster {
     cca_rule rule;
     int64_t recall;        /* tokens */
     curve prefill, decode; /* a chunk's attention, a token's; of one layer */
-    bool warm;             /* threads and clocks have begun to run */
-    cca_status status;     /* the first failure of what was timed */
+    double position_s; /* that a position's rows of one layer come from the host; 0: they do not */
+    bool warm;         /* threads and clocks have begun to run */
+    cca_status status; /* the first failure of what was timed */
     cca_error error;
 };
 
@@ -488,7 +490,8 @@ static cca_status shape_for(cca_cache_shape *out, const cca_forecaster *s,
                              .v_type = o->v_type,
                              .rows_apart = o->rows_apart,
                              .row_k_type = o->row_k_type,
-                             .row_v_type = o->row_v_type};
+                             .row_v_type = o->row_v_type,
+                             .rows_near = o->rows_near};
     for (;;) {
         cca_cache_size size;
         out->n_kv_heads = heads;
@@ -535,6 +538,45 @@ static cca_status time_depths(attend_work *a, const cca_cache_shape *shape, cca_
     return outcome(s, err);
 }
 
+typedef struct link_work {
+    cca_backend *b;
+    cca_rows here, there;
+} link_work;
+
+static void bring(void *work, int i) {
+    link_work *l = work;
+    (void)i;
+    cca_rows_bring(l->b, &l->here, &l->there, 0, l->here.capacity);
+    cca_rows_brought(l->b);
+}
+
+/* The link between the host's memory and the device, by so many of a layer's rows. */
+static cca_status time_link(cca_forecaster *s, const cca_state_options *o, cca_error *err) {
+    cca_backend *b = s->backend;
+    int64_t heads = s->config->n_kv_heads, hd = s->config->head_dim;
+    cca_rows rows = {NULL, NULL, o->row_k_type, o->row_v_type, heads, 1, hd, 0};
+    size_t k = 0, v = 0;
+    cca_dtype_row_bytes(&k, rows.k_type, hd);
+    cca_dtype_row_bytes(&v, rows.v_type, hd);
+    rows.capacity = cca_max((int64_t)(LINK_BYTES / (k + v)) / heads, 1);
+    link_work l = {b, rows, rows};
+    size_t n = (size_t)(heads * rows.capacity);
+    l.here.k = cca_backend_alloc(b, n * k);
+    l.here.v = cca_backend_alloc(b, n * v);
+    l.there.k = cca_backend_alloc_host(b, n * k);
+    l.there.v = cca_backend_alloc_host(b, n * v);
+    cca_status status = cca_backend_sync(b, err);
+    if (!status) {
+        s->position_s = time_of(s, bring, &l) / (double)rows.capacity;
+        status = outcome(s, err);
+    }
+    cca_backend_release(b, l.here.k);
+    cca_backend_release(b, l.here.v);
+    cca_backend_release_host(b, l.there.k);
+    cca_backend_release_host(b, l.there.v);
+    return status;
+}
+
 cca_status cca_forecast_attention(cca_forecaster *s, const cca_state_options *o, int64_t n_tokens,
                                   cca_error *err) {
     cca_cache_shape shape;
@@ -543,7 +585,9 @@ cca_status cca_forecast_attention(cca_forecaster *s, const cca_state_options *o,
     s->rule = o->policy.rule;
     s->recall = o->policy.recall;
     s->prefill.n = s->decode.n = 0;
+    s->position_s = 0;
     cca_status status = shape_for(&shape, s, o, n_tokens, err);
+    if (!status && o->rows_on_host) status = time_link(s, o, err);
     if (!status) status = cca_cache_new(&a.cache, b, &shape, &o->policy, err);
     if (!status) {
         cca_cache_fill(a.cache, shape.ctx_size, make_rows, b);
@@ -578,17 +622,23 @@ static double seconds_at(const curve *c, double keys) {
     return fmax(b->seconds + (keys - b->keys) * slope, 0);
 }
 
+/* Rows of the host come beside the operations: the longer of both counts. */
 double cca_forecast_prefill(const cca_forecaster *s, int64_t n) {
     double layers = (double)s->config->n_layers, total = s->head_s;
     for (int64_t pos = 0, some; pos < n; pos += some) {
         some = cca_min(s->chunk_size, n - pos);
-        total += s->chunk_s * (double)some / (double)s->chunk_size;
-        total += layers * seconds_at(&s->prefill, keys_of(s, pos, some));
+        double seconds = s->chunk_s * (double)some / (double)s->chunk_size;
+        seconds += layers * seconds_at(&s->prefill, keys_of(s, pos, some));
+        total += fmax(seconds, layers * (double)pos * s->position_s);
     }
     return total;
 }
 
+/* What is recalled comes before attention can begin. */
 double cca_forecast_decode(const cca_forecaster *s, int64_t pos) {
     double layers = (double)s->config->n_layers;
-    return s->token_s + layers * seconds_at(&s->decode, keys_of(s, pos, 1));
+    cca_range behind = cca_rule_recallable(&s->rule);
+    int64_t recalled = cca_min(cca_range_count(&behind, pos), s->recall);
+    double attention = seconds_at(&s->decode, keys_of(s, pos, 1));
+    return s->token_s + layers * (attention + (double)recalled * s->position_s);
 }

@@ -9,8 +9,9 @@
  *     cca_forecast_free(f);
  *
  * Products are timed on some rows of each matrix where all of them would take long; attention on
- * some of the heads, at a few depths, between which the number of keys seen decides. What is read
- * from disk, and the memory that a system hands out page by page, is not in it. */
+ * some of the heads, at a few depths, between which the number of keys seen decides; and the link
+ * over which a device has rows of the host. What is read from disk, and the memory that a system
+ * hands out page by page, is not in it. */
 #ifndef CCA_FORECAST_H
 #define CCA_FORECAST_H
 
