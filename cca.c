@@ -468,7 +468,7 @@ static void attend_chosen(cca_cache *c, cca_matrix *out, const cca_spans *all, c
         some = cca_min(n - i, CCA_NEAR_TILES);
         cca_spans spans = *all;
         cca_matrix to = some_of(out, i, some), from = some_of(q, i, some);
-        cca_near_rows_chosen(c->near, &spans.at[of_rows], &spans.choice, rows, i, some);
+        cca_near_rows_chosen(c->near, &spans.at[of_rows], &spans.choice, rows, pos + i, i, some);
         cca_attend(c->backend, &to, &spans, &from, pos + i, some);
     }
 }

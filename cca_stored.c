@@ -88,6 +88,7 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
         if (slices[i].kind == cache->on_disk) {
             cca_disk_rows_get(cache->disk, layer, slices[i].first, slices[i].n, to, to + k);
         } else if (slices[i].kind == cache->on_host) {
+            if (cache->near) cca_near_rows_forget(cache->near);
             cca_rows_get_host(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);
         } else {
             cca_rows_get(cache->backend, to, to + k, &rows, slices[i].first, slices[i].n);

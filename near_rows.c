@@ -15,6 +15,7 @@ struct cca_near_rows {
     cca_rows landing;  /* rows as they come from the host; k NULL where they do not */
     const void *comes; /* keys of the rows that were begun to be brought there; NULL: none */
     int64_t n_come;
+    bool under_way; /* copies between the two may be */
     cca_rows gathered;
     int32_t *groups; /* [CCA_NEAR_TILES][heads][most], the numbers of gathered groups */
 };
@@ -131,6 +132,7 @@ static void land(cca_near_rows *n, const cca_rows *far, int64_t pos) {
     cca_rows_bring(n->backend, &n->landing, far, there, pos - there);
     cca_rows_brought(n->backend);
     n->comes = NULL;
+    n->under_way = true; /* what is sent next */
 }
 
 cca_rows cca_near_rows_layer(cca_near_rows *n, const cca_rows *far, const cca_rows *raw,
@@ -155,19 +157,22 @@ cca_rows cca_near_rows_layer(cca_near_rows *n, const cca_rows *far, const cca_ro
 }
 
 void cca_near_rows_forget(cca_near_rows *near) {
+    if (near->under_way) cca_rows_brought(near->backend);
+    near->under_way = false;
     near->comes = NULL;
 }
 
 void cca_near_rows_chosen(cca_near_rows *n, cca_span *span, cca_choice *choice, const cca_rows *far,
-                          int64_t first, int64_t n_tiles) {
+                          int64_t pos, int64_t first, int64_t n_tiles) {
     static const int64_t ANYWHERE = INT64_MAX / 4;
-    int64_t rows = n->gathered.capacity;
+    int64_t own = cca_min(cca_range_count(&span->seen, pos), choice->most * choice->group_size);
     cca_choice some = *choice;
     some.groups += first * some.heads * some.most;
     some.counts += first * some.heads;
     cca_rows_gather(n->backend, &n->gathered, far, &some, n_tiles);
     span->rows = n->gathered;
-    span->seen = (cca_range){{0, 1, 0, 0}, {-ANYWHERE, 1, 1, rows}};
+    span->seen =
+        (cca_range){{0, 1, 0, 0}, {-ANYWHERE, 1, 1, n_tiles == 1 ? own : n->gathered.capacity}};
     choice->groups = n->groups;
     choice->counts = some.counts;
 }

@@ -44,13 +44,14 @@ void cca_near_rows_free(cca_near_rows *near);
  * nobody knows. */
 cca_rows cca_near_rows_layer(cca_near_rows *near, const cca_rows *far, const cca_rows *raw,
                              int64_t pos, int64_t end, const cca_rows *next, int64_t n_next);
-/* Rows may have changed otherwise than by cca_near_rows_layer: what was begun for the next call is
- * of no use. */
+/* Rows of far are read or changed otherwise than by cca_near_rows_layer from now on: after all
+ * copies of its calls, and what was begun for the next one is of no use. */
 void cca_near_rows_forget(cca_near_rows *near);
 
-/* Copies what n ≤ CCA_NEAR_TILES tiles of one query have chosen of far, from tile `first` of a
- * choice on. span and choice become those of the copies: of each query all that it chose. */
+/* Copies what n ≤ CCA_NEAR_TILES tiles of one query, the first at pos, have chosen of far, from
+ * tile `first` of a choice on. span and choice become those of the copies: each query sees all that
+ * it chose, of one query no more groups than there are. */
 void cca_near_rows_chosen(cca_near_rows *near, cca_span *span, cca_choice *choice,
-                          const cca_rows *far, int64_t first, int64_t n);
+                          const cca_rows *far, int64_t pos, int64_t first, int64_t n);
 
 #endif

@@ -264,7 +264,7 @@ void cca_rows_put_host(cca_backend *b, cca_rows *rows, const void *k, const void
 void cca_rows_bring(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos,
                     int64_t n);
 void cca_rows_brought(cca_backend *b);
-/* The other way round, in the order of operations. */
+/* The other way round, in the same order with the copies that come. */
 void cca_rows_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
 /* Copies the groups that the first n_tiles tiles have chosen, of rows of whole groups by position,
  * wherever they lie: group i of tile t to rows (t * most + i) * group_size … of each head, in out's

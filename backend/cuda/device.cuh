@@ -156,6 +156,10 @@ void cuda_brought(cca_backend *b);
 void cuda_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
 void cuda_gather(cca_backend *b, const cca_rows *out, const cca_rows *in, const cca_choice *choice,
                  int64_t n_tiles);
+/* Rows of a type with blocks as ones in 16 bits, keys or values; false where their places or types
+ * do not suit. */
+bool cuda_spread(cuda_backend *b, void *out, cca_dtype out_type, const void *in, cca_dtype in_type,
+                 const cca_rows *to, const cca_rows *from, int64_t pos, int64_t n);
 /* To be called when the stream was waited for, before buffers go. */
 void cuda_link_free(cuda_backend *b);
 

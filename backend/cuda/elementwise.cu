@@ -350,6 +350,7 @@ static void move_side(cuda_backend *b, void *out, cca_dtype out_type, const void
         move_all(b, out, in, out_type, to, from, pos, n);
         return;
     }
+    if (cuda_spread(b, out, out_type, in, in_type, to, from, pos, n)) return;
     int64_t pieces = n * to->heads * ((to->head_dim + CUDA_WARP - 1) / CUDA_WARP);
     cuda_launch(b, "convert", convert_rows, cuda_blocks(pieces, THREADS / CUDA_WARP), THREADS, 0,
                 out, out_type, in, in_type, *to, *from, pos, n);

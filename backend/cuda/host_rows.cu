@@ -61,14 +61,14 @@ static bool begin(cuda_backend *b) {
 
 static void copy_side(cuda_backend *b, void *out, const void *in, cca_dtype type,
                       const cca_rows *to, const cca_rows *from, int64_t pos, int64_t n,
-                      cudaMemcpyKind kind, cudaStream_t stream) {
+                      cudaMemcpyKind kind) {
     size_t row = 0;
     cca_dtype_row_bytes(&row, type, to->head_dim);
     for (int64_t head = 0; head < to->heads && !b->base.status; head++) {
         char *there = (char *)out + (size_t)(head * to->capacity + cca_rows_at(to, pos)) * row;
         const char *here =
             (const char *)in + (size_t)(head * from->capacity + cca_rows_at(from, pos)) * row;
-        cuda_check(b, cudaMemcpyAsync(there, here, (size_t)n * row, kind, stream), "copy of rows");
+        cuda_check(b, cudaMemcpyAsync(there, here, (size_t)n * row, kind, b->link), "copy of rows");
     }
 }
 
@@ -81,15 +81,23 @@ static bool open_link(cuda_backend *b) {
     return !b->base.status;
 }
 
-void cuda_bring(cca_backend *base, const cca_rows *out, const cca_rows *in, int64_t pos,
-                int64_t n) {
-    cuda_backend *b = cuda_of(base);
+/* Copies over the link, behind all that the stream has to do so far. */
+static void copy_rows(cuda_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos,
+                      int64_t n, cudaMemcpyKind kind) {
     if (!begin(b) || !open_link(b)) return;
     cuda_check(b, cudaEventRecord(b->here, b->stream), "copy of rows");
     cuda_check(b, cudaStreamWaitEvent(b->link, b->here, 0), "copy of rows");
-    copy_side(b, out->k, in->k, in->k_type, out, in, pos, n, cudaMemcpyHostToDevice, b->link);
-    copy_side(b, out->v, in->v, in->v_type, out, in, pos, n, cudaMemcpyHostToDevice, b->link);
+    copy_side(b, out->k, in->k, in->k_type, out, in, pos, n, kind);
+    copy_side(b, out->v, in->v, in->v_type, out, in, pos, n, kind);
     cuda_check(b, cudaEventRecord(b->brought, b->link), "copy of rows");
+}
+
+void cuda_bring(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    copy_rows(cuda_of(b), out, in, pos, n, cudaMemcpyHostToDevice);
+}
+
+void cuda_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
+    copy_rows(cuda_of(b), out, in, pos, n, cudaMemcpyDeviceToHost);
 }
 
 void cuda_brought(cca_backend *base) {
@@ -98,40 +106,23 @@ void cuda_brought(cca_backend *base) {
     cuda_check(b, cudaStreamWaitEvent(b->stream, b->brought, 0), "copy of rows");
 }
 
-void cuda_send(cca_backend *base, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n) {
-    cuda_backend *b = cuda_of(base);
-    if (!begin(b)) return;
-    copy_side(b, out->k, in->k, in->k_type, out, in, pos, n, cudaMemcpyDeviceToHost, b->stream);
-    copy_side(b, out->v, in->v, in->v_type, out, in, pos, n, cudaMemcpyDeviceToHost, b->stream);
-}
+/* ---- parts of rows ------------------------------------------------------------------- */
 
-/* ---- chosen groups ------------------------------------------------------------------- */
-
-/* Keys, or values, of chosen groups. */
-struct gathering {
+/* Keys, or values, that lie side by side, and where they go: `n` values at a time. */
+struct side {
     void *out;
     const void *in;
     cca_dtype out_type, in_type;
-    int64_t n; /* values of a part */
-    int bytes; /* of it, as it lies */
+    int n, bytes; /* bytes: of n values as they lie */
 };
 
-/* Groups are copied in `parts` each, of which a head has so many. */
-struct gather_args {
-    gathering k, v;
-    const int32_t *groups, *counts;
-    int heads, most, parts;
-    int64_t out_parts, in_parts;
-};
-
-/* All threads of a block copy a part; T: pieces in which it is read, several of them before the
- * first is used, so that the link has much under way. */
-template <typename T>
-static __device__ void gather_part(const gathering &g, char *staged, int64_t to, int64_t from) {
+/* All threads of a block read a part into shared memory; T: pieces in which it is read, several of
+ * them before the first is used, so that the link has much under way. */
+template <typename T> static __device__ void stage_part(const side &s, char *staged, int64_t from) {
     enum { AHEAD = 4 };
-    const T *in = (const T *)((const char *)g.in + from * g.bytes);
-    int n = g.bytes / (int)sizeof(T), thread = (int)threadIdx.x;
-    for (int i = thread; i < n; i += AHEAD * THREADS) {
+    const T *in = (const T *)((const char *)s.in + from * s.bytes);
+    int n = s.bytes / (int)sizeof(T);
+    for (int i = (int)threadIdx.x; i < n; i += AHEAD * THREADS) {
         T pieces[AHEAD];
 #pragma unroll
         for (int u = 0; u < AHEAD; u++) {
@@ -145,26 +136,42 @@ static __device__ void gather_part(const gathering &g, char *staged, int64_t to,
         }
     }
     __syncthreads();
-    int lane = thread % CUDA_WARP;
-    for (int64_t i = thread / CUDA_WARP * CUDA_WARP; i < g.n; i += THREADS) {
-        int n_lanes = (int)(g.n - i < CUDA_WARP ? g.n - i : CUDA_WARP);
-        float x = lane < n_lanes ? cuda_row_value(staged, g.in_type, i + lane) : 0;
-        cuda_put(g.out, g.out_type, to * g.n + i, x, n_lanes);
-    }
 }
 
-/* Grid: parts of groups, tiles and heads; keys and values. */
+/* Eight values a thread, in 16 bits. */
+template <bool is_bf16>
+static __device__ void put_halves(const side &s, const char *staged, int64_t to) {
+    uint4 *out = (uint4 *)((uint16_t *)s.out + to * s.n);
+    cache_types::with(s.in_type, [&](auto t) {
+        for (unsigned i = threadIdx.x; i < (unsigned)s.n / 8; i += THREADS) {
+            float x[8];
+#pragma unroll
+            for (unsigned u = 0; u < 8; u++) x[u] = decltype(t)::value(staged, i * 8 + u);
+            out[i] = cuda_round_eight<is_bf16>(x);
+        }
+    });
+}
+
+/* A part goes on from shared memory: as it is, or in another type. */
 template <typename T>
-static __global__ void __launch_bounds__(THREADS) gather(const __grid_constant__ gather_args a) {
-    cuda_begin();
-    extern __shared__ __align__(16) char staged[];
-    int at = (int)blockIdx.x / a.parts, part = (int)blockIdx.x % a.parts;
-    int pair = (int)blockIdx.y, head = pair % a.heads, tile = pair / a.heads;
-    if (at >= a.counts[pair]) return;
-    int64_t group = a.groups[(int64_t)pair * a.most + at];
-    int64_t to = head * a.out_parts + ((int64_t)tile * a.most + at) * a.parts + part;
-    int64_t from = head * a.in_parts + group * a.parts + part;
-    gather_part<T>(blockIdx.z == 0 ? a.k : a.v, staged, to, from);
+static __device__ void put_part(const side &s, const char *staged, int64_t to) {
+    if (s.in_type == s.out_type) {
+        T *out = (T *)((char *)s.out + to * s.bytes);
+        for (int i = (int)threadIdx.x; i < s.bytes / (int)sizeof(T); i += THREADS) {
+            out[i] = ((const T *)staged)[i];
+        }
+    } else if (s.n % 8 == 0 && s.out_type == CCA_BF16) {
+        put_halves<true>(s, staged, to);
+    } else if (s.n % 8 == 0 && s.out_type == CCA_F16) {
+        put_halves<false>(s, staged, to);
+    } else {
+        int lane = (int)threadIdx.x % CUDA_WARP;
+        for (int i = (int)threadIdx.x - lane; i < s.n; i += THREADS) {
+            int n_lanes = s.n - i < CUDA_WARP ? s.n - i : CUDA_WARP;
+            float x = lane < n_lanes ? cuda_row_value(staged, s.in_type, i + lane) : 0;
+            cuda_put(s.out, s.out_type, to * s.n + i, x, n_lanes);
+        }
+    }
 }
 
 /* Bytes of n rows of a type. */
@@ -174,15 +181,40 @@ static int rows_bytes(cca_dtype type, int64_t n, int64_t head_dim) {
     return (int)((int64_t)row * n);
 }
 
-/* Rows of a part: as many of a group as fit. */
-static int64_t rows_of_part(const cca_rows *in, int64_t group_size) {
-    int64_t n = group_size;
-    while (n > 1 && (group_size % n != 0 ||
-                     cca_max(rows_bytes(in->k_type, n, in->head_dim),
-                             rows_bytes(in->v_type, n, in->head_dim)) > MOST_STAGED)) {
+/* Rows of a part: as many as fit, of which `all` are a multiple. */
+static int64_t rows_of_part(const cca_rows *in, int64_t all) {
+    int64_t n = all;
+    while (n > 1 &&
+           (all % n != 0 || cca_max(rows_bytes(in->k_type, n, in->head_dim),
+                                    rows_bytes(in->v_type, n, in->head_dim)) > MOST_STAGED)) {
         n--;
     }
     return n;
+}
+
+/* ---- chosen groups ------------------------------------------------------------------- */
+
+/* Groups are copied in `parts` each, of which a head has so many. */
+struct gather_args {
+    side k, v;
+    const int32_t *groups, *counts;
+    int heads, most, parts;
+    int64_t out_parts, in_parts;
+};
+
+/* Grid: parts of groups, tiles and heads; keys and values. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) gather(const __grid_constant__ gather_args a) {
+    cuda_begin();
+    extern __shared__ __align__(16) char staged[];
+    int at = (int)blockIdx.x / a.parts, part = (int)blockIdx.x % a.parts;
+    int pair = (int)blockIdx.y, head = pair % a.heads, tile = pair / a.heads;
+    if (at >= a.counts[pair]) return;
+    const side &s = blockIdx.z == 0 ? a.k : a.v;
+    int64_t group = a.groups[(int64_t)pair * a.most + at];
+    int64_t to = head * a.out_parts + ((int64_t)tile * a.most + at) * a.parts + part;
+    stage_part<T>(s, staged, head * a.in_parts + group * a.parts + part);
+    put_part<T>(s, staged, to);
 }
 
 void cuda_gather(cca_backend *base, const cca_rows *out, const cca_rows *in, const cca_choice *c,
@@ -190,8 +222,8 @@ void cuda_gather(cca_backend *base, const cca_rows *out, const cca_rows *in, con
     cuda_backend *b = cuda_of(base);
     int64_t hd = in->head_dim, n = rows_of_part(in, c->group_size), parts = c->group_size / n;
     int k = rows_bytes(in->k_type, n, hd), v = rows_bytes(in->v_type, n, hd);
-    gather_args a = {{out->k, in->k, out->k_type, in->k_type, n * hd, k},
-                     {out->v, in->v, out->v_type, in->v_type, n * hd, v},
+    gather_args a = {{out->k, in->k, out->k_type, in->k_type, (int)(n * hd), k},
+                     {out->v, in->v, out->v_type, in->v_type, (int)(n * hd), v},
                      c->groups,
                      c->counts,
                      (int)in->heads,
@@ -207,4 +239,42 @@ void cuda_gather(cca_backend *base, const cca_rows *out, const cca_rows *in, con
     } else {
         cuda_launch(b, "gather", gather<uint16_t>, grid, THREADS, staged, a);
     }
+}
+
+/* ---- whole rows in another type ------------------------------------------------------- */
+
+/* Grid: parts, heads. */
+struct spread_args {
+    side s;
+    int64_t out_parts, in_parts, to, from; /* of a head; the first ones */
+};
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) spread(const __grid_constant__ spread_args a) {
+    cuda_begin();
+    extern __shared__ __align__(16) char staged[];
+    int64_t head = blockIdx.y, part = blockIdx.x;
+    stage_part<T>(a.s, staged, head * a.in_parts + a.from + part);
+    put_part<T>(a.s, staged, head * a.out_parts + a.to + part);
+}
+
+bool cuda_spread(cuda_backend *b, void *out, cca_dtype out_type, const void *in, cca_dtype in_type,
+                 const cca_rows *to, const cca_rows *from, int64_t pos, int64_t n) {
+    enum { ROWS = 16 };
+    int64_t hd = from->head_dim, first = cca_rows_at(to, pos), source = cca_rows_at(from, pos);
+    const int64_t wholes[] = {n, first, source, to->capacity, from->capacity};
+    bool suits = cuda_is_half(out_type) && cca_dtype_block(in_type) > 1 && n > 0 &&
+                 first + n <= to->capacity && source + n <= from->capacity &&
+                 rows_bytes(in_type, ROWS, hd) <= MOST_STAGED && to->heads <= CUDA_MOST_BLOCKS;
+    for (int64_t rows : wholes) suits = suits && rows % ROWS == 0;
+    if (!suits) return false;
+    int bytes = rows_bytes(in_type, ROWS, hd);
+    spread_args a = {{out, in, out_type, in_type, (int)(ROWS * hd), bytes},
+                     to->capacity / ROWS,
+                     from->capacity / ROWS,
+                     first / ROWS,
+                     source / ROWS};
+    dim3 grid((unsigned)(n / ROWS), (unsigned)to->heads);
+    cuda_launch(b, "convert", spread<uint4>, grid, THREADS, (size_t)bytes, a);
+    return true;
 }

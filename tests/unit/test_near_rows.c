@@ -91,7 +91,9 @@ static const struct {
              {192, 10, false, false, 1}, {202, 1, false, false, 1},  {203, 1, false, false, 1},
              {204, 36, true, false, 1},  {240, 8, false, true, 1},   {244, 1, false, false, 2},
              {245, 19, true, false, 2},  {264, 2, false, false, 2},  {0, 64, false, false, 3},
-             {64, 64, false, false, 3},  {128, 30, false, false, 3}, {158, 3, true, false, 3}};
+             {64, 64, false, false, 3},  {128, 30, false, false, 3}, {158, 3, true, false, 3},
+             {0, 20, false, false, 4},   {20, 1, false, false, 4},   {21, 12, true, false, 4},
+             {33, 1, false, false, 4},   {34, 1, false, false, 4}};
 
 static void compare(const char *device, const kind *t, bool on_host, double bound) {
     enum { N = LAYERS * CHUNK * HEADS * HD };
