@@ -19,6 +19,7 @@ wrong '--attn full --rows disk' '[-]-rows disk: attention full recalls nothing'
 wrong '--attn cca --rows disk' '[-]-rows disk: attention cca recalls nothing'
 wrong '--attn window --rows disk' '[-]-rows disk: attention window recalls nothing'
 wrong '--attn recall --rows tape' '[-]-rows'
+wrong '--attn full --rows host' '[-]-rows host: attention full recalls nothing'
 XDG_CACHE_HOME='' HOME='' wrong '--attn recall --rows disk' 'neither XDG_CACHE_HOME nor HOME'
 XDG_CACHE_HOME=/dev/null expect 7 'no folder' generate -m "$model" -p Hello -n 1 --attn recall --rows disk
 stderr_has 'is named' '/dev/null/cca: cannot make this folder'
@@ -43,6 +44,25 @@ for type in bf16 q8_0/bf16; do
     done
     expect 0 'the file is sound' session verify "$work/s.ccas"
 done
+# In the host's memory: the CPU's own, laid out as beside a device.
+for type in bf16 q8_0/bf16; do
+    rm -f "$work/s.ccas"
+    expect 0 "rows in memory, $type" "${generate[@]}" -ctr $type --rows memory
+    cp "$work/out" "$work/want"
+    others='host host'
+    [ $type = bf16 ] || others='host memory disk host'
+    for rows in $others; do
+        expect 0 "of the host, $type, $rows" "${generate[@]}" -ctr $type --rows "$rows" --session "$work/s.ccas" \
+            --checkpoint-every 512
+        check 'the same text' cmp "$work/out" "$work/want"
+    done
+    [ $type = bf16 ] || continue
+    expect 3 'laid out otherwise' "${generate[@]}" --rows memory --session "$work/s.ccas"
+    stderr_has 'is told' "cache_type_r=bf16/bf16, this run has cache_type_r=the window's"
+done
+expect 0 'what it takes' generate -m "$model" -f "$work/text" -n 8 "${recall[@]}" --rows host --dry-run --json
+check 'is memory' test "$(jq '.memory | .rows > 0 and .host == 0' "$work/out")" = true
+
 nll() { # where rows lie
     "$CCA" ppl -m "$model" -f "$work/text" "${recall[@]}" --rows "$1" -q --nll-out "$work/nll.$1" >/dev/null
 }
