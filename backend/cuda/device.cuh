@@ -40,6 +40,7 @@ struct cuda_buffer {
     size_t bytes;
 };
 
+struct cuda_pinned; /* host_rows.cu */
 struct cuda_blas;   /* blas.cu */
 struct cuda_steps;  /* token.cu */
 struct turn_args;   /* rope.cuh */
@@ -63,6 +64,7 @@ struct cuda_backend {
     int64_t twin_n;
     cuda_buffer partial, count; /* of attention that is split over keys */
     cuda_buffer scores;         /* of groups that are chosen from */
+    cuda_pinned *host;          /* memory of the host that stays in place */
     cudaStream_t link; /* of copies that come beside the operations; NULL before the first */
     cudaEvent_t here, brought; /* in the one stream, which the other waits for */
 };

@@ -9,6 +9,14 @@
  * Both wait for the other's events alone, never the host. */
 #include "backend/cuda/types.cuh"
 
+extern "C" {
+#include "base/processors.h"
+#include "base/workers.h"
+}
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
 enum {
     THREADS = 128,
     WARPS = THREADS / CUDA_WARP,
@@ -17,14 +25,70 @@ enum {
 
 /* ---- memory -------------------------------------------------------------------------- */
 
+static const size_t LARGE_PAGE = 2 << 20;
+
+/* A piece of it: pages of the process that were registered, or (mapped NULL) what the runtime has
+ * given. */
+struct cuda_pinned {
+    cuda_pinned *next;
+    void *data, *mapped;
+    size_t mapped_bytes;
+};
+
+static void touch(void *context, int64_t page, int) {
+    enum { PAGE = 4096 }; /* where the system has no large ones */
+    volatile char *data = (volatile char *)context + (size_t)page * LARGE_PAGE;
+    for (size_t at = 0; at < LARGE_PAGE; at += PAGE) data[at] = 0;
+}
+
+/* Pages are made by many threads, and are large where the system has such: the runtime's own
+ * allocation makes them one by one, some seconds for 10 GB. */
+static void *map_pages(cuda_pinned *p, size_t bytes) {
+    enum { MOST_THREADS = 16 };
+    size_t whole = (bytes + LARGE_PAGE) / LARGE_PAGE * LARGE_PAGE;
+    p->mapped_bytes = whole + LARGE_PAGE;
+    void *mapped = mmap(NULL, p->mapped_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) return NULL;
+    p->mapped = mapped;
+    char *data = (char *)(((uintptr_t)mapped + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
+    madvise(data, whole, MADV_HUGEPAGE);
+    cca_workers *workers = cca_workers_new((int)cca_min(cca_physical_cores(""), MOST_THREADS));
+    if (workers) cca_workers_run(workers, (int64_t)(whole / LARGE_PAGE), touch, data);
+    cca_workers_free(workers);
+    const unsigned flags = cudaHostRegisterPortable | cudaHostRegisterMapped;
+    if (cudaHostRegister(data, whole, flags) == cudaSuccess) return data;
+    cudaGetLastError();
+    munmap(mapped, p->mapped_bytes);
+    p->mapped = NULL;
+    return NULL;
+}
+
+/* Whether registered pages have one address for both sides. */
+static bool same_address(const cuda_backend *b) {
+    int same = 0;
+    cudaDeviceGetAttribute(&same, cudaDevAttrCanUseHostPointerForRegisteredMem, b->device);
+    return same != 0;
+}
+
 void *cuda_alloc_host(cca_backend *base, size_t bytes) {
     cuda_backend *b = cuda_of(base);
-    void *data = NULL;
     if (!cuda_check(b, cudaSetDevice(b->device), "device")) return NULL;
-    cudaError_t error =
-        cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped);
-    if (error == cudaSuccess) return data; /* one address for both, as all devices of 8.0 have it */
-    cudaGetLastError();
+    cuda_pinned *p = (cuda_pinned *)calloc(1, sizeof *p);
+    cudaError_t error = cudaErrorMemoryAllocation;
+    if (p && bytes >= 16 * LARGE_PAGE && same_address(b)) p->data = map_pages(p, bytes);
+    if (p && !p->data) {
+        error =
+            cudaHostAlloc(&p->data, bytes ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped);
+        cudaGetLastError();
+        if (error != cudaSuccess) p->data = NULL;
+    }
+    if (p && p->data) {
+        p->next = b->host;
+        b->host = p;
+        return p->data;
+    }
+    free(p);
     cca_backend_fail(base, CCA_NO_MEMORY,
                      "cuda:%d: no memory of the host for %zu bytes that stay in place: %s",
                      b->device, bytes, cudaGetErrorString(error));
@@ -34,11 +98,22 @@ void *cuda_alloc_host(cca_backend *base, size_t bytes) {
 /* Waits for what still uses it. */
 void cuda_release_host(cca_backend *base, void *data) {
     cuda_backend *b = cuda_of(base);
+    cuda_pinned **at = &b->host, *p;
     cuda_token_run(b);
     cudaSetDevice(b->device);
     cudaStreamSynchronize(b->stream);
     if (b->link) cudaStreamSynchronize(b->link);
-    cudaFreeHost(data);
+    while (*at && (*at)->data != data) at = &(*at)->next;
+    p = *at;
+    if (!p) return;
+    *at = p->next;
+    if (p->mapped) {
+        cudaHostUnregister(data);
+        munmap(p->mapped, p->mapped_bytes);
+    } else {
+        cudaFreeHost(data);
+    }
+    free(p);
 }
 
 void cuda_link_free(cuda_backend *b) {
