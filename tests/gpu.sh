@@ -111,6 +111,10 @@ model() {
         try 'logits with recall twice' cmp "$work/gpu" "$work/again"
         logits "$work/gpu" "${recall[@]}" --device cuda -ub 300 --fp8
         compare "logits with recall, rows in $types, and --fp8" "$work/cpu" "$work/gpu" 2e-1
+        for chunk in 16 64 300; do
+            logits "$work/gpu" "${recall[@]}" --device cuda -ub "$chunk" --rows host
+            compare "logits with recall, rows in $types of the host, in chunks of $chunk" "$work/cpu" "$work/gpu" 2e-2
+        done
     done
 }
 
@@ -206,6 +210,9 @@ bench() {
     measure 7B q8_0 $seven -n 64 -d "$depth" --attn cca
     measure 7B q4_0 $seven -n 64 -d "$depth" --attn cca
     measure 8B bf16 $eight -n 64 -d "$depth" --attn cca,recall
+    measure '8B, rows of the host,' bf16 $eight -n 64 -d 131072 --attn recall --rows host
+    peak measure '8B, rows of the host in q8_0,' bf16 $eight -n 16 -d 1048576 -r 1 --attn recall -ctr q8_0 \
+        --rows host -ub 16384
     measure '8B, --fp8,' bf16 $eight -n 0 -d "$depth" --attn recall --fp8
     measure 8B q8_0 $eight -n 64 -d "$depth" --attn cca,recall
     measure 8B q4_0 $eight -n 64 -d "$depth" --attn cca,recall
@@ -327,6 +334,9 @@ commands() {
     try "a session with recall of the CPU with $other" across cpu "$other" --attn recall
     try "a session with recall, its rows in other types, of $other with the CPU" \
         across "$other" cpu --attn recall -ctr q8_0/q4_0
+    try "a session with recall, its rows in the host's memory, of $other with the CPU" \
+        across "$other" cpu --attn recall --rows host
+    try 'and the other way round' across cpu "$other" --attn recall --rows host
     try 'an interrupted prefill goes on' interrupted
     try 'chat: two turns, /undo, /save, /load' chat
     try 'tune' tune
