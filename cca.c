@@ -171,6 +171,7 @@ static bool near_shape(cca_near_shape *out, const cca_cache *c) {
                             .k_type = c->shape.k_type,
                             .v_type = c->shape.v_type,
                             .on_host = c->on_host == ARRAY_ROWS,
+                            .n_layers = c->shape.n_layers,
                             .most = c->choice.most,
                             .group_size = c->policy.rule.group_size};
     return c->shape.rows_near && out->rows.capacity > 0 && cca_near_rows_help(out);
@@ -330,15 +331,12 @@ typedef enum near_way {
     NEAR_LAYER    /* a copy of all rows, which is less than what all queries choose */
 } near_way;
 
-/* A token reads rows of its own types on the host as fast as copies are made; sums of cores and
- * rows want what was chosen by its place. */
+/* Sums of cores and rows want what was chosen by its place. */
 static near_way way_near(const cca_cache *c, int64_t pos, int64_t n) {
-    const row_array *rows = &c->arrays[ARRAY_ROWS];
-    bool alike = rows->k_type == c->shape.k_type && rows->v_type == c->shape.v_type;
     bool gathers = chooses_alone(c, n) && !cca_cache_has(c, ARRAY_CORES);
     int64_t chosen = n * c->choice.most * c->choice.group_size;
     if (!c->near) return NEAR_NOTHING;
-    if (n == 1) return gathers && !alike ? NEAR_CHOSEN : NEAR_NOTHING;
+    if (n == 1) return gathers ? NEAR_CHOSEN : NEAR_NOTHING;
     return gathers && chosen < pos + n ? NEAR_CHOSEN : NEAR_LAYER;
 }
 
@@ -350,6 +348,7 @@ static cca_rows take_rows(cca_cache *c, int64_t layer, const cca_rows *raw, int6
     int64_t group, g = c->policy.rule.group_size, count = cca_groups_completed(g, pos, n, &group);
     int64_t begin = group * g, end = begin + count * g;
     bool last = layer + 1 == c->shape.n_layers, goes_on = !last || n == c->shape.chunk_size;
+    if (c->near) cca_near_rows_changed(c->near, layer, group);
     if (way_near(c, pos, n) == NEAR_LAYER) {
         next = cca_cache_rows(c, ARRAY_ROWS, last ? 0 : layer + 1, 0);
         return cca_near_rows_layer(c->near, &rows, raw, begin, end, goes_on ? &next : NULL,
@@ -459,8 +458,8 @@ static cca_matrix some_of(const cca_matrix *m, int64_t first, int64_t n) {
 }
 
 /* Attention where chosen rows are brought, a few queries at a time. */
-static void attend_chosen(cca_cache *c, cca_matrix *out, const cca_spans *all, const cca_matrix *q,
-                          int64_t pos, int64_t n) {
+static void attend_chosen(cca_cache *c, int64_t layer, cca_matrix *out, const cca_spans *all,
+                          const cca_matrix *q, int64_t pos, int64_t n) {
     int of_rows = 0;
     while (all->at[of_rows].pick != CCA_PICK_CHOSEN) of_rows++;
     const cca_rows *rows = &all->at[of_rows].rows;
@@ -468,7 +467,8 @@ static void attend_chosen(cca_cache *c, cca_matrix *out, const cca_spans *all, c
         some = cca_min(n - i, CCA_NEAR_TILES);
         cca_spans spans = *all;
         cca_matrix to = some_of(out, i, some), from = some_of(q, i, some);
-        cca_near_rows_chosen(c->near, &spans.at[of_rows], &spans.choice, rows, pos + i, i, some);
+        cca_near_rows_chosen(c->near, layer, &spans.at[of_rows], &spans.choice, rows, pos + i, i,
+                             some);
         cca_attend(c->backend, &to, &spans, &from, pos + i, some);
     }
 }
@@ -512,7 +512,7 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     }
     if (c->watched.sums) add_masses(c, layer, &spans, q, pos, n);
     if (way_near(c, pos, n) == NEAR_CHOSEN) {
-        attend_chosen(c, out, &spans, q, pos, n);
+        attend_chosen(c, layer, out, &spans, q, pos, n);
     } else {
         cca_attend(b, out, &spans, q, pos, n);
     }

@@ -109,6 +109,7 @@ static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
 static void put_slice(cca_cache *c, int64_t layer, const slice *s, const void *k, const void *v) {
     cca_rows rows = cca_cache_rows(c, s->kind, layer, 0);
     if (c->near) cca_near_rows_forget(c->near);
+    if (c->near) cca_near_rows_changed(c->near, layer, 0);
     if (s->kind == c->on_host) {
         cca_rows_put_host(c->backend, &rows, k, v, s->first, s->n);
     } else if (take_slice(c, layer, s)) {

@@ -7,6 +7,12 @@ typedef struct buffer_bytes {
     size_t k, v;
 } buffer_bytes;
 
+/* Of a layer's kept groups: which table is the present one, and below which group they are good. */
+typedef struct layer_state {
+    int now;
+    int64_t n_known;
+} layer_state;
+
 struct cca_near_rows {
     cca_backend *backend;
     cca_near_shape shape;
@@ -18,6 +24,9 @@ struct cca_near_rows {
     bool under_way; /* copies between the two may be */
     cca_rows gathered;
     int32_t *groups; /* [CCA_NEAR_TILES][heads][most], the numbers of gathered groups */
+    cca_rows kept; /* [layers] times such rows, of single queries; k NULL: they are gathered, too */
+    int32_t *tables; /* [layers][2][groups, places][heads][most] of them, now and next in turn */
+    layer_state *layers;
 };
 
 /* Of rows in other types, those of a window in 16 bits can be read faster there. */
@@ -50,6 +59,22 @@ static int64_t list_length(const cca_near_shape *s) {
     return CCA_NEAR_TILES * s->rows.heads * s->most;
 }
 
+static bool keeps(const cca_near_shape *s) {
+    return s->most <= CCA_MOST_KEPT;
+}
+
+/* Numbers of a layer's two tables. */
+static int64_t table_length(const cca_near_shape *s) {
+    return 2 * 2 * s->rows.heads * s->most;
+}
+
+/* All layers' kept rows, as if they were one's. */
+static cca_rows kept_rows(const cca_near_shape *s) {
+    cca_rows rows = near_rows(s, s->most * s->group_size);
+    if (keeps(s)) rows.heads *= s->n_layers;
+    return rows;
+}
+
 static bool measure(buffer_bytes *out, const cca_rows *rows) {
     int64_t n = rows->heads * rows->capacity;
     return cca_matrix_bytes(&out->k, rows->k_type, n, rows->head_dim) &&
@@ -59,10 +84,15 @@ static bool measure(buffer_bytes *out, const cca_rows *rows) {
 bool cca_near_rows_bytes(size_t *out, const cca_near_shape *shape) {
     cca_rows here = near_rows(shape, shape->rows.capacity);
     cca_rows gathered = near_rows(shape, gathered_rows(shape));
-    const cca_rows *all[] = {&here, &gathered, &shape->rows};
-    *out = (size_t)list_length(shape) * sizeof(int32_t);
-    for (int i = 0; i < (shape->on_host ? 3 : 2); i++) {
+    cca_rows kept = kept_rows(shape);
+    const cca_rows *all[] = {&here, &gathered, keeps(shape) ? &kept : NULL,
+                             shape->on_host ? &shape->rows : NULL};
+    int64_t numbers = list_length(shape);
+    if (keeps(shape)) numbers += shape->n_layers * table_length(shape);
+    *out = (size_t)numbers * sizeof(int32_t);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         buffer_bytes bytes;
+        if (!all[i]) continue;
         if (!measure(&bytes, all[i]) || !cca_add(out, *out, bytes.k) ||
             !cca_add(out, *out, bytes.v)) {
             return false;
@@ -88,16 +118,37 @@ static void number_groups(cca_near_rows *n, int32_t *list) {
     cca_backend_upload(n->backend, n->groups, list, (size_t)list_length(s) * sizeof *list);
 }
 
+/* Nothing is there. */
+static void make_kept(cca_near_rows *n) {
+    const cca_near_shape *s = &n->shape;
+    size_t length = (size_t)(s->n_layers * table_length(s)), bytes = length * sizeof(int32_t);
+    int32_t *nothing = malloc(bytes + 1);
+    n->layers = calloc((size_t)s->n_layers, sizeof *n->layers);
+    if (!nothing || !n->layers) {
+        cca_backend_fail(n->backend, CCA_NO_MEMORY, "no memory for the cache");
+    }
+    n->kept = kept_rows(s);
+    make(n->backend, &n->kept);
+    n->tables = cca_backend_alloc(n->backend, bytes);
+    for (size_t i = 0; nothing && i < length; i++) nothing[i] = CCA_NO_GROUP;
+    if (n->tables) cca_backend_upload(n->backend, n->tables, nothing, bytes);
+    free(nothing);
+}
+
+static void make_list(cca_near_rows *n) {
+    size_t bytes = (size_t)list_length(&n->shape) * sizeof(int32_t);
+    int32_t *numbers = malloc(bytes + 1);
+    if (!numbers) cca_backend_fail(n->backend, CCA_NO_MEMORY, "no memory for the cache");
+    n->groups = cca_backend_alloc(n->backend, bytes);
+    if (n->groups) number_groups(n, numbers);
+    free(numbers);
+}
+
 cca_status cca_near_rows_new(cca_near_rows **out, cca_backend *backend, const cca_near_shape *shape,
                              cca_error *err) {
-    size_t list = (size_t)list_length(shape) * sizeof(int32_t);
     cca_near_rows *n = calloc(1, sizeof *n);
-    int32_t *numbers = malloc(list + 1);
     *out = n;
-    if (!n || !numbers) {
-        free(numbers);
-        return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
-    }
+    if (!n) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
     n->backend = backend;
     n->shape = *shape;
     n->converts = converts(shape);
@@ -109,20 +160,21 @@ cca_status cca_near_rows_new(cca_near_rows **out, cca_backend *backend, const cc
         n->landing = shape->rows;
         make(backend, &n->landing);
     }
-    n->groups = cca_backend_alloc(backend, list);
-    if (n->groups) number_groups(n, numbers);
-    free(numbers);
+    make_list(n);
+    if (keeps(shape)) make_kept(n);
     return CCA_OK;
 }
 
 void cca_near_rows_free(cca_near_rows *near) {
     if (!near) return;
-    cca_rows *all[] = {&near->here, &near->gathered, &near->landing};
-    for (int i = 0; i < 3; i++) {
+    cca_rows *all[] = {&near->here, &near->gathered, &near->landing, &near->kept};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         cca_backend_release(near->backend, all[i]->k);
         cca_backend_release(near->backend, all[i]->v);
     }
     cca_backend_release(near->backend, near->groups);
+    cca_backend_release(near->backend, near->tables);
+    free(near->layers);
     free(near);
 }
 
@@ -162,17 +214,66 @@ void cca_near_rows_forget(cca_near_rows *near) {
     near->comes = NULL;
 }
 
-void cca_near_rows_chosen(cca_near_rows *n, cca_span *span, cca_choice *choice, const cca_rows *far,
-                          int64_t pos, int64_t first, int64_t n_tiles) {
+void cca_near_rows_changed(cca_near_rows *near, int64_t layer, int64_t group) {
+    if (!near->layers) return;
+    layer_state *state = &near->layers[layer];
+    state->n_known = cca_min(state->n_known, group);
+}
+
+/* A layer's kept groups, and which of its tables is which. */
+static cca_kept kept_of(const cca_near_rows *n, int64_t layer) {
+    const cca_near_shape *s = &n->shape;
+    cca_kept kept = {.rows = n->kept};
+    int32_t *tables = n->tables + layer * table_length(s);
+    int64_t length = s->rows.heads * s->most, now = 2 * length * n->layers[layer].now;
+    size_t k = 0, v = 0;
+    kept.rows.heads = s->rows.heads;
+    int64_t rows = layer * kept.rows.heads * kept.rows.capacity;
+    cca_matrix_bytes(&k, kept.rows.k_type, rows, kept.rows.head_dim);
+    cca_matrix_bytes(&v, kept.rows.v_type, rows, kept.rows.head_dim);
+    kept.rows.k = (char *)n->kept.k + k;
+    kept.rows.v = (char *)n->kept.v + v;
+    kept.groups = tables + now;
+    kept.places = kept.groups + length;
+    kept.next_groups = tables + (2 * length - now);
+    kept.next_places = kept.next_groups + length;
+    return kept;
+}
+
+/* All columns of rows, or the first, whoever looks. */
+static cca_range first_rows(int64_t n) {
     static const int64_t ANYWHERE = INT64_MAX / 4;
-    int64_t own = cca_min(cca_range_count(&span->seen, pos), choice->most * choice->group_size);
+    return (cca_range){{0, 1, 0, 0}, {-ANYWHERE, 1, 1, n}};
+}
+
+/* A single query sees no more than there is behind its window. */
+static void renew(cca_near_rows *n, int64_t layer, cca_span *span, cca_choice *choice,
+                  const cca_rows *far, int64_t pos) {
+    layer_state *state = &n->layers[layer];
+    cca_kept kept = kept_of(n, layer);
+    int64_t most = choice->most * choice->group_size, seen = cca_range_count(&span->seen, pos);
+    cca_rows_renew(n->backend, &kept, far, choice, state->n_known);
+    state->n_known = n->backend->status ? 0 : INT64_MAX; /* it may not have been carried out */
+    state->now = 1 - state->now;
+    span->rows = kept.rows;
+    span->seen = first_rows(cca_min(seen, most));
+    choice->groups = kept.next_places;
+}
+
+void cca_near_rows_chosen(cca_near_rows *n, int64_t layer, cca_span *span, cca_choice *choice,
+                          const cca_rows *far, int64_t pos, int64_t first, int64_t n_tiles) {
     cca_choice some = *choice;
     some.groups += first * some.heads * some.most;
     some.counts += first * some.heads;
+    choice->counts = some.counts;
+    if (n_tiles == 1 && n->tables) {
+        choice->groups = some.groups;
+        renew(n, layer, span, choice, far, pos);
+        return;
+    }
+    int64_t most = choice->most * choice->group_size, seen = cca_range_count(&span->seen, pos);
     cca_rows_gather(n->backend, &n->gathered, far, &some, n_tiles);
     span->rows = n->gathered;
-    span->seen =
-        (cca_range){{0, 1, 0, 0}, {-ANYWHERE, 1, 1, n_tiles == 1 ? own : n->gathered.capacity}};
+    span->seen = first_rows(n_tiles == 1 ? cca_min(seen, most) : n->gathered.capacity);
     choice->groups = n->groups;
-    choice->counts = some.counts;
 }

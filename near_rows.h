@@ -9,7 +9,8 @@
  *     cca_near_rows_free(near);
  *
  * Of a layer all rows are copied, once a chunk; the next layer's come from the host beside the
- * operations in between. */
+ * operations in between. Of single queries what they chose stays near until the next one has
+ * chosen, for which only other groups are copied. */
 #ifndef CCA_NEAR_ROWS_H
 #define CCA_NEAR_ROWS_H
 
@@ -21,6 +22,7 @@ typedef struct cca_near_shape {
     cca_rows rows;            /* of a layer, far: types and sizes; base 0 */
     cca_dtype k_type, v_type; /* of the window */
     bool on_host;             /* in memory of cca_backend_alloc_host */
+    int64_t n_layers;
     int64_t most, group_size; /* groups that a query chooses at most */
 } cca_near_shape;
 
@@ -44,14 +46,17 @@ void cca_near_rows_free(cca_near_rows *near);
  * nobody knows. */
 cca_rows cca_near_rows_layer(cca_near_rows *near, const cca_rows *far, const cca_rows *raw,
                              int64_t pos, int64_t end, const cca_rows *next, int64_t n_next);
+/* Groups of a layer from one on are, or may be, others than before. */
+void cca_near_rows_changed(cca_near_rows *near, int64_t layer, int64_t group);
 /* Rows of far are read or changed otherwise than by cca_near_rows_layer from now on: after all
  * copies of its calls, and what was begun for the next one is of no use. */
 void cca_near_rows_forget(cca_near_rows *near);
 
 /* Copies what n ≤ CCA_NEAR_TILES tiles of one query, the first at pos, have chosen of far, from
- * tile `first` of a choice on. span and choice become those of the copies: each query sees all that
- * it chose, of one query no more groups than there are. */
-void cca_near_rows_chosen(cca_near_rows *near, cca_span *span, cca_choice *choice,
+ * tile `first` of a choice on; of a single one what the layer's last single one did not choose.
+ * span and choice become those of the copies: each query sees all that it chose, of one query no
+ * more groups than there are. */
+void cca_near_rows_chosen(cca_near_rows *near, int64_t layer, cca_span *span, cca_choice *choice,
                           const cca_rows *far, int64_t pos, int64_t first, int64_t n);
 
 #endif

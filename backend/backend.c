@@ -435,6 +435,15 @@ void cca_rows_gather(cca_backend *b, const cca_rows *out, const cca_rows *in,
     if (ready(b, "gather", fit) && n_tiles > 0) b->ops->gather(b, out, in, choice, n_tiles);
 }
 
+void cca_rows_renew(cca_backend *b, const cca_kept *kept, const cca_rows *in,
+                    const cca_choice *choice, int64_t n_known) {
+    const cca_rows *rows = &kept->rows;
+    bool fit = rows->heads == in->heads && rows->head_dim == in->head_dim && in->base == 0 &&
+               choice->heads == in->heads && in->capacity % choice->group_size == 0 &&
+               rows->capacity == choice->most * choice->group_size && choice->most <= CCA_MOST_KEPT;
+    if (ready(b, "renew", fit)) b->ops->renew(b, kept, in, choice, n_known);
+}
+
 void cca_pool(cca_backend *b, const cca_groups *groups, const cca_matrix *q, int64_t pos,
               int64_t n) {
     int64_t first, count = cca_groups_completed(groups->size, pos, n, &first);

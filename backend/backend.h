@@ -128,6 +128,8 @@ typedef struct cca_ops {
                    int64_t pos, int64_t n);
     void (*gather)(cca_backend *b, const cca_rows *out, const cca_rows *in,
                    const cca_choice *choice, int64_t n_tiles);
+    void (*renew)(cca_backend *b, const cca_kept *kept, const cca_rows *in,
+                  const cca_choice *choice, int64_t n_known);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
     void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
@@ -271,6 +273,10 @@ void cca_rows_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int6
  * types. */
 void cca_rows_gather(cca_backend *b, const cca_rows *out, const cca_rows *in,
                      const cca_choice *choice, int64_t n_tiles);
+/* Makes the groups that one query has chosen, of rows of whole groups by position, those that are
+ * kept: groups below n_known that are there stay where they are, others come in their places. */
+void cca_rows_renew(cca_backend *b, const cca_kept *kept, const cca_rows *in,
+                    const cca_choice *choice, int64_t n_known);
 /* Cores of the groups whose last position lies in [pos, pos + n), from their raw rows and (for
  * CCA_POOL_QUERY) the rotated queries q of these positions. Paper, eq. 2; sums in f32, the core
  * rounded once. */

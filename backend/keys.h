@@ -52,6 +52,17 @@ CCA_RULE int64_t cca_blocks_looked_into(int64_t most_groups) {
     return n < 2 ? 2 : n; /* the first may have a single group behind the sinks */
 }
 
+/* The groups that one query after the other has chosen of a layer, copied: from one to the next
+ * only those come that were not there. In the backend's memory. */
+typedef struct cca_kept {
+    cca_rows rows;            /* room for choice.most groups of each head */
+    int32_t *groups, *places; /* [heads][most] what is there, ascending, behind it CCA_NO_GROUP;
+                                 and in which place */
+    int32_t *next_groups, *next_places; /* the same behind the query; places stand in its order */
+} cca_kept;
+
+enum { CCA_NO_GROUP = INT32_MAX, CCA_MOST_KEPT = 1024 };
+
 /* Rows of one layer that lie elsewhere, as rows of files do: those of positions 0 … end - 1, in
  * pieces one behind the other, each with its first position as base. In host memory. */
 typedef struct cca_pieces {

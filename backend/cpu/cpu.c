@@ -656,6 +656,7 @@ static const cca_ops cpu_ops = {
     .bound = cpu_bound,
     .choose = cpu_choose,
     .gather = cca_cpu_gather,
+    .renew = cca_cpu_renew,
     .attend = cpu_attend,
     .mass = cpu_mass,
 };

@@ -12,8 +12,10 @@
 cca_status cca_backend_cpu_with(cca_backend **out, const cca_backend_options *options,
                                 const cca_kernels *kernels, cca_error *err);
 
-/* The operation of the table (gather.c). */
+/* Operations of the table (gather.c). */
 void cca_cpu_gather(cca_backend *b, const cca_rows *out, const cca_rows *in,
                     const cca_choice *choice, int64_t n_tiles);
+void cca_cpu_renew(cca_backend *b, const cca_kept *kept, const cca_rows *in,
+                   const cca_choice *choice, int64_t n_known);
 
 #endif

@@ -317,6 +317,7 @@ static cca_ops make_ops() {
     ops.bound = cuda_bound;
     ops.choose = cuda_choose;
     ops.gather = cuda_gather;
+    ops.renew = cuda_renew;
     ops.attend = cuda_attend;
     ops.mass = cca_mass_on_host;
     ops.norm_matmul = cuda_norm_matmul;

@@ -158,6 +158,8 @@ void cuda_brought(cca_backend *b);
 void cuda_send(cca_backend *b, const cca_rows *out, const cca_rows *in, int64_t pos, int64_t n);
 void cuda_gather(cca_backend *b, const cca_rows *out, const cca_rows *in, const cca_choice *choice,
                  int64_t n_tiles);
+void cuda_renew(cca_backend *b, const cca_kept *kept, const cca_rows *in, const cca_choice *choice,
+                int64_t n_known);
 /* Rows of a type with blocks as ones in 16 bits, keys or values; false where their places or types
  * do not suit. */
 bool cuda_spread(cuda_backend *b, void *out, cca_dtype out_type, const void *in, cca_dtype in_type,

@@ -316,6 +316,121 @@ void cuda_gather(cca_backend *base, const cca_rows *out, const cca_rows *in, con
     }
 }
 
+/* ---- kept groups ---------------------------------------------------------------------- */
+
+struct renew_args {
+    side k, v;
+    cca_kept kept;
+    const int32_t *chosen, *counts;
+    int most, parts;
+    int64_t in_parts, n_known;
+};
+
+/* Numbers of some items, in shared memory, ascending: those of n that are wanted. One warp. */
+template <typename F> static __device__ void list_items(int16_t *out, int n, F wanted) {
+    int lane = (int)threadIdx.x % CUDA_WARP, before = 0;
+    for (int first = 0; first < n; first += CUDA_WARP) {
+        int i = first + lane;
+        unsigned all = __ballot_sync(~0u, i < n && wanted(i));
+        if (all >> lane & 1) out[before + __popc(all & ((1u << lane) - 1))] = (int16_t)i;
+        before += __popc(all);
+    }
+}
+
+/* Where a group stands among n ascending ones; -1: nowhere. */
+static __device__ int find_group(const int32_t *groups, int n, int32_t group) {
+    int low = 0, high = n;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (groups[middle] < group) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < n && groups[low] == group ? low : -1;
+}
+
+/* Where each chosen group of a head will be; what is missing of them takes the places that are
+ * free, both in their order. All blocks of a head find the same. */
+struct renewal {
+    int16_t place[CCA_MOST_KEPT];                        /* -1 at first where it is missing */
+    int16_t missing[CCA_MOST_KEPT], free[CCA_MOST_KEPT]; /* chosen groups, places */
+    bool taken[CCA_MOST_KEPT];
+};
+
+static __device__ void find_places(renewal &r, const renew_args &a, const int32_t *chosen, int n,
+                                   int64_t at) {
+    const int32_t *groups = a.kept.groups + at, *places = a.kept.places + at;
+    for (int i = (int)threadIdx.x; i < a.most; i += THREADS) r.taken[i] = false;
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
+        int old = chosen[i] < a.n_known ? find_group(groups, a.most, chosen[i]) : -1;
+        r.place[i] = (int16_t)(old >= 0 ? places[old] : -1);
+        if (old >= 0) r.taken[places[old]] = true;
+    }
+    __syncthreads();
+    if (threadIdx.x < CUDA_WARP) {
+        list_items(r.missing, n, [&](int i) { return r.place[i] < 0; });
+    } else if (threadIdx.x < 2 * CUDA_WARP) {
+        list_items(r.free, a.most, [&](int i) { return !r.taken[i]; });
+    }
+    __syncthreads();
+}
+
+/* Grid: parts of groups, heads; keys and values. Blocks take missing groups in turn. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) renew(const __grid_constant__ renew_args a) {
+    cuda_begin();
+    extern __shared__ __align__(16) char staged[];
+    __shared__ renewal r;
+    int turn = (int)blockIdx.x / a.parts, part = (int)blockIdx.x % a.parts;
+    int head = (int)blockIdx.y, n = a.counts[head], n_missing = 0;
+    int64_t at = (int64_t)head * a.most;
+    const int32_t *chosen = a.chosen + at;
+    const side &s = blockIdx.z == 0 ? a.k : a.v;
+    find_places(r, a, chosen, n, at);
+    for (int i = 0; i < n; i += THREADS) {
+        int mine = i + (int)threadIdx.x;
+        n_missing += __syncthreads_count(mine < n && r.place[mine] < 0);
+    }
+    if (turn < n_missing) {
+        int64_t group = chosen[r.missing[turn]];
+        stage_part<T>(s, staged, head * a.in_parts + group * a.parts + part);
+        put_part<T>(s, staged, (at + r.free[turn]) * a.parts + part);
+    }
+    if (blockIdx.x != 0 || blockIdx.z != 0) return;
+    for (int i = (int)threadIdx.x; i < n_missing; i += THREADS) r.place[r.missing[i]] = r.free[i];
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < a.most; i += THREADS) {
+        a.kept.next_groups[at + i] = i < n ? chosen[i] : (int32_t)CCA_NO_GROUP;
+        a.kept.next_places[at + i] = i < n ? r.place[i] : 0;
+    }
+}
+
+void cuda_renew(cca_backend *base, const cca_kept *kept, const cca_rows *in, const cca_choice *c,
+                int64_t n_known) {
+    const cca_rows *out = &kept->rows;
+    int64_t hd = in->head_dim, n = rows_of_part(in, c->group_size), parts = c->group_size / n;
+    int k = rows_bytes(in->k_type, n, hd), v = rows_bytes(in->v_type, n, hd);
+    renew_args a = {{out->k, in->k, out->k_type, in->k_type, (int)(n * hd), k},
+                    {out->v, in->v, out->v_type, in->v_type, (int)(n * hd), v},
+                    *kept,
+                    c->groups,
+                    c->counts,
+                    (int)c->most,
+                    (int)parts,
+                    in->capacity / n,
+                    n_known};
+    dim3 grid((unsigned)(c->most * parts), (unsigned)in->heads, 2);
+    size_t staged = (size_t)cca_max(k, v);
+    if (k % sizeof(uint4) == 0 && v % sizeof(uint4) == 0) {
+        cuda_launch(cuda_of(base), "renew", renew<uint4>, grid, THREADS, staged, a);
+    } else {
+        cuda_launch(cuda_of(base), "renew", renew<uint16_t>, grid, THREADS, staged, a);
+    }
+}
+
 /* ---- whole rows in another type ------------------------------------------------------- */
 
 /* Grid: parts, heads. */

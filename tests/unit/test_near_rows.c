@@ -82,7 +82,7 @@ static void run(side *s, int64_t pos, int64_t n, uint64_t seed, float *out) {
 }
 
 /* Calls of a timeline: whole chunks, a part, single tokens, some that choose alone, a draft of
- * which a part is taken back, and a second beginning. */
+ * which a part is taken back, and other beginnings. */
 static const struct {
     int64_t pos, n;
     bool alone, draft;
@@ -93,7 +93,10 @@ static const struct {
              {245, 19, true, false, 2},  {264, 2, false, false, 2},  {0, 64, false, false, 3},
              {64, 64, false, false, 3},  {128, 30, false, false, 3}, {158, 3, true, false, 3},
              {0, 20, false, false, 4},   {20, 1, false, false, 4},   {21, 12, true, false, 4},
-             {33, 1, false, false, 4},   {34, 1, false, false, 4}};
+             {33, 1, false, false, 4},   {34, 1, false, false, 4},   {0, 64, false, false, 3},
+             {64, 64, false, false, 3},  {128, 33, false, false, 3}, {161, 1, false, false, 3},
+             {162, 1, false, false, 3},  {0, 64, false, false, 5},   {64, 64, false, false, 5},
+             {128, 33, false, false, 5}, {161, 1, false, false, 5},  {162, 1, false, false, 5}};
 
 static void compare(const char *device, const kind *t, bool on_host, double bound) {
     enum { N = LAYERS * CHUNK * HEADS * HD };
