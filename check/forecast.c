@@ -634,7 +634,8 @@ double cca_forecast_prefill(const cca_forecaster *s, int64_t n) {
     return total;
 }
 
-/* What is recalled comes before attention can begin. */
+/* What is recalled comes before attention can begin, as if the token before had recalled nothing of
+ * it. */
 double cca_forecast_decode(const cca_forecaster *s, int64_t pos) {
     double layers = (double)s->config->n_layers;
     cca_range behind = cca_rule_recallable(&s->rule);

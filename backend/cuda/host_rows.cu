@@ -19,7 +19,6 @@ extern "C" {
 
 enum {
     THREADS = 128,
-    WARPS = THREADS / CUDA_WARP,
     MOST_STAGED = 24 << 10, /* bytes of some rows of a group in shared memory */
 };
 
@@ -448,23 +447,35 @@ static __global__ void __launch_bounds__(THREADS) spread(const __grid_constant__
     put_part<T>(a.s, staged, head * a.out_parts + a.to + part);
 }
 
+/* Rows of a part, 16 at most, of which all numbers of rows are multiples, and which can be read 16
+ * bytes at a time; 0: there are none. */
+static int64_t rows_to_spread(cca_dtype type, int64_t head_dim, const int64_t *wholes, int n) {
+    for (int64_t rows = 16; rows > 0; rows /= 2) {
+        int bytes = rows_bytes(type, rows, head_dim);
+        bool suits = bytes % sizeof(uint4) == 0 && bytes <= MOST_STAGED;
+        for (int i = 0; i < n; i++) suits = suits && wholes[i] % rows == 0;
+        if (suits) return rows;
+    }
+    return 0;
+}
+
 bool cuda_spread(cuda_backend *b, void *out, cca_dtype out_type, const void *in, cca_dtype in_type,
                  const cca_rows *to, const cca_rows *from, int64_t pos, int64_t n) {
-    enum { ROWS = 16 };
     int64_t hd = from->head_dim, first = cca_rows_at(to, pos), source = cca_rows_at(from, pos);
     const int64_t wholes[] = {n, first, source, to->capacity, from->capacity};
-    bool suits = cuda_is_half(out_type) && cca_dtype_block(in_type) > 1 && n > 0 &&
-                 first + n <= to->capacity && source + n <= from->capacity &&
-                 rows_bytes(in_type, ROWS, hd) <= MOST_STAGED && to->heads <= CUDA_MOST_BLOCKS;
-    for (int64_t rows : wholes) suits = suits && rows % ROWS == 0;
-    if (!suits) return false;
-    int bytes = rows_bytes(in_type, ROWS, hd);
-    spread_args a = {{out, in, out_type, in_type, (int)(ROWS * hd), bytes},
-                     to->capacity / ROWS,
-                     from->capacity / ROWS,
-                     first / ROWS,
-                     source / ROWS};
-    dim3 grid((unsigned)(n / ROWS), (unsigned)to->heads);
+    if (n == 0 || !cuda_is_half(out_type) || cca_dtype_block(in_type) == 1 ||
+        first + n > to->capacity || source + n > from->capacity || to->heads > CUDA_MOST_BLOCKS) {
+        return false;
+    }
+    int64_t rows = rows_to_spread(in_type, hd, wholes, 5);
+    if (rows == 0) return false;
+    int bytes = rows_bytes(in_type, rows, hd);
+    spread_args a = {{out, in, out_type, in_type, (int)(rows * hd), bytes},
+                     to->capacity / rows,
+                     from->capacity / rows,
+                     first / rows,
+                     source / rows};
+    dim3 grid((unsigned)(n / rows), (unsigned)to->heads);
     cuda_launch(b, "convert", spread<uint4>, grid, THREADS, (size_t)bytes, a);
     return true;
 }
