@@ -6,7 +6,7 @@
 #     BIN=folder tests/gpu.sh ops       # with cca, test_cuda…, bench_cuda from a folder
 #     DEVICE=cpu tests/gpu.sh commands  # tries out what the sections commands and plan do
 #
-# check     operations, caches and small models against the CPU, and faults (tests/unit/test_cuda*.c)
+# check     operations, caches, rows and small models against the CPU, and faults (tests/unit/test_cuda*.c, …)
 # model     logits and greedy text against the CPU backend, chunk sizes, recall, the same bits twice
 # sanitize  compute-sanitizer's tools over a short run
 # ops       times of single operations
@@ -34,7 +34,7 @@ try() { # name, command or function: tells how it went
 }
 
 if [ -z "${BIN:-}" ]; then
-    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_faults,test_cuda_model,bench_cuda} || exit 1
+    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_faults,test_cuda_model,test_near_rows,bench_cuda} || exit 1
     BIN=build/release/tests
     ln -sf "$PWD/cca" "$BIN/cca"
 fi
@@ -46,6 +46,7 @@ check() {
     try 'each operation' "$BIN/test_cuda"
     try 'each operation on caches' "$BIN/test_cuda_attention"
     try 'layers, caches and models' "$BIN/test_cuda_model"
+    try 'rows that are brought near' "$BIN/test_near_rows"
     try 'faults' "$BIN/test_cuda_faults"
 }
 
@@ -134,8 +135,8 @@ sanitized() { # tool, command
     return $status
 }
 
-# 2000 tokens of two layers, a window and cores or recall, this by the fast kernels (recall) and by the plain ones
-# (plain), many rows and one. racecheck takes a copy that several
+# 2000 tokens of two layers, a window and cores or recall, this by the fast kernels (recall), by the plain ones (plain), and with rows in
+# the host's memory (host), many rows and one. racecheck takes a copy that several
 # lanes begin for one of a single lane: for it they begin in turn.
 sanitize() {
     local tool type attn small=$work/small
@@ -145,11 +146,14 @@ sanitize() {
         compute-sanitizer --leak-check full --error-exitcode 9 "$BIN/test_cuda_faults" allocations
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            for attn in cca recall plain; do
+            for attn in cca recall plain host; do
                 [ "$tool $attn" != 'racecheck plain' ] || continue
-                local run=("$cca" bench -m "$small-$type" --device cuda --attn ${attn/plain/recall} -g 16 -w 64
+                local kind=recall
+                [ $attn != cca ] || kind=cca
+                local run=("$cca" bench -m "$small-$type" --device cuda --attn $kind -g 16 -w 64
                     -ub 1000 -p 0 -n 20 -d 2000 -r 1 -q)
                 [ $attn = cca ] || run+=(--recall 256)
+                [ $attn != host ] || run+=(--rows host -ctr q8_0)
                 [ $attn != plain ] || run+=(--cores -ctr q8_0/q4_0)
                 [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type" $attn)
                 try "compute-sanitizer $tool, $type, $attn" sanitized "$tool" "${run[@]}"
