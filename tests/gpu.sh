@@ -147,7 +147,7 @@ sanitize() {
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
             for attn in cca recall plain host; do
-                [ "$tool $attn" != 'racecheck plain' ] || continue
+                [[ "$tool $attn" != racecheck\ @(plain|host) ]] || continue
                 local kind=recall
                 [ $attn != cca ] || kind=cca
                 local run=("$cca" bench -m "$small-$type" --device cuda --attn $kind -g 16 -w 64
