@@ -169,6 +169,78 @@ static void states_are_put_and_got(void **state) {
     put_and_get("cpu");
 }
 
+/* A backend whose memory ends: so many allocations are made, and what of them lives is counted. */
+static const cca_ops *whole;
+static int left, live;
+static size_t taken;
+
+static void *end(cca_backend *b, size_t bytes) {
+    cca_backend_fail(b, CCA_NO_MEMORY, "no memory for %zu bytes", bytes);
+    return NULL;
+}
+
+static void *some_memory(cca_backend *b, size_t bytes) {
+    if (left-- <= 0) return end(b, bytes);
+    live++;
+    taken += bytes;
+    return whole->alloc(b, bytes);
+}
+
+static void give_back(cca_backend *b, void *data) {
+    live--;
+    whole->release(b, data);
+}
+
+static void memory_that_ends_is_given_back(void **state) {
+    (void)state;
+    cca_backend *b;
+    cca_error err;
+    cca_policy policy;
+    cca_policy_options options = {.attn = CCA_ATTN_CCA,
+                                  .group_size = G,
+                                  .window_size = 16,
+                                  .n_sinks = G,
+                                  .recall = 24,
+                                  .tile = 16,
+                                  .no_cores = true};
+    cca_cache_shape shape = {.n_layers = LAYERS,
+                             .n_heads = HEADS,
+                             .n_kv_heads = KV,
+                             .head_dim = HD,
+                             .ctx_size = LENGTH,
+                             .chunk_size = CHUNK,
+                             .k_type = CCA_BF16,
+                             .v_type = CCA_BF16,
+                             .row_k_type = CCA_Q8_0,
+                             .row_v_type = CCA_Q8_0,
+                             .rows_on_host = true,
+                             .rows_near = true};
+    assert_int_equal(cca_policy_make(&policy, &options, &err), CCA_OK);
+    int n = 0;
+    for (cca_status status = CCA_NO_MEMORY; status; n++) {
+        cca_cache *cache;
+        assert_int_equal(cca_backend_cpu(&b, &(cca_backend_options){.n_threads = 1}, &err), CCA_OK);
+        whole = b->ops;
+        cca_ops ops = *whole;
+        ops.alloc = ops.alloc_host = some_memory;
+        ops.release = ops.release_host = give_back;
+        b->ops = &ops;
+        left = n, live = 0, taken = 0;
+        status = cca_cache_new(&cache, b, &shape, &policy, &err);
+        assert_true(!status || (status == CCA_NO_MEMORY && strstr(err.text, " bytes")));
+        assert_int_equal(cache == NULL, status != CCA_OK);
+        cca_cache_free(cache);
+        assert_int_equal(live, 0);
+        b->ops = whole;
+        cca_backend_close(b);
+    }
+    assert_true(n > 15);
+    cca_cache_size size;
+    assert_int_equal(cca_cache_measure(&size, &shape, &policy, &err), CCA_OK);
+    assert_int_equal(taken, size.bounds + size.host + size.window + size.scratch);
+    assert_int_equal(size.rows + size.disk + size.cores + size.mark, 0);
+}
+
 /* Whether there is one. */
 static bool has_device(void) {
     cca_backend *b;
@@ -201,6 +273,7 @@ int main(void) {
         cmocka_unit_test(the_same_bits_on_the_host),
         cmocka_unit_test(rounded_to_the_window),
         cmocka_unit_test(states_are_put_and_got),
+        cmocka_unit_test(memory_that_ends_is_given_back),
         cmocka_unit_test(on_a_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
