@@ -4,8 +4,8 @@
  *
  *     cca_near_rows *near;
  *     cca_near_rows_new(&near, backend, &shape, &err);
- *     rows = cca_near_rows_layer(near, layer, &far, &raw, pos, end, next, n_next); // of many
- * queries cca_rows_gather … cca_near_rows_chosen(near, &span, &choice, &far, n);       // of a few
+ *     rows = cca_near_rows_layer(near, &far, &raw, pos, end, &next, n_next); // of many queries
+ *     cca_near_rows_chosen(near, layer, &span, &choice, &far, pos, 0, n);    // of a few
  *     cca_near_rows_free(near);
  *
  * Of a layer all rows are copied, once a chunk; the next layer's come from the host beside the
@@ -42,8 +42,7 @@ void cca_near_rows_free(cca_near_rows *near);
 
 /* All rows of a layer at positions 0 … end - 1, until the next call. far has those before pos, raw
  * has those from there on, which go to far, too. next: rows that the next call will be for, of
- * which it will want those of positions 0 … n_next - 1 from far; layer says which they are. NULL:
- * nobody knows. */
+ * which it will want those of positions 0 … n_next - 1 from far; NULL: nobody knows. */
 cca_rows cca_near_rows_layer(cca_near_rows *near, const cca_rows *far, const cca_rows *raw,
                              int64_t pos, int64_t end, const cca_rows *next, int64_t n_next);
 /* Groups of a layer from one on are, or may be, others than before. */
