@@ -60,9 +60,7 @@ static cca_status cuda_sync(cca_backend *base, cca_error *) {
     return CCA_OK;
 }
 
-/* Whether memory can be given back, which nothing uses any more then. The runtime waits by itself
- * for what other streams do. */
-static bool settle(cuda_backend *b) {
+bool cuda_settle(cuda_backend *b) {
     cuda_token_run(b);
     if (!b->base.lost && enter(b)) wait_for_all(b, "kernels");
     return !b->base.lost;
@@ -97,8 +95,8 @@ static void *cuda_alloc(cca_backend *base, size_t bytes) {
     b->twin_of = NULL;
     void *data = NULL;
     if (!enter(b)) return NULL;
-    bool fails = b->forms.failing > 0 && --b->forms.failing == 0;
-    cudaError_t error = fails ? cudaErrorMemoryAllocation : cudaMalloc(&data, bytes ? bytes : 1);
+    cudaError_t error =
+        cuda_fails(b) ? cudaErrorMemoryAllocation : cudaMalloc(&data, bytes ? bytes : 1);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cca_backend_fail(base, CCA_NO_MEMORY, "cuda:%d: no memory for %zu bytes", b->device, bytes);
@@ -111,14 +109,14 @@ static void *cuda_alloc(cca_backend *base, size_t bytes) {
 }
 
 static void cuda_release(cca_backend *base, void *data) {
-    if (settle(cuda_of(base))) cudaFree(data);
+    if (cuda_settle(cuda_of(base))) cudaFree(data);
 }
 
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
     if (b->base.status) return NULL;
     if (bytes <= buffer->bytes) return buffer->data;
     cuda_token_run(b);
-    if (buffer->data && !settle(b)) return NULL;
+    if (buffer->data && !cuda_settle(b)) return NULL;
     cudaFree(buffer->data);
     buffer->bytes = 0;
     buffer->data = cuda_alloc(&b->base, bytes);
@@ -127,7 +125,7 @@ void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes) {
 }
 
 static void cuda_drop(cuda_backend *b, cuda_buffer *buffer) {
-    if (settle(b)) cudaFree(buffer->data);
+    if (cuda_settle(b)) cudaFree(buffer->data);
     *buffer = cuda_buffer{};
 }
 
@@ -196,7 +194,7 @@ static void *cuda_load(cca_backend *base, const cca_matrix *shape, const void *h
 
 static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
-    if (b->stream && !settle(b)) return; /* what runs may use all of it */
+    if (b->stream && !cuda_settle(b)) return; /* what runs may use all of it */
     cuda_link_free(b);
     cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,     &b->x8,
                           &b->w8,  &b->partial, &b->count, &b->scores};

@@ -86,6 +86,15 @@ bool cuda_check(cuda_backend *b, cudaError_t error, const char *what);
 /* Room for bytes in a buffer (its contents are lost); NULL after a failure. */
 void *cuda_grow(cuda_backend *b, cuda_buffer *buffer, size_t bytes);
 
+/* Whether memory can be given back, which nothing uses any more then. The runtime waits by itself
+ * for what other streams do. */
+bool cuda_settle(cuda_backend *b);
+
+/* Whether the next allocation is the one that is to fail. */
+static inline bool cuda_fails(cuda_backend *b) {
+    return b->forms.failing > 0 && --b->forms.failing == 0;
+}
+
 /* Copies from host memory, which may change after the call. */
 void cuda_push(cuda_backend *b, void *out, const void *host, size_t bytes);
 

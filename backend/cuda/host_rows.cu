@@ -75,8 +75,9 @@ void *cuda_alloc_host(cca_backend *base, size_t bytes) {
     if (!cuda_check(b, cudaSetDevice(b->device), "device")) return NULL;
     cuda_pinned *p = (cuda_pinned *)calloc(1, sizeof *p);
     cudaError_t error = cudaErrorMemoryAllocation;
-    if (p && bytes >= 16 * LARGE_PAGE && same_address(b)) p->data = map_pages(p, bytes);
-    if (p && !p->data) {
+    bool fails = cuda_fails(b);
+    if (p && !fails && bytes >= 16 * LARGE_PAGE && same_address(b)) p->data = map_pages(p, bytes);
+    if (p && !fails && !p->data) {
         error =
             cudaHostAlloc(&p->data, bytes ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped);
         cudaGetLastError();
@@ -98,9 +99,7 @@ void *cuda_alloc_host(cca_backend *base, size_t bytes) {
 void cuda_release_host(cca_backend *base, void *data) {
     cuda_backend *b = cuda_of(base);
     cuda_pinned **at = &b->host, *p;
-    cuda_token_run(b);
-    cudaSetDevice(b->device);
-    cudaStreamSynchronize(b->stream);
+    if (!cuda_settle(b)) return;
     if (b->link) cudaStreamSynchronize(b->link);
     while (*at && (*at)->data != data) at = &(*at)->next;
     p = *at;
