@@ -6,7 +6,9 @@ extern "C" {
 #include "base/clock.h"
 }
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- failures ------------------------------------------------------------------------ */
 
@@ -25,6 +27,13 @@ static bool enter(cuda_backend *b) {
 
 /* ---- waiting ------------------------------------------------------------------------- */
 
+/* At the end of a process the runtime waits for what still runs: whoever has lost a device leaves
+ * before. Called ahead of all that was registered earlier. */
+static void leave(int status, void *) {
+    fflush(NULL);
+    _exit(status);
+}
+
 /* A kernel that never ends cannot be told from a slow one: who has asked to stop waits for some
  * time, and what was under way is the failure then, in place of the interruption. */
 static bool lose(cuda_backend *b) {
@@ -33,6 +42,7 @@ static bool lose(cuda_backend *b) {
                      "cuda:%d: has not answered for %d seconds since it was to stop", b->device,
                      b->forms.patience);
     b->base.lost = true;
+    on_exit(leave, NULL);
     return false;
 }
 

@@ -37,7 +37,7 @@ enum {
     MOST_PRODUCTS = 512,    /* steps of products in a launch */
     SHARED = 227 << 10,     /* the most of a block */
     FIXED_SHARED = 8 << 10, /* barriers, sums, steps */
-    MOST_MEMORY = 54 << 10, /* that a step may want of a block, beside products' x */
+    MOST_MEMORY = 44 << 10, /* that a step may want of a block, beside products' x */
     STEP_WORDS = sizeof(token_step) / sizeof(int),
 };
 
@@ -146,7 +146,7 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
             switch (step.kind) {
             case TOKEN_TURN: turn(step.turn); break;
             case TOKEN_CHOOSE: choose(step.choose, seal, x); break;
-            default: attend(step.attend, seal, x);
+            default: attend(step.attend, seal, (float *)x);
             }
         }
         if (i + 1 == a.n) break;
@@ -251,6 +251,7 @@ static bool plan_shared(token_args *a, size_t *bytes, cca_dtype type, int64_t co
     });
     int x = cuda_with_traits(type, [=](auto t) { return x_bytes<decltype(t)::TYPE>((int)cols); });
     if (cols % s.vector != 0) return false;
+    memory = cca_max(memory, WARPS * joined<128>::WIDTH * (int64_t)sizeof(float));
     a->x_bytes = (int)cca_max(x, memory);
     int rest = a->x_bytes + a->n_products * (int)sizeof(token_weights);
     int room = SHARED - FIXED_SHARED - rest;
@@ -497,33 +498,23 @@ static key_runs find_keys(const cca_spans *spans, int64_t n_heads, int64_t pos) 
     return keys;
 }
 
-/* How many heads read the same rows of each run. */
-static int64_t heads_together(const key_runs &keys) {
-    for (int i = 0; i < keys.n; i++) {
-        if (keys.at[i].n > 0 && keys.at[i].sharers != keys.at[0].sharers) return 1;
-    }
-    return keys.at[0].sharers;
-}
-
 /* The first span ends with the query's own key. */
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos) {
     const cca_rows *rows = &spans->at[0].rows;
-    int64_t hd = rows->head_dim, n_heads = q->cols / hd;
-    if (!b->steps || n_heads > b->n_sm) return false;
+    int64_t warps = (int64_t)b->n_sm * WARPS, hd = rows->head_dim, n_heads = q->cols / hd;
+    if (!b->steps || n_heads > warps) return false;
     key_runs keys = find_keys(spans, n_heads, pos);
-    int64_t together = heads_together(keys), eights = (together + ATTEND_HEADS - 1) / ATTEND_HEADS;
-    int64_t units = n_heads / together * eights;
-    int64_t most = cca_max(WARPS, (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS);
-    int64_t splits = cca_min((int64_t)b->n_sm * WARPS / units, most);
-    int64_t tiles = (keys.n_keys + splits * ATTEND_KEYS - 1) / (splits * ATTEND_KEYS);
+    int64_t most = (keys.n_keys + LEAST_KEYS - 1) / LEAST_KEYS;
+    int64_t splits = cca_max(1, cca_min(warps / n_heads, most));
     size_t bytes = (size_t)(n_heads * splits * (hd + 2)) * sizeof(uint64_t);
     void *parts = cuda_grow(b, &b->steps->parts, bytes);
     turn_args turn = {};
     bool turns = take_turn(b->steps, &turn, q->data, pos);
     token_step *step = parts ? add_step(b, TOKEN_ATTEND) : NULL;
     if (!step) return true;
-    b->steps->memory = (int)cca_max(b->steps->memory, attend_memory((int)hd, (int)together));
+    keys.at[0].n -= turns;
+    keys.n_keys -= turns;
     attend_step *s = &step->attend;
     s->keys = keys;
     s->turn = turn;
@@ -532,11 +523,10 @@ bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
     s->out = (float *)out->data;
     s->parts = (uint64_t *)parts;
     s->own_row = cca_rows_at(rows, pos);
-    s->n_units = (int)units;
-    s->together = (int)together;
+    s->n_heads = (int)n_heads;
     s->head_dim = (int)hd;
     s->splits = (int)splits;
-    s->each = (int)tiles * ATTEND_KEYS;
+    s->each = (keys.n_keys + (int)splits - 1) / (int)splits;
     s->is_bf16 = rows->k_type == CCA_BF16;
     return true;
 }

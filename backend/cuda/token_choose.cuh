@@ -224,8 +224,15 @@ static __device__ __forceinline__ void sum_rows(row_sums all[CHOICE_ROWS], const
     sync_workers();
 }
 
-/* Puts the weights of the block's columns into memory; columns before `skip` of the level may not
- * be chosen. */
+/* A score as a key that has its order: a row's weights have that of its scores. NaN comes first. */
+static __device__ __forceinline__ uint32_t score_key(float score) {
+    uint32_t bits = __float_as_uint(isnan(score) ? NAN : score);
+    uint32_t key = (int32_t)bits < 0 ? ~bits : bits | 0x80000000;
+    return key > 0 ? key : 1;
+}
+
+/* Puts the weights of the block's columns into memory, or scores where there is one row; columns
+ * before `skip` of the level may not be chosen. */
 template <int HD, bool is_bf16>
 static __device__ __forceinline__ void weigh(const choice_room &m, const choose_step &s,
                                              const choice_level &l, own_columns own, int head) {
@@ -237,32 +244,46 @@ static __device__ __forceinline__ void weigh(const choice_room &m, const choose_
     while (l.listed && skip < CCA_BLOCK && column_id(l, skip) < s.first) skip++;
     skip = skip > own.first ? skip - own.first : 0;
     sync_workers();
-    sum_rows(rows, m, s, own.n, skip);
-    for (int i = (int)threadIdx.x; i < own.n; i += THREADS) {
+    if (s.sharers > 1) sum_rows(rows, m, s, own.n, skip);
+    for (int i = (int)threadIdx.x; i < own.each; i += THREADS) {
         float weight = 0;
-        for (int r = 0; r < s.sharers; r++) {
+        for (int r = 0; r < s.sharers && s.sharers > 1; r++) {
             weight += weight_of(m.scores[r * m.share + i], rows[r].largest) * rows[r].sum;
         }
-        m.weights[i] = i < skip ? 0 : weight_key(weight);
+        uint32_t key = s.sharers > 1 ? weight_key(weight) : score_key(m.scores[i]);
+        m.weights[i] = i < skip || i >= own.n ? 0 : key;
     }
     sync_workers();
 }
 
 /* ---- the largest --------------------------------------------------------------------- */
 
+/* How many of weights begin … end - 1, of which whole fours are there, are larger than one; or
+ * equal, too. */
+template <bool or_equal>
+static __device__ __forceinline__ int count_larger(const uint32_t *weights, int begin, int end,
+                                                   uint32_t own) {
+    int n = 0;
+#pragma unroll 4
+    for (int i = begin; i < end; i += 4) {
+        uint4 w = *(const uint4 *)(weights + i);
+        n += or_equal ? (w.x >= own) + (w.y >= own) + (w.z >= own) + (w.w >= own)
+                      : (w.x > own) + (w.y > own) + (w.z > own) + (w.w > own);
+    }
+    return n;
+}
+
 /* The block's weights in their order, handed over, and its columns' places in it. Of equal weights
  * the earlier is the first. */
 static __device__ __forceinline__ void sort_weights(const choice_room &m, uint64_t *to, int n) {
     for (int i = (int)threadIdx.x; i < n; i += THREADS) {
         uint32_t own = m.weights[i];
-        int place = 0, near = i & -CUDA_WARP, behind = near + CUDA_WARP < n ? near + CUDA_WARP : n;
-#pragma unroll 8
-        for (int j = 0; j < near; j++) place += m.weights[j] >= own;
+        int near = i & -CUDA_WARP, behind = near + CUDA_WARP < n ? near + CUDA_WARP : n;
+        int place = count_larger<true>(m.weights, 0, near, own);
         for (int j = near; j < behind; j++) {
             place += m.weights[j] > own || (m.weights[j] == own && j < i);
         }
-#pragma unroll 8
-        for (int j = behind; j < n; j++) place += m.weights[j] > own;
+        place += count_larger<false>(m.weights, behind, n, own);
         m.places[i] = place;
         sealed_put(to + place, own, m.seal);
     }
@@ -398,8 +419,8 @@ static __device__ __forceinline__ void choose_all(const choose_step &s, unsigned
         own_columns own = columns_of(l, rank, s.sharing);
         int words = s.sharing * choice_words(own.each);
         weigh<HD, is_bf16>(m, s, l, own, head);
-        if (s.turns && level == 0 && rank == 0) turn_head<HD>(s, head);
         choose_columns(m, s, l, own, last ? s.most : s.most_blocks);
+        if (s.turns && level == 0 && rank == 0) turn_head<HD>(s, head);
         int begin = last ? own.first : 0, end = last ? own.first + own.n : l.n;
         for (int i = begin + (int)threadIdx.x; i < end; i += THREADS) {
             int place = place_of(m.sorted, own, i);

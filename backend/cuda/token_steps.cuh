@@ -43,14 +43,14 @@ struct product_step {
 /* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
  * of 64 bits to find out is found out by the host. */
 struct attend_step {
-    key_runs keys;
+    key_runs keys; /* without the query's own key where that is not stored yet */
     turn_args turn;
     const float *q;
     float *out;
     uint64_t *parts; /* [n_heads][splits][head_dim + 2] sealed: sums, largest score, total */
     int64_t own_row; /* where the query's own key goes, in each head */
-    int n_units, together, head_dim; /* units: of up to eight of the heads that share all keys */
-    int splits, each;                /* of the keys of a unit; keys of a split */
+    int n_heads, head_dim;
+    int splits, each; /* of the keys of a head; keys of a split */
     bool turns, is_bf16;
 };
 

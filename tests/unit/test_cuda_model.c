@@ -346,6 +346,7 @@ static void the_cache_recalls(void **state) {
     (void)state;
     if (!gpu) skip();
     enum { N_KINDS = 5 };
+    seed = 11; /* whatever ran before: no two groups weigh nearly the same */
     static const struct {
         int64_t sinks, recall, tile;
         bool no_cores;
