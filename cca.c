@@ -321,7 +321,7 @@ void cca_cache_bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t 
 
 /* Whether each query of a call chooses for itself. */
 static bool chooses_alone(const cca_cache *c, int64_t n) {
-    return c->choice.tile == 1 || ((c->alone || c->draft) && n <= c->n_choosing);
+    return n == 1 || c->choice.tile == 1 || ((c->alone || c->draft) && n <= c->n_choosing);
 }
 
 /* What of rows that are not near is read by n queries at pos. */
