@@ -140,7 +140,7 @@ static void make_list(cca_near_rows *n) {
     int32_t *numbers = malloc(bytes + 1);
     if (!numbers) cca_backend_fail(n->backend, CCA_NO_MEMORY, "no memory for the cache");
     n->groups = cca_backend_alloc(n->backend, bytes);
-    if (n->groups) number_groups(n, numbers);
+    if (numbers && n->groups) number_groups(n, numbers);
     free(numbers);
 }
 

@@ -51,11 +51,11 @@ void cca_near_rows_changed(cca_near_rows *near, int64_t layer, int64_t group);
  * copies of its calls, and what was begun for the next one is of no use. */
 void cca_near_rows_forget(cca_near_rows *near);
 
-/* Copies what n ≤ CCA_NEAR_TILES tiles of one query, the first at pos, have chosen of far, from
- * tile `first` of a choice on; of a single one what the layer's last single one did not choose.
- * span and choice become those of the copies: each query sees all that it chose, of one query no
- * more groups than there are. */
+/* Copies what n_tiles ≤ CCA_NEAR_TILES tiles of one query, the first at pos, have chosen of far,
+ * from tile `first` of a choice on; of a single one what the layer's last single one did not
+ * choose. span and choice become those of the copies: each query sees all that it chose, of one
+ * query no more groups than there are. */
 void cca_near_rows_chosen(cca_near_rows *near, int64_t layer, cca_span *span, cca_choice *choice,
-                          const cca_rows *far, int64_t pos, int64_t first, int64_t n);
+                          const cca_rows *far, int64_t pos, int64_t first, int64_t n_tiles);
 
 #endif

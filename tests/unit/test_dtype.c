@@ -290,7 +290,7 @@ static void blocks_become_others_that_are_alike(void **state) {
         }
         cca_dtype_convert(others, t->alike, blocks, (cca_dtype)t->id, N);
         for (size_t b = 0; b < BLOCKS; b++) {
-            cca_apart from, to;
+            cca_apart from = {0}, to = {0};
             take_apart(&from, (cca_dtype)t->id, blocks + b * large);
             take_apart(&to, t->alike, others + b * others_large);
             assert_memory_equal(to.q, from.q, sizeof from.q);
