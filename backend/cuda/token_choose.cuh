@@ -120,9 +120,9 @@ static __device__ __forceinline__ void score_columns(const choice_room &m, const
         int64_t row = (int64_t)head * b.capacity + column_id(l, column < l.n ? column : l.n - 1);
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
-            int64_t at = row * (HD / 8) + i * 4 + lane % 4;
-            w[e][0][i] = __ldcg(b.high + at);
-            w[e][1][i] = __ldcg(b.low + at);
+            int64_t vector = row * (HD / 8) + i * 4 + lane % 4;
+            w[e][0][i] = __ldcg(b.high + vector);
+            w[e][1][i] = __ldcg(b.low + vector);
         }
     }
     float sums[EIGHTS][2][4] = {};

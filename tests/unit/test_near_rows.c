@@ -25,12 +25,8 @@ static void fill(side *s, cca_matrix *m, uint64_t seed) {
     cca_backend_upload(s->b, m->data, values, (size_t)(m->rows * m->cols) * sizeof *values);
 }
 
-static side open_side(const char *device, const kind *t, bool near, bool on_host) {
-    cca_backend_options on = {.n_threads = 2};
-    side s;
-    cca_error err;
-    cca_policy policy;
-    cca_cache_shape shape = {.n_layers = LAYERS,
+static cca_cache_shape shape_of(const kind *t, bool near, bool on_host) {
+    return (cca_cache_shape){.n_layers = LAYERS,
                              .n_heads = HEADS,
                              .n_kv_heads = KV,
                              .head_dim = HD,
@@ -44,6 +40,11 @@ static side open_side(const char *device, const kind *t, bool near, bool on_host
                              .rows_on_host = on_host,
                              .rows_near = near,
                              .draft = 8};
+}
+
+static cca_policy policy_of(const kind *t) {
+    cca_policy policy;
+    cca_error err;
     cca_policy_options options = {.attn = CCA_ATTN_CCA,
                                   .group_size = G,
                                   .window_size = 16,
@@ -51,8 +52,17 @@ static side open_side(const char *device, const kind *t, bool near, bool on_host
                                   .recall = 24,
                                   .tile = t->tile,
                                   .no_cores = !t->cores};
-    assert_int_equal(cca_backend_open(&s.b, device, &on, &err), CCA_OK);
     assert_int_equal(cca_policy_make(&policy, &options, &err), CCA_OK);
+    return policy;
+}
+
+static side open_side(const char *device, const kind *t, bool near, bool on_host) {
+    cca_backend_options on = {.n_threads = 2};
+    side s;
+    cca_error err;
+    cca_policy policy = policy_of(t);
+    cca_cache_shape shape = shape_of(t, near, on_host);
+    assert_int_equal(cca_backend_open(&s.b, device, &on, &err), CCA_OK);
     assert_int_equal(cca_cache_new(&s.cache, s.b, &shape, &policy, &err), CCA_OK);
     cca_matrix_alloc(s.b, &s.out, CCA_F32, CHUNK, HEADS * HD);
     cca_matrix_alloc(s.b, &s.q, CCA_F32, CHUNK, HEADS * HD);
@@ -82,7 +92,8 @@ static void run(side *s, int64_t pos, int64_t n, uint64_t seed, float *out) {
 }
 
 /* Calls of a timeline: whole chunks, a part, single tokens, some that choose alone, a draft of
- * which a part is taken back, and other beginnings. */
+ * which a part is taken back, and other beginnings; the last ones choose all groups but the sinks,
+ * of which the fifth and those behind become others. */
 static const struct {
     int64_t pos, n;
     bool alone, draft;
@@ -96,7 +107,9 @@ static const struct {
              {33, 1, false, false, 4},   {34, 1, false, false, 4},   {0, 64, false, false, 3},
              {64, 64, false, false, 3},  {128, 33, false, false, 3}, {161, 1, false, false, 3},
              {162, 1, false, false, 3},  {0, 64, false, false, 5},   {64, 64, false, false, 5},
-             {128, 33, false, false, 5}, {161, 1, false, false, 5},  {162, 1, false, false, 5}};
+             {128, 33, false, false, 5}, {161, 1, false, false, 5},  {162, 1, false, false, 5},
+             {0, 44, false, false, 6},   {44, 1, false, false, 6},   {45, 1, false, false, 6},
+             {20, 25, false, false, 7},  {45, 1, false, false, 7},   {46, 1, false, false, 7}};
 
 static void compare(const char *device, const kind *t, bool on_host, double bound) {
     enum { N = LAYERS * CHUNK * HEADS * HD };
@@ -169,8 +182,37 @@ static void states_are_put_and_got(void **state) {
     put_and_get("cpu");
 }
 
-/* A backend whose memory ends: so many allocations are made, and what of them lives is counted. */
+/* A backend of which an operation is another one. */
 static const cca_ops *whole;
+static int n_renewed;
+
+static void renew_and_count(cca_backend *b, const cca_kept *kept, const cca_rows *in,
+                            const cca_choice *choice, int64_t n_known) {
+    n_renewed++;
+    whole->renew(b, kept, in, choice, n_known);
+}
+
+/* Nobody has to say that single tokens choose for themselves: of them what was chosen stays near.
+ */
+static void single_tokens_keep_what_they_chose(void **state) {
+    (void)state;
+    static const kind t = {CCA_BF16, CCA_Q8_0, 16, false};
+    static float out[LAYERS * CHUNK * HEADS * HD];
+    side s = open_side("cpu", &t, true, true);
+    whole = s.b->ops;
+    cca_ops ops = *whole;
+    ops.renew = renew_and_count;
+    s.b->ops = &ops;
+    n_renewed = 0;
+    run(&s, 0, 64, 1, out), run(&s, 64, 64, 1, out);
+    assert_int_equal(n_renewed, 0);
+    run(&s, 128, 1, 1, out), run(&s, 129, 1, 1, out);
+    assert_int_equal(n_renewed, 2 * LAYERS);
+    s.b->ops = whole;
+    close_side(&s);
+}
+
+/* One whose memory ends: so many allocations are made, and what of them lives is counted. */
 static int left, live;
 static size_t taken;
 
@@ -195,27 +237,9 @@ static void memory_that_ends_is_given_back(void **state) {
     (void)state;
     cca_backend *b;
     cca_error err;
-    cca_policy policy;
-    cca_policy_options options = {.attn = CCA_ATTN_CCA,
-                                  .group_size = G,
-                                  .window_size = 16,
-                                  .n_sinks = G,
-                                  .recall = 24,
-                                  .tile = 16,
-                                  .no_cores = true};
-    cca_cache_shape shape = {.n_layers = LAYERS,
-                             .n_heads = HEADS,
-                             .n_kv_heads = KV,
-                             .head_dim = HD,
-                             .ctx_size = LENGTH,
-                             .chunk_size = CHUNK,
-                             .k_type = CCA_BF16,
-                             .v_type = CCA_BF16,
-                             .row_k_type = CCA_Q8_0,
-                             .row_v_type = CCA_Q8_0,
-                             .rows_on_host = true,
-                             .rows_near = true};
-    assert_int_equal(cca_policy_make(&policy, &options, &err), CCA_OK);
+    static const kind t = {CCA_BF16, CCA_Q8_0, 16, false};
+    cca_policy policy = policy_of(&t);
+    cca_cache_shape shape = shape_of(&t, true, true);
     int n = 0;
     for (cca_status status = CCA_NO_MEMORY; status; n++) {
         cca_cache *cache;
@@ -273,6 +297,7 @@ int main(void) {
         cmocka_unit_test(the_same_bits_on_the_host),
         cmocka_unit_test(rounded_to_the_window),
         cmocka_unit_test(states_are_put_and_got),
+        cmocka_unit_test(single_tokens_keep_what_they_chose),
         cmocka_unit_test(memory_that_ends_is_given_back),
         cmocka_unit_test(on_a_device),
     };
