@@ -427,10 +427,11 @@ void cca_forecast_free(cca_forecaster *forecast) {
 
 /* ---- attention -------------------------------------------------------------------------- */
 
-/* Of so many groups, those whose bounds are looked at, blocks included; only CPUs have levels. */
+/* Of so many groups, those whose bounds are looked at, blocks included. A device's plain kernels
+ * look at all. */
 static double bounds_of(const cca_forecaster *s, int64_t groups) {
     int64_t blocks = cca_blocks_looked_into(s->recall / s->rule.group_size);
-    bool in_levels = s->n_threads && groups >= CCA_LEVELS_FROM && blocks < groups / CCA_BLOCK;
+    bool in_levels = groups >= CCA_LEVELS_FROM && blocks < groups / CCA_BLOCK;
     return (double)(in_levels ? groups / CCA_BLOCK + blocks * CCA_BLOCK : groups);
 }
 

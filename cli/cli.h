@@ -200,7 +200,12 @@ bool cli_plan_host_fits(const cli_plan *plan);
 cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
                           const context_options *context, cca_error *err);
 
-/* The most positions, from least to most, for which there is memory; least where there is none. */
+/* The most positions, from least to most, for which there is memory beside the weights and the
+ * program of a plan; least where there is none. cli_affordable looks at how large the program is
+ * now. */
+int64_t cli_plan_largest(const cli_plan *of, const cca_engine *engine,
+                         const context_options *context, int64_t least, int64_t most,
+                         unsigned flags);
 int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
                        int64_t most, unsigned flags);
 

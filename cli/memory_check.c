@@ -143,18 +143,18 @@ cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
 /* Bytes that a process may grow by between two looks at it. */
 enum { SLACK = 2 << 20 };
 
-int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
-                       int64_t most, unsigned flags) {
+int64_t cli_plan_largest(const cli_plan *of, const cca_engine *engine,
+                         const context_options *context, int64_t least, int64_t most,
+                         unsigned flags) {
     cli_plan plan;
     cca_error ignored;
-    if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
-    uint64_t limit = cli_plan_most(&plan, engine, context);
+    uint64_t limit = cli_plan_most(of, engine, context);
     uint64_t of_host = cca_memory_available("");
     limit -= limit < SLACK ? limit : SLACK;
     while (least < most) {
         int64_t middle = least + (most - least + 1) / 2;
         cca_status status =
-            plan_beside(&plan, plan.program, engine, context, middle, flags, &ignored);
+            plan_beside(&plan, of->program, engine, context, middle, flags, &ignored);
         if (!status && plan.total <= limit && plan.session.host <= of_host) {
             least = middle;
         } else {
@@ -162,6 +162,14 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
         }
     }
     return least;
+}
+
+int64_t cli_affordable(const cca_engine *engine, const context_options *context, int64_t least,
+                       int64_t most, unsigned flags) {
+    cli_plan plan;
+    cca_error ignored;
+    if (cli_plan_make(&plan, engine, context, cca_max(least, 1), flags, &ignored)) return least;
+    return cli_plan_largest(&plan, engine, context, least, most, flags);
 }
 
 json_t *cli_plan_json(const cli_plan *plan) {

@@ -128,7 +128,7 @@ static cca_status fill_column(planning *p, column *c, cca_error *err) {
     c->fits = c->plan.total <= c->most && cli_plan_host_fits(&c->plan);
     status = fill_tiers(p, c, err);
     if (status) return status;
-    c->largest = cli_affordable(p->engine, &c->context, 0, MOST_POSITIONS, 0);
+    c->largest = cli_plan_largest(&c->plan, p->engine, &c->context, 0, MOST_POSITIONS, 0);
     return CCA_OK;
 }
 

@@ -213,6 +213,7 @@ bench() {
     peak measure 7B bf16 $seven -n 16 -d 1048576 -r 1 --attn cca
     measure 7B q8_0 $seven -n 64 -d "$depth" --attn cca
     measure 7B q4_0 $seven -n 64 -d "$depth" --attn cca
+    measure 7B q4_k_m $seven -n 64 -d 0 --attn cca
     measure 8B bf16 $eight -n 64 -d "$depth" --attn cca,recall
     measure '8B, rows of the host,' bf16 $eight -n 64 -d 131072 --attn recall --rows host
     peak measure '8B, rows of the host in q8_0,' bf16 $eight -n 16 -d 1048576 -r 1 --attn recall -ctr q8_0 \
@@ -415,7 +416,6 @@ forecasts() { # name, model, kinds of attention
         for attn in $3; do
             times=$repetitions
             [ "$attn$tokens" = full131072 ] && times=1 # 10 s each
-            [ "$attn$tokens" = recall131072 ] && continue # minutes, by plain kernels
             plan=$(case $attn in cca) echo 1 ;; recall) echo 2 ;; full) echo 3 ;; esac)
             try "$1, $attn, $tokens tokens" forecast "$1" "$2" "$attn" "$tokens" $times "$plan"
         done
