@@ -242,11 +242,12 @@ static double product_bound(cca_dtype type, int64_t n) {
     return cca_dtype_block(type) > 1 ? 1e-3 : 1e-5;
 }
 
-/* A product on the CPU, its n rows of x rounded where the device does so for few rows. */
-static void multiply_rounded(const cca_product *p, const cca_matrix *x, int64_t n) {
+/* A product on the CPU with weights that the device has in a type, its n rows of x rounded where
+ * the device does so for few rows. */
+static void multiply_rounded(const cca_product *p, cca_dtype type, const cca_matrix *x, int64_t n) {
     cca_matrix rounded = {floats(n * x->cols), CCA_F32, n, x->cols, false};
     memcpy(rounded.data, x->data, (size_t)(n * x->cols) * sizeof(float));
-    if (n <= 4 && cca_dtype_block(p->weight->type) > 1) round_to_bytes(rounded.data, n * x->cols);
+    if (n <= 4 && cca_dtype_block(type) > 1) round_to_bytes(rounded.data, n * x->cols);
     cca_matmul(plain, p, 1, &rounded, n);
     free(rounded.data);
 }
@@ -269,7 +270,7 @@ static void check_behind_norm(const cca_dtype of[3], int64_t n, int64_t cols) {
             (cca_product){&out[p].device, &w[p].device, p == 1 ? NULL : &bias.device, false};
     }
     cca_rmsnorm(plain, &h.host, &x.host, 2, &norm.host, 1e-5f, n);
-    for (int p = 0; p < 3; p++) multiply_rounded(&on_cpu[p], &h.host, n);
+    for (int p = 0; p < 3; p++) multiply_rounded(&on_cpu[p], of[p], &h.host, n);
     cca_norm_matmul(gpu, on_gpu, 3, &h.device, &x.device, 2, &norm.device, 1e-5f, n);
     for (int p = 0; p < 3; p++) {
         compare(&out[p], product_bound(of[p], n), what);
@@ -301,6 +302,9 @@ static void check_feed_forward(cca_dtype type, cca_dtype of_down, int64_t n, int
     char what[64];
     snprintf(what, sizeof what, "%s, %d rows, %d to %d", cca_dtype_name(type), (int)n, (int)dim,
              (int)hidden);
+    /* A value before the gate that falls to the other side of a half takes some behind it along. */
+    bool in_bytes = n <= 4 && cca_dtype_block(type) > 1;
+    double bound = in_bytes ? 8e-3 : 2 * product_bound(type, n);
     float size = 1 / sqrtf((float)dim);
     pair x = random_pair(n, dim, 0.1f), norm = random_pair(1, dim, 2), h = poisoned(n, dim);
     pair gate = random_weights(type, hidden, dim, size), gated = poisoned(n, hidden);
@@ -309,12 +313,12 @@ static void check_feed_forward(cca_dtype type, cca_dtype of_down, int64_t n, int
     cca_ffn device = {&norm.device, &gate.device, &up.device,    &down.device, NULL,
                       1e-5f,        &h.device,    &gated.device, &upped.device};
     cca_rmsnorm(plain, &h.host, &x.host, 0, &norm.host, 1e-5f, n);
-    multiply_rounded(&(cca_product){&gated.host, &gate.host, NULL, false}, &h.host, n);
-    multiply_rounded(&(cca_product){&upped.host, &up.host, NULL, false}, &h.host, n);
+    multiply_rounded(&(cca_product){&gated.host, &gate.host, NULL, false}, type, &h.host, n);
+    multiply_rounded(&(cca_product){&upped.host, &up.host, NULL, false}, type, &h.host, n);
     cca_swiglu(plain, &gated.host, &upped.host, n);
-    multiply_rounded(&(cca_product){&x.host, &down.host, NULL, true}, &gated.host, n);
+    multiply_rounded(&(cca_product){&x.host, &down.host, NULL, true}, of_down, &gated.host, n);
     cca_feed_forward(gpu, &x.device, &device, n);
-    compare(&x, 2 * product_bound(type, n), what);
+    compare(&x, bound, what);
     free_pair(&x), free_pair(&norm), free_pair(&h), free_pair(&gate), free_pair(&up);
     free_pair(&down), free_pair(&gated), free_pair(&upped);
 }
