@@ -153,6 +153,8 @@ struct cuda_norm {
  * of x, or of its norm; gated: of two products, silu(first) * second goes to the first's output. */
 bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_products, bool gated,
                          const float *x, const cuda_norm *norm);
+/* Rows of a token's x in place, where steps have been collected: its heads. */
+bool cuda_token_norm(cuda_backend *b, float *x, int64_t rows, int64_t cols, const cuda_norm *norm);
 bool cuda_token_turn(cuda_backend *b, const turn_args *a);
 bool cuda_token_choose(cuda_backend *b, const choice_call *c);
 bool cuda_token_attend(cuda_backend *b, cca_matrix *out, const cca_spans *spans,

@@ -213,6 +213,8 @@ void cuda_rmsnorm(cca_backend *base, cca_matrix *out, const cca_matrix *x, int64
     cuda_backend *b = cuda_of(base);
     int64_t cols = x->cols;
     const float *from = (const float *)x->data + x_row * cols;
+    const cuda_norm norm = {(const float *)weight->data, eps};
+    if (from == out->data && cuda_token_norm(b, (float *)out->data, n, cols, &norm)) return;
     if (norm_keeps(cols)) {
         __nv_bfloat16 *twin = cuda_twin(b, out, n);
         cuda_launch(b, "rmsnorm", rmsnorm_kept, cuda_blocks(n, 1), NORM_THREADS, 0,

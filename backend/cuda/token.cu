@@ -93,6 +93,35 @@ static __device__ __forceinline__ void wait_for(const token_args &a, int n) {
 
 /* ---- the kernel ---------------------------------------------------------------------- */
 
+/* x / sqrt(mean(x²) + eps) * weight, by a warp. */
+static __device__ __forceinline__ void norm_row(float4 *x, const float4 *weight, float eps,
+                                                int cols) {
+    int lane = (int)threadIdx.x % CUDA_WARP;
+    float sum = 0;
+    for (int i = lane; i < cols / 4; i += CUDA_WARP) {
+        float4 v = __ldcg(x + i);
+        sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    }
+    float scale = 1 / sqrtf(cuda_warp_sum(sum) / (float)cols + eps);
+    for (int i = lane; i < cols / 4; i += CUDA_WARP) {
+        float4 v = __ldcg(x + i), w = weight[i];
+        x[i] =
+            make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+    }
+}
+
+/* A row a block first, then further warps: heads are few. */
+static __device__ __forceinline__ void norm_rows(const norm_step &s) {
+    int first = (int)(threadIdx.x / CUDA_WARP * gridDim.x + blockIdx.x);
+    for (int k = 0; k < s.n; k++) {
+        const normed_rows &m = s.of[k];
+        for (int row = first; row < m.rows; row += (int)gridDim.x * WARPS) {
+            norm_row((float4 *)(m.x + (int64_t)row * m.cols), (const float4 *)m.weight, m.eps,
+                     m.cols);
+        }
+    }
+}
+
 static __device__ __forceinline__ void turn(const turn_args &a) {
     int i = (int)(blockIdx.x * THREADS + threadIdx.x), n = turn_octets(a);
     for (; i < n; i += (int)gridDim.x * THREADS) turn_octet(a, 0, i);
@@ -144,6 +173,7 @@ static __device__ __forceinline__ void work(const token_args &a, token_step *bot
             word = read_word(a, i + 1);
             unsigned seal = a.seal + (unsigned)i;
             switch (step.kind) {
+            case TOKEN_NORM: norm_rows(step.norm); break;
             case TOKEN_TURN: turn(step.turn); break;
             case TOKEN_CHOOSE: choose(step.choose, seal, x); break;
             default: attend(step.attend, seal, (float *)x);
@@ -414,6 +444,20 @@ bool cuda_token_products(cuda_backend *b, const cca_product *products, int n_pro
         }
         add_products(b, products + first, next - first, gated, first > 0, x, norm);
     }
+    return true;
+}
+
+/* Keys beside the queries of the step before. Where nothing is collected yet, this is no token's.
+ */
+bool cuda_token_norm(cuda_backend *b, float *x, int64_t rows, int64_t cols, const cuda_norm *norm) {
+    enum { MOST = 1 << 16 };
+    cuda_steps *s = b->steps;
+    if (!s || s->n == 0 || cols % 4 != 0 || rows * cols > MOST) return false;
+    token_step *step = &s->list[s->n - 1];
+    bool beside = step->kind == TOKEN_NORM && step->norm.n == 1 && step->norm.of[0].x != x;
+    if (!beside) step = add_step(b, TOKEN_NORM);
+    if (!step) return true;
+    step->norm.of[step->norm.n++] = normed_rows{x, norm->weight, (int)rows, (int)cols, norm->eps};
     return true;
 }
 

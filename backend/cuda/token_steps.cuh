@@ -14,7 +14,7 @@ enum {
     TOKEN_WARPS = 11, /* of a block, that compute; one copies: with more there would be spills */
 };
 
-enum token_kind { TOKEN_PRODUCT, TOKEN_TURN, TOKEN_CHOOSE, TOKEN_ATTEND };
+enum token_kind { TOKEN_PRODUCT, TOKEN_NORM, TOKEN_TURN, TOKEN_CHOOSE, TOKEN_ATTEND };
 
 /* Weights of a step's products, one behind the other. */
 struct token_weights {
@@ -38,6 +38,19 @@ struct product_step {
     const float *x, *norm; /* norm: weights of the norm, or NULL */
     float eps;
     bool beside; /* wants nothing of the step before: nobody waits for that one */
+};
+
+/* Rows of one matrix, or of two, normed in place: a token's heads of queries and of keys. */
+struct normed_rows {
+    float *x;
+    const float *weight;
+    int rows, cols;
+    float eps;
+};
+
+struct norm_step {
+    normed_rows of[2];
+    int n;
 };
 
 /* Attention; where it turns, with the rotation and storing of the step before. What takes divisions
@@ -90,6 +103,7 @@ struct token_step {
     token_kind kind;
     union {
         product_step product;
+        norm_step norm;
         turn_args turn;
         choose_step choose;
         attend_step attend;

@@ -297,6 +297,43 @@ static void products_behind_norms(void **state) {
     }
 }
 
+/* Two products of one row, whose rows of `cols` values are normed in place, as heads are. */
+static void check_norms_of_heads(int64_t cols, const int64_t heads[2]) {
+    pair x = random_pair(1, 288, 1), w[2], out[2], norm[2];
+    cca_product on_cpu[2], on_gpu[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = random_weights(CCA_BF16, heads[i] * cols, 288, 1);
+        norm[i] = random_pair(1, cols, 2);
+        out[i] = poisoned(1, heads[i] * cols);
+        on_cpu[i] = (cca_product){&out[i].host, &w[i].host, NULL, false};
+        on_gpu[i] = (cca_product){&out[i].device, &w[i].device, NULL, false};
+    }
+    cca_matmul(plain, on_cpu, 2, &x.host, 1);
+    cca_matmul(gpu, on_gpu, 2, &x.device, 1);
+    for (int i = 0; i < 2; i++) {
+        cca_matrix on[2] = {out[i].host, out[i].device};
+        for (int k = 0; k < 2; k++) {
+            on[k].rows = heads[i], on[k].cols = cols;
+            cca_rmsnorm(k ? gpu : plain, &on[k], &on[k], 0, k ? &norm[i].device : &norm[i].host,
+                        1e-5f, heads[i]);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        compare(&out[i], 1e-5, "norms of heads");
+        free_pair(&w[i]), free_pair(&out[i]), free_pair(&norm[i]);
+    }
+    free_pair(&x);
+}
+
+static void norms_of_heads(void **state) {
+    (void)state;
+    if (!gpu) skip();
+    check_norms_of_heads(128, (const int64_t[]){32, 8});
+    check_norms_of_heads(64, (const int64_t[]){300, 1});
+    check_norms_of_heads(33, (const int64_t[]){4, 2});
+    check_norms_of_heads(4352, (const int64_t[]){1, 1});
+}
+
 static void check_feed_forward(cca_dtype type, cca_dtype of_down, int64_t n, int64_t dim,
                                int64_t hidden) {
     char what[64];
@@ -381,6 +418,7 @@ int main(void) {
         cmocka_unit_test(products_of_k_quants),
         cmocka_unit_test(products_of_norms),
         cmocka_unit_test(products_behind_norms),
+        cmocka_unit_test(norms_of_heads),
         cmocka_unit_test(feeding_forward),
         cmocka_unit_test(failures_stick),
     };
