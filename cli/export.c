@@ -11,7 +11,7 @@
 
 typedef struct export_options {
     arg_list inputs;
-    const char *output, *type, *tokenizer, *chat_template, *random;
+    const char *output, *patch, *type, *tokenizer, *chat_template, *random;
     int64_t group_size, window_size, ctx_size, seed, threads;
     term_options term;
 } export_options;
@@ -21,6 +21,9 @@ static const arg_option own_args[] = {
      .help = "a Hugging Face folder (with config.json), a GGUF file, or a llama2.c file"},
     {"output", "o", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, output),
      .help = "the model file to make"},
+    {"patch", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(export_options, patch),
+     .help = "tensors and keys that take the place of the GGUF file's, whose weights are checked "
+             "to be those that the patch is for"},
     {"type", .kind = ARG_TEXT, .value = "TYPE", .at = offsetof(export_options, type),
      .suggest = CCA_EXPORT_TYPES,
      .help = "of matrices, " CCA_EXPORT_TYPES "; else as they are in the source"},
@@ -91,6 +94,7 @@ static cca_status export(const export_options *o, term *t, cca_error *err) {
     cca_export_options options = {
         .input = o->inputs.n > 0 ? o->inputs.items[0].text : NULL,
         .random = o->random ? &shape : NULL,
+        .patch = o->patch,
         .output = o->output,
         .tokenizer = o->tokenizer,
         .chat_template = o->chat_template,

@@ -89,11 +89,13 @@ static cca_status read_file(cca_source *out, gguf_source *s, const char *path, c
     return status;
 }
 
-cca_status cca_source_open_gguf(cca_source *out, const char *path, cca_error *err) {
+cca_status cca_source_open_gguf(cca_source *out, const char *path, const char *patch,
+                                cca_error *err) {
     gguf_source *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to open it", path);
     out->owner = s;
     out->close = close_gguf;
     cca_status status = cca_gguf_open(&s->file, path, err);
+    if (!status && patch) status = cca_gguf_patch(s->file, patch, err);
     return !status ? read_file(out, s, path, err) : status;
 }

@@ -49,14 +49,14 @@ static bool ends_with(const char *text, const char *end) {
     return size >= n && strcmp(text + size - n, end) == 0;
 }
 
-static cca_status open_file(cca_source *out, const char *path, cca_error *err) {
+static cca_status open_file(cca_source *out, const char *path, const char *patch, cca_error *err) {
     cca_mapping file;
     cca_status status = cca_mapping_open(&file, path, err);
     if (status) return status;
     bool is_gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
     const cca_file_kind *kind = cca_file_kind_of(file.data, file.size);
     cca_mapping_close(&file);
-    if (is_gguf) return cca_source_open_gguf(out, path, err);
+    if (is_gguf) return cca_source_open_gguf(out, path, patch, err);
     if (ends_with(path, ".safetensors")) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: give the folder that holds it and its config.json",
                         path);
@@ -76,17 +76,19 @@ static cca_status open_source(cca_source *out, const cca_export_options *o, cca_
     if (stat(o->input, &st) == 0 && S_ISDIR(st.st_mode)) {
         return cca_source_open_folder(out, o->input, o, err);
     }
-    return open_file(out, o->input, err);
+    return open_file(out, o->input, o->patch, err);
 }
 
-/* The output may not be the file that is being read. */
+static bool are_same(const char *a, const char *b) {
+    struct stat x, y;
+    return a && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* The output may be none of the files that are being read. */
 static cca_status check_same_file(const cca_export_options *o, cca_error *err) {
-    struct stat in, out;
-    if (o->input && stat(o->input, &in) == 0 && stat(o->output, &out) == 0 &&
-        in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
-        return cca_fail(err, CCA_USAGE, "%s: is both input and output", o->output);
-    }
-    return CCA_OK;
+    if (!are_same(o->input, o->output) && !are_same(o->patch, o->output)) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "%s: is both input and output", o->output);
 }
 
 /* Group and window sizes: options go before what the source says, and where one of the two is
@@ -348,6 +350,9 @@ cca_status cca_export(const cca_export_options *options, cca_error *err) {
     if (status) return status;
     if (o.n_threads == 0) o.n_threads = cca_processors("");
     status = open_source(&source, &o, err);
+    if (!status && o.patch && !source.keys) {
+        status = cca_fail(err, CCA_USAGE, "%s: a patch goes with a GGUF file", o.patch);
+    }
     if (!status) status = export_source(&source, &o, err);
     cca_source_close(&source);
     return status;

@@ -20,6 +20,7 @@ uint32_t cca_mixture_file_type(const cca_mixture *mixture);
 typedef struct cca_export_options {
     const char *input; /* folder with config.json, GGUF or llama2.c file; or NULL and … */
     const cca_random_shape *random; /* … a shape */
+    const char *patch;              /* of the GGUF file, gguf.h; or NULL */
     const char *output;
     const char *tokenizer; /* SentencePiece model or llama2.c tokenizer; NULL: the input's own */
     const char *chat_template; /* one of chat.h's names; NULL: the input's, if anything */

@@ -69,7 +69,9 @@ struct cca_source {
 cca_status cca_source_open_folder(cca_source *out, const char *path,
                                   const cca_export_options *options, cca_error *err);
 cca_status cca_source_open_llama2c(cca_source *out, const char *path, cca_error *err);
-cca_status cca_source_open_gguf(cca_source *out, const char *path, cca_error *err);
+/* patch: a file that takes the place of some of it, or NULL. */
+cca_status cca_source_open_gguf(cca_source *out, const char *path, const char *patch,
+                                cca_error *err);
 cca_status cca_source_open_random(cca_source *out, const cca_random_shape *shape, cca_error *err);
 void cca_source_close(cca_source *source);
 

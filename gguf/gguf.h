@@ -74,6 +74,14 @@ cca_status cca_gguf_parse(cca_gguf **out, const void *data, size_t size, const c
  * first, NAME-00001-of-0000N.gguf, and has the tensors of all. */
 cca_status cca_gguf_open(cca_gguf **out, const char *path, cca_error *err);
 
+/* Opens a patch, and puts its tensors and keys in the place of the file's, which then is no longer
+ * what its own checksums and fingerprint say. A patch tells in cca.patch.tensors and
+ * cca.patch.crc32 (names, and zlib's crc32 of their bytes) all tensors of the file that it is for,
+ * and perhaps in cca.patch.base what that is called; its architecture is the same, and its tensors
+ * have the shapes of the file's, in any type. CCA_BAD_MODEL for a file with other weights, which
+ * may then have a part of the patch and is to be closed. */
+cca_status cca_gguf_patch(cca_gguf *file, const char *path, cca_error *err);
+
 /* Frees and unmaps; NULL is allowed. */
 void cca_gguf_close(cca_gguf *file);
 

@@ -1,5 +1,5 @@
-/* What gguf_parse.c (parsing), gguf_split.c (files in parts) and gguf_values.c (looking up) share;
- * nobody else needs it. */
+/* What gguf_parse.c (parsing), gguf_split.c (files in parts), gguf_patch.c (patches) and
+ * gguf_values.c (looking up) share; nobody else needs it. */
 #ifndef CCA_GGUF_FILE_H
 #define CCA_GGUF_FILE_H
 
@@ -33,8 +33,8 @@ struct cca_gguf {
     cca_gguf_key *keys;
     cca_gguf_tensor *tensors;
     cca_gguf_entry *key_index, *tensor_index; /* sorted by name */
-    cca_gguf *
-        *parts; /* the other parts of a file that is in several; their tensors are among these */
+    cca_gguf **parts; /* the other parts of a file that is in several, and patches; their tensors
+                         are among these */
     uint64_t n_parts;
 };
 
@@ -44,5 +44,7 @@ int cca_gguf_compare_entries(const void *a, const void *b);
 cca_status cca_gguf_open_one(cca_gguf **out, const char *path, cca_error *err);
 /* Opens the other parts of a file that says there are some, and takes their tensors. */
 cca_status cca_gguf_join(cca_gguf *first, cca_error *err);
+/* The checksum (zlib's crc32) of each tensor's bytes, in file order, on all cores. */
+cca_status cca_gguf_crcs(uint32_t *out, const cca_gguf *file, cca_error *err);
 
 #endif

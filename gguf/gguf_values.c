@@ -327,15 +327,14 @@ void cca_gguf_look(char out[CCA_GGUF_FINGERPRINT + 1], const cca_gguf *file) {
     snprintf(out, CCA_GGUF_FINGERPRINT + 1, "%016llx", (unsigned long long)sum);
 }
 
-/* What the threads of cca_gguf_check_crc share. */
+/* What the threads of cca_gguf_crcs share. */
 typedef struct checksums {
     const cca_gguf *file;
-    cca_gguf_array wanted;
     uint32_t *crcs; /* a tensor */
 } checksums;
 
 /* Piece by piece, so that a file does not fill the memory of the process. */
-static void check_tensor(void *context, int64_t index, int thread) {
+static void sum_tensor(void *context, int64_t index, int thread) {
     enum { PIECE_BYTES = 8 << 20 };
     checksums *c = context;
     const cca_gguf_tensor *t = &c->file->tensors[index];
@@ -350,47 +349,47 @@ static void check_tensor(void *context, int64_t index, int thread) {
     c->crcs[index] = crc;
 }
 
-static cca_status check_tensors(checksums *c, cca_error *err) {
-    const cca_gguf *file = c->file;
-    uint64_t n = file->n_tensors;
+cca_status cca_gguf_crcs(uint32_t *out, const cca_gguf *file, cca_error *err) {
+    checksums c = {file, out};
     cca_workers *workers = cca_workers_new(cca_processors(""));
-    c->crcs = calloc(n + 1, sizeof *c->crcs);
-    cca_status status = CCA_OK;
-    if (workers && c->crcs) {
-        cca_workers_run(workers, (int64_t)n, check_tensor, c);
-        uint64_t bad = 0;
-        while (bad < n && c->crcs[bad] == (uint32_t)cca_gguf_array_number(&c->wanted, bad)) bad++;
-        if (bad < n) {
-            status =
-                cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",
-                         file->name, file->tensors[bad].name);
-        } else if (!is_as_claimed(file, c->crcs)) {
-            status = cca_fail(err, CCA_BAD_MODEL,
-                              "%s: its keys, tensors and checksums are not those that key "
-                              "'cca.fingerprint' was made of",
-                              file->name);
-        }
-    } else {
-        status = cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check it", file->name);
-    }
-    free(c->crcs);
+    if (!workers) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check it", file->name);
+    cca_workers_run(workers, (int64_t)file->n_tensors, sum_tensor, &c);
     cca_workers_free(workers);
-    return status;
+    return CCA_OK;
+}
+
+/* The first tensor whose checksum differs, and then the fingerprint. */
+static cca_status compare_crcs(const cca_gguf *file, const cca_gguf_array *wanted,
+                               const uint32_t *crcs, cca_error *err) {
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        if (crcs[i] == (uint32_t)cca_gguf_array_number(wanted, i)) continue;
+        return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' is damaged: its checksum differs",
+                        file->name, file->tensors[i].name);
+    }
+    if (is_as_claimed(file, crcs)) return CCA_OK;
+    return cca_fail(err, CCA_BAD_MODEL,
+                    "%s: its keys, tensors and checksums are not those that key "
+                    "'cca.fingerprint' was made of",
+                    file->name);
 }
 
 cca_status cca_gguf_check_crc(bool *checked, const cca_gguf *file, cca_error *err) {
-    checksums c = {.file = file};
+    cca_gguf_array wanted;
     *checked = false;
     if (!cca_gguf_has(file, "cca.crc32")) return CCA_OK;
-    cca_status status = cca_gguf_arr(&c.wanted, file, "cca.crc32", true, err);
+    cca_status status = cca_gguf_arr(&wanted, file, "cca.crc32", true, err);
     if (status) return status;
-    if (c.wanted.type != CCA_GGUF_U32 || c.wanted.n != file->n_tensors) {
+    if (wanted.type != CCA_GGUF_U32 || wanted.n != file->n_tensors) {
         return cca_fail(err, CCA_BAD_MODEL,
                         "%s: key 'cca.crc32' has %llu values of type %s for %llu tensors",
-                        file->name, (unsigned long long)c.wanted.n, type_names[c.wanted.type],
+                        file->name, (unsigned long long)wanted.n, type_names[wanted.type],
                         (unsigned long long)file->n_tensors);
     }
-    status = check_tensors(&c, err);
+    uint32_t *crcs = calloc(file->n_tensors + 1, sizeof *crcs);
+    if (!crcs) return cca_fail(err, CCA_NO_MEMORY, "%s: no memory to check it", file->name);
+    status = cca_gguf_crcs(crcs, file, err);
+    if (!status) status = compare_crcs(file, &wanted, crcs, err);
+    free(crcs);
     *checked = !status;
     return status;
 }
