@@ -150,15 +150,20 @@ class Llama(nn.Module):
         return F.cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
-def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32, shard_bytes=None, tuned=True, recall=cca.PUBLISHED):
-    """A Hugging Face folder with the settings of CCA in config.json; shard_bytes: the largest file. Sinks and
-    recall are written for tuned weights: what others need is for the program to say."""
+def save(
+    folder, model, group_size, window_size, tokenizer=None, dtype=torch.float32, shard_bytes=None, tuned=True, recall=cca.PUBLISHED, **more
+):
+    """A Hugging Face folder with the settings of CCA in config.json; tokenizer: a SentencePiece model, with which goes
+    the template `plain`; shard_bytes: the largest file; more: of config.json. Sinks and recall are written for tuned
+    weights: what others need is for the program to say."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(model.config)}
     config |= {"hidden_act": "silu", "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False}
-    config |= {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")}
-    config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": tuned, "chat_template": "plain"}
+    config |= {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")} | more
+    config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": tuned}
+    if tokenizer:
+        config["cca"]["chat_template"] = "plain"
     if tuned:
         config["cca"] |= {"sinks": recall.sinks, "recall": recall.budget}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -178,7 +183,8 @@ def save(folder, model, group_size, window_size, tokenizer, dtype=torch.float32,
         where = {key: name for name, shard in zip(names, shards) for key in shard}
         index = {"metadata": {"total_size": sum(v.nbytes for s in shards for v in s.values())}, "weight_map": where}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
-    shutil.copyfile(tokenizer, folder / "tokenizer.model")
+    if tokenizer:
+        shutil.copyfile(tokenizer, folder / "tokenizer.model")
 
 
 def load(folder, device="cpu"):
