@@ -65,7 +65,7 @@ def config_of(file):
         vocab_size=rows["token_embd.weight"],
         max_position_embeddings=value(file, "llama.context_length"),
         rope_theta=float(value(file, "llama.rope.freq_base", 1e4)),
-        rms_norm_eps=float(np.float32(value(file, "llama.attention.layer_norm_rms_epsilon"))),
+        rms_norm_eps=float(str(np.float32(value(file, "llama.attention.layer_norm_rms_epsilon")))),  # 1e-5, not what f32 makes of it
     )
 
 
@@ -118,6 +118,11 @@ def tokenizer_of(path):
     return made
 
 
+def template_of(path):
+    """The chat template of a file, or nothing."""
+    return value(gguf.GGUFReader(path), "tokenizer.chat_template", "")
+
+
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("source", help="GGUF file")
@@ -132,8 +137,8 @@ def main(argv=None):
     llama.save(folder, model, *cca[:2], args.tokenizer, getattr(torch, args.dtype), tuned=cca[2], **ids)
     if made:
         made.save(str(folder / "tokenizer.json"))
-        template = {"chat_template": value(file, "tokenizer.chat_template", "")}
-        (folder / "tokenizer_config.json").write_text(json.dumps(template if template["chat_template"] else {}) + "\n")
+        template = template_of(args.source)
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""What distil.py has trained of a model, as a patch of its file.
+
+    patch.py BASE.gguf OUT-of-distil.py PATCH.gguf [--type q8_0] [--name NAME]
+    cca export BASE.gguf --patch PATCH.gguf -o MODEL.gguf
+
+The patch has the trained tensors, the settings of CCA and of RoPE, and the checksums of all of the base's tensors, by
+which `cca export` knows that it is the right one.
+"""
+import argparse
+import json
+import zlib
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFValueType
+from safetensors import safe_open
+
+import unpack
+
+TYPES = {"f32": GGMLQuantizationType.F32, "f16": GGMLQuantizationType.F16, "q8_0": GGMLQuantizationType.Q8_0}
+
+
+def trained(folder):
+    """({name in llama.Llama: tensor}, settings) of a folder of distil.py's."""
+    weights, about = {}, {}
+    for path in sorted(Path(folder).glob("weights-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["cca"])
+            weights |= {name: file.get_tensor(name) for name in file.keys()}
+    if not weights:
+        raise SystemExit(f"{folder}: no weights-*.safetensors")
+    return weights, about
+
+
+def put_keys(out, base, about, name):
+    if name:
+        out.add_name(name)
+    for key in ("group_size", "window_size", "sinks", "recall"):
+        out.add_uint32(f"cca.{key}", about[key])
+    out.add_bool("cca.cores", about["cores"])
+    out.add_bool("cca.tuned", True)
+    if about["theta"]:
+        out.add_float32("llama.rope.freq_base", about["theta"])
+        out.add_uint32("llama.context_length", about["context_length"])
+    out.add_string("cca.patch.base", unpack.value(base, "general.name", "unnamed"))
+    out.add_array("cca.patch.tensors", [t.name for t in base.tensors])
+    crcs = [zlib.crc32(t.data.tobytes()) for t in base.tensors]
+    out.add_key_value("cca.patch.crc32", crcs, GGUFValueType.ARRAY, sub_type=GGUFValueType.UINT32)
+
+
+def put_tensors(out, base, weights, head_dim, kind):
+    for tensor in base.tensors:
+        weight = weights.pop(unpack.name_here(tensor.name), None)
+        if weight is None:
+            continue
+        if tensor.name.split(".")[-2] in ("attn_q", "attn_k"):
+            weight = unpack.paired(weight, head_dim)
+        data = weight.float().numpy()
+        if data.ndim > 1 and kind != GGMLQuantizationType.F32:
+            out.add_tensor(tensor.name, gguf.quants.quantize(data, kind), raw_dtype=kind)
+        else:
+            out.add_tensor(tensor.name, np.ascontiguousarray(data))
+    if weights:
+        raise SystemExit(f"{next(iter(weights))} is none of the base's tensors")
+
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("base", help="GGUF file")
+    p.add_argument("trained", help="folder with weights-*.safetensors")
+    p.add_argument("patch", help="file to write")
+    p.add_argument("--type", choices=TYPES, default="q8_0", help="of matrices")
+    p.add_argument("--name", help="what the patched model is called")
+    args = p.parse_args(argv)
+    base = gguf.GGUFReader(args.base)
+    weights, about = trained(args.trained)
+    out = gguf.GGUFWriter(args.patch, unpack.value(base, "general.architecture"))
+    put_keys(out, base, about, args.name)
+    put_tensors(out, base, weights, unpack.config_of(base).head_dim, TYPES[args.type])
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Unpacking, rows, distillation and patches of a tiny model with a byte-level BPE. Run with: python3 -m pytest train"""
+import io
+import json
+import random
+import shutil
+import subprocess
+import tarfile
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+
+gguf = pytest.importorskip("gguf")
+
+import books  # noqa: E402
+import cca  # noqa: E402
+import distil  # noqa: E402
+import documents  # noqa: E402
+import model as llama  # noqa: E402
+import patch  # noqa: E402
+import questions  # noqa: E402
+import unpack  # noqa: E402
+
+CONFIG = llama.Config(64, 96, 2, 4, 2, 16, 300, max_position_embeddings=256, rope_theta=1e4)
+TEMPLATE = "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
+CCA = shutil.which("cca") or Path(__file__).resolve().parents[1] / "cca"
+
+
+def byte_tokens():
+    """The 256 characters that stand for bytes in GPT-2's vocabulary, some merges, and two control tokens."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    characters = [chr(b) for b in plain] + [chr(256 + i) for i in range(len(others))]
+    merges = ["t h", "th e", "Ġ the", "i n", "a n", "an d", "o u", "e r", "Ġ a", "Ġ o"]
+    return ["<s>", "</s>", *characters, *(m.replace(" ", "") for m in merges)], merges
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A model file of random weights: (path, the model)."""
+    torch.manual_seed(2)
+    path, model = tmp_path_factory.mktemp("base") / "base.gguf", llama.Llama(CONFIG)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, 1.0 if p.ndim == 1 else 0.0, 0.15)
+    out = gguf.GGUFWriter(path, "llama")
+    out.add_name("Tiny")
+    out.add_context_length(CONFIG.max_position_embeddings)
+    out.add_embedding_length(CONFIG.hidden_size)
+    out.add_feed_forward_length(CONFIG.intermediate_size)
+    out.add_block_count(CONFIG.num_hidden_layers)
+    out.add_head_count(CONFIG.num_attention_heads)
+    out.add_head_count_kv(CONFIG.num_key_value_heads)
+    out.add_rope_freq_base(CONFIG.rope_theta)
+    out.add_rope_dimension_count(CONFIG.head_dim)
+    out.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
+    tokens, merges = byte_tokens()
+    tokens += [f"unused{i}" for i in range(CONFIG.vocab_size - len(tokens))]
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("smollm")
+    out.add_token_list(tokens)
+    out.add_token_types([3, 3] + [1] * (CONFIG.vocab_size - 2))
+    out.add_token_merges(merges)
+    out.add_bos_token_id(0)
+    out.add_eos_token_id(1)
+    out.add_chat_template(TEMPLATE)
+    ours = {v: k for k, v in unpack.TOP.items()} | {v: k for k, v in unpack.NAMES.items()}
+    for name, value in model.state_dict().items():
+        _, *layer, part = name.removesuffix(".weight").rsplit(".", 0)[0].partition("layers.")
+        number, _, part = part.partition(".")
+        theirs = f"blk.{number}.{ours[part]}" if name.startswith("layers.") else ours[name.removesuffix(".weight")]
+        if ".attn_q" in theirs or ".attn_k" in theirs:
+            value = unpack.paired(value, CONFIG.head_dim)
+        out.add_tensor(theirs + ".weight", value.contiguous().numpy())
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    return path, model
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """A tar of two small books."""
+    path, rng = tmp_path_factory.mktemp("books") / "books.tar.xz", random.Random(3)
+    with tarfile.open(path, "w:xz") as tar:
+        for i in range(2):
+            slots = questions.Slots(rng)
+            body = "\n\n".join(f"Then {slots.person()} found {slots.thing()}, and the rain began. Nobody knew why." for _ in range(300))
+            data = (books.header(f"Book {i}", slots.person(), slots.year()) + body).encode()
+            info = tarfile.TarInfo(f"{i}.txt")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def arguments(base, shelf, out, *more):
+    given = "--lengths 256 --batch 512 -g 4 -w 32 --sinks 4 --lr 3e-3 --warm-up 1 --every 2 --workers 0 --steps 8"
+    return [str(base[0]), str(out), "--books", str(shelf), "--valid", str(shelf), *given.split(), *more]
+
+
+def test_a_file_is_unpacked_as_it_was_packed(base):
+    path, model = base
+    found = unpack.load(path)
+    assert found.config == CONFIG
+    assert all(torch.equal(a, b) for a, b in zip(found.state_dict().values(), model.state_dict().values()))
+
+
+def test_pairs_and_halves():
+    x = torch.arange(32)[:, None].float()
+    assert unpack.paired(x, 16)[:4, 0].tolist() == [0, 8, 1, 9]
+    assert torch.equal(unpack.halved(unpack.paired(x, 16), 16), x)
+
+
+def test_the_folder_has_weights_tokenizer_and_template(base, tmp_path):
+    unpack.main([str(base[0]), str(tmp_path)])
+    loaded = llama.load(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), base[1].state_dict().values()))
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text()) == {"chat_template": TEMPLATE}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"], config["cca"]["tuned"]) == (0, 1, False)
+    assert "chat_template" not in config["cca"]
+
+
+def test_digits_are_tokens_of_their_own(base):
+    tokenizer = unpack.tokenizer_of(base[0])
+    assert tokenizer.encode("the 12 and<s>").tokens == ["the", "Ġ", "1", "2", "Ġ", "and", "<s>"]
+
+
+def rows_of(base, shelf, answers=()):
+    template = documents.chat_template(unpack.template_of(base[0]))
+    return documents.Rows([b.text for b in books.read(shelf)], unpack.tokenizer_of(base[0]), template, answers)
+
+
+def test_rows(base, shelf):
+    rows, kinds = rows_of(base, shelf), set()
+    for i in range(30):
+        ids = rows.row(random.Random(i), 2000)
+        text = rows.tokenizer.decode(ids, skip_special_tokens=False)
+        assert len(ids) == 2001
+        kinds.add(ids[0] == 0)
+        if ids[0] == 0:  # a chat: turns in the template, and what is asked for stands in the document
+            document, *turns = text.split("</s>\n")
+            assert text.startswith("<s>user\n") and turns and text.endswith("</s>\n") and "\x1d" not in text
+            answers = [turn.removeprefix("<s>assistant\n") for turn in turns[::2]]
+            assert any(a.lower() in document.lower() for a in answers if a)
+    assert kinds == {True, False}
+
+
+def test_answers_of_the_model_take_part(base, shelf, tmp_path):
+    documents.main(["--books", str(shelf), "--bytes", "600", "--count", "2", "-o", str(tmp_path)])
+    for file in tmp_path.glob("*.jsonl"):
+        events = [json.dumps({"event": "answer", "text": f"said {i}"}) for i, _ in enumerate(file.read_text().splitlines())]
+        file.with_suffix(".answers").write_text("\n".join([*events, json.dumps({"schema": "cca.ask.1"})]) + "\n")
+    (tmp_path / "0001.answers").write_text("")  # an interrupted one
+    answers = documents.answered(tmp_path)
+    assert len(answers) == 1 and answers[0][1][3][1] == "said 3"
+    rows = rows_of(base, shelf, answers)
+    texts = [rows.tokenizer.decode(rows.chat(random.Random(i), 3000)) for i in range(20)]
+    assert 4 < sum("said " in text for text in texts) < 16
+
+
+def run_of(base, shelf, out, *more):
+    return distil.Run(distil.parser().parse_args(arguments(base, shelf, out, *more)))
+
+
+def test_alike_there_is_no_divergence(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path, "-g", "1", "-w", "1", "--sinks", "0")
+    ids = torch.tensor([rows_of(base, shelf).plain(random.Random(1), 128)])
+    near, behind = run.losses(ids, 0)
+    assert near.abs().max() < 1e-5 and behind is None
+
+
+def test_the_divergence_is_that_of_distributions(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path)
+    ids = torch.tensor([rows_of(base, shelf).plain(random.Random(1), 128)])
+    near, _ = run.losses(ids, 0)
+    x = run.student(ids[:, :-1], 4, 32, recall=cca.Recall(4))
+    p, q = (m.logits(h).double().softmax(-1) for m, h in ((run.teacher, run.teacher(ids[:, :-1])), (run.student, x)))
+    torch.testing.assert_close(near.double(), (p * (p / q).log()).sum(-1), atol=1e-6, rtol=1e-3)
+    assert near[:32].max() < 1e-6 < near[64:].mean()  # within the window nothing differs
+
+
+def test_beyond_the_teachers_reach_the_text_counts(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path, "--theta", "1e5", "--lengths", "512")
+    ids = torch.tensor([rows_of(base, shelf).plain(random.Random(1), 512)])
+    near, behind = run.losses(ids, 0)
+    assert (len(near), len(behind), run.student.config.max_position_embeddings) == (256, 256, 512)
+    logits = run.student.logits(run.hidden(ids[:, :-1], 0))[256:]
+    torch.testing.assert_close(behind, torch.nn.functional.cross_entropy(logits, ids[0, 257:], reduction="none"))
+
+
+def test_attention_alone_is_trained_and_learns(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path, "--steps", "30")
+    ids = torch.tensor([rows_of(base, shelf).plain(random.Random(i), 256) for i in range(2)])
+    before = run.losses(ids, 0)[0].mean().item()
+    run.train(rows_of(base, shelf), rows_of(base, shelf))
+    assert run.losses(ids, 0)[0].mean().item() < 0.8 * before
+    changed = {n for n, p in run.student.named_parameters() if not torch.equal(p, run.teacher.get_parameter(n))}
+    assert changed == {n for n, _ in run.teacher.named_parameters() if ".self_attn." in n}
+
+
+def test_a_resumed_run_is_the_same(base, shelf, tmp_path):
+    whole = run_of(base, shelf, tmp_path / "whole", "--recall", "16")
+    whole.train(rows_of(base, shelf), rows_of(base, shelf))
+    for out in ("parts", "parts"):
+        run = run_of(base, shelf, tmp_path / out, "--recall", "16", "--resume")
+        batches = distil.Batches(rows_of(base, shelf), 512, [(256, 1.0)], 1, run.step)
+        for i in range(4):
+            recalls = random.Random(f"1 recall {run.step}").random() < 0.5
+            run.update(batches[i], 16 if recalls else 0, run.rate(run.progress()))
+            run.step += 1
+        run.save()
+    assert all(torch.equal(a, b) for a, b in zip(whole.trained.values(), run.trained.values()))
+
+
+def test_a_patch_has_what_was_trained(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path, "--theta", "5e4", "--recall", "16", "--no-cores")
+    with torch.no_grad():
+        run.trained["layers.1.self_attn.k_proj.weight"] += 0.5
+    run.save()
+    patch.main([str(base[0]), str(tmp_path), str(tmp_path / "p.gguf"), "--type", "f16", "--name", "Tuned"])
+    file, source = gguf.GGUFReader(tmp_path / "p.gguf"), gguf.GGUFReader(base[0])
+    assert {t.name for t in file.tensors} == {t.name for t in source.tensors if ".attn_" in t.name and "norm" not in t.name}
+    theirs = {t.name: t for t in file.tensors}["blk.1.attn_k.weight"].data
+    wanted = unpack.paired(base[1].layers[1].self_attn.k_proj.weight.detach() + 0.5, 16).half()
+    assert torch.equal(torch.from_numpy(theirs.copy()), wanted)
+    assert unpack.value(file, "cca.patch.tensors") == [t.name for t in source.tensors]
+    assert unpack.value(file, "cca.patch.crc32") == [zlib.crc32(t.data.tobytes()) for t in source.tensors]
+    assert [unpack.value(file, f"cca.{k}") for k in ("group_size", "window_size", "sinks", "recall")] == [4, 32, 4, 16]
+    assert unpack.value(file, "llama.context_length") == 256 and unpack.value(file, "general.name") == "Tuned"
+
+
+@pytest.mark.skipif(not Path(CCA).exists(), reason="no cca")
+def test_cca_takes_the_patch(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path)
+    run.save()
+    patch.main([str(base[0]), str(tmp_path), str(tmp_path / "p.gguf"), "--type", "q8_0"])
+    subprocess.run([CCA, "export", base[0], "--patch", tmp_path / "p.gguf", "-o", tmp_path / "m.gguf", "-q"], check=True)
+    patched = gguf.GGUFReader(tmp_path / "m.gguf")
+    kinds = {t.name: t.tensor_type.name for t in patched.tensors}
+    assert kinds["blk.0.attn_q.weight"] == "Q8_0" and kinds["blk.0.ffn_up.weight"] == "F32"
+    assert unpack.value(patched, "cca.tuned") is True
