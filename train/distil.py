@@ -5,7 +5,7 @@
 
 Student and teacher begin alike; the student's attention is CCA with sinks, and with --recall, in a share of the
 steps, with so many tokens recalled, too (the choice has no gradient). The loss is the Kullback–Leibler divergence
-of all next tokens' distributions, on rows of documents.py. With --theta the student's RoPE has another base, and rows
+of all next tokens' distributions, on rows of documents.py. With --yarn the student's RoPE is stretched, and rows
 may be longer than the teacher was trained for: the teacher judges what it reaches, the text itself the rest.
 
 OUT gets log.txt, checkpoint.pt (every two minutes; --resume goes on from it, as if nothing had happened), and
@@ -69,9 +69,10 @@ class Run:
         self.teacher = unpack.load(args.base)
         self.reach = self.teacher.config.max_position_embeddings
         self.student = copy.deepcopy(self.teacher)
-        if args.theta:
-            longest = max(n for n, _ in args.lengths)
-            self.student.config = replace(self.student.config, rope_theta=args.theta, max_position_embeddings=longest)
+        if args.yarn != 1:
+            longest = int(self.reach * args.yarn)
+            stretched = {"yarn_factor": args.yarn, "yarn_original": self.reach, "max_position_embeddings": longest}
+            self.student.config = replace(self.student.config, **stretched)
             for layer in self.student.layers:
                 layer.config = self.student.config
         self.trained = self.choose(args.only)
@@ -207,7 +208,7 @@ class Run:
             size += value.nbytes
         a = self.args
         about = {"group_size": a.group_size, "window_size": a.window_size, "sinks": a.sinks, "recall": a.recall, "cores": not a.no_cores}
-        about |= {"theta": a.theta or 0, "context_length": self.student.config.max_position_embeddings, "step": self.step}
+        about |= {"yarn": a.yarn, "reach": self.reach, "step": self.step}
         for i, shard in enumerate(shards, 1):
             save_file(shard, self.out / f"weights-{i:05}.safetensors", metadata={"format": "pt", "cca": json.dumps(about)})
         self.log(f"saved at step {self.step}, progress {self.progress():.3f}")
@@ -238,7 +239,7 @@ def parser():
     p.add_argument("--recall", type=int, default=0, help="tokens that a tile of queries recalls")
     p.add_argument("--recall-share", type=float, default=0.5, help="of the steps, with --recall")
     p.add_argument("--no-cores", action="store_true", help="what is not recalled is not seen")
-    p.add_argument("--theta", type=float, help="another base of the student's RoPE")
+    p.add_argument("--yarn", type=float, default=1, help="factor by which the student reaches further than the teacher")
     p.add_argument("--lengths", type=lengths, default="4096:0.4,8192:0.6", help="of rows, each with its share")
     p.add_argument("--batch", type=int, default=65536, help="tokens")
     p.add_argument("--minutes", type=float, default=18)

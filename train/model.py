@@ -1,5 +1,6 @@
 """A plain Llama with CCA-Attention, saved as Hugging Face lays it out."""
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Config:
     max_position_embeddings: int = 131072
     rope_theta: float = 1e7
     rms_norm_eps: float = 1e-5
+    yarn_factor: float = 1  # 1: none; from so many positions:
+    yarn_original: int = 0
 
 
 def linear(x, *weights):
@@ -47,12 +50,27 @@ class RMSNorm(nn.Module):
         return (exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
 
 
+def yarn_ramp(config):
+    """How much each pair of dims is slowed down (Peng et al., 2023, eq. 18 to 23): 0 for those that turn more than
+    32 times within the original length, 1 for less than once."""
+
+    def pair(turns):
+        return config.head_dim * math.log(config.yarn_original / (turns * 2 * math.pi)) / (2 * math.log(config.rope_theta))
+
+    half = config.head_dim // 2
+    low, high = max(math.floor(pair(32)), 0), min(math.ceil(pair(1)), config.head_dim - 1)
+    return ((torch.arange(half, dtype=torch.float64) - low) / max(high - low, 1e-3)).clamp(0, 1)
+
+
 def rope_table(config, length, device):
     """cos and sin of the angles, (length, head_dim / 2) each."""
-    half = config.head_dim // 2
+    half, factor = config.head_dim // 2, config.yarn_factor
     inverse = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+    if factor != 1:
+        inverse = inverse * (1 - yarn_ramp(config) * (1 - 1 / factor))
     angles = (torch.arange(length, dtype=torch.float64)[:, None] * inverse).to(device)
-    return angles.cos().float(), angles.sin().float()
+    scale = 1 + 0.1 * math.log(factor)
+    return (scale * angles.cos()).float(), (scale * angles.sin()).float()
 
 
 def rotate(x, cos, sin):
@@ -159,6 +177,9 @@ def save(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(model.config)}
+    factor, original = config.pop("yarn_factor"), config.pop("yarn_original")
+    if factor != 1:
+        config["rope_scaling"] = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
     config |= {"hidden_act": "silu", "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False}
     config |= {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")} | more
     config["cca"] = {"group_size": group_size, "window_size": window_size, "tuned": tuned}

@@ -41,9 +41,11 @@ def put_keys(out, base, about, name):
         out.add_uint32(f"cca.{key}", about[key])
     out.add_bool("cca.cores", about["cores"])
     out.add_bool("cca.tuned", True)
-    if about["theta"]:
-        out.add_float32("llama.rope.freq_base", about["theta"])
-        out.add_uint32("llama.context_length", about["context_length"])
+    if about["yarn"] != 1:
+        out.add_string("llama.rope.scaling.type", "yarn")
+        out.add_float32("llama.rope.scaling.factor", about["yarn"])
+        out.add_uint32("llama.rope.scaling.original_context_length", about["reach"])
+        out.add_uint32("llama.context_length", int(about["reach"] * about["yarn"]))
     out.add_string("cca.patch.base", unpack.value(base, "general.name", "unnamed"))
     out.add_array("cca.patch.tensors", [t.name for t in base.tensors])
     crcs = [zlib.crc32(t.data.tobytes()) for t in base.tensors]

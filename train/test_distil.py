@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -182,7 +183,7 @@ def test_the_divergence_is_that_of_distributions(base, shelf, tmp_path):
 
 
 def test_beyond_the_teachers_reach_the_text_counts(base, shelf, tmp_path):
-    run = run_of(base, shelf, tmp_path, "--theta", "1e5", "--lengths", "512")
+    run = run_of(base, shelf, tmp_path, "--yarn", "2", "--lengths", "512")
     ids = torch.tensor([rows_of(base, shelf).plain(random.Random(1), 512)])
     near, behind = run.losses(ids, 0)
     assert (len(near), len(behind), run.student.config.max_position_embeddings) == (256, 256, 512)
@@ -215,7 +216,7 @@ def test_a_resumed_run_is_the_same(base, shelf, tmp_path):
 
 
 def test_a_patch_has_what_was_trained(base, shelf, tmp_path):
-    run = run_of(base, shelf, tmp_path, "--theta", "5e4", "--recall", "16", "--no-cores")
+    run = run_of(base, shelf, tmp_path, "--yarn", "4", "--recall", "16", "--no-cores")
     with torch.no_grad():
         run.trained["layers.1.self_attn.k_proj.weight"] += 0.5
     run.save()
@@ -228,16 +229,26 @@ def test_a_patch_has_what_was_trained(base, shelf, tmp_path):
     assert unpack.value(file, "cca.patch.tensors") == [t.name for t in source.tensors]
     assert unpack.value(file, "cca.patch.crc32") == [zlib.crc32(t.data.tobytes()) for t in source.tensors]
     assert [unpack.value(file, f"cca.{k}") for k in ("group_size", "window_size", "sinks", "recall")] == [4, 32, 4, 16]
-    assert unpack.value(file, "llama.context_length") == 256 and unpack.value(file, "general.name") == "Tuned"
+    assert unpack.value(file, "llama.context_length") == 1024 and unpack.value(file, "general.name") == "Tuned"
+    assert unpack.value(file, "llama.rope.scaling.original_context_length") == 256
 
 
 @pytest.mark.skipif(not Path(CCA).exists(), reason="no cca")
-def test_cca_takes_the_patch(base, shelf, tmp_path):
-    run = run_of(base, shelf, tmp_path)
+def test_cca_computes_what_was_trained(base, shelf, tmp_path):
+    """The base with the patch gives the student's logits, stretched RoPE and all."""
+    run = run_of(base, shelf, tmp_path, "--yarn", "2", "--lengths", "512")
+    for p in run.trained.values():
+        p.data += 0.05 * torch.randn_like(p)
     run.save()
-    patch.main([str(base[0]), str(tmp_path), str(tmp_path / "p.gguf"), "--type", "q8_0"])
+    patch.main([str(base[0]), str(tmp_path), str(tmp_path / "p.gguf"), "--type", "f16"])
     subprocess.run([CCA, "export", base[0], "--patch", tmp_path / "p.gguf", "-o", tmp_path / "m.gguf", "-q"], check=True)
-    patched = gguf.GGUFReader(tmp_path / "m.gguf")
-    kinds = {t.name: t.tensor_type.name for t in patched.tensors}
-    assert kinds["blk.0.attn_q.weight"] == "Q8_0" and kinds["blk.0.ffn_up.weight"] == "F32"
-    assert unpack.value(patched, "cca.tuned") is True
+    kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == "F16" and kinds["blk.0.ffn_up.weight"] == "F32"
+    rows = rows_of(base, shelf)
+    (tmp_path / "text").write_text(rows.texts[0][:400])
+    ids = torch.tensor([rows.encode(rows.texts[0][:400])])
+    more = ["--attn", "cca", "-ctk", "f32", "-ctv", "f32", "--logits-out", tmp_path / "logits", "-q"]
+    subprocess.run([CCA, "ppl", "-m", tmp_path / "m.gguf", "-f", tmp_path / "text", *more], check=True, stdout=subprocess.DEVNULL)
+    found = torch.from_numpy(np.fromfile(tmp_path / "logits", np.float32)).view(-1, CONFIG.vocab_size)
+    wanted = run.student.logits(run.hidden(ids, 0)).detach()[: len(found)]
+    assert len(found) >= 256 and (found - wanted).abs().max() < 5e-3 * wanted.abs().max()

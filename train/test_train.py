@@ -86,6 +86,19 @@ def test_model_equals_transformers(small):
         torch.testing.assert_close(net.logits(net(IDS[None])), other(IDS[None]).logits[0], atol=1e-4, rtol=1e-4)
 
 
+def test_yarn_equals_transformers(small, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    net, _ = small
+    net.config.yarn_factor, net.config.yarn_original, net.config.rope_theta = 4.0, 64, 100.0
+    llama.save(tmp_path / "yarn", net, 4, 16)
+    other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "yarn", dtype=torch.float32)
+    with torch.no_grad():
+        wanted, plain = other(IDS[None]).logits[0], net.logits(net(IDS[None]))
+        torch.testing.assert_close(plain, wanted, atol=1e-4, rtol=1e-4)
+        net.config.yarn_factor, net.tables = 1, {}
+        assert (net.logits(net(IDS[None])) - wanted).abs().max() > 1e-2
+
+
 def test_shards_hold_the_same_weights(small, tmp_path, shelf):
     net, folder = small
     llama.save(tmp_path / "shards", net, 4, 16, shelf[1], shard_bytes=20000)

@@ -51,6 +51,8 @@ def config_of(file):
     """The llama.Config that the keys and shapes of a gguf.GGUFReader tell."""
     if value(file, "general.architecture") != "llama":
         raise SystemExit(f"the architecture is {value(file, 'general.architecture')}, not llama")
+    if value(file, "llama.rope.scaling.type", "none") != "none":
+        raise SystemExit("key llama.rope.scaling.type: scaled RoPE is not unpacked")
     if any(t.name in ("output.weight", "rope_freqs.weight") for t in file.tensors):
         raise SystemExit("tensors output.weight and rope_freqs.weight are not trained here")
     rows = {t.name: int(t.shape[-1]) for t in file.tensors}
