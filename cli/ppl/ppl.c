@@ -38,7 +38,8 @@ static const arg_option own_args[] = {
      .help = "decimal token ids instead of text; no BOS is added"},
     {"base", .kind = ARG_TEXT, .value = "WHAT", .at = offsetof(ppl_options, base),
      .help = "how far from another attention of the same weights (full, cca …), or from another "
-             "model file: Kullback-Leibler divergence, equal top tokens, ratio of perplexities"},
+             "model, FILE or FILE:ATTENTION: Kullback-Leibler divergence, equal top tokens, ratio "
+             "of perplexities"},
     {"nll-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, nll_out),
      .help = "a line a scored token: byte offset (with --ids index), id, nats"},
     {"logits-out", .kind = ARG_TEXT, .value = "FILE", .at = offsetof(ppl_options, logits_out),

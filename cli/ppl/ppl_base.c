@@ -2,6 +2,7 @@
 #include "cli/input.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static cca_status open_other(ppl_base *b, const cca_engine *engine, const model_options *model,
                              term *t, cca_error *err) {
@@ -26,11 +27,16 @@ static cca_status open_other(ppl_base *b, const cca_engine *engine, const model_
 cca_status ppl_base_open_model(ppl_base *b, const char *what, cca_engine *engine,
                                const model_options *model, const context_options *context, term *t,
                                cca_error *err) {
+    const char *attn = what; /* or what stands behind a colon */
+    while (attn && !cli_is_attn(attn)) {
+        attn = strchr(attn, ':');
+        if (attn) attn++;
+    }
     *b = (ppl_base){.context = *context, .engine = engine};
-    if (cli_is_attn(what)) {
-        b->context = cli_with_attn(context, what);
-    } else {
-        b->model = what;
+    if (attn) b->context = cli_with_attn(context, attn);
+    if (attn != what) {
+        b->model = strndup(what, attn ? (size_t)(attn - what) - 1 : strlen(what));
+        if (!b->model) return cca_fail(err, CCA_NO_MEMORY, "no memory for the base's name");
     }
     cca_status status = b->model ? open_other(b, engine, model, t, err) : CCA_OK;
     return status ? status : cli_check_attention(&b->context, b->engine, err);
@@ -55,5 +61,6 @@ cca_status ppl_base_open_session(ppl_base *b, const cli_plan *plan, term *t, cca
 void ppl_base_close(ppl_base *b) {
     cca_session_free(b->session);
     if (b->model) cca_engine_close(b->engine);
+    free(b->model);
     *b = (ppl_base){0};
 }

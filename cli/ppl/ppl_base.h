@@ -10,14 +10,14 @@
 #include "cli/cli.h"
 
 typedef struct ppl_base {
-    const char *model; /* its file; NULL: the run's own weights */
+    char *model; /* its file; NULL: the run's own weights */
     context_options context;
     cca_engine *engine; /* borrowed where the weights are the run's */
     cca_session *session;
 } ppl_base;
 
-/* what: a kind of attention, or a model file, which takes the run's attention. CCA_USAGE where the
- * vocabularies differ; close is due in any case. */
+/* what: a kind of attention; a model file, which takes the run's attention; or FILE:ATTENTION.
+ * CCA_USAGE where the vocabularies differ, CCA_NO_MEMORY; close is due in any case. */
 cca_status ppl_base_open_model(ppl_base *base, const char *what, cca_engine *engine,
                                const model_options *model, const context_options *context, term *t,
                                cca_error *err);

@@ -92,6 +92,10 @@ expect 0 'beside another model' ppl "${base[@]}" --attn full --base "$random"
 stdout_has 'of the same file' "^base +attention full of $random$"
 stdout_has 'whose fingerprint is in the signature' \
     "^signature .* base=full kv=f32/f32 model=$("$CCA" info "$random" --json | sed -n 's/.*"fingerprint": "\([0-9a-f]*\)".*/\1/p')$"
+expect 0 'and with its own attention' ppl "${base[@]}" --attn cca --base "$random:full" --json
+stdout_has 'is told' "\"base\": \{\"perplexity\": ${base_ppl:0:8}"
+expect 0 'or another' ppl "${base[@]}" --attn cca --base "$random:sinks:4"
+stdout_has 'is named' "^base +attention sinks of $random$"
 expect 0 'before anything is read' ppl "${base[@]}" --base full --dry-run
 stderr_has 'what the base takes is told' '^--base takes [0-9.]+ [kM]B beside$'
 expect 3 'no such model' ppl "${base[@]}" --base nowhere.gguf
