@@ -102,13 +102,25 @@ printf '%05000d\n' 0 >"$work/lines"
 expect 4 'a question that does not fit' "${ask[@]}" -i -c 3000 <"$work/lines"
 stderr_has 'with the numbers' 'question 1: with it the prompt has [0-9]+ tokens; there is room for [0-9]+'
 if command -v script >/dev/null; then
-    { printf '%s\n' "$question"; sleep 1.5; printf '%05000d\n' 0; sleep 0.5; printf '%s\n' "$question"; sleep 0.7; printf '\004'; } |
-        script -qec "'$CCA' ask -m '$model' -f '$work/text' -i -c 3000 --color off --progress none --sources 0" /dev/null >"$work/out"
+    : >"$work/out"
+    at_prompt() { # the n-th: until it is there, for a minute at most
+        for _ in {1..600}; do
+            [ "$(grep -o '> ' "$work/out" | wc -l)" -ge "$1" ] && return
+            sleep 0.1
+        done
+    }
+    {
+        at_prompt 1; printf '%s\n' "$question"
+        at_prompt 2; printf '%05000d\n' 0
+        at_prompt 3; printf '%s\n' "$question"
+        at_prompt 4; printf '\004'
+    } | script -qec "'$CCA' ask -m '$model' -f '$work/text' -i -c 3000 --color off --progress none --sources 0" /dev/null >"$work/out"
     check 'a terminal: exit 0' test "${PIPESTATUS[1]}" = 0
     check 'has a prompt for each question, and one for its end' test "$(grep -o '> ' "$work/out" | wc -l)" -ge 4
     check 'and the answers' test "$(grep -o '48213' "$work/out" | wc -l)" = 2
     stdout_has 'and goes on behind a question that does not fit' 'question 2: with it the prompt has'
-    { sleep 1; printf '\003'; sleep 1; } | script -qec "'$CCA' ask -m '$model' -f '$work/text' -i" /dev/null >"$work/out"
+    : >"$work/out"
+    { at_prompt 1; printf '\003'; sleep 1; } | script -qec "'$CCA' ask -m '$model' -f '$work/text' -i" /dev/null >"$work/out"
     check 'Ctrl-C at the prompt: exit 130' test "${PIPESTATUS[1]}" = 130
 else
     skip 'a prompt loop' 'no script(1)'
