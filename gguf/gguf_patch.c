@@ -109,11 +109,9 @@ static cca_gguf_key *key_named(cca_gguf *file, const char *name) {
 
 /* What was there goes to the patch, which frees it. */
 static void take_key(cca_gguf *file, cca_gguf_key *new) {
-    cca_gguf_key *old = key_named(file, new->name), kept = {0};
-    if (!old)
-        old = &file->keys[file->n_keys++];
-    else
-        kept = *old;
+    cca_gguf_key *old = key_named(file, new->name);
+    cca_gguf_key kept = old ? *old : (cca_gguf_key){0};
+    if (!old) old = &file->keys[file->n_keys++];
     *old = *new;
     *new = kept;
 }
@@ -140,7 +138,7 @@ static cca_status take_keys(cca_gguf *file, cca_gguf *patch, cca_error *err) {
 /* ---- the whole ------------------------------------------------------------------------ */
 
 static cca_status check_architecture(const cca_gguf *file, const cca_gguf *patch, cca_error *err) {
-    cca_gguf_string base, own;
+    cca_gguf_string base = {"", 0}, own = base;
     cca_status status = cca_gguf_str(&base, file, "general.architecture", NULL, err);
     if (!status) status = cca_gguf_str(&own, patch, "general.architecture", NULL, err);
     if (status || (base.size == own.size && memcmp(base.bytes, own.bytes, own.size) == 0)) {
