@@ -23,7 +23,7 @@ typedef struct spoil {
 
 static void put_lists(cca_gguf_writer *w, const cca_gguf *base, const spoil *s) {
     cca_gguf_string names[64];
-    uint32_t crcs[64];
+    uint32_t crcs[64] = {0};
     uint64_t n = cca_gguf_n_tensors(base);
     assert_true(n <= 64);
     for (uint64_t i = 0; i < n; i++) {
