@@ -269,7 +269,8 @@ void cca_snapshot_free(cca_snapshot *snapshot);
 int64_t cca_snapshot_pos(const cca_snapshot *snapshot);
 uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot);
 /* Back to a snapshot of this session, also after an interrupted eval, as long as the tokens before
- * it are those that it was taken with; as cca_session_rewind does to the mark, which is gone. */
+ * it are those that it was taken with; as cca_session_rewind does to the mark, which is gone where
+ * it lies behind the snapshot. */
 cca_status cca_session_restore(cca_session *session, const cca_snapshot *snapshot, cca_error *err);
 
 /* What a stored state of this session belongs to: lines "name=value\n" for cca_store_create; NULL

@@ -48,8 +48,9 @@ uint64_t cca_snapshot_bytes(const cca_snapshot *snapshot) {
 }
 
 cca_status cca_session_restore(cca_session *s, const cca_snapshot *snapshot, cca_error *err) {
-    s->last_row = s->marked = -1;
+    s->last_row = -1;
     s->torn = true;
+    if (s->marked > snapshot->pos) s->marked = -1; /* other tokens may come before it */
     cca_status status =
         cca_store_cache_window_put(cca_state_cache(s->state), snapshot->window, snapshot->pos, err);
     if (!status) cca_session_settle(s, snapshot->pos);

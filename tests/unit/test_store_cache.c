@@ -147,6 +147,38 @@ static void test_snapshots(void **state) {
     }
 }
 
+/* A mark outlives a snapshot taken behind it, and goes with one before it. */
+static void test_mark_and_snapshot(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ATTNS; i++) {
+        cca_session *s = open_session(attns[i], "bf16", 0);
+        cca_snapshot *before, *behind;
+        eval(s, FIRST - 5);
+        assert_int_equal(cca_session_snapshot(&before, s, &err), CCA_OK);
+        eval(s, FIRST);
+        assert_int_equal(cca_session_mark(s, &err), CCA_OK);
+        eval(s, SECOND);
+        float *wanted = malloc(logits_bytes());
+        assert_non_null(wanted);
+        memcpy(wanted, cca_session_logits(s, &err), logits_bytes());
+        assert_int_equal(cca_session_snapshot(&behind, s, &err), CCA_OK);
+        for (int back = 0; back < 2; back++) { /* others in between, longer than a window */
+            assert_int_equal(cca_session_eval(s, ids, END - SECOND, NULL, &err), CCA_OK);
+            assert_int_equal(cca_session_restore(s, behind, &err), CCA_OK);
+        }
+        assert_int_equal(cca_session_rewind(s, &err), CCA_OK);
+        assert_int_equal(cca_session_pos(s), FIRST);
+        eval(s, SECOND);
+        assert_memory_equal(cca_session_logits(s, &err), wanted, logits_bytes());
+        assert_int_equal(cca_session_restore(s, before, &err), CCA_OK);
+        assert_int_equal(cca_session_rewind(s, &err), CCA_USAGE);
+        free(wanted);
+        cca_snapshot_free(before);
+        cca_snapshot_free(behind);
+        cca_session_free(s);
+    }
+}
+
 /* What an interruption left is no state to go on from, to keep or to mark. */
 static void test_interrupted(void **state) {
     (void)state;
@@ -354,10 +386,15 @@ static int end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_snapshots),
-        cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_last_seam), cmocka_unit_test(test_interrupted_anywhere),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_mark_and_snapshot),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_last_seam),
+        cmocka_unit_test(test_interrupted_anywhere),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
