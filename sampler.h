@@ -7,6 +7,7 @@
  *     cca_sampler_accept(s, prompt[i]);                    // the penalties' history
  *     int32_t next = cca_sampler_next(s, logits, NULL, 0); // NULL: none is banned
  *     cca_sampler_accept(s, next);
+ *     double log_p = logits[next] - cca_log_sum_exp(logits, vocab_size); // before all of that
  *     cca_sampler_free(s);
  *
  * Order: repetition penalty, then top-k, top-p and min-p on the untempered distribution,
@@ -45,5 +46,9 @@ void cca_sampler_accept(cca_sampler *sampler, int32_t id);
  * is divided by the penalty if it is above 0, else multiplied. Allocates nothing. */
 int32_t cca_sampler_next(cca_sampler *sampler, const float *logits, const int32_t *banned,
                          size_t n_banned);
+
+/* log sum exp(logits[i]), n ≥ 1 finite ones: what is to be taken from a logit for the natural log
+ * of the model's own probability of its token. */
+double cca_log_sum_exp(const float *logits, int64_t n);
 
 #endif

@@ -1,27 +1,23 @@
 #include "cli/ppl/ppl_score.h"
 
+#include "sampler.h"
+
 #include <math.h>
 #include <stdlib.h>
 
-/* The log of the sum of exp over the row, and where its largest value is. Differences to the
- * largest are exact enough in float; their sum is not. */
-static double log_sum(const float *logits, int64_t n, int64_t *top) {
-    *top = 0;
-    for (int64_t i = 1; i < n; i++) *top = logits[i] > logits[*top] ? i : *top;
-    double sum = (double)expf(logits[0] - logits[*top]);
-    for (int64_t i = 1; i < n; i++) sum += (double)expf(logits[i] - logits[*top]);
-    return log(sum) + (double)logits[*top];
+static int64_t top_of(const float *logits, int64_t n) {
+    int64_t top = 0;
+    for (int64_t i = 1; i < n; i++) top = logits[i] > logits[top] ? i : top;
+    return top;
 }
 
 double ppl_nats(const float *logits, int64_t vocab_size, int32_t id) {
-    int64_t top;
-    return log_sum(logits, vocab_size, &top) - (double)logits[id];
+    return cca_log_sum_exp(logits, vocab_size) - (double)logits[id];
 }
 
 ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, int32_t id) {
-    int64_t top, base_top;
-    double own_sum = log_sum(logits, vocab_size, &top);
-    double base_sum = log_sum(base, vocab_size, &base_top), kl = 0;
+    double own_sum = cca_log_sum_exp(logits, vocab_size);
+    double base_sum = cca_log_sum_exp(base, vocab_size), kl = 0;
     for (int64_t i = 0; i < vocab_size; i++) {
         double p = exp((double)base[i] - base_sum);
         kl += p * ((double)base[i] - base_sum - ((double)logits[i] - own_sum));
@@ -29,7 +25,7 @@ ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, 
     return (ppl_gap){.nats = own_sum - (double)logits[id],
                      .base_nats = base_sum - (double)base[id],
                      .kl = kl,
-                     .same_top = top == base_top};
+                     .same_top = top_of(logits, vocab_size) == top_of(base, vocab_size)};
 }
 
 static int band_of(int64_t pos) {

@@ -48,6 +48,21 @@ static void test_greedy(void **state) {
     assert_int_equal(greedy_of((float[]){1, INFINITY, INFINITY}, 3, NULL, 0), 1);
 }
 
+/* What the log of a probability is taken from, also where exp alone would overflow. */
+static void test_log_sum_exp(void **state) {
+    (void)state;
+    assert_float_equal(cca_log_sum_exp((float[]){3, 3, 3, 3}, 4), 3 + log(4), 1e-12);
+    assert_float_equal(cca_log_sum_exp((float[]){logf(1), logf(2), logf(5)}, 3), log(8), 1e-6);
+    assert_float_equal(cca_log_sum_exp((float[]){1000, 0, -1000}, 3), 1000, 1e-12);
+    assert_float_equal(cca_log_sum_exp((float[]){-7}, 1), -7, 1e-12);
+    float row[MAX_VOCAB];
+    double sum = 0;
+    for (int i = 0; i < MAX_VOCAB; i++) row[i] = (float)(i % 37) / 3;
+    for (int i = 0; i < MAX_VOCAB; i++)
+        sum += exp((double)row[i] - cca_log_sum_exp(row, MAX_VOCAB));
+    assert_float_equal(sum, 1, 1e-6);
+}
+
 static void test_not_a_number(void **state) {
     (void)state;
     float nan = strtof("nan", NULL);
@@ -343,12 +358,13 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_not_a_number),    cmocka_unit_test(test_banned),
-        cmocka_unit_test(test_kept_sets),       cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_penalty_formula), cmocka_unit_test(test_penalty_window),
-        cmocka_unit_test(test_distribution),    cmocka_unit_test(test_generator),
-        cmocka_unit_test(test_seeds),           cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_log_sum_exp),    cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_banned),         cmocka_unit_test(test_kept_sets),
+        cmocka_unit_test(test_edges),          cmocka_unit_test(test_penalty_formula),
+        cmocka_unit_test(test_penalty_window), cmocka_unit_test(test_distribution),
+        cmocka_unit_test(test_generator),      cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
