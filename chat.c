@@ -10,6 +10,7 @@ typedef struct layout {
     const char *user_open, *question, *user_close;
     const char *answer_close; /* the end of the model's turn before a further one of the user's */
     bool eos, bos;      /* and then EOS, then BOS where the tokenizer wants one; see end_exchange */
+    bool answer_space;  /* answers begin with one */
     const char *marker; /* a token without which the template means nothing; or NULL */
     const char *end;    /* the token that ends a turn, where that is not just EOS; or NULL */
     const char *stop;   /* text that ends an answer; or NULL */
@@ -21,6 +22,7 @@ static const layout layouts[] = {
                          .system_close = "\n<</SYS>>\n\n",
                          .user_open = "[INST] ",
                          .user_close = " [/INST]",
+                         .answer_space = true,
                          .answer_close = " ",
                          .eos = true,
                          .bos = true},
@@ -38,6 +40,7 @@ static const layout layouts[] = {
                           .system_close = "\n\n",
                           .user_open = "[INST] ",
                           .user_close = " [/INST]",
+                          .answer_space = true,
                           .answer_close = "",
                           .eos = true},
     [CCA_CHAT_MISTRAL_V3] = {.name = "mistral-v3",
@@ -45,6 +48,7 @@ static const layout layouts[] = {
                              .system_close = "\n\n",
                              .user_open = "[INST] ",
                              .user_close = "[/INST]",
+                             .answer_space = true,
                              .answer_close = "",
                              .eos = true},
     [CCA_CHAT_MISTRAL_V3_TEKKEN] = {.name = "mistral-v3-tekken",
@@ -59,6 +63,7 @@ static const layout layouts[] = {
                              .system_close = "[/SYSTEM_PROMPT][INST] ",
                              .user_open = "[INST] ",
                              .user_close = "[/INST]",
+                             .answer_space = true,
                              .answer_close = "",
                              .eos = true,
                              .marker = "[SYSTEM_PROMPT]"},
@@ -92,6 +97,7 @@ static const layout layouts[] = {
                         .user_open = "",
                         .question = "Question: ",
                         .user_close = "\nAnswer:",
+                        .answer_space = true,
                         .answer_close = "\n\n",
                         .stop = "\n"},
 };
@@ -145,6 +151,10 @@ static int32_t token_of(const cca_tokenizer *tok, const char *text) {
 
 int32_t cca_chat_end_token(cca_chat chat, const cca_tokenizer *tok) {
     return layouts[chat].end ? token_of(tok, layouts[chat].end) : -1;
+}
+
+bool cca_chat_answer_space(cca_chat chat) {
+    return layouts[chat].answer_space;
 }
 
 const char *cca_chat_stop(cca_chat chat) {

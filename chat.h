@@ -50,6 +50,8 @@ cca_status cca_chat_of_file(cca_chat *out, bool *found, const cca_gguf *file, cc
 
 /* The token that ends a turn, -1 where it is none of the template's own. */
 int32_t cca_chat_end_token(cca_chat chat, const cca_tokenizer *tok);
+/* Whether an answer begins with a space, which belongs to its first word: CCA_ENCODE_SPACE. */
+bool cca_chat_answer_space(cca_chat chat);
 /* Text that ends an answer; NULL: only end tokens do. */
 const char *cca_chat_stop(cca_chat chat);
 

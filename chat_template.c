@@ -163,13 +163,15 @@ size_t cca_template_size(const cca_template *t, int32_t control) {
     return strlen(cca_tokenizer_piece(t->tok, control));
 }
 
+/* An exchange, to see what the template writes around an answer. */
+static const cca_message exchange[] = {{"user", "a", 1}, {"assistant", "b", 1}};
+
 int32_t cca_template_end_token(const cca_template *t) {
-    static const cca_message messages[] = {{"user", "a", 1}, {"assistant", "b", 1}};
     cca_jinja_output out;
     cca_tokens controls = {0};
     cca_error ignored;
     int32_t id = -1;
-    if (cca_template_render(&out, t, messages, 2, false, &ignored)) return -1;
+    if (cca_template_render(&out, t, exchange, 2, false, &ignored)) return -1;
     size_t behind = out.size;
     for (size_t i = 0; i < out.n_spans; i++) {
         if (out.spans[i].content == 1) behind = out.spans[i].end;
@@ -180,4 +182,21 @@ int32_t cca_template_end_token(const cca_template *t) {
     cca_tokens_free(&controls);
     cca_jinja_output_free(&out);
     return id;
+}
+
+bool cca_template_answer_space(const cca_template *t) {
+    cca_jinja_output asked, answered;
+    cca_error ignored;
+    bool space = false;
+    if (cca_template_render(&asked, t, exchange, 1, true, &ignored)) return false;
+    cca_status status = cca_template_render(&answered, t, exchange, 2, false, &ignored);
+    for (size_t i = 0; !status && i < answered.n_spans; i++) {
+        const cca_jinja_span *s = &answered.spans[i];
+        space |= s->content == 1 && s->begin == asked.size + 1 &&
+                 answered.bytes[asked.size] == ' ' &&
+                 memcmp(answered.bytes, asked.bytes, asked.size) == 0;
+    }
+    cca_jinja_output_free(&asked);
+    cca_jinja_output_free(&answered);
+    return space;
 }

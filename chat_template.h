@@ -55,5 +55,8 @@ size_t cca_template_size(const cca_template *t, int32_t control);
 
 /* The control token that the template writes behind an answer, which ends it; -1: none. */
 int32_t cca_template_end_token(const cca_template *t);
+/* Whether it writes a space, and nothing else, between what it asks for an answer with and the
+ * answer. */
+bool cca_template_answer_space(const cca_template *t);
 
 #endif

@@ -89,6 +89,12 @@ int32_t prompt_end_token(const prompt *p) {
                   : cca_chat_end_token(p->opening.chat, p->tok);
 }
 
+bool prompt_answer_space(const prompt *p) {
+    if (!p->has_template) return false;
+    return p->own ? cca_template_answer_space(p->own->template)
+                  : cca_chat_answer_space(p->now.chat);
+}
+
 bool prompt_ends_with_document(const prompt *p) {
     const prompt_own *own = p->own;
     if (!own) return p->now.slot == CCA_SLOT_DOCUMENT;

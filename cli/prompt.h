@@ -52,6 +52,9 @@ int64_t prompt_length(const prompt *p);
 const char *prompt_template_name(const prompt *p);
 /* The token that ends a turn in the template, -1: none but those of the tokenizer. */
 int32_t prompt_end_token(const prompt *p);
+/* Whether an answer begins with a space in the template; its tokens are those of the text encoded
+ * with CCA_ENCODE_SPACE, then. */
+bool prompt_answer_space(const prompt *p);
 /* Whether a document was added last. */
 bool prompt_ends_with_document(const prompt *p);
 

@@ -227,6 +227,9 @@ static void the_plain_template_is_as_specified(void **state) {
     free(text);
     assert_string_equal(cca_chat_stop(CCA_CHAT_PLAIN), "\n");
     assert_null(cca_chat_stop(CCA_CHAT_LLAMA3));
+    assert_true(cca_chat_answer_space(CCA_CHAT_PLAIN) && cca_chat_answer_space(CCA_CHAT_MISTRAL));
+    assert_false(cca_chat_answer_space(CCA_CHAT_LLAMA3));
+    assert_false(cca_chat_answer_space(CCA_CHAT_MISTRAL_V3_TEKKEN));
     cca_tokens_free(&got), cca_tokens_free(&want);
     cca_tokenizer_close(tok);
 }

@@ -406,6 +406,30 @@ static void the_end_of_an_answer_is_found(void **state) {
     cca_tokenizer_close(tok);
 }
 
+/* A space that the template itself writes behind what it asks with is an answer's. */
+static void the_space_of_an_answer_is_found(void **state) {
+    static const char *const spaced[] = {MISTRAL_V3, MISTRAL_V7};
+    static const char *const others[] = {
+        CHATML,
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", /* asks with nothing
+                                                                               */
+        "{% for m in messages %}<{{ m.content }}> {% endfor %}",
+    };
+    (void)state;
+    cca_tokenizer *tok = open_spm(CHAT "chat.model.gz");
+    for (size_t i = 0; i < sizeof spaced / sizeof *spaced; i++) {
+        prompt p = begin(tok, spaced[i], NULL);
+        assert_true(prompt_answer_space(&p));
+        prompt_free(&p);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        prompt p = begin(tok, others[i], NULL);
+        assert_false(prompt_answer_space(&p));
+        prompt_free(&p);
+    }
+    cca_tokenizer_close(tok);
+}
+
 static void refuses(const cca_tokenizer *tok, const char *jinja, const char *system,
                     cca_status wanted, const char *message) {
     prompt p;
@@ -465,6 +489,7 @@ int main(void) {
         cmocka_unit_test(system_texts_move),
         cmocka_unit_test(a_missing_answer_is_made_up),
         cmocka_unit_test(the_end_of_an_answer_is_found),
+        cmocka_unit_test(the_space_of_an_answer_is_found),
         cmocka_unit_test(what_cannot_be_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
