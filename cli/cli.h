@@ -166,8 +166,15 @@ typedef struct cli_plan {
 } cli_plan;
 
 /* Sessions that can be marked, and stored; and of which copies will be kept (cca_session_snapshot):
- * the plan's mark is then for as many as fit CLI_COPIES_BYTES, but for 2 at least. */
-enum { CLI_MARK = 1, CLI_STORED = 2, CLI_COPIES = 4, CLI_COPIES_BYTES = 256 << 20 };
+ * the plan's mark is then for as many as fit CLI_COPIES_BYTES, but for 2 at least; or one, which is
+ * planned beside the mark. */
+enum {
+    CLI_MARK = 1,
+    CLI_STORED = 2,
+    CLI_COPIES = 4,
+    CLI_COPY = 8,
+    CLI_COPIES_BYTES = 256 << 20,
+};
 
 /* The options of a session of ctx_size positions, to measure or forecast it, and the session,
  * without a plan: CCA_BAD_OUTPUT where its rows cannot lie in the cache folder. */

@@ -108,6 +108,7 @@ void decoder_close(decoder *d) {
     decoder_cut_stops(d, 0);
     free(d->stops);
     cca_tokens_free(&d->ids);
+    free(d->logprobs);
     free(d->end_ids);
     cca_sampler_free(d->sampler);
     cca_lookup_free(d->lookup);
@@ -200,7 +201,19 @@ static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
     const float *logits = next_logits(d, *id, err);
     if (!logits) return *signals_stop() ? CCA_INTERRUPTED : err->status;
     *id = cca_sampler_next(d->sampler, logits, d->end_ids, d->n_end_ids);
+    if (d->scored) d->logprob = (double)logits[*id] - cca_log_sum_exp(logits, d->vocab_size);
     return CCA_OK;
+}
+
+/* Room for the log probability of one token more. */
+static bool reserve_logprob(decoder *d) {
+    if (!d->scored || d->ids.n < d->logprobs_capacity) return true;
+    size_t capacity = d->ids.n > 0 ? 2 * d->ids.n : 64;
+    double *grown = realloc(d->logprobs, capacity * sizeof *grown);
+    if (!grown) return false;
+    d->logprobs = grown;
+    d->logprobs_capacity = capacity;
+    return true;
 }
 
 static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) {
@@ -208,9 +221,10 @@ static cca_status take_token(decoder *d, answer *a, int32_t id, cca_error *err) 
     const char *bytes = cca_tokenizer_bytes(&size, d->tok, id, false);
     cca_status status = see_token(d, id, err);
     if (status) return status;
-    if (!cca_tokens_push(&d->ids, id, d->n_bytes)) {
+    if (!reserve_logprob(d) || !cca_tokens_push(&d->ids, id, d->n_bytes)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
     }
+    if (d->scored) d->logprobs[d->ids.n - 1] = d->logprob;
     d->n_bytes += size;
     if (d->n_generated++ == 0) d->ttft_s = cca_seconds() - d->started;
     return answer_add(a, bytes, size, err);
@@ -251,6 +265,12 @@ cca_status decoder_run(decoder *d, answer *a, cca_error *err) {
     if (!status) status = answer_end(a, err);
     d->decode_s = cca_seconds() - d->started - d->ttft_s;
     return status;
+}
+
+double decoder_logprob(const decoder *d, size_t size) {
+    double sum = 0;
+    for (size_t i = 0; i < d->ids.n && d->ids.offsets[i] < size; i++) sum += d->logprobs[i];
+    return sum;
 }
 
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s) {

@@ -24,6 +24,7 @@ typedef struct decoder {
     text_buffer *stops;
     size_t n_stops;
     bool ignore_eos;
+    bool scored;      /* how likely the tokens are is wanted */
     int32_t chat_end; /* the chat template's end token, or -1 */
     int32_t *end_ids; /* with --ignore-eos: those never taken */
     size_t n_end_ids;
@@ -36,8 +37,11 @@ typedef struct decoder {
     int64_t n_prompt, n_generated;
     int64_t n_decoded, n_passes;   /* tokens behind the first, and passes that they took */
     int64_t n_drafted, n_accepted; /* tokens guessed, and those of them that were right */
-    cca_tokens ids; /* taken, perhaps beyond a stop text; offsets count in their bytes */
-    size_t n_bytes; /* of them */
+    cca_tokens ids;   /* taken, perhaps beyond a stop text; offsets count in their bytes */
+    size_t n_bytes;   /* of them */
+    double *logprobs; /* [ids.n], where it is wanted: natural logs of the model's own probabilities,
+                         before penalties, cuts and temperature */
+    size_t logprobs_capacity;
     double started; /* the clock at the start of prefill */
     double ttft_s, decode_s;
 
@@ -47,6 +51,7 @@ typedef struct decoder {
     int32_t tried[1 + CCA_MOST_DRAFT];
     const float *logits;
     int64_t n_tried, row;
+    double logprob; /* of the token drawn last */
 } decoder;
 
 /* Where tokens are guessed, from the text so far (lookup.h). */
@@ -76,6 +81,10 @@ cca_status decoder_start(decoder *d, cca_session *session, const prompt *p, cca_
 /* From the prefilled session to the end of the answer, which the decoder's stop texts end. An
  * interruption ends it, too: that is a stop_reason, not a failure. */
 cca_status decoder_run(decoder *d, answer *a, cca_error *err);
+
+/* The natural log of the probability that the answer begins with its first `size` bytes, by these
+ * tokens: the sum of those that begin within them. Ends do not count. */
+double decoder_logprob(const decoder *d, size_t size);
 
 /* {"load_s", "prefill_s", "ttft_s", "decode_s"} */
 json_t *decoder_timing_json(const decoder *d, double load_s, double prefill_s);

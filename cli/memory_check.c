@@ -46,11 +46,14 @@ cca_status cli_session_new(cca_session **out, cca_engine *engine, const context_
 }
 
 /* Of one copy, which was measured, to all. */
-static void plan_copies(cli_plan *plan) {
+static void plan_copies(cli_plan *plan, unsigned flags) {
     enum { MOST = 64 };
-    int64_t one = (int64_t)plan->session.mark;
-    plan->n_copies = one > 0 ? cca_max(2, cca_min(MOST, CLI_COPIES_BYTES / one)) : MOST;
-    plan->session.mark *= (uint64_t)plan->n_copies;
+    int64_t one = (int64_t)plan->session.mark, n = 1 + (flags & CLI_MARK ? 1 : 0);
+    if (flags & CLI_COPIES) {
+        n = one > 0 ? cca_max(2, cca_min(MOST, CLI_COPIES_BYTES / one)) : MOST;
+        plan->n_copies = n;
+    }
+    plan->session.mark *= (uint64_t)n;
     plan->session.total += plan->session.mark - (uint64_t)one;
 }
 
@@ -60,9 +63,10 @@ static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine 
     cca_session_options options = cli_session_options(context, ctx_size, flags);
     *out = (cli_plan){
         .ctx_size = ctx_size, .weights = cca_engine_info(engine)->weight_bytes, .program = program};
-    if (flags & CLI_COPIES) options.mark = true;
+    const bool copied = flags & (CLI_COPIES | CLI_COPY);
+    if (copied) options.mark = true;
     cca_status status = cca_session_measure(&out->session, engine, &options, err);
-    if (!status && (flags & CLI_COPIES)) plan_copies(out);
+    if (!status && copied) plan_copies(out, flags);
     uint64_t beside = out->weights + out->program;
     if (!status && __builtin_add_overflow(beside, out->session.total, &out->total)) {
         return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",

@@ -74,8 +74,29 @@ static void set_base(asking *a) {
     a->base_parts = p->own ? p->own->n_parts : 0;
 }
 
-/* The longest prompt, and the positions that prompts and answers take: with --follow-up of all
- * questions together. INT64_MAX: as many as there are. */
+static bool many(const asking *a) {
+    return a->questions.n > 1 || a->questions.live;
+}
+
+/* Questions may have choices. */
+static bool choosing(const asking *a) {
+    bool any = a->questions.choices || a->questions.live == QUESTIONS_JSON;
+    for (size_t i = 0; i < a->questions.n; i++) any |= a->questions.items[i].choices != NULL;
+    return any;
+}
+
+/* Tokens of a question's longest choice. */
+static cca_status measure_choices(const asking *a, const question *q, int64_t *most,
+                                  cca_error *err) {
+    choices c;
+    cca_status status = choices_encode(&c, q->choices, &a->docs.prompt, err);
+    *most = c.most;
+    choices_free(&c);
+    return status;
+}
+
+/* The longest prompt, with its choices, and the positions that prompts and answers take: with
+ * --follow-up of all questions together. INT64_MAX: as many as there are. */
 static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_error *err) {
     const int64_t start = documents_n_tokens(&a->docs);
     int64_t answers = 0;
@@ -86,10 +107,12 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
     *longest = *positions = start;
     for (size_t i = 0; i < a->questions.n && !status; i++) {
         const question *q = &a->questions.items[i];
+        int64_t most = answer_bound(a, q->most);
         status = encode_question(a, q, err);
-        int64_t n = prompt_length(&a->docs.prompt), most = answer_bound(a, q->most);
+        if (!status && q->choices) status = measure_choices(a, q, &most, err);
+        int64_t n = prompt_length(&a->docs.prompt);
         answers = a->o->follow_up ? answers + most : most;
-        *longest = cca_max(*longest, n);
+        *longest = cca_max(*longest, q->choices ? n + most : n);
         *positions = cca_max(*positions, n + answers);
         endless |= most < 0;
         if (a->o->follow_up) set_base(a);
@@ -106,12 +129,9 @@ static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_e
     if (endless) *positions = INT64_MAX;
     if (status) return status;
     const char *what = a->o->follow_up ? "the prompt (documents and all questions)"
+                       : choosing(a)   ? "the prompt (documents, longest question and choice)"
                                        : "the prompt (documents and longest question)";
     return cli_check_length(what, *longest, &a->context, a->engine, err);
-}
-
-static bool many(const asking *a) {
-    return a->questions.n > 1 || a->questions.live;
 }
 
 /* ---- prefill ---- */
@@ -178,6 +198,16 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     return status;
 }
 
+/* The same for a choice; the session is where the answer begins. */
+static cca_status keep_choice(asking *a, const choice *c, cca_error *err) {
+    prompt *p = &a->docs.prompt;
+    int64_t from = prompt_length(p);
+    cca_status status = prompt_answer(p, c->ids, (size_t)c->n_tokens, err);
+    if (!status) status = prompt_answered(p, from, c->text, c->size, err);
+    set_base(a);
+    return status;
+}
+
 static cca_status add_stops(asking *a, const question *q, cca_error *err) {
     cca_status status = CCA_OK;
     decoder_cut_stops(&a->decoder, a->n_stops);
@@ -205,6 +235,7 @@ static cca_status answer_question(asking *a, const question *q, answer *text, cc
                  &(answer_options){.format = at_terminal(a) ? ANSWER_TEXT : ANSWER_JSON,
                                    .strip_space = true});
     status = decoder_run(d, text, err);
+    if (d->scored) e.logprob = decoder_logprob(d, text->text.size + text->skipped);
     if (status) output_end_line(&a->out);
     cca_session_unwatch(a->session);
     if (!status) status = ask_report(a, &e, at_terminal(a), err);
@@ -216,25 +247,61 @@ static cca_status answer_question(asking *a, const question *q, answer *text, cc
     return status;
 }
 
+/* Chooses the answer. What it attended to is what the question's last token did, behind which all
+ * choices begin. */
+static cca_status choose(asking *a, const question *q, choices *c, cca_error *err) {
+    decoder *d = &a->decoder;
+    text_buffer text = {0};
+    exchange e = {.question = q, .text = &text, .choices = c};
+    cca_status status = prefill_question(a, &e.n_reused, err);
+    e.prefill_s = d->ttft_s = cca_seconds() - d->started;
+    if (status) return status;
+    cca_session_unwatch(a->session);
+    status = choices_score(c, a->session, d->vocab_size, err);
+    d->decode_s = cca_seconds() - d->started - d->ttft_s;
+    d->stop_reason = "choice";
+    if (status) {
+        a->astray = true;
+        if (status != CCA_INTERRUPTED) return status;
+        return cca_fail(err, status, "interrupted in the choices of question %zu", a->n_asked);
+    }
+    const choice *best = &c->items[c->best];
+    e.logprob = best->logprob;
+    if (!text_append(&text, best->text, best->size)) {
+        status = cca_fail(err, CCA_NO_MEMORY, "no memory for the answer");
+    }
+    if (!status) status = ask_report(a, &e, false, err);
+    if (!status && a->o->follow_up) status = keep_choice(a, best, err);
+    text_free(&text);
+    return status;
+}
+
+/* With its longest choice, if it has any. */
+static cca_status check_room(const asking *a, int64_t most, cca_error *err) {
+    int64_t n = prompt_length(&a->docs.prompt) + most, limit = a->decoder.limit;
+    if (n <= limit) return CCA_OK;
+    return cca_fail(err, CCA_NO_FIT,
+                    "question %zu: with it%s the prompt has %lld tokens; there is room for %lld, "
+                    "which -c changes",
+                    a->n_asked, most > 0 ? " and its longest choice" : "", (long long)n,
+                    (long long)limit);
+}
+
 static cca_status ask_one(asking *a, const question *q, cca_error *err) {
     decoder *d = &a->decoder;
     answer text = {0};
+    choices c = {0};
     a->n_asked++;
     d->most = answer_bound(a, q->most);
     cca_status status = encode_question(a, q, err);
-    int64_t n = prompt_length(&a->docs.prompt);
-    if (!status && n > d->limit) {
-        status =
-            cca_fail(err, CCA_NO_FIT,
-                     "question %zu: with it the prompt has %lld tokens; there is room for %lld, "
-                     "which -c changes",
-                     a->n_asked, (long long)n, (long long)d->limit);
-    }
+    if (!status && q->choices) status = choices_encode(&c, q->choices, &a->docs.prompt, err);
+    if (!status) status = check_room(a, c.most, err);
     if (!status) status = add_stops(a, q, err);
     if (!status) status = decoder_start(d, a->session, &a->docs.prompt, err);
     d->started = cca_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
-    if (!status) status = answer_question(a, q, &text, err);
+    if (!status) status = q->choices ? choose(a, q, &c, err) : answer_question(a, q, &text, err);
     answer_free(&text);
+    choices_free(&c);
     return status;
 }
 
@@ -282,7 +349,8 @@ static cca_status ask(asking *a, cca_error *err) {
     }
     if (status) return status;
     a->n_stops = a->decoder.n_stops;
-    unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0);
+    a->decoder.scored = a->o->jsonl || a->o->output.json;
+    unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0) | (choosing(a) ? CLI_COPY : 0);
     int64_t limit = cli_position_limit(context, a->engine);
     if (positions == INT64_MAX) {
         limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
@@ -360,7 +428,9 @@ const cli_command cli_ask = {
         "own tokens. Answers go to standard output, one a line, in order; line breaks in an answer "
         "become spaces unless --json or --jsonl keeps them. The chat template is the model file's "
         "or --chat-template's; plain, for models without one, puts \"Question: \" and \"Answer:\" "
-        "behind the documents and ends an answer at its first line break.",
+        "behind the documents and ends an answer at its first line break. With --choices nothing is "
+        "written: each of the texts is scored as the answer, by the sum of its tokens' log "
+        "probabilities, and the likeliest one is told.",
     .groups = groups,
     .options_size = sizeof(ask_options),
     .run = run,

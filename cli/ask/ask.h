@@ -2,6 +2,7 @@
 #ifndef CCA_CLI_ASK_H
 #define CCA_CLI_ASK_H
 
+#include "cli/ask/choices.h"
 #include "cli/ask/documents.h"
 #include "cli/ask/questions.h"
 #include "cli/decode.h"
@@ -52,6 +53,8 @@ typedef struct asking {
 typedef struct exchange {
     const question *question;
     const text_buffer *text; /* the answer's */
+    const choices *choices;  /* it is one of; NULL: it was written */
+    double logprob;          /* of the answer; where records are wanted */
     int64_t n_reused;        /* of the prompt */
     double prefill_s;
 } exchange;

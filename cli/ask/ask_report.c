@@ -5,6 +5,7 @@
 #include "cli/ask/quotes.h"
 #include "cli/ask/sources.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,9 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
                                output_string(e->text->bytes, e->text->size), "stop_reason",
                                d->stop_reason, "tokens", decoder_tokens_json(d, e->n_reused),
                                "timing", decoder_timing_json(d, a->load_s, e->prefill_s));
+    if (record && e->choices) output_put(&record, "choices", choices_json(e->choices));
+    output_put(&record, "logprob", output_real(true, e->logprob));
+    output_put(&record, "probability", output_real(true, exp(e->logprob)));
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
     if (record && a->o->quotes) {
         output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
@@ -50,18 +54,35 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
     return record;
 }
 
+enum { HOW_TEXT = DECODER_LOOKUP_TEXT + 160 };
+
+/* How the answer was come by. */
+static const char *how_text(char out[HOW_TEXT], const decoder *d, const choices *c) {
+    char guesses[DECODER_LOOKUP_TEXT];
+    if (c) {
+        snprintf(out, HOW_TEXT,
+                 "%zu choice%s with %zu tokens in %.3g s; the answer has %.3g %% of their "
+                 "probability",
+                 c->n, term_plural((int64_t)c->n), c->tokens.n, d->decode_s,
+                 100 * c->items[c->best].probability);
+    } else {
+        snprintf(out, HOW_TEXT, "generated %lld token%s, %.4g tok/s%s; first token after %.3g s",
+                 (long long)d->n_generated, term_plural(d->n_generated),
+                 term_per_second(d->n_decoded, d->decode_s), decoder_lookup_text(guesses, d),
+                 d->ttft_s);
+    }
+    return out;
+}
+
 static void tell(asking *a, const exchange *e) {
     const decoder *d = &a->decoder;
     int64_t n_prefilled = d->n_prompt - e->n_reused;
-    char guesses[DECODER_LOOKUP_TEXT];
+    char how[HOW_TEXT];
     term_note(&a->term,
-              "question %zu: prompt %lld token%s (%lld reused, %lld prefilled), %.4g tok/s; "
-              "generated %lld token%s, %.4g tok/s%s; first token after %.3g s",
+              "question %zu: prompt %lld token%s (%lld reused, %lld prefilled), %.4g tok/s; %s",
               a->n_asked, (long long)d->n_prompt, term_plural(d->n_prompt), (long long)e->n_reused,
               (long long)n_prefilled, term_per_second(n_prefilled, e->prefill_s),
-              (long long)d->n_generated, term_plural(d->n_generated),
-              term_per_second(d->n_decoded, d->decode_s), decoder_lookup_text(guesses, d),
-              d->ttft_s);
+              how_text(how, d, e->choices));
 }
 
 /* Nobody is to take a part of an answer for all of it. */

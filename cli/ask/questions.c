@@ -2,6 +2,7 @@
 
 #include "base/file_kind.h"
 #include "base/utf8.h"
+#include "cli/ask/choices.h"
 #include "cli/input.h"
 #include "cli/signals.h"
 
@@ -20,13 +21,15 @@ const arg_option question_args[] = {
      .max = 1 << 20, .help = "each is asked about the same documents"},
     {"questions", "Q", .kind = ARG_LIST, .value = "FILE", .at = offsetof(question_options, files),
      .help =
-         "JSON lines: a string, or {\"question\", \"id\", \"max_answer\", \"stop\"}; - answers those "
-         "of standard input as they come; may be repeated"},
+         "JSON lines: a string, or {\"question\", \"id\", \"max_answer\", \"stop\", \"choices\"}; - "
+         "answers those of standard input as they come; may be repeated"},
     {"interactive", "i", .kind = ARG_FLAG, .at = offsetof(question_options, interactive),
      .help = "then ask for questions at the terminal, or take each line of standard input for one"},
     {"max-answer", "n", .alias = "predict", .kind = ARG_INT, .value = "N",
      .at = offsetof(question_options, most), .initial = "256", .min = -1, .max = INT32_MAX,
      .help = "tokens of an answer; -1: until an end token or the trained length"},
+    {"choices", .kind = ARG_TEXT, .value = "LIST", .at = offsetof(question_options, choices),
+     .help = "answer with the likeliest of these texts, which commas part (\\, is a comma of one)"},
     {0},
 };
 
@@ -90,6 +93,17 @@ static cca_status read_stops(question *out, json_t *value, where at, cca_error *
     return CCA_OK;
 }
 
+static cca_status read_choices(question *out, json_t *value, where at, cca_error *err) {
+    char *name;
+    if (asprintf(&name, "%s, line %zu, field \"choices\"", at.file, at.line) < 0) {
+        return no_memory(err);
+    }
+    out->choices = value;
+    cca_status status = choices_check(value, name, err);
+    free(name);
+    return status;
+}
+
 static cca_status read_fields(question *out, where at, cca_error *err) {
     const char *name;
     json_t *value, *text = json_object_get(out->line, "question");
@@ -108,10 +122,12 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
             }
         } else if (strcmp(name, "stop") == 0) {
             status = read_stops(out, value, at, err);
+        } else if (strcmp(name, "choices") == 0) {
+            status = read_choices(out, value, at, err);
         } else if (strcmp(name, "question") != 0) {
             status = cca_fail(err, CCA_USAGE,
                               "%s, line %zu: unknown field \"%s\"; there are question, id, "
-                              "max_answer and stop",
+                              "max_answer, stop and choices",
                               at.file, at.line, name);
         }
         if (status) return status;
@@ -127,7 +143,7 @@ static cca_status read_json(question *out, const questions *q, const char *line,
                             where at, cca_error *err) {
     json_error_t why;
     size_t valid = cca_utf8_valid(line, size);
-    *out = (question){.most = q->options->most};
+    *out = (question){.most = q->options->most, .choices = q->choices};
     if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         at.file, at.line, valid);
@@ -193,9 +209,9 @@ static cca_status take_arguments(questions *q, cca_error *err) {
         size_t size = strlen(text);
         cca_status status = check_argument(text, size, i + 1, err);
         if (status) return status;
-        if (!push(q, &(question){.text = text, .size = size, .most = q->options->most})) {
-            return no_memory(err);
-        }
+        question item = {
+            .text = text, .size = size, .most = q->options->most, .choices = q->choices};
+        if (!push(q, &item)) return no_memory(err);
     }
     return CCA_OK;
 }
@@ -205,7 +221,11 @@ cca_status questions_open(questions *out, const question_options *options, term 
     static const line_options typed = {.prompt = ">", .history = "ask_history"};
     *out = (questions){.options = options};
     if (options->interactive) out->live = QUESTIONS_TYPED;
-    cca_status status = take_arguments(out, err);
+    cca_status status = CCA_OK;
+    if (options->choices) {
+        status = choices_split(&out->choices, options->choices, "--choices", err);
+    }
+    if (!status) status = take_arguments(out, err);
     for (size_t i = 0; i < options->files.n && !status; i++) {
         const char *path = options->files.items[i].text;
         if (strcmp(path, "-") != 0) {
@@ -231,6 +251,7 @@ void questions_close(questions *q) {
     for (size_t i = 0; i < q->n; i++) drop(&q->items[i]);
     drop(&q->now);
     line_reader_close(q->reader);
+    json_decref(q->choices);
     free(q->items);
     free(q->buffer);
     *q = (questions){0};
@@ -288,7 +309,8 @@ static cca_status take_typed(questions *q, size_t size, cca_error *err) {
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         on_stdin, q->line, valid);
     }
-    q->now = (question){.size = size, .most = q->options->most, .copy = malloc(size + 1)};
+    q->now = (question){
+        .size = size, .most = q->options->most, .choices = q->choices, .copy = malloc(size + 1)};
     if (!q->now.copy) return no_memory(err);
     memcpy(q->now.copy, q->buffer, size);
     q->now.copy[size] = '\0';

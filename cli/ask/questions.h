@@ -8,10 +8,10 @@
  *     while (!questions_next(&q, &next, &err) && next) ...
  *     questions_close(&q);
  *
- * A JSON line is a string, or an object {"question", "id", "max_answer", "stop"} of which all but
- * the first may be left out; empty lines are skipped. What is wrong with a line is CCA_USAGE
- * (CCA_BAD_TEXT where it is no UTF-8) and names file, line and field. So is a question without
- * words, and an argument that is the name of a file: -f *.txt was hardly meant. */
+ * A JSON line is a string, or an object {"question", "id", "max_answer", "stop", "choices"} of
+ * which all but the first may be left out; empty lines are skipped. What is wrong with a line is
+ * CCA_USAGE (CCA_BAD_TEXT where it is no UTF-8) and names file, line and field. So is a question
+ * without words, and an argument that is the name of a file: -f *.txt was hardly meant. */
 #ifndef CCA_CLI_QUESTIONS_H
 #define CCA_CLI_QUESTIONS_H
 
@@ -25,6 +25,7 @@ typedef struct question_options {
     arg_list given, files; /* arguments, -Q */
     bool interactive;      /* -i */
     int64_t most;          /* tokens of an answer where the question does not say */
+    const char *choices;   /* --choices, of questions that do not say; NULL: none */
 } question_options;
 
 extern const arg_option question_args[];
@@ -32,11 +33,12 @@ extern const arg_option question_args[];
 typedef struct question {
     const char *text;
     size_t size;
-    json_t *id;    /* NULL: none */
-    int64_t most;  /* tokens of the answer; -1: no bound */
-    json_t *stops; /* array of texts that end the answer; NULL: none */
-    json_t *line;  /* what the above is borrowed from; NULL: of another's memory */
-    char *copy;    /* of a typed line; or NULL */
+    json_t *id;      /* NULL: none */
+    int64_t most;    /* tokens of the answer; -1: no bound */
+    json_t *stops;   /* array of texts that end the answer; NULL: none */
+    json_t *choices; /* array of texts to choose an answer from (choices.h); NULL: one is written */
+    json_t *line;    /* what the above is borrowed from; NULL: of another's memory */
+    char *copy;      /* of a typed line; or NULL */
 } question;
 
 typedef enum question_source {
@@ -50,6 +52,7 @@ typedef struct questions {
     question *items;
     size_t n, capacity, taken;
     question_source live;
+    json_t *choices;     /* of questions that do not say; NULL: none */
     bool prompts;        /* typed at a terminal */
     line_reader *reader; /* of a terminal that shows what is typed; or NULL */
     size_t line;         /* of standard input */

@@ -100,6 +100,9 @@ printf '"Who?"\n{"question": "When?", "id": 7, "max_answer": 1, "stop": ["x"]}\n
 try ask -m "$model" -f "$work/text" -f "$work/text.gz" -Q "$work/questions" --quotes --chat-template plain \
     -n 2 -t 1 --json --no-kv -q
 try ask -m "$model" -f "$work/text" 'Who?' 'When?' --follow-up --chat-template plain -n 2 -t 1 --no-kv -q
+printf '{"question": "Who?", "choices": ["a", "some words"]}\n' >"$work/choices"
+try ask -m "$model" -f "$work/text" -Q "$work/choices" 'When?' --choices 'now,not\, now' --follow-up --chat-template plain \
+    -g 4 -w 8 -t 1 --json --no-kv -q
 try ask -m "$model" -f "$work/text" -i --chat-template plain -n 2 -t 1 --no-kv <"$work/text"
 try tokenize -m "$model" --decode -p '1 2 3' --json
 try tokenize -m "$model" -p 'A text.' --count -o "$work/out/n"

@@ -15,7 +15,7 @@ completes() { # name, wanted words, words of the line; the last is what is compl
 }
 
 completes 'commands' 'export' cca ex
-completes 'options' '--checkpoint-every --chat-template' cca ask --ch
+completes 'options' '--choices --checkpoint-every --chat-template' cca ask --ch
 completes 'only those of the command' '--check' cca tokenize --ch
 completes 'the values of an option' 'stride' cca ppl --mode st
 completes 'by its short name, too' 'bf16' cca generate -ctk b
