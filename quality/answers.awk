@@ -1,28 +1,10 @@
 # Compares answers with the facts of a document.
 #
-#     awk -v where=2/0 -v spent=9.8 -f answers.awk doc.tsv answers.jsonl
+#     awk -v where=2/0 -v spent=9.8 -f record.awk -f answers.awk doc.tsv answers.jsonl
 #
 # doc.tsv is document.awk's, answers.jsonl what `cca ask --jsonl` wrote about its questions. Prints a
 # line with the tokens that the first question prefilled, with the document's, the seconds that took,
 # `where` (cores and threads) and the processor time `spent` on everything; then a line a fact: depth, 1 if the answer is right to the letter and else 0, answer, what was given.
-
-function field(name,    text) {
-    if (!match($0, "\"" name "\": ")) return ""
-    text = substr($0, RSTART + RLENGTH)
-    sub(/[,}].*/, "", text)
-    return text
-}
-
-# The text of a record; "stop_reason" stands behind it.
-function answer(    text) {
-    text = $0
-    sub(/.*", "text": "/, "", text)
-    sub(/", "stop_reason": .*/, "", text)
-    gsub(/\\"/, "\"", text)
-    gsub(/\t|\\[nt]/, " ", text)
-    gsub(/^ +| +$/, "", text)
-    return text
-}
 
 NR == FNR {
     split($0, part, "\t")

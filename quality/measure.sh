@@ -3,25 +3,23 @@
 #
 #     quality/measure.sh ppl   MODEL ATTENTION LENGTH BOOK WINDOWS
 #     quality/measure.sh facts MODEL ATTENTION LENGTH SET NUMBER PER
+#     quality/measure.sh task  MODEL ATTENTION LENGTH TASK BLOCK QUESTIONS
 #
 # ATTENTION is cca, recall, full, mean, max, window or sinks:N; cca:G:S:SINKS and recall:TOKENS:TILE:ROWS tell
 # other values than the model's, one that is left empty the model's own: cca:::0 is the paper's form.
 # `ppl` measures the first WINDOWS windows of LENGTH tokens of a book, `facts` asks about one document
-# of LENGTH tokens with PER facts at each depth. The result is OUT/FINGERPRINT/ATTENTION/…, with the
-# columns that bands.awk and answers.awk tell; where it is there already nothing is done.
+# of LENGTH tokens with PER facts at each depth, `task` QUESTIONS or a few more of a task about documents that
+# nearly fill LENGTH tokens, other ones in each block. The result is OUT/FINGERPRINT/ATTENTION/…, with the
+# columns that bands.awk, answers.awk and score.awk tell; where it is there already nothing is done.
 #
 # Environment: OUT [build/quality], CCA [./cca], THREADS [0: all], DEVICE [cpu],
 # BOOKS_DIR [OUT/books].
 set -euo pipefail
-export LC_ALL=C
-here=$(dirname "$0")
-OUT=${OUT:-build/quality} CCA=${CCA:-./cca}
-BOOKS_DIR=${BOOKS_DIR:-$OUT/books}
+. "$(dirname "$0")/lib.sh"
 
 test=$1 model=$2 attention=$3 length=$4 what=$5
-fingerprint=$("$CCA" info "$model" --json | sed 's/.*"fingerprint": "\([0-9a-f]\{8\}\).*/\1/')
-result=$OUT/$fingerprint/$attention/$test-$length/$what
-[ "$test" = facts ] && result=$result-$6
+result=$OUT/$(fingerprint "$model")/$attention/$test-$length/$what
+[ "$test" = ppl ] || result=$result-$6
 [ -f "$result" ] && exit 0
 mkdir -p "$(dirname "$result")"
 
@@ -55,37 +53,67 @@ processor_time() {
     awk -F'[ms ]' 'NR == 2 { print $1 * 60 + $2 }' "$scratch/times"
 }
 
-# Makes a document of so many bytes and counts its tokens.
-make_document() { # number, facts a depth, bytes
-    awk -v bytes="$3" -v seed=$((length + $1)) -v set="$what" -v per="$2" -v out="$scratch/doc" \
-        -f "$here/document.awk" "$here/facts.txt" RS= "$BOOKS_DIR"/*.txt
-    tokens=$("$CCA" tokenize -m "$model" -f "$scratch/doc.txt" --count)
-}
-
-# Documents leave room for a question and its answer. Their bytes are adjusted until they nearly fill
-# it; where no sentence ends at the right place, the longest that fits is taken.
-facts() { # number, facts a depth
-    local room=$((length - 64)) bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens spent i
-    for i in 1 2 3 4 5 6 7 8 9 10; do
-        make_document "$1" "$2" $bytes
+# Makes a document of nearly so many tokens: its bytes are adjusted until they fill the room; where no
+# sentence ends at the right place, the longest that fits is taken. MAKE BYTES makes it.
+fit() { # room, make
+    local room=$1 make=$2 bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        $make $bytes
+        tokens=$("$CCA" tokenize -m "$model" -f "$scratch/doc.txt" --count)
         [ "$tokens" -le $room ] && [ "$tokens" -gt $best ] && best=$tokens best_bytes=$bytes
         [ "$tokens" -le $room ] && [ "$tokens" -ge $((room - 64 - room / 200)) ] && break
         bytes=$((bytes + (room - 32 - room / 400 - tokens) * bytes / tokens))
     done
     [ $best -gt 0 ] || { echo "$0: no document of $length tokens" >&2; exit 1; }
-    [ $bytes -eq $best_bytes ] || make_document "$1" "$2" $best_bytes
+    [ $bytes -eq $best_bytes ] || $make $best_bytes
+}
+
+# Planted facts come from the first book alone, as in all tables so far.
+facts_document() { # bytes
+    local books=("$BOOKS_DIR"/*.txt)
+    awk -v bytes="$1" -v seed=$((length + number)) -v set="$what" -v per="$per" -v out="$scratch/doc" \
+        -f "$here/text.awk" -f "$here/document.awk" "$here/facts.txt" RS= "${books[0]}"
+}
+
+# Documents leave room for a question and its answer.
+facts() { # number, facts a depth
+    local number=$1 per=$2 spent
+    fit $((length - 64)) facts_document
     processor_time >"$scratch/before"
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl --sources 0 -- \
             >"$scratch/answers"
     processor_time >"$scratch/after"
     spent=$(paste "$scratch/before" "$scratch/after" | awk '{ print $2 - $1 }')
-    awk -v where="$(nproc)/${THREADS:-0}" -v spent="$spent" -f "$here/answers.awk" "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
+    awk -v where="$(nproc)/${THREADS:-0}" -v spent="$spent" -f "$here/record.awk" -f "$here/answers.awk" \
+        "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
+}
+
+task_document() { # bytes
+    "$here/task.sh" "$what" "$number" "$length" "$1" "$scratch/doc"
+}
+
+# Documents leave room for the template and a question, and for the longest answer.
+task() { # block, questions
+    local number=$(($1 * 1000)) asked=0 longest=0
+    while [ $asked -lt "$2" ]; do
+        number=$((number + 1))
+        [ $longest -gt 0 ] || task_document $length
+        longest=$(cut -f1 "$scratch/doc.tsv" | sort -rn | head -1)
+        fit $((length - 96 - longest)) task_document
+        awk -f "$here/questions.awk" "$scratch/doc.tsv" >"$scratch/questions"
+        "$CCA" ask "${run[@]}" -f "$scratch/doc.txt" -Q "$scratch/questions" --no-kv --jsonl --sources 0 \
+            >"$scratch/answers"
+        awk -v document=$number -f "$here/record.awk" -f "$here/score.awk" "$scratch/doc.tsv" "$scratch/answers" \
+            >>"$scratch/result"
+        asked=$(wc -l <"$scratch/result")
+    done
 }
 
 case $test in
 ppl) perplexity "$6" ;;
 facts) facts "$6" "$7" ;;
+task) task "$6" "$7" ;;
 esac
 mv "$scratch/result" "$result.part$$"
 mv "$result.part$$" "$result"

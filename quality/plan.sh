@@ -7,15 +7,9 @@
 # the attention that is theirs, and compared with the label AGAINST [main]. OUT/models keeps what the
 # labels mean and OUT/settings what the ablation compares, for tables.sh.
 set -euo pipefail
-export LC_ALL=C
+. "$(dirname "$0")/lib.sh"
 level=$1 main=$2
 shift 2
-OUT=${OUT:-build/quality} CCA=${CCA:-./cca}
-BOOKS_DIR=${BOOKS_DIR:-$OUT/books}
-
-fingerprint() {
-    "$CCA" info "$1" --json | sed 's/.*"fingerprint": "\([0-9a-f]\{8\}\).*/\1/'
-}
 
 # Windows of a length that each book has, but at most so many.
 [ -f "$OUT/tokens" ] || {
@@ -97,7 +91,7 @@ for arg; do
     label=${arg%%=*} file=${arg#*=}
     against=main
     [ "$label" != "${label#*/}" ] && against=${label#*/} label=${label%%/*}
-    attention=${file##*:} file=${file%:*}
+    attention=${file#*:} file=${file%%:*}
     if [ ! -f "$file" ]; then
         echo "$label: $file is not there; the tables leave it out" >&2
         continue

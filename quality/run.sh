@@ -9,27 +9,11 @@
 # then goes beside the other jobs [0: it does not]; LIMIT, seconds after which to stop [0: none]. What
 # was finished is kept, so another run goes on from there. Speeds are those of a run with one job.
 set -uo pipefail
-export LC_ALL=C
-here=$(dirname "$0")
-export OUT=${OUT:-build/quality} CCA=${CCA:-./cca} THREADS=${THREADS:-0}
-export BOOKS_DIR=${BOOKS_DIR:-$OUT/books}
-books=${BOOKS:-../shared/data/books-valid.tar.xz}
-
-if [ ! -d "$BOOKS_DIR" ]; then
-    if [ ! -f "$books" ]; then
-        echo "SKIPPED: nothing is measured, $books is not there. BOOKS=FILE names an archive of books."
-        exit 0
-    fi
-    mkdir -p "$BOOKS_DIR.part" && tar -xf "$books" -C "$BOOKS_DIR.part" && mv "$BOOKS_DIR.part" "$BOOKS_DIR" ||
-        exit 1
-fi
-
+. "$(dirname "$0")/lib.sh"
+unpack_books
 mkdir -p "$OUT"
 "$here/plan.sh" "$@" >"$OUT/jobs" || exit 1
 long='^[a-z]* [^ ]* full (65536|131072) '
-lane() { # jobs at a time; their arguments come on standard input
-    timeout "${LIMIT:-0}" xargs -r -L1 -P"$1" "$here/measure.sh"
-}
 
 if [ "${LONG:-0}" -gt 0 ]; then
     grep -E "$long" "$OUT/jobs" | THREADS=$LONG lane 1 &

@@ -1,6 +1,6 @@
 # Compares the sources of answers with where the facts stand.
 #
-#     awk -f sources.awk doc.tsv answers.jsonl
+#     awk -f record.awk -f sources.awk doc.tsv answers.jsonl
 #
 # doc.tsv is document.awk's, answers.jsonl what `cca ask --sources 3 --jsonl` wrote about its questions.
 # A line a fact: 1 or 0 for the right answer, the first source, one of the first three, and for a fact that
@@ -15,9 +15,6 @@ NR == FNR {
 }
 /"event": "answer"/ {
     n++
-    answer = $0
-    sub(/.*", "text": "/, "", answer)
-    sub(/", "stop_reason": .*/, "", answer)
     rest = substr($0, index($0, "\"sources\": ["))
     first = three = 0
     for (i = 1; match(rest, /"begin": [0-9]+, "end": [0-9]+/); i++) {
@@ -27,5 +24,5 @@ NR == FNR {
         three = 1
         if (i == 1) first = 1
     }
-    print (answer == right[n]) + 0, first, three, (begin[n] < 40) + 0
+    print (answer() == right[n]) + 0, first, three, (begin[n] < 40) + 0
 }

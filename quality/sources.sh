@@ -19,13 +19,14 @@ model=$1 set=$2 length=$3 number=$4
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+books=("$BOOKS_DIR"/*.txt) # facts are planted in the first, as measure.sh does
 for i in $(seq "$number"); do
     awk -v bytes=$((length * 33 / 10)) -v seed=$((length + i)) -v set="$set" -v per=1 -v out="$scratch/doc" \
-        -f "$here/document.awk" "$here/facts.txt" RS= "$BOOKS_DIR"/*.txt
+        -f "$here/text.awk" -f "$here/document.awk" "$here/facts.txt" RS= "${books[0]}"
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask -m "$model" -t "${THREADS:-0}" --device cpu -q --chat-template plain -f "$scratch/doc.txt" \
             -n 16 --no-kv --jsonl --sources 3 -- >"$scratch/answers"
-    awk -f "$here/sources.awk" "$scratch/doc.tsv" "$scratch/answers" >>"$scratch/hits"
+    awk -f "$here/record.awk" -f "$here/sources.awk" "$scratch/doc.tsv" "$scratch/answers" >>"$scratch/hits"
 done
 awk -v name="$set $length $number" '
     { n++; right += $1; first += $2; three += $3 }

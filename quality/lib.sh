@@ -1,0 +1,25 @@
+# What the scripts here share; sourced by them.
+export LC_ALL=C
+here=$(dirname "$0")
+export OUT=${OUT:-build/quality} CCA=${CCA:-./cca} THREADS=${THREADS:-0}
+export BOOKS_DIR=${BOOKS_DIR:-$OUT/books}
+
+fingerprint() { # model file
+    "$CCA" info "$1" --json | sed 's/.*"fingerprint": "\([0-9a-f]\{8\}\).*/\1/'
+}
+
+# Unpacks the archive BOOKS where that is not done yet.
+unpack_books() {
+    local books=${BOOKS:-../shared/data/books-valid.tar.xz}
+    [ -d "$BOOKS_DIR" ] && return
+    if [ ! -f "$books" ]; then
+        echo "SKIPPED: nothing is measured, $books is not there. BOOKS=FILE names an archive of books."
+        exit 0
+    fi
+    mkdir -p "$BOOKS_DIR.part" && tar -xf "$books" -C "$BOOKS_DIR.part" && mv "$BOOKS_DIR.part" "$BOOKS_DIR" || exit 1
+}
+
+# Runs measure.sh with each line of standard input as its arguments.
+lane() { # jobs at a time
+    timeout "${LIMIT:-0}" xargs -r -L1 -P"$1" "$here/measure.sh"
+}
