@@ -1,6 +1,6 @@
 # Makes the tables of docs/QUALITY.md from measurements.
 #
-#     awk -f tables.awk -v table=lengths MEASUREMENTS
+#     awk -v table=lengths -f markdown.awk -f tables.awk MEASUREMENTS
 #
 # Tables: lengths, bands (with -v length_=8192), facts, depths (for heatmap.awk), ablation, models.
 # MEASUREMENTS is what tables.sh collects, separated by tabs: label of the model, attention, test,
@@ -117,23 +117,6 @@ function cell(key, other, a, b,    text, difference) {
 function length_cell(run_, other, length_) {
     if (length_ == 2048) return cell(run_ SUBSEP 8192, other SUBSEP 8192, 0, 2048)
     return cell(run_ SUBSEP length_, other SUBSEP length_, 0, length_)
-}
-
-function row(name, cells, n,    i, text) {
-    text = "| " name " |"
-    for (i = 1; i <= n; i++) text = text (cells[i] == "" ? "" : " " cells[i]) " |"
-    print text
-}
-
-function head(first, names, n,    i, rule) {
-    row(first, names, n)
-    rule = "|---|"
-    for (i = 1; i <= n; i++) rule = rule "--:|"
-    print rule
-}
-
-function thousands(n) {
-    return n < 1000 ? n "" : sprintf("%d,%03d", int(n / 1000), n % 1000)
 }
 
 function head_of_lengths(first, list, n,    i) {

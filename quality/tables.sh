@@ -36,7 +36,7 @@ collect() {
 collect >"$OUT/measurements"
 table() { # name, heading
     printf '<!-- %s -->\n\n**%s**\n\n' "$1${3:+ $3}" "$2"
-    awk -v table="$1" -v length_="${3:-0}" -f "$here/tables.awk" "$OUT/measurements"
+    awk -v table="$1" -v length_="${3:-0}" -f "$here/markdown.awk" -f "$here/tables.awk" "$OUT/measurements"
     printf '\n<!-- end -->\n'
 }
 table lengths 'Perplexity by length'
@@ -47,6 +47,6 @@ table facts 'Planted facts'
 table ablation 'Group size and window'
 [ "$(wc -l <"$OUT/models")" -gt 1 ] && table models 'Other models'
 if [ $# -gt 1 ]; then
-    awk -v table=depths -f "$here/tables.awk" "$OUT/measurements" | awk -f "$here/heatmap.awk" >"$2.part"
+    awk -v table=depths -f "$here/markdown.awk" -f "$here/tables.awk" "$OUT/measurements" | awk -f "$here/heatmap.awk" >"$2.part"
     mv "$2.part" "$2"
 fi

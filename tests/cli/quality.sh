@@ -12,8 +12,8 @@ awk 'BEGIN {
     }
 }' >"$work/book.txt"
 document() { # name, seed, set, facts a depth
-    awk -v bytes=20000 -v seed="$2" -v set="$3" -v per="$4" -v out="$work/$1" -f quality/document.awk \
-        quality/facts.txt RS= "$work/book.txt"
+    awk -v bytes=20000 -v seed="$2" -v set="$3" -v per="$4" -v out="$work/$1" -f quality/text.awk \
+        -f quality/document.awk quality/facts.txt RS= "$work/book.txt"
 }
 document a 1 known 1 && document b 1 known 1 && document c 2 known 1 && document d 3 new 5
 check 'the same seed gives the same document' cmp "$work/a.txt" "$work/b.txt"
@@ -68,7 +68,7 @@ cat >"$work/answers" <<'END'
 {"question": "What?", "text": "48214", "stop_reason": "stop", "tokens": {"prompt": 9, "prefilled": 14, "generated": 1}, "timing": {"load_s": 0.1, "prefill_s": 0.1}, "event": "answer"}
 {"schema": "cca.ask.1", "event": "end"}
 END
-check 'answers' test "$(awk -v where=2/0 -v spent=1.5 -f quality/answers.awk "$work/doc.tsv" "$work/answers" | tr '\t\n' ',;')" = \
+check 'answers' test "$(awk -v where=2/0 -v spent=1.5 -f quality/record.awk -f quality/answers.awk "$work/doc.tsv" "$work/answers" | tr '\t\n' ',;')" = \
     '2014,0.5,2/0,1.5;0,1,Ann "A" Lee,Ann "A" Lee;50,0,48213,48214;'
 
 # Full attention costs 0.1 nats a token more in one window and 0.3 in the other: +0.2 ± 0.1 nats.
@@ -84,7 +84,7 @@ done >>"$work/measured"
 for setting in 8:256 16:256 full; do # in the model's file: 16:256
     printf 'main\t%s\tcache\t131072\t16:256\t5000000\n' $setting
 done >>"$work/measured"
-table() { awk -v table="$1" -v length_="${2:-0}" -f quality/tables.awk "$work/measured"; }
+table() { awk -v table="$1" -v length_="${2:-0}" -f quality/markdown.awk -f quality/tables.awk "$work/measured"; }
 table lengths >"$work/out"
 stdout_has 'perplexity at 2,048' '^\| CCA \| 33\.12 \|'
 stdout_has 'and at 8,192' '^\| CCA \| 33\.12 \| 8\.72 \|'
