@@ -8,13 +8,17 @@
 #     tar -xf quality.tar.xz && BOOKS=books-valid.tar.xz quality/quality.sh MODEL OUTDIR SECONDS [LABEL=FILE:ATTENTION …]
 #
 # measures for so many seconds what `make quality-full` adds, and leaves OUTDIR/results.tar, to be
-# unpacked in build/quality here. LEVELS='quick full' measures all, DEVICE=cuda on a GPU.
+# unpacked in build/quality here. LEVELS='quick full' measures all, DEVICE=cuda on a GPU. Tasks are measured with
+#
+#     CCA=quality/cca TEXTS_DIR=quality/sources BOOKS=books-valid.tar.xz OUT=OUTDIR quality/tasks.sh LABEL=FILE:ATTENTION …
 set -euo pipefail
 here=$(dirname "$0")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-mkdir -p "$scratch/quality/lib"
-cp "$here"/*.sh "$here"/*.awk "$here"/facts.txt "$scratch/quality"
+mkdir -p "$scratch/quality/lib" "$scratch/quality/sources"
+cp -r "$here"/*.sh "$here"/*.awk "$here"/facts.txt "$here"/words.txt "$here"/tasks "$here"/questions "$scratch/quality"
+(cd "$here/.." && sed -n 's/^source: //p' quality/questions/*.txt | grep -v '^books/' |
+    xargs -I{} cp --parents {} "$scratch/quality/sources")
 strip -o "$scratch/quality/lib/cca" "${CCA:-./cca}"
 cat >"$scratch/quality/cca" <<'END'
 #!/bin/sh
