@@ -93,14 +93,20 @@ task_document() { # bytes
     "$here/task.sh" "$what" "$number" "$length" "$1" "$scratch/doc"
 }
 
-# Documents leave room for the template and a question, and for the longest answer.
+# The tokens of the longest question in doc.tsv, and of the longest answer.
+longest() {
+    local question
+    question=$(awk -F'\t' 'length($2) > length(longest) { longest = $2 } END { print longest }' "$scratch/doc.tsv")
+    echo $(($("$CCA" tokenize -m "$model" -p "$question" --count) + $(cut -f1 "$scratch/doc.tsv" | sort -n | tail -1)))
+}
+
+# Documents leave room for the template, a question and its answer, about as long as those of the first document.
 task() { # block, questions
-    local number=$(($1 * 1000)) asked=0 longest=0
+    local number=$(($1 * 1000)) asked=0 room=0
     while [ $asked -lt "$2" ]; do
         number=$((number + 1))
-        [ $longest -gt 0 ] || task_document $length
-        longest=$(cut -f1 "$scratch/doc.tsv" | sort -rn | head -1)
-        fit $((length - 96 - longest)) task_document
+        [ $room -gt 0 ] || { task_document $length && room=$((length - 64 - $(longest))); }
+        fit $room task_document
         awk -f "$here/questions.awk" "$scratch/doc.tsv" >"$scratch/questions"
         "$CCA" ask "${run[@]}" -f "$scratch/doc.txt" -Q "$scratch/questions" --no-kv --jsonl --sources 0 \
             >"$scratch/answers"
