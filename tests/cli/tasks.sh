@@ -175,7 +175,12 @@ stdout_has 'errors are those of documents' '^\| single-1 \| 2,048 \| 4 \| 75\.0 
 
 export CCA THREADS=1
 model=$(echo models/*.gguf)
-check 'a measurement' quality/measure.sh task "$model" full 512 multikey-2 1 10
+printf '#!/bin/sh\n"%s" "$@" | tee -a "%s"\n' "$CCA" "$work/said" >"$work/heard"
+chmod +x "$work/heard"
+CCA=$work/heard check 'a measurement' quality/measure.sh task "$model" full 512 multikey-2 1 10
+check 'whose prompts and longest answers, of 40 tokens, nearly fill the length' awk '
+    match($0, /"prompt": [0-9]+/) { n++; size = substr($0, RSTART + 10, RLENGTH - 10) + 40; if (size > 512 || size < 400) exit 1 }
+    END { if (n != 10) exit 1 }' "$work/said"
 found=$(find "$OUT" -name 'multikey-2-1')
 check 'has a line a question' test "$(awk -F'\t' '$1 == 1001 && $2 ~ /^[01]\.0000$/ && $3 ~ /^[0-9]+$/' "$found" | wc -l)" = 10
 touch -d '2000-01-01' "$found"
