@@ -14,7 +14,7 @@ function below(n) {
 
 # `ending` stands behind each piece and statement.
 function start(ending,    i) {
-    state = seed * 7919 + 12345
+    state = (seed * 7919 + 12345) % 2147483647
     for (i = 0; i < 10; i++) below(1)
     gap = ending
     n = end[0] = written = 0

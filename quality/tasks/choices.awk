@@ -1,6 +1,6 @@
 # Makes a document in which the passage of a question set stands among paragraphs of books.
 #
-#     awk -v number=1 -v bytes=7000 -v seed=1 -v out=doc -f text.awk -f tasks/choices.awk \
+#     awk -v bytes=7000 -v seed=1 -v out=doc -f text.awk -f tasks/choices.awk \
 #         questions/youth.txt source.txt RS= books/*.txt
 #
 # A set has the lines `source: FILE`, `from: …` and `to: …`, with what the passage's first line and the one behind its last

@@ -59,7 +59,7 @@ function question(first, count,    i, text) {
         text = text (i == first ? "" : " ") "What is the registry number of " key[i] "?"
         expected = expected (i == first ? "" : "|") right[i]
     }
-    if (s["values"] > 1) return "List all " s["values"] " registry numbers of " key[first] "."
+    if (s["values"] > 1) return "List all registry numbers of " key[first] "."
     if (count > 1) return "Answer " count " questions: " text
     return text " Begin your answer with: The registry number of " key[first] " is"
 }
