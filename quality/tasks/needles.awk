@@ -40,7 +40,7 @@ function fresh(what,    text) {
 function needle(i,    text) {
     text = fresh(s["value"])
     right[i] = right[i] (right[i] == "" ? "" : "|") text
-    return "The " (s["values"] > 1 ? "registry numbers of " key[i] " include " : "registry number of " key[i] " is ") text "."
+    return (s["values"] > 1 ? "One" : "The") " registry number of " key[i] " is " text "."
 }
 
 function haystack(    i, text) {
