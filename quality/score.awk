@@ -4,7 +4,23 @@
 #
 # doc.tsv has a line a question, as ask() of text.awk writes it, answers.jsonl what `cca ask --jsonl` wrote.
 # A line a question: number of the document, score, expected texts, what was given. The score is the
-# share of the expected texts that stand in the answer, in letters of either case; of choices 1 for the right one.
+# share of the expected texts that stand in the answer, in letters of either case. Of choices the likeliest by its
+# bytes is given, so that short ones have no advantage; it scores 1 if it is the right one.
+
+function likeliest(    rest, part, best, text) {
+    rest = substr($0, index($0, "\"choices\": ["))
+    while (match(rest, /"text": "([^"\\]|\\.)*", "logprob": [^,]*, "logprob_per_byte": [-+.e0-9]+/)) {
+        split(substr(rest, RSTART, RLENGTH), part, "\"logprob_per_byte\": ")
+        if (text == "" || part[2] + 0 > best) {
+            best = part[2] + 0
+            text = part[1]
+        }
+        rest = substr(rest, RSTART + RLENGTH)
+    }
+    sub(/^"text": "/, "", text)
+    sub(/", "logprob": .*/, "", text)
+    return text
+}
 
 NR == FNR {
     split($0, part, "\t")
@@ -14,8 +30,8 @@ NR == FNR {
     next
 }
 /"event": "answer"/ {
-    given = answer()
-    count = split(expected[++n], text, "|")
+    given = chosen[++n] ? likeliest() : answer()
+    count = split(expected[n], text, "|")
     score = 0
     for (i = 1; i <= count; i++)
         score += chosen[n] ? given == text[i] : index(tolower(given), tolower(text[i])) > 0

@@ -22,7 +22,6 @@ END {
     write_text()
     for (i = 0; i < questions; i++) {
         split(question[i], part, / \| /)
-        split("2 3 4", list, " ")
         at = below(4)
         choices = ""
         for (j = k = 0; j < 4; j++) choices = choices (j ? "|" : "") part[j == at ? 2 : 3 + k++]

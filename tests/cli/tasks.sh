@@ -140,14 +140,14 @@ check 'questions as JSON' test "$(awk -f quality/questions.awk "$work/doc.tsv")"
 {"question": "Which?", "choices": ["red", "green"]}'
 cat >"$work/answers" <<'END'
 {"question": "Who?", "text": " It is ANN,\nnot \"Bob\"", "stop_reason": "stop", "tokens": {"prompt": 9}, "event": "answer"}
-{"question": "Which?", "text": "green", "stop_reason": "choice", "choices": [{"text": "red", "logprob": -2.5}, {"text": "green", "logprob": -1.5}], "event": "answer"}
+{"question": "Which?", "text": "red", "stop_reason": "choice", "choices": [{"text": "red", "logprob": -6, "logprob_per_byte": -2, "tokens": 1}, {"text": "green", "logprob": -7.5, "logprob_per_byte": -1.5, "tokens": 2}], "event": "answer"}
 {"schema": "cca.ask.1", "event": "end"}
 END
 score() { awk -v document=7 -f quality/record.awk -f quality/score.awk "$work/doc.tsv" "$work/answers"; }
 scored() { score | tr '\t\n' ',;'; }
 check 'scores: all expected texts stand there' test "$(scored)" = '7,1.0000,Ann|Bo,It is ANN, not "Bob";7,1.0000,green,green;'
-sed -i 's/not \\"Bob\\"/yes/; s/"text": "green", "stop/"text": "evergreen", "stop/' "$work/answers"
-check 'half of them; a choice is right to the letter' test "$(scored)" = '7,0.5000,Ann|Bo,It is ANN, yes;7,0.0000,green,evergreen;'
+sed -i 's/not \\"Bob\\"/yes/; s/"logprob_per_byte": -1.5/"logprob_per_byte": -2.5/' "$work/answers"
+check 'half of them; the likeliest choice by its bytes' test "$(scored)" = '7,0.5000,Ann|Bo,It is ANN, yes;7,0.0000,green,red;'
 sed -i 2d "$work/answers"
 score >"$work/out"
 check 'an answer is missing: exit 1' test $? = 1
@@ -191,3 +191,8 @@ stdout_has 'the table has both runs' '^\| multikey-2 \| 512 \| 10 \| [0-9.]+ \| 
 tasks "full=$model:full" other=none.gguf:cca
 check 'a model that is not there: exit 1' test $? = 1
 stderr_has 'and its name' 'none\.gguf is not there'
+check 'a set of questions' quality/measure.sh task "$model" full 2048 choices-paradise 1 10
+check 'is answered with choices' awk -F'\t' '
+    NR == FNR { split($0, part, / \| /); for (i = 2; i < 6; i++) choice[part[i]]; next }
+    $4 in choice && $2 == ($3 == $4) { n++ }
+    END { exit n != 10 }' quality/questions/paradise.txt "$(find "$OUT" -name 'choices-paradise-1')"
