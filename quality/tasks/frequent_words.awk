@@ -24,6 +24,5 @@ END {
     for (i = 0; i < entries; i++) text = text (i ? " " : "") entry[i]
     take(text)
     write_text()
-    ask(48, "What are the three most frequent words of the text? The dots are no word. " \
-        "Begin your answer with: The three words are", rank[2] "|" rank[3] "|" rank[4])
+    ask(48, "List the three words that occur most often in the text. The dots are no words.", rank[2] "|" rank[3] "|" rank[4])
 }
