@@ -69,7 +69,7 @@ LIB_O  := $(LIB_C:%.c=$(BUILD)/%.o) $(LIB_CC:%.cc=$(BUILD)/%.o) $(LIB_CU:%.cu=$(
 CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all cpu cuda-check demo smollm2 quality quality-full test asan valgrind valgrind-tests lib install uninstall
+.PHONY: all cpu cuda-check demo smollm2 quality quality-full quality-smollm2 test asan valgrind valgrind-tests lib install uninstall
 .PHONY: templates test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
 all: $(BIN)
 
@@ -276,6 +276,15 @@ smollm2:
 	./$(BIN) ask -m $(SMOLLM2) -f README.md -n 24 \
 	    'Which command runs the tests?' 'In which language is the program written?'
 
+# That model with several kinds of attention, against full attention: perplexity, distance, times, tasks; hours on
+# a few processors, and what was measured is kept. DEVICE=cuda measures on a GPU.
+SMOLLM2_RUNS := 'full attention=$(SMOLLM2):full' 'CCA as published=$(SMOLLM2):cca:::0' 'CCA=$(SMOLLM2):cca' \
+    'window and sinks=$(SMOLLM2):sinks:16' 'recall 1024=$(SMOLLM2):recall:1024' 'recall 2048=$(SMOLLM2):recall:2048'
+quality-smollm2: $(BIN)
+	@models/smollm2.sh
+	quality/distances.sh $(SMOLLM2_RUNS)
+	quality/tasks.sh $(SMOLLM2_RUNS)
+
 # The tables of docs/QUALITY.md from held-out books; see quality/run.sh. MODELS names further model
 # files, each as LABEL[/AGAINST]=FILE:ATTENTION.
 QUALITY_MODEL ?= $(firstword $(GGUF))
@@ -297,6 +306,7 @@ help:
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
 	@echo 'make templates   chat templates in the folder TEMPLATES against transformers'
+	@echo 'make quality-smollm2  that model with several kinds of attention: distance from full attention, tasks'
 	@echo 'make quality     perplexity and planted facts on held-out books, 8 minutes'
 	@echo 'make quality-full  the same up to 131,072 tokens with full attention, an hour or more'
 	@echo 'make lib         libcca.a and libcca.so alone'

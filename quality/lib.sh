@@ -19,6 +19,16 @@ unpack_books() {
     mkdir -p "$BOOKS_DIR.part" && tar -xf "$books" -C "$BOOKS_DIR.part" && mv "$BOOKS_DIR.part" "$BOOKS_DIR" || exit 1
 }
 
+# Label, file and attention of each LABEL=FILE:ATTENTION, separated by tabs.
+runs() {
+    local arg file
+    for arg; do
+        file=${arg#*=}
+        [ -f "${file%%:*}" ] || { echo "$0: ${file%%:*} is not there" >&2; exit 1; }
+        printf '%s\t%s\t%s\n' "${arg%%=*}" "${file%%:*}" "${file#*:}"
+    done
+}
+
 # Runs measure.sh with each line of standard input as its arguments.
 lane() { # jobs at a time
     timeout "${LIMIT:-0}" xargs -r -L1 -P"$1" "$here/measure.sh"

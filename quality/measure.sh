@@ -4,13 +4,17 @@
 #     quality/measure.sh ppl   MODEL ATTENTION LENGTH BOOK WINDOWS
 #     quality/measure.sh facts MODEL ATTENTION LENGTH SET NUMBER PER
 #     quality/measure.sh task  MODEL ATTENTION LENGTH TASK BLOCK QUESTIONS
+#     quality/measure.sh apart MODEL ATTENTION LENGTH TEXT TOKENS BASE
+#     quality/measure.sh speed MODEL ATTENTION LENGTH decode TOKENS
 #
 # ATTENTION is cca, recall, full, mean, max, window or sinks:N; cca:G:S:SINKS and recall:TOKENS:TILE:ROWS tell
 # other values than the model's, one that is left empty the model's own: cca:::0 is the paper's form.
 # `ppl` measures the first WINDOWS windows of LENGTH tokens of a book, `facts` asks about one document
 # of LENGTH tokens with PER facts at each depth, `task` QUESTIONS or a few more of a task about documents that
-# nearly fill LENGTH tokens, other ones in each block. The result is OUT/FINGERPRINT/ATTENTION/…, with the
-# columns that bands.awk, answers.awk and score.awk tell; where it is there already nothing is done.
+# nearly fill LENGTH tokens, other ones in each block, `apart` how far TOKENS of a text in windows of LENGTH
+# are from those of the model BASE with full attention, `speed` takes the time of a prefill of LENGTH tokens and of TOKENS behind
+# it. TEXT is books (the begin of each), code, docs or french. The result is OUT/FINGERPRINT/ATTENTION/…, with the
+# columns that bands.awk, answers.awk, score.awk and apart.awk tell; where it is there already nothing is done.
 #
 # Environment: OUT [build/quality], CCA [./cca], THREADS [0: all], DEVICE [cpu],
 # BOOKS_DIR [OUT/books].
@@ -116,8 +120,33 @@ task() { # block, questions
     done
 }
 
+# A text of a domain; the project's own as it is today.
+text() {
+    case $what in
+    books) for book in "$BOOKS_DIR"/*.txt; do head -c 40000 "$book"; done ;;
+    code) cat "$here"/../*.c "$here"/../backend/*.c "$here"/../cli/*.c ;;
+    docs) cat "$here"/../README.md "$here"/../docs/*.md ;;
+    french) cat "$here/texts/genese.txt" ;;
+    *) echo "$0: unknown text $what" >&2 && return 2 ;;
+    esac
+}
+
+apart() { # tokens, base
+    text | iconv -c -f utf-8 -t utf-8 >"$scratch/text"
+    "$CCA" ppl "${run[@]}" -f "$scratch/text" --mode chunk -c "$length" --tokens "$1" --base "$2:full" --json >"$scratch/report"
+    awk -f "$here/record.awk" -f "$here/apart.awk" "$scratch/report" >"$scratch/result"
+}
+
+speed() { # tokens
+    "$CCA" bench "${run[@]}" -p 0 -n "$1" -d "$length" -r 3 --no-peaks --format csv >"$scratch/report"
+    awk -F, '$2 == "walk" { prefill = $3 / $6 } $2 == "decode" { token = 1 / $6; bytes = $9 }
+        END { printf "%.6g\t%.6g\t%d\n", prefill, token, bytes }' "$scratch/report" >"$scratch/result"
+}
+
 case $test in
 ppl) perplexity "$6" ;;
+apart) apart "$6" "$7" ;;
+speed) speed "$6" ;;
 facts) facts "$6" "$7" ;;
 task) task "$6" "$7" ;;
 esac

@@ -20,16 +20,6 @@ sets=$(cd "$here/questions" && for set in *.txt; do echo "choices-${set%.txt}"; 
 TASKS=${TASKS:-$needles variables common_words frequent_words $sets}
 blocks=$(((${QUESTIONS:-200} + 19) / 20))
 
-# Label, file, attention of each run, separated by tabs.
-runs() {
-    local arg file
-    for arg; do
-        file=${arg#*=}
-        [ -f "${file%%:*}" ] || { echo "$0: ${file%%:*} is not there" >&2; exit 1; }
-        printf '%s\t%s\t%s\n' "${arg%%=*}" "${file%%:*}" "${file#*:}"
-    done
-}
-
 # Length, task, block and questions of it: a set of ten questions is asked about one document a block, and
 # ten sets make as many questions of choices as there are of the other tasks.
 blocks() {

@@ -103,3 +103,17 @@ check 'a heat map' test "$(table depths | awk -f quality/heatmap.awk | grep -c '
 expect_skip=$(OUT="$work/quality" BOOKS="$work/none.tar.xz" quality/run.sh quick model.gguf)
 check 'no books, no measurement' test "$?:${expect_skip%%:*}" = 0:SKIPPED
 check 'make quality runs it, though a folder has that name' test "$(make -n quality | grep -c '^quality/run.sh quick')" = 1
+
+# Distances: of a record, and their tables.
+echo '{"perplexity": 21.5, "tokens": {"text": 9, "scored": 8, "bytes": 7}, "base": {"perplexity": 20.0, "ratio": 1.075, "ratio_error": 0.004, "kl": 0.0123, "kl_99": 0.2, "kl_999": 0.4, "same_top": 0.91}}' |
+    awk -f quality/record.awk -f quality/apart.awk >"$work/apart"
+check 'a record with a base' test "$(tr '\t' ' ' <"$work/apart")" = '8 21.5 1.075 0.004 0.0123 0.2 0.91'
+{
+    printf 'full\tapart\t2048\tcode\t8\t20.0\t1\t0\t0\t0\t1\n'
+    printf 'mine\tapart\t2048\tcode\t%s\n' "$(cat "$work/apart")"
+    printf 'mine\tspeed\t2048\tdecode\t1.234\t0.0056\t7800000\n'
+} | awk -f quality/markdown.awk -f quality/distances.awk >"$work/table"
+check 'distances in a table' grep -qxF '| mine | 21.50 (+7.50 ± 0.40), 12.3 |' "$work/table"
+check 'under the length' grep -qxF '| 2,048 tokens | code |' "$work/table"
+check 'times behind them' grep -qxF '| mine | 1.23 s, 5.6 ms, 7.8 MB |' "$work/table"
+check 'and none where there are none' grep -qxF '| full | |' "$work/table"
