@@ -260,7 +260,7 @@ int32_t cca_sampler_next(cca_sampler *sampler, const float *logits, const int32_
 double cca_log_sum_exp(const float *logits, int64_t n) {
     float largest = logits[0];
     for (int64_t i = 1; i < n; i++) largest = logits[i] > largest ? logits[i] : largest;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)expf(logits[i] - largest);
+    double sum = (double)expf(logits[0] - largest);
+    for (int64_t i = 1; i < n; i++) sum += (double)expf(logits[i] - largest);
     return log(sum) + (double)largest;
 }

@@ -20,7 +20,8 @@ static void splits(const char *list, const char *joined) {
     char got[256] = "";
     ok(choices_split(&texts, list, "--choices", &err));
     for (size_t i = 0; i < json_array_size(texts); i++) {
-        strcat(strcat(got, json_string_value(json_array_get(texts, i))), "|");
+        size_t n = strlen(got);
+        snprintf(got + n, sizeof got - n, "%s|", json_string_value(json_array_get(texts, i)));
     }
     assert_string_equal(got, joined);
     json_decref(texts);
@@ -73,8 +74,11 @@ static void arrays_are_checked(void **state) {
 
 static json_t *three_texts(void) {
     static char text[1024]; /* of more tokens than choose for themselves in one call */
-    text[0] = '\0';
-    for (int i = 0; i < 30; i++) strcat(text, i % 3 ? "the old house " : "by the sea, ");
+    int n = 0;
+    for (int i = 0; i < 30; i++) {
+        const char *some = i % 3 ? "the old house " : "by the sea, ";
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s", some);
+    }
     return json_pack("[s, s, s]", "the", "a garden of his own", text);
 }
 
