@@ -16,6 +16,10 @@ has_kept() { # bytes
     test -n "$(find "$work/cache" -name '*.ccas' -size "+$1c")"
 }
 
+words_of() { # the last record without what hangs on the order of sums
+    text_of | sed -E 's/"(logprob|probability)": [-0-9.e]+//g'
+}
+
 for attn in cca "recall --recall 512"; do
     make_text
     tokens=$("$CCA" tokenize -m "$model" -f "$work/text" --count)
@@ -53,9 +57,9 @@ for attn in cca "recall --recall 512"; do
     expect 0 'a document with another end' "${another[@]}"
     reused=$(sed -nE 's/.*"reused": ([0-9]+), .*/\1/p' "$work/out" | head -1)
     check 'goes back by at most 16 tokens' test "$reused" -ge $((end - 16)) -a "$reused" -lt "$end"
-    text_of >"$work/second"
+    words_of >"$work/second"
     cca "${another[@]}" --no-kv
-    text_of >"$work/first"
+    words_of >"$work/first"
     check 'with the same answer' cmp "$work/first" "$work/second"
     rm -rf "$work/cache"
 
