@@ -40,7 +40,8 @@ stand_in() { # name
     *.txt) printf 'The report was signed by Ada. It costs 20 pounds.\n%.0s' {1..30} >"$1" ;;
     *.txt.gz) printf 'The annex was signed by Charles.\n%.0s' {1..30} | gzip >"$1" ;;
     *.jsonl) printf '{"question": "Who signed it?"}\n{"question": "What does it cost?"}\n' >"$1" ;;
-    *Q4_K_M.gguf) cp "$golden/kquants/tiny.gguf" "$1" ;;
+    *Q4_K_M.gguf | base.gguf) cp "$golden/kquants/tiny.gguf" "$1" ;;
+    tuned.gguf) cp "$golden/patch/tiny.gguf" "$1" ;;
     *.gguf) cp "$model" "$1" ;;
     *-1.1B-Chat) cp -r "$golden/models/hf-text-llama2" "$1" && add_template "$1" ;;
     stories15M.bin) cp "$data/stories260K.bin" "$1" ;;
