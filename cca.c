@@ -79,9 +79,8 @@ static cca_dtype bounds_type(cca_dtype keys) {
 
 static void count_choices(cca_cache *c, int64_t n_groups) {
     const cca_policy *p = &c->policy;
-    enum { ALONE = 64 }; /* queries that choose each for itself, at the end of a prompt */
     int64_t tiles = c->shape.chunk_size / p->tile + 2;
-    c->n_choosing = cca_max(tiles, cca_min(c->shape.chunk_size, ALONE));
+    c->n_choosing = cca_max(tiles, cca_min(c->shape.chunk_size, CCA_ALONE));
     c->choice = (cca_choice){.heads = c->shape.n_kv_heads,
                              .most = cca_min(p->recall / p->rule.group_size, n_groups),
                              .tile = p->tile,

@@ -23,6 +23,10 @@
 /* Where neither the model file nor an option says: the paper's. */
 enum { CCA_DEFAULT_GROUP = 16, CCA_DEFAULT_WINDOW = 1024 };
 
+/* Tokens at the end of a prompt that choose each for itself what they recall, as generated ones do.
+ */
+enum { CCA_ALONE = 64 };
+
 typedef struct cca_rule {
     int64_t group_size;  /* g ≥ 1 */
     int64_t window_size; /* s ≥ g, a multiple of g; INT64_MAX/2 and more: full attention */

@@ -422,9 +422,6 @@ static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t 
     return CCA_OK;
 }
 
-/* Tokens at the end of a prompt that choose each for itself. */
-enum { ALONE = 64 };
-
 cca_status cca_session_check_sound(const cca_session *s, cca_error *err) {
     if (!s->torn) return CCA_OK;
     return cca_fail(err, CCA_RUNTIME,
@@ -452,7 +449,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
     if (!status) status = check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
     bool ends = s->options.policy.tile > 1 && o.ends_prompt;
-    int64_t alone = ends ? cca_max(ALONE - o.more, 0) : 0;
+    int64_t alone = ends ? cca_max(CCA_ALONE - o.more, 0) : 0;
     int64_t together = cca_max(n - alone, 0); /* those that choose in tiles */
     for (int64_t done = 0, some; !status && done < n; done += some) {
         int64_t end = done < together ? together : n;
@@ -528,7 +525,7 @@ int64_t cca_session_chunk_size(const cca_session *session) {
 
 int64_t cca_session_last_seam(const cca_session *session, int64_t n, bool ends_prompt) {
     int64_t chunk = session->options.chunk_size;
-    if (ends_prompt && session->options.policy.tile > 1) return cca_max(n - ALONE, 0);
+    if (ends_prompt && session->options.policy.tile > 1) return cca_max(n - CCA_ALONE, 0);
     return cca_max(n - 1, 0) / chunk * chunk;
 }
 

@@ -39,6 +39,18 @@ void text_free(text_buffer *b) {
     *b = (text_buffer){0};
 }
 
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+const char *text_trimmed(size_t *size, const text_buffer *b) {
+    size_t from = 0, end = b->size;
+    while (from < end && is_space(b->bytes[from])) from++;
+    while (end > from && is_space(b->bytes[end - 1])) end--;
+    *size = end - from;
+    return b->bytes ? b->bytes + from : "";
+}
+
 bool utf8_append_clean(text_buffer *out, const char *text, size_t size) {
     while (size > 0) {
         size_t valid = cca_utf8_valid(text, size);

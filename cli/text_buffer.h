@@ -20,6 +20,8 @@ bool text_append(text_buffer *b, const char *bytes, size_t size);
 /* Drops the first size bytes. */
 void text_drop(text_buffer *b, size_t size);
 void text_free(text_buffer *b);
+/* Without the white space before and behind it: size bytes, borrowed. */
+const char *text_trimmed(size_t *size, const text_buffer *b);
 
 /* Appends text with U+FFFD for what is not UTF-8; false without memory. */
 bool utf8_append_clean(text_buffer *out, const char *text, size_t size);

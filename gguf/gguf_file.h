@@ -40,6 +40,8 @@ struct cca_gguf {
 
 /* The order of entries by name, for qsort. */
 int cca_gguf_compare_entries(const void *a, const void *b);
+/* By name, in logarithmic time; NULL if there is none. */
+const cca_gguf_key *cca_gguf_find_key(const cca_gguf *file, const char *name);
 /* Maps and parses one file, whatever it is a part of. */
 cca_status cca_gguf_open_one(cca_gguf **out, const char *path, cca_error *err);
 /* Opens the other parts of a file that says there are some, and takes their tensors. */

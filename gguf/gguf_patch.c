@@ -100,18 +100,12 @@ static bool is_taken(const char *key) {
     return strncmp(key, "cca.patch.", sizeof "cca.patch." - 1) != 0;
 }
 
-static cca_gguf_key *key_named(cca_gguf *file, const char *name) {
-    for (uint64_t i = 0; i < file->n_keys; i++) {
-        if (strcmp(file->keys[i].name, name) == 0) return &file->keys[i];
-    }
-    return NULL;
-}
-
-/* What was there goes to the patch, which frees it. */
-static void take_key(cca_gguf *file, cca_gguf_key *new) {
-    cca_gguf_key *old = key_named(file, new->name);
+/* What was there goes to the patch, which frees it. n: keys with those that came to the file's own,
+ * which alone the index knows; a patch's keys differ from each other. */
+static void take_key(cca_gguf *file, uint64_t *n, cca_gguf_key *new) {
+    cca_gguf_key *old = (cca_gguf_key *)cca_gguf_find_key(file, new->name);
     cca_gguf_key kept = old ? *old : (cca_gguf_key){0};
-    if (!old) old = &file->keys[file->n_keys++];
+    if (!old) old = &file->keys[(*n)++];
     *old = *new;
     *new = kept;
 }
@@ -125,9 +119,11 @@ static cca_status take_keys(cca_gguf *file, cca_gguf *patch, cca_error *err) {
     if (!keys || !index) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its keys", patch->name);
     }
+    uint64_t n = file->n_keys;
     for (uint64_t i = 0; i < patch->n_keys; i++) {
-        if (is_taken(patch->keys[i].name)) take_key(file, &patch->keys[i]);
+        if (is_taken(patch->keys[i].name)) take_key(file, &n, &patch->keys[i]);
     }
+    file->n_keys = n;
     for (uint64_t i = 0; i < file->n_keys; i++) {
         file->key_index[i] = (cca_gguf_entry){file->keys[i].name, i};
     }

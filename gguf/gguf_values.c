@@ -62,13 +62,13 @@ const void *cca_gguf_number_at(const cca_gguf *file, uint64_t index) {
     return index < file->n_keys ? file->keys[index].number : NULL;
 }
 
-static const cca_gguf_key *find_key(const cca_gguf *file, const char *name) {
+const cca_gguf_key *cca_gguf_find_key(const cca_gguf *file, const char *name) {
     const cca_gguf_entry *entry = find(file->key_index, file->n_keys, name);
     return entry ? &file->keys[entry->index] : NULL;
 }
 
 bool cca_gguf_has(const cca_gguf *file, const char *key) {
-    return find_key(file, key) != NULL;
+    return cca_gguf_find_key(file, key) != NULL;
 }
 
 static cca_status missing(const cca_gguf *file, const char *key, cca_error *err) {
@@ -140,7 +140,7 @@ static cca_status get_unsigned(uint64_t *out, const cca_gguf *file, const cca_gg
 
 cca_status cca_gguf_u64(uint64_t *out, const cca_gguf *file, const char *key,
                         const uint64_t *fallback, cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     if (k) return get_unsigned(out, file, k, UINT64_MAX, err);
     if (!fallback) return missing(file, key, err);
     *out = *fallback;
@@ -149,7 +149,7 @@ cca_status cca_gguf_u64(uint64_t *out, const cca_gguf *file, const char *key,
 
 cca_status cca_gguf_u32(uint32_t *out, const cca_gguf *file, const char *key,
                         const uint32_t *fallback, cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     uint64_t wide = fallback ? *fallback : 0;
     if (!k && !fallback) return missing(file, key, err);
     cca_status status = k ? get_unsigned(&wide, file, k, UINT32_MAX, err) : CCA_OK;
@@ -158,7 +158,7 @@ cca_status cca_gguf_u32(uint32_t *out, const cca_gguf *file, const char *key,
 }
 
 cca_status cca_gguf_token(int32_t *out, const cca_gguf *file, const char *key, cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     uint64_t id = UINT32_MAX;
     cca_status status = CCA_OK;
     bool none = !k;
@@ -173,7 +173,7 @@ cca_status cca_gguf_token(int32_t *out, const cca_gguf *file, const char *key, c
 
 cca_status cca_gguf_f32(float *out, const cca_gguf *file, const char *key, const float *fallback,
                         cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     if (!k) {
         if (!fallback) return missing(file, key, err);
         *out = *fallback;
@@ -193,7 +193,7 @@ cca_status cca_gguf_f32(float *out, const cca_gguf *file, const char *key, const
 
 cca_status cca_gguf_bool(bool *out, const cca_gguf *file, const char *key, const bool *fallback,
                          cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     if (!k) {
         if (!fallback) return missing(file, key, err);
         *out = *fallback;
@@ -210,7 +210,7 @@ cca_status cca_gguf_bool(bool *out, const cca_gguf *file, const char *key, const
 
 cca_status cca_gguf_str(cca_gguf_string *out, const cca_gguf *file, const char *key,
                         const cca_gguf_string *fallback, cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     if (!k) {
         if (!fallback) return missing(file, key, err);
         *out = *fallback;
@@ -223,7 +223,7 @@ cca_status cca_gguf_str(cca_gguf_string *out, const cca_gguf *file, const char *
 
 cca_status cca_gguf_arr(cca_gguf_array *out, const cca_gguf *file, const char *key, bool required,
                         cca_error *err) {
-    const cca_gguf_key *k = find_key(file, key);
+    const cca_gguf_key *k = cca_gguf_find_key(file, key);
     *out = (cca_gguf_array){0};
     if (!k) return required ? missing(file, key, err) : CCA_OK;
     if (k->type != CCA_GGUF_ARRAY) return wrong_type(file, k, "array", err);

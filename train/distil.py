@@ -182,7 +182,7 @@ class Run:
         for length, recall in [(1024, 0), *((n, r) for n, _ in self.args.lengths for r in {0, self.args.recall})]:
             if length > self.reach:
                 continue
-            near, ratio, n = 0.0, 0.0, max(1, self.args.batch // length)
+            ratio, n = 0.0, max(1, self.args.batch // length)
             ids = torch.tensor([rows.plain(random.Random(f"{length} {i}"), length) for i in range(n)]).to(self.device)
             near = self.losses(ids, recall)[0].detach().mean().item()
             with torch.no_grad():

@@ -9,18 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_space(char c) {
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 /* The answer as one line. */
 static void write_line(output *out, const text_buffer *text) {
-    size_t from = 0, end = text->size;
-    while (from < end && is_space(text->bytes[from])) from++;
-    while (end > from && is_space(text->bytes[end - 1])) end--;
-    for (; from < end; from++) {
-        bool breaks = text->bytes[from] == '\n' || text->bytes[from] == '\r';
-        output_write(out, breaks ? " " : text->bytes + from, 1);
+    size_t size;
+    const char *words = text_trimmed(&size, text);
+    for (size_t i = 0; i < size; i++) {
+        bool breaks = words[i] == '\n' || words[i] == '\r';
+        output_write(out, breaks ? " " : words + i, 1);
     }
     output_write(out, "\n", 1);
 }

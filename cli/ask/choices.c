@@ -2,6 +2,7 @@
 
 #include "base/file_kind.h"
 #include "base/utf8.h"
+#include "cca_rule.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,15 +14,10 @@ static cca_status no_memory(cca_error *err) {
 
 /* ---- texts ---- */
 
-static bool is_space(char c) {
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static bool add_text(json_t *texts, const text_buffer *text) {
-    size_t from = 0, end = text->size;
-    while (from < end && is_space(text->bytes[from])) from++;
-    while (end > from && is_space(text->bytes[end - 1])) end--;
-    json_t *one = json_stringn(text->bytes ? text->bytes + from : "", end - from);
+    size_t size;
+    const char *words = text_trimmed(&size, text);
+    json_t *one = json_stringn(words, size);
     return json_array_append_new(texts, one) == 0;
 }
 
@@ -118,9 +114,7 @@ void choices_free(choices *c) {
 
 /* ---- scores ---- */
 
-/* Rows of logits that are there at a time; tokens of a call that choose each for themselves what
- * they recall. */
-enum { TILE_ROWS = 16, ALONE = 64 };
+enum { TILE_ROWS = 16 }; /* of logits that are there at a time */
 
 typedef struct scoring {
     cca_session *session;
@@ -154,7 +148,7 @@ static cca_status score_behind_first(scoring *s, choice *c, cca_error *err) {
     s->of = c;
     s->begin = cca_session_pos(s->session);
     for (int64_t done = 0, some; done < c->n_tokens - 1 && !status; done += some) {
-        some = cca_min(ALONE, c->n_tokens - 1 - done);
+        some = cca_min(CCA_ALONE, c->n_tokens - 1 - done);
         status = cca_session_eval(s->session, c->ids + done, some, &options, err);
     }
     return status;
