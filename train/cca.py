@@ -18,7 +18,7 @@ tokens again. The choice has no gradient; what is seen has.
 """
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -185,20 +185,33 @@ def padded_cores(length, group_size):
 
 
 @functools.lru_cache(maxsize=32)
+def fixed_blocks(length, group_size, window_size, device, recall=PUBLISHED):
+    """The blocks of the mask that does not depend on what is chosen, of `blocks_of`."""
+    n = padded_cores(length, group_size)
+    mask = visible(length, n, group_size, window_size, recall)
+    return blocks_of(mask, length, n + length, 1, 1, device)
+
+
+@functools.lru_cache(maxsize=32)
 def block_mask(length, group_size, window_size, device, recall=PUBLISHED):
     """FlexAttention's mask that does not depend on what is chosen."""
     n = padded_cores(length, group_size)
     mask = visible(length, n, group_size, window_size, recall)
-    return made_of_blocks(mask, length, n + length, *blocks_of(mask, length, n + length, 1, 1, device))
+    return made_of_blocks(mask, length, n + length, *fixed_blocks(length, group_size, window_size, device, recall))
 
 
 def block_mask_of(chosen, length, group_size, window_size, recall, share):
-    """FlexAttention's mask with what was chosen, of each batch item and query head. Heads that share
-    keys see the same, so blocks are looked for once for all of them."""
-    n = padded_cores(length, group_size)
+    """FlexAttention's mask with what was chosen, of each batch item and query head. A chosen group brings the blocks
+    of its raw tokens and takes its core out of a full block; a block may be looked into where nothing is left, or all."""
+    n, tile = padded_cores(length, group_size), recall.queries(share)
     mask = visible(length, n, group_size, window_size, recall, chosen, share)
-    one = visible(length, n, group_size, window_size, replace(recall, tile=recall.queries(share)), chosen)
-    blocks = blocks_of(one, length, n + length, *chosen.shape[:2], chosen.device)
+    groups = chosen.repeat_interleave(tile, 2)[:, :, :length].unflatten(2, (-1, BLOCK)).any(3)
+    cores = F.pad(groups, (0, n - groups.shape[-1]))
+    raw = groups.repeat_interleave(group_size, 3)
+    columns = torch.cat([cores, F.pad(raw, (0, length - raw.shape[-1]))], 3).unflatten(3, (-1, BLOCK)).any(4)
+    some, all_ = fixed_blocks(length, group_size, window_size, chosen.device, recall)
+    is_core = torch.arange(columns.shape[-1], device=chosen.device) < n // BLOCK
+    blocks = some | columns & ~is_core, all_ & ~(columns & is_core)
     return made_of_blocks(mask, length, n + length, *(x.repeat_interleave(share, 1) for x in blocks))
 
 

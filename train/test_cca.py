@@ -150,6 +150,21 @@ def test_refuses_sinks_and_budgets_that_are_no_multiples(recall):
         cca.attention(*random_qkv(32, 2, 2, 4), 4, 8, recall)
 
 
+def kinds(mask, batch, head):
+    """Of each block of a FlexAttention's mask: 2 full, 1 to be looked into, 0 left out."""
+    out = torch.zeros(mask.seq_lengths[0] // 128, mask.seq_lengths[1] // 128, dtype=torch.int)
+    for kind, (count, index) in enumerate([(mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)], 1):
+        for row in range(len(out)):
+            out[row, index[batch, head, row, : count[batch, head, row]].long()] += kind
+    return out
+
+
+def filled(dense):
+    """The same of a mask of pairs."""
+    blocks = dense.unflatten(0, (-1, 128)).unflatten(2, (-1, 128))
+    return blocks.any(3).any(1).int() + blocks.all(3).all(1).int()
+
+
 @pytest.mark.parametrize("length,g,s", [(512, 4, 64), (1024, 16, 256), (640, 8, 128)])
 def test_block_mask_covers_the_mask(length, g, s):
     mask = cca.block_mask(length, g, s, torch.device("cpu"))
@@ -159,15 +174,7 @@ def test_block_mask_covers_the_mask(length, g, s):
     exact = cca.dense_mask(length, g, s, torch.device("cpu"))
     assert torch.equal(dense[:, n:], exact[:, length // g :]) and torch.equal(dense[:, : length // g], exact[:, : length // g])
     assert not dense[:, length // g : n].any()
-    blocks = dense.view(length // 128, 128, -1, 128)
-    kinds = torch.zeros(length // 128, (n + length) // 128, dtype=torch.int)
-    for kind, (count, index) in enumerate(
-        [(mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)], 1
-    ):
-        for row in range(length // 128):
-            kinds[row, index[0, 0, row, : count[0, 0, row]].long()] += kind
-    expected = blocks.any(3).any(1).int() + blocks.all(3).all(1).int()
-    assert torch.equal(kinds, expected)
+    assert torch.equal(kinds(mask, 0, 0), filled(dense))
 
 
 def test_flex_attention_equals_masked_attention():
@@ -189,6 +196,21 @@ def test_flex_attention_with_recall(heads, kv_heads, recall):
     assert mask.kv_num_blocks.shape == (2, heads, 5)
     flex = cca._flex(q, k, v, 16, mask.seq_lengths[1] - 640, mask)
     torch.testing.assert_close(flex, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recall", [cca.Recall(16, 64), cca.Recall(0, 32, 8, False), cca.Recall(16, 48, 24)])
+def test_blocks_with_recall_cover_what_is_seen(recall):
+    """None is left out where something is seen, none is full where something is not, and most are as tight as can be."""
+    q, k, _ = random_qkv(1152, 6, 2, 16)
+    chosen = cca.choose(q, k, 16, 64, recall)
+    mask, loose = cca.block_mask_of(chosen, 1152, 16, 64, recall, 3), 0
+    for b in range(2):
+        for h in range(6):
+            seen = mask.mask_mod(b, h, torch.arange(1152)[:, None], torch.arange(mask.seq_lengths[1])[None])
+            found, exact = kinds(mask, b, h), filled(seen)
+            assert not ((found == 0) & (exact > 0)).any() and not ((found == 2) & (exact < 2)).any()
+            loose += (found != exact).sum().item()
+    assert loose < 0.02 * 12 * found.numel()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
