@@ -160,7 +160,7 @@ D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca
 D_MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 D_GGUF := $(DESTDIR)$(PREFIX)/share/cca
-GGUF := $(wildcard models/*.gguf)
+GGUF := $(wildcard models/cca-*.gguf)
 
 lib: $(BUILD)/libcca.a $(BUILD)/$(SO)
 

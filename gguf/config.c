@@ -404,6 +404,13 @@ static void read_cca(cca_config *c, reader *r) {
 static void check_kind(reader *r) {
     char key[64];
     bool yes = true, causal = true;
+    if (cca_gguf_has(r->file, "cca.patch.tensors")) {
+        note(r,
+             cca_fail(r->err, CCA_BAD_MODEL,
+                      "%s: is a patch, no model; \"cca export BASE --patch %s -o FILE.gguf\" makes "
+                      "one of the file that it is for",
+                      cca_gguf_name(r->file), cca_gguf_name(r->file)));
+    }
     if (cca_gguf_is_part(r->file)) refuse(r, "split.count: is one part of several");
     if (r->status) return;
     snprintf(key, sizeof key, "%s.attention.causal", r->prefix);

@@ -4,8 +4,12 @@ here=$(dirname "$0")
 export OUT=${OUT:-build/quality} CCA=${CCA:-./cca} THREADS=${THREADS:-0}
 export BOOKS_DIR=${BOOKS_DIR:-$OUT/books}
 
+# A model by its contents: files that cca did not make have no fingerprint, but a checksum.
 fingerprint() { # model file
-    "$CCA" info "$1" --json | sed 's/.*"fingerprint": "\([0-9a-f]\{8\}\).*/\1/'
+    local found
+    found=$("$CCA" info "$1" --json | sed -n 's/.*"fingerprint": "\([0-9a-f]\{8\}\).*/\1/p')
+    [ -n "$found" ] || found=$(printf 'file-%08x' "$(cksum "$1" | cut -d' ' -f1)")
+    echo "$found"
 }
 
 # Unpacks the archive BOOKS where that is not done yet.

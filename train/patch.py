@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What distil.py has trained of a model, as a patch of its file.
 
-    patch.py BASE.gguf OUT-of-distil.py PATCH.gguf [--type q8_0] [--name NAME]
+    patch.py BASE.gguf OUT-of-distil.py PATCH.gguf [--type q8_0] [--name NAME] [--recall TOKENS]
     cca export BASE.gguf --patch PATCH.gguf -o MODEL.gguf
 
 The patch has the trained tensors, the settings of CCA and of RoPE, and the checksums of all of the base's tensors, by
@@ -75,9 +75,11 @@ def main(argv=None):
     p.add_argument("patch", help="file to write")
     p.add_argument("--type", choices=TYPES, default="q8_0", help="of matrices")
     p.add_argument("--name", help="what the patched model is called")
+    p.add_argument("--recall", type=int, help="tokens that the model recalls unless told otherwise; else what it was trained with")
     args = p.parse_args(argv)
     base = gguf.GGUFReader(args.base)
     weights, about = trained(args.trained)
+    about["recall"] = about["recall"] if args.recall is None else args.recall
     out = gguf.GGUFWriter(args.patch, unpack.value(base, "general.architecture"))
     put_keys(out, base, about, args.name)
     put_tensors(out, base, weights, unpack.config_of(base).head_dim, TYPES[args.type])

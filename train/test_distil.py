@@ -229,6 +229,8 @@ def test_a_patch_has_what_was_trained(base, shelf, tmp_path):
     assert unpack.value(file, "cca.patch.tensors") == [t.name for t in source.tensors]
     assert unpack.value(file, "cca.patch.crc32") == [zlib.crc32(t.data.tobytes()) for t in source.tensors]
     assert [unpack.value(file, f"cca.{k}") for k in ("group_size", "window_size", "sinks", "recall")] == [4, 32, 4, 16]
+    patch.main([str(base[0]), str(tmp_path), str(tmp_path / "more.gguf"), "--recall", "64"])
+    assert unpack.value(gguf.GGUFReader(tmp_path / "more.gguf"), "cca.recall") == 64
     assert unpack.value(file, "llama.context_length") == 1024 and unpack.value(file, "general.name") == "Tuned"
     assert unpack.value(file, "llama.rope.scaling.original_context_length") == 256
 

@@ -3,7 +3,7 @@
 set -u
 . tests/cli/lib.sh
 
-shipped=$(ls models/*.gguf)
+shipped=$(ls models/cca-*.gguf)
 gzip -dc tests/golden/chat/chat.model.gz >"$work/chat.model"
 "$CCA" export --random 32,2,4,2,64,560 --seed 2 --tokenizer "$work/chat.model" -c 4096 -q \
     -o "$work/chat.gguf" 2>/dev/null

@@ -4,7 +4,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
 fact='The code of the old lighthouse is 48213.'
 question='What is the code of the old lighthouse?'
 { head -c 2500 docs/MODEL.md | iconv -c -t ASCII; printf '\n%s\n\n' "$fact"; tail -c 2500 docs/MODEL.md | iconv -c -t ASCII; } >"$work/text"

@@ -4,7 +4,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
 head -c 14000 docs/CLI.md | iconv -c -f UTF-8 -t UTF-8 >"$work/book" # some 4,000 tokens, whole characters
 fact='The code of the old lighthouse is 48213.'
 make_text() {

@@ -5,7 +5,7 @@ set -u
 . tests/cli/lib.sh
 command -v jq >/dev/null || { skip "examples" "no jq here"; exit; }
 
-model=$(ls "$PWD"/models/*.gguf | head -1)
+model=$(ls "$PWD"/models/cca-*.gguf | head -1)
 golden=$PWD/tests/golden
 data=$PWD/$data
 mkdir "$work/bin" "$work/home"

@@ -100,7 +100,7 @@ make_stories() {
         "$CCA" export "$data/stories260K.bin" --tokenizer "$data/tok512.bin" --type f32 -q -o "$stories"
     else
         skip 'values of stories260K' "no $data/stories260K.bin; the model that ships stands in"
-        "$CCA" export models/*.gguf -c 512 -q -o "$stories"
+        "$CCA" export models/cca-*.gguf -c 512 -q -o "$stories"
     fi
 }
 

@@ -98,7 +98,7 @@ expect 0 'a plan of a file with fused tensors' plan -m "$converted" -t 1 --json
 check 'has times' test "$(value '[.plans[].timing | .prefill_s > 0 and .token_s > 0] | all')" = true
 
 # An answer without a bound ends where memory does.
-ship=$(ls models/*.gguf | head -1)
+ship=$(ls models/cca-*.gguf | head -1)
 expect 0 'a dry run' generate -m "$ship" -p 'Once upon' --dry-run --json
 total=$(value .memory.total)
 expect 0 'an answer without a bound' generate -m "$ship" -p 'Once upon' --dry-run --json --mem-limit $((total - 50000000))

@@ -5,7 +5,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
 fact='The code of the old lighthouse is 48213.'
 question='What is the code of the old lighthouse?'
 head -c 3000 docs/MODEL.md | iconv -c -f UTF-8 -t UTF-8 >"$work/begin"

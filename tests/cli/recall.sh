@@ -43,7 +43,7 @@ is 'others' "$(signature 'recall --sinks 0 --recall 8 --recall-tile 1 --cores')"
 is 'without recall there are cores' "$(signature 'auto --recall 0')" 'attn=cca g=4 s=16 sinks=4'
 is 'but where they are not wanted' "$(signature 'cca --no-cores')" 'attn=cca g=4 s=16 sinks=4 cores=no'
 is 'the paper' "$(signature 'cca --sinks 0')" 'attn=cca g=4 s=16 sinks=0'
-is 'a tuned model' "$("$CCA" ppl -m models/*.gguf -p "$text" 2>/dev/null | grep -o 'attn=.* kv')" \
+is 'a tuned model' "$("$CCA" ppl -m models/cca-*.gguf -p "$text" 2>/dev/null | grep -o 'attn=.* kv')" \
     'attn=cca g=16 s=256 sinks=16 kv'
 expect 0 'a record' "${ppl[@]}" --json
 stdout_has 'tells all' '"kind": "recall", "group_size": 4, "window_size": 16, "sinks": 4, "recall": 2048, "recall_tile": 32, "cores": false'

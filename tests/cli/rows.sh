@@ -4,7 +4,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -w 128 -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -w 128 -o "$model"
 head -c 5000 docs/CLI.md | iconv -c -f UTF-8 -t UTF-8 >"$work/text" # some 2,300 tokens
 recall=(--attn recall --recall 256)
 generate=(generate -m "$model" -f "$work/text" -n 8 --temp 0 "${recall[@]}")

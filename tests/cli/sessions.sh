@@ -4,7 +4,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
 cp docs/CLI.md "$work/book" # some 8,000 tokens
 fact='The code of the old lighthouse is 48213.'
 { head -c 9000 "$work/book"; printf '\n%s\n\n' "$fact"; tail -c +9001 "$work/book"; } >"$work/text"
@@ -55,7 +55,7 @@ stderr_has 'is named' 'made with group_size=16, this run has group_size=32'
 same 'another g'
 expect 3 'another cache type' "${generate[@]}" --session "$s" -ctk f32
 stderr_has 'is named' 'cache_type_k=bf16, this run has cache_type_k=f32'
-"$CCA" export models/*.gguf -q --type q4_0 -o "$work/q4.gguf"
+"$CCA" export models/cca-*.gguf -q --type q4_0 -o "$work/q4.gguf"
 expect 3 'another model' generate -m "$work/q4.gguf" -p Hello -n 1 --session "$s"
 stderr_has 'is named' 'made with model=[0-9a-f]{16}, this run has model=[0-9a-f]{16}'
 same 'another model'

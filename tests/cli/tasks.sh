@@ -174,7 +174,7 @@ compare '1 1 1 2' 30
 stdout_has 'errors are those of documents' '^\| single-1 \| 2,048 \| 4 \| 75\.0 \| 50\.0 \(-25\.0 ± 12\.5\) \|$'
 
 export CCA THREADS=1
-model=$(echo models/*.gguf)
+model=$(echo models/cca-*.gguf)
 printf '#!/bin/sh\n"%s" "$@" | tee -a "%s"\n' "$CCA" "$work/said" >"$work/heard"
 chmod +x "$work/heard"
 CCA=$work/heard check 'a measurement' quality/measure.sh task "$model" full 512 multikey-2 1 10

@@ -9,7 +9,7 @@ if ! command -v tmux >/dev/null; then
     exit 0
 fi
 export LC_ALL=C.UTF-8
-shipped=$(ls models/*.gguf)
+shipped=$(ls models/cca-*.gguf)
 program=$(realpath "$CCA")
 gzip -dc tests/golden/chat/chat.model.gz >"$work/chat.model"
 "$CCA" export --random 256,4,4,4,688,560 --seed 2 --tokenizer "$work/chat.model" -c 200000 -q \

@@ -3,7 +3,7 @@
 set -u
 . tests/cli/lib.sh
 
-ship=$(echo models/*.gguf)
+ship=$(echo models/cca-*.gguf)
 model=$work/model.gguf
 cp "$ship" "$model"
 head -c 12000 examples/paradise-lost.txt >"$work/text"
