@@ -53,10 +53,17 @@ CUDA_LIBS := -L$(CUDA_LIB) -lcudart_static -ldl -lrt
 LDLIBS    += $(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIB)
 endif
 
+# MPI: a library of its own, which the program loads where ranks are asked for; where pkg-config
+# knows MPI, unless MPI= says otherwise.
+MPI ?= $(firstword $(foreach p,mpi-c ompi-c mpich mpi,$(shell pkg-config --exists $(p) && echo $(p))))
+MPI_CFLAGS := $(if $(MPI),$(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(MPI))))
+MPI_SO     := $(if $(MPI),$(dir $(BIN))comm_mpi.so)
+
 LIB_DIRS := base gguf jinja text backend backend/cpu check export
 CLI_DIRS := cli cli/ask cli/bench cli/chat cli/ppl cli/tune
 LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard $(LIB_DIRS:%=%/*.c)) \
            $(if $(NVCC),,backend/cuda/none.c)
+LIB_C   := $(filter-out backend/comm_mpi.c,$(LIB_C))
 CLI_C   := run.c $(wildcard $(CLI_DIRS:%=%/*.c))
 LIB_CC  := $(wildcard text/*.cc)
 TESTS   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
@@ -70,8 +77,8 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo smollm2 quality quality-full quality-smollm2 test asan valgrind valgrind-tests lib install uninstall
-.PHONY: templates test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
-all: $(BIN)
+.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
+all: $(BIN) $(MPI_SO)
 
 cpu:
 	$(MAKE) BUILD=build/cpu NVCC=
@@ -84,6 +91,15 @@ endif
 
 $(BIN): $(BUILD)/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a $(FROM)
 	$(CXX) $(CFLAGS_LINK) $(LINK) $(EXTRA) -o $@ $(filter %.o %.a,$^) $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+
+# Its texts of errors are its own, and its names nobody else's.
+MPI_O := $(addprefix $(BUILD)/,backend/comm_mpi.o base/base.o base/utf8.o)
+$(BUILD)/backend/comm_mpi.o: CPPFLAGS += $(MPI_CFLAGS)
+$(BUILD)/backend/comm_mpi.o: CFLAGS += -fPIC
+
+$(MPI_SO): $(MPI_O) backend/comm_mpi.map
+	$(CC) -shared $(EXTRA) -Wl,-Bsymbolic -Wl,--version-script,backend/comm_mpi.map -o $@ $(MPI_O) \
+	    $(LDFLAGS) $(shell pkg-config --libs $(MPI))
 
 $(BUILD)/libcca.a: $(LIB_O)
 	rm -f $@ && $(AR) rcs $@ $^
@@ -143,6 +159,18 @@ test:
 
 test-programs: $(BIN) $(TEST_X)
 	@:
+
+# Ranks, from 1 to 4 on this machine, where there is MPI; see tests/mpi/run.sh.
+MPI_X := $(patsubst tests/mpi/%.c,$(BUILD)/mpi/%,$(wildcard tests/mpi/test_*.c))
+test-mpi:
+	-@tests/deps.sh mpi
+	@$(MAKE) $(PARALLEL) $(BIN) $(MPI_SO) $(MPI_X)
+	CCA=./$(BIN) tests/mpi/run.sh $(MPI_X)
+
+$(BUILD)/mpi/%: tests/mpi/%.c $(BUILD)/libcca.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@.o $<
+	$(CXX) $(LINK) $(EXTRA) -o $@ $@.o $(BUILD)/libcca.a $(LDFLAGS) -lcmocka $(LDLIBS)
 
 # Chat templates of public models, in the folder TEMPLATES, against transformers' renderings.
 PYTHON ?= python3
@@ -241,6 +269,8 @@ $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcc
 
 SOURCES := $(wildcard *.[ch] text/*.cc *.cu backend/cuda/*.[ch] backend/cuda/*.cu backend/cuda/*.cuh $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 
+LINTED  := $(if $(MPI),$(SOURCES),$(filter-out backend/comm_mpi.c,$(SOURCES)))
+
 format:
 	clang-format -i $(SOURCES) examples/*.c
 
@@ -248,11 +278,11 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES) examples/*.c
 	! grep -nE '[^)] [!=]= CCA_OK|PRI[diux]64' $(SOURCES) examples/*.c
-	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -P2 -I{} clang-tidy --quiet {} -- \
-	    $(CPPFLAGS) -std=c17 -pthread
+	printf '%s\n' $(filter %.c,$(LINTED)) | xargs -P2 -I{} clang-tidy --quiet {} -- \
+	    $(CPPFLAGS) $(MPI_CFLAGS) -std=c17 -pthread
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. $(DEFINES) \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem --suppress=invalidPointerCast \
-	    $(filter %.c,$(SOURCES))
+	    $(filter %.c,$(LINTED))
 
 deps:
 	@tests/deps.sh
@@ -295,7 +325,7 @@ quality quality-full: $(BIN)
 	quality/tables.sh $(QUALITY_MODEL) build/quality/facts.svg
 
 clean:
-	rm -rf build cca
+	rm -rf build cca comm_mpi.so
 
 help:
 	@echo 'make             build ./cca'
@@ -305,6 +335,7 @@ help:
 	@echo 'make smollm2     fetch a public model of 98 MB, ask it about README.md'
 	@echo 'make deps        install the Debian packages that are missing'
 	@echo 'make test        build and run all tests'
+	@echo 'make test-mpi    the tests of ranks over MPI, where there is MPI'
 	@echo 'make templates   chat templates in the folder TEMPLATES against transformers'
 	@echo 'make quality-smollm2  that model with several kinds of attention: distance from full attention, tasks'
 	@echo 'make quality     perplexity and planted facts on held-out books, 8 minutes'

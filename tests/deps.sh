@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and testing need and that are not there yet.
 #
-#     tests/deps.sh [pip]      # pip: Python's, too, which fetches models/smollm2.sh's package
+#     tests/deps.sh [pip|mpi]  # pip: Python's, too, which fetches models/smollm2.sh's package;
+#                              # mpi: Open MPI, over which ranks share a prompt
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
@@ -25,6 +26,8 @@ need libedit-dev pkg-config --exists libedit
 need libcmocka-dev pkg-config --exists cmocka
 need jq command -v jq
 need tmux command -v tmux
+[ "${1:-}" != mpi ] || need libopenmpi-dev pkg-config --exists mpi-c
+[ "${1:-}" != mpi ] || need openmpi-bin command -v mpirun
 [ "${1:-}" != pip ] || need python3-pip python3 -m pip --version
 
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs test programs (the arguments) over MPI, each with 1, 2, 3 and 4 ranks on this machine. Shows
+# what fails; a test counts once for each rank. The last line is "N passed, N failed", or tells of
+# skipped programs where there is no MPI. CCA names the program, beside which comm_mpi.so lies.
+set -u
+cd "$(dirname "$0")/../.."
+export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
+CCA=${CCA:-./cca}
+CCA_MPI_FOLDER=$(cd "$(dirname "$CCA")" && pwd)
+export CCA CCA_MPI_FOLDER
+
+if ! command -v mpirun >/dev/null || [ ! -f "$CCA_MPI_FOLDER/comm_mpi.so" ]; then
+    echo "skip: no mpirun, or a build without MPI (Debian: libopenmpi-dev, openmpi-bin)"
+    echo "0 passed, 0 failed, $# skipped"
+    exit 0
+fi
+
+limit=300 # seconds a program may take before it counts as hanging
+passed=0 failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Open MPI's mpirun: several ranks a processor, and none tied to one; others know no such options.
+options=()
+if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
+    options=(--oversubscribe --bind-to none)
+    [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
+fi
+
+for program in "$@"; do
+    for n in 1 2 3 4; do
+        timeout "$limit" mpirun "${options[@]}" -n "$n" "$program" >"$log" 2>&1 </dev/null
+        status=$?
+        ok=$(grep -c '^\[       OK \]' "$log")
+        bad=$(grep -c '^\[  FAILED  \] [^0-9]' "$log")
+        [ "$status" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+        passed=$((passed + ok)) failed=$((failed + bad))
+        printf '%-16s %d rank%s %4d passed, %d failed\n' "$(basename "$program")" "$n" \
+            "$([ "$n" = 1 ] && echo ' ' || echo s)" "$ok" "$bad"
+        [ "$bad" -eq 0 ] || { sed 's/^/    /' "$log"; echo "    exit status $status"; }
+    done
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
