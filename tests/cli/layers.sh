@@ -6,7 +6,7 @@ set -u
 
 level() { # of a file
     case $1 in
-    base/* | cca_rule.h) echo 0 ;;
+    base/* | cca_rule.h | share_plan.*) echo 0 ;;
     backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
     sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
