@@ -358,11 +358,8 @@ static cca_rows take_rows(cca_cache *c, int64_t layer, const cca_rows *raw, int6
     return rows;
 }
 
-/* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their
- * own are made at once; until their group leaves the window nobody reads them: these are *rows
- * then, as they are read. */
-static void take_groups(cca_cache *c, cca_rows *rows, int64_t layer, const cca_rows *raw,
-                        const cca_matrix *q, int64_t pos, int64_t n) {
+void cca_cache_take(cca_cache *c, cca_rows *rows, int64_t layer, const cca_rows *raw,
+                    const cca_matrix *q, int64_t pos, int64_t n) {
     const cca_rule *rule = &c->policy.rule;
     if (cca_cache_has(c, ARRAY_CORES)) {
         cca_rows cores = cca_cache_rows(c, ARRAY_CORES, layer, 0);
@@ -472,29 +469,11 @@ static void attend_chosen(cca_cache *c, int64_t layer, cca_matrix *out, const cc
     }
 }
 
-void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
-                      const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
-                      int64_t n) {
+void cca_cache_look(cca_cache *c, int64_t layer, cca_matrix *out, const cca_rows *raw,
+                    const cca_rows *rows, const cca_matrix *q, int64_t own_window, int64_t pos,
+                    int64_t n) {
     cca_backend *b = c->backend;
-    if (c->disk && layer == 0) go_on_disk(c, pos, n);
-    if (c->disk) bound_resident(c, pos + n);
-    cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
-
-    /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
-     * side by side. */
-    bool side_by_side = n > 1 && !c->draft && !c->all_rows;
-    int64_t kept = cca_min(pos, window.capacity);
-    if (side_by_side) {
-        raw = cca_cache_rows(c, ARRAY_SCRATCH, 0, pos - kept);
-        cca_rows_move(b, &raw, &window, pos - kept, kept);
-    }
-    if (turn) {
-        cca_rotate_store(b, &raw, q, k, v, turn, pos, n);
-    } else {
-        cca_rows_store(b, &raw, k, v, pos, n);
-    }
-    take_groups(c, &rows, layer, &raw, q, pos, n);
-    cca_spans spans = see(c, layer, &raw, &rows, n);
+    cca_spans spans = see(c, layer, raw, rows, n);
     if (own_window > 0 && c->policy.attn == CCA_ATTN_FULL) {
         spans.at[0].seen = cca_rule_window(&(cca_rule){1, own_window, 0, false});
     }
@@ -515,6 +494,36 @@ void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *
     } else {
         cca_attend(b, out, &spans, q, pos, n);
     }
+}
+
+void cca_cache_store(cca_cache *c, cca_rows *raw, cca_matrix *q, cca_matrix *k, const cca_matrix *v,
+                     const cca_turn *turn, int64_t pos, int64_t n) {
+    if (turn) {
+        cca_rotate_store(c->backend, raw, q, k, v, turn, pos, n);
+    } else {
+        cca_rows_store(c->backend, raw, k, v, pos, n);
+    }
+}
+
+void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
+                      const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
+                      int64_t n) {
+    cca_backend *b = c->backend;
+    if (c->disk && layer == 0) go_on_disk(c, pos, n);
+    if (c->disk) bound_resident(c, pos + n);
+    cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
+
+    /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
+     * side by side. */
+    bool side_by_side = n > 1 && !c->draft && !c->all_rows;
+    int64_t kept = cca_min(pos, window.capacity);
+    if (side_by_side) {
+        raw = cca_cache_rows(c, ARRAY_SCRATCH, 0, pos - kept);
+        cca_rows_move(b, &raw, &window, pos - kept, kept);
+    }
+    cca_cache_store(c, &raw, q, k, v, turn, pos, n);
+    cca_cache_take(c, &rows, layer, &raw, q, pos, n);
+    cca_cache_look(c, layer, out, &raw, &rows, q, own_window, pos, n);
 
     if (side_by_side) {
         int64_t keep = cca_min(pos + n, window.capacity);

@@ -50,6 +50,21 @@ bool cca_cache_has(const cca_cache *c, array_kind kind);
 cca_rows cca_cache_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base);
 /* Makes the bounds of the blocks that groups first … first + n - 1 complete. */
 void cca_cache_bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n);
+
+/* The steps of cca_cache_attend, whose arguments these are. Stores keys and values in raw rows,
+ * where the call's positions have room. */
+void cca_cache_store(cca_cache *c, cca_rows *raw, cca_matrix *q, cca_matrix *k, const cca_matrix *v,
+                     const cca_turn *turn, int64_t pos, int64_t n);
+/* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their
+ * own are made at once; until their group leaves the window nobody reads them: these are *rows
+ * then, as they are read. */
+void cca_cache_take(cca_cache *c, cca_rows *rows, int64_t layer, const cca_rows *raw,
+                    const cca_matrix *q, int64_t pos, int64_t n);
+/* Attends: raw has the rows of the queries and of their windows, rows those that are recalled. */
+void cca_cache_look(cca_cache *c, int64_t layer, cca_matrix *out, const cca_rows *raw,
+                    const cca_rows *rows, const cca_matrix *q, int64_t own_window, int64_t pos,
+                    int64_t n);
+
 /* Raw rows that are read as they lie, before those of a call, and at the start. */
 int64_t cca_cache_near(const cca_cache *c);
 int64_t cca_cache_first(const cca_cache *c);
