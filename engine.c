@@ -198,6 +198,7 @@ static cca_status resolve(cca_state_options *out, const cca_engine *engine,
         status = cca_attention_resolve(&out->policy, cca_model_config(engine->model), o, err);
     }
     if (status) return status;
+    out->one_layer = false;
     out->k_type = types.k;
     out->v_type = types.v;
     out->row_k_type = types.row_k;

@@ -1,43 +1,12 @@
-#include "model.h"
-
-#include "rope.h"
+#include "model_parts.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct cca_model {
-    const cca_gguf *file;
-    cca_backend *backend;
-    cca_config config;
-    cca_matrix embedding, output_norm, output;
-    cca_layer *layers;
-    cca_ropes ropes;
-    float embedding_scale, stream_eps; /* see scale_stream */
-    uint64_t weight_bytes, n_params;
-    bool *known;  /* which tensors of the file, while they are bound */
-    void **moved; /* weights whose rows lie in another order than in the file */
-    int64_t n_moved;
-};
-
 /* Logits are made for this many rows at a time. */
 enum { LOGIT_ROWS = 32 };
-
-struct cca_state {
-    const cca_model *model;
-    cca_backend *backend;
-    cca_cache *cache;
-    cca_rope rope, other_rope; /* other: of layers with windows, where it is another */
-    bool turns_otherwise;      /* it is */
-    int64_t n_rows;            /* rows of x that hold the last forward's tokens */
-    int64_t pos;               /* of the first of them */
-    int32_t *ids;              /* [chunk_size]: those tokens */
-    void *buffers;             /* memory of the matrices */
-    cca_activations a;
-    cca_matrix angles, logits;
-    cca_matrix other_angles; /* of layers with windows, or of queries that grow */
-};
 
 /* ---- binding ------------------------------------------------------------------------ */
 
@@ -305,7 +274,7 @@ static bool total_bytes(size_t *out, const size_t *bytes) {
 }
 
 static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options *o) {
-    return (cca_cache_shape){.n_layers = c->n_layers,
+    return (cca_cache_shape){.n_layers = o->one_layer ? 1 : c->n_layers,
                              .n_heads = c->n_heads,
                              .n_kv_heads = c->n_kv_heads,
                              .head_dim = c->head_dim,
@@ -486,7 +455,7 @@ static void turn_both(cca_state *s, const cca_matrix *of_q, int64_t n) {
     cca_rotate(s->backend, &s->a.k, &s->angles, &s->rope, n);
 }
 
-static void begin_forward(cca_state *s, int64_t n) {
+void cca_state_begin(cca_state *s, int64_t n) {
     const cca_model *m = s->model;
     cca_embed(s->backend, &s->a.x, &m->embedding, s->ids, m->embedding_scale, n);
     cca_angles(s->backend, &s->angles, &s->rope, s->pos, n);
@@ -494,9 +463,7 @@ static void begin_forward(cca_state *s, int64_t n) {
     if (queries_grow(s, n)) make_query_angles(s, n);
 }
 
-/* Norms the heads of q and k, and turns them where attention is not to: they are normed turned, not
- * turned at all, or queries by angles of their own. What is left to turn by, else NULL. */
-static const cca_turn *norm_and_turn(cca_turn *turn, cca_state *s, int64_t l, int64_t n) {
+const cca_turn *cca_state_turn(cca_turn *turn, cca_state *s, int64_t l, int64_t n) {
     const cca_config *c = &s->model->config;
     const cca_matrix *w = s->model->layers[l].w;
     const bool turns = cca_layer_turns(c, l), grow = queries_grow(s, n);
@@ -515,7 +482,7 @@ static void forward_layer(cca_state *s, int64_t l, int64_t n) {
     cca_activations *a = &s->a;
     cca_layer_begin(s->backend, layer, a, eps, n);
     cca_turn room;
-    const cca_turn *turn = norm_and_turn(&room, s, l, n);
+    const cca_turn *turn = cca_state_turn(&room, s, l, n);
     cca_cache_attend(s->cache, l, &a->attended, &a->q, &a->k, &a->v, turn,
                      cca_layer_window(&s->model->config, l), s->pos, n);
     cca_layer_end(s->backend, layer, a, eps, n);
@@ -527,7 +494,7 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
     s->n_rows = 0;
     s->pos = pos;
     if (n <= s->a.x.rows) memcpy(s->ids, ids, (size_t)n * sizeof *ids); /* else embed refuses */
-    begin_forward(s, n);
+    cca_state_begin(s, n);
     for (int64_t l = 0; l < s->model->config.n_layers; l++) forward_layer(s, l, n);
     /* One token is waited for when its logits are read: nothing stands still in between. */
     cca_status status = n == 1 ? cca_backend_report(b, err) : cca_backend_sync(b, err);
@@ -571,7 +538,7 @@ static int64_t odd_row(cca_state *s, float *x, int64_t n_rows) {
  * held is lost by that. */
 static cca_status find_layer(cca_state *s, int64_t n, float *x, cca_error *err) {
     int64_t n_layers = s->model->config.n_layers, l = -1, row;
-    begin_forward(s, n);
+    cca_state_begin(s, n);
     while ((row = odd_row(s, x, n)) == n && ++l < n_layers) forward_layer(s, l, n);
     cca_status status = cca_backend_report(s->backend, err);
     if (status) return status;

@@ -38,6 +38,7 @@ typedef struct cca_state_options {
     bool mark, stored; /* see cca_cache_shape */
     const char *rows_folder;
     size_t most_resident;
+    bool one_layer; /* of a rank that takes part in prompts and keeps nothing (model_share.h) */
 } cca_state_options;
 
 /* Bytes of a state: the cache's, and the activations of a chunk. */

@@ -1,0 +1,43 @@
+/* The forward pass of a prompt that ranks share: of one layer after the other all of a rank's
+ * tokens, in chunks.
+ *
+ *     cca_share_call call = {.ids = ids, .n = n, .pos = pos, .together = pos + n};
+ *     cca_model_forward_shared(state, comm, &call, &n_own, &err);   // all ranks
+ *     cca_model_logits(state, cca_state_rows(state) - 1, 1, logits, &err);     // rank 0
+ *
+ * Rank 0's state is an ordinary one, and as if it had evaluated all tokens itself. Those of other
+ * ranks have one layer (cca_state_options.one_layer) and keep nothing. Each rank has the whole
+ * model. */
+#ifndef CCA_MODEL_SHARE_H
+#define CCA_MODEL_SHARE_H
+
+#include "backend/comm.h"
+#include "model.h"
+
+typedef struct cca_share_call {
+    const int32_t *ids;    /* [n], all of them on each rank; borrowed */
+    int64_t n, pos;        /* at positions pos …, behind what rank 0's state has */
+    int64_t together;      /* tokens from this position on choose each for itself */
+    const cca_mass *watch; /* sums of the last token, of rank 0; NULL: nobody watches */
+    /* After each layer, on each rank; may be NULL. A failure ends the call on all ranks. */
+    cca_status (*on_layer)(void *user, int64_t n_done, cca_error *err);
+    void *user;
+} cca_share_call;
+
+/* Whether n tokens behind pos are enough for so many ranks. */
+bool cca_state_shares(const cca_state *state, int n_ranks, int64_t pos, int64_t n);
+/* Bytes that a call takes beside the state: of a rank that has so many of its tokens. */
+bool cca_share_call_bytes(size_t *out, const cca_config *config, const cca_state_options *options,
+                          int64_t n_own);
+
+/* Cuts are those of calls of cca_model_forward at absolute multiples of the chunk size and at
+ * `together`, and the ends of slices; of long texts these are such multiples, too, and logits have
+ * the bits of one process then. Where a rank fails, all others fail with its status and no message.
+ * CCA_USAGE, CCA_NO_FIT as cca_share_new; CCA_NO_MEMORY; CCA_INTERRUPTED; CCA_RUNTIME. The cache of
+ * rank 0 is undefined then, but for its copies. *n_own: tokens of this rank. */
+cca_status cca_model_forward_shared(cca_state *state, cca_comm *comm, const cca_share_call *call,
+                                    int64_t *n_own, cca_error *err);
+/* Rows of the last forward that cca_model_logits has. */
+int64_t cca_state_rows(const cca_state *state);
+
+#endif
