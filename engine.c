@@ -305,8 +305,7 @@ uint64_t cca_engine_room(const cca_engine *engine) {
     return room - (weights < room ? weights : room);
 }
 
-/* One of the engine's device, where the weights are, too. */
-static void close_backend(cca_engine *e, cca_backend *b) {
+void cca_engine_close_backend(cca_engine *e, cca_backend *b) {
     if (b && b->lost) e->backend->lost = true;
     cca_backend_close(b);
 }
@@ -334,7 +333,7 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
         out[i].token_s = cca_forecast_decode(forecast, n_tokens);
     }
     cca_forecast_free(forecast);
-    close_backend(engine, b);
+    cca_engine_close_backend(engine, b);
     return status;
 }
 
@@ -377,9 +376,16 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     if (status) return status;
     const size_t vocab = (size_t)e->facts.vocab_size, draft = (size_t)s->options.draft;
     s->logits = calloc(vocab, sizeof *s->logits);
+    s->comm = options->comm;
+    if (s->comm) {
+        const int64_t n_ranks = cca_comm_n_ranks(s->comm);
+        s->ranks = calloc((size_t)n_ranks, sizeof *s->ranks);
+        s->share_from =
+            options->share_from ? options->share_from : 2 * n_ranks * s->options.chunk_size;
+    }
     if (draft > 0) s->of_draft = calloc(vocab * (1 + draft), sizeof *s->of_draft);
-    if (s->logits && (draft == 0 || s->of_draft)) return CCA_OK;
-    return cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
+    const bool made = s->logits && (draft == 0 || s->of_draft) && (!s->comm || s->ranks);
+    return made ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for the logits");
 }
 
 cca_status cca_session_new(cca_session **out, cca_engine *engine,
@@ -401,7 +407,8 @@ cca_status cca_session_new(cca_session **out, cca_engine *engine,
 void cca_session_free(cca_session *session) {
     if (!session) return;
     cca_state_free(session->state);
-    close_backend(session->engine, session->backend);
+    cca_engine_close_backend(session->engine, session->backend);
+    free(session->ranks);
     free(session->logits);
     free(session->of_draft);
     cca_watch_free(&session->watch);
@@ -430,8 +437,7 @@ cca_status cca_session_check_sound(const cca_session *s, cca_error *err) {
                     "its mark, a snapshot or a stored state");
 }
 
-/* What the last call left is no more. */
-static void begin_call(cca_session *s) {
+void cca_session_begin_call(cca_session *s) {
     s->last_row = -1;
     s->n_draft = 0;
     s->known = NULL;
@@ -439,7 +445,7 @@ static void begin_call(cca_session *s) {
 
 void cca_session_settle(cca_session *s, int64_t pos) {
     s->pos = pos;
-    begin_call(s);
+    cca_session_begin_call(s);
     s->torn = false;
 }
 
@@ -452,11 +458,14 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
     bool ends = s->options.policy.tile > 1 && o.ends_prompt;
     int64_t alone = ends ? cca_max(CCA_ALONE - o.more, 0) : 0;
     int64_t together = cca_max(n - alone, 0); /* those that choose in tiles */
+    if (!status && cca_session_shares(s, n, &o)) {
+        return cca_session_eval_shared(s, ids, n, s->pos + together, &o, err);
+    }
     for (int64_t done = 0, some; !status && done < n; done += some) {
         int64_t end = done < together ? together : n;
         some = cca_min(end - done, chunk - s->pos % chunk);
         bool watch = s->watch.on && done + some == n;
-        begin_call(s);
+        cca_session_begin_call(s);
         cca_cache_draft(cca_state_cache(s->state), false);
         cca_cache_choose_alone(cca_state_cache(s->state), done >= together);
         cca_cache_watch(cca_state_cache(s->state), watch ? &s->watch.mass : NULL, 1);
@@ -466,6 +475,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         s->watch.n += watch;
         s->pos += some;
         s->last_row = some - 1;
+        if (o.on_progress) o.on_progress(o.user, s, s->pos);
         if (o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
     }
     return status;
@@ -490,7 +500,7 @@ cca_status cca_session_draft(const float **logits, cca_session *s, const int32_t
     if (!status) status = check_input(s, ids, n, err);
     if (status) return status;
     if (s->watch.on) mass = cca_watch_draft(&s->watch, n);
-    begin_call(s);
+    cca_session_begin_call(s);
     cca_cache_draft(cache, true);
     cca_cache_watch(cache, s->watch.on ? &mass : NULL, n);
     status = cca_model_forward(s->state, ids, n, s->pos, err);

@@ -20,6 +20,7 @@
 #ifndef CCA_ENGINE_H
 #define CCA_ENGINE_H
 
+#include "backend/comm.h"
 #include "base/base.h"
 #include "store.h"
 #include "tokenizer.h"
@@ -107,6 +108,11 @@ typedef struct cca_session_options {
     uint64_t most_resident; /* bytes of the process in memory from which on mapped rows are taken
                                out of it, where they lie on disk; 0: the system sees to it */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero interrupts an eval */
+    /* Ranks that share long prompts, of which this one is rank 0; see below. NULL: none. Rows that
+     * are recalled lie in memory, in the window's types, then. */
+    cca_comm *comm;
+    int64_t share_from; /* tokens of an eval from which on it is shared; 0: two chunks for each
+                           rank, so that cuts, and bits, are those of one process */
 } cca_session_options;
 
 /* attn "auto", bf16 cache, everything else 0 or CCA_AUTO. */
@@ -177,14 +183,18 @@ typedef struct cca_eval_options {
     bool ends_prompt; /* the last 64 tokens of the prompt choose each for itself what they recall,
                          as generated tokens do: what follows must not hang on where a tile began */
     int64_t more;     /* tokens of that prompt that come with later calls */
+    /* Told how far an evaluation is, after each chunk or, of a prompt that ranks share, each layer:
+     * about so many positions are done. May be NULL. */
+    void (*on_progress)(void *user, cca_session *session, int64_t pos);
 } cca_eval_options;
 
-/* Appends n ids. Chunks end at absolute multiples of the chunk size and at the end of ids.
- * options may be NULL. CCA_NO_FIT past ctx_size (nothing done), CCA_USAGE for an id outside the
- * vocabulary (nothing done). CCA_INTERRUPTED: the position is the start of the chunk that was
- * under way, but the window has already moved on in some layers: eval, mark, snapshot and save are
- * CCA_RUNTIME until the session is reset, or goes back to its mark, a snapshot or a stored state.
- * So it is after other failures of a device. */
+/* Appends n ids. With ranks to share it, each of them evaluates a part, unless on_chunk wants all
+ * chunks; the session is as if it had done so alone. Chunks end at absolute multiples of the chunk
+ * size and at the end of ids. options may be NULL. CCA_NO_FIT past ctx_size (nothing done),
+ * CCA_USAGE for an id outside the vocabulary (nothing done). CCA_INTERRUPTED: the position is the
+ * start of the chunk that was under way, but the window has already moved on in some layers: eval,
+ * mark, snapshot and save are CCA_RUNTIME until the session is reset, or goes back to its mark, a
+ * snapshot or a stored state. So it is after other failures of a device. */
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 
@@ -289,6 +299,41 @@ cca_status cca_session_save(cca_session *session, cca_store *store, const int32_
  * the next eval, and the mark is gone. CCA_BAD_MODEL: another model or other settings, by name, or
  * damage; CCA_USAGE: no such checkpoint; CCA_NO_FIT beyond ctx_size; the session is reset then. */
 cca_status cca_session_load(cca_session *session, cca_store *store, size_t point, cca_error *err);
+
+/* ---- ranks ----------------------------------------------------------------------------
+ *
+ * Processes that mpirun starts, each with an engine of the same model, share the prompts of rank 0:
+ *
+ *     cca_comm_open(&comm, &(cca_comm_options){.kind = "mpi"}, &err);   // backend/comm.h
+ *     if (cca_comm_rank(comm) > 0) {
+ *         cca_engine_serve(engine, comm, NULL, &err);       // until rank 0 dismisses it
+ *     } else {
+ *         options.comm = comm;                              // of sessions
+ *         ...
+ *         cca_engine_dismiss(comm, &err);
+ *     }
+ *     cca_comm_close(comm);
+ *
+ * Rank 0 alone has sessions, reads and writes; the others know the model and are told the rest. */
+
+/* Takes part in what rank 0 evaluates until it is dismissed. stop may be NULL; non-zero ends it
+ * soon. Failures that rank 0 has heard of are its own; else CCA_NO_MEMORY, CCA_RUNTIME or
+ * CCA_INTERRUPTED, and the rank is to give up (cca_comm_give_up). */
+cca_status cca_engine_serve(cca_engine *engine, cca_comm *comm, const volatile sig_atomic_t *stop,
+                            cca_error *err);
+/* On rank 0: the other ranks are not needed any more. */
+cca_status cca_engine_dismiss(cca_comm *comm, cca_error *err);
+
+/* What a rank has done for a session. */
+typedef struct cca_rank_count {
+    int64_t prefilled;   /* tokens */
+    uint64_t sent_bytes; /* in messages to other ranks, since they were opened */
+    double waited_s;     /* for others */
+} cca_rank_count;
+
+/* Those of all ranks, by rank, as of the last shared evaluation; owned by the session. *n is 0
+ * without ranks. */
+const cca_rank_count *cca_session_ranks(const cca_session *session, int *n);
 
 /* Back to position 0, and without a mark. */
 void cca_session_reset(cca_session *session);

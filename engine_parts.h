@@ -33,11 +33,25 @@ struct cca_session {
     int64_t n_draft;    /* tokens of the last call, where some may be taken back; else 0 */
     const float *known; /* logits of the last token, where a draft has them; else NULL */
     cca_watch watch;
+    cca_comm *comm;        /* NULL: no other ranks */
+    int64_t share_from;    /* tokens */
+    cca_rank_count *ranks; /* [n_ranks] */
     bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
 };
 
+/* A backend of the engine's device, where its weights are, too, is not needed any more; NULL is
+ * allowed. */
+void cca_engine_close_backend(cca_engine *e, cca_backend *b);
 /* What a chunk left that was not finished is no state to go on from: CCA_RUNTIME. */
 cca_status cca_session_check_sound(const cca_session *s, cca_error *err);
+/* Whether ranks share an evaluation of n tokens. */
+bool cca_session_shares(const cca_session *s, int64_t n, const cca_eval_options *o);
+/* Evaluates n checked tokens so, of which those from the position `together` on choose for
+ * themselves; what cca_session_eval does, but for checks. */
+cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n, int64_t together,
+                                   const cca_eval_options *o, cca_error *err);
+/* What the last call left is no more. */
+void cca_session_begin_call(cca_session *s);
 /* The session is at a position, as a whole; there are no logits. */
 void cca_session_settle(cca_session *s, int64_t pos);
 

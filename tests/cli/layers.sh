@@ -16,7 +16,7 @@ level() { # of a file
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | chat_template.* | model.* | model_parts.h | model_share.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
-    engine.* | engine_parts.h | stored_session.c | attention_*) echo 7 ;;
+    engine.* | engine_parts.h | session_share.c | stored_session.c | attention_*) echo 7 ;;
     cli/tune/*) echo 10 ;;
     cli/*/*) echo 9 ;;
     cli/*) echo 8 ;;

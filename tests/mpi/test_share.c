@@ -1,0 +1,368 @@
+/* Prompts that ranks share, against one process: logits behind the prompt, and behind tokens that
+ * follow it, in f32. With one rank they have the same bits, with several where texts are long
+ * enough to be cut where chunks end; else the largest difference over their spread is below 1e-5.
+ */
+#include "tests/mpi/ranks.h"
+#include "tests/unit/export_and_open.h"
+
+enum { MOST_CALLS = 4, DECODED = 3, LONG = 5100, SMALL = 32, LARGE = 128 };
+
+/* A prompt, in one or more calls, and how it is attended to. */
+typedef struct trial {
+    const char *what, *attn;
+    int64_t g, s, sinks;
+    int64_t recall, tile; /* 0: the default */
+    cca_cores cores;
+    bool same_bits; /* for any number of ranks */
+    bool ends_prompt;
+    int64_t calls[MOST_CALLS]; /* tokens of each */
+    const char *row_type;
+} trial;
+
+static const trial TRIALS[] = {
+    {"cca", "cca", 4, 16, 4, .calls = {300}},
+    {"no sinks", "cca", 4, 16, 0, .calls = {301}},
+    {"many sinks", "cca", 4, 16, 64, .calls = {303}},
+    {"odd group", "cca", 5, 15, 5, .calls = {299}},
+    {"wide window", "cca", 16, 128, 16, .calls = {397}},
+    {"groups of one", "cca", 1, 8, 1, .calls = {157}},
+    {"slices of a group", "cca", 4, 64, 4, .calls = {33}},
+    {"too few tokens", "cca", 4, 16, 4, .calls = {7, 2, 1}},
+    {"all in the window", "cca", 4, 1024, 4, .calls = {200}},
+    {"appended", "cca", 4, 16, 4, .calls = {100, 150, 1, 77}},
+    {"appended in the window", "cca", 16, 128, 16, .calls = {61, 62, 63, 64}},
+    {"long", "cca", 4, 16, 4, .calls = {3001}, .same_bits = true},
+    {"long, appended", "cca", 16, 64, 16, .calls = {2049, 2100}, .same_bits = true},
+    {"full", "full", 0, 0, -1, .calls = {300, 99}},
+    {"full, long", "full", 0, 0, -1, .calls = {2500}, .same_bits = true},
+    {"window", "window", 4, 16, -1, .calls = {300}},
+    {"sinks:9", "sinks:9", 4, 16, -1, .calls = {300, 99}},
+    {"mean", "mean", 4, 16, -1, .calls = {300}},
+    {"max", "max", 4, 16, -1, .calls = {300}},
+    {"recall", "recall", 4, 16, 4, 32, 8, CCA_CORES_NO, .calls = {300}},
+    {"recall, cores", "recall", 5, 15, 10, 20, 8, CCA_CORES_YES, .calls = {301}},
+    {"recall, tile 1", "recall", 4, 16, 4, 32, 1, CCA_CORES_YES, .calls = {250, 99}},
+    {"recall, end", "recall", 4, 16, 4, 32, 64, CCA_CORES_NO, .calls = {400}, .ends_prompt = true},
+    {"recall, apart", "recall", 4, 16, 4, 32, 8, CCA_CORES_YES, .calls = {300, 99},
+     .row_type = "bf16"},
+    {"recall, long", "recall", 4, 16, 4, 64, 8, CCA_CORES_NO, .calls = {3001}, .same_bits = true},
+    {"recall, levels", "recall", 1, 16, 4, 64, 16, CCA_CORES_NO, .calls = {2900, 2110},
+     .same_bits = true, .ends_prompt = true},
+};
+enum { N_TRIALS = sizeof TRIALS / sizeof *TRIALS };
+
+/* A test's ranks, and what rank 0 compares. */
+typedef struct subject {
+    cca_comm *comm;
+    cca_engine *engine;
+    const char *name;
+    int64_t vocab;
+    int32_t ids[LONG + DECODED];
+} subject;
+
+static cca_session *new_session(const subject *x, const trial *t, bool shared) {
+    cca_session_options o = cca_session_defaults();
+    cca_session *session;
+    cca_error err;
+    o.ctx_size = LONG + DECODED;
+    o.attn = t->attn;
+    o.group_size = t->g, o.window_size = t->s, o.chunk_size = t->same_bits ? SMALL : LARGE;
+    o.sinks = t->sinks, o.cores = t->cores;
+    if (t->recall) o.recall = t->recall, o.recall_tile = t->tile;
+    o.k_type = o.v_type = "f32";
+    o.row_type = t->row_type;
+    o.stored = true;
+    if (shared) o.comm = x->comm, o.share_from = 1;
+    if (cca_session_new(&session, x->engine, &o, &err)) fail_msg("%s: %s", t->what, err.text);
+    return session;
+}
+
+/* Logits [calls + DECODED][vocab]; to be freed. */
+static float *run_trial(const subject *x, const trial *t, cca_session *session, int *n) {
+    cca_error err;
+    float *out = malloc((size_t)((MOST_CALLS + DECODED) * x->vocab) * sizeof *out);
+    assert_non_null(out);
+    *n = 0;
+    for (int64_t i = 0, at = 0; i < MOST_CALLS + DECODED; i++) {
+        int64_t some = i < MOST_CALLS ? t->calls[i] : 1;
+        cca_eval_options o = {.ends_prompt = t->ends_prompt && i < MOST_CALLS};
+        if (some == 0) continue;
+        if (cca_session_eval(session, x->ids + at, some, &o, &err)) {
+            fail_msg("%s: %s", t->what, err.text);
+        }
+        at += some;
+        const float *logits = cca_session_logits(session, &err);
+        assert_non_null(logits);
+        memcpy(out + (*n)++ * x->vocab, logits, (size_t)x->vocab * sizeof *out);
+    }
+    return out;
+}
+
+/* Everybody has done a share of what is long enough. */
+static void check_counts(const subject *x, const trial *t, const cca_session *session) {
+    int n;
+    int64_t all = 0, most = 0;
+    const cca_rank_count *counts = cca_session_ranks(session, &n);
+    assert_int_equal(n, cca_comm_n_ranks(x->comm));
+    for (int i = 0; i < n; i++) all += counts[i].prefilled;
+    for (int i = 0; i < MOST_CALLS; i++) most += t->calls[i];
+    assert_in_range(all, 0, most + DECODED);
+    if (most < 2000) return;
+    for (int i = 0; i < n; i++) {
+        assert_in_range(counts[i].prefilled, most / n * 8 / 10, most / n * 12 / 10);
+        if (n > 1) assert_true(counts[i].sent_bytes > 0);
+    }
+}
+
+static void compare(const subject *x, const trial *t) {
+    int n, n_shared;
+    char what[128];
+    cca_session *alone = new_session(x, t, false), *shared = new_session(x, t, true);
+    float *want = run_trial(x, t, alone, &n), *got = run_trial(x, t, shared, &n_shared);
+    snprintf(what, sizeof what, "%s: %s", x->name, t->what);
+    assert_int_equal(n, n_shared);
+    if (t->same_bits || cca_comm_n_ranks(x->comm) == 1) {
+        for (int64_t i = 0; i < n * x->vocab; i++) {
+            if (got[i] != want[i]) {
+                fail_msg("%s: logit %lld is %a, not %a", what, (long long)i, (double)got[i],
+                         (double)want[i]);
+            }
+        }
+    }
+    test_below(cca_spread_difference(got, want, n * x->vocab), 1e-5, what);
+    check_counts(x, t, shared);
+    free(want), free(got);
+    cca_session_free(alone), cca_session_free(shared);
+}
+
+static subject open_subject(cca_comm *comm, const char *folder, const char *name) {
+    subject x = {.comm = comm, .engine = test_export_and_open(folder, name, CCA_F32, 1)};
+    uint64_t random = 25;
+    x.name = name;
+    x.vocab = cca_engine_info(x.engine)->vocab_size;
+    for (int i = 0; i < LONG + DECODED; i++) {
+        x.ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)x.vocab);
+    }
+    return x;
+}
+
+/* Rank 0 tests, the others serve. */
+typedef void (*test_of_rank_0)(const subject *x);
+
+static void run_ranks(cca_comm *comm, const char *folder, const char *name, test_of_rank_0 test) {
+    cca_error err;
+    subject x = open_subject(comm, folder, name);
+    if (cca_comm_rank(comm) > 0) {
+        if (cca_engine_serve(x.engine, comm, NULL, &err)) fail_msg("%s", err.text);
+    } else {
+        test(&x);
+        assert_int_equal(cca_engine_dismiss(comm, &err), CCA_OK);
+    }
+    cca_engine_close(x.engine);
+}
+
+/* ---- logits -------------------------------------------------------------------------- */
+
+static void all_trials(const subject *x) {
+    for (int i = 0; i < N_TRIALS; i++) compare(x, &TRIALS[i]);
+}
+
+static void heads_of_their_own(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", all_trials);
+}
+
+static void heads_that_share(void **state) {
+    run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", all_trials);
+}
+
+static void heads_that_all_share(void **state) {
+    run_ranks(*state, "tests/golden/recall", "gqa8-tile64", all_trials);
+}
+
+/* Biases, norms of heads, turned before and behind; layers with windows and angles of their own;
+ * queries that grow; norms behind; parts of heads that turn. */
+static void some_trials(const subject *x) {
+    static const trial some[] = {
+        {"cca", "cca", 4, 16, 4, .calls = {300, 99}},
+        {"full", "full", 0, 0, -1, .calls = {300, 99}},
+        {"full, long", "full", 0, 0, -1, .calls = {2500}, .same_bits = true},
+        {"recall, long", "recall", 4, 16, 4, 64, 8, CCA_CORES_NO, .calls = {3001},
+         .same_bits = true},
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) compare(x, &some[i]);
+}
+
+static void layers_of_all_kinds(void **state) {
+    static const char *const names[] = {"hf-qwen2",   "hf-qwen3",           "hf-hunyuan",
+                                        "hf-olmo3",   "hf-ministral3",      "hf-granite",
+                                        "hf-smollm3", "hf-exaone4-windows", "hf-phi3-partial"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        run_ranks(*state, "tests/golden/models", names[i], some_trials);
+    }
+}
+
+/* ---- what else a session does -------------------------------------------------------- */
+
+static const trial KEPT = {"kept",          "recall",         4, 16, 4, 64, 8, CCA_CORES_YES,
+                           .calls = {3001}, .same_bits = true};
+
+/* A state that ranks have made is stored, read by a session without them, and the other way round:
+ * what follows has the bits that it has in one process. */
+static void stored_sessions(const subject *x) {
+    enum { N = 3001, MORE = 2100 };
+    cca_error err;
+    float *want = NULL;
+    for (int way = 0; way < 3; way++) { /* nobody shares; the writer does, the reader does */
+        char path[] = "/tmp/cca-test-ranks-XXXXXX";
+        cca_store *store;
+        assert_true(close(mkstemp(path)) == 0 && unlink(path) == 0);
+        cca_session *writer = new_session(x, &KEPT, way == 1);
+        char *facts = cca_session_facts(writer);
+        assert_int_equal(cca_store_create(&store, path, facts, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(writer, x->ids, N, NULL, &err), CCA_OK);
+        assert_int_equal(cca_session_save(writer, store, x->ids, &err), CCA_OK);
+        cca_session_free(writer);
+        cca_session *reader = new_session(x, &KEPT, way == 2);
+        assert_int_equal(cca_session_load(reader, store, 0, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(reader, x->ids + N, MORE, NULL, &err), CCA_OK);
+        const float *logits = cca_session_logits(reader, &err);
+        assert_non_null(logits);
+        size_t bytes = (size_t)x->vocab * sizeof *logits;
+        if (way == 0) {
+            want = malloc(bytes);
+            assert_non_null(want);
+            memcpy(want, logits, bytes);
+        }
+        assert_memory_equal(logits, want, bytes);
+        cca_session_free(reader), cca_store_close(store), free(facts), unlink(path);
+    }
+    free(want);
+}
+
+static void ranks_and_one_read_what_the_other_wrote(void **state) {
+    run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", stored_sessions);
+}
+
+/* Sums of what the last token attends to. */
+static void watched(const subject *x) {
+    enum { N = 3001 };
+    cca_error err;
+    float *sums[2];
+    size_t bytes = 0;
+    for (int shared = 0; shared < 2; shared++) {
+        cca_session *s = new_session(x, &KEPT, shared);
+        assert_int_equal(cca_session_watch(s, NULL, 0, &err), CCA_OK);
+        assert_int_equal(cca_session_eval(s, x->ids, N, NULL, &err), CCA_OK);
+        cca_attention a = cca_session_attention(s);
+        assert_int_equal(a.n_tokens, 1);
+        bytes = (size_t)(a.n_layers * a.n_heads * a.n_slots) * sizeof *a.sums;
+        sums[shared] = malloc(bytes);
+        assert_non_null(sums[shared]);
+        memcpy(sums[shared], a.sums, bytes);
+        cca_session_free(s);
+    }
+    assert_memory_equal(sums[0], sums[1], bytes);
+    free(sums[0]), free(sums[1]);
+}
+
+static void attention_is_watched_as_in_one_process(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", watched);
+}
+
+static volatile sig_atomic_t stop;
+
+static void stop_soon(void *user, cca_session *session, int64_t pos) {
+    int *left = user;
+    assert_in_range(pos, 1, LONG);
+    (void)session;
+    if (--*left == 0) stop = 1;
+}
+
+/* An interrupted prompt ends on all ranks, and a session that was reset goes on with them. */
+static void interrupted(const subject *x) {
+    cca_error err;
+    int left = 1, n;
+    stop = 0;
+    cca_session_options o = cca_session_defaults();
+    cca_session *s, *whole = new_session(x, &KEPT, false);
+    o.ctx_size = LONG + DECODED, o.chunk_size = SMALL, o.comm = x->comm, o.share_from = 1;
+    o.attn = "recall", o.group_size = 4, o.window_size = 16, o.recall = 64, o.recall_tile = 8;
+    o.sinks = 4, o.cores = CCA_CORES_YES, o.k_type = o.v_type = "f32", o.stop = &stop;
+    assert_int_equal(cca_session_new(&s, x->engine, &o, &err), CCA_OK);
+    cca_eval_options eval = {.on_progress = stop_soon, .user = &left};
+    assert_int_equal(cca_session_eval(s, x->ids, 3001, &eval, &err), CCA_INTERRUPTED);
+    assert_int_equal(cca_session_pos(s), 0);
+    assert_int_equal(cca_session_eval(s, x->ids, 3001, NULL, &err), CCA_RUNTIME);
+    stop = 0;
+    cca_session_reset(s);
+    float *got = run_trial(x, &KEPT, s, &n), *want = run_trial(x, &KEPT, whole, &n);
+    assert_memory_equal(got, want, (size_t)(n * x->vocab) * sizeof *got);
+    free(got), free(want);
+    cca_session_free(s), cca_session_free(whole);
+}
+
+static void an_interruption_ends_all_and_loses_nobody(void **state) {
+    run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", interrupted);
+}
+
+/* Who wants each chunk's logits has them, from rank 0 alone. */
+static cca_status count_rows(void *user, cca_session *session, int64_t pos, int64_t n,
+                             cca_error *err) {
+    (void)session, (void)pos, (void)err;
+    *(int64_t *)user += n;
+    return CCA_OK;
+}
+
+static void chunks(const subject *x) {
+    cca_error err;
+    int64_t n_rows = 0;
+    int n;
+    cca_session *s = new_session(x, &KEPT, true);
+    cca_eval_options o = {.on_chunk = count_rows, .user = &n_rows};
+    assert_int_equal(cca_session_eval(s, x->ids, 3001, &o, &err), CCA_OK);
+    assert_int_equal(n_rows, 3001);
+    assert_int_equal(cca_session_ranks(s, &n)[0].prefilled, 0);
+    cca_session_free(s);
+}
+
+static void chunks_are_seen_by_who_asks(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", chunks);
+}
+
+/* A rank with other weights says so, and nothing is evaluated. */
+static void a_rank_of_another_model_is_told_apart(void **state) {
+    cca_comm *comm = *state;
+    cca_error err;
+    bool first = cca_comm_rank(comm) == 0;
+    subject x =
+        open_subject(comm, "tests/golden/recall", first ? "gqa3-single" : "gqa3-cores-only");
+    if (first && cca_comm_n_ranks(comm) > 1) {
+        cca_session *s = new_session(&x, &KEPT, true);
+        assert_int_equal(cca_session_eval(s, x.ids, 3001, NULL, &err), CCA_BAD_MODEL);
+        if (!strstr(err.text, "rank 1: ") || !strstr(err.text, "not that of rank 0")) {
+            fail_msg("%s", err.text);
+        }
+        cca_session_free(s);
+    }
+    if (first) assert_int_equal(cca_engine_dismiss(comm, &err), CCA_OK);
+    if (!first) assert_int_equal(cca_engine_serve(x.engine, comm, NULL, &err), CCA_OK);
+    cca_engine_close(x.engine);
+}
+
+int main(void) {
+    cca_comm *comm = ranks_open();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(heads_of_their_own, comm),
+        cmocka_unit_test_prestate(heads_that_share, comm),
+        cmocka_unit_test_prestate(heads_that_all_share, comm),
+        cmocka_unit_test_prestate(layers_of_all_kinds, comm),
+        cmocka_unit_test_prestate(ranks_and_one_read_what_the_other_wrote, comm),
+        cmocka_unit_test_prestate(attention_is_watched_as_in_one_process, comm),
+        cmocka_unit_test_prestate(an_interruption_ends_all_and_loses_nobody, comm),
+        cmocka_unit_test_prestate(chunks_are_seen_by_who_asks, comm),
+        cmocka_unit_test_prestate(a_rank_of_another_model_is_told_apart, comm),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    cca_comm_close(comm);
+    return failed;
+}
