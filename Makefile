@@ -192,7 +192,7 @@ GGUF := $(wildcard models/cca-*.gguf)
 
 lib: $(BUILD)/libcca.a $(BUILD)/$(SO)
 
-install: $(BIN) lib
+install: $(BIN) $(MPI_SO) lib
 	install -d $(D_BIN) $(D_LIB)/pkgconfig $(D_INC) $(D_MAN)
 	install $(BIN) $(D_BIN)/cca
 	install -m 644 $(BUILD)/libcca.a $(D_LIB)
@@ -202,6 +202,7 @@ install: $(BIN) lib
 	for h in $(HEADERS); do \
 	    sed 's|^#include "[a-z/]*/|#include "|' $$h >$(D_INC)/$${h##*/} && chmod 644 $(D_INC)/$${h##*/} || exit 1; \
 	done
+	$(if $(MPI_SO),install -d $(D_LIB)/cca && install $(MPI_SO) $(D_LIB)/cca)
 	install -m 644 man/cca.1 $(D_MAN)
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|; s|@LIBS@|$(strip $(OPENMP) $(CUDA_LIBS))|' \
@@ -211,8 +212,8 @@ install: $(BIN) lib
 uninstall:
 	rm -f $(D_BIN)/cca $(D_MAN)/cca.1 $(D_LIB)/pkgconfig/cca.pc $(D_LIB)/libcca.a \
 	    $(D_LIB)/libcca.so $(D_LIB)/$(SO) $(D_LIB)/libcca.so.$(VERSION) \
-	    $(addprefix $(D_INC)/,$(notdir $(HEADERS))) $(GGUF:models/%=$(D_GGUF)/%)
-	-rmdir --ignore-fail-on-non-empty $(wildcard $(D_INC) $(D_GGUF))
+	    $(D_LIB)/cca/comm_mpi.so $(addprefix $(D_INC)/,$(notdir $(HEADERS))) $(GGUF:models/%=$(D_GGUF)/%)
+	-rmdir --ignore-fail-on-non-empty $(wildcard $(D_INC) $(D_GGUF) $(D_LIB)/cca)
 
 asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan/cca OPT='-O1 -g' \

@@ -64,6 +64,7 @@ typedef struct context_options {
     const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
     const char *rows;                       /* "disk", "host"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */
+    cca_comm *comm; /* ranks that share long prompts (ranks.h); no option of its own */
     bool dry_run;
 } context_options;
 
@@ -228,7 +229,7 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
  * process had at most so far. */
 json_t *cli_plan_json(const cli_plan *plan);
 
-/* A chunk callback for evaluations that only show progress; user is the term. */
-cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n, cca_error *err);
+/* Shows how far an evaluation is; user is the term. */
+void cli_show_progress(void *user, cca_session *session, int64_t pos);
 
 #endif

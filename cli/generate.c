@@ -1,6 +1,7 @@
 /* cca generate: continues a text. */
 #include "base/clock.h"
 #include "cli/decode.h"
+#include "cli/ranks.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -18,6 +19,7 @@ typedef struct generate_options {
     int64_t n_predict;
     arg_list stops;
     stored_options stored;
+    ranks_options ranks;
     bool ignore_eos, jsonl, in_chat;
     const char *truncate; /* NULL, or the part that is cut */
 } generate_options;
@@ -49,6 +51,7 @@ static const arg_group groups[] = {
     {"Model", model_args, offsetof(generate_options, model)},
     {"Context", context_args, offsetof(generate_options, context)},
     {"Sinks and recall", recall_args, offsetof(generate_options, context)},
+    {"Ranks", ranks_args, offsetof(generate_options, ranks)},
     {"Output", output_args, offsetof(generate_options, output)},
     {"Messages", term_args, offsetof(generate_options, term)},
     {0},
@@ -66,6 +69,7 @@ typedef struct generation {
     context_options context; /* with what a stored session says */
     stored stored;
     cli_plan plan;
+    cli_ranks ranks;
     int64_t limit; /* most tokens of prompt and answer together */
     double load_s, prefill_s;
 } generation;
@@ -166,11 +170,12 @@ static json_t *record(generation *g, bool is_event) {
     json_t *tokens = decoder_tokens_json(&g->decoder, g->stored.reused);
     json_t *timing = decoder_timing_json(&g->decoder, g->load_s, g->prefill_s);
     json_t *all =
-        json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1",
+        json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.generate.1",
                   "text", output_string(g->answer.text.bytes, g->answer.text.size), "stop_reason",
                   g->decoder.stop_reason, "tokens", tokens, "timing", timing, "memory",
                   cli_plan_json(&g->plan), "attention", cli_attention_json(&g->context, g->engine),
-                  "seed", (json_int_t)g->decoder.options.seed, "warnings", g->term.warnings);
+                  "ranks", cli_ranks_json(g->session), "seed", (json_int_t)g->decoder.options.seed,
+                  "warnings", g->term.warnings);
     if (all && is_event) json_object_set_new(all, "event", json_string("end"));
     return all;
 }
@@ -192,6 +197,7 @@ static void last_line(generation *g) {
         term_per_second(g->decoder.n_decoded, g->decoder.decode_s),
         decoder_lookup_text(guesses, &g->decoder), g->decoder.ttft_s,
         term_size(peak, term_peak_memory()));
+    cli_ranks_tell(g->session, &g->term);
 }
 
 /* From the prefilled session to the closed output. */
@@ -265,14 +271,22 @@ static void free_all(generation *g) {
     term_close(&g->term);
 }
 
+/* On rank 0, or where there are none. */
+static cca_status run_alone(generation *g, cca_error *err) {
+    cca_status status = decoder_stops(&g->decoder, &g->o->stops, g->o->input.escape, err);
+    if (!status) status = open_model(g, err);
+    return status ? status : generate(g, err);
+}
+
 static cca_status run(const void *options, cca_error *err) {
     generation g = {.o = options};
     g.context = g.o->context;
     term_open(&g.term, &g.o->term);
-    cca_status status = decoder_stops(&g.decoder, &g.o->stops, g.o->input.escape, err);
-    if (!status) status = open_model(&g, err);
-    if (!status) status = generate(&g, err);
+    cca_status status = cli_ranks_open(&g.ranks, &g.o->ranks, &g.o->model, &g.term, err);
+    g.context.comm = g.ranks.comm;
+    if (!status && !g.ranks.served) status = run_alone(&g, err);
     free_all(&g);
+    cli_ranks_close(&g.ranks, "generate", status, err);
     return status;
 }
 

@@ -30,6 +30,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.mark = flags & CLI_MARK;
     o.stored = flags & CLI_STORED;
     o.stop = signals_stop();
+    o.comm = context->comm;
     return o;
 }
 

@@ -286,7 +286,7 @@ cca_status prompt_prefill(stored *out, const prompt *p, const stored_options *op
 
 cca_status prompt_evaluate(const prompt *p, cca_session *session, term *t, cca_error *err) {
     cca_eval_options options = {
-        .on_chunk = cli_show_chunk, .user = t, .ends_prompt = !prompt_ends_with_document(p)};
+        .on_progress = cli_show_progress, .user = t, .ends_prompt = !prompt_ends_with_document(p)};
     int64_t n = prompt_length(p), pos = cca_session_pos(session);
     term_start(t, "prefill", TERM_TOKENS, n);
     term_skip(t, pos);

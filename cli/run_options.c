@@ -463,9 +463,6 @@ void cli_tell_attention(term *t, const context_options *options, const cca_engin
     }
 }
 
-cca_status cli_show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
-                          cca_error *err) {
-    (void)err;
-    term_progress(user, pos + n, cca_session_cache_bytes(session));
-    return CCA_OK;
+void cli_show_progress(void *user, cca_session *session, int64_t pos) {
+    term_progress(user, pos, cca_session_cache_bytes(session));
 }

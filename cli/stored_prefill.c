@@ -388,6 +388,9 @@ typedef struct cuts {
 static cuts find_cuts(const stored *st, const int64_t *ends, size_t n_ends, bool ends_prompt) {
     int64_t chunk = cca_session_chunk_size(st->session), n = ends[n_ends - 1];
     int64_t every = st->options->checkpoint_every;
+    int n_ranks;
+    (void)cca_session_ranks(st->session, &n_ranks);
+    if (n_ranks > 1) every *= n_ranks; /* each does as much between two of them */
     return (cuts){.every = (every + chunk - 1) / chunk * chunk, /* where chunks end anyway */
                   .ends = ends,
                   .n_ends = n_ends,
@@ -450,7 +453,7 @@ static cca_status keep(stored *st, const int32_t *ids, const cuts *c, cca_error 
 cca_status stored_prefill(stored *st, const int32_t *ids, const int64_t *ends, size_t n_ends,
                           bool ends_prompt, cca_error *err) {
     cca_eval_options options = {
-        .on_chunk = cli_show_chunk, .user = st->term, .ends_prompt = ends_prompt};
+        .on_progress = cli_show_progress, .user = st->term, .ends_prompt = ends_prompt};
     const cuts c = find_cuts(st, ends, n_ends, ends_prompt);
     cca_status status = CCA_OK;
     for (int64_t pos; !status && (pos = cca_session_pos(st->session)) < ends[n_ends - 1];) {

@@ -38,6 +38,7 @@ static const arg_group groups[] = {
     {"Model", model_args, offsetof(ask_options, model)},
     {"Context", context_args, offsetof(ask_options, context)},
     {"Sinks and recall", recall_args, offsetof(ask_options, context)},
+    {"Ranks", ranks_args, offsetof(ask_options, ranks)},
     {"Output", output_args, offsetof(ask_options, output)},
     {"Messages", term_args, offsetof(ask_options, term)},
     {0},
@@ -405,17 +406,26 @@ static void free_all(asking *a) {
     term_close(&a->term);
 }
 
+/* On rank 0, or where there are none. */
+static cca_status run_alone(asking *a, cca_error *err) {
+    cca_status status = questions_open(&a->questions, &a->o->questions, &a->term, err);
+    if (!status && !a->answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
+    if (!status) status = check_stdin(a, err);
+    if (!status)
+        status = decoder_stops(&a->decoder, &a->o->stops, a->o->documents.input.escape, err);
+    if (!status) status = open_model(a, err);
+    return status ? status : ask(a, err);
+}
+
 static cca_status run(const void *options, cca_error *err) {
     asking a = {.o = options, .answers = json_array()};
     a.context = a.o->context;
     term_open(&a.term, &a.o->term);
-    cca_status status = questions_open(&a.questions, &a.o->questions, &a.term, err);
-    if (!status && !a.answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
-    if (!status) status = check_stdin(&a, err);
-    if (!status) status = decoder_stops(&a.decoder, &a.o->stops, a.o->documents.input.escape, err);
-    if (!status) status = open_model(&a, err);
-    if (!status) status = ask(&a, err);
+    cca_status status = cli_ranks_open(&a.ranks, &a.o->ranks, &a.o->model, &a.term, err);
+    a.context.comm = a.ranks.comm;
+    if (!status && !a.ranks.served) status = run_alone(&a, err);
     free_all(&a);
+    cli_ranks_close(&a.ranks, "ask", status, err);
     return status;
 }
 

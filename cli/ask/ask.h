@@ -6,6 +6,7 @@
 #include "cli/ask/documents.h"
 #include "cli/ask/questions.h"
 #include "cli/decode.h"
+#include "cli/ranks.h"
 #include "cli/stored_prefill.h"
 
 typedef struct ask_options {
@@ -18,6 +19,7 @@ typedef struct ask_options {
     term_options term;
     question_options questions;
     stored_options stored;
+    ranks_options ranks;
     arg_list stops;
     lookup_options lookup;
     int64_t n_sources;
@@ -37,6 +39,7 @@ typedef struct asking {
     stored stored;
     decoder decoder;
     cli_plan plan;
+    cli_ranks ranks;
     json_t *answers;   /* the records, for --json */
     size_t n_asked;    /* the question under way included */
     int64_t base;      /* tokens before the next question, */

@@ -189,11 +189,12 @@ cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err
 
 static void write_record(asking *a) {
     json_t *all =
-        json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
+        json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
                   "chat_template", prompt_template_name(&a->docs.prompt), "document_tokens",
                   (json_int_t)documents_n_tokens(&a->docs), "answers", a->answers, "memory",
                   cli_plan_json(&a->plan), "attention", cli_attention_json(&a->context, a->engine),
-                  "seed", (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);
+                  "ranks", cli_ranks_json(a->session), "seed", (json_int_t)a->decoder.options.seed,
+                  "warnings", a->term.warnings);
     if (all && a->o->jsonl) {
         json_object_set_new(all, "event", json_string("end"));
         json_object_del(all, "answers");
@@ -209,5 +210,6 @@ cca_status ask_finish(asking *a, cca_error *err) {
     term_note(&a->term, "%zu document%s, %lld token%s, read once; peak memory %s", a->docs.n,
               term_plural((int64_t)a->docs.n), (long long)n_tokens, term_plural(n_tokens),
               term_size(peak, term_peak_memory()));
+    cli_ranks_tell(a->session, &a->term);
     return status;
 }

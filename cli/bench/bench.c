@@ -2,6 +2,7 @@
 #include "cli/bench/bench.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "cli/ranks.h"
 #include "cli/signals.h"
 
 #include <stddef.h>
@@ -13,6 +14,7 @@ enum { MOST_ATTN = 8, MOST_KERNELS = 4 };
 typedef struct bench_options {
     model_options model;
     context_options context;
+    ranks_options ranks;
     const char *prompts, *depths, *predicts, *format, *clock, *kernels, *output, *svg;
     int64_t repetitions;
     bool no_peaks;
@@ -73,6 +75,7 @@ static const arg_group groups[] = {
     {"Settings", setting_args, 0},
     {"Sinks and recall", recall_args, offsetof(bench_options, context)},
     {"Cache", cache_args, offsetof(bench_options, context)},
+    {"Ranks", ranks_args, offsetof(bench_options, ranks)},
     {"Report", report_args, 0},
     {"Messages", term_args, offsetof(bench_options, term)},
     {0},
@@ -92,6 +95,8 @@ typedef struct bench_run {
     int32_t *ids;    /* as many as the longest run has positions */
     double *seconds; /* [repetitions] */
     int64_t done;    /* tokens evaluated, for the progress */
+    int64_t from;    /* where the evaluation under way began */
+    cli_ranks ranks;
     bench_report report;
 } bench_run;
 
@@ -148,22 +153,19 @@ static cca_status add_row(bench_run *r, bench_test test, int64_t n, int64_t dept
     return CCA_OK;
 }
 
-static cca_status show_chunk(void *user, cca_session *session, int64_t pos, int64_t n,
-                             cca_error *err) {
+static void show_progress(void *user, cca_session *session, int64_t pos) {
     bench_run *r = user;
-    (void)pos;
-    (void)err;
-    r->done += n;
-    term_progress(&r->term, r->done, cca_session_cache_bytes(session));
-    return CCA_OK;
+    term_progress(&r->term, r->done + pos - r->from, cca_session_cache_bytes(session));
 }
 
 /* Evaluates n tokens, together or one by one, and makes the last one's logits (each one's in a
  * decode, as generating does). */
 static cca_status evaluate(bench_run *r, int64_t n, bool one_by_one, cca_error *err) {
-    cca_eval_options options = {.on_chunk = show_chunk, .user = r};
-    const int32_t *ids = r->ids + cca_session_pos(r->session);
-    return measure_eval(r->session, ids, n, one_by_one, &options, err);
+    cca_eval_options options = {.on_progress = show_progress, .user = r};
+    r->from = cca_session_pos(r->session);
+    cca_status status = measure_eval(r->session, r->ids + r->from, n, one_by_one, &options, err);
+    r->done += n;
+    return status;
 }
 
 /* One row: as many times as asked for, each from the mark at this depth. */
@@ -215,11 +217,16 @@ static cca_status warm_up(bench_run *r, cca_error *err) {
 static cca_status bench_attn(bench_run *r, cca_error *err) {
     cli_plan plan;
     context_options context = cli_with_attn(&r->o->context, r->attn);
+    context.comm = r->ranks.comm;
     output_options target = {0};
     cca_status status = cli_session_open(&r->session, &plan, r->engine, &context, &target,
                                          n_positions(r), true, err);
     if (!status) status = warm_up(r, err);
     if (!status) status = walk(r, err);
+    if (!status) {
+        json_decref(r->report.ranks);
+        r->report.ranks = cli_ranks_json(r->session);
+    }
     cca_session_free(r->session);
     r->session = NULL;
     return status;
@@ -336,9 +343,12 @@ static cca_status bench(bench_run *r, cca_error *err) {
 static cca_status run(const void *options, cca_error *err) {
     bench_run r = {.o = options};
     term_open(&r.term, &r.o->term);
-    cca_status status = bench(&r, err);
+    cca_status status = cli_ranks_open(&r.ranks, &r.o->ranks, &r.o->model, &r.term, err);
+    if (!status && !r.ranks.served) status = bench(&r, err);
+    cli_ranks_close(&r.ranks, "bench", status, err);
     term_close(&r.term);
     for (int i = 0; i < r.n_engines; i++) cca_engine_close(r.engines[i]);
+    json_decref(r.report.ranks);
     free(r.report.rows);
     free(r.seconds);
     free(r.ids);

@@ -34,6 +34,7 @@ typedef struct bench_report {
     cca_peaks peaks;
     bench_row *rows;
     size_t n, capacity;
+    json_t *ranks; /* of the last session; NULL: [] */
 } bench_report;
 
 /* The shares of all rows: of a decode the bandwidth for weights and cache; of a prefill the time

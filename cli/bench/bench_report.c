@@ -137,12 +137,13 @@ static void print_json(output *out, const bench_report *r) {
                   "parameters", (json_int_t)f->n_params, "weight_type", f->weight_type,
                   "weight_bytes", (json_int_t)f->weight_bytes);
     output_json(out,
-                json_pack("{s:s, s:o, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:s, s:o, s:o}", "schema",
-                          "cca.bench.1", "model", model, "device", f->device, "kernels", f->kernels,
-                          "threads", f->n_threads, "clock", r->clock, "group_size",
+                json_pack("{s:s, s:o, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o}",
+                          "schema", "cca.bench.1", "model", model, "device", f->device, "kernels",
+                          f->kernels, "threads", f->n_threads, "clock", r->clock, "group_size",
                           (json_int_t)r->group_size, "window_size", (json_int_t)r->window_size,
                           "cache_type_k", r->context->k_type, "cache_type_v", r->context->v_type,
-                          "peaks", json_peaks(r), "rows", json_rows(r)));
+                          "peaks", json_peaks(r), "rows", json_rows(r), "ranks",
+                          r->ranks ? json_incref(r->ranks) : json_array()));
 }
 
 void bench_report_print(output *out, const bench_report *r, bench_format format) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs test programs (the arguments) over MPI, each with 1, 2, 3 and 4 ranks on this machine. Shows
-# what fails; a test counts once for each rank. The last line is "N passed, N failed", or tells of
+# Runs test programs (the arguments) over MPI, each with 1, 2, 3 and 4 ranks on this machine, then
+# tests/mpi/commands.sh. Shows what fails; a test counts once for each rank. The last line is "N passed, N failed", or tells of
 # skipped programs where there is no MPI. CCA names the program, beside which comm_mpi.so lies.
 set -u
 cd "$(dirname "$0")/../.."
@@ -27,19 +27,23 @@ if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
     [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
 fi
 
+report() { # name, exit status, passed, failed
+    local bad=$4
+    [ "$2" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    passed=$((passed + $3)) failed=$((failed + bad))
+    printf '%-22s %4d passed, %d failed\n' "$1" "$3" "$bad"
+    [ "$bad" -eq 0 ] || { sed 's/^/    /' "$log"; echo "    exit status $2"; }
+}
+
 for program in "$@"; do
     for n in 1 2 3 4; do
         timeout "$limit" mpirun "${options[@]}" -n "$n" "$program" >"$log" 2>&1 </dev/null
-        status=$?
-        ok=$(grep -c '^\[       OK \]' "$log")
-        bad=$(grep -c '^\[  FAILED  \] [^0-9]' "$log")
-        [ "$status" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
-        passed=$((passed + ok)) failed=$((failed + bad))
-        printf '%-16s %d rank%s %4d passed, %d failed\n' "$(basename "$program")" "$n" \
-            "$([ "$n" = 1 ] && echo ' ' || echo s)" "$ok" "$bad"
-        [ "$bad" -eq 0 ] || { sed 's/^/    /' "$log"; echo "    exit status $status"; }
+        report "$(basename "$program"), $n" $? "$(grep -c '^\[       OK \]' "$log")" \
+            "$(grep -c '^\[  FAILED  \] [^0-9]' "$log")"
     done
 done
+MPIRUN="mpirun ${options[*]}" timeout "$limit" bash tests/mpi/commands.sh >"$log" 2>&1 </dev/null
+report 'commands' $? "$(grep -c '^ok ' "$log")" "$(grep -c '^FAIL ' "$log")"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,0 +1,95 @@
+#include "cli/ranks.h"
+
+#include "cli/signals.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+const arg_option ranks_args[] = {
+    {"ranks", .kind = ARG_CHOICE, .value = "HOW", .at = offsetof(ranks_options, kind),
+     .initial = "auto", .choices = "auto|mpi|none",
+     .help = "processes that share the prefill of long prompts: those that mpirun has started "
+             "(mpi); auto: where it has; none: each is by itself"},
+    {0},
+};
+
+/* Open MPI's mpirun says how many it has started; other starters have to be named. */
+static bool started_by_mpirun(void) {
+    const char *n = getenv("OMPI_COMM_WORLD_SIZE");
+    return n && atoi(n) > 1;
+}
+
+/* Another rank than the first: a failure that rank 0 cannot hear of ends all. */
+static cca_status serve(cli_ranks *ranks, const model_options *model, term *t, cca_error *err) {
+    cca_engine *engine = NULL;
+    ranks->served = true;
+    cca_status status = cli_engine_open(&engine, model, t, err);
+    if (!status) status = cca_engine_serve(engine, ranks->comm, signals_stop(), err);
+    cca_engine_close(engine);
+    if (status) cca_comm_give_up(ranks->comm, status);
+    return status;
+}
+
+cca_status cli_ranks_open(cli_ranks *out, const ranks_options *options, const model_options *model,
+                          term *t, cca_error *err) {
+    *out = (cli_ranks){0};
+    bool is_auto = strcmp(options->kind, "auto") == 0;
+    if (strcmp(options->kind, "none") == 0 || (is_auto && !started_by_mpirun())) return CCA_OK;
+    cca_comm_options o = {.kind = "mpi", .stop = signals_stop()};
+    cca_status status = cca_comm_open(&out->comm, &o, err);
+    if (status) return status;
+    if (cca_comm_rank(out->comm) > 0) return serve(out, model, t, err);
+    term_detail(t, "%d ranks share long prompts", cca_comm_n_ranks(out->comm));
+    return CCA_OK;
+}
+
+void cli_ranks_close(cli_ranks *ranks, const char *command, cca_status status,
+                     const cca_error *err) {
+    cca_error lost = {.text = ""};
+    cca_comm *comm = ranks->comm;
+    if (!comm) return;
+    if (!ranks->served && cca_comm_sound(comm)) (void)cca_engine_dismiss(comm, &lost);
+    if (!cca_comm_sound(comm)) { /* closing does not return */
+        const char *text = status ? err->text : lost.text;
+        bool stopped = *signals_stop() != 0;
+        if (ranks->served && !stopped) {
+            fprintf(stderr, "cca %s: rank %d: %s\n", command, cca_comm_rank(comm), text);
+        } else if (!ranks->served) {
+            fprintf(stderr, "cca %s: %s\n", command, text);
+        }
+        fflush(NULL);
+    }
+    cca_comm_close(comm);
+    ranks->comm = NULL;
+}
+
+json_t *cli_ranks_json(const cca_session *session) {
+    json_t *list = json_array();
+    int n = 0;
+    const cca_rank_count *counts = session ? cca_session_ranks(session, &n) : NULL;
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(list, json_pack("{s:i, s:I, s:I, s:o}", "rank", i, "prefilled",
+                                              (json_int_t)counts[i].prefilled, "sent_bytes",
+                                              (json_int_t)counts[i].sent_bytes, "waited_s",
+                                              output_real(true, counts[i].waited_s)));
+    }
+    return list;
+}
+
+void cli_ranks_tell(const cca_session *session, term *t) {
+    int n;
+    char sent[TERM_SIZE_TEXT];
+    const cca_rank_count *counts = cca_session_ranks(session, &n);
+    uint64_t bytes = 0;
+    int64_t prefilled = 0;
+    double longest = 0;
+    for (int i = 0; i < n; i++) {
+        bytes += counts[i].sent_bytes;
+        prefilled += counts[i].prefilled;
+        if (counts[i].waited_s > longest) longest = counts[i].waited_s;
+    }
+    if (n < 2 || prefilled == 0) return;
+    term_note(t, "%d ranks shared %lld tokens; sent %s, waited at most %.3g s", n,
+              (long long)prefilled, term_size(sent, bytes), longest);
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Commands whose ranks mpirun starts: the answers of one process, sessions that either reads, and how
+# it all ends. MPIRUN is how to start ranks; see tests/mpi/run.sh.
+set -u
+. tests/cli/lib.sh
+
+model=$work/model.gguf
+"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+head -c 60000 examples/paradise-lost.txt >"$work/text" # some 19,000 tokens
+question='What is the secret code of the old lighthouse?'
+
+# As cca, with so many ranks.
+ranks() { # number, arguments
+    # shellcheck disable=SC2086
+    $MPIRUN -n "$1" "$CCA" "${@:2}" -t 1 >"$work/out" 2>"$work/err"
+    code=$?
+}
+
+same_text() { # name, file; what the last command wrote, but for what ranks tell
+    text_of | sed 's/"ranks": \[[^]]*\], //' >"$work/again"
+    check "$1" cmp "$2" "$work/again"
+}
+
+# Commands.
+generate=(generate -m "$model" -f "$work/text" -n 8 --temp 0 --json)
+ask=(ask -m "$model" -f "$work/text" --json --no-kv "$question")
+for attn in cca 'recall --recall 1024' full; do
+    # shellcheck disable=SC2206
+    how=(--attn $attn)
+    cca "${generate[@]}" "${how[@]}"
+    text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+    for n in 1 2 3; do
+        ranks "$n" "${generate[@]}" "${how[@]}"
+        check "generate, $attn, ranks: $n" test "$code" = 0
+        same_text 'writes the text of one process' "$work/wanted"
+    done
+done
+check 'each rank tells what it did' jq -e '[.ranks[] | .prefilled > 5000 and .sent_bytes > 0
+    and .waited_s >= 0] | length == 3 and all' "$work/out"
+cca "${ask[@]}"
+text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+ranks 2 "${ask[@]}"
+same_text 'ask answers as in one process' "$work/wanted"
+check 'and says what it was' jq -e '.answers[0].text == "48213"' "$work/out"
+check 'rank 0 alone writes' test "$(wc -l <"$work/out")" = 1
+stderr_has 'a last line tells of the ranks' '^2 ranks shared 1[0-9]{4} tokens; sent .* waited at most'
+ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json
+check 'bench shares its prefill' jq -e '[.ranks[].prefilled] == [2048, 2048]' "$work/out"
+ranks 2 generate -m "$model" -p 'Short.' -n 4 --json
+check 'a short prompt is not shared' jq -e '[.ranks[].prefilled] == [0, 0]' "$work/out"
+ranks 2 generate -m "$model" -p 'Each' -n 2 --json --ranks none
+check 'without ranks each process is by itself' test "$(jq -c .ranks "$work/out" | tr -d '\n')" = '[][]'
+
+# Sessions.
+ask=(ask -m "$model" -f "$work/text" --json --checkpoint-every 4096 --session "$work/s" "$question")
+ranks 2 "${ask[@]}"
+check 'ranks keep a session' test "$code" = 0
+same_text 'and answer as without one' "$work/wanted"
+check 'which is whole' "$CCA" session verify "$work/s"
+cca "${ask[@]}"
+same_text 'one process goes on from there' "$work/wanted"
+tokens_are 'and reads the question alone' '1[0-9]*' '[1-9]?'
+rm "$work/s"
+cca "${ask[@]}"
+ranks 3 "${ask[@]}"
+same_text 'ranks go on from what one process kept' "$work/wanted"
+tokens_are 'and read the question alone' '1[0-9]*' '[1-9]?'
+
+# Failures.
+ranks 2 generate -m "$work/none.gguf" -p x
+check 'without a model all end' test "$code" = 3
+stderr_has 'with a message' 'none.gguf'
+ranks 2 generate -m "$model" -f "$work/text" -c 512 -n 1
+check 'what rank 0 refuses ends all' test "$code" = 4
+stderr_has 'with its message' 'tokens, --ctx-size allows 512'
+expect 2 'an unknown kind of ranks' generate -m "$model" -p x --ranks pvm
+
+# Kills one process of a run at a moment of its prefill: all end soon, and what was kept is whole.
+for round in 1 2 3 4; do
+    signal=$([ $((round % 2)) = 0 ] && echo KILL || echo INT)
+    rm -f "$work/s"
+    # shellcheck disable=SC2086
+    $MPIRUN -n 2 "$CCA" ask -m "$model" -f "$work/text" -f examples/paradise-lost.txt --session "$work/s" \
+        --checkpoint-every 4096 -t 1 "$question" >"$work/out" 2>"$work/err" </dev/null &
+    run=$!
+    wait_until $run test -s "$work/s"
+    sleep "0.$((round * 2))"
+    mapfile -t processes < <(pgrep -P "$run" -f "$work/s")
+    kill -s $signal "${processes[round / 2 % 2]}" 2>/dev/null
+    begin=$SECONDS
+    wait $run
+    code=$?
+    check "a rank that gets SIG$signal ends all ($code)" test "$code" != 0 -a $((SECONDS - begin)) -le 5
+    check 'the session is whole' "$CCA" session verify "$work/s"
+    check 'and no process is left' test -z "$(pgrep -f "$work/s")"
+done
