@@ -95,8 +95,7 @@ static int64_t ring_rows(const cca_cache_shape *s, const cca_rule *rule) {
     return cca_rule_ring(rule) + (s->draft + g - 1) / g * g;
 }
 
-/* The arrays of a cache, without their memory. */
-static void count_rows(cca_cache *c, const cca_cache_shape *s, const cca_policy *policy) {
+void cca_cache_count(cca_cache *c, const cca_cache_shape *s, const cca_policy *policy) {
     const cca_rule *rule = &policy->rule;
     *c = (cca_cache){.shape = *s, .policy = *policy};
     bool whole = rule->window_size >= (s->stored ? ENDLESS : s->ctx_size); /* all in the window */
@@ -213,7 +212,7 @@ static cca_status measure(cca_cache_size *out, const cca_cache *c, cca_error *er
 cca_status cca_cache_measure(cca_cache_size *out, const cca_cache_shape *shape,
                              const cca_policy *policy, cca_error *err) {
     cca_cache c;
-    count_rows(&c, shape, policy);
+    cca_cache_count(&c, shape, policy);
     return measure(out, &c, err);
 }
 
@@ -252,7 +251,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
     if (status) return status;
     cca_cache *c = calloc(1, sizeof *c);
     if (!c) return cca_fail(err, CCA_NO_MEMORY, "no memory for the cache");
-    count_rows(c, shape, policy);
+    cca_cache_count(c, shape, policy);
     c->backend = backend;
     for (array_kind i = 0; i < N_ARRAYS; i++) {
         if (i != c->on_disk) alloc_array(c, i);

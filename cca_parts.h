@@ -42,6 +42,8 @@ struct cca_cache {
     int64_t n_watched;
 };
 
+/* The arrays of a cache, without their memory. */
+void cca_cache_count(cca_cache *c, const cca_cache_shape *shape, const cca_policy *policy);
 /* Bytes of layers × heads × rows keys (or values). */
 bool cca_cache_rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t layers,
                           int64_t heads, int64_t rows);

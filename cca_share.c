@@ -110,20 +110,36 @@ static cca_share_needs needs_of(const cca_cache *c) {
                              .rows = cca_cache_has(c, ARRAY_ROWS)};
 }
 
-/* Room for a slice's raw rows behind those of the window before it. */
-static void make_rows(cca_share *s, int wave) {
-    const cca_cache *c = s->cache;
-    cca_slice slice = cca_share_slice(s, wave);
-    if (c->all_rows || slice.begin == slice.end) return;
-    cca_rows rows = cca_cache_rows(c, ARRAY_RAW, 0, 0);
+/* A slice's raw rows behind those of the window before it, without their memory; none where all raw
+ * rows are in the cache. */
+static cca_rows slice_rows(size_t *k, size_t *v, const cca_cache *c, cca_slice slice) {
+    const row_array *a = &c->arrays[ARRAY_RAW];
+    cca_rows rows = {.k_type = a->k_type, .v_type = a->v_type, .heads = a->heads};
+    *k = *v = 0;
+    if (c->all_rows || slice.begin == slice.end) return rows;
+    rows.head_dim = c->shape.head_dim;
     rows.base = cca_max(slice.begin - cca_rule_ring(&c->policy.rule), 0);
     rows.capacity = slice.end - rows.base;
-    size_t k = 0, v = 0;
-    cca_cache_rows_bytes(&k, c, rows.k_type, 1, rows.heads, rows.capacity);
-    cca_cache_rows_bytes(&v, c, rows.v_type, 1, rows.heads, rows.capacity);
-    rows.k = cca_backend_alloc(c->backend, k);
-    rows.v = cca_backend_alloc(c->backend, v);
+    cca_cache_rows_bytes(k, c, rows.k_type, 1, rows.heads, rows.capacity);
+    cca_cache_rows_bytes(v, c, rows.v_type, 1, rows.heads, rows.capacity);
+    return rows;
+}
+
+static void make_rows(cca_share *s, int wave) {
+    size_t k, v;
+    cca_rows rows = slice_rows(&k, &v, s->cache, cca_share_slice(s, wave));
+    if (rows.capacity == 0) return;
+    rows.k = cca_backend_alloc(s->cache->backend, k);
+    rows.v = cca_backend_alloc(s->cache->backend, v);
     s->rows[wave] = rows;
+}
+
+/* Bytes of a transfer's keys, and of its values. */
+static void transfer_bytes(size_t *k, size_t *v, const cca_cache *c, const cca_transfer *t) {
+    const row_array *a = &c->arrays[array_of(t->kind)];
+    *k = *v = 0;
+    cca_cache_rows_bytes(k, c, a->k_type, 1, a->heads, t->n);
+    cca_cache_rows_bytes(v, c, a->v_type, 1, a->heads, t->n);
 }
 
 static bool same_rows(const cca_transfer *a, const cca_transfer *b) {
@@ -132,10 +148,8 @@ static bool same_rows(const cca_transfer *a, const cca_transfer *b) {
 
 /* Host memory for a transfer, or that of one before it with the same rows. */
 static bool make_parcel(parcel *p, const cca_share *s, const parcel *before, int n_before) {
-    const row_array *a = &s->cache->arrays[array_of(p->t.kind)];
-    size_t v = 0;
-    cca_cache_rows_bytes(&p->k_bytes, s->cache, a->k_type, 1, a->heads, p->t.n);
-    cca_cache_rows_bytes(&v, s->cache, a->v_type, 1, a->heads, p->t.n);
+    size_t v;
+    transfer_bytes(&p->k_bytes, &v, s->cache, &p->t);
     p->bytes = p->k_bytes + v;
     for (int i = 0; i < n_before && !p->data; i++) {
         if (same_rows(&before[i].t, &p->t)) p->data = before[i].data;
@@ -225,6 +239,63 @@ void cca_share_free(cca_share *s) {
     }
     cca_transfers_free(&s->list);
     free(s);
+}
+
+/* Adds what a rank has, sends and gets. */
+static void measure_rank(cca_share_size *out, const cca_cache *c, const cca_slices *slices,
+                         const cca_transfers *list, int rank) {
+    uint64_t sent = 0, received = 0;
+    int64_t tokens = 0;
+    size_t memory = 0;
+    for (int wave = 0; wave < CCA_WAVES; wave++) {
+        size_t k, v;
+        cca_slice own = cca_slice_at(slices, cca_slice_of(slices, rank, wave));
+        (void)slice_rows(&k, &v, c, own);
+        tokens += own.end - own.begin;
+        memory += k + v;
+    }
+    for (int i = 0; i < list->n; i++) {
+        const cca_transfer *t = &list->at[i];
+        size_t k, v;
+        int before = 0;
+        if (t->from == t->to) continue;
+        transfer_bytes(&k, &v, c, t);
+        if (t->from == rank) sent += k + v;
+        if (t->to == rank) received += k + v;
+        while (before < i && !same_rows(&list->at[before], t)) before++;
+        if (before == i || t->to == rank) memory += k + v;
+    }
+    out->sent_bytes += sent;
+    if (sent > out->most_sent_bytes) out->most_sent_bytes = sent;
+    if (received > out->most_received_bytes) out->most_received_bytes = received;
+    if (memory > out->most_bytes) out->most_bytes = memory;
+    out->most_tokens = cca_max(out->most_tokens, tokens);
+}
+
+cca_status cca_share_measure(cca_share_size *out, const cca_cache_shape *shape,
+                             const cca_policy *policy, int n_ranks, int64_t pos, int64_t n,
+                             cca_error *err) {
+    cca_cache c;
+    cca_slices slices;
+    cca_status status = CCA_OK;
+    *out = (cca_share_size){0};
+    cca_cache_count(&c, shape, policy);
+    cca_share_needs needs = needs_of(&c);
+    if (!cca_share_slices(&slices, &c, n_ranks, pos, n)) {
+        return cca_fail(err, CCA_NO_FIT, "%lld tokens are too few for %d ranks", (long long)n,
+                        n_ranks);
+    }
+    for (int rank = 0; rank < n_ranks && !status; rank++) {
+        cca_transfers list;
+        status = cca_transfers_make(&list, &slices, &needs, rank, err);
+        if (!status) measure_rank(out, &c, &slices, &list, rank);
+        if (!status) cca_transfers_free(&list);
+    }
+    size_t k = 0, v = 0; /* of a share's raw rows */
+    cca_cache_rows_bytes(&k, &c, shape->k_type, 1, shape->n_kv_heads, n / n_ranks);
+    cca_cache_rows_bytes(&v, &c, shape->v_type, 1, shape->n_kv_heads, n / n_ranks);
+    out->ring_bytes = (k + v) * (uint64_t)(n_ranks - 1);
+    return status;
 }
 
 /* ---- a layer ------------------------------------------------------------------------- */

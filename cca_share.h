@@ -48,6 +48,22 @@ bool cca_share_slices(cca_slices *out, const cca_cache *cache, int n_ranks, int6
 cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int64_t pos, int64_t n,
                          cca_error *err);
 void cca_share_free(cca_share *share);
+
+/* What sharing a prompt takes, in each layer alike. */
+typedef struct cca_share_size {
+    int64_t most_tokens; /* of a rank */
+    size_t most_bytes;   /* of memory that a rank takes: rows of its slices, and messages */
+    uint64_t sent_bytes; /* of all ranks together */
+    uint64_t most_sent_bytes, most_received_bytes; /* of a rank */
+    uint64_t ring_bytes; /* that ring attention has each rank send: its keys and values to all */
+} cca_share_size;
+
+/* That of n tokens behind pos others, in caches of a shape. CCA_NO_FIT as cca_share_new;
+ * CCA_NO_MEMORY. */
+cca_status cca_share_measure(cca_share_size *out, const cca_cache_shape *shape,
+                             const cca_policy *policy, int n_ranks, int64_t pos, int64_t n,
+                             cca_error *err);
+
 /* This rank's slice of a wave. */
 cca_slice cca_share_slice(const cca_share *share, int wave);
 

@@ -189,8 +189,8 @@ static cca_status check_most_draft(int64_t n, cca_error *err) {
     return cca_fail(err, CCA_USAGE, "drafts of %lld tokens: 0 to %d", (long long)n, CCA_MOST_DRAFT);
 }
 
-static cca_status resolve(cca_state_options *out, const cca_engine *engine,
-                          const cca_session_options *o, cca_error *err) {
+cca_status cca_session_resolve(cca_state_options *out, const cca_engine *engine,
+                               const cca_session_options *o, cca_error *err) {
     cca_cache_types types;
     cca_status status = check_most_draft(o->draft, err);
     if (!status) status = cca_cache_types_parse(&types, o, err);
@@ -270,7 +270,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
     cca_state_size size;
-    cca_status status = resolve(&o, engine, options, err);
+    cca_status status = cca_session_resolve(&o, engine, options, err);
     if (!status) {
         status = cca_state_measure(&size, cca_model_config(engine->model), &o, err);
     }
@@ -319,14 +319,14 @@ cca_status cca_engine_forecast(cca_forecast *out, cca_engine *engine,
     cca_forecaster *forecast = NULL;
     cca_state_options o;
     backend.stop = options[0].stop;
-    cca_status status = resolve(&o, engine, &options[0], err);
+    cca_status status = cca_session_resolve(&o, engine, &options[0], err);
     if (!status) status = cca_backend_open(&b, engine->device, &backend, err);
     if (!status) {
         status = cca_forecast_new(&forecast, b, is_cpu(engine) ? backend.n_threads : 0,
                                   engine->file, config, o.chunk_size, err);
     }
     for (int i = 0; i < n && !status; i++) {
-        status = resolve(&o, engine, &options[i], err);
+        status = cca_session_resolve(&o, engine, &options[i], err);
         if (!status) status = cca_forecast_attention(forecast, &o, n_tokens, err);
         if (status) break;
         out[i].prefill_s = cca_forecast_prefill(forecast, n_tokens);
@@ -363,7 +363,7 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     cca_engine *e = s->engine;
     cca_backend_options backend = e->how;
     backend.stop = options->stop;
-    cca_status status = resolve(&s->options, e, options, err);
+    cca_status status = cca_session_resolve(&s->options, e, options, err);
     if (!status && e->borrower) {
         status = cca_fail(err, CCA_USAGE, "%s was opened for planning only", e->path);
     }

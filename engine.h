@@ -335,6 +335,22 @@ typedef struct cca_rank_count {
  * without ranks. */
 const cca_rank_count *cca_session_ranks(const cca_session *session, int *n);
 
+/* What it takes ranks to share a prompt in a session. */
+typedef struct cca_share_forecast {
+    int64_t most_tokens;  /* of a rank */
+    uint64_t most_memory; /* bytes that a rank takes beside a session's */
+    uint64_t sent_bytes;  /* of all ranks together */
+    uint64_t most_bytes;  /* that a rank sends or gets, whichever is more */
+    uint64_t ring_bytes;  /* that ring attention has each rank send */
+    int64_t n_waits;      /* for others, one behind the other: messages, and agreements */
+} cca_share_forecast;
+
+/* That of a prompt of n_tokens on so many ranks; nothing is allocated. CCA_NO_FIT where it is too
+ * short for them; CCA_USAGE. */
+cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine *engine,
+                                      const cca_session_options *options, int n_ranks,
+                                      int64_t n_tokens, cca_error *err);
+
 /* Back to position 0, and without a mark. */
 void cca_session_reset(cca_session *session);
 

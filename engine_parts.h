@@ -39,6 +39,9 @@ struct cca_session {
     bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
 };
 
+/* What the options of a session mean. */
+cca_status cca_session_resolve(cca_state_options *out, const cca_engine *engine,
+                               const cca_session_options *o, cca_error *err);
 /* A backend of the engine's device, where its weights are, too, is not needed any more; NULL is
  * allowed. */
 void cca_engine_close_backend(cca_engine *e, cca_backend *b);

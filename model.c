@@ -273,7 +273,7 @@ static bool total_bytes(size_t *out, const size_t *bytes) {
     return cca_add(out, bytes[PLACE_OWN], shared);
 }
 
-static cca_cache_shape cache_shape(const cca_config *c, const cca_state_options *o) {
+cca_cache_shape cca_state_cache_shape(const cca_config *c, const cca_state_options *o) {
     return (cca_cache_shape){.n_layers = o->one_layer ? 1 : c->n_layers,
                              .n_heads = c->n_heads,
                              .n_kv_heads = c->n_kv_heads,
@@ -299,7 +299,7 @@ cca_status cca_state_measure(cca_state_size *out, const cca_config *config,
     cca_state unused;
     buffer_shape list[N_BUFFERS];
     size_t bytes[N_PLACES];
-    cca_cache_shape shape = cache_shape(config, options);
+    cca_cache_shape shape = cca_state_cache_shape(config, options);
     if (options->ctx_size < 1 || options->chunk_size < 1) {
         return cca_fail(err, CCA_USAGE,
                         "context size %lld and chunk size %lld: both must be at least 1",
@@ -337,7 +337,7 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
                                        .cols = list[i].cols};
     }
     s->ids = calloc((size_t)options->chunk_size, sizeof *s->ids);
-    cca_cache_shape shape = cache_shape(&model->config, options);
+    cca_cache_shape shape = cca_state_cache_shape(&model->config, options);
     status = cca_backend_sync(backend, err);
     if (!status && !s->ids) status = cca_fail(err, CCA_NO_MEMORY, "no memory for a session");
     if (!status) {

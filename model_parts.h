@@ -35,6 +35,8 @@ struct cca_state {
     cca_matrix other_angles; /* of layers with windows, or of queries that grow */
 };
 
+/* The cache of a state. */
+cca_cache_shape cca_state_cache_shape(const cca_config *config, const cca_state_options *options);
 /* x = embeddings of the n first of ids, and the angles of their positions. */
 void cca_state_begin(cca_state *s, int64_t n);
 /* Norms the heads of q and k, and turns them where attention is not to: they are normed turned, not

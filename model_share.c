@@ -1,6 +1,5 @@
 #include "model_share.h"
 
-#include "cca_share.h"
 #include "model_parts.h"
 
 #include <stdlib.h>
@@ -153,18 +152,25 @@ int64_t cca_state_rows(const cca_state *state) {
     return state->n_rows;
 }
 
-bool cca_share_call_bytes(size_t *out, const cca_config *config, const cca_state_options *options,
-                          int64_t n_own) {
+cca_status cca_state_share_measure(cca_state_share *out, const cca_config *config,
+                                   const cca_state_options *options, int n_ranks, int64_t n,
+                                   cca_error *err) {
+    cca_cache_shape shape = cca_state_cache_shape(config, options);
+    cca_status status =
+        cca_share_measure(&out->layer, &shape, &options->policy, n_ranks, 0, n, err);
+    if (status) return status;
+    /* x, q and angles, as make_matrices allocates them. */
     const int64_t widths[] = {config->dim, config->n_heads * config->head_dim, config->head_dim};
-    *out = 0;
-    (void)options;
+    out->most_bytes = out->layer.most_bytes;
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         size_t bytes;
-        if (!cca_matrix_bytes(&bytes, CCA_F32, n_own, widths[i]) || !cca_add(out, *out, bytes)) {
-            return false;
+        if (!cca_matrix_bytes(&bytes, CCA_F32, out->layer.most_tokens, widths[i]) ||
+            !cca_add(&out->most_bytes, out->most_bytes, bytes)) {
+            return cca_fail(err, CCA_NO_MEMORY, "%lld tokens are larger than any memory",
+                            (long long)n);
         }
     }
-    return true;
+    return CCA_OK;
 }
 
 /* This rank's. */

@@ -11,7 +11,7 @@
 #ifndef CCA_MODEL_SHARE_H
 #define CCA_MODEL_SHARE_H
 
-#include "backend/comm.h"
+#include "cca_share.h"
 #include "model.h"
 
 typedef struct cca_share_call {
@@ -26,9 +26,15 @@ typedef struct cca_share_call {
 
 /* Whether n tokens behind pos are enough for so many ranks. */
 bool cca_state_shares(const cca_state *state, int n_ranks, int64_t pos, int64_t n);
-/* Bytes that a call takes beside the state: of a rank that has so many of its tokens. */
-bool cca_share_call_bytes(size_t *out, const cca_config *config, const cca_state_options *options,
-                          int64_t n_own);
+/* What ranks take to share n tokens behind none. */
+typedef struct cca_state_share {
+    cca_share_size layer; /* in each layer; its memory serves all */
+    size_t most_bytes;    /* of memory that a rank takes beside its state */
+} cca_state_share;
+
+cca_status cca_state_share_measure(cca_state_share *out, const cca_config *config,
+                                   const cca_state_options *options, int n_ranks, int64_t n,
+                                   cca_error *err);
 
 /* Cuts are those of calls of cca_model_forward at absolute multiples of the chunk size and at
  * `together`, and the ends of slices; of long texts these are such multiples, too, and logits have

@@ -145,6 +145,40 @@ const cca_rank_count *cca_session_ranks(const cca_session *session, int *n) {
     return session->ranks;
 }
 
+/* ---- forecasts ----------------------------------------------------------------------- */
+
+/* Ranks agree by halves: so many steps. */
+static int64_t steps_of(int n_ranks) {
+    int64_t steps = 0;
+    while ((int64_t)1 << steps < n_ranks) steps++;
+    return steps;
+}
+
+cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine *engine,
+                                      const cca_session_options *options, int n_ranks,
+                                      int64_t n_tokens, cca_error *err) {
+    cca_state_options o;
+    cca_state_share share;
+    cca_status status = cca_session_resolve(&o, engine, options, err);
+    if (!status) {
+        status = cca_state_share_measure(&share, cca_model_config(engine->model), &o, n_ranks,
+                                         n_tokens, err);
+    }
+    if (status) return status;
+    const cca_share_size *layer = &share.layer;
+    const uint64_t n_layers = (uint64_t)engine->facts.n_layers;
+    uint64_t most = layer->most_sent_bytes > layer->most_received_bytes
+                        ? layer->most_sent_bytes
+                        : layer->most_received_bytes;
+    *out = (cca_share_forecast){.most_tokens = layer->most_tokens,
+                                .most_memory = share.most_bytes,
+                                .sent_bytes = layer->sent_bytes * n_layers,
+                                .most_bytes = most * n_layers,
+                                .ring_bytes = layer->ring_bytes * n_layers};
+    if (n_ranks > 1) out->n_waits = engine->facts.n_layers * (CCA_WAVES + 2 * steps_of(n_ranks));
+    return CCA_OK;
+}
+
 /* ---- the other ranks ----------------------------------------------------------------- */
 
 /* What a rank keeps from one order to the next. */

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/decode.h"
 #include "cli/input.h"
+#include "cli/plan_ranks.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -13,13 +14,18 @@ typedef struct plan_options {
     context_options context;
     output_options output;
     term_options term;
-    int64_t n_predict;
+    int64_t n_predict, n_ranks;
+    const char *link;
 } plan_options;
 
 static const arg_option own_args[] = {
     {"predict", "n", .alias = "n-predict", .kind = ARG_INT, .value = "N",
      .at = offsetof(plan_options, n_predict), .initial = "0", .max = INT32_MAX,
      .help = "tokens of an answer to have room for behind the text"},
+    {"ranks", .kind = ARG_INT, .value = "N", .at = offsetof(plan_options, n_ranks), .initial = "0",
+     .max = 4096, .help = "tell what it is to share the prefill between N machines like this one"},
+    {"link", .kind = ARG_TEXT, .value = "RATE,TIME", .at = offsetof(plan_options, link),
+     .initial = "10GB/s,10us", .help = "between two of them: 50GB/s,5us or 1Gbit/s,1ms"},
     {0},
 };
 
@@ -56,6 +62,7 @@ typedef struct column {
     int n_tiers;     /* 0: it recalls nothing */
     int64_t largest; /* positions that fit; 0: not even one */
     cca_forecast forecast;
+    plan_ranks ranks;
 } column;
 
 enum { MOST_COLUMNS = 4 };
@@ -67,6 +74,7 @@ typedef struct planning {
     int64_t n_prompt, n_positions;
     column columns[MOST_COLUMNS]; /* what --attn says, then what it does not */
     int n;
+    plan_link link;
     double measured_s; /* what measuring the speed took; 0: not measured */
 } planning;
 
@@ -170,6 +178,22 @@ static cca_status forecast(planning *p, cca_error *err) {
     return CCA_OK;
 }
 
+/* What ranks would do, from the time of one process. */
+static cca_status fill_ranks(planning *p, cca_error *err) {
+    cca_status status = CCA_OK;
+    if (p->o->n_ranks == 0) return CCA_OK;
+    for (int i = 0; i < p->n && !status; i++) {
+        column *c = &p->columns[i];
+        cca_session_options options = cli_session_options(&c->context, p->n_positions, 0);
+        status = plan_ranks_fill(&c->ranks, p->engine, &options, p->o->n_ranks, p->n_prompt,
+                                 c->forecast.prefill_s, &p->link, err);
+    }
+    if (status || p->columns[0].ranks.n > 0) return status;
+    term_warn(&p->term, "%lld tokens are too few for %lld ranks", (long long)p->n_prompt,
+              (long long)p->o->n_ranks);
+    return CCA_OK;
+}
+
 /* ---- text ----------------------------------------------------------------------------- */
 
 enum { LABEL = 18, CELL = 20, CELL_TEXT = 64 };
@@ -235,9 +259,7 @@ static void cost_cell(char text[CELL_TEXT], const planning *p, const column *c) 
     size_cell(text, (uint64_t)c->token.memory);
 }
 
-static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
-    double s = c->forecast.prefill_s;
-    (void)p;
+static void time_cell(char text[CELL_TEXT], double s) {
     if (s < 120) {
         snprintf(text, CELL_TEXT, "%.3g s", s);
     } else if (s < 7200) {
@@ -247,6 +269,11 @@ static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *
     }
 }
 
+static void prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    time_cell(text, c->forecast.prefill_s);
+}
+
 static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     snprintf(text, CELL_TEXT, "%.4g tok/s", term_per_second(p->n_prompt, c->forecast.prefill_s));
 }
@@ -254,6 +281,41 @@ static void prefill_speed_cell(char text[CELL_TEXT], const planning *p, const co
 static void token_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
     snprintf(text, CELL_TEXT, "%.3g ms", 1e3 * c->forecast.token_s);
+}
+
+#define RANKS_CELL(name, field)                                                                    \
+    static void name(char text[CELL_TEXT], const planning *p, const column *c) {                   \
+        (void)p;                                                                                   \
+        if (c->ranks.n > 0) {                                                                      \
+            size_cell(text, c->ranks.share.field);                                                 \
+        } else {                                                                                   \
+            text[0] = '\0';                                                                        \
+        }                                                                                          \
+    }
+RANKS_CELL(ranks_memory_cell, most_memory)
+RANKS_CELL(ranks_bytes_cell, most_bytes)
+RANKS_CELL(ranks_ring_cell, ring_bytes)
+
+static void ranks_transfer_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    time_cell(text, c->ranks.transfer_s);
+}
+
+static void ranks_prefill_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    time_cell(text, c->ranks.prefill_s);
+}
+
+/* What sharing takes of the rank that has most of each. */
+static void print_ranks(output *out, const planning *p) {
+    if (p->columns[0].ranks.n == 0) return;
+    output_printf(out, "\n%-*s%lld, link %s\n", LABEL, "ranks", (long long)p->o->n_ranks,
+                  p->o->link);
+    print_row(out, p, "more memory", ranks_memory_cell);
+    print_row(out, p, "bytes of a rank", ranks_bytes_cell);
+    print_row(out, p, "ring attention", ranks_ring_cell);
+    print_row(out, p, "transfer", ranks_transfer_cell);
+    if (p->measured_s > 0) print_row(out, p, "prefill on all", ranks_prefill_cell);
 }
 
 /* What a token costs where, of the first kind that recalls. */
@@ -302,11 +364,14 @@ static void print_text(output *out, const planning *p) {
     print_row(out, p, "largest context", largest_cell);
     print_row(out, p, "a token", cost_cell);
     print_tiers(out, p);
+    if (p->measured_s > 0) {
+        output_printf(out, "\n");
+        print_row(out, p, "prefill", prefill_cell);
+        print_row(out, p, "", prefill_speed_cell);
+        print_row(out, p, "token behind it", token_cell);
+    }
+    print_ranks(out, p);
     if (p->measured_s == 0) return;
-    output_printf(out, "\n");
-    print_row(out, p, "prefill", prefill_cell);
-    print_row(out, p, "", prefill_speed_cell);
-    print_row(out, p, "token behind it", token_cell);
     output_printf(out, "\nTimes are from speeds measured on this machine just now, in %.2g s.\n",
                   p->measured_s);
 }
@@ -332,11 +397,11 @@ static json_t *column_json(const planning *p, const column *c) {
         timing = json_pack("{s:o, s:o}", "prefill_s", output_real(true, c->forecast.prefill_s),
                            "token_s", output_real(true, c->forecast.token_s));
     }
-    return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o, s:o}", "attention",
+    return json_pack("{s:o, s:o, s:I, s:b, s:I, s:o, s:o, s:o}", "attention",
                      cli_attention_json(&c->context, p->engine), "memory", cli_plan_json(&c->plan),
                      "allowed", c->most > INT64_MAX ? INT64_MAX : (json_int_t)c->most, "fits",
                      (int)c->fits, "largest_context", (json_int_t)c->largest, "tiers",
-                     tiers_json(c), "timing", timing);
+                     tiers_json(c), "timing", timing, "ranks", plan_ranks_json(&c->ranks));
 }
 
 static json_t *record(const planning *p) {
@@ -371,7 +436,8 @@ static cca_status report(planning *p, cca_error *err) {
 
 static cca_status plan(planning *p, cca_error *err) {
     const plan_options *o = p->o;
-    cca_status status = cli_engine_open_to_plan(&p->engine, &o->model, &p->term, err);
+    cca_status status = plan_link_parse(&p->link, o->link, err);
+    if (!status) status = cli_engine_open_to_plan(&p->engine, &o->model, &p->term, err);
     if (!status) status = count_positions(p, err);
     if (status) return status;
     long long trained = cca_engine_info(p->engine)->trained_length;
@@ -381,6 +447,7 @@ static cca_status plan(planning *p, cca_error *err) {
     }
     status = fill_columns(p, err);
     if (!status) status = forecast(p, err);
+    if (!status) status = fill_ranks(p, err);
     if (!status) status = report(p, err);
     if (status) return status;
     return cli_plan_check(&p->columns[0].plan, p->engine, &p->columns[0].context, err);

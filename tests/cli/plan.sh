@@ -104,3 +104,22 @@ total=$(value .memory.total)
 expect 0 'an answer without a bound' generate -m "$ship" -p 'Once upon' --dry-run --json --mem-limit $((total - 50000000))
 check 'ends where memory does' test "$(value '.positions < 131072')" = true
 check 'and not before' test "$(value .memory.total)" -gt $((total - 53000000))
+
+# Ranks. Full attention of 2,048 tokens on two: rank 0 has the first and the last quarter, and sends
+# its 1,024 rows of 128 bytes to rank 1 but for the last quarter's, which are behind that; it gets 1,024.
+# Ring attention sends all 1,024. CCA sends cores of 64 of each 4 tokens' bytes and windows of 20.
+expect 0 'ranks' "${few[@]}" -c 2048 -ub 128 --ranks 2 --link 1KB/s,1ms --json --dry-run
+check 'full attention sends what is seen behind' test \
+    "$(value '.plans[2].ranks | "\(.n) \(.tokens) \(.sent_bytes) \(.most_bytes) \(.ring_bytes)"')" = \
+    "2 1024 $(((512 + 1024) * 128)) $((1024 * 128)) $((1024 * 128))"
+check 'a link says how long' test "$(value '.plans[2].ranks | "\(.transfer_s) \(.prefill_s)"')" = "131.072 null"
+check 'cores and windows are less' test \
+    "$(value '.plans[0].ranks | "\(.sent_bytes) \(.ring_bytes)"')" = "$((((512 + 1024) / 4) * 256 + 2 * 20 * 128)) $((1024 * 128))"
+expect 0 'in words' "${few[@]}" -c 2048 -ub 128 --ranks 2 --dry-run
+stdout_has 'what a rank sends' '^bytes of a rank +[0-9.]+ [kM]B'
+stdout_has 'and ring attention' '^ring attention +131 kB +131 kB +131 kB$'
+expect 0 'too many ranks' "${few[@]}" -c 64 --ranks 64 --dry-run
+stderr_has 'are told' '64 tokens are too few for 64 ranks'
+for link in 1GB/s 1GB,1us 1GB/s,1 -1GB/s,1us 1GB/s,1us, x; do
+    expect 2 "--link $link" "${few[@]}" -c 64 --ranks 2 --link="$link"
+done

@@ -71,7 +71,7 @@ printf '{"question": "Who", "id": 1, "choices": ["Ann", "Bob"]}\n"Where"\n' >"$w
 place='found file line last_line begin end share' # of a quotation or source, where an answer has one
 record cca.ask.1 "$place" "${ask[@]}" --json --quotes --sources -Q "$work/questions"
 record cca.ppl.1 '' ppl -m "$random" --ids "$work/ids" --base full --json
-record cca.plan.1 '' plan -m "$random" -c 64 --json
+record cca.plan.1 '' plan -m "$random" -c 64 --ranks 1 --json
 record cca.bench.1 '' bench -m "$random" -p 4 -n 2 -r 1 --format json
 record cca.tune.1 '' tune -f "$work/ids" -g 4 -w 16 -c 64 --facts 2 --chat-template plain --min-tps 1e-9 --no-state \
     --format json

@@ -60,10 +60,8 @@ typedef struct subject {
     int32_t ids[LONG + DECODED];
 } subject;
 
-static cca_session *new_session(const subject *x, const trial *t, bool shared) {
+static cca_session_options options_of(const trial *t) {
     cca_session_options o = cca_session_defaults();
-    cca_session *session;
-    cca_error err;
     o.ctx_size = LONG + DECODED;
     o.attn = t->attn;
     o.group_size = t->g, o.window_size = t->s, o.chunk_size = t->same_bits ? SMALL : LARGE;
@@ -72,6 +70,13 @@ static cca_session *new_session(const subject *x, const trial *t, bool shared) {
     o.k_type = o.v_type = "f32";
     o.row_type = t->row_type;
     o.stored = true;
+    return o;
+}
+
+static cca_session *new_session(const subject *x, const trial *t, bool shared) {
+    cca_session_options o = options_of(t);
+    cca_session *session;
+    cca_error err;
     if (shared) o.comm = x->comm, o.share_from = 1;
     if (cca_session_new(&session, x->engine, &o, &err)) fail_msg("%s: %s", t->what, err.text);
     return session;
@@ -283,11 +288,9 @@ static void interrupted(const subject *x) {
     cca_error err;
     int left = 1, n;
     stop = 0;
-    cca_session_options o = cca_session_defaults();
+    cca_session_options o = options_of(&KEPT);
     cca_session *s, *whole = new_session(x, &KEPT, false);
-    o.ctx_size = LONG + DECODED, o.chunk_size = SMALL, o.comm = x->comm, o.share_from = 1;
-    o.attn = "recall", o.group_size = 4, o.window_size = 16, o.recall = 64, o.recall_tile = 8;
-    o.sinks = 4, o.cores = CCA_CORES_YES, o.k_type = o.v_type = "f32", o.stop = &stop;
+    o.comm = x->comm, o.share_from = 1, o.stop = &stop;
     assert_int_equal(cca_session_new(&s, x->engine, &o, &err), CCA_OK);
     cca_eval_options eval = {.on_progress = stop_soon, .user = &left};
     assert_int_equal(cca_session_eval(s, x->ids, 3001, &eval, &err), CCA_INTERRUPTED);
@@ -303,6 +306,48 @@ static void interrupted(const subject *x) {
 
 static void an_interruption_ends_all_and_loses_nobody(void **state) {
     run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", interrupted);
+}
+
+/* Bytes of all ranks that an eval of a session adds, which are cumulative. */
+static uint64_t bytes_of_second(const subject *x, const trial *t, int64_t n) {
+    uint64_t all[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        cca_error err;
+        int n_ranks;
+        cca_session *s = new_session(x, t, true);
+        assert_int_equal(cca_session_eval(s, x->ids, n, NULL, &err), CCA_OK);
+        const cca_rank_count *counts = cca_session_ranks(s, &n_ranks);
+        for (int r = 0; r < n_ranks; r++) all[i] += counts[r].sent_bytes;
+        cca_session_free(s);
+    }
+    return all[1] - all[0];
+}
+
+/* What is sent is what a forecast says, but for orders, ids and agreements. */
+static void count_bytes(const subject *x) {
+    static const trial some[] = {
+        {"cca", "cca", 4, 16, 4, .calls = {3001}, .same_bits = true},
+        {"full", "full", 0, 0, -1, .calls = {3001}, .same_bits = true},
+        {"recall", "recall", 4, 16, 4, 64, 8, CCA_CORES_YES, .calls = {3001}, .same_bits = true},
+    };
+    int n_ranks = cca_comm_n_ranks(x->comm);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        cca_error err;
+        cca_share_forecast f;
+        cca_session_options o = options_of(&some[i]);
+        const int64_t n = some[i].calls[0];
+        assert_int_equal(cca_session_share_forecast(&f, x->engine, &o, n_ranks, n, &err), CCA_OK);
+        uint64_t sent = bytes_of_second(x, &some[i], n), ids = (uint64_t)(4 * n * (n_ranks - 1));
+        uint64_t words = (uint64_t)(n_ranks * (n_ranks - 1)) * 2048;
+        assert_in_range(sent, f.sent_bytes + ids, f.sent_bytes + ids + words);
+        assert_true(f.most_bytes <= f.sent_bytes &&
+                    f.most_bytes * (uint64_t)n_ranks >= f.sent_bytes);
+        assert_in_range(f.most_tokens, n / n_ranks, n / n_ranks + 2 * SMALL);
+    }
+}
+
+static void forecasts_count_the_bytes(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", count_bytes);
 }
 
 /* Who wants each chunk's logits has them, from rank 0 alone. */
@@ -359,6 +404,7 @@ int main(void) {
         cmocka_unit_test_prestate(ranks_and_one_read_what_the_other_wrote, comm),
         cmocka_unit_test_prestate(attention_is_watched_as_in_one_process, comm),
         cmocka_unit_test_prestate(an_interruption_ends_all_and_loses_nobody, comm),
+        cmocka_unit_test_prestate(forecasts_count_the_bytes, comm),
         cmocka_unit_test_prestate(chunks_are_seen_by_who_asks, comm),
         cmocka_unit_test_prestate(a_rank_of_another_model_is_told_apart, comm),
     };

@@ -1,0 +1,64 @@
+#include "cli/plan_ranks.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A positive number with one of some units behind it; *end is behind these. */
+static bool parse_with_unit(double *out, const char **end, const char *text,
+                            const char *const *units, const double *sizes, size_t n) {
+    char *at;
+    double value = strtod(text, &at);
+    if (at == text || !isfinite(value) || value <= 0) return false;
+    for (size_t i = 0; i < n; i++) {
+        size_t length = strlen(units[i]);
+        if (strncmp(at, units[i], length) != 0) continue;
+        *out = value * sizes[i];
+        *end = at + length;
+        return true;
+    }
+    return false;
+}
+
+cca_status plan_link_parse(plan_link *out, const char *text, cca_error *err) {
+    static const char *const rates[] = {"KB/s", "MB/s", "GB/s", "Kbit/s", "Mbit/s", "Gbit/s"};
+    static const double of_rates[] = {1e3, 1e6, 1e9, 1e3 / 8, 1e6 / 8, 1e9 / 8};
+    static const char *const times[] = {"ns", "us", "ms"};
+    static const double of_times[] = {1e-9, 1e-6, 1e-3};
+    const char *at;
+    if (parse_with_unit(&out->bytes_s, &at, text, rates, of_rates, 6) && *at == ',' &&
+        parse_with_unit(&out->latency_s, &at, at + 1, times, of_times, 3) && *at == '\0') {
+        return CCA_OK;
+    }
+    return cca_fail(err, CCA_USAGE,
+                    "--link %s: a rate and a latency expected, as in 50GB/s,5us or 1Gbit/s,1ms",
+                    text);
+}
+
+/* Messages are sent beside what is computed, so the longer of the two counts; who waits for the
+ * last of a layer's messages waits for its latency, and so for each step of an agreement. */
+cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
+                           const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
+                           double prefill_s, const plan_link *link, cca_error *err) {
+    *out = (plan_ranks){0};
+    cca_status status =
+        cca_session_share_forecast(&out->share, engine, options, (int)n_ranks, n_tokens, err);
+    if (status == CCA_NO_FIT) return CCA_OK;
+    if (status) return status;
+    out->n = n_ranks;
+    out->transfer_s = (double)out->share.most_bytes / link->bytes_s;
+    if (prefill_s <= 0) return CCA_OK;
+    double computed = prefill_s * (double)out->share.most_tokens / (double)n_tokens;
+    out->prefill_s = fmax(computed, out->transfer_s) + (double)out->share.n_waits * link->latency_s;
+    return CCA_OK;
+}
+
+json_t *plan_ranks_json(const plan_ranks *r) {
+    if (r->n == 0) return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "n", (json_int_t)r->n, "tokens",
+                     (json_int_t)r->share.most_tokens, "memory", (json_int_t)r->share.most_memory,
+                     "sent_bytes", (json_int_t)r->share.sent_bytes, "most_bytes",
+                     (json_int_t)r->share.most_bytes, "ring_bytes", (json_int_t)r->share.ring_bytes,
+                     "transfer_s", output_real(true, r->transfer_s), "prefill_s",
+                     output_real(r->prefill_s > 0, r->prefill_s));
+}

@@ -1,0 +1,36 @@
+/* What cca plan --ranks tells: time and traffic of a prompt on ranks that are each like this
+ * machine.
+ *
+ *     plan_link link;
+ *     plan_link_parse(&link, "50GB/s,5us", &err);
+ *     plan_ranks_fill(&r, engine, &options, 64, n_tokens, prefill_s, &link, &err);
+ *     json_t *json = plan_ranks_json(&r); */
+#ifndef CCA_CLI_PLAN_RANKS_H
+#define CCA_CLI_PLAN_RANKS_H
+
+#include "cli/cli.h"
+
+/* Between two ranks: bytes a second, in both directions at once, and what a message takes. */
+typedef struct plan_link {
+    double bytes_s, latency_s;
+} plan_link;
+
+/* "50GB/s,5us": KB, MB, GB or Kbit, Mbit, Gbit a second; ns, us, ms. CCA_USAGE. */
+cca_status plan_link_parse(plan_link *out, const char *text, cca_error *err);
+
+typedef struct plan_ranks {
+    int64_t n; /* 0: nothing is told */
+    cca_share_forecast share;
+    double transfer_s, prefill_s; /* 0: not measured */
+} plan_ranks;
+
+/* prefill_s: that of one process; 0: not measured. Where the prompt is too short for so many ranks
+ * *out says nothing. */
+cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
+                           const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
+                           double prefill_s, const plan_link *link, cca_error *err);
+/* {"n", "tokens", "memory", "sent_bytes", "most_bytes", "ring_bytes", "transfer_s", "prefill_s"};
+ * null where nothing is told. */
+json_t *plan_ranks_json(const plan_ranks *r);
+
+#endif
