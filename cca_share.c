@@ -56,6 +56,10 @@ bool cca_share_slices(cca_slices *out, const cca_cache *c, int n_ranks, int64_t 
     return last.begin < last.end && n / cca_slice_count(out) >= unit;
 }
 
+cca_slices cca_share_all(const cca_share *s) {
+    return s->slices;
+}
+
 cca_slice cca_share_slice(const cca_share *s, int wave) {
     return cca_slice_at(&s->slices, cca_slice_of(&s->slices, s->rank, wave));
 }

@@ -64,7 +64,8 @@ cca_status cca_share_measure(cca_share_size *out, const cca_cache_shape *shape,
                              const cca_policy *policy, int n_ranks, int64_t pos, int64_t n,
                              cca_error *err);
 
-/* This rank's slice of a wave. */
+/* The slices of all ranks, and this rank's of a wave. */
+cca_slices cca_share_all(const cca_share *share);
 cca_slice cca_share_slice(const cca_share *share, int wave);
 
 /* Before anything of a layer. */

@@ -183,6 +183,10 @@ typedef struct cca_eval_options {
     bool ends_prompt; /* the last 64 tokens of the prompt choose each for itself what they recall,
                          as generated tokens do: what follows must not hang on where a tile began */
     int64_t more;     /* tokens of that prompt that come with later calls */
+    /* NULL, or [n]: nats[i] = −log probability of ids[i + 1] behind ids[i], for i from nats_from to
+     * n - 2; not together with on_chunk. */
+    double *nats;
+    int64_t nats_from;
     /* Told how far an evaluation is, after each chunk or, of a prompt that ranks share, each layer:
      * about so many positions are done. May be NULL. */
     void (*on_progress)(void *user, cca_session *session, int64_t pos);

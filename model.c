@@ -1,12 +1,11 @@
 #include "model_parts.h"
 
+#include "sampler.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Logits are made for this many rows at a time. */
-enum { LOGIT_ROWS = 32 };
 
 /* ---- binding ------------------------------------------------------------------------ */
 
@@ -238,7 +237,7 @@ static bool has_others(const cca_config *c) {
 static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const cca_config *c,
                          int64_t chunk_size) {
     int64_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    int64_t n_norm = cca_max(chunk_size, LOGIT_ROWS), n_other = has_others(c) ? chunk_size : 0;
+    int64_t n_norm = cca_max(chunk_size, CCA_LOGIT_ROWS), n_other = has_others(c) ? chunk_size : 0;
     const buffer_shape all[N_BUFFERS] = {
         {&s->a.x, chunk_size, c->dim, PLACE_OWN, 0},
         {&s->a.h, n_norm, c->dim, PLACE_OWN, 0},
@@ -250,7 +249,7 @@ static bool list_buffers(buffer_shape *list, size_t *bytes, cca_state *s, const 
         {&s->a.up, chunk_size, c->hidden_dim, PLACE_FFN, 0},
         {&s->angles, chunk_size, c->head_dim, PLACE_OWN, 0},
         {&s->other_angles, n_other, c->head_dim, PLACE_OWN, 0},
-        {&s->logits, LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
+        {&s->logits, CCA_LOGIT_ROWS, c->vocab_size, PLACE_OWN, 0},
     };
     memcpy(list, all, sizeof all);
     memset(bytes, 0, N_PLACES * sizeof *bytes);
@@ -571,23 +570,46 @@ static cca_status find_origin(cca_state *s, cca_error *err) {
     return status;
 }
 
-cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cca_error *err) {
+/* Logits of rows that are there, in tiles. */
+static cca_status make_logits(cca_state *s, int64_t row, int64_t n, float *out, cca_error *err) {
     const cca_model *m = s->model;
     if (row < 0 || n < 0 || row + n > s->n_rows) {
         return cca_fail(err, CCA_RUNTIME,
                         "logits of rows %lld … %lld: the last chunk has %lld rows", (long long)row,
                         (long long)(row + n - 1), (long long)s->n_rows);
     }
-    float *first = out;
     for (int64_t end = row + n, some; row < end; row += some) {
-        some = cca_min(LOGIT_ROWS, end - row);
+        some = cca_min(CCA_LOGIT_ROWS, end - row);
         const cca_matrix *head = m->config.tied ? &m->embedding : &m->output;
         cca_norm_matmul(s->backend, &(cca_product){.out = &s->logits, .weight = head}, 1, &s->a.h,
                         &s->a.x, row, &m->output_norm, m->stream_eps, some);
         cca_matrix_download(s->backend, out, &s->logits, some);
         out += some * m->config.vocab_size;
     }
-    cca_status status = cca_backend_report(s->backend, err);
-    if (status || cca_all_finite(first, out - first)) return status;
+    return cca_backend_report(s->backend, err);
+}
+
+cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cca_error *err) {
+    cca_status status = make_logits(s, row, n, out, err);
+    if (status || cca_all_finite(out, n * s->model->config.vocab_size)) return status;
     return find_origin(s, err);
+}
+
+cca_status cca_model_nats(cca_state *s, int64_t row, int64_t n, const int32_t *next, double *nats,
+                          float *room, cca_error *err) {
+    const int64_t vocab = s->model->config.vocab_size;
+    cca_status status = CCA_OK;
+    for (int64_t done = 0, some; done < n && !status; done += some) {
+        some = cca_min(CCA_LOGIT_ROWS, n - done);
+        status = make_logits(s, row + done, some, room, err);
+        if (!status && !cca_all_finite(room, some * vocab)) {
+            status = cca_fail(err, CCA_RUNTIME, "%s: the logits are no finite numbers",
+                              cca_gguf_name(s->model->file));
+        }
+        for (int64_t i = 0; i < some && !status; i++) {
+            const float *logits = room + i * vocab;
+            nats[done + i] = cca_log_sum_exp(logits, vocab) - (double)logits[next[done + i]];
+        }
+    }
+    return status;
 }

@@ -19,6 +19,10 @@ typedef struct cca_share_call {
     int64_t n, pos;        /* at positions pos …, behind what rank 0's state has */
     int64_t together;      /* tokens from this position on choose each for itself */
     const cca_mass *watch; /* sums of the last token, of rank 0; NULL: nobody watches */
+    /* [n]: −log probabilities of ids[i + 1] behind token i, of those from nats_from on, but for the
+     * last; on rank 0 of all tokens in the end. NULL: they are not wanted, on any rank. */
+    double *nats;
+    int64_t nats_from;
     /* After each layer, on each rank; may be NULL. A failure ends the call on all ranks. */
     cca_status (*on_layer)(void *user, int64_t n_done, cca_error *err);
     void *user;

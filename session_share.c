@@ -18,6 +18,8 @@ typedef struct order {
     char weights[CCA_GGUF_FINGERPRINT + 1]; /* of rank 0's model */
     cca_state_options options;              /* of its session */
     int64_t n, pos, together;
+    bool scores; /* tokens from nats_from on */
+    int64_t nats_from;
 } order;
 
 /* How a rank has fared. */
@@ -105,12 +107,16 @@ cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n
                     .options = s->options,
                     .n = n,
                     .pos = s->pos,
-                    .together = together};
+                    .together = together,
+                    .scores = o->nats != NULL,
+                    .nats_from = o->nats_from};
     cca_gguf_look(what->weights, s->engine->file);
     cca_share_call call = {.ids = ids,
                            .n = n,
                            .pos = s->pos,
                            .together = together,
+                           .nats = o->nats,
+                           .nats_from = o->nats_from,
                            .watch = s->watch.on ? &s->watch.mass : NULL,
                            .on_layer = o->on_progress ? tell_progress : NULL,
                            .user = &told};
@@ -191,6 +197,7 @@ typedef struct servant {
     char made_for[sizeof(cca_state_options)]; /* the bytes of an order's options */
     order order;
     int32_t *ids;
+    double *nats; /* of one evaluation; NULL: none are wanted */
 } servant;
 
 /* A state like rank 0's, which keeps nothing. */
@@ -218,6 +225,11 @@ static cca_status check_model(const servant *v, cca_error *err) {
     return cca_fail(err, CCA_BAD_MODEL, "%s: this model is not that of rank 0", v->engine->path);
 }
 
+static cca_status make_nats(servant *v, cca_error *err) {
+    v->nats = calloc((size_t)v->order.n, sizeof *v->nats);
+    return v->nats ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for what tokens cost");
+}
+
 static cca_status serve_eval(servant *v, cca_error *err) {
     const order *what = &v->order;
     size_t bytes = (size_t)what->n * sizeof *v->ids;
@@ -229,8 +241,16 @@ static cca_status serve_eval(servant *v, cca_error *err) {
     cca_error why = {.text = ""};
     status = check_model(v, &why);
     if (!status) status = make_state(v, &why);
-    cca_share_call call = {.ids = ids, .n = what->n, .pos = what->pos, .together = what->together};
+    if (!status && what->scores) status = make_nats(v, &why);
+    cca_share_call call = {.ids = ids,
+                           .n = what->n,
+                           .pos = what->pos,
+                           .together = what->together,
+                           .nats = v->nats,
+                           .nats_from = what->nats_from};
     status = follow(v->comm, v->state, &call, status, NULL, &why);
+    free(v->nats);
+    v->nats = NULL;
     *err = why;
     return cca_comm_sound(v->comm) ? CCA_OK : status;
 }

@@ -5,6 +5,7 @@
 #include "cli/input.h"
 #include "cli/ppl/ppl_pass.h"
 #include "cli/ppl/ppl_report.h"
+#include "cli/ranks.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@ typedef struct ppl_options {
     context_options context;
     output_options output;
     term_options term;
+    ranks_options ranks;
     const char *mode, *bos;
     int64_t stride, score_from, n_tokens;
     const char *ids, *nll_out, *logits_out, *base;
@@ -53,6 +55,7 @@ static const arg_group groups[] = {
     {"Model", model_args, offsetof(ppl_options, model)},
     {"Context", context_args, offsetof(ppl_options, context)},
     {"Sinks and recall", recall_args, offsetof(ppl_options, context)},
+    {"Ranks", ranks_args, offsetof(ppl_options, ranks)},
     {"Output", output_args, offsetof(ppl_options, output)},
     {"Messages", term_args, offsetof(ppl_options, term)},
     {0},
@@ -60,6 +63,7 @@ static const arg_group groups[] = {
 
 typedef struct ppl_run {
     const ppl_options *o;
+    cli_ranks ranks;
     term term;
     output out, nll_out, logits_out;
     cca_engine *engine;
@@ -303,6 +307,7 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
                          .term = &r->term};
     if (r->base.session) r->report.base = &r->base;
     r->report.gaps = &r->pass.gaps;
+    r->report.session = r->session;
     cca_status status = ppl_pass_open(&r->pass, err);
     if (!status) status = open_outputs(r, err);
     if (!status) status = run_windows(r, err);
@@ -313,6 +318,7 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
     }
     status = close_outputs(r, status, err);
     if (!status) last_line(r);
+    if (!status) cli_ranks_tell(r->session, &r->term);
     return status;
 }
 
@@ -322,27 +328,36 @@ static cca_status open_base(ppl_run *r, cca_error *err) {
     return status ? status : ppl_base_open_session(&r->base, &r->report.plan, &r->term, err);
 }
 
+/* On rank 0, or where there are none. */
+static cca_status run_alone(ppl_run *r, cca_error *err) {
+    context_options context = r->o->context;
+    double start = cca_seconds();
+    context.comm = r->ranks.comm;
+    cca_status status = cli_engine_open(&r->engine, &r->o->model, &r->term, err);
+    r->report.load_s = cca_seconds() - start;
+    r->report.context = &r->o->context;
+    r->report.engine = r->engine;
+    if (!status) status = make_tokens(r, err);
+    if (!status) status = make_layout(r, err);
+    if (!status) {
+        status = cli_session_open(&r->session, &r->report.plan, r->engine, &context, &r->o->output,
+                                  r->report.totals.largest, false, err);
+    }
+    if (!status && r->o->base) status = open_base(r, err);
+    return status || !r->session ? status : run_session(r, err);
+}
+
 static cca_status run(const void *options, cca_error *err) {
     ppl_run r = {.o = options};
     term_open(&r.term, &r.o->term);
-    double start = cca_seconds();
-    cca_status status = cli_engine_open(&r.engine, &r.o->model, &r.term, err);
-    r.report.load_s = cca_seconds() - start;
-    r.report.context = &r.o->context;
-    r.report.engine = r.engine;
-    if (!status) status = make_tokens(&r, err);
-    if (!status) status = make_layout(&r, err);
-    if (!status) {
-        status = cli_session_open(&r.session, &r.report.plan, r.engine, &r.o->context, &r.o->output,
-                                  r.report.totals.largest, false, err);
-    }
-    if (!status && r.o->base) status = open_base(&r, err);
-    if (!status && r.session) status = run_session(&r, err);
+    cca_status status = cli_ranks_open(&r.ranks, &r.o->ranks, &r.o->model, &r.term, err);
+    if (!status && !r.ranks.served) status = run_alone(&r, err);
     ppl_pass_close(&r.pass);
     ppl_base_close(&r.base);
     cca_session_free(r.session);
     cca_tokens_free(&r.tokens);
     cca_engine_close(r.engine);
+    cli_ranks_close(&r.ranks, "ppl", status, err);
     term_close(&r.term);
     return status;
 }

@@ -16,8 +16,9 @@ cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
     size_t tile = (size_t)facts->vocab_size * TILE_ROWS;
     p->ids = calloc((size_t)totals.largest, sizeof *p->ids);
     p->logits = calloc(tile, sizeof *p->logits);
+    p->nats = calloc((size_t)totals.largest, sizeof *p->nats);
     p->workers = cca_workers_new(facts->n_threads);
-    bool is_there = p->ids && p->logits && p->workers;
+    bool is_there = p->ids && p->logits && p->nats && p->workers;
     if (p->base) {
         p->base_logits = calloc(tile, sizeof *p->base_logits);
         p->gaps.each = calloc((size_t)totals.scored, sizeof *p->gaps.each);
@@ -30,12 +31,14 @@ cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
 void ppl_pass_close(ppl_pass *p) {
     free(p->ids);
     free(p->logits);
+    free(p->nats);
     free(p->base_logits);
     free(p->gaps.each);
     cca_workers_free(p->workers);
     p->ids = NULL;
     p->logits = p->base_logits = NULL;
     p->gaps.each = NULL;
+    p->nats = NULL;
     p->workers = NULL;
 }
 
@@ -65,6 +68,15 @@ static void score_row(void *context, int64_t row, int thread) {
     }
 }
 
+/* The token after a position costs so much. */
+static void add_score(ppl_pass *p, int64_t pos, double nats) {
+    int64_t token = p->window.begin + pos + 1 - p->window.bos;
+    ppl_stats_add(&p->stats, pos + 1, nats, bytes_of(p, token));
+    if (!p->nll_out) return;
+    output_printf(p->nll_out, "%llu %d %.9g\n", (unsigned long long)p->tokens->offsets[token],
+                  p->tokens->ids[token], nats);
+}
+
 /* Row k of logits tells about the token after position pos + k. */
 static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n) {
     score_job job = {.logits = logits,
@@ -73,15 +85,14 @@ static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n)
                      .ids = p->ids + pos + 1};
     cca_workers_run(p->workers, n, score_row, &job);
     for (int64_t k = 0; k < n; k++) {
-        int64_t token = p->window.begin + pos + k + 1 - p->window.bos;
-        ppl_stats_add(&p->stats, pos + k + 1, job.gaps[k].nats, bytes_of(p, token));
+        add_score(p, pos + k, job.gaps[k].nats);
         if (p->base) ppl_gaps_add(&p->gaps, pos + k + 1, &job.gaps[k]);
-        if (p->nll_out) {
-            output_printf(p->nll_out, "%llu %d %.9g\n",
-                          (unsigned long long)p->tokens->offsets[token], p->tokens->ids[token],
-                          job.gaps[k].nats);
-        }
     }
+}
+
+/* The position before the first token that is scored. */
+static int64_t first_before_scored(const ppl_pass *p) {
+    return p->window.score - p->window.begin + p->window.bos - 1;
 }
 
 /* Rows at positions pos … pos + n - 1 of the chunk under way, and of the base's chunk at base_pos:
@@ -89,7 +100,7 @@ static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n)
 static cca_status score_tile(ppl_pass *p, int64_t base_pos, int64_t pos, int64_t n,
                              cca_error *err) {
     int64_t vocab_size = cca_engine_info(p->engine)->vocab_size;
-    int64_t first_scored = p->window.score - p->window.begin + p->window.bos - 1;
+    int64_t first_scored = first_before_scored(p);
     int64_t last = ppl_window_size(&p->window) - 1; /* predicts nothing that is there */
     int64_t from = cca_max(pos, first_scored), to = cca_min(pos + n, last);
     int64_t made_from = p->logits_out ? pos : from, made_to = p->logits_out ? pos + n : to;
@@ -143,9 +154,32 @@ static void window_ids(ppl_pass *p) {
     }
 }
 
+static void show_progress(void *user, cca_session *session, int64_t pos) {
+    const ppl_pass *p = user;
+    term_progress(p->term, p->before + p->evaluated + pos, cca_session_cache_bytes(session));
+}
+
+/* A window that ranks share, each of which scores its own tokens. */
+static cca_status run_shared(ppl_pass *p, cca_session *session, cca_error *err) {
+    int64_t n = ppl_window_size(&p->window), first = cca_max(first_before_scored(p), 0);
+    cca_eval_options options = {
+        .on_progress = show_progress, .user = p, .nats = p->nats, .nats_from = first};
+    cca_status status = cca_session_eval(session, p->ids, n, &options, err);
+    for (int64_t pos = first; pos < n - 1 && !status; pos++) add_score(p, pos, p->nats[pos]);
+    if (!status && p->nll_out) status = output_flush(p->nll_out, err);
+    return status;
+}
+
+static cca_status run_window(ppl_pass *p, cca_session *session, cca_error *err) {
+    cca_eval_options options = {.on_chunk = score_chunk, .user = p};
+    int n_ranks;
+    (void)cca_session_ranks(session, &n_ranks);
+    if (n_ranks > 0 && !p->base && !p->logits_out) return run_shared(p, session, err);
+    return cca_session_eval(session, p->ids, ppl_window_size(&p->window), &options, err);
+}
+
 cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_window, void *user,
                         cca_error *err) {
-    cca_eval_options options = {.on_chunk = score_chunk, .user = p};
     cca_status status = CCA_OK;
     p->evaluated = 0;
     for (int64_t i = 0; !status && ppl_window_at(&p->window, &p->layout, i); i++) {
@@ -153,7 +187,7 @@ cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_w
         window_ids(p);
         cca_session_reset(session);
         if (p->base) cca_session_reset(p->base);
-        status = cca_session_eval(session, p->ids, n, &options, err);
+        status = run_window(p, session, err);
         p->evaluated += n;
         if (!status && after_window) status = after_window(user, i, err);
     }

@@ -1,4 +1,5 @@
 #include "cli/ppl/ppl_report.h"
+#include "cli/ranks.h"
 
 #include <stdio.h>
 
@@ -210,11 +211,12 @@ json_t *ppl_report_json(const ppl_report *r, json_t *warnings) {
                                (json_int_t)all->n, "bytes", (json_int_t)r->stats.bytes);
     json_t *timing = json_pack("{s:o, s:o}", "load_s", output_real(true, r->load_s), "eval_s",
                                output_real(true, r->eval_s));
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:O}", "schema",
-                     "cca.ppl.1", "perplexity", output_real(true, ppl_perplexity(all)),
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:O}",
+                     "schema", "cca.ppl.1", "perplexity", output_real(true, ppl_perplexity(all)),
                      "standard_error", output_real(true, ppl_standard_error(all)), "nats_per_token",
                      output_real(true, ppl_mean(all)), "bits_per_byte", bits, "tokens", tokens,
                      "settings", json_settings(r), "positions", json_bands(&r->stats), "base",
                      json_base(r), "signature", signature(quoted, r), "timing", timing, "memory",
-                     cli_plan_json(&r->plan), "warnings", warnings);
+                     cli_plan_json(&r->plan), "ranks", cli_ranks_json(r->session), "warnings",
+                     warnings);
 }

@@ -18,6 +18,7 @@ typedef struct ppl_report {
     const cca_engine *engine;
     uint64_t tokenizer_hash, text_hash; /* 0: none */
     cli_plan plan;
+    const cca_session *session; /* whose ranks are told */
     double load_s, eval_s;
 } ppl_report;
 

@@ -308,6 +308,30 @@ static void an_interruption_ends_all_and_loses_nobody(void **state) {
     run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", interrupted);
 }
 
+/* What tokens cost, from one on, is what one process says; the last one's successor is not there.
+ */
+static void score(const subject *x) {
+    enum { N = 3001, FROM = 700 };
+    static double nats[2][N];
+    for (int shared = 0; shared < 2; shared++) {
+        cca_error err;
+        cca_session *s = new_session(x, &KEPT, shared);
+        cca_eval_options o = {.nats = nats[shared], .nats_from = FROM};
+        assert_int_equal(cca_session_eval(s, x->ids, N, &o, &err), CCA_OK);
+        const float *logits = cca_session_logits(s, &err);
+        assert_non_null(logits);
+        cca_session_free(s);
+    }
+    for (int i = FROM; i < N - 1; i++) {
+        assert_true(nats[0][i] > 0 && nats[0][i] == nats[1][i]);
+    }
+    assert_true(nats[0][N - 1] == 0 && nats[1][N - 1] == 0 && nats[0][FROM - 1] == 0);
+}
+
+static void ranks_score_their_tokens(void **state) {
+    run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", score);
+}
+
 /* Bytes of all ranks that an eval of a session adds, which are cumulative. */
 static uint64_t bytes_of_second(const subject *x, const trial *t, int64_t n) {
     uint64_t all[2] = {0};
@@ -404,6 +428,7 @@ int main(void) {
         cmocka_unit_test_prestate(ranks_and_one_read_what_the_other_wrote, comm),
         cmocka_unit_test_prestate(attention_is_watched_as_in_one_process, comm),
         cmocka_unit_test_prestate(an_interruption_ends_all_and_loses_nobody, comm),
+        cmocka_unit_test_prestate(ranks_score_their_tokens, comm),
         cmocka_unit_test_prestate(forecasts_count_the_bytes, comm),
         cmocka_unit_test_prestate(chunks_are_seen_by_who_asks, comm),
         cmocka_unit_test_prestate(a_rank_of_another_model_is_told_apart, comm),
