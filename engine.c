@@ -7,6 +7,7 @@
 #include "base/processors.h"
 #include "check/forecast.h"
 #include "check/work.h"
+#include "model_share.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -266,14 +267,27 @@ static size_t beside(const cca_engine *e, const cca_state_options *o, bool recal
     return cca_backend_beside(e->backend, &sizes);
 }
 
+/* What this rank takes to share a prompt that fills the context; 0 where none is shared. */
+static cca_status share_bytes(size_t *out, const cca_config *config, const cca_state_options *o,
+                              const cca_comm *comm, cca_error *err) {
+    cca_state_share share;
+    *out = 0;
+    if (!comm) return CCA_OK;
+    int n_ranks = cca_comm_n_ranks(comm);
+    cca_status status = cca_state_share_measure(&share, config, o, n_ranks, o->ctx_size, err);
+    if (!status) *out = share.most_bytes;
+    return status == CCA_NO_FIT ? CCA_OK : status;
+}
+
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
     cca_state_size size;
+    size_t shared = 0;
+    const cca_config *config = cca_model_config(engine->model);
     cca_status status = cca_session_resolve(&o, engine, options, err);
-    if (!status) {
-        status = cca_state_measure(&size, cca_model_config(engine->model), &o, err);
-    }
+    if (!status) status = cca_state_measure(&size, config, &o, err);
+    if (!status) status = share_bytes(&shared, config, &o, options->comm, err);
     if (status) return status;
     out->cores = size.cache.cores;
     out->bounds = size.cache.bounds;
@@ -283,6 +297,7 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->host = size.cache.host;
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
+    out->activations += shared;
     if (o.draft > 0 && is_cpu(engine)) {
         out->activations += (uint64_t)((1 + o.draft) * engine->facts.vocab_size) * sizeof(float);
     }
