@@ -298,21 +298,28 @@ demo:
 	./$(BIN) ask -f examples/paradise-lost.txt \
 	    'What is the secret code of the old lighthouse?'
 
-# A public model answers two questions about README.md; its file runs as its makers publish it.
+# A public model answers two questions about README.md; its file runs as its makers publish it. Then the same model, taught
+# CCA-Attention up to 32,768 tokens, answers one about 20,000 tokens of Milton; models/README.md tells more.
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+TAUGHT  := models/smollm2/SmolLM2-135M-Instruct-CCA
 smollm2:
 	@tests/deps.sh pip
 	@$(MAKE) $(PARALLEL) $(BIN)
 	@models/smollm2.sh
 	./$(BIN) ask -m $(SMOLLM2) -f README.md -n 24 \
 	    'Which command runs the tests?' 'In which language is the program written?'
+	./$(BIN) export $(SMOLLM2) --patch models/smollm2-135m-cca-32k.gguf -o $(TAUGHT)-32K.gguf
+	head -n 1760 examples/paradise-lost.txt | ./$(BIN) ask -m $(TAUGHT)-32K.gguf -f - -n 24 \
+	    'What is the secret code of the old lighthouse?'
 
-# That model with several kinds of attention, against full attention: perplexity, distance, times, tasks; hours on
-# a few processors, and what was measured is kept. DEVICE=cuda measures on a GPU.
+# That model with several kinds of attention, against full attention, and taught CCA-Attention: perplexity, distance, times,
+# tasks; hours on a few processors, and what was measured is kept. DEVICE=cuda measures on a GPU.
 SMOLLM2_RUNS := 'full attention=$(SMOLLM2):full' 'CCA as published=$(SMOLLM2):cca:::0' 'CCA=$(SMOLLM2):cca' \
-    'window and sinks=$(SMOLLM2):sinks:16' 'recall 1024=$(SMOLLM2):recall:1024' 'recall 2048=$(SMOLLM2):recall:2048'
+    'window and sinks=$(SMOLLM2):sinks:16' 'recall 1024=$(SMOLLM2):recall:1024' 'recall 2048=$(SMOLLM2):recall:2048' \
+    'taught, CCA=$(TAUGHT).gguf:cca' 'taught, recall 512=$(TAUGHT).gguf:recall:512'
 quality-smollm2: $(BIN)
 	@models/smollm2.sh
+	./$(BIN) export $(SMOLLM2) --patch models/smollm2-135m-cca.gguf -o $(TAUGHT).gguf
 	quality/distances.sh $(SMOLLM2_RUNS)
 	quality/tasks.sh $(SMOLLM2_RUNS)
 

@@ -37,6 +37,8 @@ def trained(folder):
 def put_keys(out, base, about, name):
     if name:
         out.add_name(name)
+    if license := unpack.value(base, "general.license", ""):
+        out.add_license(license)
     for key in ("group_size", "window_size", "sinks", "recall"):
         out.add_uint32(f"cca.{key}", about[key])
     out.add_bool("cca.cores", about["cores"])
