@@ -308,11 +308,12 @@ cca_status cca_session_load(cca_session *session, cca_store *store, size_t point
  *
  * Processes that mpirun starts, each with an engine of the same model, share the prompts of rank 0:
  *
+ *     cca_comm *comm;
  *     cca_comm_open(&comm, &(cca_comm_options){.kind = "mpi"}, &err);   // backend/comm.h
  *     if (cca_comm_rank(comm) > 0) {
  *         cca_engine_serve(engine, comm, NULL, &err);       // until rank 0 dismisses it
  *     } else {
- *         options.comm = comm;                              // of sessions
+ *         o.comm = comm;                                    // options of its sessions
  *         ...
  *         cca_engine_dismiss(comm, &err);
  *     }

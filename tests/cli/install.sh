@@ -46,10 +46,10 @@ example libcca.so $(flags --cflags --libs)
 check 'it uses the shared library' grep -q 'libcca\.so\.' <(objdump -p "$work/complete")
 example libcca.a $(flags --cflags) "$root$prefix/lib/libcca.a" $(flags --static --libs | sed 's/-lcca\b//')
 
-# What the comments of the headers show is a program, too, with a shorter context.
+# What the headers' first comments show is a program, too, with a shorter context.
 example_of() { # header, parameters of its function
     printf 'static void use_%s(%s) {\n' "$1" "$2"
-    sed -n 's/^ \*     //p' "$root$prefix/include/cca/$1.h" | sed 's/^\.\.\..*//; s/ \.\.\..*/ exit(1);/; s/"model.gguf"/model/; s/131072/64/
+    sed '/\*\//q' "$root$prefix/include/cca/$1.h" | sed -n 's/^ \*     //p' | sed 's/^\.\.\..*//; s/ \.\.\..*/ exit(1);/; s/"model.gguf"/model/; s/131072/64/
         /cca_session_free/i puts(logits[0] < 100 && logits[639] < 100 ? "finite" : "not finite");'
     printf '}\n'
 }
