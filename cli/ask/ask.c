@@ -411,8 +411,9 @@ static cca_status run_alone(asking *a, cca_error *err) {
     cca_status status = questions_open(&a->questions, &a->o->questions, &a->term, err);
     if (!status && !a->answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
     if (!status) status = check_stdin(a, err);
-    if (!status)
+    if (!status) {
         status = decoder_stops(&a->decoder, &a->o->stops, a->o->documents.input.escape, err);
+    }
     if (!status) status = open_model(a, err);
     return status ? status : ask(a, err);
 }
