@@ -37,7 +37,8 @@ STRIP = 8192  # tokens whose logits are there together
 
 
 class Batches(Dataset):
-    """Batch i, (rows, length + 1) ids, depends on the seed and i alone. lengths: [(tokens of a row, share)]."""
+    """Batch i depends on the seed and i alone: (rows, 2, length + 1), ids and whether they are of an answer.
+    lengths: [(tokens of a row, share)]."""
 
     def __init__(self, rows, tokens, lengths, seed, first=0):
         self.rows, self.tokens, self.lengths, self.seed, self.first = rows, tokens, lengths, seed, first
@@ -139,12 +140,19 @@ class Run:
     def likelihood(self, x, targets):
         return F.cross_entropy(self.student.logits(x).float(), targets, reduction="none")
 
+    def weighted(self, near, behind, answer):
+        """The mean of all tokens' losses; those of answers, (n, length), count as --answer-weight says."""
+        weight = torch.where(answer, self.args.answer_weight, 1.0)
+        weights = weight[:, : self.reach].reshape(-1), weight[:, self.reach :].reshape(-1)
+        total = (near * weights[0]).sum() + (0 if behind is None else (behind * weights[1]).sum())
+        return total / weight.sum()
+
     # --- training ---
 
     def update(self, rows, recall, rate):
-        near, behind = self.losses(rows.to(self.device), recall)
-        loss = near.mean() if behind is None else (near.sum() + behind.sum()) / (len(near) + len(behind))
-        loss.backward()
+        rows = rows.to(self.device)
+        near, behind = self.losses(rows[:, 0], recall)
+        self.weighted(near, behind, rows[:, 1, 1:].bool()).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.adam.param_groups[0]["lr"] = rate
         self.adam.step()
@@ -160,7 +168,7 @@ class Run:
             batch = next(source)
             recalls = random.Random(f"{self.args.seed} recall {self.step}").random() < self.args.recall_share
             sums = sums + self.update(batch, self.args.recall if recalls else 0, self.rate(progress))
-            self.step, counted, tokens = self.step + 1, counted + 1, tokens + batch.numel()
+            self.step, counted, tokens = self.step + 1, counted + 1, tokens + batch[:, 0].numel()
             if self.step % self.args.every == 0:
                 near, behind, norm = (sums / counted).tolist()
                 speed = tokens / (time.monotonic() - since)
@@ -232,6 +240,7 @@ def parser():
     p.add_argument("--books", required=True, help="tar.xz of books to learn from")
     p.add_argument("--valid", required=True, help="tar.xz of books held out")
     p.add_argument("--answers", help="folder of documents, questions and the model's answers, see documents.py")
+    p.add_argument("--answer-weight", type=float, default=1, help="how much a token of an answer counts, where others count 1")
     p.add_argument("--only", choices=("all", "attention"), default="attention", help="the parameters to train")
     p.add_argument("-g", "--group-size", type=int, default=16)
     p.add_argument("-w", "--window-size", type=int, default=1024)

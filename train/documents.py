@@ -2,12 +2,12 @@
 """Rows of a chat model's tokens: pieces of books, and documents with planted facts that are asked for.
 
     rows = Rows(texts, tokenizer, template, answers)
-    ids = rows.row(random.Random(7), 8192)          # exactly 8192 + 1 of them
+    ids, answer = rows.row(random.Random(7), 8192)  # exactly 8192 + 1 of each: ids, and whether they are of an answer
 
 A third of the rows are books alone. Others are a chat in the model's template: a document, which is a piece of a
 book with facts planted at the ends of its paragraphs, and turns of question and answer behind it; where answers are
-given, half of these chats have what the model itself has answered. All tokens are for a teacher to judge, so rows
-have no labels. As a program it makes documents and questions for the model to answer:
+given, half of these chats have what the model itself has answered. All tokens are for a teacher to judge; those of
+answers are told, as they may count more. As a program it makes documents and questions for the model to answer:
 
     documents.py --books BOOKS.tar.xz --bytes 20000 --count 200 -o DIR      # DIR/0000.txt, DIR/0000.jsonl, …
     cca ask -m BASE.gguf --attn full -f DIR/0000.txt -Q DIR/0000.jsonl --jsonl -n 40 >DIR/0000.answers
@@ -25,6 +25,7 @@ import books
 import questions
 
 HERE = "\x1d"  # stands for the document while a chat is laid out
+MARK = "\x1e"  # stands before and behind an answer
 TURNS = 10  # at most
 
 
@@ -103,13 +104,15 @@ class Rows:
         return ids[: length + 1]
 
     def laid_out(self, turns):
-        """A chat without its document: (ids before it, ids behind it). The first question follows it."""
+        """A chat without its document: ids before it, and behind it ids and which are of answers. The first question
+        follows the document. An answer is cut from what stands before it, as where a model goes on from a prompt."""
         messages = []
         for i, (question, answer) in enumerate(turns):
             messages.append({"role": "user", "content": question if i else f"{HERE}\n\n{question}"})
-            messages.append({"role": "assistant", "content": answer})
+            messages.append({"role": "assistant", "content": f"{MARK}{answer}{MARK}"})
         head, tail = self.template(messages).split(HERE)
-        return self.encode(head), self.encode(tail)
+        parts = [self.encode(part) for part in tail.split(MARK)]
+        return self.encode(head), sum(parts, []), sum(([i % 2 == 1] * len(part) for i, part in enumerate(parts)), [])
 
     def chat(self, rng, length):
         """The front of the document is cut off, so that the row is as long as it shall be."""
@@ -121,15 +124,18 @@ class Rows:
             facts, asked = facts_in(rng, rng.randint(1, max(2, length // 400)))
             turns = [found for _, found in rng.sample(asked, min(len(asked), rng.randint(1, TURNS)))]
             document = planted(rng, self.piece(rng, round(self.spacious * length)), facts)
-        if not turns:
-            return self.plain(rng, length)
-        head, tail = self.laid_out(turns)
-        body = self.encode(document)[-max(1, length + 1 - len(head) - len(tail)) :]
-        ids = head + body + tail
-        return ids if len(ids) == length + 1 else self.plain(rng, length)
+        if turns:
+            head, tail, answer = self.laid_out(turns)
+            body = self.encode(document)[-max(1, length + 1 - len(head) - len(tail)) :]
+            ids = head + body + tail
+            if len(ids) == length + 1:
+                return ids, [False] * (len(ids) - len(tail)) + answer
+        return self.plain(rng, length), [False] * (length + 1)
 
     def row(self, rng, length):
-        return self.plain(rng, length) if not self.template or rng.random() < 1 / 3 else self.chat(rng, length)
+        if not self.template or rng.random() < 1 / 3:
+            return self.plain(rng, length), [False] * (length + 1)
+        return self.chat(rng, length)
 
 
 def main(argv=None):
@@ -145,7 +151,7 @@ def main(argv=None):
     for i in range(args.count):
         facts, asked = facts_in(rng, 2 * TURNS)
         text = planted(rng, shelf.piece(rng, args.bytes), facts)
-        (args.out / f"{i:04}.txt").write_text(re.sub(HERE, " ", text))
+        (args.out / f"{i:04}.txt").write_text(re.sub(f"[{HERE}{MARK}]", " ", text))
         lines = [json.dumps({"question": question}) for _, (question, _) in asked]
         (args.out / f"{i:04}.jsonl").write_text("\n".join(lines) + "\n")
 

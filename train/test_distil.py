@@ -136,15 +136,17 @@ def rows_of(base, shelf, answers=()):
 def test_rows(base, shelf):
     rows, kinds = rows_of(base, shelf), set()
     for i in range(30):
-        ids = rows.row(random.Random(i), 2000)
+        ids, answer = rows.row(random.Random(i), 2000)
         text = rows.tokenizer.decode(ids, skip_special_tokens=False)
-        assert len(ids) == 2001
+        assert len(ids) == len(answer) == 2001 and any(answer) == (ids[0] == 0)
         kinds.add(ids[0] == 0)
         if ids[0] == 0:  # a chat: turns in the template, and what is asked for stands in the document
             document, *turns = text.split("</s>\n")
             assert text.startswith("<s>user\n") and turns and text.endswith("</s>\n") and "\x1d" not in text
             answers = [turn.removeprefix("<s>assistant\n") for turn in turns[::2]]
             assert any(a.lower() in document.lower() for a in answers if a)
+            marked = [i for i, of_answer in zip(ids, answer) if of_answer]
+            assert rows.tokenizer.decode(marked) == "".join(answers)
     assert kinds == {True, False}
 
 
@@ -157,7 +159,7 @@ def test_answers_of_the_model_take_part(base, shelf, tmp_path):
     answers = documents.answered(tmp_path)
     assert len(answers) == 1 and answers[0][1][3][1] == "said 3"
     rows = rows_of(base, shelf, answers)
-    texts = [rows.tokenizer.decode(rows.chat(random.Random(i), 3000)) for i in range(20)]
+    texts = [rows.tokenizer.decode(rows.chat(random.Random(i), 3000)[0]) for i in range(20)]
     assert 4 < sum("said " in text for text in texts) < 16
 
 
@@ -189,6 +191,15 @@ def test_beyond_the_teachers_reach_the_text_counts(base, shelf, tmp_path):
     assert (len(near), len(behind), run.student.config.max_position_embeddings) == (256, 256, 512)
     logits = run.student.logits(run.hidden(ids[:, :-1], 0))[256:]
     torch.testing.assert_close(behind, torch.nn.functional.cross_entropy(logits, ids[0, 257:], reduction="none"))
+
+
+def test_answers_count_as_they_are_told_to(base, shelf, tmp_path):
+    run = run_of(base, shelf, tmp_path, "--answer-weight", "5", "--yarn", "2", "--lengths", "512")
+    near, behind, answer = torch.rand(2 * 256), torch.rand(2 * 44), torch.rand(2, 300) < 0.1
+    each = torch.cat([near.view(2, 256), behind.view(2, 44)], 1)
+    wanted = (each.sum() + 4 * each[answer].sum()) / (600 + 4 * answer.sum())
+    torch.testing.assert_close(run.weighted(near, behind, answer), wanted)
+    torch.testing.assert_close(run.weighted(near, None, answer[:, :256]), (near.sum() + 4 * near[answer[:, :256].reshape(-1)].sum()) / (512 + 4 * answer[:, :256].sum()))
 
 
 def test_attention_alone_is_trained_and_learns(base, shelf, tmp_path):
