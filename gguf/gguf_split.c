@@ -104,8 +104,9 @@ static cca_status check_tensors(cca_gguf *first, const claim *c, cca_error *err)
                         first->name, c->n_tensors, (unsigned long long)first->n_tensors);
     }
     cca_gguf_entry *index = first->tensor_index;
-    if (first->n_tensors > 0)
+    if (first->n_tensors > 0) {
         qsort(index, first->n_tensors, sizeof *index, cca_gguf_compare_entries);
+    }
     for (uint64_t i = 1; i < first->n_tensors; i++) {
         if (strcmp(index[i - 1].name, index[i].name) != 0) continue;
         return cca_fail(err, CCA_BAD_MODEL, "%s: tensor '%s' appears in two parts", first->name,

@@ -58,8 +58,9 @@ static void test_log_sum_exp(void **state) {
     float row[MAX_VOCAB];
     double sum = 0;
     for (int i = 0; i < MAX_VOCAB; i++) row[i] = (float)(i % 37) / 3;
-    for (int i = 0; i < MAX_VOCAB; i++)
+    for (int i = 0; i < MAX_VOCAB; i++) {
         sum += exp((double)row[i] - cca_log_sum_exp(row, MAX_VOCAB));
+    }
     assert_float_equal(sum, 1, 1e-6);
 }
 
