@@ -232,10 +232,11 @@ static void free_parcels(parcel *list, int n) {
 
 void cca_share_free(cca_share *s) {
     if (!s) return;
+    const bool sound = cca_comm_sound(s->comm); /* else messages may still come in */
     for (int wave = 0; wave < CCA_WAVES; wave++) {
         wave_mail *m = &s->mail[wave];
-        if (m->in) free_parcels(m->in, m->n_in);
-        if (m->out) free_parcels(m->out, m->n_out);
+        if (m->in && sound) free_parcels(m->in, m->n_in);
+        if (m->out && sound) free_parcels(m->out, m->n_out);
         free(m->to);
         free(m->from);
         cca_backend_release(s->cache->backend, s->rows[wave].k);

@@ -15,7 +15,9 @@
  *
  * Failures are statuses: CCA_RUNTIME where messages do not arrive, CCA_INTERRUPTED where the stop
  * flag is set and the others did not come to the same place shortly. What is under way is lost
- * then, later operations fail, too, and closing ends the other ranks. */
+ * then, later operations fail, too, and closing ends the other ranks. Memory of exchanges may be
+ * written to until the process ends: nobody frees what he has given to one that was not finished.
+ */
 #ifndef CCA_COMM_H
 #define CCA_COMM_H
 

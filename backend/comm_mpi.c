@@ -5,15 +5,22 @@
 
 #include <mpi.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* MPI counts in ints: longer messages are sent in pieces, longer broadcasts in turn. */
 static const size_t PIECE = (size_t)1 << 30;
 
 enum { TAG = 25 };
 
+/* What all ranks do together happens in memory of its own and is copied from and to the caller's:
+ * after a failure MPI may still write there, while the caller, which has been told, goes on. What
+ * has failed is therefore never freed; the process ends soon. */
 struct cca_pending {
-    int n;
+    char *data; /* that memory; NULL: an exchange, in the callers' */
+    void *out;  /* where it goes in the end; NULL: nowhere */
+    size_t bytes;
     int *sizes; /* of a gather's parts, and where they begin; else NULL */
+    int n;
     MPI_Request requests[];
 };
 
@@ -24,8 +31,26 @@ static cca_pending *pending_new(size_t n, cca_status *status, cca_error *err) {
 }
 
 static void pending_free(cca_pending *p) {
-    if (p) free(p->sizes);
+    free(p->data);
+    free(p->sizes);
     free(p);
+}
+
+/* With memory of its own, which holds what `in` does. */
+static cca_pending *pending_with(size_t n, const void *in, void *out, size_t bytes,
+                                 cca_status *status, cca_error *err) {
+    cca_pending *p = pending_new(n, status, err);
+    if (!p) return NULL;
+    p->data = malloc(bytes + 1);
+    p->out = out;
+    p->bytes = bytes;
+    if (p->data) {
+        memcpy(p->data, in, bytes);
+        return p;
+    }
+    *status = cca_fail(err, CCA_NO_MEMORY, "no memory for a message of %zu bytes", bytes);
+    pending_free(p);
+    return NULL;
 }
 
 /* A code of MPI's in words. */
@@ -37,13 +62,11 @@ static cca_status check(int code, const char *what, cca_error *err) {
     return cca_fail(err, CCA_RUNTIME, "MPI: %s: %.*s", what, n, text);
 }
 
-/* What was begun, or nothing after a failure. */
+/* What was begun, or nothing after a failure: parts of it may be under way then. */
 static cca_pending *begun(cca_pending *p, int code, const char *what, cca_status *status,
                           cca_error *err) {
     *status = check(code, what, err);
-    if (!*status) return p;
-    pending_free(p);
-    return NULL;
+    return *status ? NULL : p;
 }
 
 static size_t n_pieces(const cca_mail *m, int n) {
@@ -83,12 +106,12 @@ static cca_pending *mpi_exchange(cca_comm *comm, const cca_mail *sends, int n_se
 
 static cca_pending *mpi_broadcast(cca_comm *comm, void *data, size_t bytes, cca_status *status,
                                   cca_error *err) {
-    (void)comm;
     const cca_mail all = {.data = data, .bytes = bytes};
     int code = MPI_SUCCESS;
-    cca_pending *p = pending_new(n_pieces(&all, 1), status, err);
+    void *out = comm->rank > 0 ? data : NULL;
+    cca_pending *p = pending_with(n_pieces(&all, 1), data, out, bytes, status, err);
     for (size_t at = 0; p && at < bytes && !code; at += PIECE) {
-        code = MPI_Ibcast((char *)data + at, (int)piece_at(&all, at), MPI_BYTE, 0, MPI_COMM_WORLD,
+        code = MPI_Ibcast(p->data + at, (int)piece_at(&all, at), MPI_BYTE, 0, MPI_COMM_WORLD,
                           &p->requests[p->n++]);
     }
     return p ? begun(p, code, "broadcast", status, err) : NULL;
@@ -102,7 +125,7 @@ static cca_pending *mpi_gather(cca_comm *comm, void *data, const size_t *bytes, 
         *status = cca_fail(err, CCA_RUNTIME, "MPI: gather: %zu bytes are too many", total);
         return NULL;
     }
-    cca_pending *p = pending_new(1, status, err);
+    cca_pending *p = pending_with(1, data, data, total, status, err);
     if (!p) return NULL;
     p->sizes = calloc(2 * n, sizeof *p->sizes);
     if (!p->sizes) {
@@ -117,7 +140,7 @@ static cca_pending *mpi_gather(cca_comm *comm, void *data, const size_t *bytes, 
         begin += (int)bytes[i];
     }
     p->n = 1;
-    int code = MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, p->sizes, begins, MPI_BYTE,
+    int code = MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_BYTE, p->data, p->sizes, begins, MPI_BYTE,
                                MPI_COMM_WORLD, p->requests);
     return begun(p, code, "gather", status, err);
 }
@@ -125,11 +148,12 @@ static cca_pending *mpi_gather(cca_comm *comm, void *data, const size_t *bytes, 
 static cca_pending *mpi_largest(cca_comm *comm, int64_t *values, int n, cca_status *status,
                                 cca_error *err) {
     (void)comm;
-    cca_pending *p = pending_new(1, status, err);
+    size_t bytes = (size_t)n * sizeof *values;
+    cca_pending *p = pending_with(1, values, values, bytes, status, err);
     if (!p) return NULL;
     p->n = 1;
     int code =
-        MPI_Iallreduce(MPI_IN_PLACE, values, n, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD, p->requests);
+        MPI_Iallreduce(MPI_IN_PLACE, p->data, n, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD, p->requests);
     return begun(p, code, "largest", status, err);
 }
 
@@ -146,6 +170,7 @@ static bool mpi_done(cca_comm *comm, cca_pending *p, cca_status *status, cca_err
     int done = 0;
     *status = check(MPI_Testall(p->n, p->requests, &done, MPI_STATUSES_IGNORE), "waiting", err);
     if (*status || !done) return false;
+    if (p->out) memcpy(p->out, p->data, p->bytes);
     pending_free(p);
     return true;
 }

@@ -85,22 +85,34 @@ check 'what rank 0 refuses ends all' test "$code" = 4
 stderr_has 'with its message' 'tokens, --ctx-size allows 512'
 expect 2 'an unknown kind of ranks' generate -m "$model" -p x --ranks pvm
 
-# Kills one process of a run at a moment of its prefill: all end soon, and what was kept is whole.
-for round in 1 2 3 4; do
-    signal=$([ $((round % 2)) = 0 ] && echo KILL || echo INT)
+# One process of a run is killed, or told to end, at a random moment of its prefill: all end soon, what
+# was kept is whole, and the same command goes on from there to the answer of an undisturbed run.
+ask=(ask -m "$model" -f "$work/text" -f examples/paradise-lost.txt --json --checkpoint-every 4096 --session "$work/s"
+    "$question")
+rm -f "$work/s"
+cca "${ask[@]}" -t 1
+text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+RANDOM=${SEED:-25}
+for round in $(seq "${ROUNDS:-3}"); do
+    signal=$([ $((round % 3)) = 2 ] && echo TERM || echo KILL)
+    n=$((2 + round % 2))
     rm -f "$work/s"
     # shellcheck disable=SC2086
-    $MPIRUN -n 2 "$CCA" ask -m "$model" -f "$work/text" -f examples/paradise-lost.txt --session "$work/s" \
-        --checkpoint-every 4096 -t 1 "$question" >"$work/out" 2>"$work/err" </dev/null &
+    $MPIRUN -n $n "$CCA" "${ask[@]}" -t 1 >"$work/out" 2>"$work/err" </dev/null &
     run=$!
     wait_until $run test -s "$work/s"
-    sleep "0.$((round * 2))"
+    sleep "$(printf 0.%03d $((RANDOM % 500)))"
     mapfile -t processes < <(pgrep -P "$run" -f "$work/s")
-    kill -s $signal "${processes[round / 2 % 2]}" 2>/dev/null
+    check 'all ranks are at work' test ${#processes[@]} = $n
+    kill -s $signal "${processes[RANDOM % n]}" 2>/dev/null
     begin=$SECONDS
     wait $run
     code=$?
     check "a rank that gets SIG$signal ends all ($code)" test "$code" != 0 -a $((SECONDS - begin)) -le 5
+    check 'with a message' test -s "$work/err"
+    check 'no process is left' test -z "$(pgrep -f "$work/s")"
     check 'the session is whole' "$CCA" session verify "$work/s"
-    check 'and no process is left' test -z "$(pgrep -f "$work/s")"
+    ranks $n "${ask[@]}"
+    same_text 'the same command then answers as ever' "$work/wanted"
+    tokens_are 'and goes on from a checkpoint' '[1-9]*' '[1-9]*'
 done
