@@ -430,7 +430,8 @@ void cca_session_free(cca_session *session) {
     free(session);
 }
 
-static cca_status check_input(const cca_session *s, const int32_t *ids, int64_t n, cca_error *err) {
+cca_status cca_session_check_input(const cca_session *s, const int32_t *ids, int64_t n,
+                                   cca_error *err) {
     if (n < 0 || n > s->options.ctx_size - s->pos) {
         return cca_fail(err, CCA_NO_FIT,
                         "%lld tokens behind position %lld do not fit the context of %lld",
@@ -482,7 +483,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
     cca_eval_options o = options ? *options : (cca_eval_options){0};
     cca_status status = cca_session_check_sound(s, err);
-    if (!status) status = check_input(s, ids, n, err);
+    if (!status) status = cca_session_check_input(s, ids, n, err);
     int64_t chunk = s->options.chunk_size;
     bool ends = s->options.policy.tile > 1 && o.ends_prompt;
     int64_t alone = ends ? cca_max(CCA_ALONE - o.more, 0) : 0;
@@ -527,7 +528,7 @@ cca_status cca_session_draft(const float **logits, cca_session *s, const int32_t
     *logits = NULL;
     cca_status status = cca_session_check_sound(s, err);
     if (!status) status = check_draft(s, n, err);
-    if (!status) status = check_input(s, ids, n, err);
+    if (!status) status = cca_session_check_input(s, ids, n, err);
     if (status) return status;
     if (s->watch.on) mass = cca_watch_draft(&s->watch, n);
     cca_session_begin_call(s);

@@ -202,6 +202,22 @@ typedef struct cca_eval_options {
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 
+/* A text by itself, and what its tokens cost, as in cca_eval_options. */
+typedef struct cca_scored_text {
+    const int32_t *ids; /* [n] */
+    int64_t n;
+    double *nats; /* [n], those from nats_from to n - 2 are written */
+    int64_t nats_from;
+} cca_scored_text;
+
+/* Evaluates texts that have nothing to do with each other, each from an empty session, and leaves
+ * it empty. Ranks share what is long enough for them, and of the rest each takes whole texts: it
+ * needs as much memory as rank 0 then. on_progress, which may be NULL, is told how many positions
+ * of all texts are done. Fails as cca_session_eval; what has been scored is undefined then. */
+cca_status cca_session_score(cca_session *session, const cca_scored_text *texts, int64_t n_texts,
+                             void (*on_progress)(void *user, cca_session *session, int64_t n_done),
+                             void *user, cca_error *err);
+
 /* Appends ids[0], and n - 1 guesses of what follows it, in one pass, which reads the weights once:
  * logits [n][vocab_size] are those behind each of them (the session's, valid until its next call
  * but cca_session_accept), each as far as the guesses before it are right. Each token recalls for

@@ -47,6 +47,9 @@ cca_status cca_session_resolve(cca_state_options *out, const cca_engine *engine,
 void cca_engine_close_backend(cca_engine *e, cca_backend *b);
 /* What a chunk left that was not finished is no state to go on from: CCA_RUNTIME. */
 cca_status cca_session_check_sound(const cca_session *s, cca_error *err);
+/* Whether n ids can be appended: CCA_NO_FIT, CCA_USAGE. */
+cca_status cca_session_check_input(const cca_session *s, const int32_t *ids, int64_t n,
+                                   cca_error *err);
 /* Whether ranks share an evaluation of n tokens. */
 bool cca_session_shares(const cca_session *s, int64_t n, const cca_eval_options *o);
 /* Evaluates n checked tokens so, of which those from the position `together` on choose for

@@ -140,16 +140,6 @@ static cca_status forward_layer(pass *p, int64_t l, cca_error *err) {
     return status;
 }
 
-/* All ranks go on, or none does; own: how this one is. Of another's failure nobody knows more than
- * the status here. */
-static cca_status agree(cca_comm *comm, cca_status own, cca_error *err) {
-    cca_error lost;
-    int64_t worst = own;
-    cca_status status = cca_comm_largest(comm, &worst, 1, own ? &lost : err);
-    if (own || status) return own ? own : status;
-    return worst == 0 ? CCA_OK : cca_fail(err, (cca_status)worst, "%s", "");
-}
-
 static cca_status forward_all(pass *p, cca_error *err) {
     cca_status status = CCA_OK;
     piece c;
@@ -168,7 +158,7 @@ static cca_status forward_all(pass *p, cca_error *err) {
         if (!status && p->call->on_layer) {
             status = p->call->on_layer(p->call->user, l + 1, err);
         }
-        status = agree(p->comm, status, err);
+        status = cca_comm_agree(p->comm, status, err);
     }
     return status;
 }
@@ -294,7 +284,7 @@ static cca_status gather_nats(const pass *p, cca_error *err) {
     size_t *bytes = calloc((size_t)cca_comm_n_ranks(p->comm), sizeof *bytes);
     cca_status own = all && bytes ? CCA_OK : CCA_NO_MEMORY;
     if (own) cca_fail(err, own, "no memory for what %lld tokens cost", (long long)p->call->n);
-    cca_status status = agree(p->comm, own, err);
+    cca_status status = cca_comm_agree(p->comm, own, err);
     if (!status && all && bytes) status = exchange_nats(p, all, bytes, err);
     free(all);
     free(bytes);
@@ -305,7 +295,7 @@ cca_status cca_model_forward_shared(cca_state *state, cca_comm *comm, const cca_
                                     int64_t *n_own, cca_error *err) {
     pass p = {.s = state, .comm = comm, .call = call};
     state->n_rows = 0;
-    cca_status status = agree(comm, make_pass(&p, err), err);
+    cca_status status = cca_comm_agree(comm, make_pass(&p, err), err);
     if (!status) status = forward_all(&p, err);
     if (!status && call->nats) status = gather_nats(&p, err);
     if (!status) status = cca_backend_sync(state->backend, err);

@@ -287,6 +287,14 @@ cca_status cca_comm_largest(cca_comm *comm, int64_t *values, int n, cca_error *e
     return wait_begun(comm, p, status, err);
 }
 
+cca_status cca_comm_agree(cca_comm *comm, cca_status own, cca_error *err) {
+    cca_error lost;
+    int64_t worst = own;
+    cca_status status = cca_comm_largest(comm, &worst, 1, own ? &lost : err);
+    if (own || status) return own ? own : status;
+    return worst == 0 ? CCA_OK : cca_fail(err, (cca_status)worst, "%s", "");
+}
+
 cca_status cca_comm_barrier(cca_comm *comm, cca_error *err) {
     cca_status status = check_sound(comm, err);
     if (status) return status;

@@ -80,6 +80,9 @@ cca_status cca_comm_listen(cca_comm *comm, void *data, size_t bytes, cca_error *
 cca_status cca_comm_gather(cca_comm *comm, void *data, const size_t *bytes, cca_error *err);
 /* The largest of all ranks' values, each by itself. */
 cca_status cca_comm_largest(cca_comm *comm, int64_t *values, int n, cca_error *err);
+/* All go on, or none does: the worst of all ranks' own statuses, of which err has the message where
+ * it is this rank's, else "". Where others are not reached, how that failed. */
+cca_status cca_comm_agree(cca_comm *comm, cca_status own, cca_error *err);
 /* Waits until all are here. */
 cca_status cca_comm_barrier(cca_comm *comm, cca_error *err);
 

@@ -16,9 +16,8 @@ cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
     size_t tile = (size_t)facts->vocab_size * TILE_ROWS;
     p->ids = calloc((size_t)totals.largest, sizeof *p->ids);
     p->logits = calloc(tile, sizeof *p->logits);
-    p->nats = calloc((size_t)totals.largest, sizeof *p->nats);
     p->workers = cca_workers_new(facts->n_threads);
-    bool is_there = p->ids && p->logits && p->nats && p->workers;
+    bool is_there = p->ids && p->logits && p->workers;
     if (p->base) {
         p->base_logits = calloc(tile, sizeof *p->base_logits);
         p->gaps.each = calloc((size_t)totals.scored, sizeof *p->gaps.each);
@@ -31,14 +30,12 @@ cca_status ppl_pass_open(ppl_pass *p, cca_error *err) {
 void ppl_pass_close(ppl_pass *p) {
     free(p->ids);
     free(p->logits);
-    free(p->nats);
     free(p->base_logits);
     free(p->gaps.each);
     cca_workers_free(p->workers);
     p->ids = NULL;
     p->logits = p->base_logits = NULL;
     p->gaps.each = NULL;
-    p->nats = NULL;
     p->workers = NULL;
 }
 
@@ -145,49 +142,104 @@ static cca_status score_chunk(void *user, cca_session *session, int64_t pos, int
     return status;
 }
 
-static void window_ids(ppl_pass *p) {
+/* The ids of the window under way. */
+static void window_ids(const ppl_pass *p, int32_t *ids) {
     const ppl_window *w = &p->window;
-    memcpy(p->ids + w->bos, p->tokens->ids + w->begin,
-           (size_t)(w->end - w->begin) * sizeof *p->ids);
+    memcpy(ids + w->bos, p->tokens->ids + w->begin, (size_t)(w->end - w->begin) * sizeof *ids);
     if (w->bos || p->replace_first) {
-        p->ids[0] = cca_tokenizer_info(cca_engine_tokenizer(p->engine))->bos;
+        ids[0] = cca_tokenizer_info(cca_engine_tokenizer(p->engine))->bos;
     }
 }
 
-static void show_progress(void *user, cca_session *session, int64_t pos) {
+static void show_progress(void *user, cca_session *session, int64_t n_done) {
     const ppl_pass *p = user;
-    term_progress(p->term, p->before + p->evaluated + pos, cca_session_cache_bytes(session));
+    term_progress(p->term, p->before + p->evaluated + n_done, cca_session_cache_bytes(session));
 }
 
-/* A window that ranks share, each of which scores its own tokens. */
-static cca_status run_shared(ppl_pass *p, cca_session *session, cca_error *err) {
-    int64_t n = ppl_window_size(&p->window), first = cca_max(first_before_scored(p), 0);
-    cca_eval_options options = {
-        .on_progress = show_progress, .user = p, .nats = p->nats, .nats_from = first};
-    cca_status status = cca_session_eval(session, p->ids, n, &options, err);
-    for (int64_t pos = first; pos < n - 1 && !status; pos++) add_score(p, pos, p->nats[pos]);
-    if (!status && p->nll_out) status = output_flush(p->nll_out, err);
+/* ---- windows over ranks -------------------------------------------------------------- */
+
+/* As many windows as there are ranks, from one on. */
+typedef struct ppl_round {
+    cca_scored_text *texts; /* [most] */
+    int32_t *ids;           /* [most][largest] */
+    double *nats;           /* the same */
+    int64_t n, most, largest;
+} ppl_round;
+
+static cca_status make_round(ppl_round *r, const ppl_pass *p, int n_ranks, cca_error *err) {
+    size_t n = (size_t)n_ranks;
+    *r = (ppl_round){.most = n_ranks, .largest = ppl_layout_totals(&p->layout).largest};
+    r->texts = calloc(n, sizeof *r->texts);
+    r->ids = calloc(n * (size_t)r->largest, sizeof *r->ids);
+    r->nats = calloc(n * (size_t)r->largest, sizeof *r->nats);
+    if (r->texts && r->ids && r->nats) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY, "no memory for the windows of %d ranks", n_ranks);
+}
+
+static void free_round(ppl_round *r) {
+    free(r->texts);
+    free(r->ids);
+    free(r->nats);
+}
+
+static void fill_round(ppl_round *r, ppl_pass *p, int64_t first) {
+    for (r->n = 0; r->n < r->most; r->n++) {
+        int64_t at = r->n * r->largest;
+        if (!ppl_window_at(&p->window, &p->layout, first + r->n)) return;
+        window_ids(p, r->ids + at);
+        r->texts[r->n] = (cca_scored_text){r->ids + at, ppl_window_size(&p->window), r->nats + at,
+                                           cca_max(first_before_scored(p), 0)};
+    }
+}
+
+/* What the windows of a round cost, in their order. */
+static cca_status add_round(const ppl_round *r, ppl_pass *p, int64_t first,
+                            ppl_window_fn after_window, void *user, cca_error *err) {
+    cca_status status = CCA_OK;
+    for (int64_t i = 0; i < r->n && !status; i++) {
+        const cca_scored_text *t = &r->texts[i];
+        (void)ppl_window_at(&p->window, &p->layout, first + i);
+        for (int64_t pos = t->nats_from; pos < t->n - 1; pos++) add_score(p, pos, t->nats[pos]);
+        p->evaluated += t->n;
+        if (p->nll_out) status = output_flush(p->nll_out, err);
+        if (!status && after_window) status = after_window(user, first + i, err);
+    }
     return status;
 }
 
-static cca_status run_window(ppl_pass *p, cca_session *session, cca_error *err) {
-    cca_eval_options options = {.on_chunk = score_chunk, .user = p};
-    int n_ranks;
-    (void)cca_session_ranks(session, &n_ranks);
-    if (n_ranks > 0 && !p->base && !p->logits_out) return run_shared(p, session, err);
-    return cca_session_eval(session, p->ids, ppl_window_size(&p->window), &options, err);
+/* Each rank has windows of its own; those that are long enough all have in common. */
+static cca_status run_ranks(ppl_pass *p, cca_session *session, int n_ranks,
+                            ppl_window_fn after_window, void *user, cca_error *err) {
+    ppl_round r;
+    cca_status status = make_round(&r, p, n_ranks, err);
+    if (!status) fill_round(&r, p, 0);
+    for (int64_t i = 0; !status && r.n > 0; i += r.most) {
+        status = cca_session_score(session, r.texts, r.n, show_progress, p, err);
+        if (!status) status = add_round(&r, p, i, after_window, user, err);
+        fill_round(&r, p, i + r.most);
+    }
+    free_round(&r);
+    return status;
 }
+
+/* ---- all windows --------------------------------------------------------------------- */
 
 cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_window, void *user,
                         cca_error *err) {
+    cca_eval_options options = {.on_chunk = score_chunk, .user = p};
     cca_status status = CCA_OK;
+    int n_ranks;
     p->evaluated = 0;
+    (void)cca_session_ranks(session, &n_ranks);
+    if (n_ranks > 0 && !p->base && !p->logits_out) {
+        return run_ranks(p, session, n_ranks, after_window, user, err);
+    }
     for (int64_t i = 0; !status && ppl_window_at(&p->window, &p->layout, i); i++) {
         int64_t n = ppl_window_size(&p->window);
-        window_ids(p);
+        window_ids(p, p->ids);
         cca_session_reset(session);
         if (p->base) cca_session_reset(p->base);
-        status = run_window(p, session, err);
+        status = cca_session_eval(session, p->ids, n, &options, err);
         p->evaluated += n;
         if (!status && after_window) status = after_window(user, i, err);
     }

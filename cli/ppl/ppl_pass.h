@@ -34,7 +34,6 @@ typedef struct ppl_pass {
     int32_t *ids;      /* its tokens */
     cca_workers *workers;
     float *logits, *base_logits;
-    double *nats;         /* of the window's tokens, where ranks share it */
     cca_session *session; /* whose chunk at chunk_pos is under way */
     int64_t chunk_pos;
 } ppl_pass;

@@ -44,7 +44,7 @@ same_text 'ask answers as in one process' "$work/wanted"
 check 'and says what it was' jq -e '.answers[0].text == "48213"' "$work/out"
 check 'rank 0 alone writes' test "$(wc -l <"$work/out")" = 1
 stderr_has 'a last line tells of the ranks' '^2 ranks shared 1[0-9]{4} tokens; sent .* waited at most'
-for mode in full 'stride -c 6000' 'stride -c 900'; do
+for mode in full 'stride -c 6000' 'chunk -c 900 --tokens 9000' 'llama.cpp -c 1000 --tokens 5000'; do
     # shellcheck disable=SC2206
     ppl=(ppl -m "$model" -f "$work/text" --mode $mode --json --nll-out)
     cca "${ppl[@]}" "$work/nll"
@@ -54,6 +54,7 @@ for mode in full 'stride -c 6000' 'stride -c 900'; do
     check "ppl, $mode, is that of one process" cmp "$work/alone" "$work/shared"
     check 'and so is what each token costs' cmp "$work/nll" "$work/nll3"
 done
+check 'windows that are too short to be split are dealt' jq -e '[.ranks[].prefilled] == [2000, 2000, 1000]' "$work/out"
 ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json
 check 'bench shares its prefill' jq -e '[.ranks[].prefilled] == [2048, 2048]' "$work/out"
 ranks 2 generate -m "$model" -p 'Short.' -n 4 --json

@@ -332,6 +332,55 @@ static void ranks_score_their_tokens(void **state) {
     run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", score);
 }
 
+static void count_done(void *user, cca_session *session, int64_t n_done) {
+    int64_t *last = user;
+    assert_non_null(session);
+    assert_true(n_done >= *last);
+    *last = n_done;
+}
+
+/* Texts by themselves, of which ranks split the long one and have one each of the others: what
+ * their tokens cost has the bits of one process, and nothing else is touched. */
+static void score_texts(const subject *x) {
+    enum { N = 7, ROOM = 4096 };
+    static const int64_t sizes[N] = {300, 3001, 257, 1, 2, 299, 33},
+                         from[N] = {0, 7, 100, 0, 0, 298};
+    static double nats[2][N][ROOM];
+    for (int shared = 0; shared < 2; shared++) {
+        cca_error err;
+        cca_scored_text texts[N];
+        cca_session_options o = options_of(&KEPT);
+        cca_session *s;
+        int64_t done = 0, all = 0;
+        int n;
+        if (shared) o.comm = x->comm, o.share_from = 2000;
+        assert_int_equal(cca_session_new(&s, x->engine, &o, &err), CCA_OK);
+        for (int i = 0; i < N; i++) {
+            for (int k = 0; k < ROOM; k++) nats[shared][i][k] = -1;
+            texts[i] = (cca_scored_text){x->ids + 40 * i, sizes[i], nats[shared][i], from[i]};
+            all += sizes[i];
+        }
+        assert_int_equal(cca_session_score(s, texts, N, count_done, &done, &err), CCA_OK);
+        assert_true(done == all && cca_session_pos(s) == 0);
+        const cca_rank_count *counts = cca_session_ranks(s, &n);
+        for (int r = 0; r < n; r++) all -= counts[r].prefilled;
+        assert_true(!shared || all == 0);
+        texts[2].n = LONG + DECODED + 1;
+        assert_int_equal(cca_session_score(s, texts, N, NULL, NULL, &err), CCA_NO_FIT);
+        cca_session_free(s);
+    }
+    for (int i = 0; i < N; i++) {
+        for (int64_t k = 0; k < ROOM; k++) {
+            bool costs = k >= from[i] && k < sizes[i] - 1;
+            assert_true(nats[0][i][k] == nats[1][i][k] && (nats[0][i][k] >= 0) == costs);
+        }
+    }
+}
+
+static void texts_are_split_or_dealt(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", score_texts);
+}
+
 /* Bytes of all ranks that an eval of a session adds, which are cumulative. */
 static uint64_t bytes_of_second(const subject *x, const trial *t, int64_t n) {
     uint64_t all[2] = {0};
@@ -429,6 +478,7 @@ int main(void) {
         cmocka_unit_test_prestate(attention_is_watched_as_in_one_process, comm),
         cmocka_unit_test_prestate(an_interruption_ends_all_and_loses_nobody, comm),
         cmocka_unit_test_prestate(ranks_score_their_tokens, comm),
+        cmocka_unit_test_prestate(texts_are_split_or_dealt, comm),
         cmocka_unit_test_prestate(forecasts_count_the_bytes, comm),
         cmocka_unit_test_prestate(chunks_are_seen_by_who_asks, comm),
         cmocka_unit_test_prestate(a_rank_of_another_model_is_told_apart, comm),
