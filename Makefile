@@ -44,13 +44,17 @@ NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 ifneq ($(EXTRA),)
 override NVCC :=
 endif
-LIB_CU  := $(if $(NVCC),$(wildcard *.cu backend/cuda/*.cu))
+# NCCL: where its header is; the library is looked for when it is wanted.
+NCCL    ?= $(if $(NVCC),$(firstword $(wildcard $(dir $(NVCC))../include/nccl.h /usr/include/nccl.h)))
+LIB_CU  := $(if $(NVCC),$(filter-out $(if $(NCCL),,%/comm_nccl.cu),$(wildcard *.cu backend/cuda/*.cu)))
 GENCODE := arch=compute_80,code=sm_80 arch=compute_90,code=[sm_90,compute_90]
 NVFLAGS := -std=c++17 -O3 -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC
 ifneq ($(NVCC),)
 CUDA_LIB  := $(abspath $(dir $(NVCC))../lib64)
 CUDA_LIBS := -L$(CUDA_LIB) -lcudart_static -ldl -lrt
 LDLIBS    += $(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIB)
+else
+override NCCL :=
 endif
 
 # MPI: a library of its own, which the program loads where ranks are asked for; where pkg-config
@@ -62,7 +66,7 @@ MPI_SO     := $(if $(MPI),$(dir $(BIN))comm_mpi.so)
 LIB_DIRS := base gguf jinja text backend backend/cpu check export
 CLI_DIRS := cli cli/ask cli/bench cli/chat cli/ppl cli/tune
 LIB_C   := $(filter-out run.c,$(wildcard *.c)) $(wildcard $(LIB_DIRS:%=%/*.c)) \
-           $(if $(NVCC),,backend/cuda/none.c)
+           $(if $(NVCC),,backend/cuda/none.c) $(if $(NCCL),,backend/cuda/comm_nccl_none.c)
 LIB_C   := $(filter-out backend/comm_mpi.c,$(LIB_C))
 CLI_C   := run.c $(wildcard $(CLI_DIRS:%=%/*.c))
 LIB_CC  := $(wildcard text/*.cc)
@@ -144,7 +148,7 @@ $(BUILD)/%.o: %.cu Makefile
 
 # Compiles the kernels, shows what they take of the GPU, fails where attention spills registers.
 cuda-check:
-	@NVCC='$(NVCC)' FLAGS='$(NVFLAGS)' GENCODE='$(GENCODE)' tests/cuda_check.sh
+	@NVCC='$(NVCC)' NCCL='$(NCCL)' FLAGS='$(NVFLAGS)' GENCODE='$(GENCODE)' tests/cuda_check.sh
 
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libcli.a $(BUILD)/libcca.a
 	@mkdir -p $(@D)

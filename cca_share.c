@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One message: a transfer, and its rows in host memory, keys before values. */
+/* One message: a transfer, and its rows, keys before values, in memory of the host, or of the
+ * device where that sends by itself. */
 typedef struct parcel {
     cca_transfer t;
     char *data;
@@ -24,6 +25,7 @@ typedef struct wave_mail {
 struct cca_share {
     cca_cache *cache;
     cca_comm *comm;
+    cca_comm *device; /* for memory of the backend; NULL: messages go by way of the host */
     int rank;
     cca_slices slices;
     cca_rows rows[CCA_WAVES]; /* of slices, and the windows before them; k NULL: in the cache */
@@ -150,7 +152,19 @@ static bool same_rows(const cca_transfer *a, const cca_transfer *b) {
     return a->kind == b->kind && a->source == b->source && a->first == b->first && a->n == b->n;
 }
 
-/* Host memory for a transfer, or that of one before it with the same rows. */
+static void *alloc_message(const cca_share *s, size_t bytes) {
+    return s->device ? cca_backend_alloc(s->cache->backend, bytes) : malloc(bytes);
+}
+
+static void free_message(const cca_share *s, void *data) {
+    if (s->device) {
+        cca_backend_release(s->cache->backend, data);
+    } else {
+        free(data);
+    }
+}
+
+/* Memory for a transfer, or that of one before it with the same rows. */
 static bool make_parcel(parcel *p, const cca_share *s, const parcel *before, int n_before) {
     size_t v;
     transfer_bytes(&p->k_bytes, &v, s->cache, &p->t);
@@ -159,7 +173,7 @@ static bool make_parcel(parcel *p, const cca_share *s, const parcel *before, int
         if (same_rows(&before[i].t, &p->t)) p->data = before[i].data;
     }
     p->packs = !p->data;
-    if (p->packs) p->data = malloc(p->bytes);
+    if (p->packs) p->data = alloc_message(s, p->bytes);
     return p->data;
 }
 
@@ -199,6 +213,7 @@ static cca_status make_share(cca_share *s, cca_error *err) {
 cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int64_t pos, int64_t n,
                          cca_error *err) {
     cca_slices slices;
+    cca_comm *device;
     *out = NULL;
     if (cache->disk || cache->near) {
         return cca_fail(err, CCA_USAGE,
@@ -208,13 +223,17 @@ cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int6
         return cca_fail(err, CCA_NO_FIT, "%lld tokens are too few for %d ranks", (long long)n,
                         slices.n_ranks);
     }
+    /* All ranks come as far as this, or none does. */
+    cca_status status = cca_comm_on_device(&device, comm, cache->backend, err);
+    if (status) return status;
     cca_share *s = calloc(1, sizeof *s);
     if (!s) return cca_fail(err, CCA_NO_MEMORY, "no memory for a share of a prompt");
     s->cache = cache;
     s->comm = comm;
+    s->device = device;
     s->rank = cca_comm_rank(comm);
     s->slices = slices;
-    cca_status status = make_share(s, err);
+    status = make_share(s, err);
     if (status) {
         cca_share_free(s);
         return status;
@@ -223,9 +242,9 @@ cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int6
     return CCA_OK;
 }
 
-static void free_parcels(parcel *list, int n) {
+static void free_parcels(const cca_share *s, parcel *list, int n) {
     for (int i = 0; i < n; i++) {
-        if (list[i].packs) free(list[i].data);
+        if (list[i].packs) free_message(s, list[i].data);
     }
     free(list);
 }
@@ -235,8 +254,8 @@ void cca_share_free(cca_share *s) {
     const bool sound = cca_comm_sound(s->comm); /* else messages may still come in */
     for (int wave = 0; wave < CCA_WAVES; wave++) {
         wave_mail *m = &s->mail[wave];
-        if (m->in && sound) free_parcels(m->in, m->n_in);
-        if (m->out && sound) free_parcels(m->out, m->n_out);
+        if (m->in && sound) free_parcels(s, m->in, m->n_in);
+        if (m->out && sound) free_parcels(s, m->out, m->n_out);
         free(m->to);
         free(m->from);
         cca_backend_release(s->cache->backend, s->rows[wave].k);
@@ -326,16 +345,44 @@ void cca_share_take(cca_share *s, int64_t layer, int wave, cca_matrix *q, cca_ma
     cca_cache_take(s->cache, &rows, place_of(s, layer), &raw, q, pos, n);
 }
 
+/* A message on the device as rows like those of an array. */
+static cca_rows packed(const parcel *p, const cca_rows *like) {
+    cca_rows rows = *like;
+    rows.k = p->data;
+    rows.v = p->data + p->k_bytes;
+    rows.base = p->t.first;
+    rows.capacity = p->t.n;
+    return rows;
+}
+
+static void pack(cca_share *s, const parcel *p, int64_t layer) {
+    cca_rows from = source_of(s, &p->t, layer);
+    if (s->device) {
+        cca_rows to = packed(p, &from);
+        cca_rows_move(s->cache->backend, &to, &from, p->t.first, p->t.n);
+    } else {
+        cca_rows_get(s->cache->backend, p->data, p->data + p->k_bytes, &from, p->t.first, p->t.n);
+    }
+}
+
+static void unpack(cca_share *s, const parcel *p, int64_t layer) {
+    cca_rows to = target_of(s, &p->t, layer);
+    if (s->device) {
+        cca_rows from = packed(p, &to);
+        cca_rows_move(s->cache->backend, &to, &from, p->t.first, p->t.n);
+    } else {
+        cca_rows_put(s->cache->backend, &to, p->data, p->data + p->k_bytes, p->t.first, p->t.n);
+    }
+}
+
 cca_status cca_share_send(cca_share *s, int64_t layer, int wave, cca_error *err) {
     wave_mail *m = &s->mail[wave];
     if (wave == 0) move_own(s, layer, false);
     for (int i = 0; i < m->n_out; i++) {
-        const parcel *p = &m->out[i];
-        if (!p->packs) continue;
-        cca_rows from = source_of(s, &p->t, layer);
-        cca_rows_get(s->cache->backend, p->data, p->data + p->k_bytes, &from, p->t.first, p->t.n);
+        if (m->out[i].packs) pack(s, &m->out[i], layer);
     }
-    return cca_comm_begin(&m->exchange, s->comm, m->to, m->n_out, m->from, m->n_in, err);
+    cca_comm *comm = s->device ? s->device : s->comm;
+    return cca_comm_begin(&m->exchange, comm, m->to, m->n_out, m->from, m->n_in, err);
 }
 
 void cca_share_progress(cca_share *s) {
@@ -346,11 +393,7 @@ cca_status cca_share_receive(cca_share *s, int64_t layer, int wave, cca_error *e
     wave_mail *m = &s->mail[wave];
     cca_status status = cca_comm_finish(m->exchange, err);
     m->exchange = NULL;
-    for (int i = 0; i < m->n_in && !status; i++) {
-        const parcel *p = &m->in[i];
-        cca_rows to = target_of(s, &p->t, layer);
-        cca_rows_put(s->cache->backend, &to, p->data, p->data + p->k_bytes, p->t.first, p->t.n);
-    }
+    for (int i = 0; i < m->n_in && !status; i++) unpack(s, &m->in[i], layer);
     /* Blocks of bounds that lie in several slices; whole ones alone are looked at. */
     int64_t n_groups = s->slices.end / s->cache->policy.rule.group_size;
     if (cca_cache_has(s->cache, ARRAY_BOUNDS)) {

@@ -17,6 +17,7 @@ typedef struct order {
     uint64_t bytes; /* of this struct: programs of another kind are told apart by it */
     order_kind kind;
     char weights[CCA_GGUF_FINGERPRINT + 1]; /* of rank 0's model */
+    char device[16];                        /* the kind that it computes on */
     cca_state_options options;              /* of its session */
     int64_t n, pos, together;
     bool scores; /* tokens from nats_from on */
@@ -169,6 +170,12 @@ bool cca_session_shares(const cca_session *s, int64_t n, const cca_eval_options 
     return cca_state_shares(s->state, cca_comm_n_ranks(s->comm), s->pos, n);
 }
 
+/* What others must have in common with rank 0. */
+static void tell_model(order *what, const cca_engine *engine) {
+    cca_gguf_look(what->weights, engine->file);
+    snprintf(what->device, sizeof what->device, "%s", engine->facts.device);
+}
+
 /* Who is told how far an evaluation is. */
 typedef struct progress {
     cca_session *session;
@@ -198,7 +205,7 @@ cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n
                     .together = together,
                     .scores = o->nats != NULL,
                     .nats_from = o->nats_from};
-    cca_gguf_look(what->weights, s->engine->file);
+    tell_model(what, s->engine);
     cca_share_call call = {.ids = ids,
                            .n = n,
                            .pos = s->pos,
@@ -235,7 +242,7 @@ static cca_status order_round(const cca_session *s, score_round *r, cca_error *e
                     .options = s->options,
                     .n = r->n,
                     .n_texts = r->n_texts};
-    cca_gguf_look(what->weights, s->engine->file);
+    tell_model(what, s->engine);
     cca_status status = cca_comm_broadcast(s->comm, what, sizeof *what, err);
     free(what);
     return status ? status : spread_round(r, err);
@@ -415,6 +422,11 @@ static cca_status make_state(servant *v, servant_state *out, cca_error *err) {
 }
 
 static cca_status check_model(const servant *v, cca_error *err) {
+    const char *device = v->engine->facts.device;
+    if (strcmp(device, v->order.device) != 0) {
+        return cca_fail(err, CCA_USAGE, "computes on %s, rank 0 on %s: name the device", device,
+                        v->order.device);
+    }
     char own[CCA_GGUF_FINGERPRINT + 1];
     cca_gguf_look(own, v->engine->file);
     if (strcmp(own, v->order.weights) == 0) return CCA_OK;

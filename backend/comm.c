@@ -1,5 +1,6 @@
 #include "backend/comm.h"
 
+#include "backend/backend.h"
 #include "base/clock.h"
 
 #include <dlfcn.h>
@@ -135,14 +136,17 @@ static cca_status open_mpi(cca_comm **out, const char *folder, cca_error *err) {
 cca_status cca_comm_open(cca_comm **out, const cca_comm_options *options, cca_error *err) {
     cca_status status;
     *out = NULL;
+    const bool nccl = strcmp(options->kind, "nccl") == 0;
     if (strcmp(options->kind, "none") == 0) {
         status = open_none(out, err);
-    } else if (strcmp(options->kind, "mpi") == 0) {
+    } else if (nccl || strcmp(options->kind, "mpi") == 0) {
         status = open_mpi(out, options->folder, err);
     } else {
-        status = cca_fail(err, CCA_USAGE, "ranks over '%s': use none or mpi", options->kind);
+        status = cca_fail(err, CCA_USAGE, "ranks over '%s': use none, mpi or nccl", options->kind);
     }
-    if (*out) (*out)->stop = options->stop;
+    if (!*out) return status;
+    (*out)->stop = options->stop;
+    (*out)->wants_device = nccl;
     return status;
 }
 
@@ -151,6 +155,7 @@ void cca_comm_close(cca_comm *comm) {
     if (!comm) return;
     if (comm->n_under_way > 0 && !comm->status) comm->status = CCA_RUNTIME;
     if (comm->status) comm->ops->abort(comm, (int)comm->status);
+    if (comm->device) comm->device->ops->close(comm->device);
     comm->ops->close(comm);
 }
 
@@ -162,15 +167,43 @@ int cca_comm_n_ranks(const cca_comm *comm) {
     return comm->n_ranks;
 }
 
-cca_comm_count cca_comm_counted(const cca_comm *comm) {
-    return comm->count;
+int cca_comm_local_rank(const cca_comm *comm) {
+    return comm->local_rank;
+}
+
+cca_comm_count cca_comm_counted(cca_comm *comm) {
+    if (comm->ops->tally) comm->ops->tally(comm);
+    cca_comm_count count = comm->count;
+    if (comm->device) {
+        cca_comm_count of_device = cca_comm_counted(comm->device);
+        count.sent_bytes += of_device.sent_bytes;
+        count.waited_s += of_device.waited_s;
+    }
+    return count;
+}
+
+cca_status cca_comm_on_device(cca_comm **out, cca_comm *comm, cca_backend *backend,
+                              cca_error *err) {
+    cca_status status = CCA_OK;
+    *out = NULL;
+    if (!comm->wants_device || !backend->ops->alloc_host) return CCA_OK;
+    if (!comm->device) {
+        status = cca_comm_open_nccl(&comm->device, comm, backend, err);
+        if (!status) comm->device->stop = comm->stop;
+    }
+    if (!status) status = cca_comm_use_nccl(comm->device, backend, err);
+    if (!status) *out = comm->device;
+    return status;
 }
 
 /* ---- waiting ------------------------------------------------------------------------- */
 
 /* The first failure stays. */
 static cca_status keep(cca_comm *comm, cca_status status) {
-    if (status && !comm->status) comm->status = status;
+    if (!status || comm->status) return status;
+    comm->status = status;
+    if (comm->ops->abandon) comm->ops->abandon(comm);
+    if (comm->device) (void)keep(comm->device, status);
     return status;
 }
 
@@ -242,6 +275,7 @@ void cca_comm_progress(cca_exchange *exchange) {
     if (!exchange || !exchange->pending || exchange->comm->status) return;
     cca_comm *comm = exchange->comm;
     cca_status status = CCA_OK;
+    if (comm->ops->by_itself) return;
     if (comm->ops->done(comm, exchange->pending, &status, &err)) exchange->pending = NULL;
     (void)keep(comm, status);
 }

@@ -27,9 +27,11 @@
 
 typedef struct cca_comm cca_comm;
 typedef struct cca_exchange cca_exchange;
+typedef struct cca_backend cca_backend; /* backend.h */
 
 typedef struct cca_comm_options {
-    const char *kind;   /* "none": a single rank; "mpi": those that mpirun has started */
+    const char *kind;   /* "none": a single rank; "mpi": those that mpirun has started; "nccl":
+                           the same, and memory of GPUs goes from one to the other by itself */
     const char *folder; /* where comm_mpi.so lies; NULL: beside the program, or as installed */
     const volatile sig_atomic_t *stop; /* may be NULL; non-zero ends waiting soon. Borrowed */
 } cca_comm_options;
@@ -59,7 +61,9 @@ void cca_comm_give_up(cca_comm *comm, cca_status why);
 bool cca_comm_sound(const cca_comm *comm);
 int cca_comm_rank(const cca_comm *comm);
 int cca_comm_n_ranks(const cca_comm *comm);
-cca_comm_count cca_comm_counted(const cca_comm *comm);
+/* Its number among those of this machine. */
+int cca_comm_local_rank(const cca_comm *comm);
+cca_comm_count cca_comm_counted(cca_comm *comm);
 
 /* Begins to send and to receive. Between two ranks messages arrive in the order of their calls and,
  * within a call, of the arrays, and have the sizes that the receiver expects. The memory is in use
@@ -86,6 +90,17 @@ cca_status cca_comm_agree(cca_comm *comm, cca_status own, cca_error *err);
 /* Waits until all are here. */
 cca_status cca_comm_barrier(cca_comm *comm, cca_error *err);
 
+/* ---- memory of devices --------------------------------------------------------------- */
+
+/* The same ranks' communicator for memory of a backend, on another device for each rank; all call
+ * it together. It has exchanges alone: cca_comm_begin sends what the backend's operations so far
+ * have written, beside those that follow; these see what has come from cca_comm_finish on. Neither
+ * waits. Where one of the two has failed both have, and what the device waits for is given up.
+ * comm's owner owns it, too. It is that of the last backend it was asked for. *out is NULL where
+ * kind is not "nccl" or the backend computes in memory of the host: comm itself sends that.
+ * CCA_USAGE, also in a build without NCCL; CCA_RUNTIME. */
+cca_status cca_comm_on_device(cca_comm **out, cca_comm *comm, cca_backend *backend, cca_error *err);
+
 /* ---- implementations ----------------------------------------------------------------- */
 
 /* Something that was begun, as the implementation knows it. */
@@ -95,6 +110,7 @@ typedef struct cca_pending cca_pending;
  */
 typedef struct cca_comm_ops {
     const char *name;
+    bool by_itself; /* what is under way needs nobody, and is asked after when it is wanted */
     void (*close)(cca_comm *comm);
     /* Ends all ranks; does not return. */
     void (*abort)(cca_comm *comm, int code);
@@ -110,14 +126,19 @@ typedef struct cca_comm_ops {
     cca_pending *(*barrier)(cca_comm *comm, cca_status *status, cca_error *err);
     /* Whether it is done, and freed then; it is not looked at again after a failure. */
     bool (*done)(cca_comm *comm, cca_pending *pending, cca_status *status, cca_error *err);
+    /* These may be NULL. Brings the count up to date; ends what is under way after a failure. */
+    void (*tally)(cca_comm *comm);
+    void (*abandon)(cca_comm *comm);
 } cca_comm_ops;
 
 /* The part that each implementation's own struct begins with. */
 struct cca_comm {
     const cca_comm_ops *ops;
-    int rank, n_ranks;
+    int rank, n_ranks, local_rank;
     const volatile sig_atomic_t *stop; /* may be NULL */
     void *library;                     /* that ops lie in; NULL: the program */
+    bool wants_device;                 /* kind "nccl" */
+    cca_comm *device;                  /* for memory of devices; NULL: none yet */
     cca_comm_count count;
     int n_under_way;   /* exchanges that nobody has finished */
     cca_status status; /* of the first failure */
@@ -127,5 +148,10 @@ struct cca_comm {
 #define CCA_COMM_MPI_OPENER "cca_comm_open_mpi"
 typedef cca_status (*cca_comm_opener)(cca_comm **out, cca_error *err);
 cca_status cca_comm_open_mpi(cca_comm **out, cca_error *err);
+
+/* Over another one, which starts it, hears of its failures and outlives it; use says whose memory
+ * it is from now on. A build without NCCL has them, too: opening fails and says so. */
+cca_status cca_comm_open_nccl(cca_comm **out, cca_comm *host, cca_backend *backend, cca_error *err);
+cca_status cca_comm_use_nccl(cca_comm *comm, cca_backend *backend, cca_error *err);
 
 #endif

@@ -196,6 +196,16 @@ static const cca_comm_ops ops = {.name = "mpi",
                                  .barrier = mpi_barrier,
                                  .done = mpi_done};
 
+/* The ranks that share memory are those of a machine. */
+static int find_local_rank(int *out) {
+    MPI_Comm machine = MPI_COMM_NULL;
+    int code =
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    if (!code) code = MPI_Comm_rank(machine, out);
+    if (!code) code = MPI_Comm_free(&machine);
+    return code;
+}
+
 cca_status cca_comm_open_mpi(cca_comm **out, cca_error *err) {
     int there = 0, provided = 0;
     cca_comm *comm = calloc(1, sizeof *comm);
@@ -206,6 +216,7 @@ cca_status cca_comm_open_mpi(cca_comm **out, cca_error *err) {
     if (!code) code = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (!code) code = MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
     if (!code) code = MPI_Comm_size(MPI_COMM_WORLD, &comm->n_ranks);
+    if (!code) code = find_local_rank(&comm->local_rank);
     comm->ops = &ops;
     cca_status status = check(code, "start", err);
     if (status) {

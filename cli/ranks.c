@@ -8,9 +8,11 @@
 
 const arg_option ranks_args[] = {
     {"ranks", .kind = ARG_CHOICE, .value = "HOW", .at = offsetof(ranks_options, kind),
-     .initial = "auto", .choices = "auto|mpi|none",
-     .help = "processes that share the prefill of long prompts: those that mpirun has started "
-             "(mpi); auto: where it has; none: each is by itself"},
+     .initial = "auto", .choices = "auto|mpi|nccl|none",
+     .help =
+         "processes that share the prefill of long prompts: those that mpirun has started "
+         "(mpi), whose GPUs send to each other (nccl); auto: mpi where it has; none: each is by "
+         "itself"},
     {0},
 };
 
@@ -20,11 +22,20 @@ static bool started_by_mpirun(void) {
     return n && atoi(n) > 1;
 }
 
-/* Another rank than the first: a failure that rank 0 cannot hear of ends all. */
-static cca_status serve(cli_ranks *ranks, const model_options *model, term *t, cca_error *err) {
+/* Another rank than the first: a failure that rank 0 cannot hear of ends all. Of a machine's ranks
+ * each has the GPU of its number, where the device is just cuda. */
+static cca_status serve(cli_ranks *ranks, const ranks_options *options, const model_options *model,
+                        term *t, cca_error *err) {
     cca_engine *engine = NULL;
+    char device[32];
+    model_options own = *model;
     ranks->served = true;
-    cca_status status = cli_engine_open(&engine, model, t, err);
+    bool is_nccl = strcmp(options->kind, "nccl") == 0 && strcmp(model->device, "auto") == 0;
+    if (is_nccl || strcmp(model->device, "cuda") == 0) {
+        snprintf(device, sizeof device, "cuda:%d", cca_comm_local_rank(ranks->comm));
+        own.device = device;
+    }
+    cca_status status = cli_engine_open(&engine, &own, t, err);
     if (!status) status = cca_engine_serve(engine, ranks->comm, signals_stop(), err);
     cca_engine_close(engine);
     if (status) cca_comm_give_up(ranks->comm, status);
@@ -36,10 +47,10 @@ cca_status cli_ranks_open(cli_ranks *out, const ranks_options *options, const mo
     *out = (cli_ranks){0};
     bool is_auto = strcmp(options->kind, "auto") == 0;
     if (strcmp(options->kind, "none") == 0 || (is_auto && !started_by_mpirun())) return CCA_OK;
-    cca_comm_options o = {.kind = "mpi", .stop = signals_stop()};
+    cca_comm_options o = {.kind = is_auto ? "mpi" : options->kind, .stop = signals_stop()};
     cca_status status = cca_comm_open(&out->comm, &o, err);
     if (status) return status;
-    if (cca_comm_rank(out->comm) > 0) return serve(out, model, t, err);
+    if (cca_comm_rank(out->comm) > 0) return serve(out, options, model, t, err);
     term_detail(t, "%d ranks share long prompts", cca_comm_n_ranks(out->comm));
     return CCA_OK;
 }

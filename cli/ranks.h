@@ -15,7 +15,7 @@
 #include "cli/cli.h"
 
 typedef struct ranks_options {
-    const char *kind; /* "none", "mpi", "auto" */
+    const char *kind; /* "none", "mpi", "nccl", "auto" */
 } ranks_options;
 
 extern const arg_option ranks_args[];

@@ -13,6 +13,8 @@
 # bench     models of 7B and 8B random weights: prefill and decode at depth, CCA and full attention
 # commands  selftest, stored sessions, an interrupted prefill, sources, chat, tune
 # plan      its forecasts of memory and prefill time against runs, for a 7B model of random weights
+# ranks     a prompt that two GPUs share, over NCCL and by way of the host, against one: tests, text, a
+#           killed rank; then first tokens, bytes and efficiency of 7B and 8B random weights
 # torch     PyTorch's attention and the GPU's ceilings, with the python3 in PATH
 set -u
 cd "$(dirname "$0")/.."
@@ -446,10 +448,112 @@ plan() {
     cat "$work/table"
 }
 
+# ---- ranks ---------------------------------------------------------------------------------
+
+# As cca, with so many ranks, each with a GPU; alone without any. kind: nccl, mpi or none.
+ranked() { # kind, ranks, arguments
+    local kind=$1 n=$2 root=()
+    shift 2
+    [ "$kind" != none ] || { timeout "$limit" "$cca" "$@" --device cuda; return; }
+    [ "$(id -u)" -ne 0 ] || root=(--allow-run-as-root)
+    timeout "$limit" mpirun "${root[@]}" --bind-to none -n "$n" "$cca" "$@" --device cuda --ranks "$kind"
+}
+
+continued() { # file, kind, ranks, options: what follows the poem, which ranks share if there are several
+    local file=$1 kind=$2 n=$3
+    shift 3
+    ranked "$kind" "$n" generate -m $ship -f $poem -n 48 --temp 0 --json --progress none "$@" \
+        >"$work/out" 2>"$work/err" || { tail -n 3 "$work/err" && return 1; }
+    grep -oE '"text": "[^"]*"' "$work/out" >"$file" && [ -s "$file" ] || return 1
+    [ "$n" = 1 ] || has '"rank": 1, "prefilled": [1-9][0-9]*, "sent_bytes": [1-9]' "$work/out"
+}
+
+killed() { # one of two ranks: both end soon, and what is stored is whole
+    local folder=$work/killed begin
+    (XDG_CACHE_HOME=$folder ranked nccl 2 ask -m $ship -f $poem -f $poem -f $poem --checkpoint-every 16384 \
+        --progress none "$question" >"$work/out" 2>"$work/err") &
+    local pid=$!
+    until [ -n "$(find "$folder" -name '*.ccas' -size +4M 2>/dev/null)" ] || ! kill -0 $pid 2>/dev/null; do
+        sleep 0.02
+    done
+    kill -KILL "$(pgrep -f "$cca ask -m $ship -f $poem -f $poem" | tail -n 1)"
+    begin=$SECONDS
+    wait $pid
+    [ $? != 0 ] && [ $((SECONDS - begin)) -le 10 ] && XDG_CACHE_HOME=$folder "$cca" session verify --all
+}
+
+# A line of the table: the first token of a text, the median, since the first one connects ranks; with
+# ranks efficiency against one, and for each prompt what a rank sends in the mean and waits at most.
+first_token() { # name, model, attention, tokens, ranks, repetitions
+    local name=$1 model=$2 attn=$3 tokens=$4 n=$5 kind=none seconds ring
+    [ "$n" = 1 ] || kind=nccl
+    if ! ranked $kind "$n" bench -m "$model" --attn "$attn" -p "$tokens" -n 0 -d 0 -r "$6" --no-peaks \
+        --format json -q >"$work/bench" 2>"$work/err"; then
+        printf '%-4s %-7s %8s %2s  %s\n' "$name" "$attn" "$tokens" "$n" "$(tail -n 1 "$work/err")" >>"$work/table"
+        grep -qE 'bytes|memory' "$work/err" # what has no room is told, not failed
+        return
+    fi
+    seconds=$(awk -v rate="$(value tok_s 1 "$work/bench")" -v n="$tokens" 'BEGIN { print n / rate }')
+    [ "$n" != 1 ] || alone=$seconds
+    ring=0
+    [ "$n" = 1 ] || ring=$("$cca" plan -m "$model" --device cuda --attn "$attn" -c "$tokens" --ranks "$n" --dry-run --json -q |
+        grep -oE '"ring_bytes": [0-9]+' | head -n 1 | sed 's/.* //')
+    grep -oE '"(sent_bytes|waited_s)": [0-9.e+-]+' "$work/bench" | awk -v name="$name" -v attn="$attn" \
+        -v tokens="$tokens" -v n="$n" -v s="$seconds" -v alone="${alone:-0}" -v ring="${ring:-0}" -v times="$6" '
+        /sent/ { sent += $2 } /waited/ && $2 > waited { waited = $2 }
+        END { printf "%-4s %-7s %8d %2d %9.3f %6.1f %% %9.3f %9.3f %8.3f\n", name, attn, tokens, n, s,
+              100 * alone / s / n, sent / n / times / 1e9, ring / 1e9, waited / times }' >>"$work/table"
+}
+
+ranks() {
+    local kind n name attn tokens alone programs=${MPI_BIN:-build/release/mpi}
+    local gpus
+    gpus=$(nvidia-smi --list-gpus | grep -c '^GPU')
+    if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
+        echo "skip: $gpus GPUs; two and mpirun are needed"
+        return
+    fi
+    if [ ! -x "$programs/test_share" ]; then
+        make -s -j"$(nproc)" comm_mpi.so build/release/mpi/test_{comm,device,share} || return
+    fi
+    for kind in nccl mpi; do
+        try "tests, $kind" env CCA="$cca" DEVICE=cuda RANKS=$kind tests/mpi/run.sh "$programs"/test_{comm,device,share}
+    done
+    for attn in cca recall full; do
+        try "$attn: one GPU" continued "$work/one" none 1 --attn $attn
+        try "$attn: a world of one" continued "$work/world" nccl 1 --attn $attn
+        try 'has the same text' cmp "$work/one" "$work/world"
+        for kind in nccl mpi; do
+            try "$attn: two GPUs, $kind" continued "$work/two" $kind 2 --attn $attn
+            try 'have the same text' cmp "$work/one" "$work/two"
+        done
+    done
+    try 'a killed rank ends both' killed
+    printf '%-4s %-7s %8s %2s %9s %8s %9s %9s %8s\n' model attn tokens N s effic. 'sent, GB' 'ring, GB' waited >"$work/table"
+    for name in 7B 8B; do
+        try "$name of random weights" "$cca" export --random "$([ $name = 7B ] && echo $seven || echo $eight)" \
+            --type bf16 -o "$work/model" -q
+        for attn in cca recall; do
+            for tokens in ${LENGTHS:-131072 1048576}; do
+                alone=0
+                for n in ${COUNTS:-1 2}; do
+                    try "$name, $attn, $tokens tokens, ranks: $n" first_token $name "$work/model" $attn "$tokens" "$n" \
+                        $((n == 1 && tokens > 200000 ? 1 : 3))
+                done
+            done
+        done
+        alone=0
+        try "$name, full, 131072 tokens" first_token $name "$work/model" full 131072 1 1
+        rm -f "$work/model"
+    done
+    say 'table'
+    cat "$work/table"
+}
+
 torch() { try 'PyTorch' python3 train/bench_attention.py ${LENGTHS:-32768 131072}; }
 
 [ "$device" = cpu ] || nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.total --format=csv
-for section in ${*:-check model commands sanitize ops plan bench torch}; do
+for section in ${*:-check model commands sanitize ops plan bench ranks torch}; do
     say "$section"
     "$section"
 done

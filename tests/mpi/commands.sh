@@ -59,6 +59,10 @@ ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json
 check 'bench shares its prefill' jq -e '[.ranks[].prefilled] == [2048, 2048]' "$work/out"
 ranks 2 generate -m "$model" -p 'Short.' -n 4 --json
 check 'a short prompt is not shared' jq -e '[.ranks[].prefilled] == [0, 0]' "$work/out"
+cca "${generate[@]}"
+text_of | sed 's/"ranks": \[\], //' >"$work/greedy"
+ranks 2 "${generate[@]}" --ranks nccl
+same_text 'on the CPU nobody asks for NCCL' "$work/greedy"
 ranks 2 generate -m "$model" -p 'Each' -n 2 --json --ranks none
 check 'without ranks each process is by itself' test "$(jq -c .ranks "$work/out" | tr -d '\n')" = '[][]'
 

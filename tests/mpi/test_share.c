@@ -1,9 +1,11 @@
 /* Prompts that ranks share, against one process: logits behind the prompt, and behind tokens that
  * follow it, in f32. With one rank they have the same bits, with several where texts are long
- * enough to be cut where chunks end; else the largest difference over their spread is below 1e-5.
- */
+ * enough to be cut where chunks end; else the largest difference over their spread is below 1e-5,
+ * as it is of several GPUs. */
 #include "tests/mpi/ranks.h"
 #include "tests/unit/export_and_open.h"
+
+#include <math.h>
 
 enum { MOST_CALLS = 4, DECODED = 3, LONG = 5100, SMALL = 32, LARGE = 128 };
 
@@ -119,6 +121,33 @@ static void check_counts(const subject *x, const trial *t, const cca_session *se
     }
 }
 
+/* Equal numbers, where slices are cut as chunks are. Kernels of GPUs may add in another order where
+ * rows lie in other places, as they do with several ranks. */
+static void check_same(const subject *x, const float *got, const float *want, int64_t n,
+                       const char *what) {
+    bool on_cpu = strcmp(ranks_device(x->comm), "cpu") == 0;
+    if (!on_cpu && cca_comm_n_ranks(x->comm) > 1) {
+        test_below(cca_spread_difference(got, want, n), 1e-5, what);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (got[i] == want[i]) continue;
+        fail_msg("%s: value %lld is %a, not %a", what, (long long)i, (double)got[i],
+                 (double)want[i]);
+    }
+}
+
+/* The same of what tokens cost. */
+static void check_costs(const subject *x, const double *got, const double *want, int64_t n) {
+    bool exact = strcmp(ranks_device(x->comm), "cpu") == 0 || cca_comm_n_ranks(x->comm) == 1;
+    for (int64_t i = 0; i < n; i++) {
+        double gap = fabs(got[i] - want[i]);
+        if (!(gap <= (exact ? 0 : 1e-4))) {
+            fail_msg("token %lld costs %g, not %g", (long long)i, got[i], want[i]);
+        }
+    }
+}
+
 static void compare(const subject *x, const trial *t) {
     int n, n_shared;
     char what[128];
@@ -127,12 +156,7 @@ static void compare(const subject *x, const trial *t) {
     snprintf(what, sizeof what, "%s: %s", x->name, t->what);
     assert_int_equal(n, n_shared);
     if (t->same_bits || cca_comm_n_ranks(x->comm) == 1) {
-        for (int64_t i = 0; i < n * x->vocab; i++) {
-            if (got[i] != want[i]) {
-                fail_msg("%s: logit %lld is %a, not %a", what, (long long)i, (double)got[i],
-                         (double)want[i]);
-            }
-        }
+        check_same(x, got, want, n * x->vocab, what);
     }
     test_below(cca_spread_difference(got, want, n * x->vocab), 1e-5, what);
     check_counts(x, t, shared);
@@ -141,7 +165,8 @@ static void compare(const subject *x, const trial *t) {
 }
 
 static subject open_subject(cca_comm *comm, const char *folder, const char *name) {
-    subject x = {.comm = comm, .engine = test_export_and_open(folder, name, CCA_F32, 1)};
+    subject x = {.comm = comm};
+    x.engine = test_export_and_open_on(ranks_device(comm), folder, name, CCA_F32, 1);
     uint64_t random = 25;
     x.name = name;
     x.vocab = cca_engine_info(x.engine)->vocab_size;
@@ -238,7 +263,7 @@ static void stored_sessions(const subject *x) {
             assert_non_null(want);
             memcpy(want, logits, bytes);
         }
-        assert_memory_equal(logits, want, bytes);
+        check_same(x, logits, want, x->vocab, "logits of a stored state");
         cca_session_free(reader), cca_store_close(store), free(facts), unlink(path);
     }
     free(want);
@@ -266,7 +291,7 @@ static void watched(const subject *x) {
         memcpy(sums[shared], a.sums, bytes);
         cca_session_free(s);
     }
-    assert_memory_equal(sums[0], sums[1], bytes);
+    check_same(x, sums[0], sums[1], (int64_t)(bytes / sizeof(float)), "sums");
     free(sums[0]), free(sums[1]);
 }
 
@@ -299,7 +324,7 @@ static void interrupted(const subject *x) {
     stop = 0;
     cca_session_reset(s);
     float *got = run_trial(x, &KEPT, s, &n), *want = run_trial(x, &KEPT, whole, &n);
-    assert_memory_equal(got, want, (size_t)(n * x->vocab) * sizeof *got);
+    check_same(x, got, want, n * x->vocab, "logits after an interruption");
     free(got), free(want);
     cca_session_free(s), cca_session_free(whole);
 }
@@ -322,9 +347,8 @@ static void score(const subject *x) {
         assert_non_null(logits);
         cca_session_free(s);
     }
-    for (int i = FROM; i < N - 1; i++) {
-        assert_true(nats[0][i] > 0 && nats[0][i] == nats[1][i]);
-    }
+    for (int i = FROM; i < N - 1; i++) assert_true(nats[0][i] > 0);
+    check_costs(x, nats[1] + FROM, nats[0] + FROM, N - 1 - FROM);
     assert_true(nats[0][N - 1] == 0 && nats[1][N - 1] == 0 && nats[0][FROM - 1] == 0);
 }
 
@@ -372,8 +396,9 @@ static void score_texts(const subject *x) {
     for (int i = 0; i < N; i++) {
         for (int64_t k = 0; k < ROOM; k++) {
             bool costs = k >= from[i] && k < sizes[i] - 1;
-            assert_true(nats[0][i][k] == nats[1][i][k] && (nats[0][i][k] >= 0) == costs);
+            assert_true((nats[0][i][k] >= 0) == costs && (nats[1][i][k] >= 0) == costs);
         }
+        check_costs(x, nats[1][i], nats[0][i], ROOM);
     }
 }
 
