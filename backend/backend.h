@@ -163,7 +163,9 @@ void cca_backend_fail(cca_backend *b, cca_status status, const char *format, ...
 cca_status cca_backend_cpu(cca_backend **out, const cca_backend_options *options, cca_error *err);
 cca_status cca_backend_cuda(cca_backend **out, int device, const cca_backend_options *options,
                             cca_error *err);
-/* "cpu", "cuda", "cuda:N" or "auto" (the first CUDA device if there is one, else the CPU). */
+/* "cpu", "cuda", "cuda:N", "auto" (the first CUDA device if there is one, else the CPU) or
+ * "auto:N".
+ */
 cca_status cca_backend_open(cca_backend **out, const char *device,
                             const cca_backend_options *options, cca_error *err);
 void cca_backend_close(cca_backend *b);

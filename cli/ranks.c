@@ -22,19 +22,23 @@ static bool started_by_mpirun(void) {
     return n && atoi(n) > 1;
 }
 
-/* Another rank than the first: a failure that rank 0 cannot hear of ends all. Of a machine's ranks
- * each has the GPU of its number, where the device is just cuda. */
-static cca_status serve(cli_ranks *ranks, const ranks_options *options, const model_options *model,
-                        term *t, cca_error *err) {
+/* Of a machine's ranks each has the GPU of its number, where the device is just cuda, or auto. */
+static const char *device_of(char *room, size_t size, const model_options *model,
+                             const cca_comm *comm) {
+    const char *device = model->device;
+    bool is_auto = strcmp(device, "auto") == 0 && !model->kernels;
+    if (!is_auto && strcmp(device, "cuda") != 0) return device;
+    snprintf(room, size, "%s:%d", device, cca_comm_local_rank(comm));
+    return room;
+}
+
+/* Another rank than the first: a failure that rank 0 cannot hear of ends all. */
+static cca_status serve(cli_ranks *ranks, const model_options *model, term *t, cca_error *err) {
     cca_engine *engine = NULL;
     char device[32];
     model_options own = *model;
     ranks->served = true;
-    bool is_nccl = strcmp(options->kind, "nccl") == 0 && strcmp(model->device, "auto") == 0;
-    if (is_nccl || strcmp(model->device, "cuda") == 0) {
-        snprintf(device, sizeof device, "cuda:%d", cca_comm_local_rank(ranks->comm));
-        own.device = device;
-    }
+    own.device = device_of(device, sizeof device, model, ranks->comm);
     cca_status status = cli_engine_open(&engine, &own, t, err);
     if (!status) status = cca_engine_serve(engine, ranks->comm, signals_stop(), err);
     cca_engine_close(engine);
@@ -50,7 +54,7 @@ cca_status cli_ranks_open(cli_ranks *out, const ranks_options *options, const mo
     cca_comm_options o = {.kind = is_auto ? "mpi" : options->kind, .stop = signals_stop()};
     cca_status status = cca_comm_open(&out->comm, &o, err);
     if (status) return status;
-    if (cca_comm_rank(out->comm) > 0) return serve(out, options, model, t, err);
+    if (cca_comm_rank(out->comm) > 0) return serve(out, model, t, err);
     term_detail(t, "%d ranks share long prompts", cca_comm_n_ranks(out->comm));
     return CCA_OK;
 }
