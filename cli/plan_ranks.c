@@ -35,8 +35,9 @@ cca_status plan_link_parse(plan_link *out, const char *text, cca_error *err) {
                     text);
 }
 
-/* Messages are sent beside what is computed, so the longer of the two counts; who waits for the
- * last of a layer's messages waits for its latency, and so for each step of an agreement. */
+/* Messages are sent beside what is computed between the keys of a rank's first slice and the rest
+ * of its second one: half of it. Of that and the messages the longer counts. Who waits for the last
+ * of a layer's messages waits for its latency, and so for each step of an agreement. */
 cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
                            const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
                            double prefill_s, const plan_link *link, cca_error *err) {
@@ -49,7 +50,8 @@ cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
     out->transfer_s = (double)out->share.most_bytes / link->bytes_s;
     if (prefill_s <= 0) return CCA_OK;
     double computed = prefill_s * (double)out->share.most_tokens / (double)n_tokens;
-    out->prefill_s = fmax(computed, out->transfer_s) + (double)out->share.n_waits * link->latency_s;
+    out->prefill_s = computed / 2 + fmax(computed / 2, out->transfer_s) +
+                     (double)out->share.n_waits * link->latency_s;
     return CCA_OK;
 }
 
