@@ -116,9 +116,9 @@ typedef struct score_round {
 
 /* Makes room for it; free_round is due in any case. */
 static cca_status make_round(score_round *r, cca_error *err) {
-    r->sizes = calloc((size_t)r->n_texts, sizeof *r->sizes);
-    r->ids = calloc((size_t)r->n, sizeof *r->ids);
-    r->nats = calloc((size_t)r->n, sizeof *r->nats);
+    r->sizes = calloc((size_t)r->n_texts + 1, sizeof *r->sizes);
+    r->ids = calloc((size_t)r->n + 1, sizeof *r->ids);
+    r->nats = calloc((size_t)r->n + 1, sizeof *r->nats);
     r->bytes = calloc((size_t)cca_comm_n_ranks(r->comm), sizeof *r->bytes);
     if (r->sizes && r->ids && r->nats && r->bytes) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for texts of %lld tokens", (long long)r->n);

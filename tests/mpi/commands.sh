@@ -5,7 +5,7 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
 head -c 60000 examples/paradise-lost.txt >"$work/text" # some 19,000 tokens
 question='What is the secret code of the old lighthouse?'
 

@@ -4,13 +4,11 @@
  *     link left right 125e6 1e-3 &      # bytes a second, seconds
  *     ip link set left netns here
  *
- * Packets that come while too many are on their way are lost. Runs until it is killed; needs root.
- */
+ * Runs until it is killed; needs root. */
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,14 +47,13 @@ static int open_interface(const char *name) {
     exit(1);
 }
 
+/* Takes what has come, as far as there is room; the rest waits in the kernel, which loses what is
+ * too much. */
 static void take(direction *d, double rate, double latency) {
-    char lost[MOST_BYTES];
-    for (;;) {
+    while (d->n < MOST_PACKETS) {
         packet *p = &d->ring[(d->first + d->n) % MOST_PACKETS];
-        bool full = d->n == MOST_PACKETS;
-        ssize_t n = read(d->from, full ? lost : p->bytes, MOST_BYTES);
+        ssize_t n = read(d->from, p->bytes, MOST_BYTES);
         if (n <= 0) return;
-        if (full) continue;
         double t = now();
         d->free_at = (d->free_at > t ? d->free_at : t) + (double)n / rate;
         p->due = d->free_at + latency;
@@ -85,11 +82,9 @@ int main(int argc, char **argv) {
     }
     int ends[] = {open_interface(argv[1]), open_interface(argv[2])};
     double rate = atof(argv[3]), latency = atof(argv[4]);
-    direction ways[] = {{.from = ends[0], .to = ends[1]}, {.from = ends[1], .to = ends[0]}};
-    for (int i = 0; i < 2; i++) {
-        ways[i].ring = calloc(MOST_PACKETS, sizeof *ways[i].ring);
-        if (!ways[i].ring) return 1;
-    }
+    static packet rings[2][MOST_PACKETS];
+    direction ways[] = {{.from = ends[0], .to = ends[1], .ring = rings[0]},
+                        {.from = ends[1], .to = ends[0], .ring = rings[1]}};
     for (;;) {
         double left = 1;
         for (int i = 0; i < 2; i++) {
@@ -97,7 +92,10 @@ int main(int argc, char **argv) {
             double next = give(&ways[i]);
             left = next < left ? next : left;
         }
-        struct pollfd files[] = {{ends[0], POLLIN, 0}, {ends[1], POLLIN, 0}};
+        struct pollfd files[2];
+        for (int i = 0; i < 2; i++) {
+            files[i] = (struct pollfd){ends[i], ways[i].n < MOST_PACKETS ? POLLIN : 0, 0};
+        }
         struct timespec pause = {left >= 1, left >= 1 ? 0 : (long)(left * 1e9)};
         ppoll(files, 2, &pause, NULL);
     }

@@ -59,7 +59,7 @@ for program in "$@"; do
     done
 done
 if [ "$CCA_TEST_DEVICE" = cpu ]; then
-    MPIRUN="mpirun ${options[*]}" timeout "$limit" bash tests/mpi/commands.sh >"$log" 2>&1 </dev/null
+    MPIRUN="mpirun ${options[*]}" timeout $((2 * limit)) bash tests/mpi/commands.sh >"$log" 2>&1 </dev/null
     report 'commands' $? "$(grep -c '^ok ' "$log")" "$(grep -c '^FAIL ' "$log")"
 fi
 
