@@ -4,12 +4,13 @@ set -u
 . tests/cli/lib.sh
 
 model=$work/model.gguf
-"$CCA" export models/cca-*.gguf -q --chat-template plain -o "$model"
+"$CCA" export models/cca-*.gguf -q --type f32 --chat-template plain -o "$model"
 fact='The code of the old lighthouse is 48213.'
 question='What is the code of the old lighthouse?'
 { head -c 2500 docs/MODEL.md | iconv -c -t ASCII; printf '\n%s\n\n' "$fact"; tail -c 2500 docs/MODEL.md | iconv -c -t ASCII; } >"$work/text"
-short=(ask -m "$model" -p "$fact" --no-kv --sources 0)
-ask=(ask -m "$model" -f "$work/text" --no-kv --sources 0)
+exact=(-m "$model" -ctk f32 -ctv f32) # weights, too, since sums of one token and of many are compared
+short=(ask "${exact[@]}" -p "$fact" --no-kv --sources 0)
+ask=(ask "${exact[@]}" -f "$work/text" --no-kv --sources 0)
 
 scores() { # of the last record: text, tokens, logprob, logprob_per_byte, probability, parted by tabs
     sed 's/"timing": {[^}]*}//g' "$work/out" | grep -oE '\{"text": "[^"]*", "logprob": [^}]*\}' |
@@ -39,7 +40,7 @@ near 'and its probability' "-$(answer probability)" "$(cut -f3 <<<"$best" | awk 
 stdout_has 'chosen, not written' '"stop_reason": "choice", "tokens": \{"prompt": [0-9]+, .*"generated": 0,'
 check 'a sum of likelihoods, not a mean' awk -F '\t' '$1 == "48" { a = $3 } $1 == "48213" { b = $3 } END { exit !(b < a) }' "$work/scores"
 while IFS=$'\t' read -r text tokens logprob per_byte _; do
-    cca ppl -m "$model" -p "$fact"$'\n\n'"Question: $question"$'\n'"Answer: $text" --nll-out "$work/nll"
+    cca ppl "${exact[@]}" -p "$fact"$'\n\n'"Question: $question"$'\n'"Answer: $text" --nll-out "$work/nll"
     check "$text: as many tokens as ppl scores" test $((prompt + tokens)) = $((1 + $(wc -l <"$work/nll")))
     near 'with the same log likelihood' "$logprob" "$(tail -n "$tokens" "$work/nll" | awk '{ s -= $3 } END { printf "%.9f", s }')" 2e-5
     near 'and so many bytes' "$per_byte" "$(awk -v l="$logprob" -v n=${#text} 'BEGIN { printf "%.12g", l / n }')" 2e-8
@@ -145,7 +146,7 @@ stderr_has 'is told, too' 'question 1: with it and its longest choice the prompt
 expect 2 'choices are for questions' generate -m "$model" -p x --choices A
 
 # A state that is kept, and one that goes on.
-kept=(ask -m "$model" -f "$work/text" --sources 0 --session "$work/s.ccas" --choices '11111,48213,the keeper' --jsonl)
+kept=(ask "${exact[@]}" -f "$work/text" --sources 0 --session "$work/s.ccas" --choices '11111,48213,the keeper' --jsonl)
 cca "${kept[@]}" "$question" 'Who is the keeper?'
 scores >"$work/first"
 expect 0 'a session' "${kept[@]}" "$question" 'Who is the keeper?'
@@ -155,7 +156,7 @@ expect 0 'follow-up' "${ask[@]}" --follow-up --choices 'The keeper,48213' --json
 scores | tail -2 >"$work/second"
 first=$(answer text | head -1)
 { cat "$work/text"; printf '\n\nQuestion: Who lives there?\nAnswer: %s' "$first"; } >"$work/told"
-cca ask -m "$model" --no-kv --sources 0 -f "$work/told" --choices 'The keeper,48213' --jsonl "$question"
+cca ask "${exact[@]}" --no-kv --sources 0 -f "$work/told" --choices 'The keeper,48213' --jsonl "$question"
 near 'the answer that was chosen is part of the conversation' "$(scores | head -1 | cut -f3)" "$(head -1 "$work/second" | cut -f3)" 1e-3
 expect 0 'written answers behind chosen ones' "${ask[@]}" --follow-up -Q "$work/q.jsonl" --jsonl
 check 'read the documents once' test "$(grep -oE '"prefilled": [0-9]+' "$work/out" | sed -n 's/.*: //; 2,$p' | sort -n | tail -1)" -lt 60

@@ -6,6 +6,8 @@ set -u
 make_stories
 model=models/cca-books-15m.gguf
 exact=(-m "$stories" -ctk f32 -ctv f32 --temp 0 -q)
+"$CCA" export $model --type f32 -o "$work/f32.gguf" -q
+whole=(-m "$work/f32.gguf" -ctk f32 -ctv f32) # the same sums for one token and for several
 
 number() { # a key of the last record's first tokens
     sed -nE "s/.*\"$1\": ([0-9]+).*/\1/p" "$work/out" | head -1
@@ -35,8 +37,8 @@ for attn in cca recall full; do
     same "a refrain, $attn" generate -m $model -p "$verse" -n 80 --temp 0 --attn $attn -w 64
 done
 head -c 12000 examples/paradise-lost.txt >"$work/book"
-same 'a book' generate -m $model -f "$work/book" -n 60 --temp 0
-same 'answers' ask -m $model -f "$work/book" --no-kv -n 40 'Who is it about?' 'What is the first line?'
+same 'a book' generate "${whole[@]}" -f "$work/book" -n 60 --temp 0
+same 'answers' ask "${whole[@]}" -f "$work/book" --no-kv -n 40 'Who is it about?' 'What is the first line?'
 same 'penalties' generate "${exact[@]}" -p 'Once upon a time' -n 100 --repeat-penalty 1.1
 same 'one seed' generate "${exact[@]}" -p 'Once upon a time' -n 120 --temp 0.7 --seed 5
 same 'small chunks' generate "${exact[@]}" -p 'Once upon a time' -n 60 -ub 2
