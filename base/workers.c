@@ -141,17 +141,19 @@ static void start_team(cca_workers *w) {
     w->n_members = w->team ? cca_team_size(w->team) : 1;
 }
 
-/* Opens a job of the first n members. The caller's own share comes last, in a store that all have
- * seen before it asks for sleepers. */
+/* Opens a job of the first n members. The caller's own share comes first, so that a helper who is
+ * through with its own finds it, even if the caller is held up in between; the last one comes in a
+ * store that all have seen before the caller asks for sleepers. */
 static void open_job(cca_workers *w, int n, int64_t n_pieces, cca_piece_fn fn, void *context) {
     uint64_t job = (uint64_t)(job_of(atomic_load(&w->members[0].share)) + 1) << 32;
-    for (int i = n - 1; i >= 0; i--) {
+    for (int i = 0; i < n; i++) {
         member *m = &w->members[i];
         m->end = n_pieces * (i + 1) / n;
         m->fn = fn;
         m->context = context;
         uint64_t share = job | (uint64_t)(m->end - n_pieces * i / n);
-        atomic_store_explicit(&m->share, share, i ? memory_order_release : memory_order_seq_cst);
+        bool last = i + 1 == n;
+        atomic_store_explicit(&m->share, share, last ? memory_order_seq_cst : memory_order_release);
     }
     wake_sleepers(w);
 }
