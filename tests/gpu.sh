@@ -462,7 +462,7 @@ ranked() { # kind, ranks, arguments
 continued() { # file, kind, ranks, options: what follows the poem, which ranks share if there are several
     local file=$1 kind=$2 n=$3
     shift 3
-    ranked "$kind" "$n" generate -m $ship -f $poem -n 48 --temp 0 --json --progress none "$@" \
+    ranked "$kind" "$n" generate -m $ship -f $poem -n 48 --temp 0 --json --progress none -ub 2048 "$@" \
         >"$work/out" 2>"$work/err" || { tail -n 3 "$work/err" && return 1; }
     grep -oE '"text": "[^"]*"' "$work/out" >"$file" && [ -s "$file" ] || return 1
     [ "$n" = 1 ] || has '"rank": 1, "prefilled": [1-9][0-9]*, "sent_bytes": [1-9]' "$work/out"
@@ -484,12 +484,12 @@ killed() { # one of two ranks: both end soon, and what is stored is whole
 
 # A line of the table: the first token of a text, the median, since the first one connects ranks; with
 # ranks efficiency against one, and for each prompt what a rank sends in the mean and waits at most.
-first_token() { # name, model, attention, tokens, ranks, repetitions
+first_token() { # name, model, attention, tokens, ranks, repetitions, options
     local name=$1 model=$2 attn=$3 tokens=$4 n=$5 kind=none seconds ring
     [ "$n" = 1 ] || kind=nccl
     if ! ranked $kind "$n" bench -m "$model" --attn "$attn" -p "$tokens" -n 0 -d 0 -r "$6" --no-peaks \
-        --format json -q >"$work/bench" 2>"$work/err"; then
-        printf '%-4s %-7s %8s %2s  %s\n' "$name" "$attn" "$tokens" "$n" "$(tail -n 1 "$work/err")" >>"$work/table"
+        --format json -q "${@:7}" >"$work/bench" 2>"$work/err"; then
+        printf '%-6s %-7s %8s %2s  %s\n' "$name" "$attn" "$tokens" "$n" "$(tail -n 1 "$work/err")" >>"$work/table"
         grep -qE 'bytes|memory' "$work/err" # what has no room is told, not failed
         return
     fi
@@ -501,12 +501,20 @@ first_token() { # name, model, attention, tokens, ranks, repetitions
     grep -oE '"(sent_bytes|waited_s)": [0-9.e+-]+' "$work/bench" | awk -v name="$name" -v attn="$attn" \
         -v tokens="$tokens" -v n="$n" -v s="$seconds" -v alone="${alone:-0}" -v ring="${ring:-0}" -v times="$6" '
         /sent/ { sent += $2 } /waited/ && $2 > waited { waited = $2 }
-        END { printf "%-4s %-7s %8d %2d %9.3f %6.1f %% %9.3f %9.3f %8.3f\n", name, attn, tokens, n, s,
+        END { printf "%-6s %-7s %8d %2d %9.3f %6.1f %% %9.3f %9.3f %8.3f\n", name, attn, tokens, n, s,
               100 * alone / s / n, sent / n / times / 1e9, ring / 1e9, waited / times }' >>"$work/table"
 }
 
+# Lines for one GPU and for several.
+scaled() { # name, model, attention, tokens, repetitions, options
+    local n alone=0
+    for n in ${COUNTS:-1 2}; do
+        try "$1, $3, $4 tokens, ranks: $n" first_token "$1" "$2" "$3" "$4" "$n" $((n == 1 && $4 > 200000 ? 1 : $5)) "${@:6}"
+    done
+}
+
 ranks() {
-    local kind n name attn tokens alone programs=${MPI_BIN:-build/release/mpi}
+    local kind name attn alone programs=${MPI_BIN:-build/release/mpi}
     local gpus
     gpus=$(nvidia-smi --list-gpus | grep -c '^GPU')
     if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
@@ -529,21 +537,17 @@ ranks() {
         done
     done
     try 'a killed rank ends both' killed
-    printf '%-4s %-7s %8s %2s %9s %8s %9s %9s %8s\n' model attn tokens N s effic. 'sent, GB' 'ring, GB' waited >"$work/table"
-    for name in 7B 8B; do
+    printf '%-6s %-7s %8s %2s %9s %8s %9s %9s %8s\n' model attn tokens N s effic. 'sent, GB' 'ring, GB' waited >"$work/table"
+    for name in ${MODELS:-8B 7B}; do
         try "$name of random weights" "$cca" export --random "$([ $name = 7B ] && echo $seven || echo $eight)" \
             --type bf16 -o "$work/model" -q
         for attn in cca recall; do
-            for tokens in ${LENGTHS:-131072 1048576}; do
-                alone=0
-                for n in ${COUNTS:-1 2}; do
-                    try "$name, $attn, $tokens tokens, ranks: $n" first_token $name "$work/model" $attn "$tokens" "$n" \
-                        $((n == 1 && tokens > 200000 ? 1 : 3))
-                done
-            done
+            scaled $name "$work/model" $attn 131072 3
+            scaled "$name/8" "$work/model" $attn 131072 3 --fp8
         done
         alone=0
         try "$name, full, 131072 tokens" first_token $name "$work/model" full 131072 1 1
+        scaled $name "$work/model" cca 1048576 2
         rm -f "$work/model"
     done
     say 'table'
