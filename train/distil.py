@@ -20,6 +20,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -60,6 +61,16 @@ def judged(student, teacher, x, y):
     return (wanted.exp() * (wanted - student.logits(x).float().log_softmax(-1))).sum(-1)
 
 
+def begun(path, head_dim):
+    """{name: weight} of an OUT, or of a patch or another model file."""
+    if path.is_file():
+        return unpack.unpack(gguf.GGUFReader(path), head_dim)
+    files = sorted(path.glob("weights-*.safetensors"))
+    if not files:
+        raise SystemExit(f"{path}: no weights-*.safetensors")
+    return {name: weight for file in files for name, weight in load_file(file).items()}
+
+
 class Run:
     def __init__(self, args):
         self.args, self.out = args, Path(args.out)
@@ -77,8 +88,8 @@ class Run:
             for layer in self.student.layers:
                 layer.config = self.student.config
         self.trained = self.choose(args.only)
-        for file in sorted(Path(args.init).glob("weights-*.safetensors")) if args.init else []:
-            self.put(load_file(file))
+        if args.init:
+            self.put(begun(Path(args.init), self.student.config.head_dim))
         self.teacher.to(self.device).requires_grad_(False)
         self.student.to(self.device)
         self.adam = torch.optim.AdamW(self.trained.values(), lr=args.lr, betas=(0.9, 0.95), weight_decay=0, fused=self.device == "cuda")
@@ -100,8 +111,8 @@ class Run:
 
     @torch.no_grad()
     def put(self, weights):
-        for name, value in weights.items():
-            self.trained[name].copy_(value)
+        for name in weights.keys() & self.trained.keys():
+            self.trained[name].copy_(weights[name])
 
     def log(self, text):
         line = f"{time.monotonic() - self.began:7.1f}s  {text}"
@@ -241,6 +252,7 @@ def parser():
     p.add_argument("--valid", required=True, help="tar.xz of books held out")
     p.add_argument("--answers", help="folder of documents, questions and the model's answers, see documents.py")
     p.add_argument("--answer-weight", type=float, default=1, help="how much a token of an answer counts, where others count 1")
+    p.add_argument("--records", type=float, default=0, help="share of the chats that are about records, see records.py")
     p.add_argument("--only", choices=("all", "attention"), default="attention", help="the parameters to train")
     p.add_argument("-g", "--group-size", type=int, default=16)
     p.add_argument("-w", "--window-size", type=int, default=1024)
@@ -260,7 +272,7 @@ def parser():
     p.add_argument("--every", type=int, default=10, help="steps between lines of the log")
     p.add_argument("--save-every", type=float, default=120, help="seconds")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
-    p.add_argument("--init", help="begin with the weights of this folder")
+    p.add_argument("--init", help="begin with the weights of this OUT, or of a patch of BASE")
     return p
 
 
@@ -271,7 +283,7 @@ def main(argv=None):
     tokenizer = unpack.tokenizer_of(args.base)
     template = documents.chat_template(unpack.template_of(args.base)) if unpack.template_of(args.base) else None
     answers = documents.answered(args.answers) if args.answers else ()
-    rows = documents.Rows([b.text for b in books.read(args.books)], tokenizer, template, answers)
+    rows = documents.Rows([b.text for b in books.read(args.books)], tokenizer, template, answers, args.records)
     held_out = documents.Rows([b.text for b in books.read(args.valid)], tokenizer)
     run = Run(args)
     run.train(rows, held_out)

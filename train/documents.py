@@ -5,8 +5,9 @@
     ids, answer = rows.row(random.Random(7), 8192)  # exactly 8192 + 1 of each: ids, and whether they are of an answer
 
 A third of the rows are books alone. Others are a chat in the model's template: a document, which is a piece of a
-book with facts planted at the ends of its paragraphs, and turns of question and answer behind it; where answers are
-given, half of these chats have what the model itself has answered. All tokens are for a teacher to judge; those of
+book with facts or records planted at the ends of its paragraphs, and turns of question and answer behind it; where answers are
+given, half of the chats about facts have what the model itself has answered. Records also stand in one paragraph that is said over
+and over, or alone. All tokens are for a teacher to judge; those of
 answers are told, as they may count more. As a program it makes documents and questions for the model to answer:
 
     documents.py --books BOOKS.tar.xz --bytes 20000 --count 200 -o DIR      # DIR/0000.txt, DIR/0000.jsonl, …
@@ -23,6 +24,7 @@ import numpy as np
 
 import books
 import questions
+import records
 
 HERE = "\x1d"  # stands for the document while a chat is laid out
 MARK = "\x1e"  # stands before and behind an answer
@@ -38,21 +40,21 @@ def paragraphs_of(text, start, size):
 
 
 def facts_in(rng, n):
-    """Facts, and a question and an answer for each that has one: (facts, turns)."""
+    """Statements of facts, and a question and an answer for each that has one: (statements, turns)."""
     facts = questions.several(rng, n)
     asked = [(i, found) for i, fact in enumerate(facts) if (found := questions.ask(rng, fact, facts))]
-    return facts, asked
+    return [fact.statement for fact in facts], asked
 
 
-def planted(rng, paragraphs, facts):
-    """The paragraphs with each fact as one of its own, or at the end of one, somewhere in the last four fifths."""
+def planted(rng, paragraphs, statements):
+    """The paragraphs with each statement as one of its own, or at the end of one, somewhere in the last four fifths."""
     out = list(paragraphs)
-    for fact in facts:
+    for statement in statements:
         at = rng.randint(len(out) // 5, len(out))
         if at < len(out) and rng.random() < 0.5:
-            out[at] = f"{out[at]} {fact.statement}"
+            out[at] = f"{out[at]} {statement}"
         else:
-            out.insert(at, fact.statement)
+            out.insert(at, statement)
     return "\n\n".join(out)
 
 
@@ -79,10 +81,10 @@ def answered(folder):
 
 class Rows:
     """texts: of books; tokenizer: a tokenizers.Tokenizer; template: of chat_template, None: books alone;
-    answers: of `answered`."""
+    answers: of `answered`; records: the share of the chats that is about records."""
 
-    def __init__(self, texts, tokenizer, template=None, answers=()):
-        self.texts, self.tokenizer, self.template, self.answers = texts, tokenizer, template, answers
+    def __init__(self, texts, tokenizer, template=None, answers=(), records=0):
+        self.texts, self.tokenizer, self.template, self.answers, self.records = texts, tokenizer, template, answers, records
         self.sizes = np.cumsum([len(t) for t in texts])
         sample = texts[0][:20000]
         self.spacious = 1.1 * len(sample) / len(self.encode(sample)) if tokenizer else 0  # characters a token, rather more
@@ -114,9 +116,30 @@ class Rows:
         parts = [self.encode(part) for part in tail.split(MARK)]
         return self.encode(head), sum(parts, []), sum(([i % 2 == 1] * len(part) for i, part in enumerate(parts)), [])
 
+    def recorded(self, rng, length):
+        """A document with records, which with its turns has rather more than so many tokens: (document, turns). The text is
+        a book's, one paragraph of it over and over, or other records."""
+        statements, turns = records.several(rng, rng.choice((1, 1, 2, 4, 4, 8)))
+        turns = turns[:TURNS]
+        length -= len(self.laid_out(turns)[1]) + len(self.encode("\n\n".join(statements)))
+        kind, other = rng.random(), 0
+        size = round(self.spacious * length)
+        paragraphs = self.piece(rng, size) if kind > 0.2 else []
+        while kind <= 0.2 and other < 1.1 * length:
+            more = records.several(rng, 60)[0]
+            paragraphs += more
+            other += len(self.encode("\n\n".join(more)))
+        if 0.2 < kind < 0.45:
+            short = rng.choice(paragraphs)[:300]
+            short = short[: short.rfind(".") + 1] or short
+            paragraphs = [short] * (size // (len(short) + 2) + 1)
+        return planted(rng, paragraphs, statements), turns
+
     def chat(self, rng, length):
         """The front of the document is cut off, so that the row is as long as it shall be."""
-        if self.answers and rng.random() < 0.5:
+        if self.records and rng.random() < self.records:
+            document, turns = self.recorded(rng, length)
+        elif self.answers and rng.random() < 0.5:
             document, turns = rng.choice(self.answers)
             turns = rng.sample(turns, min(len(turns), rng.randint(1, TURNS)))
             document = "\n\n".join([*self.piece(rng, max(0, round(self.spacious * length) - len(document))), document])

@@ -2,6 +2,7 @@
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +22,7 @@ import documents  # noqa: E402
 import model as llama  # noqa: E402
 import patch  # noqa: E402
 import questions  # noqa: E402
+import records  # noqa: E402
 import unpack  # noqa: E402
 
 CONFIG = llama.Config(64, 96, 2, 4, 2, 16, 300, max_position_embeddings=256, rope_theta=1e4)
@@ -128,9 +130,9 @@ def test_digits_are_tokens_of_their_own(base):
     assert tokenizer.encode("the 12 and<s>").tokens == ["the", "Ġ", "1", "2", "Ġ", "and", "<s>"]
 
 
-def rows_of(base, shelf, answers=()):
+def rows_of(base, shelf, answers=(), share=0):
     template = documents.chat_template(unpack.template_of(base[0]))
-    return documents.Rows([b.text for b in books.read(shelf)], unpack.tokenizer_of(base[0]), template, answers)
+    return documents.Rows([b.text for b in books.read(shelf)], unpack.tokenizer_of(base[0]), template, answers, share)
 
 
 def test_rows(base, shelf):
@@ -163,6 +165,30 @@ def test_answers_of_the_model_take_part(base, shelf, tmp_path):
     assert 4 < sum("said " in text for text in texts) < 16
 
 
+def test_records_are_asked_for_once_and_stand_in_their_statements():
+    for seed in range(60):
+        statements, turns = records.several(random.Random(seed), 1 + seed % 12)
+        assert len(statements) >= 1 + seed % 12 and len(set(statements)) == len(statements)
+        assert statements == records.several(random.Random(seed), 1 + seed % 12)[0]
+        parts = [part.split(". The ")[0] for _, answer in turns for part in answer.rstrip(".").split(" is ") if not part.startswith("The ")]
+        values = [value for part in parts for value in re.split(", | and ", part)]
+        assert len(values) == len(statements)
+        assert all(sum(value in statement for statement in statements) == 1 for value in values)
+        assert len({question for question, _ in turns}) == len(turns)
+
+
+def test_rows_about_records(base, shelf):
+    rows, alone, found = rows_of(base, shelf, share=1), 0, 0
+    for i in range(40):
+        ids, answer = rows.chat(random.Random(i), 2000)
+        assert len(ids) == len(answer) == 2001
+        document, *turns = rows.tokenizer.decode(ids, skip_special_tokens=False).split("</s>\n")
+        answers = [turn.removeprefix("<s>assistant\n") for turn in turns[::2]]
+        found += re.split(r" is |, | and ", answers[0].rstrip("."))[-1] in document
+        alone += len(set(document.split("\n\n")[2:-1])) < 8
+    assert 4 < alone < 30 and found >= 36  # what stands first may be cut off
+
+
 def run_of(base, shelf, out, *more):
     return distil.Run(distil.parser().parse_args(arguments(base, shelf, out, *more)))
 
@@ -182,6 +208,16 @@ def test_the_divergence_is_that_of_distributions(base, shelf, tmp_path):
     p, q = (m.logits(h).double().softmax(-1) for m, h in ((run.teacher, run.teacher(ids[:, :-1])), (run.student, x)))
     torch.testing.assert_close(near.double(), (p * (p / q).log()).sum(-1), atol=1e-6, rtol=1e-3)
     assert near[:32].max() < 1e-6 < near[64:].mean()  # within the window nothing differs
+
+
+def test_a_run_begins_with_a_patch_as_with_the_weights_it_was_made_of(base, shelf, tmp_path):
+    distil.main(arguments(base, shelf, tmp_path / "out"))
+    patch.main([str(base[0]), str(tmp_path / "out"), str(tmp_path / "patch.gguf"), "--type", "f32"])
+    folder, file = (run_of(base, shelf, tmp_path / str(i), "--init", str(tmp_path / name)) for i, name in enumerate(("out", "patch.gguf")))
+    assert all(torch.equal(folder.trained[name], file.trained[name]) for name in folder.trained)
+    assert not torch.equal(folder.student.layers[0].self_attn.q_proj.weight, folder.teacher.layers[0].self_attn.q_proj.weight)
+    with pytest.raises(SystemExit, match="no weights"):
+        distil.begun(tmp_path, 16)
 
 
 def test_beyond_the_teachers_reach_the_text_counts(base, shelf, tmp_path):
