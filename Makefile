@@ -272,6 +272,14 @@ $(BUILD)/tests/alloc/run.o: run.c
 $(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
 	$(CXX) $(LINK) $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
+# Commands on a device of tests that fails, returns what is no number, or does not come back; see tests/reliability/devices.c.
+DEVICES := $(BUILD)/tests/reliability/devices
+$(DEVICES): $(DEVICES).o $(BUILD)/tests/alloc/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
+	$(CXX) $(LINK) $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+
+reliability-devices: $(BIN) $(DEVICES)
+	CCA=./$(BIN) tests/reliability/devices.sh $(DEVICES)
+
 SOURCES := $(wildcard *.[ch] text/*.cc *.cu backend/cuda/*.[ch] backend/cuda/*.cu backend/cuda/*.cuh $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 
 LINTED  := $(if $(MPI),$(SOURCES),$(filter-out backend/comm_mpi.c,$(SOURCES)))
