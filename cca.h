@@ -160,6 +160,9 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
                    void *out);
 void cca_cache_put(cca_cache *cache, cca_part part, int64_t layer, int64_t first, int64_t n,
                    const void *in);
+/* Whether none of the numbers that cca_cache_get has copied of one layer is infinite or none. */
+bool cca_cache_all_finite(const cca_cache *cache, cca_part part, int64_t first, int64_t n,
+                          const void *in);
 /* Kept rows first … first + n - 1 are read from now on where a file has what cca_cache_get gives of
  * all layers, at data in a view that cca_cache_view took over, as long as the state is not behind
  * them. Of what follows them in the part nothing is. False, and nothing happens, unless rows lie on

@@ -97,6 +97,24 @@ void cca_cache_get(const cca_cache *cache, cca_part part, int64_t layer, int64_t
     }
 }
 
+bool cca_cache_all_finite(const cca_cache *cache, cca_part part, int64_t first, int64_t n,
+                          const void *in) {
+    slice slices[MOST_SLICES];
+    int n_slices = slices_of(slices, cache, part, first, n);
+    const char *from = in;
+    bool finite = true;
+    for (int i = 0; i < n_slices && finite; i++) {
+        size_t k, v;
+        const row_array *a = &cache->arrays[slices[i].kind];
+        int64_t n_values = a->heads * slices[i].n * cache->shape.head_dim;
+        slice_bytes(&k, &v, cache, &slices[i]);
+        finite = cca_dtype_all_finite(a->k_type, from, n_values) &&
+                 cca_dtype_all_finite(a->v_type, from + k, n_values);
+        from += k + v;
+    }
+    return finite;
+}
+
 /* Takes the space for a slice on disk; false for what is lent. */
 static bool take_slice(cca_cache *c, int64_t layer, const slice *s) {
     if (s->kind != c->on_disk) return true;

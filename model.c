@@ -506,7 +506,6 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
 /* CCA_BAD_MODEL names the first tensor of the file with such a value. */
 static cca_status check_weights(const cca_gguf *file, cca_error *err) {
     enum { STEP = 256 }; /* values, a multiple of every block */
-    float values[STEP];
     for (uint64_t i = 0; i < cca_gguf_n_tensors(file); i++) {
         const cca_gguf_tensor *t = cca_gguf_tensor_at(file, i);
         int64_t n = t->dims[0] * t->dims[1];
@@ -514,8 +513,8 @@ static cca_status check_weights(const cca_gguf *file, cca_error *err) {
             size_t skip = 0;
             some = cca_min(STEP, n - at);
             cca_dtype_row_bytes(&skip, (cca_dtype)t->type, at);
-            cca_dtype_decode(values, (cca_dtype)t->type, (const char *)t->data + skip, some);
-            if (cca_all_finite(values, some)) continue;
+            const char *at_data = (const char *)t->data + skip;
+            if (cca_dtype_all_finite((cca_dtype)t->type, at_data, some)) continue;
             return cca_fail(err, CCA_BAD_MODEL,
                             "%s: tensor %s, row %lld: a weight is no finite number, and so are the "
                             "logits",

@@ -48,6 +48,11 @@ static cca_status append_rows(cca_store *store, const cca_cache *cache, cca_part
     for (int64_t layer = 0; layer < layers && !status; layer++) {
         cca_cache_get(cache, part, layer, first, n, buffer);
         status = cca_cache_sync(cache, err);
+        if (!status && !cca_cache_all_finite(cache, part, first, n, buffer)) {
+            status = cca_fail(err, CCA_RUNTIME,
+                              "%s: not stored: rows of layer %lld hold what is no finite number",
+                              cca_store_path(store), (long long)layer);
+        }
         if (!status) status = cca_store_write(store, buffer, bytes, err);
     }
     free(buffer);
@@ -95,6 +100,11 @@ static cca_status load_rows(cca_cache *cache, cca_store *store, size_t index, cc
     if (!status) status = cca_store_read_begin(store, index, err);
     for (int64_t layer = 0; layer < layers && !status; layer++) {
         status = cca_store_read(store, buffer, bytes, err);
+        if (!status && !cca_cache_all_finite(cache, part, s.first, s.n, buffer)) {
+            status = cca_fail(err, CCA_BAD_MODEL,
+                              "%s: segment %zu: rows of layer %lld hold what is no finite number",
+                              cca_store_path(store), index, (long long)layer);
+        }
         if (status) break;
         cca_cache_put(cache, part, layer, s.first, s.n, buffer);
         status = cca_cache_sync(cache, err);

@@ -147,6 +147,36 @@ void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, 
     }
 }
 
+/* Whether no number of 16 bits, of n that lie so many bytes apart, has all bits of an exponent. */
+static bool halves_finite(const uint8_t *at, size_t stride, int64_t n, uint16_t exponent) {
+    bool odd = false;
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t bits;
+        memcpy(&bits, at + (size_t)i * stride, sizeof bits);
+        odd |= (bits & exponent) == exponent;
+    }
+    return !odd;
+}
+
+bool cca_dtype_all_finite(cca_dtype type, const void *in, int64_t n) {
+    enum { OF_F16 = 0x7c00, OF_BF16 = 0x7f80 };
+    const cca_dtype_facts *t = cca_dtype_find(type);
+    const uint8_t *read = in;
+    if (type == CCA_F16) return halves_finite(in, sizeof(uint16_t), n, OF_F16);
+    if (type == CCA_BF16) return halves_finite(in, sizeof(uint16_t), n, OF_BF16);
+    if (type == CCA_Q8_0 || type == CCA_Q4_0) { /* a block begins with its scale */
+        return halves_finite(in, t->block_bytes, n / t->block, OF_F16);
+    }
+    for (int64_t i = 0, some; i < n; i += some) {
+        float x[SOME];
+        some = cca_min(SOME, n - i);
+        t->decode(x, read, some);
+        if (!cca_all_finite(x, some)) return false;
+        read += (size_t)(some / t->block) * t->block_bytes;
+    }
+    return true;
+}
+
 /* Random bits, brought to magnitudes up to 1 by the block's f16 numbers. */
 static void fill_block(uint8_t *out, const cca_dtype_facts *t, uint64_t *state) {
     float x[SOME], largest = 0;

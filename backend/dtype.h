@@ -113,6 +113,9 @@ void cca_dtype_encode(void *out, cca_dtype type, const float *in, int64_t n);
  * type that is alike, else through floats and cca_dtype_encode. n is a multiple of both blocks. */
 void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, int64_t n);
 
+/* Whether none of n values of a type that can be decoded is infinite or no number. */
+bool cca_dtype_all_finite(cca_dtype type, const void *in, int64_t n);
+
 /* n random values of a type that runs, of magnitudes up to about 1, to try kernels with. n is a
  * multiple of the block; state: of base/random.h. */
 void cca_dtype_fill(void *out, cca_dtype type, int64_t n, uint64_t *state);

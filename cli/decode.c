@@ -199,7 +199,7 @@ static const float *next_logits(decoder *d, int32_t id, cca_error *err) {
 
 static cca_status next_token(decoder *d, int32_t *id, cca_error *err) {
     const float *logits = next_logits(d, *id, err);
-    if (!logits) return *signals_stop() ? CCA_INTERRUPTED : err->status;
+    if (!logits) return err->status;
     *id = cca_sampler_next(d->sampler, logits, d->end_ids, d->n_end_ids);
     if (d->scored) d->logprob = (double)logits[*id] - cca_log_sum_exp(logits, d->vocab_size);
     return CCA_OK;

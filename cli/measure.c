@@ -52,9 +52,7 @@ cca_status measure_eval(cca_session *session, const int32_t *ids, int64_t n, boo
     cca_status status = CCA_OK;
     for (int64_t done = 0; !status && done < n; done += step) {
         status = cca_session_eval(session, ids + done, step, options, err);
-        if (!status && !cca_session_logits(session, err)) {
-            status = *signals_stop() ? CCA_INTERRUPTED : err->status;
-        }
+        if (!status && !cca_session_logits(session, err)) status = err->status;
     }
     return status;
 }

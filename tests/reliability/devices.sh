@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 devices=$1
 step=${SHORT:+7}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir "$work/out"
+out=$(mktemp -d -p /dev/shm 2>/dev/null) || out=$(mktemp -d) # of what is synced, nothing is lost
+trap 'rm -rf "$work" "$out"' EXIT
 export XDG_CACHE_HOME=$work/cache
 unset CCA_MODEL
 
@@ -28,16 +28,22 @@ sweep() { # options of the sweep, --, command
     done
     shift
     for fault in fails memory lost nan waits hangs; do
-        "$devices" -s "${step:-1}" "${options[@]}" $fault "$work/out" "$@" </dev/null || bad=1
+        "$devices" -s "${step:-1}" "${options[@]}" $fault "$out" "$@" <"${input:-/dev/null}" || bad=1
     done
 }
 run=(-t 1 -q --temp 0 --lookup 0 -n 3 -g 4 -w 8 -ub 8)
-stored=("${run[@]}" --session "$work/out/s.ccas" --checkpoint-every 8)
+stored=("${run[@]}" --session "$out/s.ccas" --checkpoint-every 8)
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn cca
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn recall --recall 8
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn recall --recall 8 --rows disk
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn window
 sweep -- ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain --quotes "${stored[@]}"
 sweep -- ppl -m "$model" --ids "$work/ids" -t 1 -q -g 4 -w 8 -ub 8 --base full
-sweep -n -- bench -m "$model" -t 1 -q -p 16 -n 2 -d 0,16 -g 4 -w 8 -r 1 --no-peaks -o "$work/out/b.ccas"
+sweep -n -- bench -m "$model" -t 1 -q -p 16 -n 2 -d 0,16 -g 4 -w 8 -r 1 --no-peaks
+sweep -- generate -m "$model" -f "$work/text" -f "$work/text" -t 1 -q --temp 0 --lookup 8 -n 6 --attn full
+printf '%s\n' 'Who?' /regen /undo 'When?' >"$work/chat"
+input=$work/chat sweep -- chat -m "$model" --chat-template plain "${stored[@]}"
+sweep -n -- tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 24 --length 40 --facts 1 --chat-template plain \
+    -t 1 -q --no-full --no-state
+sweep -n -- plan -m "$model" -c 64 -t 1 -g 4 -w 8
 exit $bad
