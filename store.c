@@ -47,6 +47,7 @@ struct cca_store {
     cca_whole_file file; /* of a new one the first commit gives it its name */
     int replaced;        /* the file that this replaces, locked; or -1 */
     bool lent;           /* and locked for reading */
+    bool held;           /* it gets no name yet */
     char *facts;
     int32_t *tokens;
     int64_t n_tokens;
@@ -643,11 +644,16 @@ cca_status cca_store_commit(cca_store *store, cca_error *err) {
     }
     if (!status) status = write_headers(store, err);
     if (status) return failed(store, status);
-    if (store->file.temporary) status = cca_whole_commit(&store->file, err);
+    if (store->file.temporary && !store->held) status = cca_whole_commit(&store->file, err);
     if (status) return failed(store, status);
     store->n_committed = store->n_segments;
     store->file_bytes = store->end;
     return CCA_OK;
+}
+
+bool cca_store_hold(cca_store *store, bool held) {
+    store->held = held && store->file.temporary;
+    return store->held;
 }
 
 static cca_status copy_segment(cca_store *s, cca_store *from, size_t index, char *buffer,

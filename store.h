@@ -96,6 +96,9 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
                            uint64_t bytes, cca_error *err);
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err);
 cca_status cca_store_commit(cca_store *store, cca_error *err);
+/* While a new file is held, commits give it no name: what they made appears at once, with the first
+ * commit behind. False for a file that has its name, and is not held. */
+bool cca_store_hold(cca_store *store, bool held);
 /* Drops everything since the last commit. */
 void cca_store_cancel(cca_store *store);
 

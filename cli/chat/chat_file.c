@@ -322,12 +322,14 @@ static cca_status append_point(cca_store *store, conversation *c, bool with_note
     return status ? status : cca_session_save(c->session, store, c->prompt.tokens.ids, err);
 }
 
-/* Those of the marks that another process will want, and the state as it is. */
+/* Those of the marks that another process will want, and the state as it is. It alone has a note,
+ * without which there is no conversation: a file that has its name gets no other. */
 static cca_status write_points(cca_store *store, conversation *c, const cca_snapshot *now,
                                cca_error *err) {
     int64_t wanted[] = {base_end(c), turn_begin(c)}, before = 0;
     cca_status status = CCA_OK;
-    for (int i = 0; i < 2 && !status; i++) {
+    const int n_wanted = cca_store_hold(store, true) ? 2 : 0;
+    for (int i = 0; i < n_wanted && !status; i++) {
         size_t m = c->n_marks;
         while (m > 0 && cca_snapshot_pos(c->marks[m - 1]) > wanted[i]) m--;
         if (m == 0 || cca_snapshot_pos(c->marks[m - 1]) <= before) continue;
@@ -336,6 +338,7 @@ static cca_status write_points(cca_store *store, conversation *c, const cca_snap
         status = cca_session_restore(c->session, c->marks[m - 1], err);
         if (!status) status = append_point(store, c, false, err);
     }
+    (void)cca_store_hold(store, false);
     cca_status back = cca_session_restore(c->session, now, status ? NULL : err);
     c->stale = back;
     if (!status) status = back;

@@ -42,8 +42,8 @@ sweep -- ppl -m "$model" --ids "$work/ids" -t 1 -q -g 4 -w 8 -ub 8 --base full
 sweep -n -- bench -m "$model" -t 1 -q -p 16 -n 2 -d 0,16 -g 4 -w 8 -r 1 --no-peaks
 sweep -- generate -m "$model" -f "$work/text" -f "$work/text" -t 1 -q --temp 0 --lookup 8 -n 6 --attn full
 printf '%s\n' 'Who?' /regen /undo 'When?' >"$work/chat"
-input=$work/chat sweep -- chat -m "$model" --chat-template plain "${stored[@]}"
-sweep -n -- tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 24 --length 40 --facts 1 --chat-template plain \
-    -t 1 -q --no-full --no-state
-sweep -n -- plan -m "$model" -c 64 -t 1 -g 4 -w 8
+input=$work/chat sweep -- chat -m "$model" --chat-template plain "${run[@]}"
+input=$work/chat sweep -e -- chat -m "$model" -f "$work/text" --chat-template plain "${stored[@]}"
+sweep -n -- tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q \
+    --no-full --no-state
 exit $bad
