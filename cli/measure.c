@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "cli/args.h"
-#include "cli/signals.h"
 
 #include <math.h>
 #include <stdio.h>

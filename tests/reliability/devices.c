@@ -4,11 +4,12 @@
  *     devices [-en] [-s N] FAULT FOLDER generate -m model.gguf -p hello --session FOLDER/s.ccas
  *
  * FAULT is fails, memory, lost, nan, waits or hangs; -n: the output tells times, and is not
- * compared; -e: the command goes on with another output than at first; -s N: each N-th call alone. Each run must either end as the undisturbed one does, with
- * its output, or with the exit code of its fault and a message, its output a beginning of that one:
- * none of it made of numbers that are none. A device that does not come back is interrupted, once
- * where it hears of that and twice where it does not. Then the same command must go on, undisturbed,
- * with what is left in FOLDER: session files that are whole, and nothing else. */
+ * compared; -e: the command goes on with another output than at first; -s N: each N-th call alone.
+ * Each run must either end as the undisturbed one does, with its output, or with the exit code of
+ * its fault and a message, its output a beginning of that one: none of it made of numbers that are
+ * none. A device that does not come back is interrupted, once where it hears of that and twice
+ * where it does not. Then the same command must go on, undisturbed, with what is left in FOLDER:
+ * session files that are whole, and nothing else. */
 #include "tests/unit/faulty_device.h"
 
 #include <dirent.h>

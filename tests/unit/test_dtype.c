@@ -337,6 +337,36 @@ static void numbers_of_file_types(void **state) {
     assert_int_equal(cca_dtype_find(CCA_IQ4_XS)->file_type, 30);
 }
 
+/* One value, or a scale, that is infinite or none among many that are finite. */
+static void what_is_not_finite_is_found(void **state) {
+    (void)state;
+    enum { N = 768 };
+    static const uint16_t odd[] = {0x7c00, 0xfc00, 0xffff};
+    uint64_t seed = 3;
+    uint8_t bytes[N * sizeof(float)];
+    for (int i = 0; cca_dtype_at(i) && cca_dtype_at(i)->runs; i++) {
+        const cca_dtype_facts *t = cca_dtype_at(i);
+        cca_dtype type = (cca_dtype)t->id;
+        const size_t in_block = type == CCA_F32 ? 2 : t->halves[0]; /* the upper half of a float */
+        const size_t places[] = {0, (N / (size_t)t->block - 1) * t->block_bytes};
+        cca_dtype_fill(bytes, type, N, &seed);
+        assert_true(cca_dtype_all_finite(type, bytes, N));
+        for (int k = 0; k < 6; k++) {
+            uint16_t bits = odd[k / 2], kept;
+            uint8_t *at = bytes + places[k % 2] + in_block;
+            if (type == CCA_F32 || type == CCA_BF16) bits |= 0x0380;
+            memcpy(&kept, at, sizeof kept);
+            memcpy(at, &bits, sizeof bits);
+            assert_false(cca_dtype_all_finite(type, bytes, N));
+            memcpy(at, &kept, sizeof kept);
+        }
+        assert_true(cca_dtype_all_finite(type, bytes, N));
+    }
+    static const uint16_t largest_half = 0x7bff, largest_bf16 = 0xff7f;
+    assert_true(cca_dtype_all_finite(CCA_F16, &largest_half, 1));
+    assert_true(cca_dtype_all_finite(CCA_BF16, &largest_bf16, 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_survives),
@@ -352,6 +382,7 @@ int main(void) {
         cmocka_unit_test(blocks_become_others_that_are_alike),
         cmocka_unit_test(other_types_are_converted_by_value),
         cmocka_unit_test(numbers_of_file_types),
+        cmocka_unit_test(what_is_not_finite_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -443,6 +443,29 @@ static void test_lent(void **state) {
     cca_store_close(other);
 }
 
+/* Checkpoints of a new file that is held appear at once with the first that is not. */
+static void test_held(void **state) {
+    (void)state;
+    cca_store *s;
+    unlink(path);
+    for (int64_t n = 1; n <= 3; n++) {
+        assert_int_equal(cca_store_create(&s, path, facts, &err), CCA_OK);
+        assert_true(cca_store_hold(s, true));
+        for (int64_t k = 0; k < n; k++) put_point(s, k);
+        assert_int_not_equal(access(path, F_OK), 0);
+        assert_false(cca_store_hold(s, false));
+        if (n == 3) put_point(s, n);
+        cca_store_close(s);
+        assert_int_equal(access(path, F_OK) == 0, n == 3);
+    }
+    assert_int_equal(read_file(), 4);
+    assert_int_equal(cca_store_open(&s, path, true, &err), CCA_OK);
+    assert_false(cca_store_hold(s, true));
+    put_point(s, 4);
+    cca_store_close(s);
+    assert_int_equal(read_file(), 5);
+}
+
 static void test_refused(void **state) {
     (void)state;
     cca_store *s;
@@ -484,7 +507,7 @@ int main(void) {
         cmocka_unit_test(test_cut),          cmocka_unit_test(test_lent),
         cmocka_unit_test(test_lost_header),  cmocka_unit_test(test_creators),
         cmocka_unit_test(test_replace),      cmocka_unit_test(test_remove),
-        cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_held),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
