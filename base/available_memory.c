@@ -42,6 +42,11 @@ uint64_t cca_memory_available(const char *root) {
     return least;
 }
 
+bool cca_memory_has(size_t bytes) {
+    enum { SMALL = 16 << 20 };
+    return bytes <= SMALL || bytes <= cca_memory_available("");
+}
+
 uint64_t cca_memory_resident(void) {
     uint64_t pages = 0;
     FILE *file = fopen("/proc/self/statm", "re");

@@ -38,15 +38,21 @@ static cca_status no_memory(const char *name, cca_error *err) {
 
 /* ---- files ---- */
 
+/* The same of a text that is being read. */
+static cca_status no_room(const text_buffer *read, const char *name, cca_error *err) {
+    return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for the text behind its first %zu bytes",
+                    name, read->size);
+}
+
 static cca_status read_all(text_buffer *out, int fd, const char *name, cca_error *err) {
     struct stat info;
     if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 &&
         !text_reserve(out, (size_t)info.st_size + 1)) {
-        return no_memory(name, err);
+        return no_room(out, name, err);
     }
     for (;;) {
         if (out->capacity - out->size == 0 && !text_reserve(out, READ_SIZE)) {
-            return no_memory(name, err);
+            return no_room(out, name, err);
         }
         ssize_t n = read(fd, out->bytes + out->size, out->capacity - out->size);
         if (n == 0) return CCA_OK;
@@ -72,7 +78,7 @@ static cca_status inflate_member(text_buffer *out, z_stream *z, size_t size, con
     int result = Z_OK;
     while (result != Z_STREAM_END) {
         if (out->capacity - out->size < READ_SIZE && !text_reserve(out, READ_SIZE)) {
-            return no_memory(name, err);
+            return no_room(out, name, err);
         }
         size_t room = out->capacity - out->size;
         uInt step = room < UINT32_MAX ? (uInt)room : UINT32_MAX;

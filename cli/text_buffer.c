@@ -1,5 +1,6 @@
 #include "cli/text_buffer.h"
 
+#include "base/available_memory.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
@@ -13,6 +14,7 @@ bool text_reserve(text_buffer *b, size_t more) {
     while (capacity < needed) {
         if (!cca_mul(&capacity, capacity, 2)) return false;
     }
+    if (!cca_memory_has(capacity - b->capacity)) return false;
     char *bytes = realloc(b->bytes, capacity);
     if (!bytes) return false;
     b->bytes = bytes;

@@ -1,6 +1,7 @@
 /* The vocabulary of BPE and the merging of words. */
 #include "text/bpe.h"
 
+#include "base/available_memory.h"
 #include "base/hash.h"
 #include "base/utf8.h"
 #include "text/bpe_text.h"
@@ -335,7 +336,7 @@ enum { ARITY = 4 };
 static bool heap_push(run *r, uint64_t item) {
     if (r->n_heap == r->heap_capacity) {
         size_t capacity = r->heap_capacity ? r->heap_capacity + r->heap_capacity / 2 : 64, bytes;
-        if (!cca_mul(&bytes, capacity, sizeof item)) return false;
+        if (!cca_mul(&bytes, capacity, sizeof item) || !cca_memory_has(bytes)) return false;
         uint64_t *heap = realloc(r->heap, bytes);
         if (!heap) return false;
         r->heap = heap;
@@ -425,8 +426,9 @@ static cca_status make_symbols(run *r, size_t from, size_t end, cca_error *err) 
                         (unsigned long long)offset_of(r, from), size);
     }
     if (size > r->n_symbols) {
+        const size_t bytes = size * sizeof *r->symbols;
         free(r->symbols);
-        r->symbols = malloc(size * sizeof *r->symbols);
+        r->symbols = cca_memory_has(bytes) ? malloc(bytes) : NULL;
         r->n_symbols = r->symbols ? size : 0;
         if (!r->symbols) return encode_memory(r, err);
     }

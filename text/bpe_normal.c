@@ -2,6 +2,7 @@
  * not say where its output came from, and its sorting of marks takes quadratic time. So a text is
  * normalised in clusters, which are characters with the marks behind them; normalisation never
  * crosses their borders. */
+#include "base/available_memory.h"
 #include "base/utf8.h"
 #include "text/bpe_text.h"
 #include "text/ranges.h"
@@ -59,7 +60,7 @@ static void *grown(void *array, size_t *capacity, size_t used, size_t n, size_t 
     if (needed <= *capacity) return array;
     if (needed < 64) needed = 64;
     if (needed < 2 * *capacity) needed = 2 * *capacity;
-    if (!cca_mul(&bytes, needed, width)) return NULL;
+    if (!cca_mul(&bytes, needed, width) || !cca_memory_has(bytes)) return NULL;
     void *bigger = realloc(array, bytes);
     if (bigger) *capacity = needed;
     return bigger;

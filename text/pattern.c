@@ -1,6 +1,7 @@
 /* Oniguruma's expressions, rewritten for PCRE2, whose Unicode may be older. */
 #include "text/pattern.h"
 
+#include "base/available_memory.h"
 #include "base/utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -84,7 +85,7 @@ typedef struct rewriter {
 static void put(rewriter *r, const char *bytes, size_t size) {
     if (r->n + size + 1 > r->capacity && !r->no_memory) {
         size_t capacity = 2 * (r->n + size) + 256;
-        char *grown = realloc(r->out, capacity);
+        char *grown = cca_memory_has(capacity) ? realloc(r->out, capacity) : NULL;
         if (grown) {
             r->out = grown;
             r->capacity = capacity;

@@ -6,6 +6,7 @@
  * its two sides is independent. In nearly all vocabularies the border between words is such a
  * place; in texts without spaces (Chinese, base64) there are many others. Unigram models add up
  * scores in floats over the whole text, so that every cut may change a rounding: none is made. */
+#include "base/available_memory.h"
 #include "base/hash.h"
 #include "base/utf8.h"
 #include "text/spm.h"
@@ -18,8 +19,9 @@ enum {
     PAIR_BITS = 20, /* of the table of pairs: 128 KB */
 };
 
-/* What the library is given in one go; it counts in int, and writes a space as three bytes. */
-static const size_t max_run = (size_t)1 << 28;
+/* What the library is given in one go, and what it takes for each byte of it: minutes cannot be
+ * interrupted, and what it is refused it does not tell. */
+static const size_t max_run = (size_t)1 << 26, bytes_a_byte = 200;
 
 typedef enum cut_rule {
     CUT_NOWHERE,
@@ -183,6 +185,21 @@ static void join_unknown(cca_tokens *tokens, const cca_spm *spm, size_t seam) {
     }
 }
 
+/* Whether the library can be given so many bytes. */
+static cca_status check_run(size_t n, uint64_t at, cca_error *err) {
+    if (n > max_run) {
+        return cca_fail(err, CCA_NO_FIT,
+                        "%zu bytes of text from byte %llu on have no place to cut them for "
+                        "SentencePiece, which takes %zu",
+                        n, (unsigned long long)at, max_run);
+    }
+    if (cca_memory_has(n * bytes_a_byte)) return CCA_OK;
+    return cca_fail(err, CCA_NO_MEMORY,
+                    "%zu bytes of text from byte %llu on have no place to cut them for "
+                    "SentencePiece, which needs %zu bytes of memory then; there are not so many",
+                    n, (unsigned long long)at, n * bytes_a_byte);
+}
+
 cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text, size_t size,
                           uint64_t base, bool start, cca_error *err) {
     size_t before = out->n;
@@ -192,13 +209,8 @@ cca_status cca_spm_encode(cca_tokens *out, const cca_spm *spm, const char *text,
         bool prefixed = from == 0 ? start : trimmed;
         uint64_t at = base + from;
         size_t seam = out->n;
-        cca_status status;
-        if (end - from > max_run) {
-            status = cca_fail(err, CCA_NO_FIT,
-                              "%zu bytes of text from byte %llu on have no place to cut them for "
-                              "SentencePiece, which takes %zu",
-                              end - from, (unsigned long long)at, max_run);
-        } else {
+        cca_status status = check_run(end - from, at, err);
+        if (!status) {
             status = cca_spm_library_encode(out, prefixed || !spm->later ? spm->whole : spm->later,
                                             text + from, end - from, at, err);
         }

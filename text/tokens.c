@@ -1,12 +1,14 @@
 #include "text/tokens.h"
 
+#include "base/available_memory.h"
+
 #include <stdlib.h>
 
 bool cca_tokens_push(cca_tokens *tokens, int32_t id, uint64_t offset) {
     if (tokens->n == tokens->capacity) {
         size_t capacity = tokens->capacity ? tokens->capacity : 128, bytes;
         if (!cca_mul(&capacity, capacity, 2) ||
-            !cca_mul(&bytes, capacity, sizeof *tokens->offsets)) {
+            !cca_mul(&bytes, capacity, sizeof *tokens->offsets) || !cca_memory_has(bytes)) {
             return false;
         }
         int32_t *ids = realloc(tokens->ids, capacity * sizeof *ids);
