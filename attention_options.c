@@ -142,8 +142,11 @@ void cca_attention_facts(char out[CCA_ATTENTION_FACTS], const cca_policy *p) {
 const char *cca_attention_fact(int *size, const char *facts, const char *name, int n_name) {
     static const struct {
         const char *name, *value;
-    } before[] = {
-        {"recall", "0"}, {"recall_tile", "1"}, {"cores", "yes"}, {"cache_type_r", "the window's"}};
+    } before[] = {{"recall", "0"},
+                  {"recall_tile", "1"},
+                  {"cores", "yes"},
+                  {"cache_type_r", "the window's"},
+                  {"precision", "weights"}};
     for (const char *line = facts; *line;) {
         int n = (int)strcspn(line, "\n");
         if (n > n_name && line[n_name] == '=' && memcmp(line, name, (size_t)n_name) == 0) {
