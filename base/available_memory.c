@@ -43,8 +43,10 @@ uint64_t cca_memory_available(const char *root) {
 }
 
 bool cca_memory_has(size_t bytes) {
-    enum { SMALL = 16 << 20 };
-    return bytes <= SMALL || bytes <= cca_memory_available("");
+    enum { SMALL = 16 << 20, SPARE = 8 };
+    if (bytes <= SMALL) return true;
+    uint64_t available = cca_memory_available("");
+    return bytes <= available - available / SPARE;
 }
 
 uint64_t cca_memory_resident(void) {

@@ -14,8 +14,9 @@
  * /proc and /sys: "" but in tests. */
 uint64_t cca_memory_available(const char *root);
 
-/* Whether so many bytes more can be had. Memory is promised that is not there, and who then takes
- * it is killed: what grows with an input asks before. Small sizes are there. */
+/* Whether so many bytes more can be had, and an eighth of what is available is left. Memory is
+ * promised that is not there, and who then takes it is killed: what grows with an input asks
+ * before. Small sizes are there. */
 bool cca_memory_has(size_t bytes);
 
 /* Bytes of this process that are in memory now, mapped files included. */

@@ -333,6 +333,8 @@ typedef struct run {
 /* Children of an item of the heap: with four of them a long word misses the cache less. */
 enum { ARITY = 4 };
 
+enum { BYTES_A_BYTE = 32 }; /* of memory, of a word */
+
 static bool heap_push(run *r, uint64_t item) {
     if (r->n_heap == r->heap_capacity) {
         size_t capacity = r->heap_capacity ? r->heap_capacity + r->heap_capacity / 2 : 64, bytes;
@@ -428,7 +430,8 @@ static cca_status make_symbols(run *r, size_t from, size_t end, cca_error *err) 
     if (size > r->n_symbols) {
         const size_t bytes = size * sizeof *r->symbols;
         free(r->symbols);
-        r->symbols = cca_memory_has(bytes) ? malloc(bytes) : NULL;
+        /* The heap comes to as much again, or more: it is asked for before all that is filled. */
+        r->symbols = cca_memory_has(size * BYTES_A_BYTE) ? malloc(bytes) : NULL;
         r->n_symbols = r->symbols ? size : 0;
         if (!r->symbols) return encode_memory(r, err);
     }

@@ -75,10 +75,23 @@ static void resident(void **state) {
     free(block);
 }
 
+/* Small sizes always, others as long as an eighth of what is available is left. */
+static void what_can_be_had(void **state) {
+    (void)state;
+    enum { SMALL = 16 << 20 };
+    uint64_t available = cca_memory_available("");
+    assert_true(cca_memory_has(SMALL));
+    assert_true(cca_memory_has(SMALL + 1) == (available / 8 * 7 > SMALL));
+    assert_true(cca_memory_has((size_t)(available / 2)));
+    assert_false(cca_memory_has((size_t)(available / 20 * 19)));
+    assert_false(cca_memory_has(SIZE_MAX));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(machine_alone),   cmocka_unit_test(version_2), cmocka_unit_test(version_1),
-        cmocka_unit_test(path_of_outside), cmocka_unit_test(resident),
+        cmocka_unit_test(machine_alone), cmocka_unit_test(version_2),
+        cmocka_unit_test(version_1),     cmocka_unit_test(path_of_outside),
+        cmocka_unit_test(resident),      cmocka_unit_test(what_can_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
