@@ -277,6 +277,7 @@ DEVICES := $(BUILD)/tests/reliability/devices
 $(DEVICES): $(DEVICES).o $(BUILD)/tests/alloc/run.o $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CXX) $(LINK) $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
+.PHONY: reliability-devices
 reliability-devices: $(BIN) $(DEVICES)
 	CCA=./$(BIN) tests/reliability/devices.sh $(DEVICES)
 

@@ -19,7 +19,8 @@ cca_status cca_store_cache_append(cca_store *store, cca_cache *cache, const int3
                                   int64_t pos, cca_error *err);
 
 /* Makes the cache's state that of a checkpoint, which must be of a cache with the same settings.
- * CCA_BAD_MODEL where the file is damaged, of another shape, or has a number that is none; the state is undefined then. */
+ * CCA_BAD_MODEL where the file is damaged, of another shape, or has a number that is none; the
+ * state is undefined then. */
 cca_status cca_store_cache_load(cca_cache *cache, cca_store *store, size_t point, cca_error *err);
 
 /* The rows of the window behind pos tokens, all layers, in host memory: what storing more tokens

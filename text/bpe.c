@@ -428,10 +428,10 @@ static cca_status make_symbols(run *r, size_t from, size_t end, cca_error *err) 
                         (unsigned long long)offset_of(r, from), size);
     }
     if (size > r->n_symbols) {
-        const size_t bytes = size * sizeof *r->symbols;
-        free(r->symbols);
         /* The heap comes to as much again, or more: it is asked for before all that is filled. */
-        r->symbols = cca_memory_has(size * BYTES_A_BYTE) ? malloc(bytes) : NULL;
+        if (!cca_memory_has(size * BYTES_A_BYTE)) return encode_memory(r, err);
+        free(r->symbols);
+        r->symbols = malloc(size * sizeof *r->symbols);
         r->n_symbols = r->symbols ? size : 0;
         if (!r->symbols) return encode_memory(r, err);
     }

@@ -65,9 +65,9 @@ static void complain(sweep *s, long k, const char *what, int status) {
 
 /* ---- the folder ------------------------------------------------------------------------ */
 
-/* The next file of a folder: its path; 0 at the end. */
+/* The next file of a folder: its path; false at the end. dir may be NULL: there is none. */
 static bool next_file(char path[MOST_PATH], DIR *dir, const char *folder) {
-    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+    for (const struct dirent *e; dir && (e = readdir(dir));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         snprintf(path, MOST_PATH, "%s/%s", folder, e->d_name);
         return true;
@@ -83,7 +83,7 @@ static bool is_session(const char *path) {
 static void empty(const char *folder) {
     char path[MOST_PATH];
     DIR *dir = opendir(folder);
-    while (dir && next_file(path, dir, folder)) unlink(path);
+    while (next_file(path, dir, folder)) unlink(path);
     if (dir) closedir(dir);
 }
 
@@ -126,7 +126,7 @@ static void check_folder(sweep *s, long k) {
     char *verify[] = {s->words[0], "session", "verify", path, NULL};
     faulty harmful = *faulty_device;
     DIR *dir = opendir(s->folder);
-    while (dir && next_file(path, dir, s->folder)) {
+    while (next_file(path, dir, s->folder)) {
         int status = is_session(path) ? run(s, FAULT_NONE, 0, 4, verify) : -1;
         *faulty_device = harmful;
         if (status < 0) complain(s, k, "a file is left", status);
@@ -143,9 +143,9 @@ static void judge(sweep *s, long k, int status) {
     if (n_out > 0 && out[n_out - 1] == '\n') n_out--; /* ends what was said so far */
     bool begins = strncmp(out, s->usual, n_out) == 0;
     bool told = strstr(text_of(s->err), faults[s->fault].says) != NULL;
-    if (status == CCA_OK && same) {
+    if (!status && same) {
         s->n_unharmed++;
-    } else if (status == CCA_OK) {
+    } else if (!status) {
         complain(s, k, "another output", status);
     } else if (faulty_device->deaf && status == CCA_INTERRUPTED && begins) {
         s->n_deaf++; /* the second signal ends it without a word */
