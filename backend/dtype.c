@@ -147,25 +147,35 @@ void cca_dtype_convert(void *out, cca_dtype to, const void *in, cca_dtype from, 
     }
 }
 
-/* Whether no number of 16 bits, of n that lie so many bytes apart, has all bits of an exponent. */
-static bool halves_finite(const uint8_t *at, size_t stride, int64_t n, uint16_t exponent) {
-    bool odd = false;
+/* Whether none of n numbers of 16 bits has all bits of an exponent: the largest has not. */
+static bool halves_finite(const uint8_t *in, int64_t n, int16_t exponent) {
+    int16_t most = 0;
     for (int64_t i = 0; i < n; i++) {
-        uint16_t bits;
-        memcpy(&bits, at + (size_t)i * stride, sizeof bits);
-        odd |= (bits & exponent) == exponent;
+        int16_t bits;
+        memcpy(&bits, in + 2 * (size_t)i, sizeof bits);
+        bits &= exponent;
+        most = bits > most ? bits : most;
     }
-    return !odd;
+    return most < exponent;
+}
+
+/* The same of the scales that n blocks begin with. */
+static bool scales_finite(const uint8_t *in, size_t block_bytes, int64_t n, int16_t exponent) {
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) {
+        finite &= halves_finite(in + (size_t)i * block_bytes, 1, exponent);
+    }
+    return finite;
 }
 
 bool cca_dtype_all_finite(cca_dtype type, const void *in, int64_t n) {
     enum { OF_F16 = 0x7c00, OF_BF16 = 0x7f80 };
     const cca_dtype_facts *t = cca_dtype_find(type);
     const uint8_t *read = in;
-    if (type == CCA_F16) return halves_finite(in, sizeof(uint16_t), n, OF_F16);
-    if (type == CCA_BF16) return halves_finite(in, sizeof(uint16_t), n, OF_BF16);
-    if (type == CCA_Q8_0 || type == CCA_Q4_0) { /* a block begins with its scale */
-        return halves_finite(in, t->block_bytes, n / t->block, OF_F16);
+    if (type == CCA_F16) return halves_finite(in, n, OF_F16);
+    if (type == CCA_BF16) return halves_finite(in, n, OF_BF16);
+    if (type == CCA_Q8_0 || type == CCA_Q4_0) {
+        return scales_finite(in, t->block_bytes, n / t->block, OF_F16);
     }
     for (int64_t i = 0, some; i < n; i += some) {
         float x[SOME];

@@ -1,15 +1,17 @@
 /* Runs a command of cca again and again on a device of tests (tests/unit/faulty_device.h); in run k
  * the k-th call of the device does harm:
  *
- *     devices [-en] [-s N] FAULT FOLDER generate -m model.gguf -p hello --session FOLDER/s.ccas
+ *     devices [-en] [-s N] [-c FILE] FAULT FOLDER generate -m model.gguf -p hello --session
+ * FOLDER/s.ccas
  *
  * FAULT is fails, memory, lost, nan, waits or hangs; -n: the output tells times, and is not
- * compared; -e: the command goes on with another output than at first; -s N: each N-th call alone.
- * Each run must either end as the undisturbed one does, with its output, or with the exit code of
- * its fault and a message, its output a beginning of that one: none of it made of numbers that are
- * none. A device that does not come back is interrupted, once where it hears of that and twice
- * where it does not. Then the same command must go on, undisturbed, with what is left in FOLDER:
- * session files that are whole, and nothing else. */
+ * compared; -e: the command goes on with another output than at first; -c: a file that lies in
+ * FOLDER before each run; -s N: each N-th call alone. Each run must either end as the undisturbed
+ * one does, with its output, or with the exit code of its fault and a message, its output a
+ * beginning of that one: none of it made of numbers that are none. A device that does not come back
+ * is interrupted, once where it hears of that and twice where it does not. Then the same command
+ * must go on, undisturbed, with what is left in FOLDER: session files that are whole, and nothing
+ * else. */
 #include "tests/unit/faulty_device.h"
 
 #include <dirent.h>
@@ -40,8 +42,8 @@ static const struct {
 typedef struct sweep {
     int fault; /* of faults */
     bool timed, extends;
-    const char *folder;
-    char **words; /* the command */
+    const char *folder, *given; /* given: a file, or NULL */
+    char **words;               /* the command */
     int n_words;
     char out[64], err[64], usual[MOST_OUTPUT];
     long n_failures, n_unharmed, n_deaf;
@@ -85,6 +87,22 @@ static void empty(const char *folder) {
     DIR *dir = opendir(folder);
     while (next_file(path, dir, folder)) unlink(path);
     if (dir) closedir(dir);
+}
+
+/* Copies what was given into the folder, under its own name. */
+static bool place(const sweep *s) {
+    char path[MOST_PATH], bytes[4096];
+    const char *slash = s->given ? strrchr(s->given, '/') : NULL;
+    if (!s->given) return true;
+    snprintf(path, sizeof path, "%s/%s", s->folder, slash ? slash + 1 : s->given);
+    FILE *from = fopen(s->given, "rb"), *to = fopen(path, "wb");
+    bool done = from && to;
+    for (size_t n; done && (n = fread(bytes, 1, sizeof bytes, from)) > 0;) {
+        done = fwrite(bytes, 1, n, to) == n;
+    }
+    if (from) fclose(from);
+    if (to && fclose(to) != 0) done = false;
+    return done;
 }
 
 /* ---- runs ------------------------------------------------------------------------------ */
@@ -161,6 +179,7 @@ static void judge(sweep *s, long k, int status) {
 /* Run k, and the same undisturbed; false where there are not so many calls. */
 static bool try_call(sweep *s, long k) {
     empty(s->folder);
+    if (!place(s)) complain(s, k, "the file is not there", 0);
     int status = run(s, faults[s->fault].kind, k, s->n_words, s->words);
     if (atomic_load(&faulty_device->n_calls) < k) return false;
     judge(s, k, status);
@@ -173,7 +192,8 @@ static bool try_call(sweep *s, long k) {
 }
 
 static bool read_options(sweep *s, long *step, int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "+ens:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "+c:ens:")) != -1;) {
+        if (option == 'c') s->given = optarg;
         if (option == 'e') s->extends = true;
         if (option == 'n') s->timed = true;
         if (option == 's') *step = strtol(optarg, NULL, 10);
@@ -190,13 +210,14 @@ static bool read_options(sweep *s, long *step, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    static sweep s = {.out = "/tmp/cca_devices_XXXXXX", .err = "/tmp/cca_devices_XXXXXX"};
+    sweep s = {.out = "/tmp/cca_devices_XXXXXX", .err = "/tmp/cca_devices_XXXXXX"};
     long step = 1, k = 1, n;
     faulty_device = mmap(NULL, sizeof *faulty_device, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (faulty_device == MAP_FAILED || !read_options(&s, &step, argc, argv)) return 2;
     close(mkstemp(s.out)), close(mkstemp(s.err));
     empty(s.folder);
+    if (!place(&s)) return 2;
     int status = run(&s, FAULT_NONE, 0, s.n_words, s.words);
     if (status) complain(&s, 0, "the undisturbed run fails", status);
     n = atomic_load(&faulty_device->n_calls);

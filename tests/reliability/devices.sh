@@ -37,6 +37,16 @@ sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn cca
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn recall --recall 8
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn recall --recall 8 --rows disk
 sweep -- generate -m "$model" -f "$work/text" "${stored[@]}" --attn window
+# States that are there, of a part of the text, are read and gone on from.
+head -c 30 "$work/text" >"$work/part"
+for how in '--attn cca' '--attn recall --recall 8 --recall-tile 1' \
+    '--attn recall --recall 8 --recall-tile 1 --rows disk'; do
+    read -ra attn <<<"$how"
+    rm -f "$work/s.ccas"
+    "$CCA" generate -m "$model" -f "$work/part" "${run[@]}" "${attn[@]}" --session "$work/s.ccas" --checkpoint-every 8 \
+        >"$work/answer" || exit 1
+    sweep -c "$work/s.ccas" -- generate -m "$model" -f "$work/text" "${stored[@]}" "${attn[@]}"
+done
 sweep -- ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain --quotes "${stored[@]}"
 sweep -- ppl -m "$model" --ids "$work/ids" -t 1 -q -g 4 -w 8 -ub 8 --base full
 sweep -n -- bench -m "$model" -t 1 -q -p 16 -n 2 -d 0,16 -g 4 -w 8 -r 1 --no-peaks
