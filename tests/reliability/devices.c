@@ -1,8 +1,7 @@
 /* Runs a command of cca again and again on a device of tests (tests/unit/faulty_device.h); in run k
  * the k-th call of the device does harm:
  *
- *     devices [-en] [-s N] [-c FILE] FAULT FOLDER generate -m model.gguf -p hello --session
- * FOLDER/s.ccas
+ *     devices [-en] [-s N] [-c FILE] FAULT FOLDER generate -m model.gguf -p hello --session S
  *
  * FAULT is fails, memory, lost, nan, waits or hangs; -n: the output tells times, and is not
  * compared; -e: the command goes on with another output than at first; -c: a file that lies in
@@ -46,7 +45,7 @@ typedef struct sweep {
     char **words;               /* the command */
     int n_words;
     char out[64], err[64], usual[MOST_OUTPUT];
-    long n_failures, n_unharmed, n_deaf;
+    long n_failures, n_unharmed, n_deaf, n_bounds;
 } sweep;
 
 /* What a file begins with, as a text. */
@@ -153,6 +152,16 @@ static void check_folder(sweep *s, long k) {
     if (dir) closedir(dir);
 }
 
+/* Without bounds groups are chosen otherwise, whose keys and values are as they were: that alone
+ * may go unnoticed. Stored bounds are uploaded, and moved to their place. */
+static bool may_be_bounds(const sweep *s) {
+    static const char *const calls[] = {"bound", "upload", "move"};
+    bool recalls = false, writes = false;
+    for (int i = 0; i < s->n_words; i++) recalls |= strcmp(s->words[i], "recall") == 0;
+    for (int i = 0; i < 3; i++) writes |= strcmp(faulty_device->name, calls[i]) == 0;
+    return faulty_device->fault == FAULT_NAN && recalls && writes;
+}
+
 /* What a run has made of its fault. */
 static void judge(sweep *s, long k, int status) {
     const char *out = text_of(s->out);
@@ -163,6 +172,8 @@ static void judge(sweep *s, long k, int status) {
     bool told = strstr(text_of(s->err), faults[s->fault].says) != NULL;
     if (!status && same) {
         s->n_unharmed++;
+    } else if (!status && may_be_bounds(s)) {
+        s->n_bounds++;
     } else if (!status) {
         complain(s, k, "another output", status);
     } else if (faulty_device->deaf && status == CCA_INTERRUPTED && begins) {
@@ -225,8 +236,9 @@ int main(int argc, char **argv) {
     while (!status && try_call(&s, k)) k += step;
     empty(s.folder);
     unlink(s.out), unlink(s.err);
-    printf("%s %s, device %s: %ld calls, each %ld., %ld without harm, %ld deaf, %ld failures\n",
+    printf("%s %s, device %s: %ld calls, each %ld., %ld without harm, %ld deaf, %ld by bounds, "
+           "%ld failures\n",
            s.n_failures ? "FAIL" : "ok", s.words[1], faults[s.fault].name, n, step, s.n_unharmed,
-           s.n_deaf, s.n_failures);
+           s.n_deaf, s.n_bounds, s.n_failures);
     return s.n_failures > 0;
 }
