@@ -120,8 +120,9 @@ static int wait_for(pid_t child) {
         if (atomic_load(&faulty_device->stalled) && sent < 1 + faulty_device->deaf) {
             kill(child, SIGINT);
             sent++;
+            usleep(5000); /* two that come at once are one */
         }
-        usleep(sent > 0 ? 5000 : 200); /* two that come at once are one */
+        usleep(200);
     }
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }

@@ -54,6 +54,6 @@ sweep -- generate -m "$model" -f "$work/text" -f "$work/text" -t 1 -q --temp 0 -
 printf '%s\n' 'Who?' /regen /undo 'When?' >"$work/chat"
 input=$work/chat sweep -- chat -m "$model" --chat-template plain "${run[@]}"
 input=$work/chat sweep -e -- chat -m "$model" -f "$work/text" --chat-template plain "${stored[@]}"
-sweep -n -- tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q \
+sweep -n -s $((${step:-1} * 5)) -- tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q \
     --no-full --no-state
 exit $bad

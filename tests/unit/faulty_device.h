@@ -51,7 +51,7 @@ static void faulty_stall(cca_backend *b, const char *name) {
         cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
         return;
     }
-    usleep(50000);
+    usleep(5000);
     b->lost = true;
     cca_backend_fail(b, CCA_RUNTIME, FAULT_TEXT, f->at, name, "has not answered");
 }
