@@ -369,6 +369,7 @@ help:
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
 	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
+	@echo 'make reliability-devices  commands on a device that fails at each of its calls in turn'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'
 	@echo 'make clean       remove what was built'
