@@ -81,7 +81,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo smollm2 quality quality-full quality-smollm2 test asan valgrind valgrind-tests lib install uninstall
-.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep format lint deps help clean
+.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep crash format lint deps help clean
 all: $(BIN) $(MPI_SO)
 
 cpu:
@@ -281,6 +281,17 @@ $(DEVICES): $(DEVICES).o $(BUILD)/tests/alloc/run.o $(BUILD)/libcli.a $(BUILD)/l
 reliability-devices: $(BIN) $(DEVICES)
 	CCA=./$(BIN) tests/reliability/devices.sh $(DEVICES)
 
+# What a power cut can leave at each moment of a command; see tests/crash/crash.c. SHORT=1: a minute.
+CRASH      := $(BUILD)/tests/crash/crash
+CRASH_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(BUILD)/tests/alloc/run.o
+CRASH_WRAP := open write pwrite ftruncate fallocate rename unlink mkdir fsync fdatasync \
+    $(addprefix cca_,store_commit store_cut store_drop store_remove whole_commit gguf_set_attention)
+crash: $(BIN) $(CRASH)
+	CCA=./$(BIN) tests/crash/run.sh $(CRASH)
+
+$(CRASH): $(CRASH_O) $(BUILD)/libcli.a $(BUILD)/libcca.a
+	$(CXX) $(LINK) $(EXTRA) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+
 SOURCES := $(wildcard *.[ch] text/*.cc *.cu backend/cuda/*.[ch] backend/cuda/*.cu backend/cuda/*.cuh $(addsuffix /*.[ch],$(LIB_DIRS) $(CLI_DIRS)) tests/*/*.[ch])
 
 LINTED  := $(if $(MPI),$(SOURCES),$(filter-out backend/comm_mpi.c,$(SOURCES)))
@@ -370,6 +381,7 @@ help:
 	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make reliability-devices  commands on a device that fails at each of its calls in turn'
+	@echo 'make crash       what a power cut can leave of each file that is to survive; SHORT=1: a minute'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'
 	@echo 'make clean       remove what was built'
