@@ -81,7 +81,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo smollm2 quality quality-full quality-smollm2 test asan valgrind valgrind-tests lib install uninstall
-.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep crash format lint deps help clean
+.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep sweep-io crash format lint deps help clean
 all: $(BIN) $(MPI_SO)
 
 cpu:
@@ -257,19 +257,20 @@ fuzz-memory: $(MEMORY_X)
 $(BUILD)/memory_%: $(BUILD)/tests/fuzz/fuzz_%.o $(MEMORY_BASE) $(BUILD)/libcli.a $(BUILD)/libcca.a
 	$(CXX) $(LINK) $(EXTRA) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
-# Each command with each of its allocations failing in turn; see tests/alloc/sweep.c.
+# Each command with each of its allocations, or calls on files, failing in turn; see tests/alloc/sweep.c.
 SWEEP := build/sweep/tests/alloc/sweep
-WRAP  := malloc calloc realloc strdup strndup realpath asprintf vasprintf open_memstream mmap
-sweep: $(BIN)
+WRAP  := malloc calloc realloc strdup strndup realpath asprintf vasprintf open_memstream mmap \
+    open read pread write pwrite fsync fdatasync ftruncate fallocate posix_fallocate rename close
+sweep sweep-io: $(BIN)
 	$(MAKE) BUILD=build/sweep OPT='-O1 -g' EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all' \
 	    $(SWEEP)
-	CCA=./$(BIN) tests/alloc/run.sh $(SWEEP)
+	CCA=./$(BIN) tests/alloc/run.sh $(SWEEP) $(if $(filter %-io,$@),eio enospc eintr short,memory)
 
 $(BUILD)/tests/alloc/run.o: run.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Dmain=cca_main $(CFLAGS) -c -o $@ $<
 
-$(SWEEP): $(SWEEP).o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
+$(SWEEP): $(SWEEP).o $(dir $(SWEEP))faults.o $(dir $(SWEEP))run.o build/sweep/libcli.a build/sweep/libcca.a
 	$(CXX) $(LINK) $(EXTRA) $(WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # Commands on a device of tests that fails, returns what is no number, or does not come back; see tests/reliability/devices.c.
@@ -381,6 +382,7 @@ help:
 	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make reliability-devices  commands on a device that fails at each of its calls in turn'
+	@echo 'make sweep-io    the same with each call on files: errors, full disks, interrupts, short counts'
 	@echo 'make crash       what a power cut can leave of each file that is to survive; SHORT=1: a minute'
 	@echo 'make format      clang-format all sources'
 	@echo 'make lint        clang-format check, clang-tidy, cppcheck'

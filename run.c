@@ -1,4 +1,5 @@
 /* main(): finds the command, reads its options, runs it, reports its failure. */
+#include "base/again.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
 
@@ -11,7 +12,8 @@
 static void hold_standard_streams(void) {
     static const int flags[] = {O_RDONLY, O_RDONLY, O_RDWR}; /* writing to 1 must fail */
     for (int fd = 0; fd <= 2; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", flags[fd]) != fd) _exit(CCA_BAD_OUTPUT);
+        if (fcntl(fd, F_GETFD) < 0 && cca_open_again("/dev/null", flags[fd], 0) != fd)
+            _exit(CCA_BAD_OUTPUT);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "store.h"
 
+#include "base/again.h"
 #include "base/file_lock.h"
 #include "base/whole_file.h"
 
@@ -75,6 +76,10 @@ static cca_status no_memory(const cca_store *s, cca_error *err) {
 
 static cca_status bad_output(const cca_store *s, const char *what, cca_error *err) {
     return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", s->file.path, what, strerror(errno));
+}
+
+static cca_status sync_data(const cca_store *s, cca_error *err) {
+    return cca_sync_data_again(s->file.fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
 }
 
 /* ---- bytes ---------------------------------------------------------------------------- */
@@ -268,7 +273,7 @@ static cca_status busy(const char *path, cca_error *err) {
  * True where somebody else writes it. */
 static bool open_locked(int *out, const char *path) {
     for (;;) { /* until it was not replaced or removed between the two */
-        *out = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+        *out = cca_open_again(path, O_RDWR | O_CLOEXEC | O_NONBLOCK, 0);
         if (*out < 0) return false;
         bool held = cca_lock(*out, F_WRLCK, LOCK_WRITER) == CCA_LOCK_BUSY;
         if (!held && cca_still_named(*out, path)) return false;
@@ -293,7 +298,7 @@ static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     const char *path = s->file.path;
     /* O_NONBLOCK: a named pipe is refused, not waited for. */
     if (writable && open_locked(&s->file.fd, path)) return busy(path, err);
-    if (!writable) s->file.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (!writable) s->file.fd = cca_open_again(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS)) {
         return bad_output(s, "open for writing", err);
     }
@@ -312,6 +317,16 @@ static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     return CCA_OK;
 }
 
+/* It is gone from the disk, too, before others take its place: else a power cut could leave headers
+ * of both. */
+static cca_status cut_tail(cca_store *s, cca_error *err) {
+    if (s->file_bytes == s->end) return CCA_OK;
+    if (cca_resize_again(s->file.fd, (off_t)s->end) != 0) {
+        return bad_output(s, "cut off an unfinished tail", err);
+    }
+    return sync_data(s, err);
+}
+
 cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_error *err) {
     *out = NULL;
     cca_store *s = new_store(path, err);
@@ -320,9 +335,7 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     if (!status) status = read_header(s, err);
     if (!status) status = scan(s, err);
     s->n_committed = s->n_segments;
-    if (!status && writable && ftruncate(s->file.fd, (off_t)s->end) != 0) {
-        status = bad_output(s, "cut off an unfinished tail", err);
-    }
+    if (!status && writable) status = cut_tail(s, err);
     if (status) {
         cca_store_close(s);
         return status;
@@ -392,12 +405,11 @@ cca_status cca_store_remove(const char *path, cca_error *err) {
     char magic[sizeof file_magic];
     if (open_locked(&fd, path)) return busy(path, err);
     if (fd < 0) return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
-    bool ours = pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
-                memcmp(magic, file_magic, sizeof magic - 1) == 0;
-    cca_status status = CCA_OK;
-    if (!ours) {
+    const cca_store bytes = {.file = {.path = (char *)path, .fd = fd}}; /* borrowed */
+    cca_status status = read_at(&bytes, 0, magic, sizeof magic, err);
+    if (!status && memcmp(magic, file_magic, sizeof magic - 1) != 0) {
         status = cca_fail(err, CCA_BAD_MODEL, "%s: is no session file", path);
-    } else if (unlink(path) != 0) {
+    } else if (!status && unlink(path) != 0) {
         status = cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot remove: %s", path, strerror(errno));
     }
     close(fd);
@@ -563,7 +575,7 @@ static void roll_back(cca_store *s) {
         s->end = seg->at;
     }
     s->done = 0;
-    (void)!ftruncate(s->file.fd, (off_t)s->end);
+    (void)!cca_resize_again(s->file.fd, (off_t)s->end);
 }
 
 void cca_store_cancel(cca_store *store) {
@@ -614,10 +626,6 @@ cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca
     return CCA_OK;
 }
 
-static cca_status sync_data(cca_store *s, cca_error *err) {
-    return fdatasync(s->file.fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
-}
-
 static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
     char place[ALIGN] = {0};
     seg->h.header_crc = header_crc(&seg->h);
@@ -628,7 +636,8 @@ static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
 /* The first header, without which a reader stops, comes when all others are on the disk. */
 static cca_status write_headers(cca_store *s, cca_error *err) {
     size_t first = s->n_committed;
-    cca_status status = ftruncate(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
+    cca_status status =
+        cca_resize_again(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
     for (size_t i = first + 1; i < s->n_segments && !status; i++) {
         status = write_header(s, &s->segments[i], err);
     }
@@ -643,7 +652,11 @@ cca_status cca_store_commit(cca_store *store, cca_error *err) {
         status = cca_fail(err, CCA_RUNTIME, "%s: a segment is too short", store->file.path);
     }
     if (!status) status = write_headers(store, err);
-    if (status) return failed(store, status);
+    if (status) {
+        (void)failed(store, status);
+        (void)sync_data(store, NULL); /* as cut_tail does: headers may be there */
+        return status;
+    }
     if (store->file.temporary && !store->held) status = cca_whole_commit(&store->file, err);
     if (status) return failed(store, status);
     store->n_committed = store->n_segments;
@@ -715,8 +728,8 @@ cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
     if (!status) status = sync_data(store, err);
     /* A file system that cannot do this keeps the space; that is no failure. */
     if (!status) {
-        (void)!fallocate(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                         (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
+        (void)!cca_reserve_again(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                 (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
     }
     unlock_readers(store);
     return status;

@@ -1,5 +1,7 @@
 #include "base/file_memory.h"
 
+#include "base/again.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,7 +12,7 @@
 
 /* Where the file system knows no files without a name, one that loses it at once. */
 static int open_nameless(const char *folder) {
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = cca_open_again(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || errno == ENOENT || errno == EACCES || errno == ENOSPC) return fd;
     char *name;
     if (asprintf(&name, "%s/rows.XXXXXX", folder) < 0) {
@@ -32,7 +34,7 @@ static cca_status bad_output(const cca_file_memory *m, const char *what, size_t 
 static cca_status make(cca_file_memory *m, cca_error *err) {
     m->fd = open_nameless(m->folder);
     if (m->fd < 0) return bad_output(m, "make a file of", m->size, errno, err);
-    if (ftruncate(m->fd, (off_t)m->size) != 0) {
+    if (cca_resize_again(m->fd, (off_t)m->size) != 0) {
         return bad_output(m, "make a file of", m->size, errno, err);
     }
     void *data = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
@@ -67,8 +69,8 @@ void cca_file_memory_give(cca_file_memory *m, size_t at, size_t n) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), end = (at + n) / page * page;
     size_t begin = (at + page - 1) / page * page;
     if (begin >= end) return;
-    (void)!fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
-                     (off_t)(end - begin));
+    (void)!cca_reserve_again(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
+                             (off_t)(end - begin));
 }
 
 void cca_file_memory_close(cca_file_memory *m) {

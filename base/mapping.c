@@ -1,5 +1,6 @@
 #include "base/mapping.h"
 
+#include "base/again.h"
 #include "base/file_kind.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ static cca_status map(cca_mapping *out, int fd, const char *path, cca_error *err
 cca_status cca_mapping_open(cca_mapping *out, const char *path, cca_error *err) {
     *out = (cca_mapping){0};
     /* O_NONBLOCK: a named pipe without a writer is refused, not waited for. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = cca_open_again(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (fd < 0) return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
     cca_status status = map(out, fd, path, err);
     close(fd);

@@ -1,5 +1,6 @@
 #include "base/whole_file.h"
 
+#include "base/again.h"
 #include "base/file_lock.h"
 
 #include <errno.h>
@@ -68,7 +69,7 @@ cca_status cca_whole_open(cca_whole_file *f, const char *path, cca_error *err) {
 
 bool cca_whole_remove_leftover(const char *temporary) {
     struct stat st;
-    int fd = open(temporary, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = cca_open_again(temporary, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0) return errno == ENOENT;
     bool gone = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
                 cca_lock(fd, F_WRLCK, 0) == CCA_LOCK_DONE && cca_still_named(fd, temporary) &&
@@ -81,7 +82,7 @@ bool cca_whole_remove_leftover(const char *temporary) {
  * that nobody has taken the new file for a leftover. */
 static int create_locked(const char *name, mode_t mode) {
     for (int tries = 0; tries < MAX_TEMPORARIES; tries++) {
-        int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        int fd = cca_open_again(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd < 0 && errno != EEXIST) return -1;
         if (fd < 0 && !cca_whole_remove_leftover(name)) break;
         if (fd < 0) continue;
@@ -94,7 +95,7 @@ static int create_locked(const char *name, mode_t mode) {
 
 /* Whether somebody holds the lock of a file. */
 static bool is_locked(const char *name) {
-    int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = cca_open_again(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
     bool locked = fd >= 0 && cca_lock(fd, F_WRLCK, 0) == CCA_LOCK_BUSY;
     if (fd >= 0) close(fd);
     return locked;
@@ -137,10 +138,10 @@ cca_status cca_whole_begin(cca_whole_file *f, uint64_t size, cca_error *err) {
     cca_status status = cca_whole_check(f->path, err);
     if (!status) status = open_temporary(f, err);
     if (status) return status;
-    if (fallocate(f->fd, 0, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EFBIG)) {
+    if (cca_reserve_again(f->fd, 0, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EFBIG)) {
         return bad_output(f, "take the space", err);
     }
-    return ftruncate(f->fd, (off_t)size) == 0 ? CCA_OK : bad_output(f, "set the size", err);
+    return cca_resize_again(f->fd, (off_t)size) == 0 ? CCA_OK : bad_output(f, "set the size", err);
 }
 
 cca_status cca_whole_write(cca_whole_file *f, uint64_t offset, const void *data, size_t n,
@@ -159,16 +160,15 @@ cca_status cca_whole_write(cca_whole_file *f, uint64_t offset, const void *data,
 }
 
 cca_status cca_whole_sync(cca_whole_file *f, cca_error *err) {
-    return fsync(f->fd) == 0 ? CCA_OK : bad_output(f, "sync", err);
+    return cca_sync_again(f->fd) == 0 ? CCA_OK : bad_output(f, "sync", err);
 }
 
-/* Makes the rename last through a crash. File systems that cannot do this are no failure. */
-static void sync_folder(const cca_whole_file *f) {
-    char *copy = strdup(f->path);
+void cca_whole_sync_name(const char *path) {
+    char *copy = strdup(path);
     if (!copy) return;
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = cca_open_again(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd >= 0) {
-        (void)fsync(fd);
+        (void)cca_sync_again(fd);
         close(fd);
     }
     free(copy);
@@ -180,7 +180,7 @@ cca_status cca_whole_commit(cca_whole_file *f, cca_error *err) {
     }
     free(f->temporary);
     f->temporary = NULL;
-    sync_folder(f);
+    cca_whole_sync_name(f->path);
     return CCA_OK;
 }
 

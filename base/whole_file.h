@@ -48,6 +48,10 @@ cca_status cca_whole_commit(cca_whole_file *f, cca_error *err);
 /* Also of a file that is closed already, or zeroed. */
 void cca_whole_close(cca_whole_file *f);
 
+/* Makes a name that was given or taken away, of a file or a folder, last through a power cut. File
+ * systems that cannot do this are no failure. */
+void cca_whole_sync_name(const char *path);
+
 /* Removes a temporary file, by its own name, that a killed process left; true where it is gone,
  * false while somebody is writing it. */
 bool cca_whole_remove_leftover(const char *temporary);

@@ -1,5 +1,7 @@
 #include "cli/folder.h"
 
+#include "base/whole_file.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -24,13 +26,20 @@ cca_status folder_of(char **out, const char *variable, const char *under_home, c
     return cca_fail(err, CCA_NO_MEMORY, "no memory for the folder of %s", what);
 }
 
+/* What is synced in it later is nothing where its own name is lost. */
+static bool make(const char *path) {
+    bool made = mkdir(path, 0700) == 0;
+    if (made) cca_whole_sync_name(path);
+    return made;
+}
+
 bool folder_make(char *path) {
     for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
-        (void)mkdir(path, 0700);
+        (void)make(path);
         *slash = '/';
     }
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    return make(path) || errno == EEXIST;
 }
 
 /* ---- what is in a folder ---------------------------------------------------------------- */

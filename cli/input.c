@@ -44,6 +44,19 @@ static cca_status no_room(const text_buffer *read, const char *name, cca_error *
                     name, read->size);
 }
 
+static cca_status interrupted(const char *name, cca_error *err) {
+    return cca_fail(err, CCA_INTERRUPTED, "%s: interrupted while reading", name);
+}
+
+/* -1 with EINTR where the user ends the wait for somebody who writes a pipe. */
+static int open_text(const char *path) {
+    int fd;
+    do {
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR && !*signals_stop());
+    return fd;
+}
+
 static cca_status read_all(text_buffer *out, int fd, const char *name, cca_error *err) {
     struct stat info;
     if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 &&
@@ -61,7 +74,7 @@ static cca_status read_all(text_buffer *out, int fd, const char *name, cca_error
         } else if (errno != EINTR) {
             return cca_fail(err, CCA_RUNTIME, "%s: cannot read: %s", name, strerror(errno));
         } else if (*signals_stop()) {
-            return cca_fail(err, CCA_INTERRUPTED, "%s: interrupted while reading", name);
+            return interrupted(name, err);
         }
     }
 }
@@ -129,7 +142,8 @@ static const char *name_of(const char *path) {
 static cca_status read_bytes(text_buffer *out, const char *path, cca_error *err) {
     bool is_stdin = strcmp(path, "-") == 0;
     const char *name = name_of(path);
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = is_stdin ? STDIN_FILENO : open_text(path);
+    if (fd < 0 && errno == EINTR) return interrupted(name, err);
     if (fd < 0) return cca_fail(err, CCA_RUNTIME, "%s: cannot open: %s", name, strerror(errno));
     size_t begin = out->size;
     cca_status status = read_all(out, fd, name, err);

@@ -1,5 +1,6 @@
 #include "cli/line_reader.h"
 
+#include "base/again.h"
 #include "base/utf8.h"
 #include "base/whole_file.h"
 #include "cli/clusters.h"
@@ -354,7 +355,8 @@ static void shorten_history(const line_reader *l) {
     cca_status status = cca_whole_open(&f, l->path, NULL);
     f.owner_only = true;
     if (!status) status = cca_whole_begin(&f, 0, NULL);
-    if (!status && write_history(l, dup(f.fd))) (void)cca_whole_commit(&f, NULL);
+    bool written = !status && write_history(l, dup(f.fd));
+    if (written && !cca_whole_sync(&f, NULL)) (void)cca_whole_commit(&f, NULL);
     cca_whole_close(&f);
 }
 
@@ -391,7 +393,7 @@ void line_reader_remember(line_reader *l, const char *text, size_t size) {
     bool added = !same && history_w(l->history, &event, H_ENTER, line) > 0;
     free(line);
     if (!added || !l->path) return;
-    int fd = open(l->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    int fd = cca_open_again(l->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     FILE *file = fd >= 0 ? fdopen(fd, "a") : NULL;
     bool kept = file && fseek(file, 0, SEEK_END) == 0 &&
                 history_w(l->history, &event, H_NSAVE_FP, (size_t)0, file) >= 0;

@@ -1,6 +1,7 @@
 #include "cli/output.h"
 
 #include "base/utf8.h"
+#include "cli/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,18 @@ static void open_file(output *out, const char *path) {
     if (status) cca_whole_close(&out->file);
 }
 
+/* A device or a pipe: the user may end the wait for its reader. */
+static void open_other(output *out, const char *path) {
+    do {
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);
+    } while (out->fd < 0 && errno == EINTR && !*signals_stop());
+    if (out->fd < 0 && errno == EINTR) {
+        fail_output(out, CCA_INTERRUPTED, "interrupted while waiting for its reader");
+    } else if (out->fd < 0) {
+        write_failed(out);
+    }
+}
+
 cca_status output_open(output *out, const char *path, cca_error *err) {
     struct stat info;
     memset(out, 0, sizeof *out);
@@ -46,8 +59,7 @@ cca_status output_open(output *out, const char *path, cca_error *err) {
     if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) {
         open_file(out, path);
     } else {
-        out->fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (out->fd < 0) write_failed(out);
+        open_other(out, path);
     }
     if (out->status && err) *err = out->error;
     return out->status;

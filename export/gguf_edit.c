@@ -1,5 +1,6 @@
 #include "export/gguf_edit.h"
 
+#include "base/again.h"
 #include "base/whole_file.h"
 #include "gguf/gguf.h"
 
@@ -24,7 +25,7 @@ static cca_status bad_output(const char *path, const char *what, cca_error *err)
 }
 
 cca_status cca_gguf_check_writable(const char *path, cca_error *err) {
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = cca_open_again(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (fd < 0) return bad_output(path, "open it for writing", err);
     close(fd);
     return cca_whole_check(path, err);
@@ -81,23 +82,31 @@ static bool in_one_sector(size_t *sector, const place p[N_PLACES]) {
 
 /* ---- in place ---- */
 
+/* Writes the sector, or what it had before where that fails half-way. */
+static cca_status replace_sector(const char *path, const uint8_t *sector, const uint8_t *before,
+                                 size_t start, size_t size, cca_error *err) {
+    int fd = cca_open_again(path, O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0) return bad_output(path, "open it for writing", err);
+    cca_whole_file f = {.path = (char *)path, .fd = fd}; /* borrowed, and closed here */
+    cca_status status = cca_whole_write(&f, start, sector, size, err);
+    if (!status) status = cca_whole_sync(&f, err);
+    if (status && !cca_whole_write(&f, start, before, size, NULL)) (void)cca_whole_sync(&f, NULL);
+    close(fd);
+    return status;
+}
+
 /* The sector with what changes of it, in one write. */
 static cca_status write_sector(const char *path, const cca_gguf *file, const place p[N_PLACES],
                                size_t index, cca_error *err) {
     cca_gguf_layout l = cca_gguf_layout_of(file);
-    uint8_t sector[SECTOR];
+    uint8_t sector[SECTOR], before[SECTOR]; /* the mapping changes with the file */
     size_t start = index * SECTOR, size = (size_t)cca_min(SECTOR, (int64_t)(l.size - start));
-    memcpy(sector, l.bytes + start, size);
+    memcpy(before, l.bytes + start, size);
+    memcpy(sector, before, size);
     for (int i = 0; i < N_PLACES; i++) {
         if (changes(&p[i])) memcpy(sector + p[i].at - start, &p[i].value, p[i].bytes);
     }
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return bad_output(path, "open it for writing", err);
-    ssize_t written = pwrite(fd, sector, size, (off_t)start);
-    bool synced = written == (ssize_t)size && fsync(fd) == 0;
-    cca_status status = synced ? CCA_OK : bad_output(path, "write", err);
-    close(fd);
-    return status;
+    return replace_sector(path, sector, before, start, size, err);
 }
 
 /* ---- anew ---- */

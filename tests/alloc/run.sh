@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Sweeps each command: lets each of its allocations fail in turn (tests/alloc/sweep.c, the program
-# in $1). One line a sweep; the exit status is 1 where something was found.
+# Sweeps each command: lets each of its calls fail in turn (tests/alloc/sweep.c, the program in $1),
+# in the ways named behind it: memory, eio, enospc, eintr, short. One line a sweep, one a way at the
+# end; the exit status is 1 where something was found. SHORT=1 sweeps a few commands alone. ONLY, a
+# pattern, sweeps those whose words match it.
 set -u
 cd "$(dirname "$0")/../.."
 sweep=$1
+shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/out"
@@ -47,17 +50,41 @@ CCA=${CCA:-./cca}
 "$CCA" export --random 32,2,4,2,64,6 --seed 1 -q --tokenizer "$work/bytes.json" \
     -o "$work/bytes.gguf" || exit 1
 
+# A small model with a template of its own, and one whose weights may be K-quants.
+cp -r tests/golden/models/hf-text-smollm "$work/templated"
+cp tests/golden/chat/chat.jinja "$work/templated/chat_template.jinja"
+"$CCA" export "$work/templated" -q -o "$work/templated.gguf" || exit 1
+"$CCA" export --random "256,1,4,2,256,$pieces" --seed 3 -q --tokenizer "$work/tokenizer.model" \
+    -o "$work/wide.gguf" || exit 1
+
+[ $# -gt 0 ] || set -- memory
+kinds=("$@")
 bad=0
+: >"$work/lines"
+sweep_all() { # options, exit status and command
+    [[ "$*" == ${ONLY:-*} ]] || return
+    for kind in "${kinds[@]}"; do
+        "$sweep" -f "$kind" "${options[@]}" "$work/out" "$@" >"$work/said" || bad=1
+        cat "$work/said"
+        tail -1 "$work/said" >>"$work/lines"
+    done
+}
+options=()
 try() {
-    "$sweep" "$work/out" 0 "$@" || bad=1
+    [ "${SHORT:-0}" = 0 ] || return
+    sweep_all 0 "$@"
+}
+try_short() { # also with SHORT=1
+    sweep_all 0 "$@"
 }
 try_with() { # file that each run finds in the folder, command
-    local file=$1
-    shift
-    "$sweep" -c "$file" "$work/out" 0 "$@" || bad=1
+    options=(-c "$1")
+    try_short "${@:2}"
+    options=()
 }
 try_failure() { # exit status, command
-    "$sweep" "$work/out" "$@" || bad=1
+    [ "${SHORT:-0}" = 0 ] || return
+    sweep_all "$@"
 }
 
 try export --random 32,1,4,2,64,$pieces -t 1 --tokenizer "$work/tokenizer.model" -o "$work/out/m.gguf" -q
@@ -146,4 +173,45 @@ try help generate
 try help
 try version
 try -h
+
+# K-quants, made and run; recall in memory; templates of a model's own; plan with its times.
+for type in q4_k q6_k; do
+    try export "$work/wide.gguf" --type $type -t 1 -o "$work/out/m.gguf" -q
+    "$CCA" export "$work/wide.gguf" --type $type -t 1 -q -o "$work/$type.gguf" || bad=1
+    try generate -m "$work/$type.gguf" -p hello -n 2 --temp 0 -t 1 -q
+done
+try info "$work/q4_k.gguf" --check
+try generate -m "$model" -f "$work/text" --attn recall --recall 8 -g 4 -w 8 -ctr q8_0/q4_0 -n 3 --temp 0 -t 2 -q
+try ask -m "$model" -f "$work/text" 'Who?' 'When?' --chat-template plain --attn recall --recall 8 -g 4 -w 8 --cores \
+    -n 2 -t 1 --no-kv -q --json
+try ppl -m "$model" -f "$work/text" --attn recall --recall 8 -g 4 -w 8 --base full -t 1 -q
+templated=(-m "$work/templated.gguf" -n 2 --temp 0 -t 1 -q)
+try export "$work/templated" -t 1 -o "$work/out/m.gguf" -q
+try generate "${templated[@]}" --chat -p 'Who?' -sys 'Be brief.'
+try ask "${templated[@]}" -f "$work/text" -sys 'Be brief.' --follow-up --no-kv 'Who?' 'When?'
+printf '%s\n' 'Who?' 'When?' /undo 'Why?' >"$work/turns"
+try chat "${templated[@]}" --session "$work/out/t.ccas" <"$work/turns"
+try plan -m "$model" -c 64 -t 1 --json -q
+try plan -m "$model" -f "$work/text" -n 8 -t 1 --ranks 2 -q
+
+# Files that are there already: exported over, answered over, edited, gone on with.
+cp "$model" "$work/m.gguf"
+try_with "$work/m.gguf" export "$model" --type q8_0 -t 1 -q -o "$work/out/m.gguf"
+try_with "$work/m.gguf" tune -m "$work/out/m.gguf" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --no-facts -t 1 -q \
+    --no-state --no-full --max-ppl-increase 50 --write
+"$CCA" export "$model" -g 4 -w 12 -q -o "$work/other.gguf" || bad=1
+try_with "$work/other.gguf" tune -m "$work/out/other.gguf" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --no-facts -t 1 \
+    -q --no-state --no-full --max-ppl-increase 50 --write
+echo old >"$work/answer.txt"
+try_with "$work/answer.txt" generate -m "$model" -p hello -n 2 --temp 0 -t 1 -q -o "$work/out/answer.txt"
+try_with "$work/s.ccas" ask -m "$model" -f "$work/text" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2 -t 1 -q \
+    --temp 0 --session "$work/out/s.ccas" --checkpoint-every 8
+try_with "$work/r.ccas" ask -m "$model" -f "$work/text" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2 -t 1 -q \
+    --temp 0 "${recall[@]}" --session "$work/out/r.ccas" --checkpoint-every 8
+
+for kind in "${kinds[@]}"; do
+    awk -v kind="$kind" '$2 == kind ":" { calls += $3; on += $5; bad += $8; n++ } END {
+        printf "%s sweep %s: %d calls of %d commands, %d went on, %d failures\n", bad ? "FAILED" : "ok", kind, calls, n, on, bad
+    }' "$work/lines"
+done
 exit $bad

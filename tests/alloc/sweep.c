@@ -1,153 +1,152 @@
-/* Runs a command of cca again and again; in run k its k-th allocation fails:
+/* Runs a command of cca again and again; in run k its k-th call of a kind fails (faults.h):
  *
- *     sweep [-v] [-c FILE] FOLDER 0 generate -m model.gguf -p hello
+ *     sweep [-v] [-f memory|eio|enospc|eintr|short] [-c FILE] FOLDER 0 generate -m model.gguf -p
+ * hello
  *
  * The number is the exit status of the undisturbed run; -c copies a file into FOLDER before each
- * run; -v shows where those allocations are made whose failure changes nothing. Each run must
- * either end as that does (the allocation was not needed), or exit with 5 (no memory), say so, and
- * leave no file in FOLDER, which is emptied. A leak or an invalid access is found by
- * AddressSanitizer, with which this program is built. The linker leads the allocations of our own
- * code here (--wrap); those of libraries are theirs. */
+ * run; -v shows where those calls are made whose failure changes nothing. FOLDER is emptied after
+ * each run.
+ * memory: a run either ends as the undisturbed one (the allocation was not needed), or exits with
+ * 5, says so, and leaves no file in FOLDER. eintr, short: a run ends as the undisturbed one, with
+ * its output and its files. eio, enospc: a run ends with its output, too, or exits with a
+ * documented code and a message that names the file; each file in FOLDER is what it was before, or
+ * what the undisturbed run makes of it, or a whole session, and there are no others. Output that is
+ * another in each undisturbed run (times) is compared without its numbers, or not at all. A leak or
+ * an invalid access is found by AddressSanitizer, with which this program is built. */
 #include "base/base.h"
+#include "base/hash.h"
+#include "store.h"
+#include "tests/alloc/faults.h"
 
+#include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sanitizer/common_interface_defs.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SECONDS_A_RUN = 60, MAX_SHOWN = 10 };
+enum {
+    SECONDS_A_RUN = 60,
+    MAX_SHOWN = 10,
+    MOST_FILES = 32,
+    UNDISTURBED = 3,
+    PATH = 4096,
+    LOG = 4000
+};
 
 int cca_main(int argc, char **argv); /* run.c's main */
 
-/* ---- allocations ---- */
+/* What a run made of a file, or wrote on standard output. */
+typedef struct kept {
+    char name[256];
+    uint64_t exact, loose; /* hashes: of all bytes, and without numbers */
+    bool session, whole;   /* a session file, which can be read */
+} kept;
 
-static atomic_long *n_allocations; /* shared with the parent; NULL: nothing is counted */
-static long failing;
-static bool verbose;
+typedef struct outcome {
+    int status;
+    kept out, files[MOST_FILES];
+    int n_files;
+} outcome;
 
-static bool fails(void) {
-    if (!n_allocations || atomic_fetch_add(n_allocations, 1) + 1 != failing) return false;
-    if (verbose) __sanitizer_print_stack_trace();
-    errno = ENOMEM;
-    return true;
+typedef enum comparison { EXACT, LOOSE, NONE } comparison;
+
+static struct {
+    fault kind;
+    bool verbose;
+    const char *folder, *needed; /* needed: copied before each run */
+    char log[PATH], out[PATH];
+    int usual; /* exit status */
+    outcome first;
+    comparison how;
+    kept before; /* what is copied */
+    long n, survived, failures;
+} all;
+
+/* ---- complaints ---- */
+
+static void read_log(char text[LOG]) {
+    FILE *file = fopen(all.log, "r");
+    text[file ? fread(text, 1, LOG - 1, file) : 0] = '\0';
+    if (file) fclose(file);
 }
 
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size) {
-    return fails() ? NULL : __real_malloc(size);
+static void show(long k, const char *what, int status) {
+    char text[LOG];
+    read_log(text);
+    printf("%s %ld (%s %s): %s (exit status %d)\n%s\n", faults_name(all.kind), k, faults_call(),
+           faults_path(), what, status, text);
 }
 
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size) {
-    return fails() ? NULL : __real_calloc(n, size);
+static void complain(long k, const char *what, int status) {
+    if (all.failures++ < MAX_SHOWN) show(k, what, status);
 }
 
-void *__real_realloc(void *old, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_realloc(void *old, size_t size) {
-    return fails() ? NULL : __real_realloc(old, size);
-}
+/* ---- files ---- */
 
-char *__real_strdup(const char *text);
-char *__wrap_strdup(const char *text);
-char *__wrap_strdup(const char *text) {
-    return fails() ? NULL : __real_strdup(text);
-}
-
-char *__real_strndup(const char *text, size_t size);
-char *__wrap_strndup(const char *text, size_t size);
-char *__wrap_strndup(const char *text, size_t size) {
-    return fails() ? NULL : __real_strndup(text, size);
-}
-
-char *__real_realpath(const char *path, char *out);
-char *__wrap_realpath(const char *path, char *out);
-char *__wrap_realpath(const char *path, char *out) {
-    return fails() ? NULL : __real_realpath(path, out);
-}
-
-int __real_vasprintf(char **out, const char *format, va_list args);
-int __wrap_vasprintf(char **out, const char *format, va_list args);
-int __wrap_vasprintf(char **out, const char *format, va_list args) {
-    *out = NULL;
-    return fails() ? -1 : __real_vasprintf(out, format, args);
-}
-
-int __wrap_asprintf(char **out, const char *format, ...);
-int __wrap_asprintf(char **out, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    int n = __wrap_vasprintf(out, format, args);
-    va_end(args);
-    return n;
-}
-
-FILE *__real_open_memstream(char **out, size_t *size);
-FILE *__wrap_open_memstream(char **out, size_t *size);
-FILE *__wrap_open_memstream(char **out, size_t *size) {
-    return fails() ? NULL : __real_open_memstream(out, size);
-}
-
-void *__real_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
-void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
-void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset) {
-    return fails() ? MAP_FAILED : __real_mmap(at, size, access, flags, fd, offset);
-}
-
-/* ---- runs ---- */
-
-static long failures;
-
-static void show(long k, const char *what, int status, const char *log) {
-    char text[4000] = "";
-    FILE *file = fopen(log, "r");
-    if (file) {
-        text[fread(text, 1, sizeof text - 1, file)] = '\0';
-        fclose(file);
+/* Whether all of a session can be read. */
+static bool reads(const char *path) {
+    char piece[4096];
+    cca_store *store;
+    if (cca_store_open(&store, path, false, NULL)) return false;
+    cca_status status = CCA_OK;
+    for (size_t i = 0; i < cca_store_n_segments(store) && !status; i++) {
+        status = cca_store_read_begin(store, i, NULL);
+        for (uint64_t left = cca_store_segment_at(store, i).bytes; left > 0 && !status;) {
+            size_t n = left < sizeof piece ? (size_t)left : sizeof piece;
+            status = cca_store_read(store, piece, n, NULL);
+            left -= n;
+        }
     }
-    printf("allocation %ld: %s (exit status %d)\n%s\n", k, what, status, text);
+    cca_store_close(store);
+    return !status;
 }
 
-static void complain(long k, const char *what, int status, const char *log) {
-    if (failures++ < MAX_SHOWN) show(k, what, status, log);
+static kept look(const char *path) {
+    kept out = {.exact = cca_hash("", 0)};
+    const char *slash = strrchr(path, '/');
+    snprintf(out.name, sizeof out.name, "%s", slash ? slash + 1 : path);
+    out.loose = out.exact;
+    FILE *file = fopen(path, "rb");
+    for (int c; file && (c = fgetc(file)) != EOF;) {
+        uint8_t byte = (uint8_t)c;
+        out.exact = cca_hash_more(out.exact, &byte, 1);
+        if (!isdigit(c) && !strchr("+-. ", c)) out.loose = cca_hash_more(out.loose, &byte, 1);
+    }
+    if (file) fclose(file);
+    size_t n = strlen(out.name);
+    out.session = n > 5 && strcmp(out.name + n - 5, ".ccas") == 0;
+    out.whole = out.session && reads(path);
+    return out;
 }
 
-static bool is_session(const char *name) {
-    size_t n = strlen(name);
-    return n > 5 && strcmp(name + n - 5, ".ccas") == 0;
-}
-
-/* Empties the folder; how many files there were, without sessions: they are whole at any time. */
-static int empty(const char *folder) {
-    char path[4096];
-    int n = 0;
-    DIR *dir = opendir(folder);
-    if (!dir) return -1;
-    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+/* Notes what is in the folder, and empties it. */
+static void take_files(outcome *o) {
+    char path[PATH];
+    DIR *dir = opendir(all.folder);
+    o->n_files = 0;
+    for (const struct dirent *e = NULL; dir && (e = readdir(dir));) {
         if (e->d_name[0] == '.' && (!e->d_name[1] || !strcmp(e->d_name, ".."))) continue;
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        snprintf(path, sizeof path, "%s/%s", all.folder, e->d_name);
+        if (o->n_files < MOST_FILES) o->files[o->n_files++] = look(path);
         unlink(path);
-        n += !is_session(e->d_name);
     }
-    closedir(dir);
-    return n;
+    if (dir) closedir(dir);
+}
+
+static const kept *find(const outcome *o, const char *name) {
+    for (int i = 0; i < o->n_files; i++) {
+        if (strcmp(o->files[i].name, name) == 0) return &o->files[i];
+    }
+    return NULL;
 }
 
 /* Copies a file into the folder, under its own name. */
-static bool place(const char *file, const char *folder) {
-    char path[4096], bytes[4096];
+static bool place(const char *file) {
+    char path[PATH], bytes[4096];
     const char *slash = strrchr(file, '/');
-    snprintf(path, sizeof path, "%s/%s", folder, slash ? slash + 1 : file);
+    snprintf(path, sizeof path, "%s/%s", all.folder, slash ? slash + 1 : file);
     FILE *from = fopen(file, "rb"), *to = fopen(path, "wb");
     bool done = from && to;
     for (size_t n; done && (n = fread(bytes, 1, sizeof bytes, from)) > 0;) {
@@ -158,72 +157,169 @@ static bool place(const char *file, const char *folder) {
     return done;
 }
 
-static void run_child(int argc, char **argv, const char *log) {
+/* ---- runs ---- */
+
+static void run_child(int argc, char **argv) {
     alarm(SECONDS_A_RUN);
     lseek(STDIN_FILENO, 0, SEEK_SET); /* a file: each run reads it from its start */
-    if (!freopen("/dev/null", "w", stdout) || !freopen(log, "w", stderr)) _exit(99);
+    if (!freopen(all.out, "w", stdout) || !freopen(all.log, "w", stderr)) _exit(99);
+    faults_arm();
     exit(cca_main(argc, argv));
 }
 
-/* The exit status of run k: 128 and the signal's number after a signal. */
-static int run(long k, int argc, char **argv, const char *log) {
+/* Run k; its exit status is 128 and the signal's number after a signal. */
+static outcome run(long k, int argc, char **argv) {
+    outcome o = {.status = 99};
     int status = 0;
-    atomic_store(n_allocations, 0);
-    failing = k;
+    if (all.needed && !place(all.needed)) return o;
+    faults_set(all.kind, k, all.verbose);
     fflush(stdout);
     pid_t child = fork();
-    if (child == 0) run_child(argc, argv, log);
-    if (child < 0 || waitpid(child, &status, 0) != child) return 99;
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    if (child == 0) run_child(argc, argv);
+    if (child < 0 || waitpid(child, &status, 0) != child) return o;
+    o.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    o.out = look(all.out);
+    take_files(&o);
+    return o;
 }
 
-static bool said_something(const char *log) {
-    FILE *file = fopen(log, "r");
-    bool any = file && fgetc(file) != EOF;
-    if (file) fclose(file);
-    return any;
+/* ---- what is compared ---- */
+
+static bool same(const kept *a, const kept *b) {
+    if (all.how == NONE) return true;
+    return all.how == EXACT ? a->exact == b->exact : a->loose == b->loose;
+}
+
+static bool same_outcome(const outcome *a, const outcome *b) {
+    if (a->n_files != b->n_files || !same(&a->out, &b->out)) return false;
+    for (int i = 0; i < a->n_files; i++) {
+        const kept *other = find(b, a->files[i].name);
+        if (!other || !same(&a->files[i], other)) return false;
+    }
+    return true;
+}
+
+static void find_usual(int argc, char **argv) {
+    outcome more[UNDISTURBED - 1];
+    all.first = run(0, argc, argv);
+    if (all.first.status != all.usual) {
+        complain(0, "the undisturbed run ends otherwise", all.first.status);
+    }
+    if (all.kind == FAULT_MEMORY) return;
+    for (int i = 0; i < UNDISTURBED - 1; i++) more[i] = run(0, argc, argv);
+    for (bool differs = true; differs && all.how < NONE; all.how += differs) {
+        differs = false;
+        for (int i = 0; i < UNDISTURBED - 1; i++) differs |= !same_outcome(&all.first, &more[i]);
+    }
+}
+
+/* Whether the message names a file: also one that has a name of the moment, or none. */
+static bool names(const char *path) {
+    char text[LOG], name[PATH];
+    read_log(text);
+    snprintf(name, sizeof name, "%s", path);
+    size_t n = strlen(name);
+    if (n > 6 && strcmp(name + n - 4, ".tmp") == 0) name[n - 6] = '\0';
+    char *slash = strrchr(name, '/');
+    if (slash && slash[1] == '#') {
+        *slash = '\0';
+        slash = strrchr(name, '/');
+    }
+    return strstr(text, slash ? slash + 1 : name);
+}
+
+/* Each file is what it was, or what it was to become, or a whole session. */
+static bool files_are_whole(const outcome *o) {
+    for (int i = 0; i < o->n_files; i++) {
+        const kept *f = &o->files[i], *usual = find(&all.first, f->name);
+        bool was = all.needed && strcmp(f->name, all.before.name) == 0;
+        if (f->session ? f->whole : usual && same(f, usual)) continue;
+        if (was && f->exact == all.before.exact) continue;
+        return false;
+    }
+    return !all.needed || !find(&all.first, all.before.name) || find(o, all.before.name);
+}
+
+static void check_memory(long k, const outcome *o) {
+    char text[LOG];
+    int others = 0;
+    read_log(text);
+    for (int i = 0; i < o->n_files; i++) others += !o->files[i].session;
+    if (o->status == CCA_NO_MEMORY) {
+        if (!text[0]) complain(k, "no message", o->status);
+        if (others > 0) complain(k, "files were left", o->status);
+    } else if (o->status != all.usual) {
+        complain(k, "neither the usual end nor \"no memory\"", o->status);
+    }
+}
+
+static void check_error(long k, const outcome *o) {
+    bool documented = o->status >= CCA_RUNTIME && o->status <= CCA_CHECK_FAILED;
+    if (!files_are_whole(o)) complain(k, "a file is neither old nor new", o->status);
+    if (o->status == all.usual) {
+        if (!same(&o->out, &all.first.out)) complain(k, "other output", o->status);
+        bool all_there = true;
+        for (int i = 0; i < all.first.n_files; i++) {
+            all_there &= find(o, all.first.files[i].name) != NULL;
+        }
+        if (!all_there && !names(faults_path())) complain(k, "a file is missing", o->status);
+    } else if (!documented) {
+        complain(k, "no documented end", o->status);
+    } else if (!names(faults_path())) {
+        complain(k, "the message does not name the file", o->status);
+    }
+}
+
+static void check(long k, const outcome *o) {
+    if (all.kind == FAULT_MEMORY) {
+        check_memory(k, o);
+    } else if (all.kind == FAULT_EIO || all.kind == FAULT_ENOSPC) {
+        check_error(k, o);
+    } else if (o->status != all.usual || !same_outcome(o, &all.first)) {
+        complain(k, "another end, output or file", o->status);
+    }
+    if (o->status != all.usual) return;
+    all.survived++;
+    if (all.verbose) show(k, "goes on", o->status);
+}
+
+static void sweep(int argc, char **argv) {
+    find_usual(argc, argv);
+    for (long k = 1;; k++) {
+        outcome o = run(k, argc, argv);
+        if (faults_counted() < k) return;
+        all.n = k;
+        check(k, &o);
+    }
+}
+
+static bool take_options(int argc, char **argv) {
+    for (int option; (option = getopt(argc, argv, "+vf:c:")) != -1;) {
+        if (option == 'v') all.verbose = true;
+        if (option == 'c') all.needed = optarg;
+        if (option == '?') return false;
+        if (option != 'f') continue;
+        while (all.kind < FAULTS && strcmp(faults_name(all.kind), optarg) != 0) all.kind++;
+        if (all.kind == FAULTS) return false;
+    }
+    return argc - optind >= 3;
 }
 
 int main(int argc, char **argv) {
-    char log[] = "/tmp/cca_sweep_XXXXXX";
-    const char *needed = NULL;
-    for (int option; (option = getopt(argc, argv, "+vc:")) != -1;) {
-        if (option == 'v') verbose = true;
-        if (option == 'c') needed = optarg;
-        if (option == '?') return 2;
-    }
-    argc -= optind - 1;
-    argv += optind - 1;
-    if (argc < 4) return 2;
-    int fd = mkstemp(log);
-    void *shared = __real_mmap(NULL, sizeof *n_allocations, PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (fd < 0 || shared == MAP_FAILED) return 2;
-    close(fd);
-    n_allocations = shared;
-    const char *folder = argv[1];
-    int usual = (int)strtol(argv[2], NULL, 10);
-    argv[2] = argv[0];
-    long k = 0, survived = 0;
-    for (bool reached = true; reached; k++) {
-        if (needed && !place(needed, folder)) return 2;
-        int status = run(k, argc - 2, argv + 2, log);
-        int files = empty(folder);
-        reached = k == 0 || atomic_load(n_allocations) >= k;
-        if (k == 0 || !reached) {
-            if (status != usual) complain(k, "the undisturbed run ends otherwise", status, log);
-        } else if (status == CCA_NO_MEMORY) {
-            if (!said_something(log)) complain(k, "no message", status, log);
-            if (files != 0) complain(k, "files were left", status, log);
-        } else if (status == usual) {
-            survived++;
-            if (verbose) show(k, "not needed", status, log);
-        } else {
-            complain(k, "neither the usual end nor \"no memory\"", status, log);
-        }
-    }
-    unlink(log);
-    printf("%s: %ld allocations, %ld not needed, %ld failures\n", argv[3], k - 2, survived,
-           failures);
-    return failures > 0;
+    static const char *const how[] = {"", ", numbers not compared", ", output not compared"};
+    char work[] = "/tmp/cca_sweep_XXXXXX";
+    if (!take_options(argc, argv) || !mkdtemp(work) || !faults_open()) return 2;
+    snprintf(all.log, sizeof all.log, "%s/log", work);
+    snprintf(all.out, sizeof all.out, "%s/out", work);
+    all.folder = argv[optind];
+    all.usual = (int)strtol(argv[optind + 1], NULL, 10);
+    if (all.needed) all.before = look(all.needed);
+    argv[optind + 1] = argv[0];
+    sweep(argc - optind - 1, argv + optind + 1);
+    unlink(all.log);
+    unlink(all.out);
+    rmdir(work);
+    printf("%s: %s: %ld calls, %ld not needed, %ld failures%s\n", argv[optind + 2],
+           faults_name(all.kind), all.n, all.survived, all.failures, how[all.how]);
+    return all.failures > 0;
 }

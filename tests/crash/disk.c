@@ -40,7 +40,7 @@ struct disk {
     struct owner {
         uint64_t inode;
         int of;
-    } *owners;
+    } * owners;
     size_t n_owners;
 };
 

@@ -170,7 +170,8 @@ static void check_promise(walk *w, const promise *p) {
     int64_t least = p->begun && p->next.last < p->now.last ? p->next.last : p->now.last;
     bool right = read_named(&v, w->e, p->name, why);
     for (size_t i = 0; i < v.n && right; i++) {
-        right = version_has(&p->now, v.hashes[i]) || (p->begun && version_has(&p->next, v.hashes[i]));
+        right =
+            version_has(&p->now, v.hashes[i]) || (p->begun && version_has(&p->next, v.hashes[i]));
         if (!right) snprintf(why, WHY, "checkpoint %zu is none that was written", i);
     }
     if (right && v.last < least) {

@@ -273,8 +273,7 @@ bool record_read(record_log *out, const char *log) {
             if (!grown) return false;
             out->ops = grown;
         }
-        out->ops[out->n++] =
-            (op){e.kind, e.inode, e.at, e.n, a, b, (const uint8_t *)b + e.n_b};
+        out->ops[out->n++] = (op){e.kind, e.inode, e.at, e.n, a, b, (const uint8_t *)b + e.n_b};
         at += sizeof e + e.n_a + e.n_b + (e.kind == OP_WRITE ? e.n : 0);
     }
     return out->bytes;
@@ -287,8 +286,8 @@ void record_free(record_log *log) {
 }
 
 const char *record_kind(op_kind kind) {
-    static const char *const names[] = {"create",      "forget", "write", "size", "extend",
+    static const char *const names[] = {"create",      "forget", "write",  "size",  "extend",
                                         "punch",       "rename", "unlink", "mkdir", "sync",
-                                        "sync folder", "begin",  "claim", "fail"};
+                                        "sync folder", "begin",  "claim",  "fail"};
     return names[kind];
 }

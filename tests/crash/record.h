@@ -7,10 +7,10 @@
  *     record_log log;
  *     if (record_read(&log, "/tmp/work/log")) ...           // record_free(&log)
  *
- * Beside the calls stand the program's promises: OP_BEGIN before a checkpoint, a finished file or an
- * edit is to be there, OP_CLAIM when the program went on as if it were, OP_FAIL when it said that it
- * is not. Names are relative to the folder; what lies elsewhere is not recorded. Calls of libraries
- * (stdio, libedit) are not seen. */
+ * Beside the calls stand the program's promises: OP_BEGIN before a checkpoint, a finished file or
+ * an edit is to be there, OP_CLAIM when the program went on as if it were, OP_FAIL when it said
+ * that it is not. Names are relative to the folder; what lies elsewhere is not recorded. Calls of
+ * libraries (stdio, libedit) are not seen. */
 #ifndef CCA_CRASH_RECORD_H
 #define CCA_CRASH_RECORD_H
 
@@ -19,16 +19,16 @@
 #include <stdint.h>
 
 typedef enum op_kind {
-    OP_CREATE, /* a: name; inode */
-    OP_FORGET, /* a file without a name has this inode's number now */
-    OP_WRITE,  /* inode, at, data */
-    OP_SIZE,   /* inode, at: the new size */
-    OP_EXTEND, /* inode, at: the size is at least this */
-    OP_PUNCH,  /* inode, at, n */
-    OP_RENAME, /* a to b */
-    OP_UNLINK, /* a */
-    OP_MKDIR,  /* a */
-    OP_SYNC,   /* inode */
+    OP_CREATE,      /* a: name; inode */
+    OP_FORGET,      /* a file without a name has this inode's number now */
+    OP_WRITE,       /* inode, at, data */
+    OP_SIZE,        /* inode, at: the new size */
+    OP_EXTEND,      /* inode, at: the size is at least this */
+    OP_PUNCH,       /* inode, at, n */
+    OP_RENAME,      /* a to b */
+    OP_UNLINK,      /* a */
+    OP_MKDIR,       /* a */
+    OP_SYNC,        /* inode */
     OP_SYNC_FOLDER, /* a: "" is the folder itself */
     OP_BEGIN,       /* a: of a promise */
     OP_CLAIM,       /* a */
