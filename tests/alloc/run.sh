@@ -154,7 +154,7 @@ printf '%s\n' "/read $work/text" 'Who?' 'one\' 'two' /regen /undo "/save $work/o
 chat=(chat -m "$model" --chat-template llama2 -g 4 -w 8 -n 2 -t 1 -q)
 try "${chat[@]}" -s 1 -f "$work/text.gz" <"$work/chat"
 "$CCA" "${chat[@]}" -f "$work/text" --session "$work/c.ccas" <"$work/chat" >"$work/answer" 2>&1 || bad=1
-try "${chat[@]}" -s 1 --session "$work/c.ccas" <"$work/text"
+try_with "$work/c.ccas" "${chat[@]}" -s 1 --session "$work/out/c.ccas" <"$work/text"
 try session ls "$work/s.ccas" --json
 try session show "$work/s.ccas"
 try session verify "$work/s.ccas" -o "$work/out/report"

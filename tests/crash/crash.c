@@ -95,7 +95,7 @@ static void go_inside(explorer *outer, const disk_state *s) {
     record_log log;
     explorer e = {.name = outer->name,
                   .folder = outer->folder,
-                  .n_random = run.brief ? 1 : 4,
+                  .n_random = run.brief ? 1 : 8,
                   .all_below = 4,
                   .seed = outer->seed};
     if (!record_read(&log, run.log)) abort();
@@ -183,10 +183,10 @@ static int explore_run(explorer *e, disk_state *start) {
 
 int main(int argc, char **argv) {
     const char *work = NULL, *model = NULL, *attn = "cca";
-    explorer e = {.n_random = 48, .all_below = 8, .every = 60, .go_on = go_on, .seed = 1};
+    explorer e = {.n_random = 96, .all_below = 8, .every = 40, .go_on = go_on, .seed = 1};
     disk_state start = {0};
     cca_error err;
-    run.most_inner = 12;
+    run.most_inner = 1000;
     for (int option; (option = getopt(argc, argv, "+sn:d:m:a:i:o")) != -1;) {
         switch (option) {
         case 's': run.brief = true; break;
