@@ -12,8 +12,8 @@
 static void hold_standard_streams(void) {
     static const int flags[] = {O_RDONLY, O_RDONLY, O_RDWR}; /* writing to 1 must fail */
     for (int fd = 0; fd <= 2; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && cca_open_again("/dev/null", flags[fd], 0) != fd)
-            _exit(CCA_BAD_OUTPUT);
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        if (cca_open_again("/dev/null", flags[fd], 0) != fd) _exit(CCA_BAD_OUTPUT);
     }
 }
 

@@ -28,7 +28,9 @@ static struct {
     char **commands[MOST_COMMANDS]; /* each ends with NULL */
     int n_commands;
     bool same_output, brief;
-    char *expected; /* output */
+    const char *work, *model, *attn;
+    disk_state start; /* what -i puts there */
+    char *expected;   /* output */
     long most_inner;
 } run;
 
@@ -49,7 +51,7 @@ static void run_child(char **argv) {
     lseek(STDIN_FILENO, 0, SEEK_SET);
     if (!freopen(run.out, "a", stdout) || !freopen(run.said, "a", stderr)) _exit(99);
     if (strcmp(argv[0], "attention") == 0) exit(set_attention(argv));
-    while (argv[argc] && argc < 254) {
+    while (argc < 254 && argv[argc]) {
         all[argc + 1] = argv[argc];
         argc++;
     }
@@ -134,8 +136,9 @@ static void add_file(disk_state *s, const char *path) {
     if (!file || fstat(fileno(file), &st) != 0) abort();
     disk_file f = {.name = slash ? slash + 1 : path, .size = (size_t)st.st_size};
     f.data = malloc(f.size + 1);
-    s->files = realloc(s->files, (s->n + 1) * sizeof *s->files);
-    if (!f.data || !s->files || fread(f.data, 1, f.size, file) != f.size) abort();
+    disk_file *grown = realloc(s->files, (s->n + 1) * sizeof *s->files);
+    if (!f.data || !grown || fread(f.data, 1, f.size, file) != f.size) abort();
+    s->files = grown;
     fclose(file);
     s->files[s->n++] = f;
 }
@@ -181,41 +184,44 @@ static int explore_run(explorer *e, disk_state *start) {
     return e->n_wrong > 0;
 }
 
-int main(int argc, char **argv) {
-    const char *work = NULL, *model = NULL, *attn = "cca";
-    explorer e = {.n_random = 96, .all_below = 8, .every = 40, .go_on = go_on, .seed = 1};
-    disk_state start = {0};
-    cca_error err;
-    run.most_inner = 1000;
+static bool take_options(explorer *e, int argc, char **argv) {
     for (int option; (option = getopt(argc, argv, "+sn:d:m:a:i:o")) != -1;) {
         switch (option) {
         case 's': run.brief = true; break;
-        case 'n': e.name = optarg; break;
-        case 'd': work = optarg; break;
-        case 'm': model = optarg; break;
-        case 'a': attn = optarg; break;
-        case 'i': add_file(&start, optarg); break;
+        case 'n': e->name = optarg; break;
+        case 'd': run.work = optarg; break;
+        case 'm': run.model = optarg; break;
+        case 'a': run.attn = optarg; break;
+        case 'i': add_file(&run.start, optarg); break;
         case 'o': run.same_output = true; break;
-        default: return 2;
+        default: return false;
         }
     }
-    if (!work || !e.name || optind >= argc) return 2;
+    return run.work && e->name && optind < argc;
+}
+
+int main(int argc, char **argv) {
+    explorer e = {.n_random = 96, .all_below = 8, .every = 40, .go_on = go_on, .seed = 1};
+    cca_error err;
+    run.most_inner = 1000;
+    run.attn = "cca";
+    if (!take_options(&e, argc, argv)) return 2;
     if (run.brief) {
         e.n_random = 3;
         e.all_below = 4;
         e.every = 400;
         run.most_inner = 1;
     }
-    set_paths(work);
+    set_paths(run.work);
     split_commands(argc - optind, argv + optind);
     e.folder = run.disk;
-    if (model && !reader_open(model, attn, &err)) {
+    if (run.model && !reader_open(run.model, run.attn, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 2;
     }
-    int status = explore_run(&e, &start);
+    int status = explore_run(&e, &run.start);
     explorer_free(&e);
-    disk_state_free(&start);
-    if (model) reader_close();
+    disk_state_free(&run.start);
+    if (run.model) reader_close();
     return status;
 }

@@ -45,7 +45,8 @@ struct disk {
 };
 
 static void *grow(void *old, size_t n, size_t size) {
-    void *grown = realloc(old, (n + 1) * size);
+    if (n >= SIZE_MAX / size) abort();
+    void *grown = old ? realloc(old, (n + 1) * size) : calloc(n + 1, size);
     if (!grown) abort();
     return grown;
 }
@@ -53,7 +54,7 @@ static void *grow(void *old, size_t n, size_t size) {
 /* ---- images ---- */
 
 static void reserve(content *c, size_t size) {
-    if (size <= c->capacity) return;
+    if (c->data && size <= c->capacity) return;
     size_t capacity = size + size / 2 + SECTOR;
     c->data = realloc(c->data, capacity);
     if (!c->data) abort();
@@ -81,6 +82,7 @@ static void set_entry(image *m, const char *name, int of) {
 
 static int add_content(image *m, uint64_t inode, const void *data, size_t size) {
     content c = {.inode = inode, .size = size};
+    if (size == SIZE_MAX) abort();
     reserve(&c, size + 1);
     if (size > 0) memcpy(c.data, data, size);
     m->contents = grow(m->contents, m->n_contents, sizeof *m->contents);
@@ -94,41 +96,42 @@ static void set_size(content *c, size_t size) {
     c->size = size;
 }
 
-static void apply(image *m, const piece *p) {
-    content *c = p->of >= 0 ? &m->contents[p->of] : NULL;
-    const op *o = &p->o;
-    switch (o->kind) {
-    case OP_WRITE:
-        reserve(c, o->at + o->n);
-        memcpy(c->data + o->at, o->data, o->n);
-        break;
-    case OP_PUNCH:
-        reserve(c, o->at + o->n);
-        memset(c->data + o->at, 0, o->n);
-        break;
-    case OP_SIZE: set_size(c, o->at); break;
-    case OP_EXTEND:
-        reserve(c, o->at);
-        if (c->size < o->at) c->size = o->at;
-        break;
-    case OP_RENAME: {
-        const entry *from = find(m, o->a);
-        if (from && from->of == p->of) remove_entry(m, o->a);
-        set_entry(m, o->b, p->of);
-        break;
+static void apply_bytes(content *c, const op *o) {
+    if (o->kind == OP_SIZE) {
+        set_size(c, o->at);
+        return;
     }
-    case OP_CREATE: set_entry(m, o->a, p->of); break;
-    case OP_MKDIR: set_entry(m, o->a, FOLDER); break;
-    case OP_UNLINK: remove_entry(m, o->a); break;
-    default: break;
+    reserve(c, o->at + o->n);
+    if (o->kind == OP_WRITE) memcpy(c->data + o->at, o->data, o->n);
+    if (o->kind == OP_PUNCH) memset(c->data + o->at, 0, o->n);
+    if (o->kind == OP_EXTEND && c->size < o->at) c->size = o->at;
+}
+
+static void apply_name(image *m, const op *o, int of) {
+    const entry *from = find(m, o->a);
+    if (o->kind == OP_CREATE || o->kind == OP_MKDIR) set_entry(m, o->a, of);
+    if (o->kind == OP_UNLINK) remove_entry(m, o->a);
+    if (o->kind != OP_RENAME) return;
+    if (from && from->of == of) remove_entry(m, o->a);
+    set_entry(m, o->b, of);
+}
+
+static bool of_folder(op_kind kind) {
+    return kind == OP_CREATE || kind == OP_RENAME || kind == OP_UNLINK || kind == OP_MKDIR;
+}
+
+static void apply(image *m, const piece *p) {
+    if (of_folder(p->o.kind)) {
+        apply_name(m, &p->o, p->of);
+    } else if (p->of >= 0) {
+        apply_bytes(&m->contents[p->of], &p->o);
     }
 }
 
 static image copy_of(const image *m) {
     image out = {.n_contents = m->n_contents, .n_entries = m->n_entries};
-    out.contents = malloc((m->n_contents + 1) * sizeof *out.contents);
-    out.entries = malloc((m->n_entries + 1) * sizeof *out.entries);
-    if (!out.contents || !out.entries) abort();
+    out.contents = grow(NULL, m->n_contents, sizeof *out.contents);
+    out.entries = grow(NULL, m->n_entries, sizeof *out.entries);
     if (m->n_entries > 0) memcpy(out.entries, m->entries, m->n_entries * sizeof *out.entries);
     for (size_t i = 0; i < m->n_contents; i++) {
         out.contents[i] = m->contents[i];
@@ -162,6 +165,7 @@ static void own(disk *d, uint64_t inode, int of) {
 disk *disk_new(const disk_file *files, size_t n) {
     disk *d = calloc(1, sizeof *d);
     if (!d) abort();
+    d->sure.entries = grow(NULL, 0, sizeof *d->sure.entries);
     for (size_t i = 0; i < n; i++) {
         int of = FOLDER;
         if (files[i].data) {
@@ -196,10 +200,6 @@ static bool in_folder(const char *name, const char *folder) {
     const char *slash = strrchr(name, '/');
     size_t n = slash ? (size_t)(slash - name) : 0;
     return strlen(folder) == n && strncmp(name, folder, n) == 0;
-}
-
-static bool of_folder(op_kind kind) {
-    return kind == OP_CREATE || kind == OP_RENAME || kind == OP_UNLINK || kind == OP_MKDIR;
 }
 
 /* What a sync covers is there from now on. */
@@ -288,8 +288,7 @@ disk_state disk_cut(const disk *d, const bool *mask) {
     for (size_t i = 0; i < d->n_pending; i++) {
         if (!mask || mask[i]) apply(&m, &d->pending[i]);
     }
-    s.files = calloc(m.n_entries + 1, sizeof *s.files);
-    if (!s.files) abort();
+    s.files = grow(NULL, m.n_entries, sizeof *s.files);
     for (size_t i = 0; i < m.n_entries; i++) {
         const entry *e = &m.entries[i];
         if (!reachable(&m, e->name)) continue;
@@ -300,7 +299,7 @@ disk_state disk_cut(const disk *d, const bool *mask) {
             f.size = c->size;
             f.data = malloc(c->size + 1); /* two names may stand for it */
             if (!f.data) abort();
-            memcpy(f.data, c->data, c->size);
+            if (c->data) memcpy(f.data, c->data, c->size);
         }
         s.files[s.n++] = f;
     }
