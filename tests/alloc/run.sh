@@ -88,6 +88,11 @@ try_with() { # file that each run finds in the folder, command
     try_short "${@:2}"
     options=()
 }
+try_timed() { # output tells of times, which are other ones each time
+    options=(-x)
+    try "$@"
+    options=()
+}
 try_failure() { # exit status, command
     [ "${SHORT:-0}" = 0 ] || return
     sweep_all "$@"
@@ -100,12 +105,12 @@ try export --random 32,1,4,2,64,4 -t 1 --tokenizer "$work/pieces.json" -o "$work
 try tokenize -m "$work/bytes.gguf" -p 'abab a ab<|im_end|>' --special
 try export "$work/hf" -t 1 -o "$work/out/m.gguf" -q
 try export $seeds/llama2c/v0-untied -t 1 -o "$work/out/m.gguf" -q
-try bench -m "$model" -t 1 -p 8 -n 2 -d 0,40 -g 4 -w 8 -r 2 --attn cca,full --no-peaks -q \
+try_timed bench -m "$model" -t 1 -p 8 -n 2 -d 0,40 -g 4 -w 8 -r 2 --attn cca,full --no-peaks -q \
     --svg "$work/out/b.svg" -o "$work/out/b.md"
-try bench -m "$model" -t 2 -p 4 -n 0 -r 1 --format json -q -o "$work/out/b.json"
-try tune -m "$model" -f "$work/ids" -g 4 -w 8,9 -c 16 --tokens 40 --length 120 --facts 1 --chat-template plain \
+try_timed bench -m "$model" -t 2 -p 4 -n 0 -r 1 --format json -q -o "$work/out/b.json"
+try_timed tune -m "$model" -f "$work/ids" -g 4 -w 8,9 -c 16 --tokens 40 --length 120 --facts 1 --chat-template plain \
     -t 1 -q --no-full --no-state --svg "$work/out/t.svg" -o "$work/out/t.md"
-try tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q --min-tps 1e-9 \
+try_timed tune -m "$model" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --length 60 --no-facts -t 1 -q --min-tps 1e-9 \
     --state "$work/state" --format json
 try info "$model" --keys --tensors --check
 try info "$model" --json --keys --tensors
@@ -164,9 +169,9 @@ try_with "$work/c.ccas" "${chat[@]}" -s 1 --session "$work/out/c.ccas" <"$work/t
 try session ls "$work/s.ccas" --json
 try session show "$work/s.ccas"
 try session verify "$work/s.ccas" -o "$work/out/report"
-try plan -m "$model" -f "$work/text" -t 1 -g 4 -w 8 --dry-run --json
+try_timed plan -m "$model" -f "$work/text" -t 1 -g 4 -w 8 --dry-run --json
 try_failure 5 plan -m "$model" -c 500 -t 1 --dry-run --mem-limit 10K -q
-try selftest -m "$model" -t 1 --device cpu --json -q
+try_timed selftest -m "$model" -t 1 --device cpu --json -q
 try session ls --json
 try session show "$work/s.ccas" --json
 try session verify --all
@@ -197,8 +202,8 @@ try generate "${templated[@]}" --chat -p 'Who?' -sys 'Be brief.'
 try ask "${templated[@]}" -f "$work/text" -sys 'Be brief.' --follow-up --no-kv 'Who?' 'When?'
 printf '%s\n' 'Who?' 'When?' /undo 'Why?' >"$work/turns"
 try chat "${templated[@]}" --session "$work/out/t.ccas" <"$work/turns"
-try plan -m "$model" -c 64 -t 1 --json -q
-try plan -m "$model" -f "$work/text" -n 8 -t 1 --ranks 2 -q
+try_timed plan -m "$model" -c 64 -t 1 --json -q
+try_timed plan -m "$model" -f "$work/text" -n 8 -t 1 --ranks 2 -q
 
 # Files that are there already: exported over, answered over, edited, gone on with.
 cp "$model" "$work/m.gguf"

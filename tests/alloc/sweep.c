@@ -1,10 +1,10 @@
 /* Runs a command of cca again and again; in run k its k-th call of a kind fails (faults.h):
  *
- *     sweep [-v] [-f FAULT] [-c FILE] FOLDER 0 generate -m model.gguf -p hello
+ *     sweep [-vx] [-f FAULT] [-c FILE] FOLDER 0 generate -m model.gguf -p hello
  *
  * The number is the exit status of the undisturbed run; -c copies a file into FOLDER before each
- * run; -v shows where those calls are made whose failure changes nothing. FOLDER is emptied after
- * each run. What must hold for a FAULT:
+ * run; -v shows where those calls are made whose failure changes nothing; -x compares no output.
+ * FOLDER is emptied after each run. What must hold for a FAULT:
  *
  * - memory: the end of the undisturbed run (the allocation was not needed), or exit status 5 with a
  *   message, and no file in FOLDER;
@@ -115,7 +115,7 @@ static kept look(const char *path) {
     for (int c; file && (c = fgetc(file)) != EOF;) {
         uint8_t byte = (uint8_t)c;
         out.exact = cca_hash_more(out.exact, &byte, 1);
-        if (!isdigit(c) && !strchr("+-. ", c)) out.loose = cca_hash_more(out.loose, &byte, 1);
+        if (!isdigit(c) && !strchr("+-.e ", c)) out.loose = cca_hash_more(out.loose, &byte, 1);
     }
     if (file) fclose(file);
     size_t n = strlen(out.name);
@@ -204,6 +204,7 @@ static bool same_outcome(const outcome *a, const outcome *b) {
 
 static void find_usual(int argc, char **argv) {
     outcome more[UNDISTURBED - 1];
+    take_files(&all.first); /* what somebody else left there is none of it */
     all.first = run(0, argc, argv);
     if (all.first.status != all.usual) {
         complain(0, "the undisturbed run ends otherwise", all.first.status);
@@ -314,7 +315,8 @@ static void sweep(int argc, char **argv) {
 }
 
 static bool take_options(int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "+vf:c:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "+xvf:c:")) != -1;) {
+        if (option == 'x') all.how = NONE;
         if (option == 'v') all.verbose = true;
         if (option == 'c') all.needed = optarg;
         if (option == '?') return false;

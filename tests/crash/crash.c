@@ -203,7 +203,7 @@ static bool take_options(explorer *e, int argc, char **argv) {
 int main(int argc, char **argv) {
     explorer e = {.n_random = 96, .all_below = 8, .every = 40, .go_on = go_on, .seed = 1};
     cca_error err;
-    run.most_inner = 1000;
+    run.most_inner = 100;
     run.attn = "cca";
     if (!take_options(&e, argc, argv)) return 2;
     if (run.brief) {
