@@ -26,12 +26,16 @@ bool jinja_raise(jinja_run *r, const jinja_text *message) {
     return false;
 }
 
-void *jinja_new(jinja_run *r, size_t size) {
-    void *p = jinja_take(&r->region, size);
-    if (p) return p;
+bool jinja_no_memory(jinja_run *r) {
     if (r->region.full) jinja_record(r, "the template takes too much memory");
     if (!r->status) r->status = cca_fail(r->err, CCA_NO_MEMORY, "%s: no memory", r->template->name);
-    return NULL;
+    return false;
+}
+
+void *jinja_new(jinja_run *r, size_t size) {
+    void *p = jinja_take(&r->region, size);
+    if (!p) (void)jinja_no_memory(r);
+    return p;
 }
 
 bool jinja_spend(jinja_run *r, size_t bytes) {
@@ -61,7 +65,7 @@ bool jinja_assign(jinja_run *r, const char *name, jinja_value value) {
         if (s->variables[i].name == name) return s->variables[i].value = value, true;
     }
     jinja_variable *grown = jinja_grow(&r->region, s->variables, s->n, &s->capacity, sizeof *grown);
-    if (!grown) return jinja_new(r, SIZE_MAX);
+    if (!grown) return jinja_no_memory(r);
     s->variables = grown;
     s->variables[s->n++] = (jinja_variable){name, value};
     return jinja_spend(r, s->n);

@@ -85,6 +85,8 @@ void jinja_record(jinja_run *r, const char *format, ...) __attribute__((format(p
 #define jinja_fail(...) (jinja_record(__VA_ARGS__), false)
 /* The same for what raise_exception says, without format. */
 bool jinja_raise(jinja_run *r, const jinja_text *message);
+/* Says that memory ends, the bound or that of the machine; false. */
+bool jinja_no_memory(jinja_run *r);
 /* From the region, zeroed; NULL and a message without memory. */
 void *jinja_new(jinja_run *r, size_t size);
 /* Counts steps for work on so many bytes, or one. */

@@ -44,7 +44,7 @@ static bool put_span(jinja_builder *b, const cca_jinja_span *span) {
     }
     cca_jinja_span *grown =
         jinja_grow(&b->run->region, b->spans, b->n_spans, &b->spans_capacity, sizeof *grown);
-    if (!grown) return jinja_new(b->run, SIZE_MAX); /* which says why */
+    if (!grown) return jinja_no_memory(b->run);
     b->spans = grown;
     b->spans[b->n_spans++] = *span;
     return true;

@@ -31,7 +31,7 @@ bool jinja_new_list(jinja_value *out, jinja_run *r, jinja_shape shape, size_t ca
 bool jinja_push(jinja_run *r, jinja_list *list, jinja_value item) {
     jinja_value *grown =
         jinja_grow(&r->region, list->items, list->n, &list->capacity, sizeof *grown);
-    if (!grown) return jinja_new(r, SIZE_MAX);
+    if (!grown) return jinja_no_memory(r);
     list->items = grown;
     list->items[list->n++] = item;
     return jinja_spend(r, 1);
@@ -91,7 +91,7 @@ bool jinja_set_key(jinja_run *r, jinja_dict *dict, jinja_value key, jinja_value 
         jinja_grow(&r->region, dict->values, dict->n, &dict->values_capacity, sizeof *values);
     if (keys) dict->keys = keys;
     if (values) dict->values = values;
-    if (!keys || !values) return jinja_new(r, SIZE_MAX);
+    if (!keys || !values) return jinja_no_memory(r);
     keys[dict->n] = key;
     values[dict->n++] = value;
     return true;
