@@ -93,6 +93,11 @@ try_timed() { # output tells of times, which are other ones each time
     try "$@"
     options=()
 }
+try_timed_with() {
+    options=(-x -c "$1")
+    try_short "${@:2}"
+    options=()
+}
 try_failure() { # exit status, command
     [ "${SHORT:-0}" = 0 ] || return
     sweep_all "$@"
@@ -208,11 +213,8 @@ try_timed plan -m "$model" -f "$work/text" -n 8 -t 1 --ranks 2 -q
 # Files that are there already: exported over, answered over, edited, gone on with.
 cp "$model" "$work/m.gguf"
 try_with "$work/m.gguf" export "$model" --type q8_0 -t 1 -q -o "$work/out/m.gguf"
-try_with "$work/m.gguf" tune -m "$work/out/m.gguf" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --no-facts -t 1 -q \
-    --no-state --no-full --max-ppl-increase 50 --write
-"$CCA" export "$model" -g 4 -w 12 -q -o "$work/other.gguf" || bad=1
-try_with "$work/other.gguf" tune -m "$work/out/other.gguf" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --no-facts -t 1 \
-    -q --no-state --no-full --max-ppl-increase 50 --write
+try_timed_with "$work/m.gguf" tune -m "$work/out/m.gguf" -f "$work/ids" -g 4 -w 8 -c 16 --tokens 40 --no-facts -t 1 -q \
+    --no-state --no-full --recall 8 --cores no --max-ppl-increase 50 --write
 echo old >"$work/answer.txt"
 try_with "$work/answer.txt" generate -m "$model" -p hello -n 2 --temp 0 -t 1 -q -o "$work/out/answer.txt"
 try_with "$work/s.ccas" ask -m "$model" -f "$work/text" -f "$work/text" 'Who?' --chat-template plain -g 4 -w 8 -n 2 -t 1 -q \

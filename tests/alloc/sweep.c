@@ -188,7 +188,10 @@ static outcome run(long k, int argc, char **argv) {
 
 /* ---- what is compared ---- */
 
+/* A model that was there before tells of no times. */
 static bool same(const kept *a, const kept *b) {
+    bool was = all.needed && !a->session && strcmp(a->name, all.before.name) == 0;
+    if (was) return a->exact == b->exact;
     if (all.how == NONE) return true;
     return all.how == EXACT ? a->exact == b->exact : a->loose == b->loose;
 }
