@@ -206,7 +206,7 @@ try export "$work/templated" -t 1 -o "$work/out/m.gguf" -q
 try generate "${templated[@]}" --chat -p 'Who?' -sys 'Be brief.'
 try ask "${templated[@]}" -f "$work/text" -sys 'Be brief.' --follow-up --no-kv 'Who?' 'When?'
 printf '%s\n' 'Who?' 'When?' /undo 'Why?' >"$work/turns"
-try chat "${templated[@]}" --session "$work/out/t.ccas" <"$work/turns"
+try_timed chat "${templated[@]}" --session "$work/out/t.ccas" <"$work/turns"
 try_timed plan -m "$model" -c 64 -t 1 --json -q
 try_timed plan -m "$model" -f "$work/text" -n 8 -t 1 --ranks 2 -q
 
