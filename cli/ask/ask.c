@@ -44,97 +44,6 @@ static const arg_group groups[] = {
     {0},
 };
 
-/* ---- how long it gets ---- */
-
-/* Where questions may come that nobody knows yet, there is room for so many tokens of them. */
-enum { UNKNOWN_ROOM = 8192 };
-
-/* Tokens of an answer; -1: as many as there is room for. */
-static int64_t answer_bound(const asking *a, int64_t most) {
-    const context_options *context = &a->context;
-    if (most >= 0 || !context->beyond_trained || context->ctx_size > 0) return most;
-    return cca_engine_info(a->engine)->trained_length;
-}
-
-/* Puts a question behind what stands before it, in place of another one. */
-static cca_status encode_question(asking *a, const question *q, cca_error *err) {
-    bool further = a->base > documents_n_tokens(&a->docs);
-    prompt *p = &a->docs.prompt;
-    prompt_cut(p, a->base, further ? CCA_SLOT_ANSWER : CCA_SLOT_DOCUMENT);
-    if (p->own) prompt_own_keep(p, a->base_parts);
-    cca_status status = prompt_ask(p, q->text, q->size, err);
-    a->same = cca_min(a->same, p->n_same);
-    if (!status) documents_follow(&a->docs);
-    return status;
-}
-
-/* What there is of the prompt stands before the next question. */
-static void set_base(asking *a) {
-    const prompt *p = &a->docs.prompt;
-    a->base = prompt_length(p);
-    a->base_parts = p->own ? p->own->n_parts : 0;
-}
-
-static bool many(const asking *a) {
-    return a->questions.n > 1 || a->questions.live;
-}
-
-/* Questions may have choices. */
-static bool choosing(const asking *a) {
-    bool any = a->questions.choices || a->questions.live == QUESTIONS_JSON;
-    for (size_t i = 0; i < a->questions.n; i++) any |= a->questions.items[i].choices != NULL;
-    return any;
-}
-
-/* Tokens of a question's longest choice. */
-static cca_status measure_choices(const asking *a, const question *q, int64_t *most,
-                                  cca_error *err) {
-    choices c;
-    cca_status status = choices_encode(&c, q->choices, &a->docs.prompt, err);
-    *most = c.most;
-    choices_free(&c);
-    return status;
-}
-
-/* The longest prompt, with its choices, and the positions that prompts and answers take: with
- * --follow-up of all questions together. INT64_MAX: as many as there are. */
-static cca_status measure(asking *a, int64_t *longest, int64_t *positions, cca_error *err) {
-    const int64_t start = documents_n_tokens(&a->docs);
-    int64_t answers = 0;
-    bool endless = false;
-    cca_status status = CCA_OK;
-    set_base(a);
-    const size_t start_parts = a->base_parts;
-    *longest = *positions = start;
-    for (size_t i = 0; i < a->questions.n && !status; i++) {
-        const question *q = &a->questions.items[i];
-        int64_t most = answer_bound(a, q->most);
-        status = encode_question(a, q, err);
-        if (!status && q->choices) status = measure_choices(a, q, &most, err);
-        int64_t n = prompt_length(&a->docs.prompt);
-        answers = a->o->follow_up ? answers + most : most;
-        *longest = cca_max(*longest, q->choices ? n + most : n);
-        *positions = cca_max(*positions, n + answers);
-        endless |= most < 0;
-        if (a->o->follow_up) set_base(a);
-    }
-    prompt_cut(&a->docs.prompt, start, CCA_SLOT_DOCUMENT);
-    if (!status) status = documents_settle(&a->docs, start_parts, err);
-    set_base(a);
-    a->same = INT64_MAX;
-    int64_t most = answer_bound(a, a->o->questions.most);
-    if (a->questions.live) {
-        *positions = cca_max(*positions, *longest + answers + UNKNOWN_ROOM + most);
-        endless |= most < 0;
-    }
-    if (endless) *positions = INT64_MAX;
-    if (status) return status;
-    const char *what = a->o->follow_up ? "the prompt (documents and all questions)"
-                       : choosing(a)   ? "the prompt (documents, longest question and choice)"
-                                       : "the prompt (documents and longest question)";
-    return cli_check_length(what, *longest, &a->context, a->engine, err);
-}
-
 /* ---- prefill ---- */
 
 /* Brings the documents, or what is missing of them in their session. */
@@ -142,10 +51,25 @@ static cca_status prefill_documents(asking *a, cca_error *err) {
     double started = cca_seconds();
     cca_status status = prompt_prefill(&a->stored, &a->docs.prompt, &a->o->stored,
                                        STORED_CACHE | STORED_SEAMS, a->session, &a->term, err);
-    if (!status && many(a)) status = cca_session_mark(a->session, err);
+    if (!status && a->many) status = cca_session_mark(a->session, err);
     a->marked = status ? -1 : cca_session_pos(a->session);
+    a->unasked = true;
+    a->n_documents += a->docs.n;
+    a->document_tokens += documents_n_tokens(&a->docs);
     a->documents_s = cca_seconds() - started;
     return status;
+}
+
+/* The documents that a question names, in place of those before. */
+static cca_status change_documents(asking *a, const question *q, cca_error *err) {
+    term silent = {.quiet = true}; /* what there was to say was said when they were measured */
+    cca_status status = a->about == q ? CCA_OK : ask_read(a, q, &silent, err);
+    if (status) return status;
+    stored_close(&a->stored);
+    cca_session_reset(a->session);
+    a->same = INT64_MAX;
+    a->astray = false;
+    return prefill_documents(a, err);
 }
 
 /* Back to where the documents end, or where a template has changed what stands before that, to the
@@ -153,7 +77,7 @@ static cca_status prefill_documents(asking *a, cca_error *err) {
 static cca_status go_back(asking *a, cca_error *err) {
     int64_t pos = cca_session_pos(a->session);
     if (!a->astray && pos <= a->base && pos <= a->same) return CCA_OK;
-    if (a->marked >= 0 && a->marked <= a->same && many(a)) {
+    if (a->marked >= 0 && a->marked <= a->same && a->many) {
         return cca_session_rewind(a->session, err);
     }
     cca_session_reset(a->session);
@@ -164,7 +88,8 @@ static cca_status go_back(asking *a, cca_error *err) {
 /* Brings the question, from where the last answer ended, or from where the documents end. */
 static cca_status prefill_question(asking *a, int64_t *n_reused, cca_error *err) {
     cca_status status = go_back(a, err);
-    *n_reused = a->n_asked > 1 ? cca_session_pos(a->session) : a->stored.reused;
+    *n_reused = a->unasked ? a->stored.reused : cca_session_pos(a->session);
+    a->unasked = false;
     if (!status && a->n_sources > 0) status = sources_watch(a->session, &a->docs, err);
     if (!status) status = prompt_evaluate(&a->docs.prompt, a->session, &a->term, err);
     a->astray = status;
@@ -195,7 +120,7 @@ static cca_status keep_answer(asking *a, const answer *text, cca_error *err) {
     if (!status) {
         status = prompt_answered(p, d->n_prompt, text->text.bytes, text->text.size, err);
     }
-    set_base(a);
+    ask_set_base(a);
     return status;
 }
 
@@ -205,7 +130,7 @@ static cca_status keep_choice(asking *a, const choice *c, cca_error *err) {
     int64_t from = prompt_length(p);
     cca_status status = prompt_answer(p, c->ids, (size_t)c->n_tokens, err);
     if (!status) status = prompt_answered(p, from, c->text, c->size, err);
-    set_base(a);
+    ask_set_base(a);
     return status;
 }
 
@@ -293,13 +218,15 @@ static cca_status ask_one(asking *a, const question *q, cca_error *err) {
     answer text = {0};
     choices c = {0};
     a->n_asked++;
-    d->most = answer_bound(a, q->most);
-    cca_status status = encode_question(a, q, err);
+    d->most = ask_answer_bound(a, q->most);
+    cca_status status = CCA_OK;
+    if (q->document && !q->again) status = change_documents(a, q, err);
+    if (!status) status = ask_encode(a, q, err);
     if (!status && q->choices) status = choices_encode(&c, q->choices, &a->docs.prompt, err);
     if (!status) status = check_room(a, c.most, err);
     if (!status) status = add_stops(a, q, err);
     if (!status) status = decoder_start(d, a->session, &a->docs.prompt, err);
-    d->started = cca_seconds() - (a->n_asked == 1 ? a->documents_s : 0);
+    d->started = cca_seconds() - (a->unasked ? a->documents_s : 0);
     if (!status) status = q->choices ? choose(a, q, &c, err) : answer_question(a, q, &text, err);
     answer_free(&text);
     choices_free(&c);
@@ -320,7 +247,8 @@ static cca_status go_on(asking *a, const question *q, cca_status status, cca_err
 
 static cca_status ask_all(asking *a, cca_error *err) {
     cca_status status = output_open(&a->out, a->o->output.file, err);
-    if (!status) status = prefill_documents(a, err);
+    bool there = !questions_have_documents(&a->questions);
+    if (!status && there) status = prefill_documents(a, err);
     while (!status) {
         const question *q;
         status = questions_next(&a->questions, &q, err);
@@ -341,17 +269,15 @@ static cca_status ask_all(asking *a, cca_error *err) {
 static cca_status ask(asking *a, cca_error *err) {
     const context_options *context = &a->context;
     int64_t longest = 0, positions = 0;
-    cca_status status =
-        documents_read(&a->docs, &a->o->documents, &a->o->chat, a->engine, &a->term, err);
-    if (!status) status = stored_resume(&a->context, &a->o->stored, a->engine, &a->term, err);
-    if (!status) status = measure(a, &longest, &positions, err);
+    cca_status status = stored_resume(&a->context, &a->o->stored, a->engine, &a->term, err);
+    if (!status) status = ask_measure(a, &longest, &positions, err);
     if (!status) {
         status = decoder_open(&a->decoder, &a->o->sampling, false, &a->docs.prompt, a->engine, err);
     }
     if (status) return status;
     a->n_stops = a->decoder.n_stops;
     a->decoder.scored = a->o->jsonl || a->o->output.json;
-    unsigned flags = CLI_STORED | (many(a) ? CLI_MARK : 0) | (choosing(a) ? CLI_COPY : 0);
+    unsigned flags = CLI_STORED | (a->many ? CLI_MARK : 0) | (ask_chooses(a) ? CLI_COPY : 0);
     int64_t limit = cli_position_limit(context, a->engine);
     if (positions == INT64_MAX) {
         limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
@@ -374,6 +300,27 @@ static cca_status check_stdin(const asking *a, cca_error *err) {
     if (!a->questions.live || !taken) return CCA_OK;
     return cca_fail(err, CCA_USAGE,
                     "standard input has the questions: give the documents with -f FILE");
+}
+
+/* Where questions name their documents there are no others, and no file has the state of all. */
+static cca_status check_documents(const asking *a, cca_error *err) {
+    const questions *q = &a->questions;
+    const question_place first = q->items[0].at;
+    if (a->o->documents.input.pieces.n > 0) {
+        return cca_fail(err, CCA_USAGE,
+                        "%s, line %zu, field \"document\": beside it there is no -f and no -p",
+                        first.file, first.line);
+    }
+    for (size_t i = 1; i < q->n && a->o->stored.file && !a->o->stored.off; i++) {
+        const question *other = &q->items[i];
+        if (other->again) continue;
+        return cca_fail(
+            err, CCA_USAGE,
+            "%s, line %zu, field \"document\": another one than before; --session keeps "
+            "the state of one, the cache folder of each",
+            other->at.file, other->at.line);
+    }
+    return CCA_OK;
 }
 
 /* What is told where nobody says: only where it was found to be right, and costs little. */
@@ -410,7 +357,10 @@ static void free_all(asking *a) {
 static cca_status run_alone(asking *a, cca_error *err) {
     cca_status status = questions_open(&a->questions, &a->o->questions, &a->term, err);
     if (!status && !a->answers) status = cca_fail(err, CCA_NO_MEMORY, "no memory for the record");
-    if (!status) status = check_stdin(a, err);
+    if (!status) {
+        status =
+            questions_have_documents(&a->questions) ? check_documents(a, err) : check_stdin(a, err);
+    }
     if (!status) {
         status = decoder_stops(&a->decoder, &a->o->stops, a->o->documents.input.escape, err);
     }
@@ -435,7 +385,7 @@ const cli_command cli_ask = {
     .summary = "questions about documents that are read once",
     .usage = "-m MODEL -f FILE [options] QUESTION ...",
     .notes =
-        "The documents (-f, -p) are read once; each question starts from there and costs only its "
+        "The documents (-f, -p, or those that the questions of a file name) are read once; each question starts from there and costs only its "
         "own tokens. Answers go to standard output, one a line, in order; line breaks in an answer "
         "become spaces unless --json or --jsonl keeps them. The chat template is the model file's "
         "or --chat-template's; plain, for models without one, puts \"Question: \" and \"Answer:\" "

@@ -36,6 +36,9 @@ static json_t *answer_record(const asking *a, const exchange *e, const findings 
     if (record && e->choices) output_put(&record, "choices", choices_json(e->choices));
     output_put(&record, "logprob", output_real(true, e->logprob));
     output_put(&record, "probability", output_real(true, exp(e->logprob)));
+    if (record && e->question->document) {
+        json_object_set(record, "document", e->question->document);
+    }
     if (record && e->question->id) json_object_set(record, "id", e->question->id);
     if (record && a->o->quotes) {
         output_put(&record, "quotes", quotes_json(&f->quotes, e->text->bytes));
@@ -188,13 +191,12 @@ cca_status ask_report(asking *a, const exchange *e, bool written, cca_error *err
 }
 
 static void write_record(asking *a) {
-    json_t *all =
-        json_pack("{s:s, s:s, s:I, s:O, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1",
-                  "chat_template", prompt_template_name(&a->docs.prompt), "document_tokens",
-                  (json_int_t)documents_n_tokens(&a->docs), "answers", a->answers, "memory",
-                  cli_plan_json(&a->plan), "attention", cli_attention_json(&a->context, a->engine),
-                  "ranks", cli_ranks_json(a->session), "seed", (json_int_t)a->decoder.options.seed,
-                  "warnings", a->term.warnings);
+    json_t *all = json_pack(
+        "{s:s, s:s, s:I, s:O, s:o, s:o, s:o, s:I, s:O}", "schema", "cca.ask.1", "chat_template",
+        prompt_template_name(&a->docs.prompt), "document_tokens", (json_int_t)a->document_tokens,
+        "answers", a->answers, "memory", cli_plan_json(&a->plan), "attention",
+        cli_attention_json(&a->context, a->engine), "ranks", cli_ranks_json(a->session), "seed",
+        (json_int_t)a->decoder.options.seed, "warnings", a->term.warnings);
     if (all && a->o->jsonl) {
         json_object_set_new(all, "event", json_string("end"));
         json_object_del(all, "answers");
@@ -206,10 +208,9 @@ cca_status ask_finish(asking *a, cca_error *err) {
     char peak[TERM_SIZE_TEXT];
     if (a->o->jsonl || a->o->output.json) write_record(a);
     cca_status status = output_flush(&a->out, err);
-    int64_t n_tokens = documents_n_tokens(&a->docs);
-    term_note(&a->term, "%zu document%s, %lld token%s, read once; peak memory %s", a->docs.n,
-              term_plural((int64_t)a->docs.n), (long long)n_tokens, term_plural(n_tokens),
-              term_size(peak, term_peak_memory()));
+    term_note(&a->term, "%zu document%s, %lld token%s, read once; peak memory %s", a->n_documents,
+              term_plural((int64_t)a->n_documents), (long long)a->document_tokens,
+              term_plural(a->document_tokens), term_size(peak, term_peak_memory()));
     cli_ranks_tell(a->session, &a->term);
     return status;
 }

@@ -21,8 +21,9 @@ const arg_option question_args[] = {
      .max = 1 << 20, .help = "each is asked about the same documents"},
     {"questions", "Q", .kind = ARG_LIST, .value = "FILE", .at = offsetof(question_options, files),
      .help =
-         "JSON lines: a string, or {\"question\", \"id\", \"max_answer\", \"stop\", \"choices\"}; - "
-         "answers those of standard input as they come; may be repeated"},
+         "JSON lines: a string, or {\"question\", \"document\", \"id\", \"max_answer\", \"stop\", "
+         "\"choices\"}, where a document is a path in the place of -f; - answers those of standard "
+         "input as they come; may be repeated"},
     {"interactive", "i", .kind = ARG_FLAG, .at = offsetof(question_options, interactive),
      .help = "then ask for questions at the terminal, or take each line of standard input for one"},
     {"max-answer", "n", .alias = "predict", .kind = ARG_INT, .value = "N",
@@ -57,13 +58,8 @@ static void drop(question *item) {
 
 /* ---- JSON lines ---- */
 
-/* Where a line stands, for messages. */
-typedef struct where {
-    const char *file;
-    size_t line;
-} where;
-
-static cca_status bad_field(where at, const char *field, const char *wanted, cca_error *err) {
+static cca_status bad_field(question_place at, const char *field, const char *wanted,
+                            cca_error *err) {
     return cca_fail(err, CCA_USAGE, "%s, line %zu, field \"%s\": %s expected", at.file, at.line,
                     field, wanted);
 }
@@ -81,7 +77,7 @@ static bool is_question(const json_t *value) {
 }
 
 /* A text or an array of texts becomes an array. */
-static cca_status read_stops(question *out, json_t *value, where at, cca_error *err) {
+static cca_status read_stops(question *out, json_t *value, question_place at, cca_error *err) {
     static const char *const wanted = "a text that is not empty, or an array of such texts";
     json_t *array = json_is_array(value) ? value : json_pack("[O]", value);
     if (!array) return no_memory(err);
@@ -93,7 +89,7 @@ static cca_status read_stops(question *out, json_t *value, where at, cca_error *
     return CCA_OK;
 }
 
-static cca_status read_choices(question *out, json_t *value, where at, cca_error *err) {
+static cca_status read_choices(question *out, json_t *value, question_place at, cca_error *err) {
     char *name;
     if (asprintf(&name, "%s, line %zu, field \"choices\"", at.file, at.line) < 0) {
         return no_memory(err);
@@ -104,7 +100,27 @@ static cca_status read_choices(question *out, json_t *value, where at, cca_error
     return status;
 }
 
-static cca_status read_fields(question *out, where at, cca_error *err) {
+static bool is_path(const json_t *value) {
+    const char *path = json_string_value(value);
+    return is_text(value) && strlen(path) == json_string_length(value) && strcmp(path, "-") != 0;
+}
+
+static cca_status read_document(question *out, json_t *value, cca_error *err) {
+    out->document = value;
+    size_t n = question_n_paths(out);
+    bool right = n > 0;
+    for (size_t i = 0; i < n; i++) {
+        right &= is_path(json_is_array(value) ? json_array_get(value, i) : value);
+    }
+    if (right && out->at.file != on_stdin) return CCA_OK;
+    return right ? cca_fail(err, CCA_USAGE,
+                            "%s, line %zu, field \"document\": only questions of a file have it",
+                            out->at.file, out->at.line)
+                 : bad_field(out->at, "document", "a path other than -, or an array of such paths",
+                             err);
+}
+
+static cca_status read_fields(question *out, question_place at, cca_error *err) {
     const char *name;
     json_t *value, *text = json_object_get(out->line, "question");
     void *next;
@@ -120,14 +136,16 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
             if (!json_is_integer(value) || out->most < -1 || out->most > INT32_MAX) {
                 status = bad_field(at, name, "a whole number from -1 to 2147483647", err);
             }
+        } else if (strcmp(name, "document") == 0) {
+            status = read_document(out, value, err);
         } else if (strcmp(name, "stop") == 0) {
             status = read_stops(out, value, at, err);
         } else if (strcmp(name, "choices") == 0) {
             status = read_choices(out, value, at, err);
         } else if (strcmp(name, "question") != 0) {
             status = cca_fail(err, CCA_USAGE,
-                              "%s, line %zu: unknown field \"%s\"; there are question, id, "
-                              "max_answer, stop and choices",
+                              "%s, line %zu: unknown field \"%s\"; there are question, document, "
+                              "id, max_answer, stop and choices",
                               at.file, at.line, name);
         }
         if (status) return status;
@@ -140,10 +158,10 @@ static cca_status read_fields(question *out, where at, cca_error *err) {
 
 /* *out is left without a text where the line is empty. */
 static cca_status read_json(question *out, const questions *q, const char *line, size_t size,
-                            where at, cca_error *err) {
+                            question_place at, cca_error *err) {
     json_error_t why;
     size_t valid = cca_utf8_valid(line, size);
-    *out = (question){.most = q->options->most, .choices = q->choices};
+    *out = (question){.most = q->options->most, .choices = q->choices, .at = at};
     if (valid != size) {
         return cca_fail(err, CCA_BAD_TEXT, "%s, line %zu: invalid UTF-8 at byte %zu of the line",
                         at.file, at.line, valid);
@@ -175,13 +193,68 @@ static cca_status read_file(questions *q, const char *path, cca_error *err) {
         const char *begin = text.bytes + at, *end = memchr(begin, '\n', text.size - at);
         size_t size = end ? (size_t)(end - begin) : text.size - at;
         question item;
-        status = read_json(&item, q, begin, size, (where){path, line}, err);
+        status = read_json(&item, q, begin, size, (question_place){path, line}, err);
         at += size + 1;
         if (!status && item.text && !push(q, &item)) status = no_memory(err);
         if (status || !item.text) drop(&item);
     }
     text_free(&text);
     return status;
+}
+
+/* ---- documents that questions name ---- */
+
+bool questions_have_documents(const questions *q) {
+    return q->n > 0 && q->items[0].document;
+}
+
+size_t question_n_paths(const question *q) {
+    if (!q->document) return 0;
+    return json_is_array(q->document) ? json_array_size(q->document) : 1;
+}
+
+const char *question_path(const question *q, size_t index) {
+    bool several = json_is_array(q->document);
+    return json_string_value(several ? json_array_get(q->document, index) : q->document);
+}
+
+static bool same_documents(const question *a, const question *b) {
+    size_t n = question_n_paths(a);
+    bool same = n == question_n_paths(b);
+    for (size_t i = 0; i < n && same; i++) {
+        same = strcmp(question_path(a, i), question_path(b, i)) == 0;
+    }
+    return same;
+}
+
+/* All questions name one, or none does. */
+static cca_status check_documents(questions *q, cca_error *err) {
+    const question *with = NULL, *without = NULL;
+    for (size_t i = 0; i < q->n; i++) {
+        question *item = &q->items[i];
+        item->again = i > 0 && same_documents(item, item - 1);
+        const question **first = item->document ? &with : &without;
+        if (!*first) *first = item;
+    }
+    if (!with || (!without && !q->live)) return CCA_OK;
+    const question_place at = with->at;
+    if (!without) {
+        return cca_fail(err, CCA_USAGE,
+                        "%s, line %zu, field \"document\": questions of standard input have none, "
+                        "and all questions of a run name their document or none does",
+                        at.file, at.line);
+    }
+    if (!without->at.file) {
+        return cca_fail(err, CCA_USAGE,
+                        "%s, line %zu, field \"document\": question 1, an argument, has none, and "
+                        "all questions of a run name their document or none does",
+                        at.file, at.line);
+    }
+    return cca_fail(
+        err, CCA_USAGE,
+        "%s, line %zu: field \"document\" is missing: all questions of a run name their "
+        "document, as %s, line %zu, does, or none does",
+        without->at.file, without->at.line, at.file, at.line);
 }
 
 /* ---- all sources ---- */
@@ -244,7 +317,7 @@ cca_status questions_open(questions *out, const question_options *options, term 
         status = cca_fail(err, CCA_USAGE,
                           "no question: give at least one behind the options, or -Q FILE or -i");
     }
-    return status;
+    return status ? status : check_documents(out, err);
 }
 
 void questions_close(questions *q) {
@@ -333,9 +406,9 @@ cca_status questions_next(questions *q, const question **out, cca_error *err) {
         drop(&q->now);
         if (there) status = read_line(q, &size, &there, err);
         if (status || !there) return status;
-        status = q->live == QUESTIONS_TYPED
-                     ? take_typed(q, size, err)
-                     : read_json(&q->now, q, q->buffer, size, (where){on_stdin, q->line}, err);
+        status = q->live == QUESTIONS_TYPED ? take_typed(q, size, err)
+                                            : read_json(&q->now, q, q->buffer, size,
+                                                        (question_place){on_stdin, q->line}, err);
     } while (!status && !q->now.text);
     if (!status) *out = &q->now;
     return status;
