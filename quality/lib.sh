@@ -33,7 +33,24 @@ runs() {
     done
 }
 
-# Runs measure.sh with each line of standard input as its arguments.
-lane() { # jobs at a time
-    timeout "${LIMIT:-0}" xargs -r -L1 -P"$1" "$here/measure.sh"
+# Makes a document of nearly so many tokens, OUT.txt, and sets `fitted` to its bytes and `filled` to its tokens: bytes
+# are adjusted until they fill the room; where no sentence ends at the right place, the longest that fits is taken.
+# MAKE BYTES makes it.
+fit() { # room, make, out, model, bytes to begin with
+    local room=$1 make=$2 bytes=$5 tokens
+    fitted=0 filled=0
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        $make $bytes
+        tokens=$("$CCA" tokenize -m "$4" -f "$3.txt" --count)
+        [ "$tokens" -le $room ] && [ "$tokens" -gt $filled ] && filled=$tokens fitted=$bytes
+        [ "$tokens" -le $room ] && [ "$tokens" -ge $((room - 64 - room / 200)) ] && break
+        bytes=$((bytes + (room - 32 - room / 400 - tokens) * bytes / tokens))
+    done
+    [ $filled -gt 0 ] || { echo "$0: no document of $room tokens" >&2; exit 1; }
+    [ $bytes -eq $fitted ] || $make $fitted
+}
+
+# Runs a script with each line of standard input as its arguments.
+lane() { # jobs at a time, script
+    timeout "${LIMIT:-0}" xargs -r -L1 -P"$1" "$here/${2:-measure.sh}"
 }

@@ -3,7 +3,7 @@
 #
 #     quality/measure.sh ppl   MODEL ATTENTION LENGTH BOOK WINDOWS
 #     quality/measure.sh facts MODEL ATTENTION LENGTH SET NUMBER PER
-#     quality/measure.sh task  MODEL ATTENTION LENGTH TASK BLOCK QUESTIONS
+#     quality/measure.sh task  MODEL ATTENTION LENGTH TASK BLOCK QUESTIONS [TOKENIZER]
 #     quality/measure.sh apart MODEL ATTENTION LENGTH TEXT TOKENS BASE
 #     quality/measure.sh speed MODEL ATTENTION LENGTH decode TOKENS
 #
@@ -11,7 +11,7 @@
 # other values than the model's, one that is left empty the model's own: cca:::0 is the paper's form.
 # `ppl` measures the first WINDOWS windows of LENGTH tokens of a book, `facts` asks about one document
 # of LENGTH tokens with PER facts at each depth, `task` QUESTIONS or a few more of a task about documents that
-# nearly fill LENGTH tokens, other ones in each block, `apart` how far TOKENS of a text in windows of LENGTH
+# nearly fill LENGTH tokens of the model TOKENIZER [MODEL], other ones in each block (documents.sh), `apart` how far TOKENS of a text in windows of LENGTH
 # are from those of the model BASE with full attention, `speed` takes the time of a prefill of LENGTH tokens and of TOKENS behind
 # it. TEXT is books (the begin of each), code, docs or french. The result is OUT/FINGERPRINT/ATTENTION/…, with the
 # columns that bands.awk, answers.awk, score.awk and apart.awk tell; where it is there already nothing is done.
@@ -27,7 +27,7 @@ result=$OUT/$(fingerprint "$model")/$attention/$test-$length/$what
 [ -f "$result" ] && exit 0
 mkdir -p "$(dirname "$result")"
 
-run=(-m "$model" -t "${THREADS:-0}" --device "${DEVICE:-cpu}" -q)
+run=(-m "$(realpath "$model")" -t "${THREADS:-0}" --device "${DEVICE:-cpu}" -q)
 case $attention in
 cca*)
     IFS=: read -r kind g s z <<<"$attention"
@@ -57,21 +57,6 @@ processor_time() {
     awk -F'[ms ]' 'NR == 2 { print $1 * 60 + $2 }' "$scratch/times"
 }
 
-# Makes a document of nearly so many tokens: its bytes are adjusted until they fill the room; where no
-# sentence ends at the right place, the longest that fits is taken. MAKE BYTES makes it.
-fit() { # room, make
-    local room=$1 make=$2 bytes=$((length * 7 / 2)) best=0 best_bytes=0 tokens
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        $make $bytes
-        tokens=$("$CCA" tokenize -m "$model" -f "$scratch/doc.txt" --count)
-        [ "$tokens" -le $room ] && [ "$tokens" -gt $best ] && best=$tokens best_bytes=$bytes
-        [ "$tokens" -le $room ] && [ "$tokens" -ge $((room - 64 - room / 200)) ] && break
-        bytes=$((bytes + (room - 32 - room / 400 - tokens) * bytes / tokens))
-    done
-    [ $best -gt 0 ] || { echo "$0: no document of $length tokens" >&2; exit 1; }
-    [ $bytes -eq $best_bytes ] || $make $best_bytes
-}
-
 # Planted facts come from the first book alone, as in all tables so far.
 facts_document() { # bytes
     local books=("$BOOKS_DIR"/*.txt)
@@ -82,7 +67,7 @@ facts_document() { # bytes
 # Documents leave room for a question and its answer.
 facts() { # number, facts a depth
     local number=$1 per=$2 spent
-    fit $((length - 64)) facts_document
+    fit $((length - 64)) facts_document "$scratch/doc" "$model" $((length * 7 / 2))
     processor_time >"$scratch/before"
     cut -f3 "$scratch/doc.tsv" | tr '\n' '\0' |
         xargs -0 "$CCA" ask "${run[@]}" --chat-template plain -f "$scratch/doc.txt" -n 16 --no-kv --jsonl --sources 0 -- \
@@ -93,31 +78,14 @@ facts() { # number, facts a depth
         "$scratch/doc.tsv" "$scratch/answers" >"$scratch/result"
 }
 
-task_document() { # bytes
-    "$here/task.sh" "$what" "$number" "$length" "$1" "$scratch/doc"
-}
-
-# The tokens of the longest question in doc.tsv, and of the longest answer.
-longest() {
-    local question
-    question=$(awk -F'\t' 'length($2) > length(longest) { longest = $2 } END { print longest }' "$scratch/doc.tsv")
-    echo $(($("$CCA" tokenize -m "$model" -p "$question" --count) + $(cut -f1 "$scratch/doc.tsv" | sort -n | tail -1)))
-}
-
-# Documents leave room for the template, a question and its answer, about as long as those of the first document.
-task() { # block, questions
-    local number=$(($1 * 1000)) asked=0 room=0
-    while [ $asked -lt "$2" ]; do
-        number=$((number + 1))
-        [ $room -gt 0 ] || { task_document $length && room=$((length - 64 - $(longest))); }
-        fit $room task_document
-        awk -f "$here/questions.awk" "$scratch/doc.tsv" >"$scratch/questions"
-        "$CCA" ask "${run[@]}" -f "$scratch/doc.txt" -Q "$scratch/questions" --no-kv --jsonl --sources 0 \
-            >"$scratch/answers"
-        awk -v document=$number -f "$here/record.awk" -f "$here/score.awk" "$scratch/doc.tsv" "$scratch/answers" \
-            >>"$scratch/result"
-        asked=$(wc -l <"$scratch/result")
-    done
+# All questions of the block in one run, whose documents' paths are relative to OUT.
+task() { # block, questions, model
+    local program folder
+    program=$(realpath "$(command -v "$CCA")")
+    folder=$("$here/documents.sh" "$3" "$length" "$what" "$1" "$2")
+    (cd "$OUT" && exec "$program" ask "${run[@]}" -Q "$folder/questions.jsonl" --no-kv --jsonl --sources 0) \
+        >"$scratch/answers"
+    cat "$OUT/$folder"/*.tsv | awk -f "$here/record.awk" -f "$here/score.awk" - "$scratch/answers" >"$scratch/result"
 }
 
 # A text of a domain; the project's own as it is today.
@@ -148,7 +116,7 @@ ppl) perplexity "$6" ;;
 apart) apart "$6" "$7" ;;
 speed) speed "$6" ;;
 facts) facts "$6" "$7" ;;
-task) task "$6" "$7" ;;
+task) task "$6" "$7" "${8:-$model}" ;;
 esac
 mv "$scratch/result" "$result.part$$"
 mv "$result.part$$" "$result"

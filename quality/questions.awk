@@ -1,8 +1,8 @@
 # Questions of a task as the JSON lines that `cca ask -Q` reads.
 #
-#     awk -f questions.awk doc.tsv
+#     awk -v document=1001.txt -f questions.awk 1001.tsv
 #
-# doc.tsv has a line a question, as ask() of text.awk writes it.
+# The table has a line a question, as ask() of text.awk writes it; all are asked about the document.
 
 function json(text,    i, c, quoted) {
     for (i = 1; i <= length(text); i++) {
@@ -17,5 +17,5 @@ BEGIN { FS = "\t" }
     list = ""
     count = split($4, choice, "|")
     for (i = 1; i <= count; i++) list = list (i > 1 ? ", " : "") json(choice[i])
-    print "{\"question\": " json($2) (count ? ", \"choices\": [" list "]" : ", \"max_answer\": " $1) "}"
+    print "{\"question\": " json($2) ", \"document\": " json(document) (count ? ", \"choices\": [" list "]" : ", \"max_answer\": " $1) "}"
 }

@@ -1,9 +1,9 @@
 # Scores answers to the questions of a task.
 #
-#     awk -v document=7 -f record.awk -f score.awk doc.tsv answers.jsonl
+#     cat *.tsv | awk -f record.awk -f score.awk - answers.jsonl
 #
-# doc.tsv has a line a question, as ask() of text.awk writes it, answers.jsonl what `cca ask --jsonl` wrote.
-# A line a question: number of the document, score, expected texts, what was given. The score is the
+# The first has a line a question, as ask() of text.awk writes it, answers.jsonl what `cca ask --jsonl` wrote.
+# A line a question: number of the document, which its file is named after, score, expected texts, what was given. The score is the
 # share of the expected texts that stand in the answer, in letters of either case. Of choices the likeliest by its
 # bytes is given, so that short ones have no advantage; it scores 1 if it is the right one.
 
@@ -22,6 +22,12 @@ function likeliest(    rest, part, best, text) {
     return text
 }
 
+function document(    path) {
+    path = field("document")
+    sub(/.*\//, "", path)
+    return path + 0
+}
+
 NR == FNR {
     split($0, part, "\t")
     expected[NR] = part[3]
@@ -35,6 +41,6 @@ NR == FNR {
     score = 0
     for (i = 1; i <= count; i++)
         score += chosen[n] ? given == text[i] : index(tolower(given), tolower(text[i])) > 0
-    printf "%d\t%.4f\t%s\t%s\n", document, score / count, expected[n], given
+    printf "%d\t%.4f\t%s\t%s\n", document(), score / count, expected[n], given
 }
 END { if (n != questions) exit 1 }

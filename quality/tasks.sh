@@ -5,7 +5,9 @@
 #     LENGTHS=2048 QUESTIONS=20 JOBS=2 THREADS=1 quality/tasks.sh full=model.gguf:full CCA=model.gguf:cca
 #
 # Each argument is LABEL=FILE:ATTENTION, with the ATTENTION of measure.sh; the first is what the others are compared
-# with. What was measured is kept in OUT, so another run goes on from there, and with LIMIT=1 shows what there is.
+# with, and its tokenizer measures the documents, which are the same for all. What was measured is kept in OUT, so
+# another run goes on from there, and with LIMIT=1 shows what there is. DOCUMENTS_ONLY=1 makes the documents and asks
+# nothing: OUT can then be moved to where the answers are to be made.
 #
 # Environment: LENGTHS in tokens [2048 4096 8192], TASKS [all], QUESTIONS of each task and length, rounded up to
 # blocks of 20 [200]; LEAST, the per cent of the first that a row needs to count in the mean [30]; JOBS at a time [1]
@@ -55,9 +57,14 @@ scores() {
 }
 
 list=$(runs "$@") || exit 1
+first=$(head -n 1 <<<"$list" | cut -f2)
+if [ "${DOCUMENTS_ONLY:-0}" = 1 ]; then
+    blocks | sed "s|^|$first |" | lane "${JOBS:-1}" documents.sh >/dev/null
+    exit
+fi
 blocks | while read -r length task block questions; do
     while IFS=$'\t' read -r label file attention; do
-        echo task "$file" "$attention" "$length" "$task" "$block" "$questions"
+        echo task "$file" "$attention" "$length" "$task" "$block" "$questions" "$first"
     done <<<"$list"
 done >"$OUT/jobs"
 lane "${JOBS:-1}" <"$OUT/jobs"

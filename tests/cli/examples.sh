@@ -39,6 +39,7 @@ stand_in() { # name
     case $1 in
     *.txt) printf 'The report was signed by Ada. It costs 20 pounds.\n%.0s' {1..30} >"$1" ;;
     *.txt.gz) printf 'The annex was signed by Charles.\n%.0s' {1..30} | gzip >"$1" ;;
+    set.jsonl) printf '{"question": "Who signed it?", "document": "report.txt"}\n' >"$1" && stand_in report.txt ;;
     *.jsonl) printf '{"question": "Who signed it?"}\n{"question": "What does it cost?"}\n' >"$1" ;;
     *Q4_K_M.gguf | base.gguf) cp "$golden/kquants/tiny.gguf" "$1" ;;
     tuned.gguf) cp "$golden/patch/tiny.gguf" "$1" ;;

@@ -69,7 +69,9 @@ record cca.generate.1 '' generate "${text[@]}" -n 3 --json
 record cca.memory.1 '' generate "${text[@]}" -n 3 --json --dry-run
 printf '{"question": "Who", "id": 1, "choices": ["Ann", "Bob"]}\n"Where"\n' >"$work/questions"
 place='found file line last_line begin end share' # of a quotation or source, where an answer has one
-record cca.ask.1 "$place" "${ask[@]}" --json --quotes --sources -Q "$work/questions"
+record cca.ask.1 "$place document" "${ask[@]}" --json --quotes --sources -Q "$work/questions"
+printf '{"question": "Who", "id": 1, "choices": ["Ann", "Bob"], "document": "%s"}\n' "$work/ids" >"$work/questions"
+record cca.ask.1 "$place" ask --chat-template plain -n 3 --no-kv --json --quotes --sources -Q "$work/questions"
 record cca.ppl.1 '' ppl -m "$random" --ids "$work/ids" --base full --json
 record cca.plan.1 '' plan -m "$random" -c 64 --ranks 1 --json
 record cca.bench.1 '' bench -m "$random" -p 4 -n 2 -r 1 --format json
@@ -94,7 +96,7 @@ events() { # schema's name, event of the others, arguments of cca
 }
 events cca.generate.1 text generate "${text[@]}" -n 8 --jsonl
 check 'pieces make up the text' test "$(jq -j .text "$work/events")" = "$(jq -j .text "$work/end")"
-events_without="answers question id text stop_reason tokens timing logprob logprob_per_byte probability choices sources source_ends start quotes $place" events cca.ask.1 answer "${ask[@]}" --jsonl Who Where
+events_without="answers question document id text stop_reason tokens timing logprob logprob_per_byte probability choices sources source_ends start quotes $place" events cca.ask.1 answer "${ask[@]}" --jsonl Who Where
 check 'an answer has its keys' test "$(jq -s 'map(keys) | unique | length' "$work/events")" = 1
 
 # Text of the model that is no UTF-8, and names that are none, are U+FFFD in a record.

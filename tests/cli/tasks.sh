@@ -135,19 +135,19 @@ for set in quality/questions/*.txt; do
 done
 
 printf '9\tWho says "a\\b"?\tAnn|Bo\n9\tWhich?\tgreen\tred|green\n' >"$work/doc.tsv"
-check 'questions as JSON' test "$(awk -f quality/questions.awk "$work/doc.tsv")" = \
-    '{"question": "Who says \"a\\b\"?", "max_answer": 9}
-{"question": "Which?", "choices": ["red", "green"]}'
+check 'questions as JSON' test "$(awk -v document=a/7.txt -f quality/questions.awk "$work/doc.tsv")" = \
+    '{"question": "Who says \"a\\b\"?", "document": "a/7.txt", "max_answer": 9}
+{"question": "Which?", "document": "a/7.txt", "choices": ["red", "green"]}'
 cat >"$work/answers" <<'END'
-{"question": "Who?", "text": " It is ANN,\nnot \"Bob\"", "stop_reason": "stop", "tokens": {"prompt": 9}, "event": "answer"}
-{"question": "Which?", "text": "red", "stop_reason": "choice", "choices": [{"text": "red", "logprob": -6, "logprob_per_byte": -2, "tokens": 1}, {"text": "green", "logprob": -7.5, "logprob_per_byte": -1.5, "tokens": 2}], "event": "answer"}
+{"question": "Who?", "text": " It is ANN,\nnot \"Bob\"", "stop_reason": "stop", "tokens": {"prompt": 9}, "document": "a/7.txt", "event": "answer"}
+{"question": "Which?", "text": "red", "stop_reason": "choice", "choices": [{"text": "red", "logprob": -6, "logprob_per_byte": -2, "tokens": 1}, {"text": "green", "logprob": -7.5, "logprob_per_byte": -1.5, "tokens": 2}], "document": "a/12.txt", "event": "answer"}
 {"schema": "cca.ask.1", "event": "end"}
 END
-score() { awk -v document=7 -f quality/record.awk -f quality/score.awk "$work/doc.tsv" "$work/answers"; }
+score() { awk -f quality/record.awk -f quality/score.awk "$work/doc.tsv" "$work/answers"; }
 scored() { score | tr '\t\n' ',;'; }
-check 'scores: all expected texts stand there' test "$(scored)" = '7,1.0000,Ann|Bo,It is ANN, not "Bob";7,1.0000,green,green;'
+check 'scores, with the number of the document: all expected texts stand there' test "$(scored)" = '7,1.0000,Ann|Bo,It is ANN, not "Bob";12,1.0000,green,green;'
 sed -i 's/not \\"Bob\\"/yes/; s/"logprob_per_byte": -1.5/"logprob_per_byte": -2.5/' "$work/answers"
-check 'half of them; the likeliest choice by its bytes' test "$(scored)" = '7,0.5000,Ann|Bo,It is ANN, yes;7,0.0000,green,red;'
+check 'half of them; the likeliest choice by its bytes' test "$(scored)" = '7,0.5000,Ann|Bo,It is ANN, yes;12,0.0000,green,red;'
 sed -i 2d "$work/answers"
 score >"$work/out"
 check 'an answer is missing: exit 1' test $? = 1
@@ -175,24 +175,61 @@ stdout_has 'errors are those of documents' '^\| single-1 \| 2,048 \| 4 \| 75\.0 
 
 export CCA THREADS=1
 model=$(echo models/cca-*.gguf)
-printf '#!/bin/sh\n"%s" "$@" | tee -a "%s"\n' "$CCA" "$work/said" >"$work/heard"
+printf '#!/bin/sh\necho "$@" >>"%s"\n"%s" "$@" | tee -a "%s"\n' "$work/asked" "$(realpath "$CCA")" "$work/said" >"$work/heard"
 chmod +x "$work/heard"
 CCA=$work/heard check 'a measurement' quality/measure.sh task "$model" full 512 multikey-2 1 10
 check 'whose prompts and longest answers, of 40 tokens, nearly fill the length' awk '
     match($0, /"prompt": [0-9]+/) { n++; size = substr($0, RSTART + 10, RLENGTH - 10) + 40; if (size > 512 || size < 400) exit 1 }
     END { if (n != 10) exit 1 }' "$work/said"
-found=$(find "$OUT" -name 'multikey-2-1')
+found=$(find "$OUT" -type f -name 'multikey-2-1')
 check 'has a line a question' test "$(awk -F'\t' '$1 == 1001 && $2 ~ /^[01]\.0000$/ && $3 ~ /^[0-9]+$/' "$found" | wc -l)" = 10
 touch -d '2000-01-01' "$found"
 tasks() { LENGTHS=512 TASKS=multikey-2 QUESTIONS=10 quality/tasks.sh "$@" >"$work/out" 2>"$work/err"; }
 tasks "full=$model:full" "short window=$model:window"
-check 'which is not made again' test -z "$(find "$OUT" -name 'multikey-2-1' -newermt 2001-01-01 -path '*/full/*')"
+check 'which is not made again' test -z "$(find "$OUT" -type f -name 'multikey-2-1' -newermt 2001-01-01 -path '*/full/*')"
 stdout_has 'the table has both runs' '^\| multikey-2 \| 512 \| 10 \| [0-9.]+ \| [0-9.]+ \('
 tasks "full=$model:full" other=none.gguf:cca
 check 'a model that is not there: exit 1' test $? = 1
 stderr_has 'and its name' 'none\.gguf is not there'
+# Documents alone, which are then moved, and asked about in one run for each kind of attention.
+again() { LENGTHS=512 TASKS=single-2 QUESTIONS=20 CCA=$work/heard quality/tasks.sh "full=$model:full" "short=$model:window" >"$work/out" 2>"$work/err"; }
+: >"$work/asked"
+DOCUMENTS_ONLY=1 again
+check 'documents alone: exit 0' test $? = 0
+stdout_empty 'without a table'
+folder=$(cd "$OUT" && echo documents/*/task-512/single-2-1)
+check 'of a block' test "$(ls "$OUT/$folder"/*.txt | wc -l) $(cat "$OUT/$folder"/*.tsv | wc -l)" = '20 20'
+check 'whose questions name them, in the folder' test "$(sed 's/.*"document": "\([^"]*\)".*/\1/' "$OUT/$folder/questions.jsonl")" = \
+    "$(cd "$OUT" && ls "$folder"/*.txt)"
+check 'nothing is asked' test "$(grep -c '^ask ' "$work/asked")" = 0
+check 'or half made' test -z "$(find "$OUT/documents" -name '*.part' -o -name '*.lock')"
+check 'two tries for each, or fewer' test "$(grep -c '^tokenize .* -f ' "$work/asked")" -le 40
+cksum "$OUT/$folder"/* | cut -d' ' -f1 >"$work/sums"
+mv "$OUT" "$work/moved" && OUT=$work/moved
+: >"$work/asked"
+again
+check 'a run each answers them' test "$(grep -c '^ask ' "$work/asked")" = 2
+check 'without making them again' test "$(grep -c '^tokenize' "$work/asked")" = 0
+check 'and leaves them as they were' test "$(cksum "$OUT/$folder"/* | cut -d' ' -f1)" = "$(cat "$work/sums")"
+check 'with scores in the order of the documents' test "$(cut -f1 "$OUT"/*/full/task-512/single-2-1 | tr '\n' ' ')" = \
+    "$(seq -s' ' 1001 1020) "
+stdout_has 'in one table' '^\| single-2 \| 512 \| 20 \| [0-9.]+ \| [0-9.]+ \('
+rm -r "$OUT/${folder%/*}" "$OUT"/*/{full,window}/task-512/single-2-1
+for run in full window; do quality/measure.sh task "$model" $run 512 single-2 1 20 2>/dev/null & done
+wait
+check 'two at once make them once, and the same' test "$(cksum "$OUT/$folder"/* | cut -d' ' -f1)" = "$(cat "$work/sums")"
+check 'and both answer them' test "$(cat "$OUT"/*/{full,window}/task-512/single-2-1 | wc -l)" = 40
+
+# A book that is for the most part one table has no end of a sentence where most documents would end.
+mkdir "$work/tables"
+{ head -n 40 "$BOOKS_DIR/one.txt"; for i in $(seq 2000); do printf '%d ' "$i"; [ $((i % 20)) = 0 ] && echo; done; echo; sed -n 41,400p "$BOOKS_DIR/one.txt"; } >"$work/tables/one.txt"
+BOOKS_DIR=$work/tables OUT=$work/few check 'a table' quality/documents.sh "$model" 512 single-2 2 6
+check 'is no reason for documents that fill a part of the room' awk 'END { exit !(FNR == 6) }' "$work/few"/documents/*/*/*/questions.jsonl
+check 'their numbers are left out' test "$(for i in "$work/few"/documents/*/*/*/*.txt; do
+    "$CCA" tokenize -m "$model" -f "$i" --count; done | awk '$1 < 290' | wc -l)" = 0
+
 check 'a set of questions' quality/measure.sh task "$model" full 2048 choices-paradise 1 10
 check 'is answered with choices' awk -F'\t' '
     NR == FNR { split($0, part, / \| /); for (i = 2; i < 6; i++) choice[part[i]]; next }
     $4 in choice && $2 == ($3 == $4) { n++ }
-    END { exit n != 10 }' quality/questions/paradise.txt "$(find "$OUT" -name 'choices-paradise-1')"
+    END { exit n != 10 }' quality/questions/paradise.txt "$(find "$OUT" -type f -name 'choices-paradise-1')"
