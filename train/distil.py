@@ -20,10 +20,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import gguf
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
@@ -31,6 +30,7 @@ import batches
 import books
 import cca
 import documents
+import patch
 import unpack
 
 SHARD = 15_000_000  # bytes of a file of weights
@@ -61,16 +61,6 @@ def judged(student, teacher, x, y):
     return (wanted.exp() * (wanted - student.logits(x).float().log_softmax(-1))).sum(-1)
 
 
-def begun(path, head_dim):
-    """{name: weight} of an OUT, or of a patch or another model file."""
-    if path.is_file():
-        return unpack.unpack(gguf.GGUFReader(path), head_dim)
-    files = sorted(path.glob("weights-*.safetensors"))
-    if not files:
-        raise SystemExit(f"{path}: no weights-*.safetensors")
-    return {name: weight for file in files for name, weight in load_file(file).items()}
-
-
 class Run:
     def __init__(self, args):
         self.args, self.out = args, Path(args.out)
@@ -89,7 +79,7 @@ class Run:
                 layer.config = self.student.config
         self.trained = self.choose(args.only)
         if args.init:
-            self.put(begun(Path(args.init), self.student.config.head_dim))
+            self.put(patch.trained(args.init, self.student.config.head_dim)[0])
         self.teacher.to(self.device).requires_grad_(False)
         self.student.to(self.device)
         self.adam = torch.optim.AdamW(self.trained.values(), lr=args.lr, betas=(0.9, 0.95), weight_decay=0, fused=self.device == "cuda")

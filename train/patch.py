@@ -2,9 +2,10 @@
 """What distil.py has trained of a model, as a patch of its file.
 
     patch.py BASE.gguf OUT-of-distil.py PATCH.gguf [--type q8_0] [--name NAME] [--recall TOKENS]
+    patch.py BASE.gguf LATER.gguf PATCH.gguf --mix EARLIER.gguf --share 0.3    # of both, 0.3 of the second one
     cca export BASE.gguf --patch PATCH.gguf -o MODEL.gguf
 
-The patch has the trained tensors, the settings of CCA and of RoPE, and the checksums of all of the base's tensors, by
+Runs are named by their folder or by the patch that was made of it. The patch has the trained tensors, the settings of CCA and of RoPE, and the checksums of all of the base's tensors, by
 which `cca export` knows that it is the right one.
 """
 import argparse
@@ -22,16 +23,29 @@ import unpack
 TYPES = {"f32": GGMLQuantizationType.F32, "f16": GGMLQuantizationType.F16, "q8_0": GGMLQuantizationType.Q8_0}
 
 
-def trained(folder):
-    """({name in llama.Llama: tensor}, settings) of a folder of distil.py's."""
-    weights, about = {}, {}
-    for path in sorted(Path(folder).glob("weights-*.safetensors")):
-        with safe_open(path, "pt") as file:
+def trained(path, head_dim):
+    """({name in llama.Llama: tensor}, settings) of a folder of distil.py's, or of a patch."""
+    weights, about, path = {}, {}, Path(path)
+    if path.is_file():
+        file = gguf.GGUFReader(path)
+        about = {key: unpack.value(file, f"cca.{key}") for key in ("group_size", "window_size", "sinks", "recall", "cores")}
+        about["yarn"] = unpack.value(file, "llama.rope.scaling.factor", 1)
+        about["reach"] = unpack.value(file, "llama.rope.scaling.original_context_length", 0)
+        return unpack.unpack(file, head_dim), about
+    for shard in sorted(path.glob("weights-*.safetensors")):
+        with safe_open(shard, "pt") as file:
             about = json.loads(file.metadata()["cca"])
             weights |= {name: file.get_tensor(name) for name in file.keys()}
     if not weights:
-        raise SystemExit(f"{folder}: no weights-*.safetensors")
+        raise SystemExit(f"{path}: no weights-*.safetensors")
     return weights, about
+
+
+def mixed(weights, others, share):
+    """The mean of two runs' weights, `share` of it the other's."""
+    if weights.keys() != others.keys():
+        raise SystemExit("--mix: the runs have trained other tensors")
+    return {name: (1 - share) * weight.float() + share * others[name].float() for name, weight in weights.items()}
 
 
 def put_keys(out, base, about, name):
@@ -73,18 +87,23 @@ def put_tensors(out, base, weights, head_dim, kind):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("base", help="GGUF file")
-    p.add_argument("trained", help="folder with weights-*.safetensors")
+    p.add_argument("trained", help="folder with weights-*.safetensors, or a patch")
     p.add_argument("patch", help="file to write")
     p.add_argument("--type", choices=TYPES, default="q8_0", help="of matrices")
     p.add_argument("--name", help="what the patched model is called")
     p.add_argument("--recall", type=int, help="tokens that the model recalls unless told otherwise; else what it was trained with")
+    p.add_argument("--mix", metavar="OTHER", help="another run of the same base, or its patch: weights are the mean of both")
+    p.add_argument("--share", type=float, default=0.5, help="of the other run in that")
     args = p.parse_args(argv)
     base = gguf.GGUFReader(args.base)
-    weights, about = trained(args.trained)
+    head_dim = unpack.config_of(base).head_dim
+    weights, about = trained(args.trained, head_dim)
+    if args.mix:
+        weights = mixed(weights, trained(args.mix, head_dim)[0], args.share)
     about["recall"] = about["recall"] if args.recall is None else args.recall
     out = gguf.GGUFWriter(args.patch, unpack.value(base, "general.architecture"))
     put_keys(out, base, about, args.name)
-    put_tensors(out, base, weights, unpack.config_of(base).head_dim, TYPES[args.type])
+    put_tensors(out, base, weights, head_dim, TYPES[args.type])
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()

@@ -217,7 +217,17 @@ def test_a_run_begins_with_a_patch_as_with_the_weights_it_was_made_of(base, shel
     assert all(torch.equal(folder.trained[name], file.trained[name]) for name in folder.trained)
     assert not torch.equal(folder.student.layers[0].self_attn.q_proj.weight, folder.teacher.layers[0].self_attn.q_proj.weight)
     with pytest.raises(SystemExit, match="no weights"):
-        distil.begun(tmp_path, 16)
+        patch.trained(tmp_path, 16)
+
+
+def test_two_runs_are_mixed(base, shelf, tmp_path):
+    for i, name in enumerate("ab"):
+        distil.main(arguments(base, shelf, tmp_path / name, "--seed", str(i), "--steps", "4"))
+        patch.main([str(base[0]), str(tmp_path / name), str(tmp_path / f"{name}.gguf"), "--type", "f32"])
+    patch.main([str(base[0]), *(str(tmp_path / f"{n}.gguf") for n in ("a", "both")), "--type", "f32", "--mix", str(tmp_path / "b"), "--share", "0.25"])
+    a, b, both = (patch.trained(tmp_path / f"{n}.gguf", 16) for n in ("a", "b", "both"))
+    assert a[1] == both[1] and a[1]["group_size"] == 4
+    assert all(torch.allclose(0.75 * a[0][n] + 0.25 * b[0][n], w, atol=1e-7) and not torch.equal(a[0][n], w) for n, w in both[0].items())
 
 
 def test_beyond_the_teachers_reach_the_text_counts(base, shelf, tmp_path):
