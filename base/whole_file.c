@@ -112,6 +112,16 @@ static bool take_after(int fd, const struct stat *old) {
     return fchmod(fd, same_group ? mode : mode & 0707) == 0;
 }
 
+/* Several that made one file at once, and were killed, left several. */
+static void remove_leftovers_behind(const cca_whole_file *f, int own) {
+    char name[PATH_MAX];
+    for (int i = own + 1; i < MAX_TEMPORARIES; i++) {
+        int size = snprintf(name, sizeof name, "%s.%d.tmp", f->path, i);
+        if (size >= (int)sizeof name || access(name, F_OK) != 0) return;
+        (void)cca_whole_remove_leftover(name);
+    }
+}
+
 /* A new file beside the output, so that a rename can put it into its place. */
 static cca_status open_temporary(cca_whole_file *f, cca_error *err) {
     size_t size = strlen(f->path) + 32;
@@ -123,6 +133,7 @@ static cca_status open_temporary(cca_whole_file *f, cca_error *err) {
     for (int i = 0; i < MAX_TEMPORARIES && f->fd < 0; i++) {
         snprintf(f->temporary, size, "%s.%d.tmp", f->path, i);
         f->fd = create_locked(f->temporary, mode);
+        if (f->fd >= 0) remove_leftovers_behind(f, i);
         if (f->fd < 0 && errno != EEXIST) break;
         if (f->fd < 0 && f->alone && is_locked(f->temporary)) {
             return cca_fail(err, CCA_RUNTIME, "%s: another process is writing this file", f->path);

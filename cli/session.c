@@ -189,14 +189,16 @@ static cca_status on_file(listing *l, const char *path, file_action action, cca_
     return status;
 }
 
-/* The first failure is the command's; the files after it are done all the same. */
-static cca_status on_files(listing *l, char *const *paths, size_t n, file_action action,
+/* The first failure is the command's; the files after it are done all the same. One that was found
+ * and that another process has removed since is none. */
+static cca_status on_files(listing *l, char *const *paths, size_t n, bool found, file_action action,
                            cca_error *err) {
     cca_status first = CCA_OK;
     cca_error error;
     for (size_t i = 0; i < n; i++) {
         cca_status status = on_file(l, paths[i], action, &error);
-        if (!status || first) continue;
+        bool gone = status && found && access(paths[i], F_OK) != 0 && errno == ENOENT;
+        if (!status || first || gone) continue;
         first = status;
         *err = error;
     }
@@ -209,7 +211,7 @@ static cca_status on_folder(listing *l, file_action action, cca_error *err) {
     cca_status status = stored_folder(&folder, err);
     if (!status) status = stored_clean(folder, err);
     if (!status) status = stored_list(&found, folder, "", err);
-    if (!status) status = on_files(l, found.paths, found.n, action, err);
+    if (!status) status = on_files(l, found.paths, found.n, true, action, err);
     file_names_free(&found);
     free(folder);
     return status;
@@ -220,7 +222,7 @@ static cca_status on_named(listing *l, file_action action, cca_error *err) {
     char **paths = calloc(words->n, sizeof *paths);
     if (!paths) return cca_fail(err, CCA_NO_MEMORY, "no memory for the names");
     for (size_t i = 1; i < words->n; i++) paths[i - 1] = (char *)words->items[i].text;
-    cca_status status = on_files(l, paths, words->n - 1, action, err);
+    cca_status status = on_files(l, paths, words->n - 1, false, action, err);
     free(paths);
     return status;
 }
