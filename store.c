@@ -317,6 +317,29 @@ static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     return CCA_OK;
 }
 
+/* A reader may look between two writes of a commit, or at an unfinished tail that a writer cuts off
+ * meanwhile. Damage that is told twice is there. */
+static cca_status scan_beside_writer(cca_store *s, cca_error *err) {
+    enum { TRIES = 100, MICROSECONDS = 10000 };
+    const uint64_t begin = s->end;
+    cca_error before = {0}, now = {0};
+    struct stat st;
+    cca_status status = scan(s, &now);
+    for (int i = 1; status == CCA_BAD_MODEL && i < TRIES; i++) {
+        if (strcmp(before.text, now.text) == 0) break;
+        before = now;
+        usleep(MICROSECONDS);
+        if (fstat(s->file.fd, &st) != 0) break;
+        s->n_segments = 0;
+        s->n_tokens = 0;
+        s->end = begin;
+        s->file_bytes = (uint64_t)st.st_size;
+        status = scan(s, &now);
+    }
+    if (status && err) *err = now;
+    return status;
+}
+
 /* It is gone from the disk, too, before others take its place: else a power cut could leave headers
  * of both. */
 static cca_status cut_tail(cca_store *s, cca_error *err) {
@@ -333,7 +356,7 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
     if (!s) return CCA_NO_MEMORY;
     cca_status status = open_file(s, writable, err);
     if (!status) status = read_header(s, err);
-    if (!status) status = scan(s, err);
+    if (!status) status = writable ? scan(s, err) : scan_beside_writer(s, err);
     s->n_committed = s->n_segments;
     if (!status && writable) status = cut_tail(s, err);
     if (status) {

@@ -1,5 +1,7 @@
 #include "backend/backend.h"
 
+#include "base/stop_flag.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +45,7 @@ cca_status cca_backend_report(cca_backend *b, cca_error *err) {
 /* Whether an operation may run: nothing failed before, nobody asked to stop, shapes fit. */
 static bool ready(cca_backend *b, const char *operation, bool shapes_fit) {
     if (b->status) return false;
-    if (b->stop && *b->stop) {
+    if (cca_stop_asked(b->stop)) {
         cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
     } else if (!shapes_fit) {
         cca_backend_fail(b, CCA_RUNTIME, "%s: the shapes of its operands do not fit", operation);

@@ -2,6 +2,7 @@
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "base/stop_flag.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -231,7 +232,7 @@ static cca_status wait_for(cca_comm *comm, cca_pending *pending, bool counts, cc
     cca_status status = CCA_OK;
     while (pending && !comm->ops->done(comm, pending, &status, err) && !status) {
         double now = cca_seconds();
-        if (stopped < 0 && comm->stop && *comm->stop) stopped = now;
+        if (stopped < 0 && cca_stop_asked(comm->stop)) stopped = now;
         if (stopped >= 0 && now - stopped > GRACE_S) {
             status = cca_fail(err, CCA_INTERRUPTED, "interrupted; other ranks do not answer");
             break;

@@ -2,6 +2,7 @@
 
 #include "base/base.h"
 #include "base/mapping.h"
+#include "base/stop_flag.h"
 #include "base/whole_file.h"
 
 #include <stdatomic.h>
@@ -12,11 +13,11 @@
 static volatile sig_atomic_t stop_signal;
 
 static void on_stop(int number) {
-    if (stop_signal) {
+    if (cca_stop_asked(&stop_signal)) {
         cca_whole_abandon();
         _exit(128 + number);
     }
-    stop_signal = number;
+    cca_stop_set(&stop_signal, number);
 }
 
 /* Ends the process as it would have ended, but for what it would have left behind. */
@@ -79,11 +80,11 @@ const volatile sig_atomic_t *signals_stop(void) {
 }
 
 void signals_forget(void) {
-    if (stop_signal == SIGINT) stop_signal = 0;
+    if (cca_stop_asked(&stop_signal) == SIGINT) cca_stop_set(&stop_signal, 0);
 }
 
 static void on_interrupt(int number) {
-    if (!stop_signal) stop_signal = number;
+    if (!cca_stop_asked(&stop_signal)) cca_stop_set(&stop_signal, number);
 }
 
 void signals_outlive(void) {

@@ -1,5 +1,6 @@
 #include "export/convert.h"
 
+#include "base/stop_flag.h"
 #include "base/workers.h"
 #include "export/mixture.h"
 #include "gguf/config.h"
@@ -221,7 +222,7 @@ static cca_status advance(progress *p, const char *tensor, uint64_t bytes, cca_e
     const cca_export_options *o = p->options;
     p->done += bytes;
     if (o->on_progress) o->on_progress(o->user, p->done, p->total, tensor);
-    if (o->stop && *o->stop) return cca_fail(err, CCA_INTERRUPTED, "interrupted");
+    if (cca_stop_asked(o->stop)) return cca_fail(err, CCA_INTERRUPTED, "interrupted");
     return CCA_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "base/processors.h"
+#include "base/stop_flag.h"
 #include "base/workers.h"
 
 #include <stdatomic.h>
@@ -35,7 +36,7 @@ static cpu_backend *cpu_of(cca_backend *b) {
 /* Whether a piece is to be left out. The flag may be gone when the operation is over, and no other
  * may follow that would see it. */
 static bool stopped(cpu_backend *b) {
-    if (!b->base.stop || !*b->base.stop) return false;
+    if (!cca_stop_asked(b->base.stop)) return false;
     atomic_store(&b->skipped, true);
     return true;
 }

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char facts[] = "model=00112233\ngroup_size=16\n";
@@ -260,6 +261,36 @@ static void test_locks(void **state) {
 }
 
 /* A file that has no name yet has one writer, too; what a killed one left is in nobody's way. */
+/* Whoever opens the file while another process goes on with it sees checkpoints, and no damage. */
+static void test_readers_beside(void **state) {
+    enum { POINTS = 60 };
+    (void)state;
+    make_file(1);
+    int status = -1, n = 1;
+    pid_t writer = fork();
+    if (writer == 0) {
+        cca_store *s;
+        for (int64_t k = 1; k < POINTS; k++) {
+            if (cca_store_open(&s, path, true, &err)) _exit(1);
+            put_point(s, k);
+            put(s, CCA_STORE_TOKENS, (k + 1) * STEP, STEP, STEP * sizeof(int32_t));
+            cca_store_close(s); /* an unfinished tail goes */
+        }
+        _exit(0);
+    }
+    assert_true(writer > 0);
+    while (waitpid(writer, &status, WNOHANG) == 0) {
+        int now = read_file();
+        if (now < n) kill(writer, SIGKILL);
+        if (now < 0) print_message("%s\n", err.text);
+        assert_true(now >= n);
+        n = now;
+    }
+    assert_int_equal(status, 0);
+    assert_int_equal(read_file(), POINTS);
+    unlink(path);
+}
+
 static void test_creators(void **state) {
     (void)state;
     char leftover[80], link[80];
@@ -500,14 +531,15 @@ static int end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_torn),
-        cmocka_unit_test(test_flipped),      cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_locks),        cmocka_unit_test(test_copy),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_first_commit),
-        cmocka_unit_test(test_cut),          cmocka_unit_test(test_lent),
-        cmocka_unit_test(test_lost_header),  cmocka_unit_test(test_creators),
-        cmocka_unit_test(test_replace),      cmocka_unit_test(test_remove),
-        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_held),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_torn),
+        cmocka_unit_test(test_flipped),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_locks),       cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_first_commit),
+        cmocka_unit_test(test_cut),         cmocka_unit_test(test_lent),
+        cmocka_unit_test(test_lost_header), cmocka_unit_test(test_readers_beside),
+        cmocka_unit_test(test_creators),    cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_remove),      cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_held),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -159,6 +159,13 @@ static void leftovers(void **state) {
     put(left, "");
     assert_true(cca_whole_remove_leftover(left));
     assert_true(cca_whole_remove_leftover(left)); /* gone */
+    for (int i = 0; i < 3; i++) { /* of three at once */
+        snprintf(left, sizeof left, "%s.%d.tmp", f.file, i);
+        put(left, "");
+    }
+    begin(&w, f.file, 0);
+    assert_int_equal(count(&f), 1);
+    cca_whole_close(&w);
     done(&f);
 }
 
