@@ -282,6 +282,12 @@ $(DEVICES): $(DEVICES).o $(BUILD)/tests/alloc/run.o $(BUILD)/libcli.a $(BUILD)/l
 reliability-devices: $(BIN) $(DEVICES)
 	CCA=./$(BIN) tests/reliability/devices.sh $(DEVICES)
 
+# All promises of docs/RELIABILITY.md, in two hours, or in some minutes; see tests/reliability/run.sh.
+.PHONY: reliability reliability-short
+reliability reliability-short:
+	@$(MAKE) $(PARALLEL) $(BIN)
+	@CCA=./$(BIN) SHORT=$(if $(filter %-short,$@),1,0) tests/reliability/run.sh
+
 # What a power cut can leave at each moment of a command; see tests/crash/crash.c. SHORT=1: a minute.
 CRASH      := $(BUILD)/tests/crash/crash
 CRASH_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(BUILD)/tests/alloc/run.o
@@ -381,6 +387,8 @@ help:
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
 	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
+	@echo 'make reliability  all of that and more, a line a promise of docs/RELIABILITY.md, two hours; goes on where it was'
+	@echo 'make reliability-short  what takes some minutes of it'
 	@echo 'make reliability-devices  commands on a device that fails at each of its calls in turn'
 	@echo 'make sweep-io    the same with each call on files: errors, full disks, interrupts, short counts'
 	@echo 'make crash       what a power cut can leave of each file that is to survive; SHORT=1: a minute'

@@ -43,7 +43,7 @@ uint64_t cca_memory_available(const char *root) {
 }
 
 bool cca_memory_has(size_t bytes) {
-    enum { SMALL = 16 << 20, SPARE = 8 };
+    enum { SMALL = 1 << 20, SPARE = 8 };
     if (bytes <= SMALL) return true;
     uint64_t available = cca_memory_available("");
     return bytes <= available - available / SPARE;
