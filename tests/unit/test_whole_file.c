@@ -159,7 +159,7 @@ static void leftovers(void **state) {
     put(left, "");
     assert_true(cca_whole_remove_leftover(left));
     assert_true(cca_whole_remove_leftover(left)); /* gone */
-    for (int i = 0; i < 3; i++) { /* of three at once */
+    for (int i = 0; i < 3; i++) {                 /* of three at once */
         snprintf(left, sizeof left, "%s.%d.tmp", f.file, i);
         put(left, "");
     }
