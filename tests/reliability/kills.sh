@@ -187,7 +187,7 @@ while [ $hits -lt "$rounds" ] && [ $tries -lt $((3 * rounds + 100)) ]; do
     fi
     hits=$((hits + 1)) moments[$kind]=$((${moments[$kind]:-0} + 1))
     took[$kind]=$((took[$kind] + took[$kind] / 50 + 1)) # others may be slower now
-    mv "$d/told" "$work/before"
+    mv "$d/told" "$work/before" 2>/dev/null || : >"$work/before" # killed before it had begun
     found=
     if [ "$kind" = turns ]; then
         count_turns || found="a session of no turn's end"

@@ -6,7 +6,7 @@
 # some of them. FUZZ_SECONDS for each fuzz target (300).
 set -u
 cd "$(dirname "$0")/../.."
-export CCA=${CCA:-./cca} MAKEFLAGS=
+export CCA=${CCA:-./cca} MAKEFLAGS=""
 logs=${LOGS:-build/reliability}
 [ "${SHORT:-0}" = 0 ] && long=1 passed=passed || { long= passed=passed-short; }
 [ -n "$long" ] && unset SHORT || export SHORT=1
