@@ -1,6 +1,7 @@
 #include "cca_parts.h"
 
 #include "base/available_memory.h"
+#include "cca_spread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -114,12 +115,14 @@ void cca_cache_count(cca_cache *c, const cca_cache_shape *s, const cca_policy *p
         [ARRAY_SCRATCH] = c->all_rows ? 0 : raw + s->chunk_size,
         [ARRAY_MARK] = c->all_rows || !s->mark ? 0 : cca_rule_ring(rule),
     };
+    const int grows = c->all_rows ? ARRAY_RAW : ARRAY_CORES;
     for (int i = 0; i < N_ARRAYS; i++) {
-        c->arrays[i] = (row_array){.k_type = s->k_type,
-                                   .v_type = s->v_type,
-                                   .layers = i == ARRAY_SCRATCH ? 1 : s->n_layers,
-                                   .heads = i == ARRAY_CORES ? s->n_heads : s->n_kv_heads,
-                                   .rows = counts[i]};
+        c->arrays[i] =
+            (row_array){.k_type = s->k_type,
+                        .v_type = s->v_type,
+                        .layers = i == ARRAY_SCRATCH || (s->spread && i == grows) ? 1 : s->n_layers,
+                        .heads = i == ARRAY_CORES ? s->n_heads : s->n_kv_heads,
+                        .rows = counts[i]};
     }
     c->on_disk = !recalls || !s->rows_folder ? N_ARRAYS : apart ? ARRAY_ROWS : ARRAY_RAW;
     c->on_host = recalls && s->rows_on_host ? ARRAY_ROWS : N_ARRAYS;
@@ -276,6 +279,7 @@ cca_status cca_cache_new(cca_cache **out, cca_backend *backend, const cca_cache_
 
 void cca_cache_free(cca_cache *cache) {
     if (!cache) return;
+    cca_spread_free(cache->spread);
     cca_near_rows_free(cache->near);
     for (array_kind i = 0; i < N_ARRAYS; i++) {
         void (*release)(cca_backend *, void *) =
@@ -288,12 +292,12 @@ void cca_cache_free(cca_cache *cache) {
     free(cache);
 }
 
-/* The rows of one layer in an array [layers][heads][rows][head_dim]; base: position of row 0. */
 cca_rows cca_cache_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base) {
     const row_array *a = &c->arrays[kind];
     size_t k_bytes = 0, v_bytes = 0;
     if (kind == c->on_disk) return cca_disk_rows_layer(c->disk, layer);
     cca_rows rows = shape_of(c, a, base);
+    if (a->layers == 1) layer = 0;
     cca_cache_rows_bytes(&k_bytes, c, a->k_type, layer, a->heads, a->rows);
     cca_cache_rows_bytes(&v_bytes, c, a->v_type, layer, a->heads, a->rows);
     rows.k = (char *)a->k + k_bytes;
@@ -504,31 +508,40 @@ void cca_cache_store(cca_cache *c, cca_rows *raw, cca_matrix *q, cca_matrix *k, 
     }
 }
 
+/* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid side by
+ * side. */
+bool cca_cache_lay(cca_cache *c, cca_rows *raw, int64_t layer, int64_t pos, int64_t n) {
+    const cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0);
+    const bool side_by_side = n > 1 && !c->draft && !c->all_rows;
+    const int64_t kept = cca_min(pos, window.capacity);
+    *raw = window;
+    if (!side_by_side) return false;
+    *raw = cca_cache_rows(c, ARRAY_SCRATCH, 0, pos - kept);
+    cca_rows_move(c->backend, raw, &window, pos - kept, kept);
+    return true;
+}
+
+void cca_cache_slide(cca_cache *c, int64_t layer, const cca_rows *raw, int64_t pos, int64_t n) {
+    cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0);
+    const int64_t keep = cca_min(pos + n, window.capacity), from = cca_max(pos, pos + n - keep);
+    cca_rows_move(c->backend, &window, raw, from, pos + n - from);
+}
+
 void cca_cache_attend(cca_cache *c, int64_t layer, cca_matrix *out, cca_matrix *q, cca_matrix *k,
                       const cca_matrix *v, const cca_turn *turn, int64_t own_window, int64_t pos,
                       int64_t n) {
-    cca_backend *b = c->backend;
+    cca_rows raw, rows;
+    if (c->spread) {
+        cca_spread_attend(c->spread, layer, out, q, k, v, turn, own_window, pos, n);
+        return;
+    }
     if (c->disk && layer == 0) go_on_disk(c, pos, n);
     if (c->disk) bound_resident(c, pos + n);
-    cca_rows window = cca_cache_rows(c, ARRAY_RAW, layer, 0), raw = window, rows;
-
-    /* One token fits the ring, and so does a draft. A chunk does not: window and chunk are laid
-     * side by side. */
-    bool side_by_side = n > 1 && !c->draft && !c->all_rows;
-    int64_t kept = cca_min(pos, window.capacity);
-    if (side_by_side) {
-        raw = cca_cache_rows(c, ARRAY_SCRATCH, 0, pos - kept);
-        cca_rows_move(b, &raw, &window, pos - kept, kept);
-    }
+    const bool side_by_side = cca_cache_lay(c, &raw, layer, pos, n);
     cca_cache_store(c, &raw, q, k, v, turn, pos, n);
     cca_cache_take(c, &rows, layer, &raw, q, pos, n);
     cca_cache_look(c, layer, out, &raw, &rows, q, own_window, pos, n);
-
-    if (side_by_side) {
-        int64_t keep = cca_min(pos + n, window.capacity);
-        int64_t from = cca_max(pos, pos + n - keep);
-        cca_rows_move(b, &window, &raw, from, pos + n - from);
-    }
+    if (side_by_side) cca_cache_slide(c, layer, &raw, pos, n);
 }
 
 void cca_cache_choose_alone(cca_cache *cache, bool alone) {

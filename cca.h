@@ -73,6 +73,8 @@ typedef struct cca_cache_shape {
                           backend's own memory as they are wanted (near_rows.h) */
     int64_t draft;     /* rows that a call of cca_cache_draft may add and take back */
     bool mark;         /* with room for cca_cache_mark */
+    bool spread;       /* what grows with the text has room for a single layer, in which all are
+                          read in turn: ranks keep it together (cca_spread.h) */
     bool stored; /* laid out for any length, so that a stored state fits contexts of all sizes */
     const char *rows_folder; /* NULL: rows that are recalled lie in memory; else in a file without
                                 a name in this folder (disk_rows.h). Borrowed until the cache is

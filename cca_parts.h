@@ -33,10 +33,11 @@ struct cca_cache {
     row_array arrays[N_ARRAYS];
     array_kind on_disk; /* the array whose rows lie there; N_ARRAYS: none */
     cca_disk_rows *disk;
-    array_kind on_host;  /* the array that lies there; N_ARRAYS: none */
-    cca_near_rows *near; /* NULL: rows are read where they lie */
-    cca_choice choice;   /* most 0: nothing is recalled */
-    int64_t n_choosing;  /* tiles that choice has room for */
+    array_kind on_host;        /* the array that lies there; N_ARRAYS: none */
+    cca_near_rows *near;       /* NULL: rows are read where they lie */
+    struct cca_spread *spread; /* NULL: it is one rank's */
+    cca_choice choice;         /* most 0: nothing is recalled */
+    int64_t n_choosing;        /* tiles that choice has room for */
     bool alone, draft;
     cca_mass watched; /* sums NULL: nobody watches */
     int64_t n_watched;
@@ -48,13 +49,18 @@ void cca_cache_count(cca_cache *c, const cca_cache_shape *shape, const cca_polic
 bool cca_cache_rows_bytes(size_t *out, const cca_cache *c, cca_dtype type, int64_t layers,
                           int64_t heads, int64_t rows);
 bool cca_cache_has(const cca_cache *c, array_kind kind);
-/* The rows of one layer in an array [layers][heads][rows][head_dim]; base: position of row 0. */
+/* The rows of one layer in an array [layers][heads][rows][head_dim]; base: position of row 0. An
+ * array of a single layer is all layers' in turn. */
 cca_rows cca_cache_rows(const cca_cache *c, array_kind kind, int64_t layer, int64_t base);
 /* Makes the bounds of the blocks that groups first … first + n - 1 complete. */
 void cca_cache_bound_blocks(cca_cache *c, int64_t layer, int64_t first, int64_t n);
 
-/* The steps of cca_cache_attend, whose arguments these are. Stores keys and values in raw rows,
- * where the call's positions have room. */
+/* The steps of cca_cache_attend, whose arguments these are. Raw rows with room for the call's
+ * positions behind the window's: in their place, or, where that has no room for them, side by side,
+ * from where the window is put back behind the call. */
+bool cca_cache_lay(cca_cache *c, cca_rows *raw, int64_t layer, int64_t pos, int64_t n);
+void cca_cache_slide(cca_cache *c, int64_t layer, const cca_rows *raw, int64_t pos, int64_t n);
+/* Stores keys and values in them. */
 void cca_cache_store(cca_cache *c, cca_rows *raw, cca_matrix *q, cca_matrix *k, const cca_matrix *v,
                      const cca_turn *turn, int64_t pos, int64_t n);
 /* What becomes of the groups that n new raw rows complete, and of new sinks. Rows in types of their

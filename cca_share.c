@@ -1,6 +1,7 @@
 #include "cca_share.h"
 
 #include "cca_parts.h"
+#include "cca_spread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,13 +78,8 @@ static array_kind array_of(cca_sent kind) {
     return arrays[kind];
 }
 
-/* A layer in the cache. */
-static int64_t place_of(const cca_share *s, int64_t layer) {
-    return s->cache->shape.n_layers == 1 ? 0 : layer;
-}
-
 static cca_rows cached(const cca_share *s, array_kind kind, int64_t layer) {
-    return cca_cache_rows(s->cache, kind, place_of(s, layer), 0);
+    return cca_cache_rows(s->cache, kind, layer, 0);
 }
 
 /* Raw rows of a slice; those before the text are in the cache. */
@@ -107,13 +103,17 @@ static cca_rows target_of(const cca_share *s, const cca_transfer *t, int64_t lay
 
 static cca_share_needs needs_of(const cca_cache *c) {
     const cca_rule *rule = &c->policy.rule;
+    int n_held = 0;
+    const cca_holding *held = c->spread ? cca_spread_before(c->spread, &n_held) : NULL;
     return (cca_share_needs){.group_size = rule->group_size,
                              .window_size = rule->window_size,
                              .ring = c->all_rows ? 0 : cca_rule_ring(rule),
                              .n_sinks = c->arrays[ARRAY_SINKS].rows,
                              .cores = cca_cache_has(c, ARRAY_CORES),
                              .bounds = cca_cache_has(c, ARRAY_BOUNDS),
-                             .rows = cca_cache_has(c, ARRAY_ROWS)};
+                             .rows = cca_cache_has(c, ARRAY_ROWS),
+                             .held = held,
+                             .n_held = n_held};
 }
 
 /* A slice's raw rows behind those of the window before it, without their memory; none where all raw
@@ -200,8 +200,10 @@ static bool make_mail(cca_share *s, int wave) {
 }
 
 static cca_status make_share(cca_share *s, cca_error *err) {
+    cca_spread *spread = s->cache->spread;
+    cca_status status = spread ? cca_spread_share(spread, &s->slices, err) : CCA_OK;
     cca_share_needs needs = needs_of(s->cache);
-    cca_status status = cca_transfers_make(&s->list, &s->slices, &needs, s->rank, err);
+    if (!status) status = cca_transfers_make(&s->list, &s->slices, &needs, s->rank, err);
     for (int wave = 0; wave < CCA_WAVES && !status; wave++) {
         make_rows(s, wave);
         if (make_mail(s, wave)) continue;
@@ -335,6 +337,7 @@ static void move_own(cca_share *s, int64_t layer, bool before) {
 }
 
 void cca_share_begin(cca_share *s, int64_t layer) {
+    if (s->cache->spread) cca_spread_lay(s->cache->spread, layer);
     move_own(s, layer, true);
 }
 
@@ -342,7 +345,7 @@ void cca_share_take(cca_share *s, int64_t layer, int wave, cca_matrix *q, cca_ma
                     const cca_matrix *v, const cca_turn *turn, int64_t pos, int64_t n) {
     cca_rows raw = raw_rows(s, layer, wave), rows;
     cca_cache_store(s->cache, &raw, q, k, v, turn, pos, n);
-    cca_cache_take(s->cache, &rows, place_of(s, layer), &raw, q, pos, n);
+    cca_cache_take(s->cache, &rows, layer, &raw, q, pos, n);
 }
 
 /* A message on the device as rows like those of an array. */
@@ -397,7 +400,7 @@ cca_status cca_share_receive(cca_share *s, int64_t layer, int wave, cca_error *e
     /* Blocks of bounds that lie in several slices; whole ones alone are looked at. */
     int64_t n_groups = s->slices.end / s->cache->policy.rule.group_size;
     if (cca_cache_has(s->cache, ARRAY_BOUNDS)) {
-        cca_cache_bound_blocks(s->cache, place_of(s, layer), 0, n_groups);
+        cca_cache_bound_blocks(s->cache, layer, 0, n_groups);
     }
     return status;
 }
@@ -416,11 +419,12 @@ void cca_share_look(cca_share *s, int64_t layer, int wave, cca_matrix *out, cons
     cca_rows raw = raw_rows(s, layer, wave);
     if (n == 1 && !s->cache->all_rows) raw = fill_ring(s, layer, wave, pos + 1);
     cca_rows rows = cca_cache_has(s->cache, ARRAY_ROWS) ? cached(s, ARRAY_ROWS, layer) : raw;
-    cca_cache_look(s->cache, place_of(s, layer), out, &raw, &rows, q, own_window, pos, n);
+    cca_cache_look(s->cache, layer, out, &raw, &rows, q, own_window, pos, n);
 }
 
 void cca_share_end(cca_share *s, int64_t layer) {
     int last = s->slices.n_ranks > 1 ? 1 : 0;
+    if (s->cache->spread) cca_spread_keep(s->cache->spread, layer);
     if (s->rank > 0 || s->cache->all_rows) return;
     (void)fill_ring(s, layer, last, s->slices.end);
 }

@@ -29,7 +29,8 @@
  *
  * A layer's keys and values of the whole text come together on rank 0, whose cache is an ordinary
  * one and holds the state behind the prompt in the end. The other ranks' caches have a single layer
- * that all use in turn, and keep nothing. */
+ * that all use in turn, and keep nothing. Or each rank keeps what its slices have left
+ * (cca_spread.h). */
 #ifndef CCA_CCA_SHARE_H
 #define CCA_CCA_SHARE_H
 

@@ -200,6 +200,7 @@ cca_status cca_session_resolve(cca_state_options *out, const cca_engine *engine,
     }
     if (status) return status;
     out->one_layer = false;
+    out->spread = o->spread && o->comm && cca_comm_n_ranks(o->comm) > 1;
     out->k_type = types.k;
     out->v_type = types.v;
     out->row_k_type = types.row_k;
@@ -279,6 +280,14 @@ static cca_status share_bytes(size_t *out, const cca_config *config, const cca_s
     return status == CCA_NO_FIT ? CCA_OK : status;
 }
 
+/* What rank 0 keeps of a prompt that fills the context. */
+static void add_columns(cca_session_size *out, const cca_config *config, const cca_state_options *o,
+                        int n_ranks) {
+    const size_t own = cca_state_spread_measure(config, o, n_ranks, o->ctx_size).first;
+    uint64_t *of = out->cores > 0 ? &out->cores : &out->window;
+    if (!cca_add(of, *of, own)) *of = SIZE_MAX;
+}
+
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
@@ -298,10 +307,11 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->mark = size.cache.mark;
     out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
     out->activations += shared;
+    if (o.spread) add_columns(out, config, &o, cca_comm_n_ranks(options->comm));
     if (o.draft > 0 && is_cpu(engine)) {
         out->activations += (uint64_t)((1 + o.draft) * engine->facts.vocab_size) * sizeof(float);
     }
-    if (!cca_add(&out->total, out->cores, size.cache.window) ||
+    if (!cca_add(&out->total, out->cores, out->window) ||
         !cca_add(&out->total, out->total, out->rows) ||
         !cca_add(&out->total, out->total, out->bounds) ||
         !cca_add(&out->total, out->total, out->mark) ||
@@ -387,6 +397,7 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     if (!status) {
         status = cca_state_new(&s->state, e->model, s->backend, &s->options, err);
     }
+    if (!status && s->options.spread) status = cca_state_spread(s->state, options->comm, err);
     s->options.rows_folder = NULL; /* borrowed so far */
     if (status) return status;
     const size_t vocab = (size_t)e->facts.vocab_size, draft = (size_t)s->options.draft;
@@ -395,6 +406,7 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
     if (s->comm) {
         const int64_t n_ranks = cca_comm_n_ranks(s->comm);
         s->ranks = calloc((size_t)n_ranks, sizeof *s->ranks);
+        cca_gguf_look(s->weights, e->file);
         s->share_from =
             options->share_from ? options->share_from : 2 * n_ranks * s->options.chunk_size;
     }
@@ -499,7 +511,7 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         cca_cache_draft(cca_state_cache(s->state), false);
         cca_cache_choose_alone(cca_state_cache(s->state), done >= together);
         cca_cache_watch(cca_state_cache(s->state), watch ? &s->watch.mass : NULL, 1);
-        status = cca_model_forward(s->state, ids + done, some, s->pos, err);
+        status = cca_session_forward(s, ids + done, some, err);
         s->torn = status;
         if (status) break;
         s->watch.n += watch;
@@ -534,7 +546,7 @@ cca_status cca_session_draft(const float **logits, cca_session *s, const int32_t
     cca_session_begin_call(s);
     cca_cache_draft(cache, true);
     cca_cache_watch(cache, s->watch.on ? &mass : NULL, n);
-    status = cca_model_forward(s->state, ids, n, s->pos, err);
+    status = cca_session_forward(s, ids, n, err);
     if (!status) status = cca_model_logits(s->state, 0, n, s->of_draft, err);
     s->torn = status;
     if (status) return status;
@@ -573,6 +585,10 @@ int64_t cca_session_last_seam(const cca_session *session, int64_t n, bool ends_p
 
 int64_t cca_session_pos(const cca_session *session) {
     return session->pos;
+}
+
+bool cca_session_is_spread(const cca_session *session) {
+    return session->options.spread;
 }
 
 uint64_t cca_session_cache_bytes(const cca_session *session) {
@@ -616,6 +632,10 @@ cca_status cca_session_rewind(cca_session *s, cca_error *err) {
 
 cca_status cca_session_watch(cca_session *s, const int64_t *cuts, int64_t n_cuts, cca_error *err) {
     const cca_config *c = cca_model_config(s->engine->model);
+    if (s->options.spread) {
+        return cca_fail(err, CCA_USAGE,
+                        "attention over ranks that each keep a part is not watched");
+    }
     cca_watch_sizes sizes = {.n_heads = c->n_layers * c->n_heads,
                              .ctx_size = s->options.ctx_size,
                              .unit = cca_cache_unit(&s->options.policy)};

@@ -111,6 +111,10 @@ typedef struct cca_session_options {
     /* Ranks that share long prompts, of which this one is rank 0; see below. NULL: none. Rows that
      * are recalled lie in memory, in the window's types, then. */
     cca_comm *comm;
+    /* These keep the session together: each has what its slices of prompts have left, and takes
+     * part in every token. On the CPU, of attention that recalls nothing; it is not stored, loaded
+     * or watched, and no other session of these ranks comes between its evaluations. */
+    bool spread;
     int64_t share_from; /* tokens of an eval from which on it is shared; 0: two chunks for each
                            rank, so that cuts, and bits, are those of one process */
 } cca_session_options;
@@ -238,6 +242,8 @@ int64_t cca_session_chunk_size(const cca_session *session);
  * the bits of one. ends_prompt as in cca_eval_options. 0: nowhere. */
 int64_t cca_session_last_seam(const cca_session *session, int64_t n, bool ends_prompt);
 
+/* Whether ranks keep it together: as cca_session_options.spread says, where there are several. */
+bool cca_session_is_spread(const cca_session *session);
 /* Number of tokens stored, and bytes of cache that they take. */
 int64_t cca_session_pos(const cca_session *session);
 uint64_t cca_session_cache_bytes(const cca_session *session);

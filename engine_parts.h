@@ -33,9 +33,10 @@ struct cca_session {
     int64_t n_draft;    /* tokens of the last call, where some may be taken back; else 0 */
     const float *known; /* logits of the last token, where a draft has them; else NULL */
     cca_watch watch;
-    cca_comm *comm;        /* NULL: no other ranks */
-    int64_t share_from;    /* tokens */
-    cca_rank_count *ranks; /* [n_ranks] */
+    cca_comm *comm;                         /* NULL: no other ranks */
+    char weights[CCA_GGUF_FINGERPRINT + 1]; /* that these are asked for */
+    int64_t share_from;                     /* tokens */
+    cca_rank_count *ranks;                  /* [n_ranks] */
     bool torn; /* an evaluation ended in the middle of a chunk: layers are at different positions */
 };
 
@@ -56,6 +57,9 @@ bool cca_session_shares(const cca_session *s, int64_t n, const cca_eval_options 
  * themselves; what cca_session_eval does, but for checks. */
 cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n, int64_t together,
                                    const cca_eval_options *o, cca_error *err);
+/* Runs n checked tokens at the session's position, a chunk of it, on all ranks that keep its cache.
+ */
+cca_status cca_session_forward(cca_session *s, const int32_t *ids, int64_t n, cca_error *err);
 /* What the last call left is no more. */
 void cca_session_begin_call(cca_session *s);
 /* The session is at a position, as a whole; there are no logits. */

@@ -1,5 +1,6 @@
 #include "model_parts.h"
 
+#include "cca_spread.h"
 #include "sampler.h"
 
 #include <math.h>
@@ -288,6 +289,7 @@ cca_cache_shape cca_state_cache_shape(const cca_config *c, const cca_state_optio
                              .rows_near = o->rows_near,
                              .draft = o->draft,
                              .mark = o->mark,
+                             .spread = o->spread,
                              .stored = o->stored,
                              .rows_folder = o->rows_folder,
                              .most_resident = o->most_resident};
@@ -360,6 +362,11 @@ void cca_state_free(cca_state *state) {
 
 cca_cache *cca_state_cache(const cca_state *state) {
     return state->cache;
+}
+
+cca_status cca_state_spread(cca_state *state, cca_comm *comm, cca_error *err) {
+    state->spread = true;
+    return cca_cache_spread(state->cache, comm, state->model->config.n_layers, err);
 }
 
 cca_status cca_state_mark(cca_state *state, int64_t n_tokens, cca_error *err) {
@@ -558,6 +565,10 @@ static cca_status find_origin(cca_state *s, cca_error *err) {
     int64_t n = s->n_rows;
     s->n_rows = 0;
     cca_status status = check_weights(s->model->file, err);
+    if (!status && s->spread) { /* the others would have to run it again, too */
+        status = cca_fail(err, CCA_RUNTIME, "%s: the logits are no finite numbers",
+                          cca_gguf_name(s->model->file));
+    }
     if (status) return status;
     float *x = calloc((size_t)n, (size_t)s->model->config.dim * sizeof *x);
     status = x ? find_layer(s, n, x, err)

@@ -12,6 +12,7 @@
 #define CCA_MODEL_H
 
 #include "backend/backend.h"
+#include "backend/comm.h"
 #include "cca.h"
 #include "gguf/config.h"
 
@@ -39,6 +40,7 @@ typedef struct cca_state_options {
     const char *rows_folder;
     size_t most_resident;
     bool one_layer; /* of a rank that takes part in prompts and keeps nothing (model_share.h) */
+    bool spread;    /* ranks keep the cache together: see cca_state_spread */
 } cca_state_options;
 
 /* Bytes of a state: the cache's, and the activations of a chunk. */
@@ -56,6 +58,9 @@ cca_status cca_state_new(cca_state **out, const cca_model *model, cca_backend *b
                          const cca_state_options *options, cca_error *err);
 void cca_state_free(cca_state *state);
 cca_cache *cca_state_cache(const cca_state *state);
+/* Has the ranks keep the cache of an empty state together (cca_spread.h), as its options say; all
+ * call it, and run the same tokens in cca_model_forward from then on. */
+cca_status cca_state_spread(cca_state *state, cca_comm *comm, cca_error *err);
 /* Keeps the state behind n_tokens tokens, and goes back to it; see cca_cache_mark. */
 cca_status cca_state_mark(cca_state *state, int64_t n_tokens, cca_error *err);
 cca_status cca_state_rewind(cca_state *state, int64_t n_tokens, cca_error *err);

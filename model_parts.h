@@ -26,6 +26,7 @@ struct cca_state {
     cca_cache *cache;
     cca_rope rope, other_rope; /* other: of layers with windows, where it is another */
     bool turns_otherwise;      /* it is */
+    bool spread;               /* other ranks run what this one does */
     int64_t n_rows;            /* rows of x that hold the last forward's tokens */
     int64_t pos;               /* of the first of them */
     int32_t *ids;              /* [chunk_size]: those tokens */

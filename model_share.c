@@ -195,6 +195,12 @@ cca_status cca_state_share_measure(cca_state_share *out, const cca_config *confi
     return CCA_OK;
 }
 
+cca_spread_size cca_state_spread_measure(const cca_config *config, const cca_state_options *options,
+                                         int n_ranks, int64_t n) {
+    const cca_cache_shape shape = cca_state_cache_shape(config, options);
+    return cca_spread_measure(&shape, &options->policy, n_ranks, config->n_layers, n);
+}
+
 /* This rank's. */
 static int64_t n_tokens(const pass *p) {
     int64_t n = 0;

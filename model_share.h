@@ -6,12 +6,13 @@
  *     cca_model_logits(state, cca_state_rows(state) - 1, 1, logits, &err);     // rank 0
  *
  * Rank 0's state is an ordinary one, and as if it had evaluated all tokens itself. Those of other
- * ranks have one layer (cca_state_options.one_layer) and keep nothing. Each rank has the whole
- * model. */
+ * ranks have one layer (cca_state_options.one_layer) and keep nothing, unless ranks keep a state
+ * together (cca_state_spread). Each rank has the whole model. */
 #ifndef CCA_MODEL_SHARE_H
 #define CCA_MODEL_SHARE_H
 
 #include "cca_share.h"
+#include "cca_spread.h"
 #include "model.h"
 
 typedef struct cca_share_call {
@@ -39,6 +40,10 @@ typedef struct cca_state_share {
 cca_status cca_state_share_measure(cca_state_share *out, const cca_config *config,
                                    const cca_state_options *options, int n_ranks, int64_t n,
                                    cca_error *err);
+
+/* Bytes of n tokens that ranks keep together (cca_spread.h), beside their states. */
+cca_spread_size cca_state_spread_measure(const cca_config *config, const cca_state_options *options,
+                                         int n_ranks, int64_t n);
 
 /* Cuts are those of calls of cca_model_forward at absolute multiples of the chunk size and at
  * `together`, and the ends of slices; of long texts these are such multiples, too, and logits have

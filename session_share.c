@@ -1,4 +1,5 @@
-/* Sessions whose prompts ranks share: what rank 0 tells the others, and what they do then.
+/* Sessions whose prompts ranks share, or also what these leave: what rank 0 tells the others, and
+ * what they do then.
  *
  * Rank 0 broadcasts an order, and the ids of the tokens. All say whether they can follow it, run
  * the one forward pass, of a prompt that they share or each of a text of its own, and tell each
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum order_kind { ORDER_EVAL = 1, ORDER_SCORE, ORDER_END } order_kind;
+typedef enum order_kind { ORDER_EVAL = 1, ORDER_FORWARD, ORDER_SCORE, ORDER_END } order_kind;
 
 typedef struct order {
     uint64_t bytes; /* of this struct: programs of another kind are told apart by it */
@@ -76,6 +77,15 @@ static cca_status follow(cca_comm *comm, cca_state *state, const cca_share_call 
     cca_status status = cca_comm_agree(comm, ready, err);
     if (!status) status = cca_model_forward_shared(state, comm, call, &own, err);
     return settle(comm, counts, own, status, err);
+}
+
+/* The same of tokens that each rank runs for itself, over what it keeps of the state. */
+static cca_status forward_all(cca_comm *comm, cca_state *state, const int32_t *ids, int64_t n,
+                              int64_t pos, cca_status ready, cca_rank_count *counts,
+                              cca_error *err) {
+    cca_status status = cca_comm_agree(comm, ready, err);
+    if (!status) status = cca_model_forward(state, ids, n, pos, err);
+    return settle(comm, counts, 0, status, err);
 }
 
 /* ---- texts that ranks have for themselves -------------------------------------------- */
@@ -171,9 +181,21 @@ bool cca_session_shares(const cca_session *s, int64_t n, const cca_eval_options 
 }
 
 /* What others must have in common with rank 0. */
-static void tell_model(order *what, const cca_engine *engine) {
-    cca_gguf_look(what->weights, engine->file);
-    snprintf(what->device, sizeof what->device, "%s", engine->facts.device);
+static void tell_model(order *what, const cca_session *s) {
+    memcpy(what->weights, s->weights, sizeof what->weights);
+    snprintf(what->device, sizeof what->device, "%s", s->engine->facts.device);
+}
+
+/* Tells the others what to do, and with which tokens. */
+static cca_status tell_order(const cca_session *s, order *what, const int32_t *ids,
+                             cca_error *err) {
+    what->bytes = sizeof *what;
+    what->options = s->options;
+    what->pos = s->pos;
+    tell_model(what, s);
+    cca_status status = cca_comm_broadcast(s->comm, what, sizeof *what, err);
+    if (status) return status;
+    return cca_comm_broadcast(s->comm, (void *)ids, (size_t)what->n * sizeof *ids, err);
 }
 
 /* Who is told how far an evaluation is. */
@@ -197,15 +219,11 @@ cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n
     progress told = {s, o, n};
     order *what = calloc(1, sizeof *what);
     if (!what) return cca_fail(err, CCA_NO_MEMORY, "no memory for other ranks' orders");
-    *what = (order){.bytes = sizeof *what,
-                    .kind = ORDER_EVAL,
-                    .options = s->options,
+    *what = (order){.kind = ORDER_EVAL,
                     .n = n,
-                    .pos = s->pos,
                     .together = together,
                     .scores = o->nats != NULL,
                     .nats_from = o->nats_from};
-    tell_model(what, s->engine);
     cca_share_call call = {.ids = ids,
                            .n = n,
                            .pos = s->pos,
@@ -217,11 +235,8 @@ cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n
                            .user = &told};
     cca_session_begin_call(s);
     cca_cache_draft(cca_state_cache(s->state), false);
-    cca_status status = cca_comm_broadcast(s->comm, what, sizeof *what, err);
+    cca_status status = tell_order(s, what, ids, err);
     free(what);
-    if (!status) {
-        status = cca_comm_broadcast(s->comm, (void *)ids, (size_t)n * sizeof *ids, err);
-    }
     if (!status) status = follow(s->comm, s->state, &call, CCA_OK, s->ranks, err);
     s->torn = status;
     if (status) return status;
@@ -229,6 +244,17 @@ cca_status cca_session_eval_shared(cca_session *s, const int32_t *ids, int64_t n
     s->pos += n;
     s->last_row = cca_state_rows(s->state) - 1;
     return CCA_OK;
+}
+
+cca_status cca_session_forward(cca_session *s, const int32_t *ids, int64_t n, cca_error *err) {
+    if (!s->options.spread) return cca_model_forward(s->state, ids, n, s->pos, err);
+    order *what = calloc(1, sizeof *what);
+    if (!what) return cca_fail(err, CCA_NO_MEMORY, "no memory for other ranks' orders");
+    *what = (order){.kind = ORDER_FORWARD, .n = n};
+    cca_status status = tell_order(s, what, ids, err);
+    free(what);
+    if (status) return status;
+    return forward_all(s->comm, s->state, ids, n, s->pos, CCA_OK, s->ranks, err);
 }
 
 /* ---- texts, on rank 0 ---------------------------------------------------------------- */
@@ -242,7 +268,7 @@ static cca_status order_round(const cca_session *s, score_round *r, cca_error *e
                     .options = s->options,
                     .n = r->n,
                     .n_texts = r->n_texts};
-    tell_model(what, s->engine);
+    tell_model(what, s);
     cca_status status = cca_comm_broadcast(s->comm, what, sizeof *what, err);
     free(what);
     return status ? status : spread_round(r, err);
@@ -321,7 +347,8 @@ cca_status cca_session_score(cca_session *s, const cca_scored_text *texts, int64
         status = cca_session_check_input(s, texts[i].ids, texts[i].n, err);
     }
     for (int64_t i = 0; i < n_texts && !status; i++) {
-        if (s->comm && !cca_session_shares(s, texts[i].n, &plain)) {
+        const bool whole = s->comm && !s->options.spread;
+        if (whole && !cca_session_shares(s, texts[i].n, &plain)) {
             dealt[n_dealt++] = &texts[i];
         } else {
             status = score_split(s, &texts[i], &told, err);
@@ -398,6 +425,8 @@ typedef struct servant {
     const volatile sig_atomic_t *stop;
     cca_backend *backend;
     servant_state part, whole; /* for a part of a prompt: one layer; for texts of its own */
+    int64_t reached;           /* positions that the part has behind it */
+    char weights[CCA_GGUF_FINGERPRINT + 1];
     order order;
     int32_t *ids;
     double *nats; /* of one evaluation; NULL: none are wanted */
@@ -417,6 +446,12 @@ static cca_status make_state(servant *v, servant_state *out, cca_error *err) {
     cca_status status = CCA_OK;
     if (!v->backend) status = cca_backend_open(&v->backend, v->engine->device, &backend, err);
     if (!status) status = cca_state_new(&out->state, v->engine->model, v->backend, &o, err);
+    if (!status && o.spread) status = cca_state_spread(out->state, v->comm, err);
+    if (out == &v->part) v->reached = 0;
+    if (status) {
+        cca_state_free(out->state);
+        out->state = NULL;
+    }
     memcpy(out->made_for, wanted, sizeof out->made_for);
     return status;
 }
@@ -427,9 +462,7 @@ static cca_status check_model(const servant *v, cca_error *err) {
         return cca_fail(err, CCA_USAGE, "computes on %s, rank 0 on %s: name the device", device,
                         v->order.device);
     }
-    char own[CCA_GGUF_FINGERPRINT + 1];
-    cca_gguf_look(own, v->engine->file);
-    if (strcmp(own, v->order.weights) == 0) return CCA_OK;
+    if (strcmp(v->weights, v->order.weights) == 0) return CCA_OK;
     return cca_fail(err, CCA_BAD_MODEL, "%s: this model is not that of rank 0", v->engine->path);
 }
 
@@ -438,25 +471,50 @@ static cca_status make_nats(servant *v, cca_error *err) {
     return v->nats ? CCA_OK : cca_fail(err, CCA_NO_MEMORY, "no memory for what tokens cost");
 }
 
+static cca_status hear_ids(servant *v, cca_error *err) {
+    size_t bytes = (size_t)v->order.n * sizeof *v->ids;
+    int32_t *ids = realloc(v->ids, bytes);
+    if (!ids) return cca_fail(err, CCA_NO_MEMORY, "no memory for %lld ids", (long long)v->order.n);
+    v->ids = ids;
+    return cca_comm_broadcast(v->comm, ids, bytes, err);
+}
+
+/* A state for what an order says; what ranks keep together begins with the first tokens. */
+static cca_status make_part(servant *v, cca_error *err) {
+    cca_status status = check_model(v, err);
+    if (!status) status = make_state(v, &v->part, err);
+    if (status || !v->order.options.spread || v->order.pos <= v->reached) return status;
+    return cca_fail(err, CCA_RUNTIME, "knows %lld of %lld tokens: another session was between them",
+                    (long long)v->reached, (long long)v->order.pos);
+}
+
+static cca_status serve_forward(servant *v, cca_error *err) {
+    const order *what = &v->order;
+    cca_error why = {.text = ""};
+    cca_status status = hear_ids(v, err);
+    if (status) return status;
+    status = make_part(v, &why);
+    status = forward_all(v->comm, v->part.state, v->ids, what->n, what->pos, status, NULL, &why);
+    v->reached = what->pos + (status ? 0 : what->n);
+    *err = why;
+    return cca_comm_sound(v->comm) ? CCA_OK : status;
+}
+
 static cca_status serve_eval(servant *v, cca_error *err) {
     const order *what = &v->order;
-    size_t bytes = (size_t)what->n * sizeof *v->ids;
-    int32_t *ids = realloc(v->ids, bytes);
-    if (!ids) return cca_fail(err, CCA_NO_MEMORY, "no memory for %lld ids", (long long)what->n);
-    v->ids = ids;
-    cca_status status = cca_comm_broadcast(v->comm, ids, bytes, err);
-    if (status) return status;
     cca_error why = {.text = ""};
-    status = check_model(v, &why);
-    if (!status) status = make_state(v, &v->part, &why);
+    cca_status status = hear_ids(v, err);
+    if (status) return status;
+    status = make_part(v, &why);
     if (!status && what->scores) status = make_nats(v, &why);
-    cca_share_call call = {.ids = ids,
+    cca_share_call call = {.ids = v->ids,
                            .n = what->n,
                            .pos = what->pos,
                            .together = what->together,
                            .nats = v->nats,
                            .nats_from = what->nats_from};
     status = follow(v->comm, v->part.state, &call, status, NULL, &why);
+    v->reached = what->pos + (status ? 0 : what->n);
     free(v->nats);
     v->nats = NULL;
     *err = why;
@@ -496,9 +554,12 @@ static cca_status hear(servant *v, cca_error *err) {
 cca_status cca_engine_serve(cca_engine *engine, cca_comm *comm, const volatile sig_atomic_t *stop,
                             cca_error *err) {
     servant v = {.engine = engine, .comm = comm, .stop = stop};
+    cca_gguf_look(v.weights, engine->file);
     cca_status status = hear(&v, err);
     while (!status && v.order.kind != ORDER_END) {
-        status = v.order.kind == ORDER_EVAL ? serve_eval(&v, err) : serve_score(&v, err);
+        status = v.order.kind == ORDER_EVAL      ? serve_eval(&v, err)
+                 : v.order.kind == ORDER_FORWARD ? serve_forward(&v, err)
+                                                 : serve_score(&v, err);
         if (!status) status = hear(&v, err);
     }
     cca_state_free(v.part.state);

@@ -66,12 +66,11 @@ static void add(listing *l, const cca_transfer *t) {
     list->at[list->n++] = *t;
 }
 
-/* Adds what of columns begin … end - 1 comes from a slice, whose columns are made … made_end - 1.
- */
+/* Adds what of columns begin … end - 1 comes from a slice, whose columns are made.begin … made.end
+ * - 1. */
 static void add_part(listing *l, cca_transfer t, cca_slice made, int64_t begin, int64_t end) {
     t.first = cca_max(made.begin, begin);
     t.n = cca_min(made.end, end) - t.first;
-    t.from = cca_slice_owner(l->slices, t.source);
     t.wave = t.source < 0 ? 0 : cca_slice_wave(l->slices, t.source);
     add(l, &t);
 }
@@ -87,20 +86,25 @@ static void add_window(listing *l, int rank, int wave) {
     cca_slice to = cca_slice_at(l->slices, own);
     if (to.begin == to.end) return;
     for (int i = CCA_SLICE_BEFORE; i < own; i++) {
-        cca_transfer t = {.to = rank, .source = i, .target = wave, .kind = CCA_SENT_RAW};
+        cca_transfer t = {.from = cca_slice_owner(l->slices, i),
+                          .to = rank,
+                          .source = i,
+                          .target = wave,
+                          .kind = CCA_SENT_RAW};
         add_part(l, t, cca_slice_at(l->slices, i), to.begin - l->needs->ring, to.begin);
     }
 }
 
-/* What lies in a slice of another rank's, of all kinds that are not a window's, as far as somebody
+/* What a slice has made, of all kinds that are not a window's, as far as somebody of another rank
  * sees it whose last position is end - 1. */
-static void add_seen(listing *l, int rank, int source, int64_t end) {
+static void add_seen(listing *l, int rank, int source, const cca_holding *of, int64_t end) {
     const cca_share_needs *needs = l->needs;
-    cca_slice made = cca_slice_at(l->slices, source), groups = groups_of(l, made);
-    cca_transfer t = {.to = rank, .source = source};
-    /* The last group's number that a query sees not as raw tokens; rank 0 keeps all. */
+    cca_slice made = of->at, groups = groups_of(l, made);
+    cca_transfer t = {.from = of->rank, .to = rank, .source = source};
+    if (of->rank == rank) return;
+    /* The last group's number that a query sees not as raw tokens; rank 0 may have to keep all. */
     int64_t seen = cca_max(end - needs->window_size, 0) / needs->group_size;
-    if (rank == 0) seen = end / needs->group_size;
+    if (rank == 0 && !needs->held) seen = end / needs->group_size;
     const struct {
         cca_sent kind;
         bool there;
@@ -140,8 +144,11 @@ static void add_receiver(listing *l, int rank) {
     }
     if (end == 0) return;
     add_sinks(l, rank);
-    for (int i = CCA_SLICE_BEFORE; i < last; i++) {
-        if (cca_slice_owner(s, i) != rank) add_seen(l, rank, i, end);
+    for (int i = 0; i < l->needs->n_held; i++) {
+        add_seen(l, rank, CCA_SLICE_BEFORE, &l->needs->held[i], end);
+    }
+    for (int i = l->needs->held ? 0 : CCA_SLICE_BEFORE; i < last; i++) {
+        add_seen(l, rank, i, &(cca_holding){cca_slice_owner(s, i), cca_slice_at(s, i)}, end);
     }
 }
 

@@ -51,12 +51,22 @@ typedef enum cca_sent {
     CCA_N_SENT
 } cca_sent;
 
+/* A rank keeps what positions have left: whole groups, or tokens where raw rows are not a ring. */
+typedef struct cca_holding {
+    int rank;
+    cca_slice at;
+} cca_holding;
+
 /* What attention needs of a layer. */
 typedef struct cca_share_needs {
     int64_t group_size, window_size;
     int64_t ring;    /* raw rows before a slice that it sees one by one; 0: all */
     int64_t n_sinks; /* rows of CCA_SENT_SINKS */
     bool cores, bounds, rows;
+    /* All that lies before the text, but for the ring and the sinks, which are rank 0's; each rank
+     * keeps its slices, too, then. NULL: rank 0 has all, and is sent all of the text. */
+    const cca_holding *held;
+    int n_held;
 } cca_share_needs;
 
 /* Rows first … first + n - 1 of a kind go from a slice to who needs them. */

@@ -126,6 +126,9 @@ cca_status cca_session_check_facts(const cca_session *s, const cca_store *store,
 }
 
 static cca_status needs_stored(const cca_session *s, cca_error *err) {
+    if (s->options.spread) {
+        return cca_fail(err, CCA_USAGE, "a session that ranks keep together is not stored");
+    }
     if (s->options.stored) return CCA_OK;
     return cca_fail(err, CCA_USAGE, "this session was not opened to be stored");
 }

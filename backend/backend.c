@@ -498,6 +498,23 @@ void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const c
     if (ready(b, "attend", fit) && n > 0) b->ops->attend(b, out, spans, q, pos, n);
 }
 
+bool cca_backend_attends_some(const cca_backend *b) {
+    return b->ops->attend_some != NULL;
+}
+
+void cca_attend_some(cca_backend *b, cca_matrix *out, cca_matrix *sums, const cca_spans *spans,
+                     const cca_matrix *q, int64_t pos, int64_t n) {
+    bool fit = holds(out, n, q->cols) && holds(q, n, q->cols) &&
+               (n == 0 || spans_fit(spans, q->cols, pos, pos + n - 1));
+    fit = fit && holds(sums, n, 2 * (q->cols / spans->at[0].rows.head_dim));
+    for (int i = 0; fit && i < spans->n; i++) fit = spans->at[i].pick == CCA_PICK_ALL;
+    if (!cca_backend_attends_some(b)) {
+        cca_backend_fail(b, CCA_USAGE, "device %s attends to all keys or to none", b->ops->name);
+    } else if (ready(b, "attend_some", fit) && n > 0) {
+        b->ops->attend_some(b, out, sums, spans, q, pos, n);
+    }
+}
+
 void cca_attend_mass(cca_backend *b, const cca_mass *mass, const cca_spans *spans,
                      const cca_matrix *q, int64_t row, int64_t pos) {
     int64_t own = pos + row;

@@ -132,6 +132,9 @@ typedef struct cca_ops {
                   const cca_choice *choice, int64_t n_known);
     void (*attend)(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                    int64_t pos, int64_t n);
+    /* May be NULL: the device has none, and says so. */
+    void (*attend_some)(cca_backend *b, cca_matrix *out, cca_matrix *sums, const cca_spans *spans,
+                        const cca_matrix *q, int64_t pos, int64_t n);
     void (*mass)(cca_backend *b, const cca_mass *mass, const cca_spans *spans, const cca_matrix *q,
                  int64_t row, int64_t pos);
     bool (*norm_matmul)(cca_backend *b, const cca_product *products, int n_products, cca_matrix *h,
@@ -301,6 +304,16 @@ void cca_choose(cca_backend *b, const cca_choice *out, const cca_rows *bounds,
  * directly before, a backend may rotate on the way. */
 void cca_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                 int64_t pos, int64_t n);
+/* The same over spans that are some of what queries see, to be combined with the same over others:
+ * out as if there were no more, and sums (n, 2 * n_heads), of each head the largest score and the
+ * sum of e to the scores less it; 0, -inf and 0 where a query sees none. Two parts of such are one
+ * with largest m = max(m1, m2), total t = t1 e^(m1 - m) + t2 e^(m2 - m), and out = (out1 t1
+ * e^(m1 - m) + out2 t2 e^(m2 - m)) / t. Nothing picks groups. CCA_USAGE where the device has no
+ * such operation. */
+void cca_attend_some(cca_backend *b, cca_matrix *out, cca_matrix *sums, const cca_spans *spans,
+                     const cca_matrix *q, int64_t pos, int64_t n);
+/* Whether it has. */
+bool cca_backend_attends_some(const cca_backend *b);
 /* Adds to the sums what that softmax gives each key that the query in one row of q, at position
  * pos + row, sees: 1 for each head. A column's positions must lie in one unit. Done when the call
  * returns. */

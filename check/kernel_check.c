@@ -209,8 +209,8 @@ static int64_t stretch_of(int64_t tile, const attention_case *c, int64_t row) {
 }
 
 static void attend(tester *t, const cca_kernels *k, const attention_case *c, const cca_spans *spans,
-                   const float *q, float *out) {
-    cca_attend_args args = {spans, q, out, N_HEADS, c->pos};
+                   const float *q, float *out, float *sums) {
+    cca_attend_args args = {spans, q, out, N_HEADS, c->pos, sums};
     float *scratch = take_floats(t, cca_attend_scratch(HEAD_DIM));
     int64_t together = c->n == 1 ? N_HEADS / N_KV_HEADS : 1; /* as a token's heads are */
     for (int64_t h = 0; h < N_HEADS; h += together) {
@@ -240,8 +240,49 @@ static void check_attention(tester *t) {
         cca_spans spans = take_spans(t, c);
         float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
         for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
-        attend(t, plain, c, &spans, q, want);
-        attend(t, t->kernels, c, &spans, q, got);
+        attend(t, plain, c, &spans, q, want, NULL);
+        attend(t, t->kernels, c, &spans, q, got, NULL);
+        tell(t, c->what, cca_distance(got, want, n), c->bound);
+    }
+}
+
+/* Attends to one span after the other, and puts the parts together. */
+static void attend_in_parts(tester *t, const cca_kernels *k, const attention_case *c,
+                            const cca_spans *spans, const float *q, float *out) {
+    const int64_t n = c->n * N_HEADS;
+    float *part[2], *sums[2];
+    for (int i = 0; i < 2; i++) {
+        const cca_spans one = {.n = 1, .at = {spans->at[i]}};
+        part[i] = take_floats(t, n * HEAD_DIM);
+        sums[i] = take_floats(t, 2 * n);
+        attend(t, k, c, &one, q, part[i], sums[i]);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const float *a = sums[0] + 2 * i, *b = sums[1] + 2 * i;
+        const double m = fmax(a[0], b[0]), of_a = a[1] * exp(a[0] - m), of_b = b[1] * exp(b[0] - m);
+        for (int64_t d = i * HEAD_DIM; d < (i + 1) * HEAD_DIM; d++) {
+            out[d] = (float)((part[0][d] * of_a + part[1][d] * of_b) / (of_a + of_b));
+        }
+    }
+}
+
+/* Also where queries see nothing of a span, as the first ones do of cores. */
+static void check_parts(tester *t) {
+    const cca_rule cores = {16, 64, 0, true};
+    const attention_case cases[] = {
+        {"attention in parts, f32 cache", cores, CCA_F32, CCA_F32, 60, 40, false, ATTENTION},
+        {"attention in parts, bf16 cache", cores, CCA_BF16, CCA_BF16, 60, 40, false, ROUNDED},
+        {"attention in parts, one token", cores, CCA_BF16, CCA_BF16, 777, 1, false, ROUNDED},
+        {"attention in parts, equal weights", cores, CCA_BF16, CCA_BF16, 60, 40, true, ATTENTION},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const attention_case *c = &cases[i];
+        int64_t n = c->n * N_HEADS * HEAD_DIM;
+        cca_spans spans = take_spans(t, c);
+        float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
+        for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
+        attend(t, plain, c, &spans, q, want, NULL);
+        attend_in_parts(t, t->kernels, c, &spans, q, got);
         tell(t, c->what, cca_distance(got, want, n), c->bound);
     }
 }
@@ -338,8 +379,8 @@ static double recall_distance(tester *t, const attention_case *c, const cca_rows
                               {cores, cca_rule_groups(rule), rule->group_size, CCA_PICK_OTHERS}},
                        .choice = *choice};
     float *want = take_floats(t, n), *got = take_floats(t, n);
-    attend(t, plain, c, &spans, q, want);
-    attend(t, t->kernels, c, &spans, q, got);
+    attend(t, plain, c, &spans, q, want, NULL);
+    attend(t, t->kernels, c, &spans, q, got, NULL);
     return cca_distance(got, want, n);
 }
 
@@ -482,7 +523,7 @@ static int64_t odd_attention(tester *t, cca_dtype type, float odd, int what) {
         char *rows = what == 1 ? raw->k : raw->v;
         t->kernels->encode(rows + (size_t)(h * raw->capacity + seen) * bytes, type, one, HEAD_DIM);
     }
-    attend(t, t->kernels, &c, &spans, q, out);
+    attend(t, t->kernels, &c, &spans, q, out, NULL);
     for (int64_t i = 0; i < c.n; i++) {
         bool is_odd = what == 0 ? i == row : true;
         wrong += count_wrong(out + i * width, width, 1, !is_odd);
@@ -530,6 +571,7 @@ cca_status cca_kernels_check(const cca_kernels *kernels, cca_check_fn on_check, 
     check_rows(&t);
     check_conversions(&t);
     check_attention(&t);
+    check_parts(&t);
     check_recall(&t);
     check_pooling(&t);
     check_odd(&t);

@@ -402,7 +402,8 @@ static void bf16_finish(const bf16_attend *t) {
     for (int64_t i = 0; i < t->n_heads * t->n; i++) {
         int64_t row = t->row + i % t->n, head = t->head + i / t->n;
         float *out = t->args->out + (row * t->args->n_heads + head) * t->head_dim;
-        float inverse = 1 / sum_lanes(load(t->total + i * WIDTH));
+        float total = sum_lanes(load(t->total + i * WIDTH));
+        float inverse = cca_attend_finish(t->args, row, head, t->largest[i] * (float)M_LN2, total);
         for (int64_t d = 0; d < t->head_dim; d++) out[d] = t->out[i * t->width + d] * inverse;
     }
 }

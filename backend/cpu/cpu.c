@@ -595,12 +595,12 @@ static int64_t power_below(int64_t n) {
 
 /* One token's heads read the same keys together, so that memory is read once for them all; so do
  * the heads of a tile of queries that have chosen together. */
-static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
-                       int64_t pos, int64_t n) {
+static void attend_to(cca_backend *b, cca_matrix *out, float *sums, const cca_spans *spans,
+                      const cca_matrix *q, int64_t pos, int64_t n) {
     cpu_backend *cpu = cpu_of(b);
     const cca_rows *rows = &spans->at[0].rows;
     int64_t hd = rows->head_dim, n_heads = q->cols / hd, sharers = n_heads / rows->heads;
-    attend_job j = {cpu, {spans, q->data, out->data, n_heads, pos}, n, 1, CCA_TILE_Q, false};
+    attend_job j = {cpu, {spans, q->data, out->data, n_heads, pos, sums}, n, 1, CCA_TILE_Q, false};
     j.by_position = spans->choice.most > 0;
     if ((n == 1 || j.by_position) && sharers <= CCA_TILE_Q) j.n_heads = sharers;
     if (j.by_position) {
@@ -609,6 +609,16 @@ static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, 
     int64_t stretches = count_stretches(j.by_position ? pos : 0, n, j.n_rows);
     if (!reserve(cpu, (size_t)cca_attend_scratch(hd) * sizeof(float))) return;
     run_pieces(cpu, n_heads / j.n_heads * stretches, run_attend_piece, &j);
+}
+
+static void cpu_attend(cca_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
+                       int64_t pos, int64_t n) {
+    attend_to(b, out, NULL, spans, q, pos, n);
+}
+
+static void cpu_attend_some(cca_backend *b, cca_matrix *out, cca_matrix *sums,
+                            const cca_spans *spans, const cca_matrix *q, int64_t pos, int64_t n) {
+    attend_to(b, out, sums->data, spans, q, pos, n);
 }
 
 typedef struct mass_job {
@@ -627,7 +637,7 @@ static void cpu_mass(cca_backend *b, const cca_mass *mass, const cca_spans *span
                      const cca_matrix *q, int64_t row, int64_t pos) {
     cpu_backend *cpu = cpu_of(b);
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
-    mass_job j = {cpu, mass, {spans, q->data, NULL, n_heads, pos}, row};
+    mass_job j = {cpu, mass, {spans, q->data, NULL, n_heads, pos, NULL}, row};
     if (!reserve(cpu, (size_t)cca_mass_scratch(spans, pos + row) * sizeof(float))) return;
     run_pieces(cpu, n_heads, run_mass_piece, &j);
 }
@@ -659,6 +669,7 @@ static const cca_ops cpu_ops = {
     .gather = cca_cpu_gather,
     .renew = cca_cpu_renew,
     .attend = cpu_attend,
+    .attend_some = cpu_attend_some,
     .mass = cpu_mass,
 };
 

@@ -28,7 +28,19 @@ typedef struct cca_attend_args {
     float *out;
     int64_t n_heads;
     int64_t pos;
+    float *sums; /* NULL, or [row][n_heads][2]: largest score, sum of exponentials (backend.h) */
 } cca_attend_args;
+
+/* What a head's values are multiplied by in the end, whose exponentials were relative to the
+ * largest score. Of keys that are not all there may be none. */
+static inline float cca_attend_finish(const cca_attend_args *args, int64_t row, int64_t head,
+                                      float largest, float total) {
+    if (!args->sums) return 1 / total;
+    float *sums = args->sums + 2 * (row * args->n_heads + head);
+    sums[0] = total == 0 ? -INFINITY : largest;
+    sums[1] = total;
+    return total == 0 ? 0 : 1 / total;
+}
 
 /* Pooling of groups; q as above, row 0 at position pos (unused unless pooling is
  * CCA_POOL_QUERY). */

@@ -240,7 +240,7 @@ void cca_mass_on_host(cca_backend *b, const cca_mass *mass, const cca_spans *spa
     } else if (!room || !queries || !scratch) {
         cca_backend_fail(b, CCA_NO_MEMORY, "no memory to tell attention");
     } else {
-        const cca_attend_args args = {&copy, queries, NULL, n_heads, pos + row};
+        const cca_attend_args args = {&copy, queries, NULL, n_heads, pos + row, NULL};
         for (int64_t h = 0; h < n_heads; h++) cca_mass_add(mass, k, &args, 0, h, scratch);
     }
     for (int i = 0; i < copy.n; i++) free(copy.at[i].rows.k), free(copy.at[i].rows.v);

@@ -149,6 +149,9 @@ static void attend_row(const query *x, float *scratch) {
     each_key(x, scratch, find_largest, &s);
     memset(s.out, 0, (size_t)hd * sizeof *s.out);
     each_key(x, scratch, add_value, &s);
+    float *sums = x->args->sums ? x->args->sums + 2 * (x->row * n_heads + x->head) : NULL;
+    if (sums) sums[0] = (float)s.largest, sums[1] = (float)s.total;
+    if (sums && s.total == 0) return; /* of keys that are not all there may be none */
     for (int64_t d = 0; d < hd; d++) s.out[d] = (float)(s.out[d] / s.total);
 }
 

@@ -529,7 +529,8 @@ static void f32_attend(const cca_attend_args *args, int64_t head, int64_t n_head
     for (int i = 0; i < args->spans->n; i++) attend_span(&t, &args->spans->at[i]);
     for (int64_t i = 0; i < n_heads * n; i++) {
         float *out = args->out + ((row + i % n) * args->n_heads + head + i / n) * t.head_dim;
-        float inverse = 1 / t.total[i];
+        float inverse =
+            cca_attend_finish(args, row + i % n, head + i / n, t.largest[i], t.total[i]);
         for (int64_t d = 0; d < t.head_dim; d++) out[d] = t.out[i * t.width + d] * inverse;
     }
 }

@@ -12,7 +12,7 @@ level() { # of a file
     sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
     gguf/* | jinja/*) echo 2 ;;
     text/*) echo 3 ;;
-    cca.* | cca_parts.h | cca_share.* | cca_stored.c | cca_cuda.cu | disk_rows.* | near_rows.*) echo 3 ;;
+    cca.* | cca_parts.h | cca_share.* | cca_spread.* | cca_stored.c | cca_cuda.cu | disk_rows.* | near_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
     chat.* | chat_template.* | model.* | model_parts.h | model_share.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;

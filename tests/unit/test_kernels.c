@@ -507,7 +507,7 @@ static void free_data(attention_data *d) {
 /* heads: that are worked on together. */
 static void run_attend(const cca_kernels *k, const attention_case *c, const attention_data *d,
                        int64_t heads, float *out) {
-    cca_attend_args args = {&d->spans, d->q, out, c->n_heads, c->pos};
+    cca_attend_args args = {&d->spans, d->q, out, c->n_heads, c->pos, NULL};
     float *scratch = floats(cca_attend_scratch(c->head_dim));
     for (int64_t h = 0; h < c->n_heads; h += heads) {
         for (int64_t row = 0, n; row < c->n; row += n) {
