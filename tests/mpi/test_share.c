@@ -2,24 +2,9 @@
  * follow it, in f32. With one rank they have the same bits, with several where texts are long
  * enough to be cut where chunks end; else the largest difference over their spread is below 1e-5,
  * as it is of several GPUs. */
-#include "tests/mpi/ranks.h"
-#include "tests/unit/export_and_open.h"
+#include "tests/mpi/subject.h"
 
 #include <math.h>
-
-enum { MOST_CALLS = 4, DECODED = 3, LONG = 5100, SMALL = 32, LARGE = 128 };
-
-/* A prompt, in one or more calls, and how it is attended to. */
-typedef struct trial {
-    const char *what, *attn;
-    int64_t g, s, sinks;
-    int64_t recall, tile; /* 0: the default */
-    cca_cores cores;
-    bool same_bits; /* for any number of ranks */
-    bool ends_prompt;
-    int64_t calls[MOST_CALLS]; /* tokens of each */
-    const char *row_type;
-} trial;
 
 static const trial TRIALS[] = {
     {"cca", "cca", 4, 16, 4, .calls = {300}},
@@ -53,28 +38,6 @@ static const trial TRIALS[] = {
 };
 enum { N_TRIALS = sizeof TRIALS / sizeof *TRIALS };
 
-/* A test's ranks, and what rank 0 compares. */
-typedef struct subject {
-    cca_comm *comm;
-    cca_engine *engine;
-    const char *name;
-    int64_t vocab;
-    int32_t ids[LONG + DECODED];
-} subject;
-
-static cca_session_options options_of(const trial *t) {
-    cca_session_options o = cca_session_defaults();
-    o.ctx_size = LONG + DECODED;
-    o.attn = t->attn;
-    o.group_size = t->g, o.window_size = t->s, o.chunk_size = t->same_bits ? SMALL : LARGE;
-    o.sinks = t->sinks, o.cores = t->cores;
-    if (t->recall) o.recall = t->recall, o.recall_tile = t->tile;
-    o.k_type = o.v_type = "f32";
-    o.row_type = t->row_type;
-    o.stored = true;
-    return o;
-}
-
 static cca_session *new_session(const subject *x, const trial *t, bool shared) {
     cca_session_options o = options_of(t);
     cca_session *session;
@@ -82,27 +45,6 @@ static cca_session *new_session(const subject *x, const trial *t, bool shared) {
     if (shared) o.comm = x->comm, o.share_from = 1;
     if (cca_session_new(&session, x->engine, &o, &err)) fail_msg("%s: %s", t->what, err.text);
     return session;
-}
-
-/* Logits [calls + DECODED][vocab]; to be freed. */
-static float *run_trial(const subject *x, const trial *t, cca_session *session, int *n) {
-    cca_error err;
-    float *out = malloc((size_t)((MOST_CALLS + DECODED) * x->vocab) * sizeof *out);
-    assert_non_null(out);
-    *n = 0;
-    for (int64_t i = 0, at = 0; i < MOST_CALLS + DECODED; i++) {
-        int64_t some = i < MOST_CALLS ? t->calls[i] : 1;
-        cca_eval_options o = {.ends_prompt = t->ends_prompt && i < MOST_CALLS};
-        if (some == 0) continue;
-        if (cca_session_eval(session, x->ids + at, some, &o, &err)) {
-            fail_msg("%s: %s", t->what, err.text);
-        }
-        at += some;
-        const float *logits = cca_session_logits(session, &err);
-        assert_non_null(logits);
-        memcpy(out + (*n)++ * x->vocab, logits, (size_t)x->vocab * sizeof *out);
-    }
-    return out;
 }
 
 /* Everybody has done a share of what is long enough. */
@@ -162,33 +104,6 @@ static void compare(const subject *x, const trial *t) {
     check_counts(x, t, shared);
     free(want), free(got);
     cca_session_free(alone), cca_session_free(shared);
-}
-
-static subject open_subject(cca_comm *comm, const char *folder, const char *name) {
-    subject x = {.comm = comm};
-    x.engine = test_export_and_open_on(ranks_device(comm), folder, name, CCA_F32, 1);
-    uint64_t random = 25;
-    x.name = name;
-    x.vocab = cca_engine_info(x.engine)->vocab_size;
-    for (int i = 0; i < LONG + DECODED; i++) {
-        x.ids[i] = (int32_t)(cca_random_next(&random) % (uint64_t)x.vocab);
-    }
-    return x;
-}
-
-/* Rank 0 tests, the others serve. */
-typedef void (*test_of_rank_0)(const subject *x);
-
-static void run_ranks(cca_comm *comm, const char *folder, const char *name, test_of_rank_0 test) {
-    cca_error err;
-    subject x = open_subject(comm, folder, name);
-    if (cca_comm_rank(comm) > 0) {
-        if (cca_engine_serve(x.engine, comm, NULL, &err)) fail_msg("%s", err.text);
-    } else {
-        test(&x);
-        assert_int_equal(cca_engine_dismiss(comm, &err), CCA_OK);
-    }
-    cca_engine_close(x.engine);
 }
 
 /* ---- logits -------------------------------------------------------------------------- */

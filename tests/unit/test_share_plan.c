@@ -63,7 +63,7 @@ static void count_transfers(tally *t, const cca_slices *s, const cca_share_needs
     for (int i = 0; i < all.n; i++) {
         const cca_transfer *x = &all.at[i];
         assert_true(x->n > 0 && x->first >= 0 && x->first + x->n <= COLUMNS);
-        assert_int_equal(x->from, cca_slice_owner(s, x->source));
+        if (!needs->held) assert_int_equal(x->from, cca_slice_owner(s, x->source));
         assert_int_equal(x->wave, x->source < 0 ? 0 : cca_slice_wave(s, x->source));
         /* what a slice of the first wave needs is of the first wave */
         if (x->kind == CCA_SENT_RAW && needs->ring > 0) assert_true(x->target >= x->wave);
@@ -148,11 +148,47 @@ static void each_rank_gets_what_it_sees_once(void **state) {
     free(t);
 }
 
+/* Who keeps a group, or has made it. */
+static int keeper_of(const cca_slices *s, const cca_share_needs *needs, int64_t group) {
+    int64_t last = group * needs->group_size + needs->group_size - 1;
+    for (int i = 0; i < needs->n_held; i++) {
+        if (last >= needs->held[i].at.begin && last < needs->held[i].at.end) {
+            return needs->held[i].rank;
+        }
+    }
+    return cca_slice_owner(s, slice_with(s, last));
+}
+
+/* What each keeps of what lies before goes to all who see it; rank 0 is sent no more than that. */
+static void what_ranks_keep_goes_to_who_sees_it(void **state) {
+    enum { G = 4 };
+    static const cca_holding held[] = {{2, {0, 40}}, {0, {40, 48}}, {1, {48, 100}}};
+    (void)state;
+    tally *t = malloc(sizeof *t);
+    assert_non_null(t);
+    for (int64_t window = G; window < 200; window += 3 * G) {
+        cca_share_needs needs = {
+            .group_size = G, .window_size = window, .ring = window + G, .cores = true};
+        cca_slices s = {.n_ranks = 3, .begin = 101, .end = 400, .unit = G};
+        needs.held = held, needs.n_held = 3;
+        count_transfers(t, &s, &needs);
+        for (int r = 0; r < s.n_ranks; r++) {
+            int64_t seen = cca_max(end_of(&s, r) - window, 0) / G;
+            check_windows(t, &s, &needs, r);
+            for (int64_t c = 0; c < s.end / G; c++) {
+                bool own = keeper_of(&s, &needs, c) == r;
+                assert_int_equal(t->got[r][CCA_SENT_CORES][0][c], c < seen && !own);
+            }
+        }
+    }
+    free(t);
+}
+
 /* Own lists are the parts of the whole one that name a rank, in its order. */
 static void lists_of_ranks_agree(void **state) {
     (void)state;
     cca_slices s = {.n_ranks = 4, .begin = 100, .end = 5000, .unit = 16};
-    cca_share_needs needs = {16, 64, 80, 16, true, true, true};
+    cca_share_needs needs = {16, 64, 80, 16, true, true, true, NULL, 0};
     cca_transfers all, own;
     cca_error err;
     assert_int_equal(cca_transfers_make(&all, &s, &needs, -1, &err), CCA_OK);
@@ -199,6 +235,7 @@ int main(void) {
         cmocka_unit_test(slices_cover_the_text),
         cmocka_unit_test(pairs_of_slices_are_equally_long),
         cmocka_unit_test(each_rank_gets_what_it_sees_once),
+        cmocka_unit_test(what_ranks_keep_goes_to_who_sees_it),
         cmocka_unit_test(lists_of_ranks_agree),
         cmocka_unit_test(cores_are_a_fourteenth_of_ring_attention),
     };
