@@ -370,6 +370,12 @@ typedef struct cca_share_forecast {
     uint64_t most_bytes;  /* that a rank sends or gets, whichever is more */
     uint64_t ring_bytes;  /* that ring attention has each rank send */
     int64_t n_waits;      /* for others, one behind the other: messages, and agreements */
+    uint64_t gathered;    /* bytes of rank 0's session, and what it takes to share, where it keeps
+                             all of the prompt; */
+    uint64_t spread_first, spread_others; /* of rank 0's and another's where each keeps its part,
+                                             0 for attention that recalls */
+    uint64_t token_bytes;                 /* that a rank sends for a token then, */
+    int64_t token_waits; /* and messages that are waited for, one behind the other */
 } cca_share_forecast;
 
 /* That of a prompt of n_tokens on so many ranks; nothing is allocated. CCA_NO_FIT where it is too

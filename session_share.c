@@ -385,6 +385,41 @@ static int64_t steps_of(int n_ranks) {
     return steps;
 }
 
+/* Bytes of a state, and of what it takes to share. */
+static cca_status state_bytes(uint64_t *out, const cca_config *config, const cca_state_options *o,
+                              uint64_t beside, cca_error *err) {
+    cca_state_size size;
+    cca_status status = cca_state_measure(&size, config, o, err);
+    if (status) return status;
+    const cca_cache_size *c = &size.cache;
+    const size_t parts[] = {c->cores,   c->bounds, c->rows,         c->window,
+                            c->scratch, c->mark,   size.activations};
+    *out = beside;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) *out += parts[i];
+    return CCA_OK;
+}
+
+/* Memory of both ways to decode, and what a token takes where ranks keep their parts: an order, its
+ * ids, an agreement, a gathering a layer and one in the end. */
+static cca_status forecast_decode(cca_share_forecast *out, const cca_engine *engine,
+                                  const cca_state_options *of, int n_ranks, int64_t n_tokens,
+                                  cca_error *err) {
+    const cca_config *c = cca_model_config(engine->model);
+    cca_state_options o = *of;
+    cca_status status = state_bytes(&out->gathered, c, &o, out->most_memory, err);
+    if (status || o.policy.recall > 0) return status;
+    const cca_spread_size kept = cca_state_spread_measure(c, &o, n_ranks, n_tokens);
+    const uint64_t part = (uint64_t)(c->n_heads * (c->head_dim + 2)) * sizeof(float);
+    out->token_bytes = (uint64_t)(c->n_layers * (n_ranks - 1)) * part;
+    out->token_waits = (c->n_layers + 5) * steps_of(n_ranks);
+    o.spread = n_ranks > 1;
+    status = state_bytes(&out->spread_first, c, &o, out->most_memory + kept.first, err);
+    o.one_layer = n_ranks > 1;
+    o.mark = false;
+    if (status || n_ranks == 1) return status;
+    return state_bytes(&out->spread_others, c, &o, out->most_memory + kept.others, err);
+}
+
 cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine *engine,
                                       const cca_session_options *options, int n_ranks,
                                       int64_t n_tokens, cca_error *err) {
@@ -407,7 +442,7 @@ cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine 
                                 .most_bytes = most * n_layers,
                                 .ring_bytes = layer->ring_bytes * n_layers};
     if (n_ranks > 1) out->n_waits = engine->facts.n_layers * (CCA_WAVES + 2 * steps_of(n_ranks));
-    return CCA_OK;
+    return forecast_decode(out, engine, &o, n_ranks, n_tokens, err);
 }
 
 /* ---- the other ranks ----------------------------------------------------------------- */

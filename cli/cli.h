@@ -65,6 +65,7 @@ typedef struct context_options {
     const char *rows;                       /* "disk", "host"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */
     cca_comm *comm; /* ranks that share long prompts (ranks.h); no option of its own */
+    bool spread;    /* and keep what these leave together; as cli_ranks_decode says */
     bool dry_run;
 } context_options;
 

@@ -52,6 +52,7 @@ static const arg_group groups[] = {
     {"Context", context_args, offsetof(generate_options, context)},
     {"Sinks and recall", recall_args, offsetof(generate_options, context)},
     {"Ranks", ranks_args, offsetof(generate_options, ranks)},
+    {"Answers of ranks", decode_args, offsetof(generate_options, ranks)},
     {"Output", output_args, offsetof(generate_options, output)},
     {"Messages", term_args, offsetof(generate_options, term)},
     {0},
@@ -141,6 +142,14 @@ static int64_t positions_needed(const generation *g) {
         most = cca_min(most, n + cca_engine_info(g->engine)->trained_length);
     }
     return cli_affordable(g->engine, c, cca_min(n + 1, most), most, session_flags(g));
+}
+
+/* By the fewest positions that are of use. */
+static cca_status decode_by(generation *g, cca_error *err) {
+    int64_t more = g->o->n_predict >= 0 ? g->o->n_predict : 1;
+    return cli_ranks_decode(&g->context, &g->o->ranks, g->engine,
+                            cca_min(g->limit, prompt_length(&g->prompt) + more), session_flags(g),
+                            &g->term, err);
 }
 
 /* ---- preparation ---- */
@@ -247,6 +256,8 @@ static cca_status generate(generation *g, cca_error *err) {
     cca_status status = make_prompt(g, err);
     if (status) return status;
     status = stored_resume(&g->context, &g->o->stored, g->engine, &g->term, err);
+    if (status) return status;
+    status = decode_by(g, err);
     if (status) return status;
     int64_t n_positions = positions_needed(g);
     if (g->o->n_predict < 0) g->limit = n_positions;

@@ -31,6 +31,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.stored = flags & CLI_STORED;
     o.stop = signals_stop();
     o.comm = context->comm;
+    o.spread = context->spread;
     return o;
 }
 

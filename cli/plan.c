@@ -185,8 +185,11 @@ static cca_status fill_ranks(planning *p, cca_error *err) {
     for (int i = 0; i < p->n && !status; i++) {
         column *c = &p->columns[i];
         cca_session_options options = cli_session_options(&c->context, p->n_positions, 0);
-        status = plan_ranks_fill(&c->ranks, p->engine, &options, p->o->n_ranks, p->n_prompt,
-                                 c->forecast.prefill_s, &p->link, err);
+        const uint64_t beside = c->plan.weights + c->plan.program;
+        const plan_machine each = {c->forecast.prefill_s, c->forecast.token_s,
+                                   c->most > beside ? c->most - beside : 0};
+        status = plan_ranks_fill(&c->ranks, p->engine, &options, p->o->n_ranks, p->n_prompt, &each,
+                                 &p->link, err);
     }
     if (status || p->columns[0].ranks.n > 0) return status;
     term_warn(&p->term, "%lld tokens are too few for %lld ranks", (long long)p->n_prompt,
@@ -286,7 +289,7 @@ static void token_cell(char text[CELL_TEXT], const planning *p, const column *c)
 #define RANKS_CELL(name, field)                                                                    \
     static void name(char text[CELL_TEXT], const planning *p, const column *c) {                   \
         (void)p;                                                                                   \
-        if (c->ranks.n > 0) {                                                                      \
+        if (c->ranks.share.field > 0) {                                                            \
             size_cell(text, c->ranks.share.field);                                                 \
         } else {                                                                                   \
             text[0] = '\0';                                                                        \
@@ -295,6 +298,20 @@ static void token_cell(char text[CELL_TEXT], const planning *p, const column *c)
 RANKS_CELL(ranks_memory_cell, most_memory)
 RANKS_CELL(ranks_bytes_cell, most_bytes)
 RANKS_CELL(ranks_ring_cell, ring_bytes)
+RANKS_CELL(ranks_gathered_cell, gathered)
+RANKS_CELL(ranks_first_cell, spread_first)
+RANKS_CELL(ranks_others_cell, spread_others)
+
+static void ranks_decode_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    snprintf(text, CELL_TEXT, "%s", c->ranks.decode ? c->ranks.decode : "neither fits");
+}
+
+static void ranks_token_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    text[0] = '\0';
+    if (c->ranks.token_s > 0) snprintf(text, CELL_TEXT, "%.3g ms", 1e3 * c->ranks.token_s);
+}
 
 static void ranks_transfer_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
@@ -316,6 +333,11 @@ static void print_ranks(output *out, const planning *p) {
     print_row(out, p, "ring attention", ranks_ring_cell);
     print_row(out, p, "transfer", ranks_transfer_cell);
     if (p->measured_s > 0) print_row(out, p, "prefill on all", ranks_prefill_cell);
+    print_row(out, p, "--decode auto", ranks_decode_cell);
+    print_row(out, p, "gather: rank 0", ranks_gathered_cell);
+    print_row(out, p, "share: rank 0", ranks_first_cell);
+    print_row(out, p, "others", ranks_others_cell);
+    if (p->measured_s > 0) print_row(out, p, "a token at most", ranks_token_cell);
 }
 
 /* What a token costs where, of the first kind that recalls. */
@@ -449,7 +471,8 @@ static cca_status plan(planning *p, cca_error *err) {
     if (!status) status = forecast(p, err);
     if (!status) status = fill_ranks(p, err);
     if (!status) status = report(p, err);
-    if (status) return status;
+    const char *decode = p->columns[0].ranks.decode;
+    if (status || (decode && strcmp(decode, "share") == 0)) return status;
     return cli_plan_check(&p->columns[0].plan, p->engine, &p->columns[0].context, err);
 }
 

@@ -35,32 +35,62 @@ cca_status plan_link_parse(plan_link *out, const char *text, cca_error *err) {
                     text);
 }
 
+/* Who decodes, and a token's time where all do: one process's, though each attends to a part alone,
+ * and what they tell each other, which nothing is computed beside. */
+static void decide(plan_ranks *r, const plan_machine *each, const plan_link *link) {
+    const cca_share_forecast *s = &r->share;
+    const uint64_t most = s->spread_first > s->spread_others ? s->spread_first : s->spread_others;
+    r->decode = s->gathered <= each->room        ? "gather"
+                : most > 0 && most <= each->room ? "share"
+                                                 : NULL;
+    if (each->token_s <= 0 || most == 0) return;
+    r->token_s = each->token_s + (double)s->token_bytes / link->bytes_s +
+                 (double)s->token_waits * link->latency_s;
+}
+
 /* Messages are sent beside what is computed between the keys of a rank's first slice and the rest
  * of its second one: half of it. Of that and the messages the longer counts. Who waits for the last
  * of a layer's messages waits for its latency, and so for each step of an agreement. */
 cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
                            const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
-                           double prefill_s, const plan_link *link, cca_error *err) {
+                           const plan_machine *each, const plan_link *link, cca_error *err) {
     *out = (plan_ranks){0};
+    cca_share_forecast *share = &out->share;
     cca_status status =
-        cca_session_share_forecast(&out->share, engine, options, (int)n_ranks, n_tokens, err);
+        cca_session_share_forecast(share, engine, options, (int)n_ranks, n_tokens, err);
     if (status == CCA_NO_FIT) return CCA_OK;
     if (status) return status;
     out->n = n_ranks;
-    out->transfer_s = (double)out->share.most_bytes / link->bytes_s;
-    if (prefill_s <= 0) return CCA_OK;
-    double computed = prefill_s * (double)out->share.most_tokens / (double)n_tokens;
+    out->transfer_s = (double)share->most_bytes / link->bytes_s;
+    decide(out, each, link);
+    if (each->prefill_s <= 0) return CCA_OK;
+    double computed = each->prefill_s * (double)share->most_tokens / (double)n_tokens;
     out->prefill_s = computed / 2 + fmax(computed / 2, out->transfer_s) +
-                     (double)out->share.n_waits * link->latency_s;
+                     (double)share->n_waits * link->latency_s;
     return CCA_OK;
+}
+
+static json_t *bytes_or_null(uint64_t bytes) {
+    return bytes > 0 ? json_integer((json_int_t)bytes) : json_null();
+}
+
+static json_t *decode_json(const plan_ranks *r) {
+    const cca_share_forecast *s = &r->share;
+    return json_pack("{s:o, s:{s:o}, s:{s:o, s:o, s:o, s:o}}", "auto",
+                     r->decode ? json_string(r->decode) : json_null(), "gather", "rank_0",
+                     bytes_or_null(s->gathered), "share", "rank_0", bytes_or_null(s->spread_first),
+                     "others", bytes_or_null(s->spread_others), "token_bytes",
+                     bytes_or_null(s->token_bytes), "token_s",
+                     output_real(r->token_s > 0, r->token_s));
 }
 
 json_t *plan_ranks_json(const plan_ranks *r) {
     if (r->n == 0) return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "n", (json_int_t)r->n, "tokens",
-                     (json_int_t)r->share.most_tokens, "memory", (json_int_t)r->share.most_memory,
-                     "sent_bytes", (json_int_t)r->share.sent_bytes, "most_bytes",
-                     (json_int_t)r->share.most_bytes, "ring_bytes", (json_int_t)r->share.ring_bytes,
-                     "transfer_s", output_real(true, r->transfer_s), "prefill_s",
-                     output_real(r->prefill_s > 0, r->prefill_s));
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "n", (json_int_t)r->n,
+                     "tokens", (json_int_t)r->share.most_tokens, "memory",
+                     (json_int_t)r->share.most_memory, "sent_bytes",
+                     (json_int_t)r->share.sent_bytes, "most_bytes", (json_int_t)r->share.most_bytes,
+                     "ring_bytes", (json_int_t)r->share.ring_bytes, "transfer_s",
+                     output_real(true, r->transfer_s), "prefill_s",
+                     output_real(r->prefill_s > 0, r->prefill_s), "decode", decode_json(r));
 }

@@ -1,9 +1,9 @@
 /* What cca plan --ranks tells: time and traffic of a prompt on ranks that are each like this
- * machine.
+ * machine, and how they decode.
  *
  *     plan_link link;
  *     plan_link_parse(&link, "50GB/s,5us", &err);
- *     plan_ranks_fill(&r, engine, &options, 64, n_tokens, prefill_s, &link, &err);
+ *     plan_ranks_fill(&r, engine, &options, 64, n_tokens, &each, &link, &err);
  *     json_t *json = plan_ranks_json(&r); */
 #ifndef CCA_CLI_PLAN_RANKS_H
 #define CCA_CLI_PLAN_RANKS_H
@@ -22,15 +22,23 @@ typedef struct plan_ranks {
     int64_t n; /* 0: nothing is told */
     cca_share_forecast share;
     double transfer_s, prefill_s; /* 0: not measured */
+    const char *decode; /* what --decode auto is: "gather" or "share"; NULL: neither fits */
+    double token_s;     /* with "share"; 0: not measured, or not possible */
 } plan_ranks;
 
-/* prefill_s: that of one process; 0: not measured. Where the prompt is too short for so many ranks
- * *out says nothing. */
+/* What one machine has: its times, 0 where they are not measured, and bytes for sessions. */
+typedef struct plan_machine {
+    double prefill_s, token_s;
+    uint64_t room;
+} plan_machine;
+
+/* Where the prompt is too short for so many ranks *out says nothing. */
 cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
                            const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
-                           double prefill_s, const plan_link *link, cca_error *err);
-/* {"n", "tokens", "memory", "sent_bytes", "most_bytes", "ring_bytes", "transfer_s", "prefill_s"};
- * null where nothing is told. */
+                           const plan_machine *each, const plan_link *link, cca_error *err);
+/* {"n", "tokens", "memory", "sent_bytes", "most_bytes", "ring_bytes", "transfer_s", "prefill_s",
+ * "decode": {"auto", "gather": {"rank_0"}, "share": {"rank_0", "others", "token_bytes",
+ * "token_s"}}}; null where nothing is told. */
 json_t *plan_ranks_json(const plan_ranks *r);
 
 #endif

@@ -16,6 +16,15 @@ const arg_option ranks_args[] = {
     {0},
 };
 
+const arg_option decode_args[] = {
+    {"decode", .kind = ARG_CHOICE, .value = "HOW", .at = offsetof(ranks_options, decode),
+     .initial = "auto", .choices = "auto|gather|share",
+     .help =
+         "who keeps what a prompt leaves and attends to it in answers: rank 0 (gather), or each "
+         "rank its part (share); auto: rank 0 where it has room"},
+    {0},
+};
+
 /* Open MPI's mpirun says how many it has started; other starters have to be named. */
 static bool started_by_mpirun(void) {
     const char *n = getenv("OMPI_COMM_WORLD_SIZE");
@@ -79,15 +88,52 @@ void cli_ranks_close(cli_ranks *ranks, const char *command, cca_status status,
     ranks->comm = NULL;
 }
 
+/* Why a run's cache cannot be spread; NULL: it can. */
+static const char *reason_against(const context_options *context, const cca_engine *engine) {
+    if (strcmp(cca_engine_info(engine)->device, "cpu") != 0) return "is for ranks on CPUs";
+    if (cli_attention(context, engine).recall > 0) return "is for attention that recalls nothing";
+    return NULL;
+}
+
+/* Whether there is memory for a run with its cache on rank 0, or spread. */
+static bool fits(const context_options *context, bool spread, const cca_engine *engine,
+                 int64_t ctx_size, unsigned flags) {
+    context_options c = *context;
+    cli_plan plan;
+    cca_error ignored;
+    c.spread = spread;
+    return !cli_plan_make(&plan, engine, &c, ctx_size, flags, &ignored) &&
+           plan.total <= cli_plan_most(&plan, engine, &c);
+}
+
+cca_status cli_ranks_decode(context_options *context, const ranks_options *options,
+                            const cca_engine *engine, int64_t ctx_size, unsigned flags, term *t,
+                            cca_error *err) {
+    const int n_ranks = context->comm ? cca_comm_n_ranks(context->comm) : 1;
+    const char *against = reason_against(context, engine), *how = options->decode;
+    context->spread = false;
+    if (n_ranks == 1 || strcmp(how, "gather") == 0) return CCA_OK;
+    if (strcmp(how, "share") == 0) {
+        if (against) return cca_fail(err, CCA_USAGE, "--decode share %s", against);
+        context->spread = true;
+    } else if (!against) {
+        context->spread = !fits(context, false, engine, ctx_size, flags) &&
+                          fits(context, true, engine, ctx_size, flags);
+    }
+    if (context->spread) term_detail(t, "%d ranks keep what prompts leave together", n_ranks);
+    return CCA_OK;
+}
+
 json_t *cli_ranks_json(const cca_session *session) {
     json_t *list = json_array();
     int n = 0;
     const cca_rank_count *counts = session ? cca_session_ranks(session, &n) : NULL;
     for (int i = 0; i < n; i++) {
-        json_array_append_new(list, json_pack("{s:i, s:I, s:I, s:o}", "rank", i, "prefilled",
+        json_array_append_new(list, json_pack("{s:i, s:I, s:I, s:o, s:s}", "rank", i, "prefilled",
                                               (json_int_t)counts[i].prefilled, "sent_bytes",
                                               (json_int_t)counts[i].sent_bytes, "waited_s",
-                                              output_real(true, counts[i].waited_s)));
+                                              output_real(true, counts[i].waited_s), "decode",
+                                              cca_session_is_spread(session) ? "share" : "gather"));
     }
     return list;
 }
@@ -105,6 +151,7 @@ void cli_ranks_tell(const cca_session *session, term *t) {
         if (counts[i].waited_s > longest) longest = counts[i].waited_s;
     }
     if (n < 2 || prefilled == 0) return;
-    term_note(t, "%d ranks shared %lld tokens; sent %s, waited at most %.3g s", n,
-              (long long)prefilled, term_size(sent, bytes), longest);
+    term_note(t, "%d ranks shared %lld tokens%s; sent %s, waited at most %.3g s", n,
+              (long long)prefilled, cca_session_is_spread(session) ? " and decode" : "",
+              term_size(sent, bytes), longest);
 }

@@ -322,6 +322,13 @@ cca_status stored_open(stored *out, const stored_options *options, unsigned flag
     out->named = options->file != NULL;
     out->seams = flags & STORED_SEAMS;
     if (options->off || (!out->named && !(flags & STORED_CACHE))) return CCA_OK;
+    if (cca_session_is_spread(session)) {
+        if (out->named) {
+            term_warn(t, "session %s: what ranks keep together is neither stored nor taken up",
+                      options->file);
+        }
+        return CCA_OK;
+    }
     if (out->named && !(out->path = strdup(options->file))) return no_memory(err);
     if (!out->named) {
         cca_status status = cache_path(&out->path, session, &w, t, err);

@@ -39,6 +39,7 @@ static const arg_group groups[] = {
     {"Context", context_args, offsetof(ask_options, context)},
     {"Sinks and recall", recall_args, offsetof(ask_options, context)},
     {"Ranks", ranks_args, offsetof(ask_options, ranks)},
+    {"Answers of ranks", decode_args, offsetof(ask_options, ranks)},
     {"Output", output_args, offsetof(ask_options, output)},
     {"Messages", term_args, offsetof(ask_options, term)},
     {0},
@@ -266,6 +267,17 @@ static cca_status ask_all(asking *a, cca_error *err) {
     return closed;
 }
 
+/* What ranks keep together is not watched. */
+static cca_status decode_by(asking *a, int64_t ctx_size, unsigned flags, cca_error *err) {
+    cca_status status =
+        cli_ranks_decode(&a->context, &a->o->ranks, a->engine, ctx_size, flags, &a->term, err);
+    if (status || !a->context.spread) return status;
+    a->n_sources = 0;
+    if (a->o->n_sources <= 0) return CCA_OK;
+    return cca_fail(err, CCA_USAGE, "--sources %lld: with --decode gather alone",
+                    (long long)a->o->n_sources);
+}
+
 static cca_status ask(asking *a, cca_error *err) {
     const context_options *context = &a->context;
     int64_t longest = 0, positions = 0;
@@ -279,6 +291,9 @@ static cca_status ask(asking *a, cca_error *err) {
     a->decoder.scored = a->o->jsonl || a->o->output.json;
     unsigned flags = CLI_STORED | (a->many ? CLI_MARK : 0) | (ask_chooses(a) ? CLI_COPY : 0);
     int64_t limit = cli_position_limit(context, a->engine);
+    status =
+        decode_by(a, cca_min(positions == INT64_MAX ? longest + 1 : positions, limit), flags, err);
+    if (status) return status;
     if (positions == INT64_MAX) {
         limit = cli_affordable(a->engine, context, cca_min(longest + 1, limit), limit, flags);
     }

@@ -76,6 +76,7 @@ static const arg_group groups[] = {
     {"Sinks and recall", recall_args, offsetof(bench_options, context)},
     {"Cache", cache_args, offsetof(bench_options, context)},
     {"Ranks", ranks_args, offsetof(bench_options, ranks)},
+    {"Answers of ranks", decode_args, offsetof(bench_options, ranks)},
     {"Report", report_args, 0},
     {"Messages", term_args, offsetof(bench_options, term)},
     {0},
@@ -219,8 +220,12 @@ static cca_status bench_attn(bench_run *r, cca_error *err) {
     context_options context = cli_with_attn(&r->o->context, r->attn);
     context.comm = r->ranks.comm;
     output_options target = {0};
-    cca_status status = cli_session_open(&r->session, &plan, r->engine, &context, &target,
-                                         n_positions(r), true, err);
+    cca_status status = cli_ranks_decode(&context, &r->o->ranks, r->engine, n_positions(r),
+                                         CLI_MARK, &r->term, err);
+    if (!status) {
+        status = cli_session_open(&r->session, &plan, r->engine, &context, &target, n_positions(r),
+                                  CLI_MARK, err);
+    }
     if (!status) status = warm_up(r, err);
     if (!status) status = walk(r, err);
     if (!status) {

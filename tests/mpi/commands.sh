@@ -66,6 +66,64 @@ same_text 'on the CPU nobody asks for NCCL' "$work/greedy"
 ranks 2 generate -m "$model" -p 'Each' -n 2 --json --ranks none
 check 'without ranks each process is by itself' test "$(jq -c .ranks "$work/out" | tr -d '\n')" = '[][]'
 
+# Answers over ranks that keep what a prompt leaves together: the sums are in another order, the texts are those
+# of one process where tokens are not nearly as likely as others.
+for attn in cca full; do
+    cca "${generate[@]}" --attn $attn
+    text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+    for n in 1 2 4; do
+        ranks "$n" "${generate[@]}" --attn $attn --decode share
+        check "generate --decode share, $attn, ranks: $n" test "$code" = 0
+        same_text 'writes the text of one process' "$work/wanted"
+        check 'and says who decodes' test "$(jq -r '.ranks[0].decode' "$work/out")" = \
+            "$([ "$n" = 1 ] && echo gather || echo share)"
+    done
+done
+stderr_has 'so does the last line' '^4 ranks shared 1[0-9]{4} tokens and decode; sent'
+questions=("$question" 'Who is the hero?' "$question")
+ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 --choices 'Adam|Eve|Satan' "${questions[@]}")
+cca "${ask[@]}"
+text_of | sed 's/"ranks": \[\], //; s/"logprob": [-0-9.e]*//g' >"$work/wanted"
+ranks 3 "${ask[@]}" --decode share
+text_of | sed 's/"ranks": \[[^]]*\], //; s/"logprob": [-0-9.e]*//g' >"$work/again"
+check 'ask answers several questions, by choices, as in one process' cmp "$work/wanted" "$work/again"
+ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 "${questions[@]}")
+cca "${ask[@]}" --follow-up
+text_of | sed 's/"ranks": \[\], //; s/"logprob": [-0-9.e]*//g' >"$work/wanted"
+ranks 2 "${ask[@]}" --follow-up --decode share
+text_of | sed 's/"ranks": \[[^]]*\], //; s/"logprob": [-0-9.e]*//g' >"$work/again"
+check 'and questions that go on' cmp "$work/wanted" "$work/again"
+check 'with what the documents say' jq -e '.answers | .[0].text == "48213" and .[2].text == "48213"' "$work/out"
+ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json --decode share
+check 'bench decodes so' jq -e '[.ranks[].decode] == ["share", "share"]' "$work/out"
+for refused in '--attn recall' '--attn auto --recall 1024'; do
+    # shellcheck disable=SC2086
+    ranks 2 "${generate[@]}" $refused --decode share
+    check "--decode share $refused" test "$code" = 2
+    stderr_has 'says why not' 'decode share is for attention that recalls nothing'
+done
+ranks 2 ask -m "$model" -f "$work/text" --sources 2 --decode share x
+check '--decode share --sources' test "$code" = 2
+stderr_has 'names the option' 'sources 2: with --decode gather alone'
+ranks 2 "${generate[@]}" --decode share --session "$work/none"
+check 'a session is not stored' test "$code" = 0 -a ! -e "$work/none"
+stderr_has 'and that is told' 'what ranks keep together is neither stored nor taken up'
+
+# auto: rank 0 keeps all where it has room.
+ranks 2 "${generate[@]}" --attn full
+check 'rank 0 keeps all' test "$(jq -r '.ranks[0].decode' "$work/out")" = gather
+cca "${generate[@]}" --attn full
+text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+ranks 2 "${generate[@]}" --attn full --dry-run
+total=$(jq .memory.total "$work/out")
+ranks 2 "${generate[@]}" --attn full --dry-run --decode share
+check 'less is needed together' test "$(jq .memory.total "$work/out")" -lt $((total * 9 / 10))
+ranks 2 "${generate[@]}" --attn full --mem-limit $((total * 95 / 100))
+check 'or all keep it' test "$(jq -r '.ranks[0].decode' "$work/out")" = share
+same_text 'with the same text' "$work/wanted"
+ranks 2 "${generate[@]}" --attn full --mem-limit $((total * 95 / 100)) --decode gather
+check 'unless it is forbidden' test "$code" = 5
+
 # Sessions.
 ask=(ask -m "$model" -f "$work/text" --json --checkpoint-every 4096 --session "$work/s" "$question")
 ranks 2 "${ask[@]}"
@@ -120,4 +178,21 @@ for round in $(seq "${ROUNDS:-3}"); do
     ranks $n "${ask[@]}"
     same_text 'the same command then answers as ever' "$work/wanted"
     tokens_are 'and goes on from a checkpoint' '[1-9]*' '[1-9]*'
+done
+
+# A rank that is killed while all decode.
+for victim in 0 1; do
+    # shellcheck disable=SC2086
+    $MPIRUN -n 2 "$CCA" generate -m "$model" -f "$work/text" -n 20000 --ignore-eos --temp 0 -t 1 --decode share --lookup 0 \
+        >"$work/out" 2>"$work/err" </dev/null &
+    run=$!
+    wait_until $run test "$(wc -c <"$work/out")" -gt 20
+    mapfile -t processes < <(pgrep -P "$run" -f "$model")
+    check 'both ranks decode' test ${#processes[@]} = 2
+    kill -s KILL "${processes[victim]}"
+    begin=$SECONDS
+    wait $run
+    code=$?
+    check "a process that is killed in an answer ends all ($code)" test "$code" != 0 -a $((SECONDS - begin)) -le 5
+    check 'and none is left' test -z "$(pgrep -f "$model")"
 done

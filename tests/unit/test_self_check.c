@@ -64,6 +64,14 @@ static void attend_chosen_twice(const cca_attend_args *args, int64_t head, int64
 }
 
 /* A query's weights go to the groups beside the right ones. */
+/* The largest score of one part, cores', is told to be another. */
+static void attend_other_sums(const cca_attend_args *args, int64_t head, int64_t n_heads,
+                              int64_t row, int64_t n, float *scratch) {
+    real()->attend(args, head, n_heads, row, n, scratch);
+    if (!args->sums || args->spans->at[0].stride == 1) return;
+    for (int64_t i = 0; i < n; i++) args->sums[2 * ((row + i) * args->n_heads + head)] += 0.2f;
+}
+
 static void add_softmax_beside(float *total, float *scores, int64_t n) {
     real()->add_softmax(total, scores + 1, n - 1);
 }
@@ -137,6 +145,10 @@ static void pool_first_group(const cca_pool_args *args, int64_t head, int64_t gr
     "[recall, f32 cache][recall, f32 cache, one token][recall, f16 cache][recall, bf16 cache]"     \
     "[recall, q8_0 cache][which keys are seen, recall]"
 
+#define ALL_PARTS                                                                                  \
+    "[attention in parts, f32 cache][attention in parts, bf16 cache]"                              \
+    "[attention in parts, one token][attention in parts, equal weights]"
+
 static void fails(const cca_kernels *broken, const char *names) {
     seen s = {0};
     cca_error err = {.text = ""};
@@ -151,9 +163,11 @@ static void faults_are_named(void **state) {
     k.attend = attend_one_too_many;
     fails(&k, "[cores and window, f32 cache][cores and window, f16 cache]"
               "[cores and window, bf16 cache][cores and window, q8_0 cache][which keys are seen]"
-              "[which keys are seen, one token][which keys are seen, sinks]" ALL_RECALL);
+              "[which keys are seen, one token][which keys are seen, sinks]" ALL_PARTS ALL_RECALL);
     k = *real(), k.attend = attend_chosen_twice;
     fails(&k, ALL_RECALL);
+    k = *real(), k.attend = attend_other_sums;
+    fails(&k, ALL_PARTS);
     k = *real(), k.add_softmax = add_softmax_beside;
     fails(&k, "[which groups are recalled]");
     k = *real(), k.products = f32_multiply_one_row;
@@ -178,7 +192,7 @@ static void no_number_fails(void **state) {
     seen s = {0};
     k.attend = attend_no_number;
     assert_int_equal(cca_kernels_check(&k, note, &s, NULL), CCA_CHECK_FAILED);
-    assert_int_equal(s.n_failed, 15); /* all of attention, and none where a number belongs */
+    assert_int_equal(s.n_failed, 19); /* all of attention, and none where a number belongs */
 }
 
 int main(void) {
