@@ -68,60 +68,60 @@ check 'without ranks each process is by itself' test "$(jq -c .ranks "$work/out"
 
 # Answers over ranks that keep what a prompt leaves together: the sums are in another order, the texts are those
 # of one process where tokens are not nearly as likely as others.
+head -c 20000 examples/paradise-lost.txt >"$work/short" # some 6,500 tokens
+short=(generate -m "$model" -f "$work/short" -n 8 --temp 0 --json)
 for attn in cca full; do
-    cca "${generate[@]}" --attn $attn
+    cca "${short[@]}" --attn $attn
     text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
-    for n in 1 2 4; do
-        ranks "$n" "${generate[@]}" --attn $attn --decode share
+    for n in 2 4; do
+        ranks "$n" "${short[@]}" --attn $attn --decode share
         check "generate --decode share, $attn, ranks: $n" test "$code" = 0
         same_text 'writes the text of one process' "$work/wanted"
-        check 'and says who decodes' test "$(jq -r '.ranks[0].decode' "$work/out")" = \
-            "$([ "$n" = 1 ] && echo gather || echo share)"
+        check 'and says who decodes' jq -e '[.ranks[] | .decode == "share" and .prefilled > 0] | all' "$work/out"
     done
 done
-stderr_has 'so does the last line' '^4 ranks shared 1[0-9]{4} tokens and decode; sent'
+stderr_has 'so does the last line' '^4 ranks shared [0-9]{4} tokens and decode; sent'
 questions=("$question" 'Who is the hero?' "$question")
-ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 --choices 'Adam|Eve|Satan' "${questions[@]}")
-cca "${ask[@]}"
-text_of | sed 's/"ranks": \[\], //; s/"logprob": [-0-9.e]*//g' >"$work/wanted"
-ranks 3 "${ask[@]}" --decode share
-text_of | sed 's/"ranks": \[[^]]*\], //; s/"logprob": [-0-9.e]*//g' >"$work/again"
-check 'ask answers several questions, by choices, as in one process' cmp "$work/wanted" "$work/again"
-ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 "${questions[@]}")
-cca "${ask[@]}" --follow-up
-text_of | sed 's/"ranks": \[\], //; s/"logprob": [-0-9.e]*//g' >"$work/wanted"
-ranks 2 "${ask[@]}" --follow-up --decode share
-text_of | sed 's/"ranks": \[[^]]*\], //; s/"logprob": [-0-9.e]*//g' >"$work/again"
-check 'and questions that go on' cmp "$work/wanted" "$work/again"
-check 'with what the documents say' jq -e '.answers | .[0].text == "48213" and .[2].text == "48213"' "$work/out"
-ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json --decode share
+texts='[.answers[] | .text, .stop_reason]'
+for how in '' --follow-up '--choices Adam,Eve,Satan'; do
+    # shellcheck disable=SC2206
+    ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 $how "${questions[@]}")
+    cca "${ask[@]}"
+    jq -c "$texts" "$work/out" >"$work/wanted"
+    ranks 2 "${ask[@]}" --decode share
+    jq -c "$texts" "$work/out" >"$work/again"
+    check "ask --decode share $how answers as one process" cmp "$work/wanted" "$work/again"
+done
+ranks 2 bench -m "$model" -p 2048 -n 2 -r 1 --no-peaks --format json --decode share
 check 'bench decodes so' jq -e '[.ranks[].decode] == ["share", "share"]' "$work/out"
 for refused in '--attn recall' '--attn auto --recall 1024'; do
     # shellcheck disable=SC2086
-    ranks 2 "${generate[@]}" $refused --decode share
+    ranks 2 "${short[@]}" $refused --decode share
     check "--decode share $refused" test "$code" = 2
     stderr_has 'says why not' 'decode share is for attention that recalls nothing'
 done
-ranks 2 ask -m "$model" -f "$work/text" --sources 2 --decode share x
+ranks 2 ask -m "$model" -f "$work/short" --sources 2 --decode share x
 check '--decode share --sources' test "$code" = 2
 stderr_has 'names the option' 'sources 2: with --decode gather alone'
-ranks 2 "${generate[@]}" --decode share --session "$work/none"
+ranks 2 "${short[@]}" --decode share --session "$work/none"
 check 'a session is not stored' test "$code" = 0 -a ! -e "$work/none"
 stderr_has 'and that is told' 'what ranks keep together is neither stored nor taken up'
 
 # auto: rank 0 keeps all where it has room.
-ranks 2 "${generate[@]}" --attn full
-check 'rank 0 keeps all' test "$(jq -r '.ranks[0].decode' "$work/out")" = gather
-cca "${generate[@]}" --attn full
-text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
-ranks 2 "${generate[@]}" --attn full --dry-run
+short+=(--attn full)
+ranks 2 "${short[@]}" --dry-run
 total=$(jq .memory.total "$work/out")
-ranks 2 "${generate[@]}" --attn full --dry-run --decode share
-check 'less is needed together' test "$(jq .memory.total "$work/out")" -lt $((total * 9 / 10))
-ranks 2 "${generate[@]}" --attn full --mem-limit $((total * 95 / 100))
-check 'or all keep it' test "$(jq -r '.ranks[0].decode' "$work/out")" = share
+ranks 2 "${short[@]}" --dry-run --decode share
+least=$(jq .memory.total "$work/out")
+check 'less is needed together' test "$least" -lt $((total - 3000000))
+limit=$(((total + least) / 2))
+ranks 2 "${short[@]}"
+check 'rank 0 keeps all' jq -e '.ranks[0].decode == "gather"' "$work/out"
+text_of | sed 's/"ranks": \[[^]]*\], //' >"$work/wanted"
+ranks 2 "${short[@]}" --mem-limit $limit
+check 'or all keep it' jq -e '.ranks[0].decode == "share"' "$work/out"
 same_text 'with the same text' "$work/wanted"
-ranks 2 "${generate[@]}" --attn full --mem-limit $((total * 95 / 100)) --decode gather
+ranks 2 "${short[@]}" --mem-limit $limit --decode gather
 check 'unless it is forbidden' test "$code" = 5
 
 # Sessions.
@@ -181,12 +181,13 @@ for round in $(seq "${ROUNDS:-3}"); do
 done
 
 # A rank that is killed while all decode.
+has_begun() { test "$(wc -c <"$work/out")" -gt 20; }
 for victim in 0 1; do
     # shellcheck disable=SC2086
     $MPIRUN -n 2 "$CCA" generate -m "$model" -f "$work/text" -n 20000 --ignore-eos --temp 0 -t 1 --decode share --lookup 0 \
         >"$work/out" 2>"$work/err" </dev/null &
     run=$!
-    wait_until $run test "$(wc -c <"$work/out")" -gt 20
+    wait_until $run has_begun
     mapfile -t processes < <(pgrep -P "$run" -f "$model")
     check 'both ranks decode' test ${#processes[@]} = 2
     kill -s KILL "${processes[victim]}"
