@@ -216,6 +216,49 @@ static void texts_are_scored(void **state) {
     run_ranks(*state, "tests/golden/recall", "mha-wide", score);
 }
 
+/* What all ranks have sent so far. */
+static uint64_t sent_bytes(const cca_session *s) {
+    int n;
+    uint64_t all = 0;
+    const cca_rank_count *counts = cca_session_ranks(s, &n);
+    for (int r = 0; r < n; r++) all += counts[r].sent_bytes;
+    return all;
+}
+
+/* What a token sends is what a forecast says, but for orders, ids and agreements. */
+static void count_bytes(const subject *x) {
+    enum { TOKENS = 10 };
+    const uint64_t n_ranks = (uint64_t)cca_comm_n_ranks(x->comm);
+    cca_error err;
+    cca_share_forecast f;
+    cca_session_options o = options_of(&FULL);
+    if (n_ranks == 1) return;
+    assert_int_equal(cca_session_share_forecast(&f, x->engine, &o, (int)n_ranks, 700, &err),
+                     CCA_OK);
+    cca_session *s = new_session(x, &FULL, 1);
+    eval(x, s, 0, 700);
+    const uint64_t before = sent_bytes(s);
+    for (int i = 0; i < TOKENS; i++) eval(x, s, 700 + i, 1);
+    const uint64_t sent = sent_bytes(s) - before, told = TOKENS * n_ranks * f.token_bytes;
+    assert_in_range(sent, told, told + TOKENS * n_ranks * (n_ranks - 1) * 2048);
+    cca_session_free(s);
+    /* Each keeps a part of all layers, and room for all of one. */
+    enum { LONG_TEXT = 99000 };
+    const cca_engine_facts *facts = cca_engine_info(x->engine);
+    const int64_t row = 2 * facts->n_kv_heads * facts->head_dim * (int64_t)sizeof(float);
+    const int64_t others = facts->n_layers * (LONG_TEXT - LONG_TEXT / (int64_t)n_ranks);
+    o.ctx_size = LONG_TEXT;
+    assert_int_equal(cca_session_share_forecast(&f, x->engine, &o, (int)n_ranks, LONG_TEXT, &err),
+                     CCA_OK);
+    const int64_t saved = (int64_t)(f.gathered - f.spread_first);
+    assert_true(llabs(saved - row * (others - LONG_TEXT)) < row * 4000);
+    assert_true(f.spread_others < f.spread_first + 4000 * (uint64_t)row);
+}
+
+static void forecasts_count_the_bytes(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", count_bytes);
+}
+
 /* ---- what it does not ---------------------------------------------------------------- */
 
 static void refuse(const subject *x) {
@@ -256,6 +299,7 @@ int main(void) {
         cmocka_unit_test_prestate(layers_of_all_kinds, comm),
         cmocka_unit_test_prestate(marks_copies_and_drafts, comm),
         cmocka_unit_test_prestate(texts_are_scored, comm),
+        cmocka_unit_test_prestate(forecasts_count_the_bytes, comm),
         cmocka_unit_test_prestate(what_it_does_not_is_said, comm),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
