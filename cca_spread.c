@@ -322,9 +322,9 @@ static void look_at_columns(cca_spread *s, const call *c, cca_slice seen, int64_
 
 static void look_far(cca_spread *s, const call *c, int64_t begin, int64_t n) {
     for (int64_t row = begin, end; row < begin + n; row = end) {
-        cca_slice seen = seen_own(s, c, c->pos + row), next = seen;
+        cca_slice seen = seen_own(s, c, c->pos + row);
         for (end = row + 1; end < begin + n; end++) {
-            next = seen_own(s, c, c->pos + end);
+            cca_slice next = seen_own(s, c, c->pos + end);
             if (next.begin != seen.begin || next.end != seen.end) break;
         }
         if (seen.begin < seen.end) look_at_columns(s, c, seen, begin, row, end - row);

@@ -259,7 +259,8 @@ static void attend_in_parts(tester *t, const cca_kernels *k, const attention_cas
     }
     for (int64_t i = 0; i < n; i++) {
         const float *a = sums[0] + 2 * i, *b = sums[1] + 2 * i;
-        const double m = fmax(a[0], b[0]), of_a = a[1] * exp(a[0] - m), of_b = b[1] * exp(b[0] - m);
+        const double m = fmaxf(a[0], b[0]), of_a = a[1] * exp(a[0] - m),
+                     of_b = b[1] * exp(b[0] - m);
         for (int64_t d = i * HEAD_DIM; d < (i + 1) * HEAD_DIM; d++) {
             out[d] = (float)((part[0][d] * of_a + part[1][d] * of_b) / (of_a + of_b));
         }
