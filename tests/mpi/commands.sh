@@ -72,11 +72,11 @@ head -c 20000 examples/paradise-lost.txt >"$work/short" # some 6,500 tokens
 short=(generate -m "$model" -f "$work/short" -n 8 --temp 0 --json)
 for attn in cca full; do
     cca "${short[@]}" --attn $attn
-    text_of | sed 's/"ranks": \[\], //' >"$work/wanted"
+    text_of | sed 's/"ranks": \[\], //' >"$work/of_one"
     for n in 2 4; do
         ranks "$n" "${short[@]}" --attn $attn --decode share
         check "generate --decode share, $attn, ranks: $n" test "$code" = 0
-        same_text 'writes the text of one process' "$work/wanted"
+        same_text 'writes the text of one process' "$work/of_one"
         check 'and says who decodes' jq -e '[.ranks[] | .decode == "share" and .prefilled > 0] | all' "$work/out"
     done
 done
@@ -87,10 +87,10 @@ for how in '' --follow-up '--choices Adam,Eve,Satan'; do
     # shellcheck disable=SC2206
     ask=(ask -m "$model" -f "$work/text" --json --no-kv --sources 0 $how "${questions[@]}")
     cca "${ask[@]}"
-    jq -c "$texts" "$work/out" >"$work/wanted"
+    jq -c "$texts" "$work/out" >"$work/of_one"
     ranks 2 "${ask[@]}" --decode share
     jq -c "$texts" "$work/out" >"$work/again"
-    check "ask --decode share $how answers as one process" cmp "$work/wanted" "$work/again"
+    check "ask --decode share $how answers as one process" cmp "$work/of_one" "$work/again"
 done
 ranks 2 bench -m "$model" -p 2048 -n 2 -r 1 --no-peaks --format json --decode share
 check 'bench decodes so' jq -e '[.ranks[].decode] == ["share", "share"]' "$work/out"
@@ -117,10 +117,10 @@ check 'less is needed together' test "$least" -lt $((total - 3000000))
 limit=$(((total + least) / 2))
 ranks 2 "${short[@]}"
 check 'rank 0 keeps all' jq -e '.ranks[0].decode == "gather"' "$work/out"
-text_of | sed 's/"ranks": \[[^]]*\], //' >"$work/wanted"
+text_of | sed 's/"ranks": \[[^]]*\], //' >"$work/of_one"
 ranks 2 "${short[@]}" --mem-limit $limit
 check 'or all keep it' jq -e '.ranks[0].decode == "share"' "$work/out"
-same_text 'with the same text' "$work/wanted"
+same_text 'with the same text' "$work/of_one"
 ranks 2 "${short[@]}" --mem-limit $limit --decode gather
 check 'unless it is forbidden' test "$code" = 5
 
