@@ -115,9 +115,23 @@ check 'full attention sends what is seen behind' test \
 check 'a link says how long' test "$(value '.plans[2].ranks | "\(.transfer_s) \(.prefill_s)"')" = "131.072 null"
 check 'cores and windows are less' test \
     "$(value '.plans[0].ranks | "\(.sent_bytes) \(.ring_bytes)"')" = "$((((512 + 1024) / 4) * 256 + 2 * 20 * 128)) $((1024 * 128))"
+check 'rank 0 decodes' test "$(value '.plans[2].ranks.decode.auto')" = gather
+check 'what recalls has no choice' test "$(value '.plans[1].ranks.decode.share | "\(.rank_0) \(.others)"')" = 'null null'
+
+# With as little memory as lets each rank keep its part, all decode, and that is no failure.
+four=(plan -m "$random" --attn full -c 400000 -ub 128 -t 1 --ranks 4 --json --dry-run)
+expect 0 'memory' "${four[@]}"
+read -r beside gathered first others <<<"$(value '.plans[0] | "\(.memory.weights + .memory.program) \(.ranks.decode.gather.rank_0) \(.ranks.decode.share.rank_0) \(.ranks.decode.share.others)"')"
+check 'is less where all keep a part' test "$first" -lt "$gathered" -a "$others" -le "$first"
+expect 0 'less memory' "${four[@]}" --mem-limit $((beside + (first + gathered) / 2))
+check 'has all decode' test "$(value '.plans[0].ranks.decode.auto')" = share
+expect 5 'too little' "${four[@]}" --mem-limit $((beside + first / 2))
+check 'has nobody decode' test "$(value '.plans[0].ranks.decode.auto')" = null
 expect 0 'in words' "${few[@]}" -c 2048 -ub 128 --ranks 2 --dry-run
 stdout_has 'what a rank sends' '^bytes of a rank +[0-9.]+ [kM]B'
 stdout_has 'and ring attention' '^ring attention +131 kB +131 kB +131 kB$'
+stdout_has 'who decodes' '^--decode auto +gather +gather +gather$'
+stdout_has 'and what that takes' '^gather: rank 0 +[0-9.]+ [kM]B'
 expect 0 'too many ranks' "${few[@]}" -c 64 --ranks 64 --dry-run
 stderr_has 'are told' '64 tokens are too few for 64 ranks'
 for link in 1GB/s 1GB,1us 1GB/s,1 -1GB/s,1us 1GB/s,1us, x; do
