@@ -1,7 +1,7 @@
 /* Builds what a power cut can leave at each moment of a log, and compares it with what was promised
  * by then.
  *
- *     explorer e = {.folder = "/tmp/work/disk", .n_random = 64, .all_below = 8, .name = "export"};
+ *     explorer e = {.folder = "disk", .n_random = 64, .all_below = 8, .name = "export"};
  *     explore(&e, &start, &log);          // start: what the folder had before
  *     ... e.n_wrong ...
  *     explorer_free(&e);

@@ -1,11 +1,11 @@
 /* What a command does to the files of a folder, in order: the log from which disk.c makes what a
  * power cut can leave.
  *
- *     record_begin("/tmp/work/disk", "/tmp/work/log");      // before fork: children go on in it
+ *     record_begin("disk", "log");      // before fork: children go on in it
  *     ... commands, whose calls the linker leads here (--wrap) ...
  *     record_end();
  *     record_log log;
- *     if (record_read(&log, "/tmp/work/log")) ...           // record_free(&log)
+ *     if (record_read(&log, "log")) ...           // record_free(&log)
  *
  * Beside the calls stand the program's promises: OP_BEGIN before a checkpoint, a finished file or
  * an edit is to be there, OP_CLAIM when the program went on as if it were, OP_FAIL when it said
