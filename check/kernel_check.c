@@ -221,31 +221,6 @@ static void attend(tester *t, const cca_kernels *k, const attention_case *c, con
     }
 }
 
-static void check_attention(tester *t) {
-    const cca_rule cores = {16, 64, 0, true}, sinks = {4, 16, 6, false},
-                   full = {1, INT64_MAX / 4, 0, false};
-    const attention_case cases[] = {
-        {"full attention, f32 cache", full, CCA_F32, CCA_F32, 0, MOST_QUERIES, false, ATTENTION},
-        {"cores and window, f32 cache", cores, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},
-        {"cores and window, f16 cache", cores, CCA_F16, CCA_F16, 300, 40, false, ATTENTION},
-        {"cores and window, bf16 cache", cores, CCA_BF16, CCA_BF16, 300, 40, false, ROUNDED},
-        {"cores and window, q8_0 cache", cores, CCA_Q8_0, CCA_Q8_0, 300, 40, false, ROUNDED},
-        {"which keys are seen", cores, CCA_BF16, CCA_BF16, 300, MOST_QUERIES, true, ATTENTION},
-        {"which keys are seen, one token", cores, CCA_BF16, CCA_BF16, 777, 1, true, ATTENTION},
-        {"which keys are seen, sinks", sinks, CCA_F32, CCA_F32, 200, 9, true, ATTENTION},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const attention_case *c = &cases[i];
-        int64_t n = c->n * N_HEADS * HEAD_DIM;
-        cca_spans spans = take_spans(t, c);
-        float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
-        for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
-        attend(t, plain, c, &spans, q, want, NULL);
-        attend(t, t->kernels, c, &spans, q, got, NULL);
-        tell(t, c->what, cca_distance(got, want, n), c->bound);
-    }
-}
-
 /* Attends to one span after the other, and puts the parts together. */
 static void attend_in_parts(tester *t, const cca_kernels *k, const attention_case *c,
                             const cca_spans *spans, const float *q, float *out) {
@@ -267,6 +242,38 @@ static void attend_in_parts(tester *t, const cca_kernels *k, const attention_cas
     }
 }
 
+/* The kernels against the plain ones, which attend to all spans at once. */
+static void compare_attention(tester *t, const attention_case *c, bool in_parts) {
+    const int64_t n = c->n * N_HEADS * HEAD_DIM;
+    const cca_spans spans = take_spans(t, c);
+    float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
+    for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
+    attend(t, plain, c, &spans, q, want, NULL);
+    if (in_parts) {
+        attend_in_parts(t, t->kernels, c, &spans, q, got);
+    } else {
+        attend(t, t->kernels, c, &spans, q, got, NULL);
+    }
+    tell(t, c->what, cca_distance(got, want, n), c->bound);
+}
+
+static void check_attention(tester *t) {
+    const cca_rule cores = {16, 64, 0, true}, sinks = {4, 16, 6, false},
+                   full = {1, INT64_MAX / 4, 0, false};
+    const attention_case cases[] = {
+        {"full attention, f32 cache", full, CCA_F32, CCA_F32, 0, MOST_QUERIES, false, ATTENTION},
+        {"cores and window, f32 cache", cores, CCA_F32, CCA_F32, 300, 40, false, ATTENTION},
+        {"cores and window, f16 cache", cores, CCA_F16, CCA_F16, 300, 40, false, ATTENTION},
+        {"cores and window, bf16 cache", cores, CCA_BF16, CCA_BF16, 300, 40, false, ROUNDED},
+        {"cores and window, q8_0 cache", cores, CCA_Q8_0, CCA_Q8_0, 300, 40, false, ROUNDED},
+        {"which keys are seen", cores, CCA_BF16, CCA_BF16, 300, MOST_QUERIES, true, ATTENTION},
+        {"which keys are seen, one token", cores, CCA_BF16, CCA_BF16, 777, 1, true, ATTENTION},
+        {"which keys are seen, sinks", sinks, CCA_F32, CCA_F32, 200, 9, true, ATTENTION},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        compare_attention(t, &cases[i], false);
+}
+
 /* Also where queries see nothing of a span, as the first ones do of cores. */
 static void check_parts(tester *t) {
     const cca_rule cores = {16, 64, 0, true};
@@ -276,16 +283,7 @@ static void check_parts(tester *t) {
         {"attention in parts, one token", cores, CCA_BF16, CCA_BF16, 777, 1, false, ROUNDED},
         {"attention in parts, equal weights", cores, CCA_BF16, CCA_BF16, 60, 40, true, ATTENTION},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const attention_case *c = &cases[i];
-        int64_t n = c->n * N_HEADS * HEAD_DIM;
-        cca_spans spans = take_spans(t, c);
-        float *q = take_random(t, n), *want = take_floats(t, n), *got = take_floats(t, n);
-        for (int64_t k = 0; k < n; k++) q[k] *= c->level ? 0 : 2;
-        attend(t, plain, c, &spans, q, want, NULL);
-        attend_in_parts(t, t->kernels, c, &spans, q, got);
-        tell(t, c->what, cca_distance(got, want, n), c->bound);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) compare_attention(t, &cases[i], true);
 }
 
 /* ---- recall ----------------------------------------------------------------------------- */
