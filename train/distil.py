@@ -243,6 +243,8 @@ def parser():
     p.add_argument("--answers", help="folder of documents, questions and the model's answers, see documents.py")
     p.add_argument("--answer-weight", type=float, default=1, help="how much a token of an answer counts, where others count 1")
     p.add_argument("--records", type=float, default=0, help="share of the chats that are about records, see records.py")
+    p.add_argument("--texts", help="tar file of other texts to learn from, a folder for each kind")
+    p.add_argument("--texts-share", type=float, default=0.5, help="of the rows' text, with --texts")
     p.add_argument("--only", choices=("all", "attention"), default="attention", help="the parameters to train")
     p.add_argument("-g", "--group-size", type=int, default=16)
     p.add_argument("-w", "--window-size", type=int, default=1024)
@@ -273,7 +275,8 @@ def main(argv=None):
     tokenizer = unpack.tokenizer_of(args.base)
     template = documents.chat_template(unpack.template_of(args.base)) if unpack.template_of(args.base) else None
     answers = documents.answered(args.answers) if args.answers else ()
-    rows = documents.Rows([b.text for b in books.read(args.books)], tokenizer, template, answers, args.records)
+    others = documents.kinds(args.texts) if args.texts else ()
+    rows = documents.Rows([b.text for b in books.read(args.books)], tokenizer, template, answers, args.records, others, args.texts_share)
     held_out = documents.Rows([b.text for b in books.read(args.valid)], tokenizer)
     run = Run(args)
     run.train(rows, held_out)

@@ -4,7 +4,7 @@
     rows = Rows(texts, tokenizer, template, answers)
     ids, answer = rows.row(random.Random(7), 8192)  # exactly 8192 + 1 of each: ids, and whether they are of an answer
 
-A third of the rows are books alone. Others are a chat in the model's template: a document, which is a piece of a
+A third of the rows are books alone, or text of other kinds where it is given. Others are a chat in the model's template: a document, which is a piece of a
 book with facts or records planted at the ends of its paragraphs, and turns of question and answer behind it; where answers are
 given, half of the chats about facts have what the model itself has answered. Records also stand in one paragraph that is said over
 and over, or alone. All tokens are for a teacher to judge; those of
@@ -17,6 +17,7 @@ import argparse
 import json
 import random
 import re
+import tarfile
 from pathlib import Path
 
 import jinja2
@@ -79,13 +80,38 @@ def answered(folder):
     return out
 
 
+def kinds(path):
+    """Texts of other kinds than books, from a tar file with a folder for each: a list of lists."""
+    found = {}
+    with tarfile.open(path) as tar:
+        for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
+            text = tar.extractfile(member).read().decode("utf-8", "replace")
+            found.setdefault(Path(member.name).parts[0], []).append(text)
+    return list(found.values())
+
+
+class Shelf:
+    """Texts to take pieces from, each character as likely as another."""
+
+    def __init__(self, texts):
+        self.texts, self.sizes = texts, np.cumsum([len(t) for t in texts])
+
+    def piece(self, rng, size):
+        """Paragraphs of about so many characters, from anywhere."""
+        at = rng.randrange(int(self.sizes[-1]))
+        i = int(np.searchsorted(self.sizes, at, "right"))
+        text, first = self.texts[i], at - (int(self.sizes[i - 1]) if i else 0)
+        return paragraphs_of(text, max(0, min(first, len(text) - size)), size)
+
+
 class Rows:
     """texts: of books; tokenizer: a tokenizers.Tokenizer; template: of chat_template, None: books alone;
-    answers: of `answered`; records: the share of the chats that is about records."""
+    answers: of `answered`; records: the share of the chats that is about records; others: of `kinds`, each kind as likely,
+    in the place of books in a share of others_share."""
 
-    def __init__(self, texts, tokenizer, template=None, answers=(), records=0):
-        self.texts, self.tokenizer, self.template, self.answers, self.records = texts, tokenizer, template, answers, records
-        self.sizes = np.cumsum([len(t) for t in texts])
+    def __init__(self, texts, tokenizer, template=None, answers=(), records=0, others=(), others_share=0):
+        self.tokenizer, self.template, self.answers, self.records = tokenizer, template, answers, records
+        self.books, self.others, self.others_share = Shelf(texts), [Shelf(t) for t in others], others_share
         sample = texts[0][:20000]
         self.spacious = 1.1 * len(sample) / len(self.encode(sample)) if tokenizer else 0  # characters a token, rather more
 
@@ -93,11 +119,8 @@ class Rows:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def piece(self, rng, size):
-        """Paragraphs of about so many characters, from anywhere in the books."""
-        at = rng.randrange(int(self.sizes[-1]))
-        book = int(np.searchsorted(self.sizes, at, "right"))
-        text, first = self.texts[book], at - (int(self.sizes[book - 1]) if book else 0)
-        return paragraphs_of(text, max(0, min(first, len(text) - size)), size)
+        other = self.others and rng.random() < self.others_share
+        return (rng.choice(self.others) if other else self.books).piece(rng, size)
 
     def plain(self, rng, length):
         ids = []

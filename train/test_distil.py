@@ -165,6 +165,24 @@ def test_answers_of_the_model_take_part(base, shelf, tmp_path):
     assert 4 < sum("said " in text for text in texts) < 16
 
 
+def test_texts_of_other_kinds_take_the_place_of_books(base, shelf, tmp_path):
+    path = tmp_path / "texts.tar.xz"
+    with tarfile.open(path, "w:xz") as tar:
+        for name in ("code/a.c", "code/b.c", "docs/deep/x.md"):
+            data = f"{name}\n\n".encode() * 300
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    others = documents.kinds(path)
+    assert [[text.split("\n")[0] for text in kind] for kind in others] == [["code/a.c", "code/b.c"], ["docs/deep/x.md"]]
+    texts = [b.text for b in books.read(shelf)]
+    rows = documents.Rows(texts, unpack.tokenizer_of(base[0]), others=others, others_share=0.5)
+    begins = [rows.piece(random.Random(i), 200)[0] for i in range(400)]
+    assert 150 < sum(begin.startswith(("code/", "docs/")) for begin in begins) < 250
+    assert 70 < sum(begin == "docs/deep/x.md" for begin in begins) < 130
+    assert {"code/a.c", "code/b.c"} <= set(begins)
+
+
 def test_records_are_asked_for_once_and_stand_in_their_statements():
     for seed in range(60):
         statements, turns = records.several(random.Random(seed), 1 + seed % 12)
@@ -304,8 +322,8 @@ def test_cca_computes_what_was_trained(base, shelf, tmp_path):
     kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
     assert kinds["blk.0.attn_q.weight"] == "F16" and kinds["blk.0.ffn_up.weight"] == "F32"
     rows = rows_of(base, shelf)
-    (tmp_path / "text").write_text(rows.texts[0][:400])
-    ids = torch.tensor([rows.encode(rows.texts[0][:400])])
+    (tmp_path / "text").write_text(rows.books.texts[0][:400])
+    ids = torch.tensor([rows.encode(rows.books.texts[0][:400])])
     more = ["--attn", "cca", "-ctk", "f32", "-ctv", "f32", "--logits-out", tmp_path / "logits", "-q"]
     subprocess.run([CCA, "ppl", "-m", tmp_path / "m.gguf", "-f", tmp_path / "text", *more], check=True, stdout=subprocess.DEVNULL)
     found = torch.from_numpy(np.fromfile(tmp_path / "logits", np.float32)).view(-1, CONFIG.vocab_size)
