@@ -261,13 +261,6 @@ void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                 (float *)out->data, *spans, (const float *)q->data, n_heads, pos, n, split);
 }
 
-/* Whether some span is of groups that were not chosen. */
-static bool has_others(const cca_spans *spans) {
-    bool has = false;
-    for (int i = 0; i < spans->n; i++) has = has || spans->at[i].pick == CCA_PICK_OTHERS;
-    return has;
-}
-
 /* Rows of queries that go over the same keys, at most: those that chose together, or all. */
 static int64_t rows_together(const cca_spans *spans, int64_t n_heads, int64_t n) {
     for (int i = 0; i < spans->n; i++) {
@@ -287,15 +280,43 @@ static bool wraps(const cca_spans *spans, int64_t pos, int64_t n) {
     return false;
 }
 
+/* Spans of groups that were not chosen, or those of anything else. */
+static cca_spans spans_that(const cca_spans *spans, bool are_others) {
+    cca_spans some = *spans;
+    some.n = 0;
+    for (int i = 0; i < spans->n; i++) {
+        const cca_span *span = &spans->at[i];
+        if ((span->pick == CCA_PICK_OTHERS) == are_others) some.at[some.n++] = *span;
+    }
+    return some;
+}
+
+/* On tensor cores, in two passes where groups that were not chosen are seen as cores; false where
+ * nothing was done. */
+static bool attend_in_tiles(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
+                            const cca_matrix *q, int64_t pos, int64_t n) {
+    cca_spans first = spans_that(spans, false), others = spans_that(spans, true);
+    int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
+    float *sums = NULL;
+    if (others.n > 0) {
+        if (!cuda_others_suit(&others, q, pos, n)) return false;
+        sums = (float *)cuda_grow(b, &b->sums, (size_t)(n * n_heads) * sizeof *sums);
+    }
+    if (!cuda_attend_sm90(b, out, &first, q, pos, n, sums) &&
+        !cuda_attend_mma(b, out, &first, q, pos, n, sums)) {
+        return false;
+    }
+    if (others.n > 0) cuda_attend_others(b, out, &others, q, pos, n, sums);
+    return true;
+}
+
 void cuda_attend(cca_backend *base, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                  int64_t pos, int64_t n) {
     cuda_backend *b = cuda_of(base);
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
     bool few = n <= FEW || rows_together(spans, n_heads, n) <= FEW;
-    bool in_tiles = !wraps(spans, pos, n), fast = !has_others(spans);
-    if (fast && (few || !in_tiles) && cuda_attend_few(b, out, spans, q, pos, n)) return;
-    fast = fast && in_tiles;
-    if (fast && cuda_attend_sm90(b, out, spans, q, pos, n)) return;
-    if (fast && cuda_attend_mma(b, out, spans, q, pos, n)) return;
+    bool in_tiles = !wraps(spans, pos, n);
+    if ((few || !in_tiles) && cuda_attend_few(b, out, spans, q, pos, n)) return;
+    if (in_tiles && attend_in_tiles(b, out, spans, q, pos, n)) return;
     cuda_attend_plain(b, out, spans, q, pos, n);
 }

@@ -58,15 +58,20 @@ static __device__ __forceinline__ key_run find_run(const few_args &a, int i, int
     const cca_span &span = a.spans.at[i];
     const cca_choice &c = a.spans.choice;
     key_run r = run_of(span, a.n_heads, pos);
-    if (span.pick != CCA_PICK_CHOSEN) return r;
+    if (span.pick == CCA_PICK_ALL || r.n == 0) return r;
     int64_t n, end = cca_edge_at(&span.seen.end, pos), at = head / (a.n_heads / c.heads);
     const int32_t *chosen = cca_chosen(&c, a.pos, pos - a.pos, at, &n);
-    list_run(&r, span, c, chosen, cca_chosen_before(chosen, n, c.group_size, end), 0);
+    if (span.pick == CCA_PICK_CHOSEN) {
+        list_run(&r, span, c, chosen, cca_chosen_before(chosen, n, c.group_size, end), 0);
+    } else {
+        int64_t begin = cca_edge_at(&span.seen.begin, pos);
+        leave_out(&r, chosen, cca_chosen_before(chosen, n, 1, end), begin);
+    }
     return r;
 }
 
 /* Grid: splits, heads, queries. */
-template <int HD, bool is_bf16>
+template <int HD, bool is_bf16, bool MAY_LEAVE_OUT>
 static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__ few_args a) {
     cuda_begin();
     enum { LANES = HD / 8, WIDTH = HD + 2, GROUPS = THREADS / LANES };
@@ -85,7 +90,8 @@ static __global__ void __launch_bounds__(THREADS) attend(const __grid_constant__
 #pragma unroll
     for (int d = 0; d < 8; d++) q[d] = a.q[row * HD + lane * 8 + d] * unit;
     part p;
-    attend_keys<HD, is_bf16, AHEAD>(p, keys, (int)head, q, begin, end, group, GROUPS);
+    attend_keys<HD, is_bf16, AHEAD, MAY_LEAVE_OUT>(p, keys, (int)head, q, begin, end, group,
+                                                   GROUPS);
     join_block<HD>(p);
     float *mine = a.partial + (row * splits + blockIdx.x) * WIDTH;
     if (threadIdx.x < LANES) {
@@ -133,27 +139,38 @@ static bool suits(int64_t *n_keys, const cca_spans *spans, int64_t last) {
         }
         *n_keys += n;
         fits = fits && rows->capacity <= INT32_MAX / 2 && rows->k_type == like->k_type &&
-               rows->v_type == like->k_type && span->pick != CCA_PICK_OTHERS;
+               rows->v_type == like->k_type;
     }
     return fits && *n_keys <= INT32_MAX / 2;
+}
+
+using few_kernel = void (*)(few_args);
+
+template <bool MAY_LEAVE_OUT> static few_kernel kernel_for(const cca_rows *like) {
+    bool is_bf16 = like->k_type == CCA_BF16;
+    if (like->head_dim == 64) {
+        return is_bf16 ? attend<64, true, MAY_LEAVE_OUT> : attend<64, false, MAY_LEAVE_OUT>;
+    }
+    return is_bf16 ? attend<128, true, MAY_LEAVE_OUT> : attend<128, false, MAY_LEAVE_OUT>;
 }
 
 bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n) {
     const cca_rows *like = &spans->at[0].rows;
     int64_t hd = like->head_dim, n_heads = q->cols / hd, n_keys;
+    bool leaves_out = false;
+    for (int i = 0; i < spans->n; i++) {
+        leaves_out = leaves_out || spans->at[i].pick == CCA_PICK_OTHERS;
+    }
     if (n > CUDA_MOST_BLOCKS || !suits(&n_keys, spans, pos + n - 1)) return false;
-    if (n == 1 && cuda_token_attend(b, out, spans, q, pos)) return true;
+    if (n == 1 && !leaves_out && cuda_token_attend(b, out, spans, q, pos)) return true;
     int64_t splits = count_splits(b, n_keys, n * n_heads);
     size_t partial = (size_t)(n * n_heads * splits * (hd + 2)) * sizeof(float);
     few_args a = {*spans, (const float *)q->data, (float *)out->data, NULL, NULL, n_heads, pos, 0};
     a.splits = (int)splits;
     a.partial = (float *)cuda_grow(b, &b->partial, partial);
     a.count = (unsigned *)cuda_grow(b, &b->count, (size_t)(n * n_heads) * sizeof *a.count);
-    bool is_bf16 = like->k_type == CCA_BF16;
-    void (*kernel)(few_args) = is_bf16    ? hd == 64 ? attend<64, true> : attend<128, true>
-                                  : hd == 64 ? attend<64, false>
-                                          : attend<128, false>;
+    few_kernel kernel = leaves_out ? kernel_for<true>(like) : kernel_for<false>(like);
     cuda_launch(b, "attention", kernel, dim3((unsigned)splits, (unsigned)n_heads, (unsigned)n),
                 THREADS, 0, a);
     return true;

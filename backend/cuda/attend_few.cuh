@@ -28,7 +28,7 @@ static __device__ __forceinline__ void join(part &a, float largest, float total,
 }
 
 /* What a query sees of a span: n rows of each head from `first` on, around the end of a ring; or
- * those of chosen groups, one behind the other. */
+ * those of chosen groups, one behind the other; or those of which some are left out. */
 struct key_run {
     const uint4 *k, *v;
     int first, n, capacity;
@@ -36,6 +36,8 @@ struct key_run {
     const int32_t
         *chosen;     /* groups of each head of the rows, `most` from one to the next; or NULL */
     int most, shift; /* shift: of a position to its group, whose size is a power of two */
+    const int32_t *left_out; /* groups that are not seen, for one head; a row stands for a group */
+    int n_left_out, begin;   /* begin: the group that `first` is the row of */
 };
 
 /* All that a query sees, one run behind the other. */
@@ -48,8 +50,18 @@ static __host__ __device__ __forceinline__ key_run run_of(const cca_span &span, 
                                                           int64_t pos) {
     const cca_rows &rows = span.rows;
     int n = (int)cca_range_count(&span.seen, pos);
-    key_run r = {
-        (const uint4 *)rows.k, (const uint4 *)rows.v, 0, n, (int)rows.capacity, 1, NULL, 0, 0};
+    key_run r = {(const uint4 *)rows.k,
+                 (const uint4 *)rows.v,
+                 0,
+                 n,
+                 (int)rows.capacity,
+                 1,
+                 NULL,
+                 0,
+                 0,
+                 NULL,
+                 0,
+                 0};
     if (n == 0) return r;
     r.first = (int)cca_rows_at(&rows, cca_edge_at(&span.seen.begin, pos));
     r.sharers = (int)(n_heads / rows.heads);
@@ -67,9 +79,31 @@ static __host__ __device__ __forceinline__ void list_run(key_run *r, const cca_s
     for (r->shift = 0; 1 << r->shift < c.group_size;) r->shift++;
 }
 
+/* Leaves out n groups, ascending, all of them among those of the run, which begins with group
+ * `begin`. */
+static __host__ __device__ __forceinline__ void leave_out(key_run *r, const int32_t *chosen,
+                                                          int64_t n, int64_t begin) {
+    r->n -= (int)n;
+    r->left_out = chosen;
+    r->n_left_out = (int)n;
+    r->begin = (int)begin;
+}
+
+/* How many groups are left out before the i-th that is not. */
+static __device__ __forceinline__ int left_out_before(const key_run &r, int i) {
+    int low = 0, high = r.n_left_out;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        bool is_before = r.left_out[middle] - r.begin - middle <= i;
+        low = is_before ? middle + 1 : low;
+        high = is_before ? high : middle;
+    }
+    return low;
+}
+
 /* Reads keys and values i, i + step, … of a run; what lies behind the end is read from its first
  * row and never used. */
-template <int HD, int AHEAD>
+template <int HD, int AHEAD, bool MAY_LEAVE_OUT>
 static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_run &r, int head,
                                                  int i, int step, int end) {
     int piece = (int)(threadIdx.x % (HD / 8));
@@ -78,6 +112,7 @@ static __device__ __forceinline__ void read_keys(uint4 *k, uint4 *v, const key_r
     for (int u = 0; u < AHEAD; u++, i += step) {
         int row = i < end ? i : 0;
         if (r.chosen) row += (__ldcg(chosen + (row >> r.shift)) - (row >> r.shift)) << r.shift;
+        if (MAY_LEAVE_OUT) row += left_out_before(r, row);
         row += r.first;
         if (row >= r.capacity) row -= r.capacity;
         int64_t at = ((int64_t)head * r.capacity + row) * (HD / 8) + piece;
@@ -120,26 +155,27 @@ static __device__ __forceinline__ void add_keys(part &p, const float *q, const u
 
 /* One group of HD / 8 lanes adds keys begin, begin + step, … below end of a run; the next AHEAD
  * ones are under way while some are added. */
-template <int HD, bool is_bf16, int AHEAD>
+template <int HD, bool is_bf16, int AHEAD, bool MAY_LEAVE_OUT>
 static __device__ __forceinline__ void attend_run(part &p, const key_run &r, int head,
                                                   const float *q, int begin, int step, int end) {
     uint4 k[2][AHEAD], v[2][AHEAD];
     head /= r.sharers;
     int rounds = (end - begin + AHEAD * step - 1) / (AHEAD * step);
     rounds = __reduce_max_sync(~0u, rounds); /* shuffles need all lanes */
-    read_keys<HD, AHEAD>(k[0], v[0], r, head, begin, step, end);
+    read_keys<HD, AHEAD, MAY_LEAVE_OUT>(k[0], v[0], r, head, begin, step, end);
     for (int round = 0, i = begin; round < rounds; round += 2) {
 #pragma unroll
         for (int half = 0; half < 2; half++, i += AHEAD * step) {
-            read_keys<HD, AHEAD>(k[1 - half], v[1 - half], r, head, i + AHEAD * step, step, end);
+            read_keys<HD, AHEAD, MAY_LEAVE_OUT>(k[1 - half], v[1 - half], r, head, i + AHEAD * step,
+                                                step, end);
             add_keys<HD, is_bf16, AHEAD>(p, q, k[half], v[half], i, step, end);
         }
     }
 }
 
 /* Keys begin … end - 1 of all, among `step` groups of lanes that work side by side; begin and end
- * are the same for all lanes of a warp. */
-template <int HD, bool is_bf16, int AHEAD>
+ * are the same for all lanes of a warp. MAY_LEAVE_OUT: some run may leave groups out. */
+template <int HD, bool is_bf16, int AHEAD, bool MAY_LEAVE_OUT = false>
 static __device__ __forceinline__ void attend_keys(part &p, const key_runs &keys, int head,
                                                    const float *q, int begin, int end, int group,
                                                    int step) {
@@ -147,7 +183,9 @@ static __device__ __forceinline__ void attend_keys(part &p, const key_runs &keys
     for (int i = 0; i < keys.n; i++) {
         const key_run &r = keys.at[i];
         int from = begin > 0 ? begin : 0, to = end < r.n ? end : r.n;
-        if (from < to) attend_run<HD, is_bf16, AHEAD>(p, r, head, q, from + group, step, to);
+        if (from < to) {
+            attend_run<HD, is_bf16, AHEAD, MAY_LEAVE_OUT>(p, r, head, q, from + group, step, to);
+        }
         begin -= r.n;
         end -= r.n;
     }

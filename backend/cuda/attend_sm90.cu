@@ -179,7 +179,8 @@ static __device__ __forceinline__ void write_out(walk<F> &w, const tile_args &a,
         float total = tile_row_sum(w.total[side]);
         int r = row + side * 8 + lane / 4;
         if (r < rows.n_rows) {
-            tile_write<F::HD>(a, tile_row_at(a, rows, r, F::HD), w.out, side, total);
+            tile_write<F::HD>(a, tile_row_at(a, rows, r, F::HD), w.out, side, w.largest[side],
+                              total);
         }
     }
 }
@@ -296,13 +297,14 @@ static bool make_maps(tile_maps *out, const cca_spans *spans, int64_t last, int6
 /* False where there is nothing to be done so. */
 template <typename F>
 static bool launch(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
-                   int64_t pos, int64_t n) {
+                   int64_t pos, int64_t n, float *sums) {
     tile_maps maps = {};
     if (!tile_suits(spans, q, pos, n, F::BM)) return false;
     if (!cuda_check(b, cudaSetDevice(b->device), "attention")) return true;
     if (!make_maps(&maps, spans, pos + n - 1, F::BN)) return false;
     size_t shared = (size_t)(2 * F::STAGES * F::TILE_BYTES) + sizeof(typename F::control);
     tile_args a = tile_make_args(b, out, spans, q, pos, n);
+    a.sums = sums;
     cuda_check(
         b,
         cudaFuncSetAttribute(attend<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
@@ -314,21 +316,21 @@ static bool launch(cuda_backend *b, cca_matrix *out, const cca_spans *spans, con
 
 template <template <int, bool> typename F>
 static bool launch_type(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
-                        const cca_matrix *q, int64_t pos, int64_t n) {
+                        const cca_matrix *q, int64_t pos, int64_t n, float *sums) {
     bool is_bf16 = spans->at[0].rows.k_type == CCA_BF16;
     if (spans->at[0].rows.head_dim == 64) {
-        return is_bf16 ? launch<F<64, true>>(b, out, spans, q, pos, n)
-                       : launch<F<64, false>>(b, out, spans, q, pos, n);
+        return is_bf16 ? launch<F<64, true>>(b, out, spans, q, pos, n, sums)
+                       : launch<F<64, false>>(b, out, spans, q, pos, n, sums);
     }
-    return is_bf16 ? launch<F<128, true>>(b, out, spans, q, pos, n)
-                   : launch<F<128, false>>(b, out, spans, q, pos, n);
+    return is_bf16 ? launch<F<128, true>>(b, out, spans, q, pos, n, sums)
+                   : launch<F<128, false>>(b, out, spans, q, pos, n, sums);
 }
 
 /* Groups are copied whole, from where eight rows are swizzled together. */
 bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
-                      int64_t pos, int64_t n) {
+                      int64_t pos, int64_t n, float *sums) {
     int64_t g = spans->choice.group_size;
     if (!b->forms.wgmma) return false;
-    if (!tile_shares(spans)) return launch_type<form_alone>(b, out, spans, q, pos, n);
-    return g % 8 == 0 && 64 % g == 0 && launch_type<form_shared>(b, out, spans, q, pos, n);
+    if (!tile_shares(spans)) return launch_type<form_alone>(b, out, spans, q, pos, n, sums);
+    return g % 8 == 0 && 64 % g == 0 && launch_type<form_shared>(b, out, spans, q, pos, n, sums);
 }

@@ -1,4 +1,4 @@
-/* What the two forms of attention on tensor cores share: what a block of queries walks over, and
+/* What the forms of attention on tensor cores share: what a block of queries walks over, and
  * the softmax on accumulator fragments.
  *
  *     __shared__ tile_plan<128> plan;
@@ -20,6 +20,8 @@ struct tile_args {
     const float *q;
     float *out;
     __nv_bfloat16 *twin; /* of out, or NULL */
+    float *sums;         /* [n][n_heads] log2 of what softmaxes were divided by, scores in units of
+                            log 2, where others go on from it; or NULL */
     int64_t n_heads, pos, n;
     bool shares; /* a block takes a tile of queries and a head of keys that have chosen together,
                     with all heads that read these keys */
@@ -218,8 +220,12 @@ static __device__ __forceinline__ void tile_operand(uint32_t a[4], const float l
 /* Writes a row's part of the output, where at begins: columns lane % 4 * 2 and the next of each
  * eight. */
 template <int HD>
-static __device__ __forceinline__ void
-tile_write(const tile_args &a, int64_t at, const float out[HD / 8][4], int side, float total) {
+static __device__ __forceinline__ void tile_write(const tile_args &a, int64_t at,
+                                                  const float out[HD / 8][4], int side,
+                                                  float largest, float total) {
+    if (a.sums && threadIdx.x % 4 == 0) {
+        a.sums[at / HD] = largest * cuda_score_unit<HD>() + log2f(total);
+    }
     at += threadIdx.x % 4 * 2;
 #pragma unroll
     for (int d = 0; d < HD / 8; d++) {
@@ -240,9 +246,15 @@ static inline bool tile_shares(const cca_spans *spans) {
 static inline tile_args tile_make_args(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                                        const cca_matrix *q, int64_t pos, int64_t n) {
     int64_t n_heads = q->cols / spans->at[0].rows.head_dim;
-    return tile_args{
-        *spans, (const float *)q->data, (float *)out->data, cuda_twin(b, out, n), n_heads, pos,
-        n,      tile_shares(spans)};
+    return tile_args{*spans,
+                     (const float *)q->data,
+                     (float *)out->data,
+                     cuda_twin(b, out, n),
+                     NULL,
+                     n_heads,
+                     pos,
+                     n,
+                     tile_shares(spans)};
 }
 
 /* Blocks of BM rows: along x queries, along y heads. */
@@ -267,8 +279,7 @@ static inline bool tile_suits(const cca_spans *spans, const cca_matrix *q, int64
         const cca_rows *rows = &span->rows;
         cca_tile t = cca_range_tile(&span->seen, pos, pos + n - 1);
         suits = rows->k_type == like->k_type && rows->v_type == like->k_type &&
-                cuda_is_half(like->k_type) && span->pick != CCA_PICK_OTHERS &&
-                (!shares || rows->heads == spans->choice.heads) &&
+                cuda_is_half(like->k_type) && (!shares || rows->heads == spans->choice.heads) &&
                 (t.end <= t.begin || cca_rows_run(rows, t.begin) >= t.end - t.begin);
     }
     return suits;

@@ -206,8 +206,8 @@ static void cuda_destroy(cca_backend *base) {
     cuda_backend *b = cuda_of(base);
     if (b->stream && !cuda_settle(b)) return; /* what runs may use all of it */
     cuda_link_free(b);
-    cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,     &b->x8,
-                          &b->w8,  &b->partial, &b->count, &b->scores};
+    cuda_buffer *all[] = {&b->ids, &b->freq,    &b->x,     &b->w,    &b->x8,
+                          &b->w8,  &b->partial, &b->count, &b->sums, &b->scores};
     for (cuda_buffer *buffer : all) cudaFree(buffer->data);
     cudaFreeHost(b->pinned.data);
     cuda_blas_free(b->blas);

@@ -63,6 +63,7 @@ struct cuda_backend {
     const void *twin_of; /* whose first twin_n values x holds as bf16, until the next launch */
     int64_t twin_n;
     cuda_buffer partial, count; /* of attention that is split over keys */
+    cuda_buffer sums;           /* of softmaxes that another kernel goes on with */
     cuda_buffer scores;         /* of groups that are chosen from */
     cuda_pinned *host;          /* memory of the host that stays in place */
     cudaStream_t link; /* of copies that come beside the operations; NULL before the first */
@@ -227,13 +228,20 @@ bool cuda_pool_halves(cuda_backend *b, const cca_groups *groups, const cca_matri
 void cuda_attend_plain(cuda_backend *b, cca_matrix *out, const cca_spans *spans,
                        const cca_matrix *q, int64_t pos, int64_t n);
 /* These do nothing and say false where a shape or the GPU does not suit them (attend_sm90.cu and
- * attend_mma.cu, for many queries; attend_few.cu, for few). */
+ * attend_mma.cu, for many queries and spans of all keys or chosen ones; attend_few.cu, for few
+ * queries). sums: room for log2 of what each query's and head's softmax was divided by,
+ * [n][n_heads], for who goes on with it; or NULL. */
 bool cuda_attend_sm90(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
-                      int64_t pos, int64_t n);
+                      int64_t pos, int64_t n, float *sums);
 bool cuda_attend_mma(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
-                     int64_t pos, int64_t n);
+                     int64_t pos, int64_t n, float *sums);
 bool cuda_attend_few(cuda_backend *b, cca_matrix *out, const cca_spans *spans, const cca_matrix *q,
                      int64_t pos, int64_t n);
+/* Goes on over a span of groups that were not chosen (attend_others.cu), where that suits: out has
+ * what the keys before gave, and sums is theirs. */
+bool cuda_others_suit(const cca_spans *others, const cca_matrix *q, int64_t pos, int64_t n);
+void cuda_attend_others(cuda_backend *b, cca_matrix *out, const cca_spans *others,
+                        const cca_matrix *q, int64_t pos, int64_t n, const float *sums);
 
 /* ---- launches ------------------------------------------------------------------------------ */
 
