@@ -36,7 +36,7 @@ try() { # name, command or function: tells how it went
 }
 
 if [ -z "${BIN:-}" ]; then
-    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_faults,test_cuda_model,test_near_rows,bench_cuda} || exit 1
+    make -s -j"$(nproc)" cca build/release/tests/{test_cuda,test_cuda_attention,test_cuda_others,test_cuda_faults,test_cuda_model,test_near_rows,bench_cuda} || exit 1
     BIN=build/release/tests
     ln -sf "$PWD/cca" "$BIN/cca"
 fi
@@ -47,6 +47,7 @@ ship=models/cca-books-15m.gguf
 check() {
     try 'each operation' "$BIN/test_cuda"
     try 'each operation on caches' "$BIN/test_cuda_attention"
+    try 'recall beside cores' "$BIN/test_cuda_others"
     try 'layers, caches and models' "$BIN/test_cuda_model"
     try 'rows that are brought near' "$BIN/test_near_rows"
     try 'faults' "$BIN/test_cuda_faults"
@@ -137,9 +138,10 @@ sanitized() { # tool, command
     return $status
 }
 
-# 2000 tokens of two layers, a window and cores or recall, this by the fast kernels (recall), by the
-# plain ones (plain), and with rows in the host's memory (host), many rows and one. racecheck takes a
-# copy that several lanes begin for one of a single lane: for it they begin in turn.
+# 2000 tokens of two layers, a window and cores or recall, this by the fast kernels (recall), beside
+# cores (others), by the plain ones (plain), and with rows in the host's memory (host), many rows and
+# one. racecheck takes a copy that several lanes begin for one of a single lane: for it they begin in
+# turn.
 sanitize() {
     local tool type attn small=$work/small
     "$cca" export --random 512,2,4,2,1024,1000 --type q8_0 -o "$small-q8_0" -q
@@ -148,7 +150,7 @@ sanitize() {
         compute-sanitizer --leak-check full --error-exitcode 9 "$BIN/test_cuda_faults" allocations
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for type in q8_0 bf16; do
-            for attn in cca recall plain host; do
+            for attn in cca recall others plain host; do
                 [[ "$tool $attn" != racecheck\ @(plain|host) ]] || continue
                 local kind=recall
                 [ $attn != cca ] || kind=cca
@@ -156,7 +158,8 @@ sanitize() {
                     -ub 1000 -p 0 -n 20 -d 2000 -r 1 -q)
                 [ $attn = cca ] || run+=(--recall 256)
                 [ $attn != host ] || run+=(--rows host -ctr q8_0)
-                [ $attn != plain ] || run+=(--cores -ctr q8_0/q4_0)
+                [ $attn != others ] || run+=(--cores)
+                [ $attn != plain ] || run+=(--cores -ctk f32 -ctv f32 -ctr q8_0/q4_0)
                 [ "$tool" != racecheck ] || run=("$BIN/bench_cuda" in-turn "$small-$type" $attn)
                 try "compute-sanitizer $tool, $type, $attn" sanitized "$tool" "${run[@]}"
             done

@@ -1,8 +1,8 @@
 /* Times single operations of the CUDA backend on random data: median and spread of 20 repeats,
  * each between two waits. tests/gpu.sh builds and runs it; with the argument "hopper" it uses the
  * forms for Hopper, and with `hopper recall` it times recall alone; with `model FILE` it times
- * decode of a model with each set of forms; with `in-turn FILE [recall]` it runs prefill and decode
- * of a small model as racecheck of compute-sanitizer can follow them. It asserts nothing. */
+ * decode of a model with each set of forms; with `in-turn FILE [recall|others]` it runs prefill and
+ * decode of a small model as racecheck of compute-sanitizer can follow them. It asserts nothing. */
 #include "backend/cuda/forms.h"
 #include "base/clock.h"
 #include "model.h"
@@ -382,11 +382,13 @@ static void time_decode(const char *path, const cca_cuda_forms *forms, const cha
     close_model(&m);
 }
 
-/* 2000 tokens and 20 behind them, with logits; recall by the kernels that are fast. */
-static void run_in_turn(const char *path, bool recalls) {
+/* 2000 tokens and 20 behind them, with logits; recall, also beside cores of the others, by the
+ * kernels that are fast. */
+static void run_in_turn(const char *path, bool recalls, bool cores) {
     enum { CHUNK = 1000, PROMPT = 2 * CHUNK, TOKENS = 20 };
     cca_policy_options policy = {.group_size = 16, .window_size = 64};
-    if (recalls) policy.n_sinks = 16, policy.recall = 256, policy.tile = 8, policy.no_cores = true;
+    if (recalls) policy.n_sinks = 16, policy.recall = 256, policy.tile = 8;
+    policy.no_cores = recalls && !cores;
     const cca_cuda_forms forms = {.wgmma = true, .early = true, .stream = true, .fused = true};
     cca_error err = {0};
     opened m =
@@ -443,7 +445,9 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (argc > 2 && strcmp(argv[1], "in-turn") == 0) {
-        run_in_turn(argv[2], argc > 3 && strcmp(argv[3], "recall") == 0);
+        const char *kind = argc > 3 ? argv[3] : "";
+        bool others = strcmp(kind, "others") == 0;
+        run_in_turn(argv[2], others || strcmp(kind, "recall") == 0, others);
         return 0;
     }
     bool hopper = argc > 1 && strcmp(argv[1], "hopper") == 0;

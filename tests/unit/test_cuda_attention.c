@@ -625,7 +625,7 @@ static void check_recall(const recall_case *c) {
     bool half = c->k_type == c->v_type && c->k_type == c->row_k_type &&
                 c->k_type == c->row_v_type && (c->k_type == CCA_BF16 || c->k_type == CCA_F16);
     /* On tensor cores; few queries are done in f32 where groups are of a power of two. */
-    bool rounded = half && !c->rule.cores && (c->n > 8 || (g & (g - 1)) != 0);
+    bool rounded = half && (c->n > 8 || (g & (g - 1)) != 0);
     cca_attend(plain, &out.host, &both[0], &q.host, c->pos, c->n);
     cca_attend(gpu, &out.device, &both[1], &q.device, c->pos, c->n);
     compare(&out, rounded ? 4e-3 : 1e-5, what);

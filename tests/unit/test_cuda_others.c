@@ -2,19 +2,19 @@
  * and the plain kernels. All of it twice, the second time with the forms for Hopper. Skipped where
  * there is no device.
  *
- * Planted faults that these tests have seen: a group counted as chosen and as a core, a core left
- * out, a column's bit one place off, the bits of the tile of queries before, the first pass's sums
- * left out. */
+ * Faults that have to make them fail: a group counted as chosen and as a core, a core left out, a
+ * column's bit one place off, the bits of the tile of queries before, the first pass's sums left
+ * out, chosen groups not left out for few queries. */
 #include "tests/unit/cuda_pairs.h"
 
 typedef enum some_groups { NO_GROUPS, SOME_GROUPS, ALL_GROUPS } some_groups;
 
 typedef struct others_case {
     cca_dtype type;
+    some_groups chosen;
     int64_t head_dim, n_kv_heads, sharers;
     cca_rule rule;
     int64_t pos, n, tile;
-    some_groups chosen;
 } others_case;
 
 static int64_t heads_of(const others_case *c) {
@@ -121,21 +121,21 @@ static void for_each_case(void (*check)(const others_case *c)) {
         int64_t g = i % 5 == 4 ? 4 : 16, s = i % 7 == 3 ? 2 * g : 4 * g;
         int64_t n_sinks = i / 2 % 3 * g;
         others_case c = {i % 2 ? CCA_F16 : CCA_BF16,
+                         (some_groups)((i / 5 + 1) % 3),
                          i / 2 % 2 ? 128 : 64,
                          i / 3 % 2 + 1,
                          sharers[i / 4 % 4],
                          {g, s, n_sinks, true},
                          s + n_sinks + depths[(i / 7 + i) % 4] * g / (g > 4 ? 4 : 1) + i % 19,
                          counts[i / 16 % 6],
-                         tiles[(i / 3 + i / 16) % 4],
-                         (some_groups)((i / 5 + 1) % 3)};
+                         tiles[(i / 3 + i / 16) % 4]};
         check(&c);
     }
     others_case models[] = {/* as models have it */
-                            {CCA_BF16, 64, 3, 3, {16, 1024, 16, true}, 3000, 300, 16, SOME_GROUPS},
-                            {CCA_F16, 64, 3, 3, {16, 1024, 16, true}, 20005, 1, 1, SOME_GROUPS},
-                            {CCA_BF16, 128, 2, 4, {16, 512, 16, true}, 9001, 130, 16, SOME_GROUPS},
-                            {CCA_F16, 128, 2, 4, {8, 64, 8, true}, 0, 1000, 16, SOME_GROUPS}};
+                            {CCA_BF16, SOME_GROUPS, 64, 3, 3, {16, 1024, 16, true}, 3000, 300, 16},
+                            {CCA_F16, SOME_GROUPS, 64, 3, 3, {16, 1024, 16, true}, 20005, 1, 1},
+                            {CCA_BF16, SOME_GROUPS, 128, 2, 4, {16, 512, 16, true}, 9001, 130, 16},
+                            {CCA_F16, SOME_GROUPS, 128, 2, 4, {8, 64, 8, true}, 0, 1000, 16}};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) check(&models[i]);
 }
 
@@ -298,14 +298,14 @@ static void others_of_no_numbers(void **state) {
     int64_t n_seen = 0;
     for (int i = 0; i < 12; i++) {
         others_case c = {i % 2 ? CCA_F16 : CCA_BF16,
+                         SOME_GROUPS,
                          i / 2 % 2 ? 128 : 64,
                          2,
                          3,
                          {16, 64, 16, true},
                          1500,
                          counts[i / 4],
-                         counts[i / 4] > 5 ? 16 : 1,
-                         SOME_GROUPS};
+                         counts[i / 4] > 5 ? 16 : 1};
         n_seen += check_no_number(&c, true) + check_no_number(&c, false);
     }
     assert_true(n_seen > 0); /* some tiles have not chosen it */
