@@ -71,17 +71,19 @@ static others_data make_data(const others_case *c) {
     int64_t total = c->pos + c->n, hd = c->head_dim, heads = heads_of(c), kv = c->n_kv_heads;
     int64_t begin = raw_begin(&c->rule, c->pos), n_sinks = cca_max(c->rule.n_sinks, 1);
     int64_t n_cores = cca_max(count_cores(&c->rule, total - 1), 1);
-    others_data d = {.raw = random_rows(c->type, c->type, kv, total - begin, hd, begin),
-                     .sinks = random_rows(c->type, c->type, kv, n_sinks, hd, 0),
-                     .rows = random_rows(c->type, c->type, kv, total, hd, 0),
-                     .cores = random_rows(c->type, c->type, heads, n_cores, hd, 0),
-                     .q = random_pair(c->n, heads * hd, 2),
-                     .out = poisoned(c->n, heads * hd)};
+    others_data d;
+    d.raw = random_rows(c->type, c->type, kv, total - begin, hd, begin);
+    d.sinks = random_rows(c->type, c->type, kv, n_sinks, hd, 0);
+    d.rows = random_rows(c->type, c->type, kv, total, hd, 0);
+    d.cores = random_rows(c->type, c->type, heads, n_cores, hd, 0);
+    d.q = random_pair(c->n, heads * hd, 2);
+    d.out = poisoned(c->n, heads * hd);
     d.slots = ((total - 1) / c->tile - c->pos / c->tile + 1) * kv;
     d.host = recall_spans_of(&c->rule, d.raw.host, d.sinks.host, d.rows.host, d.cores.host);
     d.device =
         recall_spans_of(&c->rule, d.raw.device, d.sinks.device, d.rows.device, d.cores.device);
-    d.host.choice = d.device.choice = choose_groups(c, d.slots);
+    cca_choice choice = choose_groups(c, d.slots);
+    d.host.choice = d.device.choice = choice;
     size_t n = (size_t)(d.slots * d.host.choice.most);
     d.device.choice.groups = copy_rows(d.host.choice.groups, n * sizeof(int32_t));
     d.device.choice.counts = copy_rows(d.host.choice.counts, (size_t)d.slots * sizeof(int32_t));
