@@ -6,13 +6,15 @@
  * two passes: what was chosen, window and sinks first, then this one, whose blocks take BM queries
  * of one head and whatever tiles they lie in. It goes on from the first pass's outputs, which are
  * its sums already divided, and log2 of what they were divided by: to a running softmax these are
- * one key with that score and a weight of 1. What each tile of queries has chosen is left out by
+ * one key with that score. What each tile of queries has chosen is left out by
  * bits, one a column, made a step ahead. */
 #include "backend/cuda/attend_mma.cuh"
 
 enum {
     M_TILES = 1, /* of a warp: few registers, many blocks */
     BM = mma_rows<M_TILES>,
+    LOWER = 10, /* the score that weights are relative to is so much lower at first, in units of
+                   log 2: beside all that is before, a core's may be too small for f16 */
 };
 
 static_assert(MMA_BN == 64, "a step's bits of a tile are 64");
@@ -98,13 +100,13 @@ static __device__ __forceinline__ void take_up(mma_walk<HD, 1> &w, int side, con
                                                int64_t at, const float *sums) {
     int lane = (int)(threadIdx.x % CUDA_WARP);
     const float *out = a.out + at + lane % 4 * 2;
-    w.largest[0][side] = sums[at / HD] / cuda_score_unit<HD>();
-    w.total[0][side] = lane % 4 == 0; /* lanes' totals are added up at the end */
+    w.largest[0][side] = (sums[at / HD] - LOWER) / cuda_score_unit<HD>();
+    w.total[0][side] = lane % 4 == 0 ? 1 << LOWER : 0; /* lanes' totals are added up at the end */
 #pragma unroll
     for (int d = 0; d < HD / 8; d++) {
         float2 v = *(const float2 *)(out + d * 8);
-        w.out[0][d][side * 2] = v.x;
-        w.out[0][d][side * 2 + 1] = v.y;
+        w.out[0][d][side * 2] = v.x * (1 << LOWER);
+        w.out[0][d][side * 2 + 1] = v.y * (1 << LOWER);
     }
 }
 
