@@ -186,7 +186,7 @@ templates: $(BUILD)/render_template $(BIN)
 	@$(PYTHON) tests/jinja/compare.py $< ./$(BIN) $(TEMPLATES)
 
 # What engine.h needs; installed side by side, so their includes lose the folder.
-HEADERS := backend/comm.h base/base.h chat.h engine.h gguf/gguf.h lookup.h sampler.h store.h text/tokens.h tokenizer.h
+HEADERS := backend/comm.h base/base.h chat.h engine.h gguf/gguf.h likelihood.h lookup.h sampler.h store.h text/tokens.h tokenizer.h
 D_BIN := $(DESTDIR)$(PREFIX)/bin
 D_LIB := $(DESTDIR)$(LIBDIR)
 D_INC := $(DESTDIR)$(INCLUDEDIR)/cca

@@ -46,15 +46,22 @@ static int64_t common_multiple(int64_t a, int64_t b) {
     return x > 0 ? a / x * b : 1;
 }
 
+/* What slices of a cache begin at multiples of, and with chunks. */
+static int64_t unit_of(const cca_cache *c, bool chunks) {
+    int64_t unit = common_multiple(c->policy.rule.group_size, c->policy.tile);
+    return chunks ? common_multiple(unit, c->shape.chunk_size) : unit;
+}
+
 /* Slices begin where chunks do, if there are enough: then all cuts are those of one process, and so
  * are the bits. */
-bool cca_share_slices(cca_slices *out, const cca_cache *c, int n_ranks, int64_t pos, int64_t n) {
-    const cca_policy *p = &c->policy;
-    int64_t unit = common_multiple(p->rule.group_size, p->tile);
-    int64_t chunks = common_multiple(unit, c->shape.chunk_size);
+bool cca_share_slices(cca_slices *out, const cca_cache *c, const cca_cache *also, int n_ranks,
+                      int64_t pos, int64_t n) {
+    if (!also) also = c;
+    int64_t unit = common_multiple(unit_of(c, false), unit_of(also, false));
+    int64_t chunks = common_multiple(unit_of(c, true), unit_of(also, true));
     *out = (cca_slices){.n_ranks = n_ranks, .begin = pos, .end = pos + n};
     out->unit = n / cca_slice_count(out) >= chunks ? chunks : unit;
-    out->together = c->arrays[ARRAY_SINKS].rows;
+    out->together = cca_max(c->arrays[ARRAY_SINKS].rows, also->arrays[ARRAY_SINKS].rows);
     cca_slice last = cca_slice_at(out, cca_slice_count(out) - 1);
     return last.begin < last.end && n / cca_slice_count(out) >= unit;
 }
@@ -212,8 +219,8 @@ static cca_status make_share(cca_share *s, cca_error *err) {
     return status ? status : cca_backend_sync(s->cache->backend, err);
 }
 
-cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int64_t pos, int64_t n,
-                         cca_error *err) {
+cca_status cca_share_new(cca_share **out, cca_cache *cache, const cca_cache *also, cca_comm *comm,
+                         int64_t pos, int64_t n, cca_error *err) {
     cca_slices slices;
     cca_comm *device;
     *out = NULL;
@@ -221,7 +228,7 @@ cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int6
         return cca_fail(err, CCA_USAGE,
                         "a prompt that ranks share has its rows in memory, in the window's types");
     }
-    if (!cca_share_slices(&slices, cache, cca_comm_n_ranks(comm), pos, n)) {
+    if (!cca_share_slices(&slices, cache, also, cca_comm_n_ranks(comm), pos, n)) {
         return cca_fail(err, CCA_NO_FIT, "%lld tokens are too few for %d ranks", (long long)n,
                         slices.n_ranks);
     }
@@ -307,7 +314,7 @@ cca_status cca_share_measure(cca_share_size *out, const cca_cache_shape *shape,
     *out = (cca_share_size){0};
     cca_cache_count(&c, shape, policy);
     cca_share_needs needs = needs_of(&c);
-    if (!cca_share_slices(&slices, &c, n_ranks, pos, n)) {
+    if (!cca_share_slices(&slices, &c, NULL, n_ranks, pos, n)) {
         return cca_fail(err, CCA_NO_FIT, "%lld tokens are too few for %d ranks", (long long)n,
                         n_ranks);
     }

@@ -2,7 +2,7 @@
  * them.
  *
  *     cca_share *share;
- *     cca_share_new(&share, cache, comm, pos, n, &err);
+ *     cca_share_new(&share, cache, NULL, comm, pos, n, &err);
  *     for (each layer) {
  *         cca_share_begin(share, layer);
  *         for (wave = 0; wave < CCA_WAVES; wave++) {
@@ -40,14 +40,16 @@
 
 typedef struct cca_share cca_share;
 
-/* Positions from which on a text of n tokens is cut for ranks; false where it is too short. */
-bool cca_share_slices(cca_slices *out, const cca_cache *cache, int n_ranks, int64_t pos, int64_t n);
+/* Positions from which on a text of n tokens is cut for ranks, such that another cache could have
+ * the same slices, unless that is NULL; false where it is too short. */
+bool cca_share_slices(cca_slices *out, const cca_cache *cache, const cca_cache *also, int n_ranks,
+                      int64_t pos, int64_t n);
 
 /* Makes room for sharing the n tokens behind the pos stored ones in rank 0's cache; the others'
- * have a single layer. cache and comm must outlive it. CCA_USAGE where rows lie on disk or are
+ * have a single layer. cache and comm must outlive it; also as above. CCA_USAGE where rows lie on disk or are
  * brought near; CCA_NO_FIT for texts that are too short; CCA_NO_MEMORY. */
-cca_status cca_share_new(cca_share **out, cca_cache *cache, cca_comm *comm, int64_t pos, int64_t n,
-                         cca_error *err);
+cca_status cca_share_new(cca_share **out, cca_cache *cache, const cca_cache *also, cca_comm *comm,
+                         int64_t pos, int64_t n, cca_error *err);
 void cca_share_free(cca_share *share);
 
 /* What sharing a prompt takes, in each layer alike. */

@@ -449,7 +449,7 @@ cca_spread_size cca_spread_measure(const cca_cache_shape *shape, const cca_polic
     cca_slices slices;
     int64_t first = n, most = 0;
     cca_cache_count(&c, shape, policy);
-    if (cca_share_slices(&slices, &c, n_ranks, 0, n)) {
+    if (cca_share_slices(&slices, &c, NULL, n_ranks, 0, n)) {
         for (int r = 0; r < n_ranks; r++) {
             int64_t own = 0;
             for (int wave = 0; wave < CCA_WAVES; wave++) {

@@ -477,20 +477,6 @@ void cca_session_settle(cca_session *s, int64_t pos) {
     s->torn = false;
 }
 
-/* What the tokens behind those of the chunk at ids[at …] cost, as far as it is wanted. */
-static cca_status score_chunk(cca_session *s, const int32_t *ids, int64_t at, int64_t some,
-                              int64_t n, const cca_eval_options *o, cca_error *err) {
-    const size_t vocab = (size_t)s->engine->facts.vocab_size;
-    int64_t first = cca_max(at, o->nats_from), end = cca_min(at + some, n - 1);
-    if (first >= end) return CCA_OK;
-    float *room = malloc(CCA_LOGIT_ROWS * vocab * sizeof *room);
-    if (!room) return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
-    cca_status status = cca_model_nats(s->state, first - at, end - first, ids + first + 1,
-                                       o->nats + first, room, err);
-    free(room);
-    return status;
-}
-
 cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err) {
     cca_eval_options o = options ? *options : (cca_eval_options){0};
@@ -517,9 +503,8 @@ cca_status cca_session_eval(cca_session *s, const int32_t *ids, int64_t n,
         s->watch.n += watch;
         s->pos += some;
         s->last_row = some - 1;
-        if (o.nats) status = score_chunk(s, ids, done, some, n, &o, err);
         if (o.on_progress) o.on_progress(o.user, s, s->pos);
-        if (!status && o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
+        if (o.on_chunk) status = o.on_chunk(o.user, s, s->pos - some, some, err);
     }
     return status;
 }

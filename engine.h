@@ -22,6 +22,7 @@
 
 #include "backend/comm.h"
 #include "base/base.h"
+#include "likelihood.h"
 #include "store.h"
 #include "tokenizer.h"
 
@@ -187,10 +188,6 @@ typedef struct cca_eval_options {
     bool ends_prompt; /* the last 64 tokens of the prompt choose each for itself what they recall,
                          as generated tokens do: what follows must not hang on where a tile began */
     int64_t more;     /* tokens of that prompt that come with later calls */
-    /* NULL, or [n]: nats[i] = −log probability of ids[i + 1] behind ids[i], for i from nats_from to
-     * n - 2; not together with on_chunk. */
-    double *nats;
-    int64_t nats_from;
     /* Told how far an evaluation is, after each chunk or, of a prompt that ranks share, each layer:
      * about so many positions are done. May be NULL. */
     void (*on_progress)(void *user, cca_session *session, int64_t pos);
@@ -206,21 +203,34 @@ typedef struct cca_eval_options {
 cca_status cca_session_eval(cca_session *session, const int32_t *ids, int64_t n,
                             const cca_eval_options *options, cca_error *err);
 
-/* A text by itself, and what its tokens cost, as in cca_eval_options. */
+/* A text by itself, and what its tokens cost. */
 typedef struct cca_scored_text {
     const int32_t *ids; /* [n] */
     int64_t n;
-    double *nats; /* [n], those from nats_from to n - 2 are written */
-    int64_t nats_from;
+    cca_gap *gaps; /* [n]: of ids[i + 1] behind ids[i]; those from first to n - 2 are written */
+    int64_t first;
 } cca_scored_text;
+
+/* NULL and zeros: none of it. */
+typedef struct cca_score_options {
+    cca_session *base; /* whose tokens' distributions are compared with; of an engine with the same
+                          vocabulary, and the same ranks. It is left empty, too */
+    /* Told of each text's tokens, from its first one on, in pieces, text by text; logits are
+     * cca_session_chunk_logits, as in cca_eval_options.on_chunk. A failure ends the call. */
+    cca_status (*on_rows)(void *user, cca_session *session, int64_t text, int64_t pos, int64_t n,
+                          cca_error *err);
+    /* Told how many positions of all texts are done. */
+    void (*on_progress)(void *user, cca_session *session, int64_t n_done);
+    void *user;
+} cca_score_options;
 
 /* Evaluates texts that have nothing to do with each other, each from an empty session, and leaves
  * it empty. Ranks share what is long enough for them, and of the rest each takes whole texts: it
- * needs as much memory as rank 0 then. on_progress, which may be NULL, is told how many positions
- * of all texts are done. Fails as cca_session_eval; what has been scored is undefined then. */
+ * needs as much memory as rank 0 then. They open the base's model under its own name. options may
+ * be NULL; CCA_USAGE for a base or on_rows in a session that ranks keep together. Fails as
+ * cca_session_eval; what has been scored is undefined then. */
 cca_status cca_session_score(cca_session *session, const cca_scored_text *texts, int64_t n_texts,
-                             void (*on_progress)(void *user, cca_session *session, int64_t n_done),
-                             void *user, cca_error *err);
+                             const cca_score_options *options, cca_error *err);
 
 /* Appends ids[0], and n - 1 guesses of what follows it, in one pass, which reads the weights once:
  * logits [n][vocab_size] are those behind each of them (the session's, valid until its next call

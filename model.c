@@ -1,7 +1,6 @@
 #include "model_parts.h"
 
 #include "cca_spread.h"
-#include "sampler.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -605,21 +604,13 @@ cca_status cca_model_logits(cca_state *s, int64_t row, int64_t n, float *out, cc
     return find_origin(s, err);
 }
 
-cca_status cca_model_nats(cca_state *s, int64_t row, int64_t n, const int32_t *next, double *nats,
-                          float *room, cca_error *err) {
-    const int64_t vocab = s->model->config.vocab_size;
-    cca_status status = CCA_OK;
-    for (int64_t done = 0, some; done < n && !status; done += some) {
-        some = cca_min(CCA_LOGIT_ROWS, n - done);
-        status = make_logits(s, row + done, some, room, err);
-        if (!status && !cca_all_finite(room, some * vocab)) {
-            status = cca_fail(err, CCA_RUNTIME, "%s: the logits are no finite numbers",
-                              cca_gguf_name(s->model->file));
-        }
-        for (int64_t i = 0; i < some && !status; i++) {
-            const float *logits = room + i * vocab;
-            nats[done + i] = cca_log_sum_exp(logits, vocab) - (double)logits[next[done + i]];
-        }
-    }
-    return status;
+cca_status cca_model_stream_logits(cca_state *state, const cca_matrix *x, int64_t row, int64_t n,
+                                   float *out, cca_error *err) {
+    cca_state s = *state;
+    s.a.x = *x;
+    s.n_rows = x->rows;
+    cca_status status = make_logits(&s, row, n, out, err);
+    if (status || cca_all_finite(out, n * s.model->config.vocab_size)) return status;
+    return cca_fail(err, CCA_RUNTIME, "%s: the logits are no finite numbers",
+                    cca_gguf_name(s.model->file));
 }

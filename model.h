@@ -93,10 +93,11 @@ void cca_layer_end(cca_backend *b, const cca_layer *layer, cca_activations *a, f
  * start then. */
 cca_status cca_model_logits(cca_state *state, int64_t row, int64_t n, float *out, cca_error *err);
 
-/* nats[i] = −log probability of next[i] behind row row + i of the last forward. room: host memory
- * for logits of CCA_LOGIT_ROWS rows. CCA_RUNTIME where logits are no finite numbers. */
+/* The same of a stream [tokens][dim] that other forwards have left in the state's backend
+ * (model_stream.h); CCA_RUNTIME alone where they are no finite numbers. */
+cca_status cca_model_stream_logits(cca_state *state, const cca_matrix *x, int64_t row, int64_t n,
+                                   float *out, cca_error *err);
+/* Rows of a tile of logits. */
 enum { CCA_LOGIT_ROWS = 32 };
-cca_status cca_model_nats(cca_state *state, int64_t row, int64_t n, const int32_t *next,
-                          double *nats, float *room, cca_error *err);
 
 #endif

@@ -13,7 +13,6 @@ typedef struct pass {
     cca_share *share;
     cca_slice slices[CCA_WAVES];
     cca_matrix x, q, angles, other_angles; /* of the first slice's tokens, then the second's */
-    float *logits;                         /* of some of them; NULL: none are scored */
 } pass;
 
 /* Tokens of a slice that go through a layer together. */
@@ -53,7 +52,7 @@ static cca_matrix rows_of(const cca_matrix *m, const piece *c) {
  */
 static cca_state state_of(const pass *p, const piece *c) {
     cca_state s = *p->s;
-    if (!is_last(p, c)) s.a.x = rows_of(&p->x, c);
+    if (!is_last(p, c) || p->call->left) s.a.x = rows_of(&p->x, c);
     s.a.q = rows_of(&p->q, c);
     s.angles = rows_of(&p->angles, c);
     if (p->other_angles.rows > 0) s.other_angles = rows_of(&p->other_angles, c);
@@ -85,39 +84,11 @@ static void end_piece(pass *p, int64_t l, const piece *c) {
     cca_share_progress(p->share);
 }
 
-/* Tokens of a piece whose successors' probabilities are wanted: from *first on. */
-static int64_t n_scored(int64_t *first, const pass *p, const piece *c) {
-    const cca_share_call *call = p->call;
-    int64_t at = c->pos - call->pos;
-    *first = cca_max(at, call->nats_from);
-    return call->nats ? cca_max(cca_min(at + c->n, call->n - 1) - *first, 0) : 0;
-}
-
-/* Behind the last layer nobody wants more than the last piece, and what is scored. */
+/* Behind the last layer nobody wants more than the last piece, and what is to be left. */
 static bool is_wanted(const pass *p, int64_t l, const piece *c) {
-    int64_t first;
-    return l + 1 < p->s->model->config.n_layers || is_last(p, c) || n_scored(&first, p, c) > 0;
-}
-
-static cca_status score_piece(pass *p, const piece *c, cca_error *err) {
     const cca_share_call *call = p->call;
-    int64_t first, n = n_scored(&first, p, c);
-    cca_state s = state_of(p, c);
-    s.n_rows = c->n;
-    if (n == 0) return CCA_OK;
-    return cca_model_nats(&s, first - (c->pos - call->pos), n, call->ids + first + 1,
-                          call->nats + first, p->logits, err);
-}
-
-/* Behind the last layer, before the state's own stream is another piece's. */
-static cca_status score_all(pass *p, cca_error *err) {
-    cca_status status = CCA_OK;
-    piece c;
-    for (int wave = 0; wave < CCA_WAVES && !status; wave++) {
-        int64_t pos = p->slices[wave].begin;
-        for (; !status && piece_at(&c, p, wave, pos); pos += c.n) status = score_piece(p, &c, err);
-    }
-    return status;
+    const bool left = call->left && c->pos + c->n - call->pos > call->left_from;
+    return l + 1 < p->s->model->config.n_layers || is_last(p, c) || left;
 }
 
 static cca_status forward_layer(pass *p, int64_t l, cca_error *err) {
@@ -154,7 +125,6 @@ static cca_status forward_all(pass *p, cca_error *err) {
         status = forward_layer(p, l, err);
         if (status) return status; /* others are not reached any more */
         status = cca_backend_report(p->s->backend, err);
-        if (!status && l + 1 == p->s->model->config.n_layers) status = score_all(p, err);
         if (!status && p->call->on_layer) {
             status = p->call->on_layer(p->call->user, l + 1, err);
         }
@@ -165,9 +135,9 @@ static cca_status forward_all(pass *p, cca_error *err) {
 
 /* ---- memory -------------------------------------------------------------------------- */
 
-bool cca_state_shares(const cca_state *state, int n_ranks, int64_t pos, int64_t n) {
-    cca_slices slices;
-    return cca_share_slices(&slices, state->cache, n_ranks, pos, n);
+bool cca_state_slices(cca_slices *out, const cca_state *state, const cca_state *also, int n_ranks,
+                      int64_t pos, int64_t n) {
+    return cca_share_slices(out, state->cache, also ? also->cache : NULL, n_ranks, pos, n);
 }
 
 int64_t cca_state_rows(const cca_state *state) {
@@ -224,20 +194,16 @@ static void free_pass(pass *p) {
         cca_matrix_free(p->s->backend, all[i]);
     }
     cca_share_free(p->share);
-    free(p->logits);
 }
 
 static cca_status make_pass(pass *p, cca_error *err) {
     const cca_share_call *call = p->call;
-    cca_status status = cca_share_new(&p->share, p->s->cache, p->comm, call->pos, call->n, err);
+    const cca_cache *also = call->also ? call->also->cache : NULL;
+    cca_status status =
+        cca_share_new(&p->share, p->s->cache, also, p->comm, call->pos, call->n, err);
     if (status) return status;
     for (int wave = 0; wave < CCA_WAVES; wave++) p->slices[wave] = cca_share_slice(p->share, wave);
     make_matrices(p);
-    if (call->nats) {
-        p->logits =
-            malloc(CCA_LOGIT_ROWS * (size_t)p->s->model->config.vocab_size * sizeof *p->logits);
-        if (!p->logits) return cca_fail(err, CCA_NO_MEMORY, "no memory for logits");
-    }
     return cca_backend_sync(p->s->backend, err);
 }
 
@@ -254,47 +220,12 @@ static void arrive(const pass *p) {
     }
 }
 
-/* Copies a rank's numbers between their places in the text and one piece of memory. */
-static size_t pack_nats(double *packed, double *nats, const pass *p, int rank, bool unpack) {
-    cca_slices slices = cca_share_all(p->share);
-    size_t n = 0;
-    for (int wave = 0; wave < CCA_WAVES; wave++) {
-        cca_slice own = cca_slice_at(&slices, cca_slice_of(&slices, rank, wave));
-        size_t some = (size_t)(own.end - own.begin);
-        double *in_text = nats + (own.begin - p->call->pos);
-        memcpy(unpack ? in_text : packed + n, unpack ? packed + n : in_text, some * sizeof *nats);
-        n += some;
-    }
-    return n;
-}
-
-/* All ranks' numbers come together, by way of room for all and for their sizes. */
-static cca_status exchange_nats(const pass *p, double *all, size_t *bytes, cca_error *err) {
-    const int n_ranks = cca_comm_n_ranks(p->comm);
-    size_t at = 0;
-    for (int r = 0; r < n_ranks; r++) {
-        size_t some = pack_nats(all + at, p->call->nats, p, r, false);
-        bytes[r] = some * sizeof *all;
-        at += some;
-    }
-    cca_status status = cca_comm_gather(p->comm, all, bytes, err);
-    at = 0;
-    for (int r = 0; r < n_ranks && !status; r++) {
-        at += pack_nats(all + at, p->call->nats, p, r, true);
-    }
-    return status;
-}
-
-static cca_status gather_nats(const pass *p, cca_error *err) {
-    double *all = calloc((size_t)p->call->n, sizeof *all);
-    size_t *bytes = calloc((size_t)cca_comm_n_ranks(p->comm), sizeof *bytes);
-    cca_status own = all && bytes ? CCA_OK : CCA_NO_MEMORY;
-    if (own) cca_fail(err, own, "no memory for what %lld tokens cost", (long long)p->call->n);
-    cca_status status = cca_comm_agree(p->comm, own, err);
-    if (!status && all && bytes) status = exchange_nats(p, all, bytes, err);
-    free(all);
-    free(bytes);
-    return status;
+/* The stream of this rank's tokens is the caller's. */
+static void leave(pass *p) {
+    cca_stream *left = p->call->left;
+    *left = (cca_stream){.state = p->s, .x = p->x};
+    memcpy(left->at, p->slices, sizeof left->at);
+    p->x = (cca_matrix){0};
 }
 
 cca_status cca_model_forward_shared(cca_state *state, cca_comm *comm, const cca_share_call *call,
@@ -303,9 +234,9 @@ cca_status cca_model_forward_shared(cca_state *state, cca_comm *comm, const cca_
     state->n_rows = 0;
     cca_status status = cca_comm_agree(comm, make_pass(&p, err), err);
     if (!status) status = forward_all(&p, err);
-    if (!status && call->nats) status = gather_nats(&p, err);
     if (!status) status = cca_backend_sync(state->backend, err);
-    if (!status) arrive(&p);
+    if (!status && call->left) leave(&p);
+    if (!status && !call->left) arrive(&p);
     *n_own = status ? 0 : n_tokens(&p);
     cca_cache_watch(state->cache, NULL, 1);
     free_pass(&p);

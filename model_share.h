@@ -14,23 +14,28 @@
 #include "cca_share.h"
 #include "cca_spread.h"
 #include "model.h"
+#include "model_stream.h"
 
 typedef struct cca_share_call {
     const int32_t *ids;    /* [n], all of them on each rank; borrowed */
     int64_t n, pos;        /* at positions pos …, behind what rank 0's state has */
     int64_t together;      /* tokens from this position on choose each for itself */
     const cca_mass *watch; /* sums of the last token, of rank 0; NULL: nobody watches */
-    /* [n]: −log probabilities of ids[i + 1] behind token i, of those from nats_from on, but for the
-     * last; on rank 0 of all tokens in the end. NULL: they are not wanted, on any rank. */
-    double *nats;
-    int64_t nats_from;
+    /* What a rank's tokens are in the end, those from left_from on, in memory of the state's
+     * backend that the caller frees (cca_stream_free); the state has no last tokens then. NULL: what
+     * lies behind the last token alone is wanted, on all ranks. */
+    cca_stream *left;
+    int64_t left_from;
+    const cca_state *also; /* cuts are such that this state could follow them, too; or NULL */
     /* After each layer, on each rank; may be NULL. A failure ends the call on all ranks. */
     cca_status (*on_layer)(void *user, int64_t n_done, cca_error *err);
     void *user;
 } cca_share_call;
 
-/* Whether n tokens behind pos are enough for so many ranks. */
-bool cca_state_shares(const cca_state *state, int n_ranks, int64_t pos, int64_t n);
+/* How n tokens behind pos are cut for so many ranks, and for another state, too, unless that is
+ * NULL; false where they are too few. */
+bool cca_state_slices(cca_slices *out, const cca_state *state, const cca_state *also, int n_ranks,
+                      int64_t pos, int64_t n);
 /* What ranks take to share n tokens behind none. */
 typedef struct cca_state_share {
     cca_share_size layer; /* in each layer; its memory serves all */

@@ -322,9 +322,9 @@ static cca_status run_session(ppl_run *r, cca_error *err) {
     return status;
 }
 
-static cca_status open_base(ppl_run *r, cca_error *err) {
-    cca_status status = ppl_base_open_model(&r->base, r->o->base, r->engine, &r->o->model,
-                                            &r->o->context, &r->term, err);
+static cca_status open_base(ppl_run *r, const context_options *context, cca_error *err) {
+    cca_status status =
+        ppl_base_open_model(&r->base, r->o->base, r->engine, &r->o->model, context, &r->term, err);
     return status ? status : ppl_base_open_session(&r->base, &r->report.plan, &r->term, err);
 }
 
@@ -343,7 +343,7 @@ static cca_status run_alone(ppl_run *r, cca_error *err) {
         status = cli_session_open(&r->session, &r->report.plan, r->engine, &context, &r->o->output,
                                   r->report.totals.largest, false, err);
     }
-    if (!status && r->o->base) status = open_base(r, err);
+    if (!status && r->o->base) status = open_base(r, &context, err);
     return status || !r->session ? status : run_session(r, err);
 }
 

@@ -50,7 +50,7 @@ typedef struct score_job {
     const float *logits, *base; /* base: NULL without one */
     int64_t vocab_size;
     const int32_t *ids;
-    ppl_gap gaps[TILE_ROWS];
+    cca_gap gaps[TILE_ROWS];
 } score_job;
 
 static void score_row(void *context, int64_t row, int thread) {
@@ -59,19 +59,20 @@ static void score_row(void *context, int64_t row, int thread) {
     (void)thread;
     if (job->base) {
         const float *base = job->base + row * job->vocab_size;
-        job->gaps[row] = ppl_compare(logits, base, job->vocab_size, job->ids[row]);
+        job->gaps[row] = cca_compare(logits, base, job->vocab_size, job->ids[row]);
     } else {
-        job->gaps[row].nats = ppl_nats(logits, job->vocab_size, job->ids[row]);
+        job->gaps[row].nats = cca_nats(logits, job->vocab_size, job->ids[row]);
     }
 }
 
 /* The token after a position costs so much. */
-static void add_score(ppl_pass *p, int64_t pos, double nats) {
+static void add_gap(ppl_pass *p, int64_t pos, const cca_gap *gap) {
     int64_t token = p->window.begin + pos + 1 - p->window.bos;
-    ppl_stats_add(&p->stats, pos + 1, nats, bytes_of(p, token));
+    ppl_stats_add(&p->stats, pos + 1, gap->nats, bytes_of(p, token));
+    if (p->base) ppl_gaps_add(&p->gaps, pos + 1, gap);
     if (!p->nll_out) return;
     output_printf(p->nll_out, "%llu %d %.9g\n", (unsigned long long)p->tokens->offsets[token],
-                  p->tokens->ids[token], nats);
+                  p->tokens->ids[token], gap->nats);
 }
 
 /* Row k of logits tells about the token after position pos + k. */
@@ -81,10 +82,7 @@ static void score_rows(ppl_pass *p, const float *logits, int64_t pos, int64_t n)
                      .vocab_size = cca_engine_info(p->engine)->vocab_size,
                      .ids = p->ids + pos + 1};
     cca_workers_run(p->workers, n, score_row, &job);
-    for (int64_t k = 0; k < n; k++) {
-        add_score(p, pos + k, job.gaps[k].nats);
-        if (p->base) ppl_gaps_add(&p->gaps, pos + k + 1, &job.gaps[k]);
-    }
+    for (int64_t k = 0; k < n; k++) add_gap(p, pos + k, &job.gaps[k]);
 }
 
 /* The position before the first token that is scored. */
@@ -151,35 +149,31 @@ static void window_ids(const ppl_pass *p, int32_t *ids) {
     }
 }
 
-static void show_progress(void *user, cca_session *session, int64_t n_done) {
-    const ppl_pass *p = user;
-    term_progress(p->term, p->before + p->evaluated + n_done, cca_session_cache_bytes(session));
-}
-
 /* ---- windows over ranks -------------------------------------------------------------- */
 
 /* As many windows as there are ranks, from one on. */
 typedef struct ppl_round {
+    ppl_pass *pass;
     cca_scored_text *texts; /* [most] */
     int32_t *ids;           /* [most][largest] */
-    double *nats;           /* the same */
+    cca_gap *gaps;          /* the same */
     int64_t n, most, largest;
 } ppl_round;
 
-static cca_status make_round(ppl_round *r, const ppl_pass *p, int n_ranks, cca_error *err) {
+static cca_status make_round(ppl_round *r, ppl_pass *p, int n_ranks, cca_error *err) {
     size_t n = (size_t)n_ranks;
-    *r = (ppl_round){.most = n_ranks, .largest = ppl_layout_totals(&p->layout).largest};
+    *r = (ppl_round){.pass = p, .most = n_ranks, .largest = ppl_layout_totals(&p->layout).largest};
     r->texts = calloc(n, sizeof *r->texts);
     r->ids = calloc(n * (size_t)r->largest, sizeof *r->ids);
-    r->nats = calloc(n * (size_t)r->largest, sizeof *r->nats);
-    if (r->texts && r->ids && r->nats) return CCA_OK;
+    r->gaps = calloc(n * (size_t)r->largest, sizeof *r->gaps);
+    if (r->texts && r->ids && r->gaps) return CCA_OK;
     return cca_fail(err, CCA_NO_MEMORY, "no memory for the windows of %d ranks", n_ranks);
 }
 
 static void free_round(ppl_round *r) {
     free(r->texts);
     free(r->ids);
-    free(r->nats);
+    free(r->gaps);
 }
 
 static void fill_round(ppl_round *r, ppl_pass *p, int64_t first) {
@@ -187,7 +181,7 @@ static void fill_round(ppl_round *r, ppl_pass *p, int64_t first) {
         int64_t at = r->n * r->largest;
         if (!ppl_window_at(&p->window, &p->layout, first + r->n)) return;
         window_ids(p, r->ids + at);
-        r->texts[r->n] = (cca_scored_text){r->ids + at, ppl_window_size(&p->window), r->nats + at,
+        r->texts[r->n] = (cca_scored_text){r->ids + at, ppl_window_size(&p->window), r->gaps + at,
                                            cca_max(first_before_scored(p), 0)};
     }
 }
@@ -199,7 +193,7 @@ static cca_status add_round(const ppl_round *r, ppl_pass *p, int64_t first,
     for (int64_t i = 0; i < r->n && !status; i++) {
         const cca_scored_text *t = &r->texts[i];
         (void)ppl_window_at(&p->window, &p->layout, first + i);
-        for (int64_t pos = t->nats_from; pos < t->n - 1; pos++) add_score(p, pos, t->nats[pos]);
+        for (int64_t pos = t->first; pos < t->n - 1; pos++) add_gap(p, pos, &t->gaps[pos]);
         p->evaluated += t->n;
         if (p->nll_out) status = output_flush(p->nll_out, err);
         if (!status && after_window) status = after_window(user, first + i, err);
@@ -207,14 +201,38 @@ static cca_status add_round(const ppl_round *r, ppl_pass *p, int64_t first,
     return status;
 }
 
+/* Rows of a window, which other ranks may have made. */
+static cca_status write_rows(void *user, cca_session *session, int64_t text, int64_t pos, int64_t n,
+                             cca_error *err) {
+    const ppl_pass *p = ((const ppl_round *)user)->pass;
+    const size_t row = (size_t)cca_engine_info(p->engine)->vocab_size * sizeof *p->logits;
+    cca_status status = CCA_OK;
+    (void)text, (void)pos;
+    for (int64_t at = 0, some; at < n && !status; at += some) {
+        some = cca_min(TILE_ROWS, n - at);
+        status = cca_session_chunk_logits(session, at, some, p->logits, err);
+        if (!status) output_write(p->logits_out, p->logits, (size_t)some * row);
+    }
+    return status ? status : output_flush(p->logits_out, err);
+}
+
+static void show_progress(void *user, cca_session *session, int64_t n_done) {
+    const ppl_pass *p = ((const ppl_round *)user)->pass;
+    term_progress(p->term, p->before + p->evaluated + n_done, cca_session_cache_bytes(session));
+}
+
 /* Each rank has windows of its own; those that are long enough all have in common. */
 static cca_status run_ranks(ppl_pass *p, cca_session *session, int n_ranks,
                             ppl_window_fn after_window, void *user, cca_error *err) {
     ppl_round r;
+    const cca_score_options o = {.base = p->base,
+                                 .on_rows = p->logits_out ? write_rows : NULL,
+                                 .on_progress = show_progress,
+                                 .user = &r};
     cca_status status = make_round(&r, p, n_ranks, err);
     if (!status) fill_round(&r, p, 0);
     for (int64_t i = 0; !status && r.n > 0; i += r.most) {
-        status = cca_session_score(session, r.texts, r.n, show_progress, p, err);
+        status = cca_session_score(session, r.texts, r.n, &o, err);
         if (!status) status = add_round(&r, p, i, after_window, user, err);
         fill_round(&r, p, i + r.most);
     }
@@ -231,9 +249,7 @@ cca_status ppl_pass_run(ppl_pass *p, cca_session *session, ppl_window_fn after_w
     int n_ranks;
     p->evaluated = 0;
     (void)cca_session_ranks(session, &n_ranks);
-    if (n_ranks > 0 && !p->base && !p->logits_out) {
-        return run_ranks(p, session, n_ranks, after_window, user, err);
-    }
+    if (n_ranks > 0) return run_ranks(p, session, n_ranks, after_window, user, err);
     for (int64_t i = 0; !status && ppl_window_at(&p->window, &p->layout, i); i++) {
         int64_t n = ppl_window_size(&p->window);
         window_ids(p, p->ids);

@@ -1,32 +1,7 @@
 #include "cli/ppl/ppl_score.h"
 
-#include "sampler.h"
-
 #include <math.h>
 #include <stdlib.h>
-
-static int64_t top_of(const float *logits, int64_t n) {
-    int64_t top = 0;
-    for (int64_t i = 1; i < n; i++) top = logits[i] > logits[top] ? i : top;
-    return top;
-}
-
-double ppl_nats(const float *logits, int64_t vocab_size, int32_t id) {
-    return cca_log_sum_exp(logits, vocab_size) - (double)logits[id];
-}
-
-ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, int32_t id) {
-    double own_sum = cca_log_sum_exp(logits, vocab_size);
-    double base_sum = cca_log_sum_exp(base, vocab_size), kl = 0;
-    for (int64_t i = 0; i < vocab_size; i++) {
-        double p = exp((double)base[i] - base_sum);
-        kl += p * ((double)base[i] - base_sum - ((double)logits[i] - own_sum));
-    }
-    return (ppl_gap){.nats = own_sum - (double)logits[id],
-                     .base_nats = base_sum - (double)base[id],
-                     .kl = kl,
-                     .same_top = top_of(logits, vocab_size) == top_of(base, vocab_size)};
-}
 
 static int band_of(int64_t pos) {
     int band = 0;
@@ -51,14 +26,14 @@ void ppl_stats_add(ppl_stats *stats, int64_t pos, double nats, uint64_t bytes) {
     stats->bytes += bytes;
 }
 
-static void add_gap(ppl_gap_sums *sums, const ppl_gap *gap) {
+static void add_gap(ppl_gap_sums *sums, const cca_gap *gap) {
     add(&sums->base, gap->base_nats);
     add(&sums->more, gap->nats - gap->base_nats);
     add(&sums->kl, gap->kl);
     sums->same_top += gap->same_top;
 }
 
-void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap) {
+void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const cca_gap *gap) {
     int band = band_of(pos);
     gaps->each[gaps->all.kl.n] = (ppl_divergence){.kl = (float)gap->kl, .band = band};
     add_gap(&gaps->all, gap);

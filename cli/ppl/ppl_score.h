@@ -2,7 +2,7 @@
 #ifndef CCA_CLI_PPL_SCORE_H
 #define CCA_CLI_PPL_SCORE_H
 
-#include "base/base.h"
+#include "likelihood.h"
 
 /* Positions 0 – 1K, 1K – 2K, 2K – 4K … 64K – 128K, and beyond. */
 enum { PPL_N_BANDS = 9 };
@@ -16,18 +16,6 @@ typedef struct ppl_stats {
     ppl_sums all, bands[PPL_N_BANDS];
     uint64_t bytes; /* that the scored tokens stand for */
 } ppl_stats;
-
-/* Negative log likelihood of id under logits [vocab_size], in nats. */
-double ppl_nats(const float *logits, int64_t vocab_size, int32_t id);
-
-/* How a distribution over the next token differs from a base's. kl: the Kullback-Leibler divergence
- * sum p_base (log p_base - log p), in nats. same_top: the most likely token is the same. */
-typedef struct ppl_gap {
-    double nats, base_nats, kl;
-    bool same_top;
-} ppl_gap;
-
-ppl_gap ppl_compare(const float *logits, const float *base, int64_t vocab_size, int32_t id);
 
 /* What a base costs, and how far from it: kl, and nats less the base's, token by token. */
 typedef struct ppl_gap_sums {
@@ -47,7 +35,7 @@ typedef struct ppl_gaps {
 } ppl_gaps;
 
 /* Adds a token at a position of its window. */
-void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const ppl_gap *gap);
+void ppl_gaps_add(ppl_gaps *gaps, int64_t pos, const cca_gap *gap);
 
 /* The smallest divergence that so large a share of the tokens of a band, or of all, does not
  * exceed, once they are sorted; 0 without tokens. */

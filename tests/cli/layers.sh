@@ -9,14 +9,14 @@ level() { # of a file
     base/* | cca_rule.h | share_plan.*) echo 0 ;;
     backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
-    sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
+    likelihood.* | sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
     gguf/* | jinja/*) echo 2 ;;
     text/*) echo 3 ;;
     cca.* | cca_parts.h | cca_share.* | cca_spread.* | cca_stored.c | cca_cuda.cu | disk_rows.* | near_rows.*) echo 3 ;;
     tokenizer.* | store_cache.*) echo 4 ;;
-    chat.* | chat_template.* | model.* | model_parts.h | model_share.* | rope.*) echo 5 ;;
+    chat.* | chat_template.* | model.* | model_parts.h | model_share.* | model_stream.* | rope.*) echo 5 ;;
     check/* | export/*) echo 6 ;;
-    engine.* | engine_parts.h | session_share.c | stored_session.c | attention_*) echo 7 ;;
+    engine.* | engine_parts.h | session_ranks.h | session_score.c | session_share.c | stored_session.c | attention_*) echo 7 ;;
     cli/tune/*) echo 10 ;;
     cli/*/*) echo 9 ;;
     cli/*) echo 8 ;;

@@ -55,6 +55,23 @@ for mode in full 'stride -c 6000' 'chunk -c 900 --tokens 9000' 'llama.cpp -c 100
     check 'and so is what each token costs' cmp "$work/nll" "$work/nll3"
 done
 check 'windows that are too short to be split are dealt' jq -e '[.ranks[].prefilled] == [2000, 2000, 1000]' "$work/out"
+"$CCA" export "$model" -q --type q4_0 -o "$work/other.gguf"
+for how in 'full --tokens 9000 --base full' 'chunk -c 900 --tokens 3000 --base full' \
+    "full --tokens 9000 --base $work/other.gguf:recall" "llama.cpp -c 1000 --tokens 3000 --base $work/other.gguf"; do
+    # shellcheck disable=SC2206
+    ppl=(ppl -m "$model" -f "$work/text" --mode $how --json)
+    cca "${ppl[@]}" --nll-out "$work/nll" --logits-out "$work/logits"
+    jq 'del(.ranks, .timing, .memory)' "$work/out" >"$work/alone"
+    ranks 3 "${ppl[@]}" --nll-out "$work/nll3" --logits-out "$work/logits3"
+    jq 'del(.ranks, .timing, .memory)' "$work/out" >"$work/shared"
+    check "ppl, $how, is as far from its base as in one process" cmp "$work/alone" "$work/shared"
+    check 'by the same tokens' cmp "$work/nll" "$work/nll3"
+    check 'and the same logits' cmp "$work/logits" "$work/logits3"
+    check 'of which each rank has made some' jq -e '[.ranks[].prefilled > 0] | length == 3 and all' "$work/out"
+done
+rm "$work"/logits*
+ranks 2 ppl -m "$model" -f "$work/text" --tokens 3000 -c 900 --mode chunk --base "$work/none.gguf"
+check 'a base that is not there ends all' test "$code" = 3
 ranks 2 bench -m "$model" -p 4096 -n 2 -r 1 --no-peaks --format json
 check 'bench shares its prefill' jq -e '[.ranks[].prefilled] == [2048, 2048]' "$work/out"
 ranks 2 generate -m "$model" -p 'Short.' -n 4 --json

@@ -196,18 +196,19 @@ static void marks_copies_and_drafts(void **state) {
 /* What tokens cost, of a short text and of one that is shared. */
 static void score(const subject *x) {
     enum { N = 900 };
-    static double nats[2][2][N];
+    static cca_gap gaps[2][2][N];
     for (int spread = 0; spread < 2; spread++) {
         cca_error err;
         cca_session *s = new_session(x, &KEPT, spread * 500);
-        const cca_scored_text texts[] = {{x->ids, N, nats[spread][0], 0},
-                                         {x->ids + 99, 300, nats[spread][1], 0}};
-        assert_int_equal(cca_session_score(s, texts, 2, NULL, NULL, &err), CCA_OK);
+        const cca_scored_text texts[] = {{x->ids, N, gaps[spread][0], 0},
+                                         {x->ids + 99, 300, gaps[spread][1], 0}};
+        assert_int_equal(cca_session_score(s, texts, 2, NULL, &err), CCA_OK);
         cca_session_free(s);
     }
     for (int t = 0; t < 2; t++) {
         for (int i = 0; i < (t ? 299 : N - 1); i++) {
-            assert_true(nats[0][t][i] > 0 && fabs(nats[0][t][i] - nats[1][t][i]) < 1e-4);
+            const double one = gaps[0][t][i].nats, all = gaps[1][t][i].nats;
+            assert_true(one > 0 && fabs(one - all) < 1e-4);
         }
     }
 }

@@ -79,14 +79,20 @@ static void check_same(const subject *x, const float *got, const float *want, in
     }
 }
 
-/* The same of what tokens cost. */
-static void check_costs(const subject *x, const double *got, const double *want, int64_t n) {
+/* The same of what tokens cost, and of how far that is from a base. */
+static void check_costs(const subject *x, const cca_gap *got, const cca_gap *want, int64_t n) {
     bool exact = strcmp(ranks_device(x->comm), "cpu") == 0 || cca_comm_n_ranks(x->comm) == 1;
+    const double most = exact ? 0 : 1e-4;
     for (int64_t i = 0; i < n; i++) {
-        double gap = fabs(got[i] - want[i]);
-        if (!(gap <= (exact ? 0 : 1e-4))) {
-            fail_msg("token %lld costs %g, not %g", (long long)i, got[i], want[i]);
+        if (fabs(got[i].nats - want[i].nats) <= most &&
+            fabs(got[i].base_nats - want[i].base_nats) <= most &&
+            fabs(got[i].kl - want[i].kl) <= most &&
+            (!exact || got[i].same_top == want[i].same_top)) {
+            continue;
         }
+        fail_msg("token %lld costs %g, of the base %g, divergence %g; not %g, %g, %g", (long long)i,
+                 got[i].nats, got[i].base_nats, got[i].kl, want[i].nats, want[i].base_nats,
+                 want[i].kl);
     }
 }
 
@@ -248,29 +254,6 @@ static void an_interruption_ends_all_and_loses_nobody(void **state) {
     run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", interrupted);
 }
 
-/* What tokens cost, from one on, is what one process says; the last one's successor is not there.
- */
-static void score(const subject *x) {
-    enum { N = 3001, FROM = 700 };
-    static double nats[2][N];
-    for (int shared = 0; shared < 2; shared++) {
-        cca_error err;
-        cca_session *s = new_session(x, &KEPT, shared);
-        cca_eval_options o = {.nats = nats[shared], .nats_from = FROM};
-        assert_int_equal(cca_session_eval(s, x->ids, N, &o, &err), CCA_OK);
-        const float *logits = cca_session_logits(s, &err);
-        assert_non_null(logits);
-        cca_session_free(s);
-    }
-    for (int i = FROM; i < N - 1; i++) assert_true(nats[0][i] > 0);
-    check_costs(x, nats[1] + FROM, nats[0] + FROM, N - 1 - FROM);
-    assert_true(nats[0][N - 1] == 0 && nats[1][N - 1] == 0 && nats[0][FROM - 1] == 0);
-}
-
-static void ranks_score_their_tokens(void **state) {
-    run_ranks(*state, "tests/golden/recall", "gqa3-default-tile", score);
-}
-
 static void count_done(void *user, cca_session *session, int64_t n_done) {
     int64_t *last = user;
     assert_non_null(session);
@@ -278,47 +261,157 @@ static void count_done(void *user, cca_session *session, int64_t n_done) {
     *last = n_done;
 }
 
-/* Texts by themselves, of which ranks split the long one and have one each of the others: what
- * their tokens cost has the bits of one process, and nothing else is touched. */
-static void score_texts(const subject *x) {
-    enum { N = 7, ROOM = 4096 };
-    static const int64_t sizes[N] = {300, 3001, 257, 1, 2, 299, 33},
-                         from[N] = {0, 7, 100, 0, 0, 298};
-    static double nats[2][N][ROOM];
-    for (int shared = 0; shared < 2; shared++) {
-        cca_error err;
-        cca_scored_text texts[N];
-        cca_session_options o = options_of(&KEPT);
-        cca_session *s;
-        int64_t done = 0, all = 0;
-        int n;
-        if (shared) o.comm = x->comm, o.share_from = 2000;
-        assert_int_equal(cca_session_new(&s, x->engine, &o, &err), CCA_OK);
-        for (int i = 0; i < N; i++) {
-            for (int k = 0; k < ROOM; k++) nats[shared][i][k] = -1;
-            texts[i] = (cca_scored_text){x->ids + 40 * i, sizes[i], nats[shared][i], from[i]};
-            all += sizes[i];
-        }
-        assert_int_equal(cca_session_score(s, texts, N, count_done, &done, &err), CCA_OK);
-        assert_true(done == all && cca_session_pos(s) == 0);
-        const cca_rank_count *counts = cca_session_ranks(s, &n);
-        for (int r = 0; r < n; r++) all -= counts[r].prefilled;
-        assert_true(!shared || all == 0);
-        texts[2].n = LONG + DECODED + 1;
-        assert_int_equal(cca_session_score(s, texts, N, NULL, NULL, &err), CCA_NO_FIT);
-        cca_session_free(s);
+enum { N_TEXTS = 7, ROOM = 4096 };
+static const int64_t SIZES[N_TEXTS] = {300, 257, 3001, 1, 2, 299, 33},
+                     FIRST[N_TEXTS] = {0, 100, 7, 0, 0, 298};
+
+static void scored_texts(const subject *x, cca_scored_text *texts, cca_gap (*gaps)[ROOM]) {
+    for (int i = 0; i < N_TEXTS; i++) {
+        for (int k = 0; k < ROOM; k++) gaps[i][k] = (cca_gap){.nats = -1};
+        texts[i] = (cca_scored_text){x->ids + 40 * i, SIZES[i], gaps[i], FIRST[i]};
     }
-    for (int i = 0; i < N; i++) {
-        for (int64_t k = 0; k < ROOM; k++) {
-            bool costs = k >= from[i] && k < sizes[i] - 1;
-            assert_true((nats[0][i][k] >= 0) == costs && (nats[1][i][k] >= 0) == costs);
+}
+
+static cca_session *scoring_session(const subject *x, const trial *t, bool shared) {
+    cca_session_options o = options_of(t);
+    cca_session *s;
+    cca_error err;
+    if (shared) o.comm = x->comm, o.share_from = 2000;
+    if (cca_session_new(&s, x->engine, &o, &err)) fail_msg("%s", err.text);
+    return s;
+}
+
+/* Everybody has had a part. */
+static void check_prefilled(const cca_session *s) {
+    int n;
+    int64_t all = 0;
+    const cca_rank_count *counts = cca_session_ranks(s, &n);
+    for (int i = 0; i < N_TEXTS; i++) all += SIZES[i];
+    for (int r = 0; r < n; r++) {
+        assert_true(counts[r].prefilled > 0);
+        all -= counts[r].prefilled;
+    }
+    assert_int_equal(all, 0);
+}
+
+/* Texts by themselves, of which ranks split the long one and have one each of the others: what
+ * their tokens cost has the bits of one process, nothing else is touched, and so it is where the
+ * same tokens' cost in another session is compared with. */
+static void score_texts(const subject *x) {
+    static const trial full = {"base", "full", 0, 0, -1, .same_bits = true};
+    static cca_gap gaps[2][N_TEXTS][ROOM];
+    for (int round = 0; round < 4; round++) {
+        const bool shared = round % 2, compares = round / 2;
+        cca_error err;
+        cca_scored_text texts[N_TEXTS];
+        int64_t done = 0, all = 0, apart = 0;
+        cca_session *s = scoring_session(x, &KEPT, shared);
+        cca_session *base = compares ? scoring_session(x, &full, shared) : NULL;
+        cca_score_options o = {.base = base, .on_progress = count_done, .user = &done};
+        scored_texts(x, texts, gaps[shared]);
+        for (int i = 0; i < N_TEXTS; i++) all += SIZES[i];
+        assert_int_equal(cca_session_score(s, texts, N_TEXTS, &o, &err), CCA_OK);
+        assert_true(done == all && cca_session_pos(s) == 0);
+        if (shared) check_prefilled(s);
+        texts[2].n = LONG + DECODED + 1;
+        assert_int_equal(cca_session_score(s, texts, N_TEXTS, NULL, &err), CCA_NO_FIT);
+        cca_session_free(s), cca_session_free(base);
+        for (int i = 0; i < N_TEXTS && shared; i++) {
+            for (int64_t k = 0; k < ROOM; k++) {
+                const bool costs = k >= FIRST[i] && k < SIZES[i] - 1;
+                assert_true((gaps[0][i][k].nats >= 0) == costs);
+                assert_true((gaps[0][i][k].base_nats > 0) == (costs && compares));
+                apart += gaps[0][i][k].kl > 1e-6;
+            }
+            check_costs(x, gaps[1][i], gaps[0][i], ROOM);
         }
-        check_costs(x, nats[1][i], nats[0][i], ROOM);
+        assert_true((apart > 2000) == (shared && compares));
     }
 }
 
 static void texts_are_split_or_dealt(void **state) {
     run_ranks(*state, "tests/golden/recall", "mha-wide", score_texts);
+}
+
+/* Logits of each text's tokens that rank 0 has been told of. */
+typedef struct told {
+    const subject *x;
+    float *logits; /* [all tokens][vocab] */
+    int64_t rows, text, pos;
+    int64_t fails_at; /* rows; 0: never */
+} told;
+
+static cca_status note_rows(void *user, cca_session *session, int64_t text, int64_t pos, int64_t n,
+                            cca_error *err) {
+    told *t = user;
+    if (text != t->text) t->pos = 0;
+    assert_true(text >= t->text && pos == t->pos);
+    t->text = text, t->pos = pos + n;
+    cca_status status =
+        cca_session_chunk_logits(session, 0, n, t->logits + t->rows * t->x->vocab, err);
+    t->rows += n;
+    if (t->fails_at > 0 && t->rows >= t->fails_at) {
+        return cca_fail(err, CCA_BAD_OUTPUT, "the disk is full");
+    }
+    return status;
+}
+
+/* Rank 0 sees the logits of all tokens in their order, whoever has made them; where it wants no
+ * more, nobody waits. */
+static void show_texts(const subject *x) {
+    static cca_gap gaps[N_TEXTS][ROOM];
+    cca_scored_text texts[N_TEXTS];
+    cca_error err;
+    told seen[2];
+    int64_t all = 0;
+    for (int i = 0; i < N_TEXTS; i++) all += SIZES[i];
+    for (int shared = 0; shared < 2; shared++) {
+        seen[shared] = (told){.x = x};
+        seen[shared].logits = calloc((size_t)(all * x->vocab), sizeof(float));
+        assert_non_null(seen[shared].logits);
+        cca_session *s = scoring_session(x, &KEPT, shared);
+        cca_score_options o = {.on_rows = note_rows, .user = &seen[shared]};
+        scored_texts(x, texts, gaps);
+        if (cca_session_score(s, texts, N_TEXTS, &o, &err)) fail_msg("%s", err.text);
+        assert_int_equal(seen[shared].rows, all);
+        cca_session_free(s);
+    }
+    check_same(x, seen[1].logits, seen[0].logits, all * x->vocab, "rows");
+    for (int64_t at = 1; at < 2 * all; at += 1500) {
+        cca_session *s = scoring_session(x, &KEPT, true);
+        told some = {.x = x, .logits = seen[1].logits, .fails_at = at};
+        cca_score_options o = {.on_rows = note_rows, .user = &some};
+        cca_status want = at <= all ? CCA_BAD_OUTPUT : CCA_OK;
+        assert_int_equal(cca_session_score(s, texts, N_TEXTS, &o, &err), want);
+        if (want) assert_string_equal(err.text, "the disk is full");
+        cca_session_free(s);
+    }
+    free(seen[0].logits), free(seen[1].logits);
+}
+
+static void rank_0_sees_the_rows_of_all(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", show_texts);
+}
+
+/* What a base tells apart is told: another vocabulary, and sessions that ranks keep together. */
+static void refuse_base(const subject *x) {
+    static const trial cca = {"cca", "cca", 4, 16, 4, .same_bits = true};
+    static cca_gap gaps[300];
+    const cca_scored_text text = {x->ids, 300, gaps, 0};
+    cca_error err;
+    cca_session *s;
+    cca_session_options o = options_of(&cca);
+    cca_session *base = scoring_session(x, &KEPT, true);
+    const cca_score_options compares = {.base = base};
+    o.stored = false, o.comm = x->comm, o.spread = true;
+    assert_int_equal(cca_session_new(&s, x->engine, &o, &err), CCA_OK);
+    bool spread = cca_session_is_spread(s);
+    assert_int_equal(cca_session_score(s, &text, 1, &compares, &err), spread ? CCA_USAGE : CCA_OK);
+    cca_session_free(s), cca_session_free(base);
+}
+
+static void what_has_no_base_is_told(void **state) {
+    run_ranks(*state, "tests/golden/recall", "mha-wide", refuse_base);
 }
 
 /* Bytes of all ranks that an eval of a session adds, which are cumulative. */
@@ -417,8 +510,9 @@ int main(void) {
         cmocka_unit_test_prestate(ranks_and_one_read_what_the_other_wrote, comm),
         cmocka_unit_test_prestate(attention_is_watched_as_in_one_process, comm),
         cmocka_unit_test_prestate(an_interruption_ends_all_and_loses_nobody, comm),
-        cmocka_unit_test_prestate(ranks_score_their_tokens, comm),
         cmocka_unit_test_prestate(texts_are_split_or_dealt, comm),
+        cmocka_unit_test_prestate(rank_0_sees_the_rows_of_all, comm),
+        cmocka_unit_test_prestate(what_has_no_base_is_told, comm),
         cmocka_unit_test_prestate(forecasts_count_the_bytes, comm),
         cmocka_unit_test_prestate(chunks_are_seen_by_who_asks, comm),
         cmocka_unit_test_prestate(a_rank_of_another_model_is_told_apart, comm),

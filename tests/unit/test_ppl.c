@@ -107,9 +107,9 @@ static void test_stride_scores_each_token_once(void **state) {
 static void test_nats(void **state) {
     const float even[4] = {3, 3, 3, 3}, far[3] = {1000, 0, -1000};
     (void)state;
-    assert_true(fabs(ppl_nats(even, 4, 2) - log(4)) < 1e-12);
-    assert_true(fabs(ppl_nats(far, 3, 0)) < 1e-12);
-    assert_true(fabs(ppl_nats(far, 3, 2) - 2000) < 1e-9);
+    assert_true(fabs(cca_nats(even, 4, 2) - log(4)) < 1e-12);
+    assert_true(fabs(cca_nats(far, 3, 0)) < 1e-12);
+    assert_true(fabs(cca_nats(far, 3, 2) - 2000) < 1e-9);
 }
 
 static void test_sums(void **state) {
@@ -148,12 +148,12 @@ static void test_compare(void **state) {
     (void)state;
     const float half = logf(0.5F), quarter = logf(0.25F);
     const float base[] = {half + 3, quarter + 3, quarter + 3}, own[] = {quarter, half, quarter};
-    ppl_gap gap = ppl_compare(own, base, 3, 1);
+    cca_gap gap = cca_compare(own, base, 3, 1);
     assert_float_equal(gap.nats, log(2), 1e-6);
     assert_float_equal(gap.base_nats, log(4), 1e-6);
     assert_float_equal(gap.kl, log(2) / 4, 1e-6);
     assert_false(gap.same_top);
-    gap = ppl_compare(own, own, 3, 0);
+    gap = cca_compare(own, own, 3, 0);
     assert_true(gap.kl == 0 && gap.same_top);
 }
 
@@ -179,7 +179,7 @@ static void test_compare_wide(void **state) {
             long double p = expl(base[i]) / sums[1];
             kl += p * ((long double)base[i] - logl(sums[1]) - own[i] + logl(sums[0]));
         }
-        ppl_gap gap = ppl_compare(own, base, N, 77);
+        cca_gap gap = cca_compare(own, base, N, 77);
         test_below(fabs(gap.kl - (double)kl), 1e-9 + 1e-6 * (double)kl, "divergence");
         test_below(fabs(gap.nats - (double)(logl(sums[0]) - own[77])), 1e-6, "nats");
         test_below(fabs(gap.base_nats - (double)(logl(sums[1]) - base[77])), 1e-6, "base's nats");
@@ -195,7 +195,7 @@ static void test_quantiles(void **state) {
     assert_true(ppl_gaps_quantile(&gaps, PPL_ALL_BANDS, 0.99) == 0);
     for (int i = 0; i < 1000; i++) { /* in another order; those below 0.1 at the start */
         int k = i * 7 % 1000;
-        ppl_gap gap = {.nats = 2, .base_nats = 1, .kl = k / 1000.0, .same_top = i < 250};
+        cca_gap gap = {.nats = 2, .base_nats = 1, .kl = k / 1000.0, .same_top = i < 250};
         ppl_gaps_add(&gaps, k < 100 ? 0 : 5000, &gap);
     }
     ppl_gaps_sort(&gaps);
