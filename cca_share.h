@@ -46,8 +46,8 @@ bool cca_share_slices(cca_slices *out, const cca_cache *cache, const cca_cache *
                       int64_t pos, int64_t n);
 
 /* Makes room for sharing the n tokens behind the pos stored ones in rank 0's cache; the others'
- * have a single layer. cache and comm must outlive it; also as above. CCA_USAGE where rows lie on disk or are
- * brought near; CCA_NO_FIT for texts that are too short; CCA_NO_MEMORY. */
+ * have a single layer. cache and comm must outlive it; also as above. CCA_USAGE where rows lie on
+ * disk or are brought near; CCA_NO_FIT for texts that are too short; CCA_NO_MEMORY. */
 cca_status cca_share_new(cca_share **out, cca_cache *cache, const cca_cache *also, cca_comm *comm,
                          int64_t pos, int64_t n, cca_error *err);
 void cca_share_free(cca_share *share);

@@ -268,36 +268,15 @@ static size_t beside(const cca_engine *e, const cca_state_options *o, bool recal
     return cca_backend_beside(e->backend, &sizes);
 }
 
-/* What this rank takes to share a prompt that fills the context; 0 where none is shared. */
-static cca_status share_bytes(size_t *out, const cca_config *config, const cca_state_options *o,
-                              const cca_comm *comm, cca_error *err) {
-    cca_state_share share;
-    *out = 0;
-    if (!comm) return CCA_OK;
-    int n_ranks = cca_comm_n_ranks(comm);
-    cca_status status = cca_state_share_measure(&share, config, o, n_ranks, o->ctx_size, err);
-    if (!status) *out = share.most_bytes;
-    return status == CCA_NO_FIT ? CCA_OK : status;
-}
-
-/* What rank 0 keeps of a prompt that fills the context. */
-static void add_columns(cca_session_size *out, const cca_config *config, const cca_state_options *o,
-                        int n_ranks) {
-    const size_t own = cca_state_spread_measure(config, o, n_ranks, o->ctx_size).first;
-    uint64_t *of = out->cores > 0 ? &out->cores : &out->window;
-    if (!cca_add(of, *of, own)) *of = SIZE_MAX;
-}
-
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
     cca_state_size size;
-    size_t shared = 0;
     const cca_config *config = cca_model_config(engine->model);
     cca_status status = cca_session_resolve(&o, engine, options, err);
     if (!status) status = cca_state_measure(&size, config, &o, err);
-    if (!status) status = share_bytes(&shared, config, &o, options->comm, err);
     if (status) return status;
+    *out = (cca_session_size){.n_ranks = 1};
     out->cores = size.cache.cores;
     out->bounds = size.cache.bounds;
     out->window = size.cache.window;
@@ -305,9 +284,10 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->disk = size.cache.disk;
     out->host = size.cache.host;
     out->mark = size.cache.mark;
-    out->activations = size.cache.scratch + size.activations + beside(engine, &o, out->bounds > 0);
-    out->activations += shared;
-    if (o.spread) add_columns(out, config, &o, cca_comm_n_ranks(options->comm));
+    const size_t kept = beside(engine, &o, out->bounds > 0);
+    out->activations = size.cache.scratch + size.activations + kept;
+    if (options->comm) status = cca_session_measure_ranks(out, engine, &o, options, kept, err);
+    if (status) return status;
     if (o.draft > 0 && is_cpu(engine)) {
         out->activations += (uint64_t)((1 + o.draft) * engine->facts.vocab_size) * sizeof(float);
     }
@@ -377,6 +357,17 @@ static cca_status check_room(cca_session *s, const cca_session_options *options,
             (long long)s->options.ctx_size, (unsigned long long)size.host,
             (unsigned long long)of_host);
     }
+    if (size.total <= room && size.others > room - size.total) {
+        return cca_fail(
+            err, CCA_NO_MEMORY,
+            "a session for %lld positions takes %llu bytes, and the other ranks of this "
+            "machine take %llu; beside the weights %llu are free",
+            (long long)s->options.ctx_size, (unsigned long long)size.total,
+            (unsigned long long)size.others, (unsigned long long)room);
+    }
+    if (size.total <= room && options->comm) {
+        return cca_session_check_ranks(&size, options->comm, s->engine->facts.weight_bytes, err);
+    }
     if (size.total <= room) return CCA_OK;
     return cca_fail(
         err, CCA_NO_MEMORY,
@@ -407,8 +398,7 @@ static cca_status make_session(cca_session *s, const cca_session_options *option
         const int64_t n_ranks = cca_comm_n_ranks(s->comm);
         s->ranks = calloc((size_t)n_ranks, sizeof *s->ranks);
         cca_gguf_look(s->weights, e->file);
-        s->share_from =
-            options->share_from ? options->share_from : 2 * n_ranks * s->options.chunk_size;
+        s->share_from = cca_session_share_from(&s->options, options);
     }
     if (draft > 0) s->of_draft = calloc(vocab * (1 + draft), sizeof *s->of_draft);
     const bool made = s->logits && (draft == 0 || s->of_draft) && (!s->comm || s->ranks);

@@ -118,6 +118,7 @@ typedef struct cca_session_options {
     bool spread;
     int64_t share_from; /* tokens of an eval from which on it is shared; 0: two chunks for each
                            rank, so that cuts, and bits, are those of one process */
+    int64_t n_texts;    /* that a cca_session_score has, for their memory on other ranks; 0: none */
 } cca_session_options;
 
 /* attn "auto", bf16 cache, everything else 0 or CCA_AUTO. */
@@ -148,11 +149,21 @@ typedef struct cca_session_size {
     uint64_t window, rows; /* raw rows and sinks; rows of all positions, for recall: in memory, */
     uint64_t disk;         /* or on disk, which is not in the total; */
     uint64_t host;         /* or in memory of the host beside a device, which is not either */
+    /* With ranks, on CPUs: those that take part, what each but rank 0 takes at most, and the others
+     * of rank 0's machine together. None of it is in the total. */
+    int64_t n_ranks;
+    uint64_t other, others;
 } cca_session_size;
 
 /* What cca_session_new would allocate; nothing is. CCA_USAGE for options that make no sense. */
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err);
+
+/* Whether ranks have room on machines other than rank 0's, as of when they began, for sessions of
+ * such a size beside weights, which the ranks of a machine have in common. CCA_NO_MEMORY names a
+ * rank. */
+cca_status cca_session_check_ranks(const cca_session_size *size, const cca_comm *comm,
+                                   uint64_t weights, cca_error *err);
 
 /* Bytes that sessions can still take: what the device has free; on the CPU what the machine has
  * available, less all weights, which are mapped and come into memory as they are used. */

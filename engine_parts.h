@@ -43,6 +43,13 @@ struct cca_session {
 /* What the options of a session mean. */
 cca_status cca_session_resolve(cca_state_options *out, const cca_engine *engine,
                                const cca_session_options *o, cca_error *err);
+/* Tokens of a prompt from which on ranks share it. */
+int64_t cca_session_share_from(const cca_state_options *o, const cca_session_options *options);
+/* Adds what ranks take to a size, whose total is not made yet; beside: what the backend of a
+ * session keeps for itself. */
+cca_status cca_session_measure_ranks(cca_session_size *out, const cca_engine *engine,
+                                     const cca_state_options *o, const cca_session_options *options,
+                                     size_t beside, cca_error *err);
 /* A backend of the engine's device, where its weights are, too, is not needed any more; NULL is
  * allowed. */
 void cca_engine_close_backend(cca_engine *e, cca_backend *b);

@@ -22,8 +22,8 @@ typedef struct cca_share_call {
     int64_t together;      /* tokens from this position on choose each for itself */
     const cca_mass *watch; /* sums of the last token, of rank 0; NULL: nobody watches */
     /* What a rank's tokens are in the end, those from left_from on, in memory of the state's
-     * backend that the caller frees (cca_stream_free); the state has no last tokens then. NULL: what
-     * lies behind the last token alone is wanted, on all ranks. */
+     * backend that the caller frees (cca_stream_free); the state has no last tokens then. NULL:
+     * what lies behind the last token alone is wanted, on all ranks. */
     cca_stream *left;
     int64_t left_from;
     const cca_state *also; /* cuts are such that this state could follow them, too; or NULL */

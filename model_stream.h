@@ -53,8 +53,8 @@ typedef cca_status (*cca_stream_fn)(void *user, int64_t text, int64_t pos, int64
 
 /* On rank 0 calls fn for all tokens of n_parts parts, in pieces that end where chunks do; the other
  * ranks send theirs. state is rank 0's, which has no last tokens afterwards, and on others like it,
- * or NULL where they have nothing. own: what this rank has. All call it, with the same parts; comm NULL: there are no others. A failure of fn is told when
- * all has been sent. */
+ * or NULL where they have nothing. own: what this rank has. All call it, with the same parts; comm
+ * NULL: there are no others. A failure of fn is told when all has been sent. */
 cca_status cca_stream_show(const cca_stream *own, cca_state *state, cca_comm *comm,
                            const cca_stream_part *parts, int64_t n_parts, cca_stream_fn fn,
                            void *user, cca_error *err);

@@ -199,6 +199,98 @@ static cca_status forecast_decode(cca_share_forecast *out, const cca_engine *eng
     return state_bytes(&out->spread_others, c, &o, out->most_memory + kept.others, err);
 }
 
+/* ---- memory -------------------------------------------------------------------------- */
+
+int64_t cca_session_share_from(const cca_state_options *o, const cca_session_options *options) {
+    if (options->share_from) return options->share_from;
+    return 2 * cca_comm_n_ranks(options->comm) * o->chunk_size;
+}
+
+/* What rank 0 keeps of a prompt that fills the context, where each rank keeps its part. */
+static void add_columns(cca_session_size *out, uint64_t bytes) {
+    uint64_t *of = out->cores > 0 ? &out->cores : &out->window;
+    if (!cca_add(of, *of, bytes)) *of = SIZE_MAX;
+}
+
+/* What a rank takes beside its state: to share a prompt, or for the stream of a text of its own.
+ * *split: prompts that fill the context are shared. */
+static cca_status share_bytes(size_t *out, bool *split, const cca_config *config,
+                              const cca_state_options *o, const cca_session_options *options,
+                              cca_error *err) {
+    cca_state_share share;
+    *out = 0;
+    *split = o->ctx_size >= cca_session_share_from(o, options);
+    cca_status status = cca_state_share_measure(&share, config, o, cca_comm_n_ranks(options->comm),
+                                                o->ctx_size, err);
+    if (!status) *out = share.most_bytes;
+    if (status == CCA_NO_FIT) *split = false;
+    if (!*split && options->n_texts > 0 &&
+        !cca_matrix_bytes(out, CCA_F32, o->ctx_size, config->dim)) {
+        return cca_fail(err, CCA_NO_MEMORY, "%lld tokens are larger than any memory",
+                        (long long)o->ctx_size);
+    }
+    return status == CCA_NO_FIT ? CCA_OK : status;
+}
+
+/* Other ranks with rank 0's machine, of the first n. */
+static int64_t n_beside(const cca_comm *comm, int64_t n) {
+    int64_t found = 0;
+    for (int r = 1; r < n; r++) {
+        found += cca_comm_seat_of(comm, r).machine == cca_comm_seat_of(comm, 0).machine;
+    }
+    return found;
+}
+
+/* Others have a layer where they share what rank 0 keeps, or is kept together; a whole session
+ * where they have texts of their own. */
+cca_status cca_session_measure_ranks(cca_session_size *out, const cca_engine *engine,
+                                     const cca_state_options *of,
+                                     const cca_session_options *options, size_t beside,
+                                     cca_error *err) {
+    const cca_config *config = cca_model_config(engine->model);
+    const int64_t n_ranks = cca_comm_n_ranks(options->comm);
+    cca_state_options o = *of;
+    cca_spread_size kept = {0};
+    size_t shared;
+    bool split;
+    cca_status status = share_bytes(&shared, &split, config, of, options, err);
+    if (status) return status;
+    out->activations += shared;
+    if (of->spread) kept = cca_state_spread_measure(config, of, (int)n_ranks, of->ctx_size);
+    if (of->spread) add_columns(out, kept.first);
+    if (strcmp(engine->facts.device, "cpu") != 0) return CCA_OK; /* each has one of its own */
+    o.mark = false;
+    o.one_layer = split || of->spread;
+    if (o.one_layer) out->n_ranks = n_ranks;
+    if (!o.one_layer) out->n_ranks = cca_max(cca_min(options->n_texts, n_ranks), 1);
+    if (out->n_ranks == 1) return CCA_OK;
+    status = state_bytes(&out->other, config, &o, shared + kept.others + beside, err);
+    const uint64_t n = (uint64_t)n_beside(options->comm, out->n_ranks);
+    if (!status && __builtin_mul_overflow(out->other, n, &out->others)) out->others = UINT64_MAX;
+    return status;
+}
+
+cca_status cca_session_check_ranks(const cca_session_size *size, const cca_comm *comm,
+                                   uint64_t weights, cca_error *err) {
+    const cca_comm_seat first = cca_comm_seat_of(comm, 0);
+    for (int r = 1; r < size->n_ranks; r++) {
+        const cca_comm_seat seat = cca_comm_seat_of(comm, r);
+        uint64_t n = 0, all;
+        for (int i = 1; i < size->n_ranks; i++) {
+            n += cca_comm_seat_of(comm, i).machine == seat.machine;
+        }
+        bool fits = !__builtin_mul_overflow(size->other, n, &all) &&
+                    !__builtin_add_overflow(all, weights, &all) && all <= seat.available;
+        if (fits || seat.machine == first.machine) continue;
+        return cca_fail(err, CCA_NO_MEMORY,
+                        "rank %d: its machine has %llu bytes; each of its %llu ranks takes %llu, "
+                        "beside %llu of weights",
+                        r, (unsigned long long)seat.available, (unsigned long long)n,
+                        (unsigned long long)size->other, (unsigned long long)weights);
+    }
+    return CCA_OK;
+}
+
 cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine *engine,
                                       const cca_session_options *options, int n_ranks,
                                       int64_t n_tokens, cca_error *err) {

@@ -1,6 +1,7 @@
 #include "backend/comm.h"
 
 #include "backend/backend.h"
+#include "base/available_memory.h"
 #include "base/clock.h"
 #include "base/stop_flag.h"
 
@@ -134,6 +135,23 @@ static cca_status open_mpi(cca_comm **out, const char *folder, cca_error *err) {
 
 /* ---- opening ------------------------------------------------------------------------- */
 
+/* Each rank tells where it is. */
+static cca_status take_seats(cca_comm *comm, cca_error *err) {
+    const size_t n = (size_t)comm->n_ranks;
+    size_t *bytes = calloc(n, sizeof *bytes);
+    comm->seats = calloc(n, sizeof *comm->seats);
+    cca_status status = bytes && comm->seats ? CCA_OK : CCA_NO_MEMORY;
+    if (status) cca_fail(err, status, "no memory for %zu ranks", n);
+    for (size_t i = 0; i < n && !status; i++) bytes[i] = sizeof *comm->seats;
+    if (!status) {
+        comm->seats[comm->rank] = (cca_comm_seat){comm->machine, cca_memory_available("")};
+        status = cca_comm_gather(comm, comm->seats, bytes, err);
+    }
+    free(bytes);
+    comm->count = (cca_comm_count){0};
+    return status;
+}
+
 cca_status cca_comm_open(cca_comm **out, const cca_comm_options *options, cca_error *err) {
     cca_status status;
     *out = NULL;
@@ -148,6 +166,11 @@ cca_status cca_comm_open(cca_comm **out, const cca_comm_options *options, cca_er
     if (!*out) return status;
     (*out)->stop = options->stop;
     (*out)->wants_device = nccl;
+    status = take_seats(*out, err);
+    if (!status) return CCA_OK;
+    cca_comm_give_up(*out, status);
+    cca_comm_close(*out);
+    *out = NULL;
     return status;
 }
 
@@ -157,6 +180,7 @@ void cca_comm_close(cca_comm *comm) {
     if (comm->n_under_way > 0 && !comm->status) comm->status = CCA_RUNTIME;
     if (comm->status) comm->ops->abort(comm, (int)comm->status);
     if (comm->device) comm->device->ops->close(comm->device);
+    free(comm->seats);
     comm->ops->close(comm);
 }
 
@@ -170,6 +194,10 @@ int cca_comm_n_ranks(const cca_comm *comm) {
 
 int cca_comm_local_rank(const cca_comm *comm) {
     return comm->local_rank;
+}
+
+cca_comm_seat cca_comm_seat_of(const cca_comm *comm, int rank) {
+    return comm->seats[rank];
 }
 
 cca_comm_count cca_comm_counted(cca_comm *comm) {

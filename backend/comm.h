@@ -63,6 +63,15 @@ int cca_comm_rank(const cca_comm *comm);
 int cca_comm_n_ranks(const cca_comm *comm);
 /* Its number among those of this machine. */
 int cca_comm_local_rank(const cca_comm *comm);
+
+/* Where a rank is. */
+typedef struct cca_comm_seat {
+    int64_t machine;    /* the first of the ranks that share its memory */
+    uint64_t available; /* bytes there when the ranks began (base/available_memory.h) */
+} cca_comm_seat;
+
+/* That of any rank, 0 … n_ranks - 1. */
+cca_comm_seat cca_comm_seat_of(const cca_comm *comm, int rank);
 cca_comm_count cca_comm_counted(cca_comm *comm);
 
 /* Begins to send and to receive. Between two ranks messages arrive in the order of their calls and,
@@ -135,6 +144,8 @@ typedef struct cca_comm_ops {
 struct cca_comm {
     const cca_comm_ops *ops;
     int rank, n_ranks, local_rank;
+    int machine;                       /* the first of the ranks that share this one's memory */
+    cca_comm_seat *seats;              /* [n_ranks]; NULL: of a communicator over another one */
     const volatile sig_atomic_t *stop; /* may be NULL */
     void *library;                     /* that ops lie in; NULL: the program */
     bool wants_device;                 /* kind "nccl" */

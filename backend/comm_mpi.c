@@ -197,11 +197,13 @@ static const cca_comm_ops ops = {.name = "mpi",
                                  .done = mpi_done};
 
 /* The ranks that share memory are those of a machine. */
-static int find_local_rank(int *out) {
+static int find_machine(cca_comm *comm) {
     MPI_Comm machine = MPI_COMM_NULL;
+    comm->machine = comm->rank;
     int code =
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
-    if (!code) code = MPI_Comm_rank(machine, out);
+    if (!code) code = MPI_Comm_rank(machine, &comm->local_rank);
+    if (!code) code = MPI_Bcast(&comm->machine, 1, MPI_INT, 0, machine);
     if (!code) code = MPI_Comm_free(&machine);
     return code;
 }
@@ -216,7 +218,7 @@ cca_status cca_comm_open_mpi(cca_comm **out, cca_error *err) {
     if (!code) code = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (!code) code = MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
     if (!code) code = MPI_Comm_size(MPI_COMM_WORLD, &comm->n_ranks);
-    if (!code) code = find_local_rank(&comm->local_rank);
+    if (!code) code = find_machine(comm);
     comm->ops = &ops;
     cca_status status = check(code, "start", err);
     if (status) {

@@ -64,8 +64,9 @@ typedef struct context_options {
     const char *k_type, *v_type, *row_type; /* row_type NULL: as the window's */
     const char *rows;                       /* "disk", "host"; NULL or "memory" */
     uint64_t mem_limit;                     /* 0: none */
-    cca_comm *comm; /* ranks that share long prompts (ranks.h); no option of its own */
-    bool spread;    /* and keep what these leave together; as cli_ranks_decode says */
+    cca_comm *comm;  /* ranks that share long prompts (ranks.h); no option of its own */
+    bool spread;     /* and keep what these leave together; as cli_ranks_decode says */
+    int64_t n_texts; /* that they have one each of; see cca_session_options */
     bool dry_run;
 } context_options;
 
@@ -194,6 +195,10 @@ cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_
 uint64_t cli_plan_most(const cli_plan *plan, const cca_engine *engine,
                        const context_options *context);
 
+/* Whether that is so, and so it is of all ranks: of each with --mem-limit, else of those on this
+ * machine together. */
+bool cli_plan_fits(const cli_plan *plan, const cca_engine *engine, const context_options *context);
+
 /* What a token behind the window costs, in bytes: of memory, on disk, and of the host's memory
  * beside a device. */
 typedef struct cli_token_cost {
@@ -205,7 +210,8 @@ cca_status cli_token_cost_of(cli_token_cost *out, const cca_engine *engine,
 /* Whether the host has what a plan takes of it beside a device. */
 bool cli_plan_host_fits(const cli_plan *plan);
 
-/* CCA_NO_MEMORY, with the numbers, where the total is more, or what it takes of the host. */
+/* CCA_NO_MEMORY, with the numbers, where the total is more, or what other ranks take, or what it
+ * takes of the host. */
 cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
                           const context_options *context, cca_error *err);
 
@@ -226,8 +232,9 @@ cca_status cli_session_open(cca_session **out, cli_plan *plan, cca_engine *engin
                             int64_t ctx_size, unsigned flags, cca_error *err);
 
 /* {"weights", "cores", "bounds", "rows", "window", "mark", "activations", "program", "total"} in
- * bytes, "disk" and "host", rows that lie there and are not in the total, and "peak", what the
- * process had at most so far. */
+ * bytes, "disk" and "host", rows that lie there and are not in the total, "others", what other
+ * ranks of this machine take, which is not either, and "peak", what the process had at most so far.
+ */
 json_t *cli_plan_json(const cli_plan *plan);
 
 /* Shows how far an evaluation is; user is the term. */

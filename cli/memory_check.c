@@ -31,6 +31,7 @@ cca_session_options cli_session_options(const context_options *context, int64_t 
     o.stored = flags & CLI_STORED;
     o.stop = signals_stop();
     o.comm = context->comm;
+    o.n_texts = context->n_texts;
     o.spread = context->spread;
     return o;
 }
@@ -120,6 +121,38 @@ bool cli_plan_host_fits(const cli_plan *plan) {
     return plan->session.host <= cca_memory_available("");
 }
 
+bool cli_plan_fits(const cli_plan *plan, const cca_engine *engine, const context_options *context) {
+    const uint64_t most = cli_plan_most(plan, engine, context);
+    const uint64_t other = plan->weights + plan->program + plan->session.other;
+    const uint64_t others = context->mem_limit > 0 ? 0 : plan->session.others;
+    return plan->total <= most && others <= most - plan->total &&
+           (plan->session.other == 0 || other <= most);
+}
+
+/* What ranks take together, or one of them; rank 0 itself has room. */
+static cca_status refuse_ranks(const cli_plan *plan, uint64_t most, const context_options *context,
+                               cca_error *err) {
+    char total[TERM_SIZE_TEXT], other[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
+    const cca_session_size *s = &plan->session;
+    if (context->mem_limit > 0) {
+        return cca_fail(
+            err, CCA_NO_MEMORY,
+            "%lld positions take %s (%llu bytes) of each rank but the first, beside the "
+            "weights; --mem-limit allows %s (%llu bytes)",
+            (long long)plan->ctx_size, term_size(other, s->other), (unsigned long long)s->other,
+            term_size(room, most), (unsigned long long)most);
+    }
+    return cca_fail(
+        err, CCA_NO_MEMORY,
+        "%lld positions take %s (%llu bytes) of rank 0 and %s (%llu bytes) of the other "
+        "%llu ranks on this machine, which has %s (%llu bytes); fewer ranks, -c and -n "
+        "take less; --mem-limit SIZE is another bound, of each rank",
+        (long long)plan->ctx_size, term_size(total, plan->total), (unsigned long long)plan->total,
+        term_size(other, s->others), (unsigned long long)s->others,
+        (unsigned long long)(s->others / s->other), term_size(room, most),
+        (unsigned long long)most);
+}
+
 static cca_status check_host(const cli_plan *plan, cca_error *err) {
     char rows[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
     if (cli_plan_host_fits(plan)) return CCA_OK;
@@ -135,7 +168,12 @@ cca_status cli_plan_check(const cli_plan *plan, const cca_engine *engine,
                           const context_options *context, cca_error *err) {
     char total[TERM_SIZE_TEXT], weights[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
     uint64_t most = cli_plan_most(plan, engine, context);
-    if (plan->total <= most) return check_host(plan, err);
+    if (cli_plan_fits(plan, engine, context)) {
+        cca_status status = check_host(plan, err);
+        if (status || !context->comm) return status;
+        return cca_session_check_ranks(&plan->session, context->comm, plan->weights, err);
+    }
+    if (plan->total <= most) return refuse_ranks(plan, most, context, err);
     return cca_fail(
         err, CCA_NO_MEMORY,
         "%lld positions take %s (%llu bytes), %s %s (%llu bytes); the weights are %s "
@@ -161,7 +199,9 @@ int64_t cli_plan_largest(const cli_plan *of, const cca_engine *engine,
         int64_t middle = least + (most - least + 1) / 2;
         cca_status status =
             plan_beside(&plan, of->program, engine, context, middle, flags, &ignored);
-        if (!status && plan.total <= limit && plan.session.host <= of_host) {
+        const uint64_t others = context->mem_limit > 0 ? 0 : plan.session.others;
+        if (!status && plan.total <= limit && others <= limit - plan.total &&
+            plan.session.host <= of_host) {
             least = middle;
         } else {
             most = middle - 1;
@@ -179,14 +219,15 @@ int64_t cli_affordable(const cca_engine *engine, const context_options *context,
 }
 
 json_t *cli_plan_json(const cli_plan *plan) {
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
-        (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
-        (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows, "window",
-        (json_int_t)plan->session.window, "mark", (json_int_t)plan->session.mark, "activations",
-        (json_int_t)plan->session.activations, "program", (json_int_t)plan->program, "total",
-        (json_int_t)plan->total, "disk", (json_int_t)plan->session.disk, "host",
-        (json_int_t)plan->session.host, "peak", (json_int_t)term_peak_memory());
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights",
+                     (json_int_t)plan->weights, "cores", (json_int_t)plan->session.cores, "bounds",
+                     (json_int_t)plan->session.bounds, "rows", (json_int_t)plan->session.rows,
+                     "window", (json_int_t)plan->session.window, "mark",
+                     (json_int_t)plan->session.mark, "activations",
+                     (json_int_t)plan->session.activations, "program", (json_int_t)plan->program,
+                     "total", (json_int_t)plan->total, "disk", (json_int_t)plan->session.disk,
+                     "host", (json_int_t)plan->session.host, "others",
+                     (json_int_t)plan->session.others, "peak", (json_int_t)term_peak_memory());
 }
 
 static void print_table(output *out, const cli_plan *plan) {
@@ -205,6 +246,7 @@ static void print_table(output *out, const cli_plan *plan) {
         {"total", plan->total},
         {"on disk", plan->session.disk},
         {"of the host", plan->session.host},
+        {"other ranks", plan->session.others},
     };
     output_printf(out, "%-12s %16lld\n", "positions", (long long)plan->ctx_size);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

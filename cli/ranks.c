@@ -103,7 +103,7 @@ static bool fits(const context_options *context, bool spread, const cca_engine *
     cca_error ignored;
     c.spread = spread;
     return !cli_plan_make(&plan, engine, &c, ctx_size, flags, &ignored) &&
-           plan.total <= cli_plan_most(&plan, engine, &c);
+           cli_plan_fits(&plan, engine, &c);
 }
 
 cca_status cli_ranks_decode(context_options *context, const ranks_options *options,

@@ -339,6 +339,7 @@ static cca_status run_alone(ppl_run *r, cca_error *err) {
     r->report.engine = r->engine;
     if (!status) status = make_tokens(r, err);
     if (!status) status = make_layout(r, err);
+    context.n_texts = r->report.totals.n_windows;
     if (!status) {
         status = cli_session_open(&r->session, &r->report.plan, r->engine, &context, &r->o->output,
                                   r->report.totals.largest, false, err);

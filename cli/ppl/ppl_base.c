@@ -53,6 +53,8 @@ cca_status ppl_base_open_session(ppl_base *b, const cli_plan *plan, term *t, cca
         return CCA_OK;
     }
     own.total += plan->session.total + (b->model ? plan->weights : 0);
+    own.session.other += plan->session.other;
+    own.session.others += plan->session.others;
     status = cli_plan_check(&own, b->engine, &b->context, err);
     if (status) return status;
     return cli_session_new(&b->session, b->engine, &b->context, plan->ctx_size, 0, err);

@@ -141,6 +141,57 @@ same_text 'with the same text' "$work/of_one"
 ranks 2 "${short[@]}" --mem-limit $limit --decode gather
 check 'unless it is forbidden' test "$code" = 5
 
+# Memory: ranks of a machine have one, and rank 0 counts what the others take of it; of what it cannot count
+# a rank tells by itself, and all end.
+long=(generate -m "$model" -p x -n 1000000 -c 100000000 --beyond-trained --attn full --dry-run --json)
+ranks 4 "${long[@]}"
+read -r total others <<<"$(jq -r '.memory | "\(.total) \(.others)"' "$work/out")"
+check 'three others take more than half of what rank 0 does' test "$others" -gt $((total / 2))
+ranks 2 "${long[@]}" # each has more of the text then
+check 'a single one less' test "$(jq .memory.others "$work/out")" -lt "$others"
+cca "${long[@]}"
+check 'and nobody nothing' test "$(jq .memory.others "$work/out")" = 0
+available=$(($(awk '/^MemAvailable/ {print $2}' /proc/meminfo) * 1024))
+n=$((available / 10 * 8 / (total / 1000000)))
+[ "$n" -lt 90000000 ] || n=90000000
+ranks 4 "${long[@]}" -n $n
+check 'what rank 0 has room for, but not all ranks, is refused' test "$code" = 5
+stderr_has 'with the numbers' 'of rank 0 and .* of the other 3 ranks on this machine, which has'
+ranks 4 "${long[@]}" -n $n --mem-limit 1000G
+check 'unless somebody says how much each may take' test "$code" = 0
+ranks 3 ppl -m "$model" -f "$work/text" --mode chunk -c 900 --dry-run --json
+read -r total others <<<"$(jq -r '.memory | "\(.total - .weights - .program) \(.others)"' "$work/out")"
+check 'who has a window of his own needs a session for it' test $((others / 2 - total)) -ge 0
+ranks 3 ppl -m "$model" -f "$work/text" --mode full --dry-run --json
+check 'who has a part of one does not' jq -e '.memory | .others / 2 < .total - .weights - .program' "$work/out"
+
+# As ranks, but the second rank has so many KiB of memory.
+starved() { # KiB, arguments
+    # shellcheck disable=SC2086,SC2016
+    timeout 20 $MPIRUN -n 1 "$CCA" "${@:2}" -t 1 : -n 1 bash -c 'ulimit -v '"$1"'; exec "$0" "$@"' "$CCA" "${@:2}" -t 1 \
+        >"$work/out" 2>"$work/err" </dev/null
+    code=$?
+}
+least=200000 most=4000000 # of what MPI starts with, and little more
+while [ $((most - least)) -gt 8000 ]; do
+    starved $(((least + most) / 2)) generate -m "$model" -p x -n 1
+    if [ $code = 0 ]; then most=$(((least + most) / 2)); else least=$(((least + most) / 2)); fi
+done
+for run in "generate -m $model -f $work/text -n 1" \
+    "ppl -m $model -f $work/text --tokens 6000 -c 2000 --mode chunk --base full -ub 2048"; do
+    code=-1 refused=0
+    for limit in $(seq "$most" 12000 $((most + 400000))); do
+        begin=$SECONDS
+        # shellcheck disable=SC2086
+        starved "$limit" $run
+        [ $code != 0 ] || break
+        refused=$((refused + 1))
+        [ $code = 5 ] && grep -q 'rank 1: .*\(no memory\|cannot map\)' "$work/err" && [ $((SECONDS - begin)) -le 10 ] ||
+            { fail "${run%% *}: rank 1 has $limit KiB" "exit status $code: $(head -3 "$work/err")"; break; }
+    done
+    check "${run%% *}: a rank without memory ends all, by name, until it has enough" test $code = 0 -a $refused -gt 0
+done
+
 # Sessions.
 ask=(ask -m "$model" -f "$work/text" --json --checkpoint-every 4096 --session "$work/s" "$question")
 ranks 2 "${ask[@]}"

@@ -157,6 +157,17 @@ static void a_barrier_waits_asleep(void **state) {
     test_below(cca_cpu_seconds() - cpu, 0.25, "seconds of a processor in 0.5 s of waiting");
 }
 
+/* Tests run on one machine. */
+static void all_know_where_the_others_are(void **state) {
+    cca_comm *comm = ranks(state);
+    for (int r = 0; r < cca_comm_n_ranks(comm); r++) {
+        const cca_comm_seat seat = cca_comm_seat_of(comm, r);
+        assert_int_equal(seat.machine, 0);
+        assert_true(seat.available > 1 << 20);
+    }
+    assert_int_equal(cca_comm_local_rank(comm), cca_comm_rank(comm));
+}
+
 int main(void) {
     cca_comm *comm = ranks_open();
     const struct CMUnitTest tests[] = {
@@ -168,6 +179,7 @@ int main(void) {
         cmocka_unit_test_prestate(parts_of_all_lie_one_behind_the_other, comm),
         cmocka_unit_test_prestate(the_largest_of_each_value_is_told, comm),
         cmocka_unit_test_prestate(a_barrier_waits_asleep, comm),
+        cmocka_unit_test_prestate(all_know_where_the_others_are, comm),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cca_comm_close(comm);
