@@ -31,7 +31,7 @@ struct cca_share {
     cca_slices slices;
     cca_rows rows[CCA_WAVES]; /* of slices, and the windows before them; k NULL: in the cache */
     cca_transfers list;       /* all that this rank takes part in */
-    wave_mail mail[CCA_WAVES];
+    wave_mail mail[CCA_SENDINGS];
 };
 
 /* ---- slices -------------------------------------------------------------------------- */
@@ -98,7 +98,7 @@ static cca_rows raw_rows(const cca_share *s, int64_t layer, int wave) {
 /* Where a transfer's rows are made, and where they are wanted. */
 static cca_rows source_of(const cca_share *s, const cca_transfer *t, int64_t layer) {
     if (t->kind != CCA_SENT_RAW) return cached(s, array_of(t->kind), layer);
-    return raw_rows(s, layer, t->source < 0 ? -1 : t->wave);
+    return raw_rows(s, layer, t->source < 0 || t->wave == CCA_RELAY ? -1 : t->wave);
 }
 
 static cca_rows target_of(const cca_share *s, const cca_transfer *t, int64_t layer) {
@@ -211,8 +211,8 @@ static cca_status make_share(cca_share *s, cca_error *err) {
     cca_status status = spread ? cca_spread_share(spread, &s->slices, err) : CCA_OK;
     cca_share_needs needs = needs_of(s->cache);
     if (!status) status = cca_transfers_make(&s->list, &s->slices, &needs, s->rank, err);
-    for (int wave = 0; wave < CCA_WAVES && !status; wave++) {
-        make_rows(s, wave);
+    for (int wave = 0; wave < CCA_SENDINGS && !status; wave++) {
+        if (wave < CCA_WAVES) make_rows(s, wave);
         if (make_mail(s, wave)) continue;
         status = cca_fail(err, CCA_NO_MEMORY, "no memory for messages to other ranks");
     }
@@ -261,12 +261,14 @@ static void free_parcels(const cca_share *s, parcel *list, int n) {
 void cca_share_free(cca_share *s) {
     if (!s) return;
     const bool sound = cca_comm_sound(s->comm); /* else messages may still come in */
-    for (int wave = 0; wave < CCA_WAVES; wave++) {
-        wave_mail *m = &s->mail[wave];
+    for (int i = 0; i < CCA_SENDINGS; i++) {
+        wave_mail *m = &s->mail[i];
         if (m->in && sound) free_parcels(s, m->in, m->n_in);
         if (m->out && sound) free_parcels(s, m->out, m->n_out);
         free(m->to);
         free(m->from);
+    }
+    for (int wave = 0; wave < CCA_WAVES; wave++) {
         cca_backend_release(s->cache->backend, s->rows[wave].k);
         cca_backend_release(s->cache->backend, s->rows[wave].v);
     }
@@ -295,7 +297,9 @@ static void measure_rank(cca_share_size *out, const cca_cache *c, const cca_slic
         transfer_bytes(&k, &v, c, t);
         if (t->from == rank) sent += k + v;
         if (t->to == rank) received += k + v;
-        while (before < i && !same_rows(&list->at[before], t)) before++;
+        while (before < i && !(list->at[before].from == rank && same_rows(&list->at[before], t))) {
+            before++;
+        }
         if (before == i || t->to == rank) memory += k + v;
     }
     out->sent_bytes += sent;
@@ -385,9 +389,7 @@ static void unpack(cca_share *s, const parcel *p, int64_t layer) {
     }
 }
 
-cca_status cca_share_send(cca_share *s, int64_t layer, int wave, cca_error *err) {
-    wave_mail *m = &s->mail[wave];
-    if (wave == 0) move_own(s, layer, false);
+static cca_status send_mail(cca_share *s, int64_t layer, wave_mail *m, cca_error *err) {
     for (int i = 0; i < m->n_out; i++) {
         if (m->out[i].packs) pack(s, &m->out[i], layer);
     }
@@ -395,15 +397,29 @@ cca_status cca_share_send(cca_share *s, int64_t layer, int wave, cca_error *err)
     return cca_comm_begin(&m->exchange, comm, m->to, m->n_out, m->from, m->n_in, err);
 }
 
-void cca_share_progress(cca_share *s) {
-    for (int wave = 0; wave < CCA_WAVES; wave++) cca_comm_progress(s->mail[wave].exchange);
+cca_status cca_share_send(cca_share *s, int64_t layer, int wave, cca_error *err) {
+    if (wave == 0) move_own(s, layer, false);
+    return send_mail(s, layer, &s->mail[wave], err);
 }
 
-cca_status cca_share_receive(cca_share *s, int64_t layer, int wave, cca_error *err) {
-    wave_mail *m = &s->mail[wave];
+void cca_share_progress(cca_share *s) {
+    for (int i = 0; i < CCA_SENDINGS; i++) cca_comm_progress(s->mail[i].exchange);
+}
+
+static cca_status receive_mail(cca_share *s, int64_t layer, wave_mail *m, cca_error *err) {
     cca_status status = cca_comm_finish(m->exchange, err);
     m->exchange = NULL;
     for (int i = 0; i < m->n_in && !status; i++) unpack(s, &m->in[i], layer);
+    return status;
+}
+
+/* What the first wave has brought is passed on beside what it is looked at for; the second one's
+ * slices see that, too. */
+cca_status cca_share_receive(cca_share *s, int64_t layer, int wave, cca_error *err) {
+    wave_mail *relay = &s->mail[CCA_RELAY];
+    cca_status status = receive_mail(s, layer, &s->mail[wave], err);
+    if (!status && wave == 0) status = send_mail(s, layer, relay, err);
+    if (!status && wave > 0) status = receive_mail(s, layer, relay, err);
     /* Blocks of bounds that lie in several slices; whole ones alone are looked at. */
     int64_t n_groups = s->slices.end / s->cache->policy.rule.group_size;
     if (cca_cache_has(s->cache, ARRAY_BOUNDS)) {

@@ -312,7 +312,8 @@ cca_status cca_session_share_forecast(cca_share_forecast *out, const cca_engine 
                                 .sent_bytes = layer->sent_bytes * n_layers,
                                 .most_bytes = most * n_layers,
                                 .ring_bytes = layer->ring_bytes * n_layers};
-    if (n_ranks > 1) out->n_waits = engine->facts.n_layers * (CCA_WAVES + 2 * steps_of(n_ranks));
+    const int64_t messages = n_ranks > 2 ? CCA_SENDINGS : CCA_WAVES;
+    if (n_ranks > 1) out->n_waits = engine->facts.n_layers * (messages + 2 * steps_of(n_ranks));
     return forecast_decode(out, engine, &o, n_ranks, n_tokens, err);
 }
 

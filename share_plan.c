@@ -95,6 +95,61 @@ static void add_window(listing *l, int rank, int wave) {
     }
 }
 
+/* Where the last slice of a rank ends that is not empty; *last: its number. */
+static int64_t end_of(const listing *l, int rank, int *last) {
+    int64_t end = 0;
+    *last = 0;
+    for (int wave = 0; wave < CCA_WAVES; wave++) {
+        int own = cca_slice_of(l->slices, rank, wave);
+        cca_slice slice = cca_slice_at(l->slices, own);
+        if (slice.begin == slice.end) continue;
+        end = slice.end;
+        *last = own;
+    }
+    return end;
+}
+
+/* The groups before this one are what a rank sees as such, whose text ends there; rank 0 may have
+ * to keep all. */
+static int64_t groups_seen(const listing *l, int rank, int64_t end) {
+    const cca_share_needs *needs = l->needs;
+    if (rank == 0 && !needs->held) return end / needs->group_size;
+    return cca_max(end - needs->window_size, 0) / needs->group_size;
+}
+
+/* Who passes on to a rank the first columns of a slice, and how many of *n; -1: nobody. Who sees a
+ * slice of the first wave with his second one alone is a rank before its owner. */
+static int relay_of(const listing *l, int rank, int source, int64_t *n) {
+    const cca_slices *s = l->slices;
+    const int relay = s->n_ranks - 1 - source;
+    if (source < 0 || source >= s->n_ranks || relay >= source) return -1;
+    if (rank >= source || rank == relay) return -1;
+    const int64_t more = source - relay, all = 2 * (source - 1);
+    *n = *n / all * more + *n % all * more / all;
+    return relay;
+}
+
+/* Adds a slice's columns before `end`: a part from who passes it on, as far as that has it, the
+ * rest from who made them. unit: of columns that belong together. */
+static void add_relayed(listing *l, cca_transfer t, cca_slice made, int64_t end, int64_t unit) {
+    int64_t n = made.end - made.begin;
+    int last;
+    const int relay = relay_of(l, t.to, t.source, &n);
+    if (relay >= 0) {
+        int64_t has = end_of(l, relay, &last);
+        if (t.kind != CCA_SENT_RAW) has = groups_seen(l, relay, has) * unit;
+        int64_t some = cca_min(made.begin + n / unit * unit, cca_min(has, end));
+        cca_transfer passed = t;
+        passed.from = relay;
+        passed.wave = CCA_RELAY;
+        passed.first = made.begin;
+        passed.n = some - made.begin;
+        add(l, &passed);
+        made.begin = cca_max(made.begin, some);
+    }
+    add_part(l, t, made, 0, end);
+}
+
 /* What a slice has made, of all kinds that are not a window's, as far as somebody of another rank
  * sees it whose last position is end - 1. */
 static void add_seen(listing *l, int rank, int source, const cca_holding *of, int64_t end) {
@@ -102,9 +157,7 @@ static void add_seen(listing *l, int rank, int source, const cca_holding *of, in
     cca_slice made = of->at, groups = groups_of(l, made);
     cca_transfer t = {.from = of->rank, .to = rank, .source = source};
     if (of->rank == rank) return;
-    /* The last group's number that a query sees not as raw tokens; rank 0 may have to keep all. */
-    int64_t seen = cca_max(end - needs->window_size, 0) / needs->group_size;
-    if (rank == 0 && !needs->held) seen = end / needs->group_size;
+    const int64_t seen = groups_seen(l, rank, end);
     const struct {
         cca_sent kind;
         bool there;
@@ -116,10 +169,11 @@ static void add_seen(listing *l, int rank, int source, const cca_holding *of, in
         if (!by_group[i].there) continue;
         int64_t unit = by_group[i].unit;
         t.kind = by_group[i].kind;
-        add_part(l, t, (cca_slice){groups.begin * unit, groups.end * unit}, 0, seen * unit);
+        cca_slice columns = {groups.begin * unit, groups.end * unit};
+        add_relayed(l, t, columns, seen * unit, unit);
     }
     t.kind = CCA_SENT_RAW;
-    if (needs->ring == 0) add_part(l, t, made, 0, end);
+    if (needs->ring == 0) add_relayed(l, t, made, end, 1);
 }
 
 /* Rank 0 has the sinks, of before the text or of its first slice. */
@@ -132,14 +186,9 @@ static void add_sinks(listing *l, int rank) {
 
 static void add_receiver(listing *l, int rank) {
     const cca_slices *s = l->slices;
-    int64_t end = 0; /* of what it has */
-    int last = 0;    /* the slice that is */
+    int last; /* of its slices */
+    const int64_t end = end_of(l, rank, &last);
     for (int wave = 0; wave < CCA_WAVES; wave++) {
-        int own = cca_slice_of(s, rank, wave);
-        cca_slice slice = cca_slice_at(s, own);
-        if (slice.begin == slice.end) continue;
-        end = slice.end;
-        last = own;
         if (l->needs->ring > 0) add_window(l, rank, wave);
     }
     if (end == 0) return;

@@ -11,7 +11,13 @@
  * state keeps comes together there. It also has all that was there before the text.
  *
  * What a slice of the first wave needs is of the first wave, too. So the first wave's keys are sent
- * while the second's are made, and the second's while the first one attends. */
+ * while the second's are made, and the second's while the first one attends.
+ *
+ * Of the first slices all see all, of the second ones rank r's is seen by r others: the later a
+ * rank's first slice, the more it would send, (N - 1 + r) / 2N of the text's rows. So of slice r
+ * rank N - 1 - r, which sends as much less than the mean as rank r more, passes on a part to those
+ * who want it for their second slices alone: once it has it, beside what the first slices attend to
+ * (CCA_RELAY). Then all send 3 (N - 1) / 4N of the text's rows, and their windows. */
 #ifndef CCA_SHARE_PLAN_H
 #define CCA_SHARE_PLAN_H
 
@@ -28,7 +34,7 @@ typedef struct cca_slice {
     int64_t begin, end; /* may be equal */
 } cca_slice;
 
-enum { CCA_WAVES = 2, CCA_SLICE_BEFORE = -1 };
+enum { CCA_WAVES = 2, CCA_RELAY = CCA_WAVES, CCA_SENDINGS, CCA_SLICE_BEFORE = -1 };
 
 /* Slices that there are: two a rank; a single rank has all in one. */
 int cca_slice_count(const cca_slices *s);
@@ -73,7 +79,7 @@ typedef struct cca_share_needs {
 typedef struct cca_transfer {
     int from, to; /* ranks; the same: from one slice to the next */
     int source;   /* the slice that made them */
-    int wave;     /* in which they are sent, the source's */
+    int wave;     /* in which they are sent: the source's, or CCA_RELAY */
     int target;   /* of CCA_SENT_RAW with a ring: the wave of the slice that they go before */
     cca_sent kind;
     int64_t first, n;

@@ -55,6 +55,21 @@ typedef struct tally {
     int got[MOST_RANKS][CCA_N_SENT][CCA_WAVES][COLUMNS];
 } tally;
 
+/* Who passes something on has got it in the first wave; who gets it does not see it from there. */
+static void check_relay(const cca_transfers *all, const cca_slices *s, const cca_transfer *x) {
+    bool found = false;
+    for (int i = 0; i < all->n; i++) {
+        const cca_transfer *t = &all->at[i];
+        if (t->to != x->from || t->kind != x->kind || t->source != x->source || t->wave != 0) {
+            continue;
+        }
+        found |= t->first <= x->first && t->first + t->n >= x->first + x->n;
+    }
+    assert_true(found);
+    assert_int_equal(cca_slice_wave(s, x->source), 0);
+    assert_true(x->to < x->source && x->to != x->from);
+}
+
 static void count_transfers(tally *t, const cca_slices *s, const cca_share_needs *needs) {
     cca_transfers all;
     cca_error err;
@@ -63,8 +78,12 @@ static void count_transfers(tally *t, const cca_slices *s, const cca_share_needs
     for (int i = 0; i < all.n; i++) {
         const cca_transfer *x = &all.at[i];
         assert_true(x->n > 0 && x->first >= 0 && x->first + x->n <= COLUMNS);
-        if (!needs->held) assert_int_equal(x->from, cca_slice_owner(s, x->source));
-        assert_int_equal(x->wave, x->source < 0 ? 0 : cca_slice_wave(s, x->source));
+        if (x->wave == CCA_RELAY) {
+            check_relay(&all, s, x);
+        } else {
+            if (!needs->held) assert_int_equal(x->from, cca_slice_owner(s, x->source));
+            assert_int_equal(x->wave, x->source < 0 ? 0 : cca_slice_wave(s, x->source));
+        }
         /* what a slice of the first wave needs is of the first wave */
         if (x->kind == CCA_SENT_RAW && needs->ring > 0) assert_true(x->target >= x->wave);
         for (int64_t c = x->first; c < x->first + x->n; c++) t->got[x->to][x->kind][x->target][c]++;
@@ -207,27 +226,60 @@ static void lists_of_ranks_agree(void **state) {
 
 /* ---- traffic ------------------------------------------------------------------------- */
 
-/* Rows of keys that a layer's messages hold, of MHA, where a core is as large as a raw row. Ring
- * attention passes each rank's rows on to all others. */
-static void cores_are_a_fourteenth_of_ring_attention(void **state) {
-    (void)state;
-    enum { RANKS = 4, TOKENS = 131072 };
-    cca_slices s = {.n_ranks = RANKS, .end = TOKENS, .unit = 512};
-    cca_share_needs needs = {16, 1024, 1040, 16, .cores = true};
-    int64_t sent[RANKS] = {0}, all = 0;
+/* Rows of keys that a layer's messages hold, of MHA, where a core is as large as a raw row: of the
+ * rank that sends most, and of all. Ring attention passes each rank's rows on to all others. */
+static int64_t count_sent(int64_t *all, int n_ranks, int64_t n_tokens, int64_t unit,
+                          const cca_share_needs *needs) {
+    int64_t sent[64] = {0}, most = 0;
+    cca_slices s = {.n_ranks = n_ranks, .end = n_tokens, .unit = unit};
     cca_transfers list;
     cca_error err;
-    assert_int_equal(cca_transfers_make(&list, &s, &needs, -1, &err), CCA_OK);
+    assert_int_equal(cca_transfers_make(&list, &s, needs, -1, &err), CCA_OK);
     for (int i = 0; i < list.n; i++) {
         const cca_transfer *t = &list.at[i];
         if (t->from != t->to) sent[t->from] += t->n;
     }
     cca_transfers_free(&list);
-    for (int r = 0; r < RANKS; r++) all += sent[r];
-    double ring = (double)TOKENS / RANKS * (RANKS - 1);
-    test_below((double)all / RANKS, ring / 14, "rows a rank, on average");
-    static const int64_t want[RANKS] = {4160, 6176, 7200, 7184};
-    for (int r = 0; r < RANKS; r++) assert_in_range(sent[r], want[r] - 200, want[r]);
+    *all = 0;
+    for (int r = 0; r < n_ranks; r++) {
+        *all += sent[r];
+        most = cca_max(most, sent[r]);
+    }
+    return most;
+}
+
+static double ring_rows(int n_ranks, int64_t n_tokens) {
+    return (double)n_tokens / n_ranks * (n_ranks - 1);
+}
+
+static void no_rank_sends_a_fourteenth_of_ring_attention(void **state) {
+    static const cca_share_needs cca = {16, 1024, 1040, 16, .cores = true};
+    int64_t all;
+    (void)state;
+    for (int n_ranks = 3; n_ranks <= 64; n_ranks++) {
+        int64_t most = count_sent(&all, n_ranks, 1048576, 512, &cca);
+        test_below((double)most, ring_rows(n_ranks, 1048576) / 19, "rows of a rank, 1M");
+        most = count_sent(&all, n_ranks, 131072, 16, &cca);
+        if (n_ranks == 3) continue; /* windows are much of what they send */
+        test_below((double)most, ring_rows(n_ranks, 131072) / 14, "rows of a rank");
+    }
+    /* Three quarters of all cores, and two windows. */
+    assert_int_equal(count_sent(&all, 4, 131072, 512, &cca), 131072 / 16 / 8 * 9 / 2 + 2 * 1040);
+    assert_in_range(all, 4 * 6180 - 200, 4 * 6180);
+    /* With two ranks nobody is there to pass anything on: the second one sends all its cores. */
+    assert_int_equal(count_sent(&all, 2, 131072, 512, &cca), 131072 / 2 / 16 + 1040);
+}
+
+/* With full attention, which has no windows before slices, all send the same. */
+static void ranks_send_equally_much(void **state) {
+    static const cca_share_needs full = {.group_size = 1, .window_size = 1};
+    int64_t all;
+    (void)state;
+    for (int n_ranks = 3; n_ranks <= 64; n_ranks++) {
+        const int64_t n = 1024 * n_ranks * (n_ranks - 1),
+                      most = count_sent(&all, n_ranks, n, 1, &full);
+        test_below((double)most, 1.01 * (double)all / n_ranks, "rows of a rank, to their mean");
+    }
 }
 
 int main(void) {
@@ -237,7 +289,8 @@ int main(void) {
         cmocka_unit_test(each_rank_gets_what_it_sees_once),
         cmocka_unit_test(what_ranks_keep_goes_to_who_sees_it),
         cmocka_unit_test(lists_of_ranks_agree),
-        cmocka_unit_test(cores_are_a_fourteenth_of_ring_attention),
+        cmocka_unit_test(no_rank_sends_a_fourteenth_of_ring_attention),
+        cmocka_unit_test(ranks_send_equally_much),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
