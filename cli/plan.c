@@ -307,6 +307,12 @@ static void ranks_decode_cell(char text[CELL_TEXT], const planning *p, const col
     snprintf(text, CELL_TEXT, "%s", c->ranks.decode ? c->ranks.decode : "neither fits");
 }
 
+static void ranks_exchange_cell(char text[CELL_TEXT], const planning *p, const column *c) {
+    (void)p;
+    text[0] = '\0';
+    if (c->ranks.exchange_s > 0) snprintf(text, CELL_TEXT, "%.3g ms", 1e3 * c->ranks.exchange_s);
+}
+
 static void ranks_token_cell(char text[CELL_TEXT], const planning *p, const column *c) {
     (void)p;
     text[0] = '\0';
@@ -337,6 +343,7 @@ static void print_ranks(output *out, const planning *p) {
     print_row(out, p, "gather: rank 0", ranks_gathered_cell);
     print_row(out, p, "share: rank 0", ranks_first_cell);
     print_row(out, p, "others", ranks_others_cell);
+    print_row(out, p, "token's exchange", ranks_exchange_cell);
     if (p->measured_s > 0) print_row(out, p, "a token at most", ranks_token_cell);
 }
 

@@ -43,9 +43,10 @@ static void decide(plan_ranks *r, const plan_machine *each, const plan_link *lin
     r->decode = s->gathered <= each->room        ? "gather"
                 : most > 0 && most <= each->room ? "share"
                                                  : NULL;
-    if (each->token_s <= 0 || most == 0) return;
-    r->token_s = each->token_s + (double)s->token_bytes / link->bytes_s +
-                 (double)s->token_waits * link->latency_s;
+    if (most == 0) return;
+    r->exchange_s =
+        (double)s->token_bytes / link->bytes_s + (double)s->token_waits * link->latency_s;
+    if (each->token_s > 0) r->token_s = each->token_s + r->exchange_s;
 }
 
 /* Messages are sent beside what is computed between the keys of a rank's first slice and the rest
@@ -76,11 +77,12 @@ static json_t *bytes_or_null(uint64_t bytes) {
 
 static json_t *decode_json(const plan_ranks *r) {
     const cca_share_forecast *s = &r->share;
-    return json_pack("{s:o, s:{s:o}, s:{s:o, s:o, s:o, s:o}}", "auto",
+    return json_pack("{s:o, s:{s:o}, s:{s:o, s:o, s:o, s:o, s:o}}", "auto",
                      r->decode ? json_string(r->decode) : json_null(), "gather", "rank_0",
                      bytes_or_null(s->gathered), "share", "rank_0", bytes_or_null(s->spread_first),
                      "others", bytes_or_null(s->spread_others), "token_bytes",
-                     bytes_or_null(s->token_bytes), "token_s",
+                     bytes_or_null(s->token_bytes), "exchange_s",
+                     output_real(r->exchange_s > 0, r->exchange_s), "token_s",
                      output_real(r->token_s > 0, r->token_s));
 }
 

@@ -23,7 +23,8 @@ typedef struct plan_ranks {
     cca_share_forecast share;
     double transfer_s, prefill_s; /* 0: not measured */
     const char *decode; /* what --decode auto is: "gather" or "share"; NULL: neither fits */
-    double token_s;     /* with "share"; 0: not measured, or not possible */
+    double exchange_s;  /* with "share": what a token's messages take; 0: not possible */
+    double token_s;     /* and the token with them; 0: not measured, or not possible */
 } plan_ranks;
 
 /* What one machine has: its times, 0 where they are not measured, and bytes for sessions. */
@@ -38,7 +39,7 @@ cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
                            const plan_machine *each, const plan_link *link, cca_error *err);
 /* {"n", "tokens", "memory", "sent_bytes", "most_bytes", "ring_bytes", "transfer_s", "prefill_s",
  * "decode": {"auto", "gather": {"rank_0"}, "share": {"rank_0", "others", "token_bytes",
- * "token_s"}}}; null where nothing is told. */
+ * "exchange_s", "token_s"}}}; null where nothing is told. */
 json_t *plan_ranks_json(const plan_ranks *r);
 
 #endif

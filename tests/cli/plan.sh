@@ -117,6 +117,13 @@ check 'cores and windows are less' test \
     "$(value '.plans[0].ranks | "\(.sent_bytes) \(.ring_bytes)"')" = "$((((512 + 1024) / 4) * 256 + 2 * 20 * 128)) $((1024 * 128))"
 check 'rank 0 decodes' test "$(value '.plans[2].ranks.decode.auto')" = gather
 check 'what recalls has no choice' test "$(value '.plans[1].ranks.decode.share | "\(.rank_0) \(.others)"')" = 'null null'
+# A token that both decode: in 2 layers 4 heads of 8 numbers and 2, and 7 messages one behind the other.
+check 'and how long what is told of a token takes' test \
+    "$(value '.plans[2].ranks.decode.share | "\(.token_bytes) \(.exchange_s) \(.token_s)"')" = "320 0.327 null"
+check 'which is none without a choice' test "$(value '.plans[1].ranks.decode.share.exchange_s')" = null
+expect 0 'measured' "${few[@]}" -c 2048 -ub 128 --ranks 2 --link 1KB/s,1ms --json
+check 'a token takes that, too' test "$(value '.plans[2] | .ranks.decode.share as $s
+    | ($s.token_s - $s.exchange_s - .timing.token_s) | fabs < 1e-6 and $s.exchange_s == 0.327')" = true
 
 # With as little memory as lets each rank keep its part, all decode, and that is no failure.
 four=(plan -m "$random" --attn full -c 400000 -ub 128 -t 1 --ranks 4 --json --dry-run)
@@ -131,6 +138,7 @@ expect 0 'in words' "${few[@]}" -c 2048 -ub 128 --ranks 2 --dry-run
 stdout_has 'what a rank sends' '^bytes of a rank +[0-9.]+ [kM]B'
 stdout_has 'and ring attention' '^ring attention +131 kB +131 kB +131 kB$'
 stdout_has 'who decodes' '^--decode auto +gather +gather +gather$'
+stdout_has 'what is told of a token' "^token's exchange +[0-9.]+ ms +[0-9.]+ ms$"
 stdout_has 'and what that takes' '^gather: rank 0 +[0-9.]+ [kM]B'
 expect 0 'too many ranks' "${few[@]}" -c 64 --ranks 64 --dry-run
 stderr_has 'are told' '64 tokens are too few for 64 ranks'
