@@ -6,26 +6,7 @@
 
 #include <math.h>
 
-static const trial TRIALS[] = {
-    {"cca", "cca", 4, 16, 4, .calls = {300}},
-    {"no sinks", "cca", 4, 16, 0, .calls = {301}},
-    {"many sinks", "cca", 4, 16, 64, .calls = {303}},
-    {"odd group", "cca", 5, 15, 5, .calls = {299}},
-    {"wide window", "cca", 16, 128, 16, .calls = {397}},
-    {"groups of one", "cca", 1, 8, 1, .calls = {157}},
-    {"slices of a group", "cca", 4, 64, 4, .calls = {33}},
-    {"too few tokens", "cca", 4, 16, 4, .calls = {7, 2, 1}},
-    {"all in the window", "cca", 4, 1024, 4, .calls = {200}},
-    {"appended", "cca", 4, 16, 4, .calls = {100, 150, 1, 77}},
-    {"appended in the window", "cca", 16, 128, 16, .calls = {61, 62, 63, 64}},
-    {"long", "cca", 4, 16, 4, .calls = {3001}, .same_bits = true},
-    {"long, appended", "cca", 16, 64, 16, .calls = {2049, 2100}, .same_bits = true},
-    {"full", "full", 0, 0, -1, .calls = {300, 99}},
-    {"full, long", "full", 0, 0, -1, .calls = {2500}, .same_bits = true},
-    {"window", "window", 4, 16, -1, .calls = {300}},
-    {"sinks:9", "sinks:9", 4, 16, -1, .calls = {300, 99}},
-    {"mean", "mean", 4, 16, -1, .calls = {300}},
-    {"max", "max", 4, 16, -1, .calls = {300}},
+static const trial RECALLS[] = {
     {"recall", "recall", 4, 16, 4, 32, 8, CCA_CORES_NO, .calls = {300}},
     {"recall, cores", "recall", 5, 15, 10, 20, 8, CCA_CORES_YES, .calls = {301}},
     {"recall, tile 1", "recall", 4, 16, 4, 32, 1, CCA_CORES_YES, .calls = {250, 99}},
@@ -36,7 +17,7 @@ static const trial TRIALS[] = {
     {"recall, levels", "recall", 1, 16, 4, 64, 16, CCA_CORES_NO, .calls = {2900, 2110},
      .same_bits = true, .ends_prompt = true},
 };
-enum { N_TRIALS = sizeof TRIALS / sizeof *TRIALS };
+enum { N_RECALLS = sizeof RECALLS / sizeof *RECALLS };
 
 static cca_session *new_session(const subject *x, const trial *t, bool shared) {
     cca_session_options o = options_of(t);
@@ -116,6 +97,7 @@ static void compare(const subject *x, const trial *t) {
 
 static void all_trials(const subject *x) {
     for (int i = 0; i < N_TRIALS; i++) compare(x, &TRIALS[i]);
+    for (int i = 0; i < N_RECALLS; i++) compare(x, &RECALLS[i]);
 }
 
 static void heads_of_their_own(void **state) {
