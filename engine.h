@@ -393,6 +393,7 @@ typedef struct cca_share_forecast {
     int64_t n_waits;      /* for others, one behind the other: messages, and agreements */
     uint64_t gathered;    /* bytes of rank 0's session, and what it takes to share, where it keeps
                              all of the prompt; */
+    uint64_t gathered_others;             /* those of another, 0 without one; */
     uint64_t spread_first, spread_others; /* of rank 0's and another's where each keeps its part,
                                              0 for attention that recalls */
     uint64_t token_bytes;                 /* that a rank sends for a token then, */

@@ -186,6 +186,12 @@ static cca_status forecast_decode(cca_share_forecast *out, const cca_engine *eng
     const cca_config *c = cca_model_config(engine->model);
     cca_state_options o = *of;
     cca_status status = state_bytes(&out->gathered, c, &o, out->most_memory, err);
+    o.one_layer = n_ranks > 1;
+    o.mark = of->mark && n_ranks == 1;
+    if (!status && n_ranks > 1) {
+        status = state_bytes(&out->gathered_others, c, &o, out->most_memory, err);
+    }
+    o = *of;
     if (status || o.policy.recall > 0) return status;
     const cca_spread_size kept = cca_state_spread_measure(c, &o, n_ranks, n_tokens);
     const uint64_t part = (uint64_t)(c->n_heads * (c->head_dim + 2)) * sizeof(float);

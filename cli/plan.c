@@ -14,7 +14,7 @@ typedef struct plan_options {
     context_options context;
     output_options output;
     term_options term;
-    int64_t n_predict, n_ranks;
+    int64_t n_predict, n_ranks, per_host;
     const char *link;
 } plan_options;
 
@@ -24,6 +24,8 @@ static const arg_option own_args[] = {
      .help = "tokens of an answer to have room for behind the text"},
     {"ranks", .kind = ARG_INT, .value = "N", .at = offsetof(plan_options, n_ranks), .initial = "0",
      .max = 4096, .help = "tell what it is to share the prefill between N machines like this one"},
+    {"per-host", .kind = ARG_INT, .value = "N", .at = offsetof(plan_options, per_host),
+     .initial = "1", .min = 1, .max = 4096, .help = "ranks that share the memory of one machine"},
     {"link", .kind = ARG_TEXT, .value = "RATE,TIME", .at = offsetof(plan_options, link),
      .initial = "10GB/s,10us", .help = "between two of them: 50GB/s,5us or 1Gbit/s,1ms"},
     {0},
@@ -187,7 +189,7 @@ static cca_status fill_ranks(planning *p, cca_error *err) {
         cca_session_options options = cli_session_options(&c->context, p->n_positions, 0);
         const uint64_t beside = c->plan.weights + c->plan.program;
         const plan_machine each = {c->forecast.prefill_s, c->forecast.token_s,
-                                   c->most > beside ? c->most - beside : 0};
+                                   c->most > beside ? c->most - beside : 0, p->o->per_host};
         status = plan_ranks_fill(&c->ranks, p->engine, &options, p->o->n_ranks, p->n_prompt, &each,
                                  &p->link, err);
     }
@@ -299,6 +301,7 @@ RANKS_CELL(ranks_memory_cell, most_memory)
 RANKS_CELL(ranks_bytes_cell, most_bytes)
 RANKS_CELL(ranks_ring_cell, ring_bytes)
 RANKS_CELL(ranks_gathered_cell, gathered)
+RANKS_CELL(ranks_layer_cell, gathered_others)
 RANKS_CELL(ranks_first_cell, spread_first)
 RANKS_CELL(ranks_others_cell, spread_others)
 
@@ -341,6 +344,7 @@ static void print_ranks(output *out, const planning *p) {
     if (p->measured_s > 0) print_row(out, p, "prefill on all", ranks_prefill_cell);
     print_row(out, p, "--decode auto", ranks_decode_cell);
     print_row(out, p, "gather: rank 0", ranks_gathered_cell);
+    print_row(out, p, "others", ranks_layer_cell);
     print_row(out, p, "share: rank 0", ranks_first_cell);
     print_row(out, p, "others", ranks_others_cell);
     print_row(out, p, "token's exchange", ranks_exchange_cell);
@@ -463,6 +467,24 @@ static cca_status report(planning *p, cca_error *err) {
     return output_close(&out, true, err);
 }
 
+/* Whether there is memory for the kind that was asked for, in one process, or on all ranks. */
+static cca_status check_first(const planning *p, cca_error *err) {
+    const column *c = &p->columns[0];
+    const cca_share_forecast *share = &c->ranks.share;
+    char first[TERM_SIZE_TEXT], others[TERM_SIZE_TEXT], room[TERM_SIZE_TEXT];
+    if (c->ranks.decode && strcmp(c->ranks.decode, "share") == 0) return CCA_OK;
+    cca_status status = cli_plan_check(&c->plan, p->engine, &c->context, err);
+    if (status || c->ranks.n == 0 || c->ranks.decode) return status;
+    return cca_fail(
+        err, CCA_NO_MEMORY,
+        "%lld ranks on one machine take %s (%llu bytes) of rank 0 and %s (%llu bytes) of "
+        "each other, beside the weights; there is %s in all (%llu bytes)",
+        (long long)cca_min(p->o->per_host, c->ranks.n), term_size(first, share->gathered),
+        (unsigned long long)share->gathered, term_size(others, share->gathered_others),
+        (unsigned long long)share->gathered_others, term_size(room, c->most),
+        (unsigned long long)c->most);
+}
+
 static cca_status plan(planning *p, cca_error *err) {
     const plan_options *o = p->o;
     cca_status status = plan_link_parse(&p->link, o->link, err);
@@ -478,9 +500,7 @@ static cca_status plan(planning *p, cca_error *err) {
     if (!status) status = forecast(p, err);
     if (!status) status = fill_ranks(p, err);
     if (!status) status = report(p, err);
-    const char *decode = p->columns[0].ranks.decode;
-    if (status || (decode && strcmp(decode, "share") == 0)) return status;
-    return cli_plan_check(&p->columns[0].plan, p->engine, &p->columns[0].context, err);
+    return status ? status : check_first(p, err);
 }
 
 static cca_status run(const void *options, cca_error *err) {

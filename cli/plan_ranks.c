@@ -35,14 +35,25 @@ cca_status plan_link_parse(plan_link *out, const char *text, cca_error *err) {
                     text);
 }
 
+/* Whether a machine's room is enough for its ranks, of which one may be the first of all. */
+static bool fits(const plan_machine *each, int64_t n, uint64_t first, uint64_t others) {
+    const uint64_t beside = (uint64_t)cca_min(each->n_ranks, n) - 1;
+    uint64_t all;
+    if (__builtin_mul_overflow(others, beside, &all)) return false;
+    if (__builtin_add_overflow(all, first > others ? first : others, &all)) return false;
+    return all <= each->room;
+}
+
 /* Who decodes, and a token's time where all do: one process's, though each attends to a part alone,
  * and what they tell each other, which nothing is computed beside. */
 static void decide(plan_ranks *r, const plan_machine *each, const plan_link *link) {
     const cca_share_forecast *s = &r->share;
     const uint64_t most = s->spread_first > s->spread_others ? s->spread_first : s->spread_others;
-    r->decode = s->gathered <= each->room        ? "gather"
-                : most > 0 && most <= each->room ? "share"
-                                                 : NULL;
+    if (fits(each, r->n, s->gathered, s->gathered_others)) {
+        r->decode = "gather";
+    } else if (most > 0 && fits(each, r->n, s->spread_first, s->spread_others)) {
+        r->decode = "share";
+    }
     if (most == 0) return;
     r->exchange_s =
         (double)s->token_bytes / link->bytes_s + (double)s->token_waits * link->latency_s;
@@ -77,12 +88,12 @@ static json_t *bytes_or_null(uint64_t bytes) {
 
 static json_t *decode_json(const plan_ranks *r) {
     const cca_share_forecast *s = &r->share;
-    return json_pack("{s:o, s:{s:o}, s:{s:o, s:o, s:o, s:o, s:o}}", "auto",
+    return json_pack("{s:o, s:{s:o, s:o}, s:{s:o, s:o, s:o, s:o, s:o}}", "auto",
                      r->decode ? json_string(r->decode) : json_null(), "gather", "rank_0",
-                     bytes_or_null(s->gathered), "share", "rank_0", bytes_or_null(s->spread_first),
-                     "others", bytes_or_null(s->spread_others), "token_bytes",
-                     bytes_or_null(s->token_bytes), "exchange_s",
-                     output_real(r->exchange_s > 0, r->exchange_s), "token_s",
+                     bytes_or_null(s->gathered), "others", bytes_or_null(s->gathered_others),
+                     "share", "rank_0", bytes_or_null(s->spread_first), "others",
+                     bytes_or_null(s->spread_others), "token_bytes", bytes_or_null(s->token_bytes),
+                     "exchange_s", output_real(r->exchange_s > 0, r->exchange_s), "token_s",
                      output_real(r->token_s > 0, r->token_s));
 }
 

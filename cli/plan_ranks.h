@@ -27,10 +27,11 @@ typedef struct plan_ranks {
     double token_s;     /* and the token with them; 0: not measured, or not possible */
 } plan_ranks;
 
-/* What one machine has: its times, 0 where they are not measured, and bytes for sessions. */
+/* What one machine has: its times, 0 where they are not measured, bytes for sessions, and ranks. */
 typedef struct plan_machine {
     double prefill_s, token_s;
     uint64_t room;
+    int64_t n_ranks; /* that share its memory */
 } plan_machine;
 
 /* Where the prompt is too short for so many ranks *out says nothing. */
@@ -38,7 +39,7 @@ cca_status plan_ranks_fill(plan_ranks *out, const cca_engine *engine,
                            const cca_session_options *options, int64_t n_ranks, int64_t n_tokens,
                            const plan_machine *each, const plan_link *link, cca_error *err);
 /* {"n", "tokens", "memory", "sent_bytes", "most_bytes", "ring_bytes", "transfer_s", "prefill_s",
- * "decode": {"auto", "gather": {"rank_0"}, "share": {"rank_0", "others", "token_bytes",
+ * "decode": {"auto", "gather": {"rank_0", "others"}, "share": {"rank_0", "others", "token_bytes",
  * "exchange_s", "token_s"}}}; null where nothing is told. */
 json_t *plan_ranks_json(const plan_ranks *r);
 

@@ -134,6 +134,15 @@ expect 0 'less memory' "${four[@]}" --mem-limit $((beside + (first + gathered) /
 check 'has all decode' test "$(value '.plans[0].ranks.decode.auto')" = share
 expect 5 'too little' "${four[@]}" --mem-limit $((beside + first / 2))
 check 'has nobody decode' test "$(value '.plans[0].ranks.decode.auto')" = null
+# Ranks of one machine have its memory in common: rank 0's, and three times what another takes.
+expect 0 'ranks of one machine' "${four[@]}" --per-host 4
+layer=$(value '.plans[0].ranks.decode.gather.others')
+check 'take a layer each' test "$layer" -gt $((400000 * 128)) -a "$layer" -lt "$gathered"
+expect 0 'room for all' "${four[@]}" --per-host 4 --mem-limit $((beside + gathered + 3 * layer + 1000000))
+check 'has rank 0 decode' test "$(value '.plans[0].ranks.decode.auto')" = gather
+expect 5 'room for three' "${four[@]}" --per-host 4 --mem-limit $((beside + gathered + 2 * layer))
+stderr_has 'says what four take' "4 ranks on one machine take .*[(]$gathered bytes[)] of rank 0 and .*[(]$layer bytes[)] of"
+expect 0 'on two machines' "${four[@]}" --per-host 2 --mem-limit $((beside + gathered + 2 * layer))
 expect 0 'in words' "${few[@]}" -c 2048 -ub 128 --ranks 2 --dry-run
 stdout_has 'what a rank sends' '^bytes of a rank +[0-9.]+ [kM]B'
 stdout_has 'and ring attention' '^ring attention +131 kB +131 kB +131 kB$'
