@@ -175,6 +175,6 @@ cca_status cca_stream_show(const cca_stream *own, cca_state *state, cca_comm *co
             status = show_piece(&w, part, pos, n, &told, err);
         }
     }
-    free(w.room);
-    return told ? told : status;
+    if (!comm || cca_comm_sound(comm)) free(w.room); /* else messages may still come in */
+    return told ? told : status;                     // NOLINT: room that is not freed
 }
