@@ -394,6 +394,7 @@ static cca_status send_mail(cca_share *s, int64_t layer, wave_mail *m, cca_error
         if (m->out[i].packs) pack(s, &m->out[i], layer);
     }
     cca_comm *comm = s->device ? s->device : s->comm;
+    if (m->n_in + m->n_out == 0) return CCA_OK;
     return cca_comm_begin(&m->exchange, comm, m->to, m->n_out, m->from, m->n_in, err);
 }
 
