@@ -81,7 +81,7 @@ CLI_O  := $(CLI_C:%.c=$(BUILD)/%.o)
 TEST_X := $(TESTS:%=$(BUILD)/tests/%)
 
 .PHONY: all cpu cuda-check demo smollm2 quality quality-full quality-smollm2 test asan valgrind valgrind-tests lib install uninstall
-.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-memory sweep sweep-io crash format lint deps help clean
+.PHONY: test-mpi templates test-programs fuzz fuzz-programs fuzz-fast fuzz-coverage fuzz-memory sweep sweep-io crash format lint deps help clean
 all: $(BIN) $(MPI_SO)
 
 cpu:
@@ -231,21 +231,39 @@ valgrind:
 valgrind-tests: $(TEST_X)
 	@for x in $(TEST_X); do echo $$x; $(VALGRIND) $$x >$(BUILD)/log 2>&1 || { cat $(BUILD)/log; exit 1; }; done
 
-# One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh.
+# One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh. fuzz-fast: without sanitizers.
 FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ   := BUILD=build/fuzz CC=clang CXX=clang++ OPT='-O1 -g' OPENMP=
-FUZZ   += EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
-FUZZ_BASE := tests/fuzz/fuzz.o tests/fuzz/libfuzzer.o
+CLANG  := CC=clang CXX=clang++ OPENMP=
+FUZZ   := BUILD=build/fuzz OPT='-O1 -g' EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
+FAST   := BUILD=build/fuzz-fast OPT='-O2 -g' EXTRA=-fsanitize=fuzzer-no-link
+COVER  := BUILD=build/fuzz-coverage OPT='-O1 -g' EXTRA='-fprofile-instr-generate -fcoverage-mapping'
 fuzz: fuzz-programs
 	tests/fuzz/run.sh $(FUZZ_X)
 
 fuzz-programs:
-	$(MAKE) $(FUZZ) $(FUZZ_X)
+	$(MAKE) $(CLANG) $(FUZZ) $(FUZZ_X)
 
-.SECONDARY: $(FUZZ_X:build/fuzz/%=build/fuzz/tests/fuzz/%.o) $(FUZZ_BASE:%=build/fuzz/%)
-build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_BASE:%=build/fuzz/%) build/fuzz/libcli.a \
-    build/fuzz/libcca.a
-	$(CXX) $(LINK) $(EXTRA) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
+fuzz-fast:
+	$(MAKE) $(CLANG) $(FAST) $(FUZZ_X:build/fuzz/%=build/fuzz-fast/%)
+
+# Lines of each parser that the corpora reach; see tests/fuzz/coverage.sh.
+fuzz-coverage:
+	$(MAKE) $(CLANG) $(COVER) $(FUZZ_X:build/fuzz/%=build/fuzz-coverage/%)
+	tests/fuzz/coverage.sh $(FUZZ_X:build/fuzz/%=build/fuzz-coverage/%)
+
+# The targets whose inputs have a structure that a mutator knows.
+FUZZ_O    := $(BUILD)/tests/fuzz
+FUZZ_BASE := $(FUZZ_O)/fuzz.o $(FUZZ_O)/libfuzzer.o
+MUTATED   := gguf source safetensors hf vocab session template
+$(MUTATED:%=$(BUILD)/fuzz_%): $(FUZZ_O)/mutate.o
+$(BUILD)/fuzz_gguf $(BUILD)/fuzz_source: $(FUZZ_O)/mutate_gguf.o
+$(BUILD)/fuzz_safetensors $(BUILD)/fuzz_hf $(BUILD)/fuzz_vocab: $(FUZZ_O)/mutate_safetensors.o $(FUZZ_O)/mutate_json.o
+$(BUILD)/fuzz_session: $(FUZZ_O)/mutate_session.o
+$(BUILD)/fuzz_template: $(FUZZ_O)/mutate_template.o $(FUZZ_O)/mutate_json.o
+
+.SECONDARY: $(FUZZ_X:build/fuzz/%=$(FUZZ_O)/%.o) $(FUZZ_BASE) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fuzz/mutate*.c))
+$(BUILD)/fuzz_%: $(FUZZ_O)/fuzz_%.o $(FUZZ_BASE) $(BUILD)/libcli.a $(BUILD)/libcca.a
+	$(CXX) $(LINK) $(EXTRA) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(CLI_LIBS) $(LDLIBS)
 
 # What each input of the corpora takes of memory, without sanitizers; see tests/fuzz/memory.sh.
 MEMORY_X    := $(FUZZ_X:build/fuzz/fuzz_%=$(BUILD)/memory_%)
@@ -385,6 +403,7 @@ help:
 	@echo 'make asan        the tests under AddressSanitizer and UBSan'
 	@echo 'make valgrind    the unit tests under valgrind'
 	@echo 'make fuzz        fuzz each parser for FUZZ_SECONDS (60); needs clang'
+	@echo 'make fuzz-coverage  lines of each parser that the fuzz corpora reach; needs clang and LLVM'
 	@echo 'make fuzz-memory  what each input of the fuzz corpora takes of memory'
 	@echo 'make sweep       each command with each of its allocations failing in turn'
 	@echo 'make reliability  all of that and more, a line a promise of docs/RELIABILITY.md, two hours; goes on where it was'

@@ -1,4 +1,5 @@
-/* What libFuzzer calls: counts what an input allocates while it is tried. */
+/* What libFuzzer calls: counts what an input allocates while it is tried, where there is
+ * AddressSanitizer to tell of it. */
 #include "fuzz.h"
 
 #include <sanitizer/allocator_interface.h>
@@ -6,6 +7,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+#pragma weak __sanitizer_install_malloc_and_free_hooks
+#pragma weak __sanitizer_get_allocated_size
 
 static atomic_llong live, limit = INT64_MAX;
 
@@ -25,7 +29,9 @@ static void on_free(const volatile void *address) {
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
-    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
+    if (__sanitizer_install_malloc_and_free_hooks) {
+        __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
+    }
     return 0;
 }
 
