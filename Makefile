@@ -234,8 +234,8 @@ valgrind-tests: $(TEST_X)
 # One program a parser, tests/fuzz/fuzz_X.c, for FUZZ_SECONDS each; see tests/fuzz/run.sh. fuzz-fast: without sanitizers.
 FUZZ_X := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 CLANG  := CC=clang CXX=clang++ OPENMP=
-FUZZ   := BUILD=build/fuzz OPT='-O1 -g' EXTRA='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
-FAST   := BUILD=build/fuzz-fast OPT='-O2 -g' EXTRA=-fsanitize=fuzzer-no-link
+FUZZ   := BUILD=build/fuzz OPT='-O1 -g' EXTRA='-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all'
+FAST   := BUILD=build/fuzz-fast OPT='-O2 -g' EXTRA=-fsanitize-coverage=inline-8bit-counters,pc-table
 COVER  := BUILD=build/fuzz-coverage OPT='-O1 -g' EXTRA='-fprofile-instr-generate -fcoverage-mapping'
 fuzz: fuzz-programs
 	tests/fuzz/run.sh $(FUZZ_X)
@@ -256,6 +256,7 @@ FUZZ_O    := $(BUILD)/tests/fuzz
 FUZZ_BASE := $(FUZZ_O)/fuzz.o $(FUZZ_O)/libfuzzer.o
 MUTATED   := gguf source safetensors hf vocab session template
 $(MUTATED:%=$(BUILD)/fuzz_%): $(FUZZ_O)/mutate.o
+$(FUZZ_O)/mutate%.o: CFLAGS += -O2 -fno-sanitize=fuzzer-no-link -fno-sanitize-coverage=inline-8bit-counters,pc-table
 $(BUILD)/fuzz_gguf $(BUILD)/fuzz_source: $(FUZZ_O)/mutate_gguf.o
 $(BUILD)/fuzz_safetensors $(BUILD)/fuzz_hf $(BUILD)/fuzz_vocab: $(FUZZ_O)/mutate_safetensors.o $(FUZZ_O)/mutate_json.o
 $(BUILD)/fuzz_session: $(FUZZ_O)/mutate_session.o

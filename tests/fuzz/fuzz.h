@@ -18,6 +18,11 @@ void fuzz_one(const uint8_t *data, size_t size);
  * valid until the next call. */
 const char *fuzz_file(const uint8_t *data, size_t size);
 
+/* A folder in memory with the parts of an input as files of these names, of which there are up to
+ * 8: a line "%%" ends a part, the last file gets all that is left, an empty one is not there. Each
+ * call in a process has the same names, and changes the folder that the last one returned. */
+const char *fuzz_folder(const char *const *names, size_t n, const uint8_t *data, size_t size);
+
 /* Cuts off what stands before the next "\n%%\n" (all of it where there is none); false at the
  * end of the input. */
 bool fuzz_part(const uint8_t **part, size_t *part_size, const uint8_t **data, size_t *size);

@@ -67,10 +67,14 @@ void fuzz_one(const uint8_t *data, size_t size) {
     cca_gguf *file;
     cca_config config;
     bool checked;
+    char digits[CCA_GGUF_FINGERPRINT + 1];
     if (cca_gguf_parse(&file, data, size, "input", &err) != CCA_OK) return;
     get_all(file);
     look_at_tensors(file);
     (void)cca_gguf_check_crc(&checked, file, &err);
+    cca_gguf_fingerprint(digits, file);
+    cca_gguf_look(digits, file);
+    fuzz_check(cca_gguf_layout_of(file).data_start <= size, "data behind the file");
     if (cca_config_read(&config, file, &err) == CCA_OK) {
         char rope[128];
         cca_config_describe_rope(rope, sizeof rope, &config, 0);

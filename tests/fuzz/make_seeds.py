@@ -101,6 +101,18 @@ def bpe_vocabulary(pre):
             "tokenizer.ggml.eos_token_id": (4, len(tokens) - 1)}
 
 
+def added_vocabulary():
+    """Tokens of fuzz_gguf.c's text that take white space along, or are no part of a word."""
+    keys = bpe_vocabulary("llama-bpe")
+    more = [" <s>", "<s>", "world", "123", "\u00e9", "lo,", "</s>"]
+    tokens, kinds = keys["tokenizer.ggml.tokens"][2] + more, keys["tokenizer.ggml.token_type"][2] + [4, 3, 4, 4, 4, 4, 3]
+    first = len(tokens) - len(more)
+    keys |= {"tokenizer.ggml.tokens": (9, 8, tokens), "tokenizer.ggml.token_type": (9, 5, kinds)}
+    for i, flag in enumerate(("lstrip", "rstrip", "single_word", "normalized")):
+        keys[f"cca.{flag}_token_ids"] = (9, 4, [first + i, first + i + 1, first + i + 3])
+    return keys
+
+
 def gguf_seeds():
     write("gguf", "empty", gguf({}, {}))
     write("gguf", "model", gguf(model_keys(), model_tensors()))
@@ -122,6 +134,10 @@ def gguf_seeds():
             "cca.window_size": (4, 16), "cca.tuned": (7, True), "llama.rope.freq_base": (6, 5e5)}
     huge = yarn | {"llama.rope.scaling.factor": (6, -1e31)}
     write("gguf", "negative-factor", gguf(model_keys() | huge, model_tensors()))
+    write("gguf", "added", gguf(added_vocabulary(), {}))
+    sound = {"cca.crc32": (9, 4, [zlib.crc32(bytes(i % 251 for i in range(n))) for _, _, n in model_tensors().values()])}
+    write("gguf", "sound", gguf(model_keys() | sound, model_tensors()))
+    write("gguf", "other-fingerprint", gguf(model_keys() | sound | {"cca.fingerprint": (8, "0123456789abcdef")}, model_tensors()))
     crcs = {"cca.crc32": (9, 4, [0] * len(model_tensors()))}
     write("gguf", "yarn", gguf(model_keys() | yarn | crcs, model_tensors()))
 
@@ -221,7 +237,18 @@ def sentencepiece_seeds():
     for name, data in (("bpe", spm_model(True)), ("bytes", spm_model(True, True)),
                        ("unigram", spm_model(False)), ("rules", spm_model(True, charsmap=charsmap()))):
         write("sentencepiece", name, sample + MARK + data)
-        write("vocab", name, data)
+        write("vocab", name, 4 * MARK + data)
+        config, added, specials = files_beside()
+        write("vocab", "beside-" + name, MARK.join([b"", config, added, specials, data]))
+
+
+def files_beside():
+    n = len(PIECES)
+    entry = {"content": "<|x|>", "special": True, "lstrip": True, "rstrip": False, "single_word": True, "normalized": False}
+    config = {"legacy": False, "add_prefix_space": True, "bos_token": {"content": "<s>"}, "additional_special_tokens": ["<|y|>"],
+              "added_tokens_decoder": {"0": {"content": "<unk>"}, str(n): entry, str(n + 1): {"content": "two words"}}}
+    added = {"<|y|>": n + 2, "[INST]": n + 3, "three": n + 4}
+    return [json.dumps(x).encode() for x in (config, added, {"eos_token": "three", "x_token": [{"content": "[INST]"}]})]
 
 
 # --- Hugging Face folders and safetensors
@@ -253,12 +280,12 @@ def hf_shapes():
     return shapes | {f"model.layers.0.{name}.weight": shape for name, shape in layer.items()}
 
 
-def hf_folder(changes, weights, index=None):
+def hf_folder(changes, weights, index=None, template=b""):
     generation = {"eos_token_id": [2, 3], "bos_token_id": 1}
     tokenizer = {"add_bos_token": True,
                  "chat_template": [{"name": "default", "template": "{{ messages }}"}]}
     files = [json.dumps(x).encode() for x in (CONFIG | changes, generation, tokenizer)]
-    return MARK.join([*files, json.dumps(index).encode() if index else b"", weights])
+    return MARK.join([*files, json.dumps(index).encode() if index else b"", template, weights])
 
 
 def hf_seeds():
@@ -283,6 +310,13 @@ def hf_seeds():
     write("hf", "pattern", hf_folder({"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": "LLLG"}, weights))
     write("hf", "qwen2", hf_folder({"model_type": "qwen2", "use_sliding_window": False}, weights))
     write("hf", "index", hf_folder({}, b"", {"weight_map": {"model.norm.weight": "a.safetensors"}}))
+    write("hf", "part", hf_folder({"model_type": "glm4", "partial_rotary_factor": 0.5}, weights, template=b"{{ messages }}"))
+    write("hf", "alpha", hf_folder({"model_type": "hunyuan_v1_dense", "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}},
+                                   weights))
+    write("hf", "turns", hf_folder({"model_type": "smollm3", "no_rope_layers": [1], "attention_bias": False}, weights))
+    write("hf", "named", hf_folder({"cca": {"chat_template": "chatml", "sinks": 0, "cores": 2}}, weights))
+    mapped = {name: "model.safetensors" for name in hf_shapes()}
+    write("hf", "mapped", hf_folder({}, weights, {"weight_map": mapped}))
     write("safetensors", "model", weights)
     write("safetensors", "bf16", safetensors({"a": [2, 3], "b": [], "c": [1, 1, 2]}, "BF16"))
     write("safetensors", "empty", safetensors({}))
@@ -312,6 +346,7 @@ def tokenizer_seeds():
     write("vocab", "prefix-number", b'{"model": {"type": "BPE", "continuing_subword_prefix": 5, "vocab": {}}}')
     for path in sorted(Path(__file__).parent.parent.glob("golden/models/hf-text-*/tokenizer.json")):
         write("vocab", path.parent.name, small_tokenizer(json.loads(path.read_text())))
+    write("vocab", "beside", MARK.join([small_tokenizer(json.loads(path.read_text())), *files_beside()]))
     families = json.loads((Path(__file__).parent.parent / "golden/bpe/families.json").read_text())
     for family in families["families"]:
         parts = {key: family[key] for key in ("normalizer", "pre_tokenizer", "added_tokens")}
@@ -355,6 +390,9 @@ def template_seeds():
     whole = [case for case in cases if "{%" in case and "text" in golden["cases"][cases.index(case)]]
     for i, case in enumerate(whole):
         write("template", f"case{i}", case.encode())
+    lists = "{% set l = [3, 1, 'a'] %}{{ l.insert(1, 2) }}{{ l.pop(0) }}{{ l.remove('a') }}{{ l.index(1) }}{{ l.reverse() }}{{ l.clear() }}"
+    dicts = "{% set d = {'a': 1} %}{{ d.setdefault('b', 2) }}{{ d.pop('a') }}{{ d.update(c=3) }}{{ d.copy() }}{{ d.pop('x', 0) }}"
+    write("template", "changes", (lists + dicts).encode())
     variables = json.dumps(golden["variables"], ensure_ascii=False).encode()
     write("template", "variables", b"{{ messages|tojson }}{{ d }}{{ s.split()|join('-') }}" + MARK + variables)
 

@@ -1,50 +1,81 @@
 #!/usr/bin/env bash
-# Runs fuzz targets (the arguments: the programs), two at a time, each for FUZZ_SECONDS. Inputs
-# start from tests/fuzz/seeds and are kept in build/fuzz/corpus or FUZZ_CORPUS. What is found lies
-# in the same folder's findings; the table at the end says how much was tried.
+# Runs fuzz targets (the arguments: the programs, of one build or of several), FUZZ_JOBS processes at
+# a time (2), each for FUZZ_SECONDS (60). Where there are more jobs than programs each program runs
+# several times, with seeds of its own; all processes of a target share what they find. Inputs
+# start from tests/fuzz/seeds and tests/fuzz/corpus and are kept in build/fuzz/corpus or FUZZ_CORPUS.
+# What is found lies in the same folder's findings, and the process goes on behind it.
+#
+# A line a target: executions, executions a second of one process, features reached, findings. Those
+# of all runs are added up in build/fuzz/executions. The last line is "N executions, M findings".
+# No compiler is needed where the programs are there.
 set -u
 cd "$(dirname "$0")/../.."
-seconds=${FUZZ_SECONDS:-60}
+seconds=${FUZZ_SECONDS:-60} jobs=${FUZZ_JOBS:-2}
 corpus=${FUZZ_CORPUS:-build/fuzz/corpus}
-mkdir -p "$corpus/logs" "$corpus/findings"
+tally=build/fuzz/executions
+copies=$(((jobs + $# - 1) / $#))
+mkdir -p "$corpus/findings" build/fuzz
+rm -rf "$corpus/logs" && mkdir -p "$corpus/logs"
 
 # An input that decompresses may become a thousand times as large before it is counted.
 max_len() { # target
     case $1 in
-    input) echo 16384 ;;
-    args | bpe | sentencepiece | session) echo 8192 ;;
+    input | template) echo 16384 ;;
+    args | blocks | bpe | sentencepiece | session) echo 8192 ;;
     *) echo 65536 ;;
     esac
 }
 
-fuzz() { # program
-    local target=${1##*/fuzz_}
-    mkdir -p "$corpus/$target"
-    "$1" -max_total_time="$seconds" -max_len="$(max_len "$target")" -timeout=10 \
-        -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 -verbosity=1 \
-        -artifact_prefix="$corpus/findings/$target-" \
-        "$corpus/$target" "tests/fuzz/seeds/$target" >"$corpus/logs/$target" 2>&1
-    echo $? >"$corpus/logs/$target.status"
+# Of the numbers behind a word in logs.
+sum() { # log..., word
+    cat "${@:1:$#-1}" | sed -n "s/^${!#} *\([0-9]*\).*/\1/p" | awk '{ n += $1 } END { print n + 0 }'
 }
 
-for program in "$@"; do
-    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
-    fuzz "$program" &
+# Behind a finding it goes on, five times at most.
+fuzz() { # program, number of the process
+    local target=${1##*/fuzz_} end=$((SECONDS + seconds)) tries=0
+    local log=$corpus/logs/$target.$2 known=() on=()
+    # A processor of its own: readers that would share their work among threads do it alone.
+    taskset -c $(($2 % $(nproc))) true 2>/dev/null && on=(taskset -c $(($2 % $(nproc))))
+    for folder in "tests/fuzz/seeds/$target" "tests/fuzz/corpus/$target"; do
+        [ -d "$folder" ] && known+=("$folder")
+    done
+    mkdir -p "$corpus/$target"
+    while [ $SECONDS -lt $end ] && [ $tries -lt 5 ]; do
+        "${on[@]}" "$1" -max_total_time=$((end - SECONDS)) -max_len="$(max_len "$target")" -timeout=10 \
+            -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 -seed=$((RANDOM * 32768 + RANDOM + 1)) \
+            -artifact_prefix="$corpus/findings/$target-" \
+            "$corpus/$target" "${known[@]}" >>"$log" 2>&1 && break
+        tries=$((tries + 1))
+        echo 'run.sh: a finding' >>"$log"
+    done
+    echo "$target $(sum "$log" stat::number_of_executed_units:)" >>"$tally"
+}
+
+number=0
+for ((copy = 0; copy < copies; copy++)); do
+    for program in "$@"; do
+        while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+        number=$((number + 1))
+        fuzz "$program" $number &
+    done
 done
 wait
 
-findings=0
-printf '%-16s %12s %9s %9s %9s\n' target executions seconds coverage findings
-for program in "$@"; do
-    target=${program##*/fuzz_}
-    log=$corpus/logs/$target
-    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    took=$(sed -n 's/^Done .* in \([0-9]*\) second.*/\1/p' "$log")
-    covered=$(grep -o 'cov: [0-9]*' "$log" | tail -1)
-    bad=0
-    if [ "$(cat "$log.status")" -ne 0 ]; then
-        bad=1 findings=$((findings + 1))
-    fi
-    printf '%-16s %12s %9s %9s %9s\n' "$target" "${executions:--}" "${took:--}" "${covered#cov: }" "$bad"
+all=0 findings=0
+printf '%-14s %12s %10s %9s %9s\n' target executions a_second features findings
+for target in $(printf '%s\n' "${@##*/fuzz_}" | sort -u); do
+    logs=("$corpus/logs/$target".*)
+    executions=$(sum "${logs[@]}" stat::number_of_executed_units:)
+    took=$(sum "${logs[@]}" 'Done [0-9]* runs in')
+    features=$(cat "${logs[@]}" | grep -ao ' ft: [0-9]*' | awk '$2 > n { n = $2 } END { print n + 0 }')
+    bad=$(cat "${logs[@]}" | grep -c '^run.sh: a finding')
+    printf '%-14s %12s %10s %9s %9s\n' "$target" "$executions" $((executions / (took > 0 ? took : 1))) "$features" "$bad"
+    all=$((all + executions)) findings=$((findings + bad))
 done
-[ "$findings" -eq 0 ] || { echo "see $corpus/findings and $corpus/logs"; exit 1; }
+awk '{ n[$1] += $2; all += $2 } END { for (t in n) print t, n[t]; print all >"/dev/stderr" }' "$tally" \
+    2>"$tally.all" | sort >"$tally.new" && mv "$tally.new" "$tally"
+echo "in all runs here: $(cat "$tally.all")"
+[ $findings -eq 0 ] || echo "see $corpus/findings and $corpus/logs"
+echo "$all executions, $findings findings"
+[ $findings -eq 0 ]
