@@ -113,7 +113,7 @@ static bool round_(jinja_value *out, jinja_run *r, jinja_value self, const jinja
         return *out = jinja_int(jinja_as_int(self)), true;
     }
     if (precision < 0 || precision > 100 || !isfinite(x)) {
-        double scale = pow(10, (double)-precision);
+        double scale = pow(10, -(double)precision);
         *out = precision < 0 ? jinja_float(nearbyint(x / scale) * scale) : jinja_float(x);
         return true;
     }

@@ -213,7 +213,7 @@ static bool truncate_(jinja_value *out, jinja_run *r, jinja_value self, const ji
         (bound[2].kind != JINJA_UNDEFINED && !jinja_text_arg(&end, r, bound[2], "end"))) {
         return false;
     }
-    int64_t room = length - (int64_t)jinja_n_chars(end);
+    int64_t room = cca_max(length, -1) - (int64_t)jinja_n_chars(end);
     if (room < 0 || leeway < 0) return jinja_fail(r, "truncate: the length is too small");
     if ((int64_t)jinja_n_chars(text) - leeway <= length) return *out = self, true;
     size_t size = jinja_char_at(text, (size_t)room);

@@ -219,7 +219,8 @@ static bool pad(jinja_value *out, jinja_run *r, jinja_value self, const jinja_ar
     if (bound[1].kind != JINJA_UNDEFINED && !jinja_text_arg(&with, r, bound[1], "fillchar")) {
         return false;
     }
-    int64_t n = width - (int64_t)jinja_n_chars(self.text);
+    if (jinja_n_chars(with) != 1) return jinja_fail(r, "fillchar is one character");
+    int64_t n = cca_max(width, 0) - (int64_t)jinja_n_chars(self.text);
     if (n <= 0) return *out = self, true;
     int64_t front = left == 1 ? n / 2 + (n & width & 1) : left ? n : 0;
     return fill(&b, with, front) && jinja_put_text(&b, self.text) && fill(&b, with, n - front) &&
@@ -250,7 +251,7 @@ static bool zfill(jinja_value *out, jinja_run *r, jinja_value self, const jinja_
     }
     size_t sign = text->size > 0 && (text->bytes[0] == '-' || text->bytes[0] == '+');
     return jinja_put_part(&b, text, 0, sign) &&
-           fill(&b, &zero, width - (int64_t)jinja_n_chars(text)) &&
+           fill(&b, &zero, cca_max(width, 0) - (int64_t)jinja_n_chars(text)) &&
            jinja_put_part(&b, text, sign, text->size) && jinja_finish(out, &b);
 }
 

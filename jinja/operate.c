@@ -33,6 +33,12 @@ static int64_t floor_divide(int64_t x, int64_t y) {
     return x / y - (x % y != 0 && (x % y < 0) != (y < 0));
 }
 
+/* Of y's sign. */
+static int64_t modulo(int64_t x, int64_t y) {
+    const int64_t rest = x % y;
+    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
+}
+
 static bool operate_ints(jinja_value *out, jinja_run *r, jinja_operator op, int64_t x, int64_t y) {
     int64_t result = 0;
     bool fits = true, divides = op >= JINJA_DIVIDE && op <= JINJA_MODULO;
@@ -49,8 +55,7 @@ static bool operate_ints(jinja_value *out, jinja_run *r, jinja_operator op, int6
     case JINJA_POWER: fits = power(&result, x, y); break;
     default:
         fits = x != INT64_MIN || y != -1;
-        if (fits) result = floor_divide(x, y);
-        if (fits && op == JINJA_MODULO) result = x - result * y;
+        if (fits) result = op == JINJA_MODULO ? modulo(x, y) : floor_divide(x, y);
         break;
     }
     *out = jinja_int(result);

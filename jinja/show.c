@@ -97,6 +97,7 @@ static bool show_items(jinja_builder *b, const jinja_value *items, size_t n) {
 
 static bool show_list(jinja_builder *b, const jinja_list *list) {
     char text[80];
+    int64_t last = -1;
     switch (list->shape) {
     case JINJA_PLAIN:
         return jinja_put_words(b, "[") && show_items(b, list->items, list->n) &&
@@ -105,9 +106,10 @@ static bool show_list(jinja_builder *b, const jinja_list *list) {
         return jinja_put_words(b, "(") && show_items(b, list->items, list->n) &&
                jinja_put_words(b, list->n == 1 ? ",)" : ")");
     case JINJA_RANGE:
+        if (list->n > 0) last = list->items[list->n - 1].integer;
         snprintf(text, sizeof text, "range(%lld, %lld)",
                  list->n ? (long long)list->items[0].integer : 0,
-                 list->n ? (long long)list->items[list->n - 1].integer + 1 : 0);
+                 (long long)last + (last < INT64_MAX));
         return jinja_put_words(b, text);
     case JINJA_VIEW:
         return jinja_put_words(b, "dict_view([") && show_items(b, list->items, list->n) &&

@@ -3,7 +3,7 @@
 # build/fuzz/corpus or FUZZ_CORPUS. The arguments are the programs that make fuzz-coverage builds. A line a
 # file: lines reached, lines, share; the lines that no input reaches are the lines with a 0 in lines.txt beside the programs.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 corpus=${FUZZ_CORPUS:-build/fuzz/corpus}
 folder=$(dirname "$1")
 objects=()

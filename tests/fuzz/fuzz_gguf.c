@@ -74,7 +74,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     (void)cca_gguf_check_crc(&checked, file, &err);
     cca_gguf_fingerprint(digits, file);
     cca_gguf_look(digits, file);
-    fuzz_check(cca_gguf_layout_of(file).data_start <= size, "data behind the file");
+    fuzz_check(cca_gguf_layout_of(file).entries_end <= size, "entries behind the file");
     if (cca_config_read(&config, file, &err) == CCA_OK) {
         char rope[128];
         cca_config_describe_rope(rope, sizeof rope, &config, 0);

@@ -56,6 +56,7 @@ bool mutate_splice(mutation *m, size_t at, size_t n, const void *bytes, size_t s
 bool mutate_bytes(mutation *m, size_t at, size_t n) {
     enum { LONGER = 64, MOST = 4096 };
     uint8_t some[MOST + LONGER];
+    if (at > m->size || n > m->size - at) return false;
     if (n > MOST) at += mutate_draw(m, n - MOST), n = MOST;
     memcpy(some, m->data + at, n);
     return mutate_splice(m, at, n, some, LLVMFuzzerMutate(some, n, n + LONGER));

@@ -315,7 +315,7 @@ static void scan_value(scan *s, size_t from, bool member, int depth) {
             const bool quoted = object && see(s, '"');
             if (quoted) skip_string(s);
             scan_value(s, before, quoted && take(s, ':'), depth + 1);
-            if (!take(s, ',') && s->at == before) s->at++;
+            if (!take(s, ',') && s->at == before && s->at < s->size) s->at++;
         }
         s->at += s->at < s->size;
     } else if (see(s, '"')) {

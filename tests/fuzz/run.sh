@@ -9,7 +9,7 @@
 # of all runs are added up in build/fuzz/executions. The last line is "N executions, M findings".
 # No compiler is needed where the programs are there.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 seconds=${FUZZ_SECONDS:-60} jobs=${FUZZ_JOBS:-2}
 corpus=${FUZZ_CORPUS:-build/fuzz/corpus}
 tally=build/fuzz/executions
@@ -67,10 +67,10 @@ printf '%-14s %12s %10s %9s %9s\n' target executions a_second features findings
 for target in $(printf '%s\n' "${@##*/fuzz_}" | sort -u); do
     logs=("$corpus/logs/$target".*)
     executions=$(sum "${logs[@]}" stat::number_of_executed_units:)
-    took=$(sum "${logs[@]}" 'Done [0-9]* runs in')
+    took=$((${#logs[@]} * seconds))
     features=$(cat "${logs[@]}" | grep -ao ' ft: [0-9]*' | awk '$2 > n { n = $2 } END { print n + 0 }')
     bad=$(cat "${logs[@]}" | grep -c '^run.sh: a finding')
-    printf '%-14s %12s %10s %9s %9s\n' "$target" "$executions" $((executions / (took > 0 ? took : 1))) "$features" "$bad"
+    printf '%-14s %12s %10s %9s %9s\n' "$target" "$executions" $((executions / took)) "$features" "$bad"
     all=$((all + executions)) findings=$((findings + bad))
 done
 awk '{ n[$1] += $2; all += $2 } END { for (t in n) print t, n[t]; print all >"/dev/stderr" }' "$tally" \

@@ -68,6 +68,20 @@ static void renders_as_jinja2_does(void **state) {
     json_decref(all);
 }
 
+/* The sanitizers see what overflows beside these. */
+static void numbers_at_their_ends(void **state) {
+    (void)state;
+    const char *least = "{\"n\": -9223372036854775808}";
+    renders("{{ n % 3 }} {{ 9223372036854775807 % -2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 6 % -3 }}",
+            least, "1 -1 2 -2 0");
+    renders("{{ 'a'.center(n) }}{{ 'b'.ljust(n) }}{{ '-1'.zfill(n) }}{{ 'c'|center(n) }}", least,
+            "ab-1c");
+    renders("{{ range(9223372036854775807, 9223372036854775806, -1) }}", "{}",
+            "range(9223372036854775807, 9223372036854775807)");
+    renders("{{ range(2) }}{{ range(0) }}{{ 1|round(n) is number }}", least,
+            "range(0, 2)range(0, 0)True");
+}
+
 /* Lists and dicts may change, which transformers forbids. */
 static void lists_and_dicts_change(void **state) {
     (void)state;
@@ -194,6 +208,8 @@ static void errors_name_the_line(void **state) {
     refused("{{ 1", "1: the tag does not end");
     refused("{{ 99999999999999999999 }}", "1: a number is too large");
     refused("{{ 9223372036854775807 + 1 }}", "1: a number is too large");
+    refused("{{ 'a'.ljust(9223372036854775807, '') }}", "1: fillchar is one character");
+    refused("{{ 'a'|truncate(-9223372036854775807 - 1) }}", "1: truncate: the length is too small");
     refused("{{ '\\ud800' }}", "1: a string has an escape that is no character");
     refused("{% break %}", "1: there is no loop to leave");
 }
@@ -285,7 +301,8 @@ int main(void) {
         cmocka_unit_test(renders_as_jinja2_does), cmocka_unit_test(lists_and_dicts_change),
         cmocka_unit_test(the_time_is_given),      cmocka_unit_test(bytes_know_their_content),
         cmocka_unit_test(errors_name_the_line),   cmocka_unit_test(what_is_endless_ends),
-        cmocka_unit_test(long_chains_are_none),   cmocka_unit_test(bounds_are_the_callers),
+        cmocka_unit_test(numbers_at_their_ends),  cmocka_unit_test(long_chains_are_none),
+        cmocka_unit_test(bounds_are_the_callers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
