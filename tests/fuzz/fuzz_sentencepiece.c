@@ -19,7 +19,7 @@ static void encode(const cca_tokenizer *tok, const char *text, size_t size, unsi
 
 /* Longer than what SentencePiece gets at once. */
 static void encode_long(const cca_tokenizer *tok, const char *text, size_t size) {
-    enum { LONG = 40000 };
+    enum { LONG = 20000 };
     static char repeated[LONG];
     size_t n = 0;
     for (; n + size <= LONG; n += size) memcpy(repeated + n, text, size);
