@@ -57,10 +57,11 @@ static void put(size_t i, const uint8_t *bytes, size_t size) {
         unlink(files[i].path);
     } else {
         int fd = open(files[i].path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        uint8_t *grown = realloc(files[i].bytes, size);
-        fuzz_check(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && grown, "no file");
+        free(files[i].bytes);
+        files[i].bytes = malloc(size);
+        fuzz_check(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && files[i].bytes, "no file");
         close(fd);
-        files[i].bytes = memcpy(grown, bytes, size);
+        memcpy(files[i].bytes, bytes, size);
     }
     files[i].size = size;
 }

@@ -3,6 +3,7 @@
  * one in 16. */
 #include "mutate.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -221,12 +222,12 @@ static size_t put_text(uint8_t *out, const char *text, size_t size) {
 
 /* Names of an architecture get its prefix, those that begin with a dot are whole behind it. */
 static size_t put_name(mutation *m, uint8_t *out) {
-    const char *name = MUTATE_ANY(m, names), *arch = MUTATE_ANY(m, texts);
-    char text[96] = "llama.";
+    const char *name = MUTATE_ANY(m, names);
+    const char *arch = mutate_one_in(m, 2) ? MUTATE_ANY(m, texts) : "llama";
+    char text[96];
     if (name[0] == '.') return put_text(out, name + 1, strlen(name) - 1);
-    if (mutate_one_in(m, 2)) strncpy(text, arch, 20), strcat(text, ".");
-    strcat(text, name);
-    return put_text(out, text, strlen(text));
+    const int size = snprintf(text, sizeof text, "%.20s.%s", arch, name);
+    return put_text(out, text, (size_t)size);
 }
 
 static size_t put_scalar(mutation *m, uint8_t *out, uint64_t type) {

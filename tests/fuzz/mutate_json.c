@@ -263,15 +263,13 @@ static const char *const values[] = {
     "]",
     "}",
     "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Lowercase\"}]}",
-    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\d{1,3}\"},\"behavior\":\"Isolated\","
-    "\"invert\":false}",
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\d{1,3}\"},\"behavior\":\"Isolated\"}",
     "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"first\"}",
     "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}",
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"use_regex\":false}",
     "{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}",
     "{\"type\":\"Digits\",\"individual_digits\":true}",
-    "{\"id\":3,\"content\":\"<x>\",\"single_word\":true,\"lstrip\":true,\"rstrip\":true,"
-    "\"normalized\":false,\"special\":true}",
+    "{\"id\":3,\"content\":\"<x>\",\"single_word\":true,\"lstrip\":true,\"rstrip\":true}",
     "{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",
     "{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":16}"};
 
@@ -293,8 +291,9 @@ static bool take(scan *s, char c) {
 }
 
 static void skip_string(scan *s) {
-    for (s->at++; s->at < s->size && s->text[s->at] != '"'; s->at++)
+    for (s->at++; s->at < s->size && s->text[s->at] != '"'; s->at++) {
         s->at += s->text[s->at] == '\\';
+    }
     s->at = s->at < s->size ? s->at + 1 : s->size;
 }
 

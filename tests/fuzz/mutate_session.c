@@ -68,10 +68,7 @@ static void mend_all(mutation *m) {
 static bool replace(mutation *m, size_t at, size_t n, const uint8_t *bytes, size_t size) {
     static const uint8_t zeros[ALIGN];
     const size_t more = align(size) - size;
-    if (align(n) > m->size - at)
-        n = m->size - at;
-    else
-        n = align(n);
+    n = align(n) < m->size - at ? align(n) : m->size - at;
     return mutate_splice(m, at, n, bytes, size) && mutate_splice(m, at + size, 0, zeros, more);
 }
 
