@@ -393,6 +393,8 @@ def template_seeds():
     lists = "{% set l = [3, 1, 'a'] %}{{ l.insert(1, 2) }}{{ l.pop(0) }}{{ l.remove('a') }}{{ l.index(1) }}{{ l.reverse() }}{{ l.clear() }}"
     dicts = "{% set d = {'a': 1} %}{{ d.setdefault('b', 2) }}{{ d.pop('a') }}{{ d.update(c=3) }}{{ d.copy() }}{{ d.pop('x', 0) }}"
     write("template", "changes", (lists + dicts).encode())
+    write("template", "endless-fill", b"{{ 'a'.ljust(9223372036854775807, '') }}")
+    write("template", "numbers-at-their-ends", b"{{ 'a'|center(-9223372036854775807) }}{{ 9223372036854775807 % -2 }}")
     variables = json.dumps(golden["variables"], ensure_ascii=False).encode()
     write("template", "variables", b"{{ messages|tojson }}{{ d }}{{ s.split()|join('-') }}" + MARK + variables)
 
@@ -459,6 +461,8 @@ def block_seeds():
     for i, size in enumerate(sizes):
         row = bytes(b % 61 for b in range(2 * size))  # scales of a size that halves and floats have
         write("blocks", str(i), bytes([i, 2, 1]) + row * (32 if size <= 4 else 2))
+    row = b"".join(struct.pack("<H32b", scale, *[x] * 32) for scale, x in ((0x36d, 1), (0x100, 1), (0x4000, 0), (0, 0), (0, 0)))
+    write("blocks", "zeros-with-a-scale", bytes([3, 0, 0]) + row)
 
 
 gguf_seeds()
