@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_TOKENS = 1 << 24 };
+enum { MOST_BEHIND = 1 << 16 }; /* ids behind the vocabulary's own: a few bytes may name the last */
 
 static const char space[] = "\xe2\x96\x81"; /* ▁ */
 
@@ -95,9 +95,10 @@ static void check_flags(cca_vocab *vocab, cca_json_reader *r, const cca_added *t
 }
 
 void cca_vocab_add(cca_vocab *vocab, cca_json_reader *r, const cca_added *token) {
-    int64_t id = token->id;
-    if (id < 0 || id >= MAX_TOKENS) {
-        cca_json_refuse(r, "the id of \"%.100s\" is none of 0 … %d", token->text, MAX_TOKENS - 1);
+    int64_t id = token->id, last = vocab->n_own + MOST_BEHIND - 1;
+    if (id < 0 || id > last) {
+        cca_json_refuse(r, "the id of \"%.100s\" is none of 0 … %lld", token->text,
+                        (long long)last);
     }
     if (!r->status) r->status = cca_vocab_grow(vocab, id + 1, r->err);
     if (r->status) return;
