@@ -2,6 +2,7 @@
  * follow it, in f32. With one rank they have the same bits, with several where texts are long
  * enough to be cut where chunks end; else the largest difference over their spread is below 1e-5,
  * as it is of several GPUs. */
+#include "base/stop_flag.h"
 #include "tests/mpi/subject.h"
 
 #include <math.h>
@@ -208,14 +209,14 @@ static void stop_soon(void *user, cca_session *session, int64_t pos) {
     int *left = user;
     assert_in_range(pos, 1, LONG);
     (void)session;
-    if (--*left == 0) stop = 1;
+    if (--*left == 0) cca_stop_set(&stop, 1);
 }
 
 /* An interrupted prompt ends on all ranks, and a session that was reset goes on with them. */
 static void interrupted(const subject *x) {
     cca_error err;
     int left = 1, n;
-    stop = 0;
+    cca_stop_set(&stop, 0);
     cca_session_options o = options_of(&KEPT);
     cca_session *s, *whole = new_session(x, &KEPT, false);
     o.comm = x->comm, o.share_from = 1, o.stop = &stop;
@@ -224,7 +225,7 @@ static void interrupted(const subject *x) {
     assert_int_equal(cca_session_eval(s, x->ids, 3001, &eval, &err), CCA_INTERRUPTED);
     assert_int_equal(cca_session_pos(s), 0);
     assert_int_equal(cca_session_eval(s, x->ids, 3001, NULL, &err), CCA_RUNTIME);
-    stop = 0;
+    cca_stop_set(&stop, 0);
     cca_session_reset(s);
     float *got = run_trial(x, &KEPT, s, &n), *want = run_trial(x, &KEPT, whole, &n);
     check_same(x, got, want, n * x->vocab, "logits after an interruption");

@@ -10,6 +10,7 @@
 #define CCA_TEST_FAULTY_DEVICE_H
 
 #include "backend/backend.h"
+#include "base/stop_flag.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -46,7 +47,7 @@ static void faulty_stall(cca_backend *b, const char *name) {
     faulty *f = faulty_device;
     f->deaf = !b->stop;
     atomic_store(&f->stalled, 1);
-    while (!b->stop || !*b->stop) usleep(500);
+    while (!cca_stop_asked(b->stop)) usleep(500);
     if (f->fault == FAULT_WAITS) {
         cca_backend_fail(b, CCA_INTERRUPTED, "interrupted");
         return;

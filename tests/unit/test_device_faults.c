@@ -63,7 +63,7 @@ static cca_status run_with(float *out, const subject *x, fault_kind fault, long 
     cca_error again;
     memset(&device, 0, sizeof device);
     device.fault = fault, device.at = n;
-    stop = 0;
+    cca_stop_set(&stop, 0);
     cca_status status = open_state(&s, x, err);
     if (!status) status = read_tokens(out, &s, x, err);
     bool sticks = status == CCA_RUNTIME && s.session && fault != FAULT_NAN;
@@ -73,7 +73,7 @@ static cca_status run_with(float *out, const subject *x, fault_kind fault, long 
         assert_string_equal(again.text, err->text);
     }
     if (status == CCA_INTERRUPTED && s.session) { /* which ends with being told */
-        stop = 0;
+        cca_stop_set(&stop, 0);
         cca_session_reset(s.session);
         assert_int_equal(cca_session_eval(s.session, x->m.tokens, 1, NULL, &again), CCA_OK);
     }
@@ -102,7 +102,7 @@ static void *watch(void *unused) {
         usleep(200);
         pthread_testcancel();
     }
-    stop = 1;
+    cca_stop_set(&stop, 1);
     return unused;
 }
 

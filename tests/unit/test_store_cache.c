@@ -1,5 +1,6 @@
 /* Sessions in files: what is evaluated from a stored state has the bits of an uninterrupted run,
  * and a state of other settings is refused by name. */
+#include "base/stop_flag.h"
 #include "engine.h"
 
 #include "test.h"
@@ -191,9 +192,9 @@ static void test_interrupted(void **state) {
     assert_int_equal(cca_session_mark(s, &err), CCA_OK);
     assert_int_equal(cca_store_open(&store, path, true, &err), CCA_OK);
     for (int back = 0; back < 4; back++) {
-        stop = 1;
+        cca_stop_set(&stop, 1);
         assert_int_equal(cca_session_eval(s, ids + FIRST, 10, NULL, &err), CCA_INTERRUPTED);
-        stop = 0;
+        cca_stop_set(&stop, 0);
         assert_int_equal(cca_session_eval(s, ids + FIRST, 10, NULL, &err), CCA_RUNTIME);
         assert_non_null(strstr(err.text, "interrupted"));
         assert_int_equal(cca_session_save(s, store, ids, &err), CCA_RUNTIME);
@@ -219,7 +220,7 @@ static void test_interrupted(void **state) {
 
 static void ask_to_stop(int signal) {
     (void)signal;
-    stop = 1;
+    cca_stop_set(&stop, 1);
 }
 
 /* A stop at any moment is told, or came too late to change anything. */
@@ -238,7 +239,7 @@ static void test_interrupted_anywhere(void **state) {
         if (i > 0) setitimer(ITIMER_REAL, &at, NULL);
         cca_status status = cca_session_eval(s, ids, 8, NULL, &err);
         setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
-        stop = 0;
+        cca_stop_set(&stop, 0);
         told += status == CCA_INTERRUPTED;
         if (status == CCA_INTERRUPTED) continue;
         assert_int_equal(status, CCA_OK);
