@@ -1,8 +1,7 @@
-#include "store.h"
+#include "store_parts.h"
 
 #include "base/again.h"
 #include "base/file_lock.h"
-#include "base/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,72 +13,30 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum {
-    ALIGN = 64, /* of headers: none straddles a sector of a disk */
-    MAX_FACTS = 1 << 16,
-    LOCK_WRITER = 0, /* bytes of the file that stand for its two locks: of whole_file.h, */
-    LOCK_READERS = 1,
-};
+enum { MAX_FACTS = 1 << 16 };
 
 static const char file_magic[8] = {'C', 'C', 'A', 'S', 'E', 'S', 'S', 1};
-static const uint32_t segment_magic = 0x47455343; /* "CSEG" */
 
 typedef struct file_header {
     char magic[8];
     uint32_t facts_bytes, facts_crc;
 } file_header;
 
-typedef struct segment_header {
-    uint32_t magic, kind;
-    int64_t first, n;
-    uint64_t bytes;
-    uint32_t crc;        /* of the bytes */
-    uint32_t header_crc; /* of the members above */
-} segment_header;
-
-_Static_assert(sizeof(segment_header) <= ALIGN, "a header fits its place");
-
-typedef struct segment {
-    segment_header h;
-    uint64_t at; /* of the header */
-} segment;
-
-struct cca_store {
-    cca_whole_file file; /* of a new one the first commit gives it its name */
-    int replaced;        /* the file that this replaces, locked; or -1 */
-    bool lent;           /* and locked for reading */
-    bool held;           /* it gets no name yet */
-    char *facts;
-    int32_t *tokens;
-    int64_t n_tokens;
-    segment *segments;
-    size_t n_segments, n_committed, capacity;
-    uint64_t end;        /* where the next segment begins */
-    uint64_t file_bytes; /* as found */
-    size_t reading;      /* segment under way, and what was read or written of it */
-    uint64_t done;
-    uint32_t crc;
-};
-
-static uint64_t align(uint64_t n) {
-    return (n + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 static cca_status damaged(const cca_store *s, uint64_t at, const char *what, cca_error *err) {
     return cca_fail(err, CCA_BAD_MODEL, "%s: damaged at byte %llu: %s", s->file.path,
                     (unsigned long long)at, what);
 }
 
-static cca_status no_memory(const cca_store *s, cca_error *err) {
+cca_status cca_store_no_memory(const cca_store *s, cca_error *err) {
     return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for its index", s->file.path);
 }
 
-static cca_status bad_output(const cca_store *s, const char *what, cca_error *err) {
+cca_status cca_store_bad_output(const cca_store *s, const char *what, cca_error *err) {
     return cca_fail(err, CCA_BAD_OUTPUT, "%s: cannot %s: %s", s->file.path, what, strerror(errno));
 }
 
-static cca_status sync_data(const cca_store *s, cca_error *err) {
-    return cca_sync_data_again(s->file.fd) == 0 ? CCA_OK : bad_output(s, "sync", err);
+cca_status cca_store_sync(const cca_store *s, cca_error *err) {
+    return cca_sync_data_again(s->file.fd) == 0 ? CCA_OK : cca_store_bad_output(s, "sync", err);
 }
 
 /* ---- bytes ---------------------------------------------------------------------------- */
@@ -99,21 +56,21 @@ static cca_status read_at(const cca_store *s, uint64_t at, void *data, size_t by
     return CCA_OK;
 }
 
-static uint32_t crc_of(uint32_t crc, const void *data, size_t bytes) {
+uint32_t cca_store_crc(uint32_t crc, const void *data, size_t bytes) {
     return (uint32_t)crc32_z(crc, data, bytes);
 }
 
-static uint32_t header_crc(const segment_header *h) {
-    return crc_of(0, h, offsetof(segment_header, header_crc));
+uint32_t cca_store_header_crc(const segment_header *h) {
+    return cca_store_crc(0, h, offsetof(segment_header, header_crc));
 }
 
 /* ---- the index ------------------------------------------------------------------------ */
 
-static cca_status push_segment(cca_store *s, const segment_header *h, uint64_t at, cca_error *err) {
+cca_status cca_store_push(cca_store *s, const segment_header *h, uint64_t at, cca_error *err) {
     if (s->n_segments == s->capacity) {
         size_t capacity = s->capacity ? 2 * s->capacity : 64;
         segment *grown = realloc(s->segments, capacity * sizeof *grown);
-        if (!grown) return no_memory(s, err);
+        if (!grown) return cca_store_no_memory(s, err);
         s->segments = grown;
         s->capacity = capacity;
     }
@@ -121,15 +78,14 @@ static cca_status push_segment(cca_store *s, const segment_header *h, uint64_t a
     return CCA_OK;
 }
 
-/* Room for the ids of a segment behind those that are there. */
-static cca_status grow_tokens(cca_store *s, const segment_header *h, cca_error *err) {
+cca_status cca_store_grow_tokens(cca_store *s, const segment_header *h, cca_error *err) {
     int32_t *grown = realloc(s->tokens, (size_t)(s->n_tokens + h->n) * sizeof *grown);
-    if (!grown) return no_memory(s, err);
+    if (!grown) return cca_store_no_memory(s, err);
     s->tokens = grown;
     return CCA_OK;
 }
 
-static bool header_makes_sense(const cca_store *s, const segment_header *h) {
+bool cca_store_makes_sense(const cca_store *s, const segment_header *h) {
     if (h->kind > CCA_STORE_NOTE || h->first < 0 || h->n < 0) return false;
     if (h->first > INT64_MAX / 8 || h->n > INT64_MAX / 8) return false;
     if (h->kind == CCA_STORE_WINDOW && h->first + h->n > s->n_tokens) return false;
@@ -138,11 +94,11 @@ static bool header_makes_sense(const cca_store *s, const segment_header *h) {
 }
 
 static cca_status read_tokens(cca_store *s, const segment *seg, cca_error *err) {
-    cca_status status = grow_tokens(s, &seg->h, err);
+    cca_status status = cca_store_grow_tokens(s, &seg->h, err);
     size_t bytes = (size_t)seg->h.bytes;
     int32_t *to = s->tokens + s->n_tokens;
     if (!status) status = read_at(s, seg->at + ALIGN, to, bytes, err);
-    if (!status && crc_of(0, to, bytes) != seg->h.crc) {
+    if (!status && cca_store_crc(0, to, bytes) != seg->h.crc) {
         return damaged(s, seg->at, "the checksum of its tokens differs", err);
     }
     if (!status) s->n_tokens += seg->h.n;
@@ -163,7 +119,8 @@ static bool next_header(segment_header *out, uint64_t *at, const cca_store *s, c
         if (read_at(s, from, buffer, n, NULL)) return false;
         for (size_t i = 0; i < n; i += ALIGN) {
             memcpy(out, buffer + i, sizeof *out);
-            if (out->magic != segment_magic || out->header_crc != header_crc(out)) continue;
+            if (out->magic != SEGMENT_MAGIC || out->header_crc != cca_store_header_crc(out))
+                continue;
             *at = from + i;
             return true;
         }
@@ -189,12 +146,12 @@ static cca_status check_tail(const cca_store *s, cca_error *err) {
     if (status) return status;
     if (!all_zero(place, sizeof place)) return damaged(s, at, "a segment's header", err);
     char *buffer = malloc(SIZE);
-    if (!buffer) return no_memory(s, err);
+    if (!buffer) return cca_store_no_memory(s, err);
     while (!more && next_header(&h, &at, s, buffer, SIZE)) {
         more = closed;
         closed |= closes(&h);
         if (h.bytes > s->file_bytes - at) break;
-        at = align(at + ALIGN + h.bytes);
+        at = cca_store_align(at + ALIGN + h.bytes);
     }
     free(buffer);
     return more ? damaged(s, s->end, "a segment's header is missing", err) : CCA_OK;
@@ -207,17 +164,17 @@ static cca_status scan(cca_store *s, cca_error *err) {
         segment_header h;
         cca_status status = read_at(s, s->end, &h, sizeof h, err);
         if (status) return status;
-        if (h.magic != segment_magic) return check_tail(s, err);
-        if (h.header_crc != header_crc(&h) || !header_makes_sense(s, &h)) {
+        if (h.magic != SEGMENT_MAGIC) return check_tail(s, err);
+        if (h.header_crc != cca_store_header_crc(&h) || !cca_store_makes_sense(s, &h)) {
             return damaged(s, s->end, "a segment's header", err);
         }
         if (h.bytes > size - s->end - ALIGN) break;
-        status = push_segment(s, &h, s->end, err);
+        status = cca_store_push(s, &h, s->end, err);
         if (!status && h.kind == CCA_STORE_TOKENS) {
             status = read_tokens(s, &s->segments[s->n_segments - 1], err);
         }
         if (status) return status;
-        s->end = align(s->end + ALIGN + h.bytes);
+        s->end = cca_store_align(s->end + ALIGN + h.bytes);
     }
     return CCA_OK;
 }
@@ -240,12 +197,12 @@ static cca_status read_header(cca_store *s, cca_error *err) {
         return damaged(s, 8, "the length of its description", err);
     }
     s->facts = calloc(1, h.facts_bytes + 1);
-    if (!s->facts) return no_memory(s, err);
+    if (!s->facts) return cca_store_no_memory(s, err);
     status = read_at(s, sizeof h, s->facts, h.facts_bytes, err);
-    if (!status && crc_of(0, s->facts, h.facts_bytes) != h.facts_crc) {
+    if (!status && cca_store_crc(0, s->facts, h.facts_bytes) != h.facts_crc) {
         return damaged(s, 12, "the checksum of its description differs", err);
     }
-    s->end = align(sizeof h + h.facts_bytes);
+    s->end = cca_store_align(sizeof h + h.facts_bytes);
     return status;
 }
 
@@ -300,7 +257,7 @@ static cca_status open_file(cca_store *s, bool writable, cca_error *err) {
     if (writable && open_locked(&s->file.fd, path)) return busy(path, err);
     if (!writable) s->file.fd = cca_open_again(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (s->file.fd < 0 && writable && (errno == EACCES || errno == EROFS)) {
-        return bad_output(s, "open for writing", err);
+        return cca_store_bad_output(s, "open for writing", err);
     }
     if (s->file.fd < 0 || fstat(s->file.fd, &st) != 0) {
         return cca_fail(err, CCA_BAD_MODEL, "%s: cannot open: %s", path, strerror(errno));
@@ -345,9 +302,9 @@ static cca_status scan_beside_writer(cca_store *s, cca_error *err) {
 static cca_status cut_tail(cca_store *s, cca_error *err) {
     if (s->file_bytes == s->end) return CCA_OK;
     if (cca_resize_again(s->file.fd, (off_t)s->end) != 0) {
-        return bad_output(s, "cut off an unfinished tail", err);
+        return cca_store_bad_output(s, "cut off an unfinished tail", err);
     }
-    return sync_data(s, err);
+    return cca_store_sync(s, err);
 }
 
 cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_error *err) {
@@ -371,7 +328,7 @@ cca_status cca_store_open(cca_store **out, const char *path, bool writable, cca_
 static cca_status lock_replaced(cca_store *s, const cca_store *old, cca_error *err) {
     if (!old) return open_locked(&s->replaced, s->file.path) ? busy(s->file.path, err) : CCA_OK;
     s->replaced = fcntl(old->file.fd, F_DUPFD_CLOEXEC, 0); /* the lock belongs to both */
-    return s->replaced >= 0 ? CCA_OK : bad_output(s, "keep it locked", err);
+    return s->replaced >= 0 ? CCA_OK : cca_store_bad_output(s, "keep it locked", err);
 }
 
 /* The temporary file has one name for all that would make this one. */
@@ -386,7 +343,8 @@ static cca_status begin_file(cca_store *s, const char *path, const cca_store *ol
     s->file.alone = true;
     if (!status) status = cca_whole_begin(&s->file, 0, err);
     if (status == CCA_RUNTIME) return busy(path, err);
-    if (status) return status == CCA_BAD_OUTPUT ? bad_output(s, "create it", err) : status;
+    if (status)
+        return status == CCA_BAD_OUTPUT ? cca_store_bad_output(s, "create it", err) : status;
     return lock_replaced(s, old, err);
 }
 
@@ -399,13 +357,13 @@ static cca_status create(cca_store **out, const char *path, const char *facts, c
     }
     cca_store *s = new_store(path, err);
     if (!s) return CCA_NO_MEMORY;
-    file_header h = {.facts_bytes = (uint32_t)n, .facts_crc = crc_of(0, facts, n)};
+    file_header h = {.facts_bytes = (uint32_t)n, .facts_crc = cca_store_crc(0, facts, n)};
     memcpy(h.magic, file_magic, sizeof file_magic);
     s->facts = strdup(facts);
-    cca_status status = s->facts ? begin_file(s, path, old, err) : no_memory(s, err);
+    cca_status status = s->facts ? begin_file(s, path, old, err) : cca_store_no_memory(s, err);
     if (!status) status = cca_whole_write(&s->file, 0, &h, sizeof h, err);
     if (!status) status = cca_whole_write(&s->file, sizeof h, facts, n, err);
-    s->end = align(sizeof h + n);
+    s->end = cca_store_align(sizeof h + n);
     if (status) {
         cca_store_close(s);
         return status;
@@ -486,18 +444,18 @@ size_t cca_store_n_points(const cca_store *store) {
     return n;
 }
 
-/* The segment of a checkpoint's window; behind all segments where there is no such checkpoint. */
-static size_t window_of(const cca_store *s, size_t point) {
+size_t cca_store_window_of(const cca_store *s, size_t point) {
     size_t i = next_window(s, 0);
     while (point-- > 0 && i < s->n_segments) i = next_window(s, i + 1);
     return i;
 }
 
 cca_store_point cca_store_point_at(const cca_store *store, size_t index) {
-    size_t i = window_of(store, index);
+    size_t i = cca_store_window_of(store, index);
     if (i >= store->n_segments) return (cca_store_point){0};
     const segment *seg = &store->segments[i];
-    return (cca_store_point){seg->h.first + seg->h.n, i + 1, align(seg->at + ALIGN + seg->h.bytes)};
+    return (cca_store_point){seg->h.first + seg->h.n, i + 1,
+                             cca_store_align(seg->at + ALIGN + seg->h.bytes)};
 }
 
 size_t cca_store_n_segments(const cca_store *store) {
@@ -512,16 +470,16 @@ cca_store_segment cca_store_segment_at(const cca_store *store, size_t index) {
 
 /* ---- reading -------------------------------------------------------------------------- */
 
-static cca_status no_segment(const cca_store *s, size_t index, cca_error *err) {
+cca_status cca_store_no_segment(const cca_store *s, size_t index, cca_error *err) {
     return cca_fail(err, CCA_RUNTIME, "%s: has no segment %zu", s->file.path, index);
 }
 
-static cca_status no_point(const cca_store *s, size_t index, cca_error *err) {
+cca_status cca_store_no_point(const cca_store *s, size_t index, cca_error *err) {
     return cca_fail(err, CCA_USAGE, "%s: has no checkpoint %zu", s->file.path, index);
 }
 
 cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) {
-    if (index >= store->n_segments) return no_segment(store, index, err);
+    if (index >= store->n_segments) return cca_store_no_segment(store, index, err);
     store->reading = index;
     store->done = 0;
     store->crc = 0;
@@ -529,14 +487,15 @@ cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) 
 }
 
 cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err) {
-    if (store->reading >= store->n_segments) return no_segment(store, store->reading, err);
+    if (store->reading >= store->n_segments)
+        return cca_store_no_segment(store, store->reading, err);
     const segment *seg = &store->segments[store->reading];
     if (bytes > seg->h.bytes - store->done) {
         return damaged(store, seg->at, "a segment is shorter than what it should hold", err);
     }
     cca_status status = read_at(store, seg->at + ALIGN + store->done, data, bytes, err);
     if (status) return status;
-    store->crc = crc_of(store->crc, data, bytes);
+    store->crc = cca_store_crc(store->crc, data, bytes);
     store->done += bytes;
     if (store->done == seg->h.bytes && store->crc != seg->h.crc) {
         return damaged(store, seg->at, "the checksum of a segment differs", err);
@@ -546,14 +505,13 @@ cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error 
 
 /* ---- views ----------------------------------------------------------------------------- */
 
-/* A lock that was a reader's becomes one again. */
-static void unlock_readers(const cca_store *s) {
+void cca_store_unlock_readers(const cca_store *s) {
     (void)cca_lock(s->file.fd, s->lent ? F_RDLCK : F_UNLCK, LOCK_READERS);
 }
 
 void cca_store_lend(cca_store *store) {
     store->lent = true;
-    unlock_readers(store);
+    cca_store_unlock_readers(store);
 }
 
 cca_status cca_store_view_open(cca_store_view *out, const cca_store *store, cca_error *err) {
@@ -586,174 +544,4 @@ void cca_store_view_close(cca_store_view *view) {
 
 const void *cca_store_view_at(const cca_store_view *view, const cca_store *store, size_t index) {
     return view->data + store->segments[index].at + ALIGN;
-}
-
-/* ---- writing -------------------------------------------------------------------------- */
-
-/* Forgets what was not committed. */
-static void roll_back(cca_store *s) {
-    while (s->n_segments > s->n_committed) {
-        const segment *seg = &s->segments[--s->n_segments];
-        if (seg->h.kind == CCA_STORE_TOKENS) s->n_tokens = seg->h.first;
-        s->end = seg->at;
-    }
-    s->done = 0;
-    (void)!cca_resize_again(s->file.fd, (off_t)s->end);
-}
-
-void cca_store_cancel(cca_store *store) {
-    roll_back(store);
-}
-
-static cca_status failed(cca_store *s, cca_status status) {
-    roll_back(s);
-    return status;
-}
-
-/* Whether what was begun has all its bytes. */
-static bool is_whole(const cca_store *s) {
-    return s->n_segments == s->n_committed || s->done == s->segments[s->n_segments - 1].h.bytes;
-}
-
-cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first, int64_t n,
-                           uint64_t bytes, cca_error *err) {
-    segment_header h = {segment_magic, kind, first, n, bytes, 0, 0};
-    if (!is_whole(store) || !header_makes_sense(store, &h)) {
-        return failed(store,
-                      cca_fail(err, CCA_RUNTIME, "%s: segment out of order", store->file.path));
-    }
-    cca_status status = kind == CCA_STORE_TOKENS ? grow_tokens(store, &h, err) : CCA_OK;
-    if (!status) status = push_segment(store, &h, store->end, err);
-    if (status) return failed(store, status);
-    if (kind == CCA_STORE_TOKENS) store->n_tokens += n;
-    store->end = align(store->end + ALIGN + bytes);
-    store->done = 0;
-    return CCA_OK;
-}
-
-cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
-    if (store->n_segments == store->n_committed) return no_segment(store, store->n_segments, err);
-    segment *seg = &store->segments[store->n_segments - 1];
-    if (bytes > seg->h.bytes - store->done) {
-        return failed(store,
-                      cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->file.path));
-    }
-    cca_status status =
-        cca_whole_write(&store->file, seg->at + ALIGN + store->done, data, bytes, err);
-    if (status) return failed(store, status);
-    if (seg->h.kind == CCA_STORE_TOKENS) {
-        memcpy((char *)(store->tokens + seg->h.first) + store->done, data, bytes);
-    }
-    seg->h.crc = crc_of(seg->h.crc, data, bytes);
-    store->done += bytes;
-    return CCA_OK;
-}
-
-static cca_status write_header(cca_store *s, segment *seg, cca_error *err) {
-    char place[ALIGN] = {0};
-    seg->h.header_crc = header_crc(&seg->h);
-    memcpy(place, &seg->h, sizeof seg->h);
-    return cca_whole_write(&s->file, seg->at, place, sizeof place, err);
-}
-
-/* The first header, without which a reader stops, comes when all others are on the disk. */
-static cca_status write_headers(cca_store *s, cca_error *err) {
-    size_t first = s->n_committed;
-    cca_status status =
-        cca_resize_again(s->file.fd, (off_t)s->end) ? bad_output(s, "grow", err) : CCA_OK;
-    for (size_t i = first + 1; i < s->n_segments && !status; i++) {
-        status = write_header(s, &s->segments[i], err);
-    }
-    if (!status) status = sync_data(s, err);
-    if (!status && first < s->n_segments) status = write_header(s, &s->segments[first], err);
-    return status ? status : sync_data(s, err);
-}
-
-cca_status cca_store_commit(cca_store *store, cca_error *err) {
-    cca_status status = CCA_OK;
-    if (!is_whole(store)) {
-        status = cca_fail(err, CCA_RUNTIME, "%s: a segment is too short", store->file.path);
-    }
-    if (!status) status = write_headers(store, err);
-    if (status) {
-        (void)failed(store, status);
-        (void)sync_data(store, NULL); /* as cut_tail does: headers may be there */
-        return status;
-    }
-    if (store->file.temporary && !store->held) status = cca_whole_commit(&store->file, err);
-    if (status) return failed(store, status);
-    store->n_committed = store->n_segments;
-    store->file_bytes = store->end;
-    return CCA_OK;
-}
-
-bool cca_store_hold(cca_store *store, bool held) {
-    store->held = held && store->file.temporary;
-    return store->held;
-}
-
-static cca_status copy_segment(cca_store *s, cca_store *from, size_t index, char *buffer,
-                               size_t size, cca_error *err) {
-    cca_store_segment seg = cca_store_segment_at(from, index);
-    cca_status status = cca_store_read_begin(from, index, err);
-    if (!status) status = cca_store_begin(s, seg.kind, seg.first, seg.n, seg.bytes, err);
-    for (uint64_t done = 0; done < seg.bytes && !status;) {
-        size_t some = seg.bytes - done < size ? (size_t)(seg.bytes - done) : size;
-        status = cca_store_read(from, buffer, some, err);
-        if (!status) status = cca_store_write(s, buffer, some, err);
-        done += some;
-    }
-    return status;
-}
-
-cca_status cca_store_copy(cca_store *store, cca_store *from, size_t point, cca_error *err) {
-    enum { SIZE = 1 << 20 };
-    size_t n = cca_store_point_at(from, point).n_segments;
-    if (n == 0) return failed(store, no_point(from, point, err));
-    char *buffer = malloc(SIZE);
-    if (!buffer) return failed(store, no_memory(store, err));
-    cca_status status = CCA_OK;
-    for (size_t i = 0; i < n && !status; i++) {
-        if (from->segments[i].h.kind != CCA_STORE_DROPPED) {
-            status = copy_segment(store, from, i, buffer, SIZE, err);
-        }
-    }
-    free(buffer);
-    return status ? failed(store, status) : CCA_OK;
-}
-
-cca_status cca_store_cut(cca_store *store, size_t n_segments, cca_error *err) {
-    roll_back(store);
-    if (n_segments >= store->n_segments) return CCA_OK;
-    if (store->lent) {
-        return cca_fail(err, CCA_RUNTIME, "%s: its rows are being read", store->file.path);
-    }
-    if (cca_lock(store->file.fd, F_WRLCK, LOCK_READERS) == CCA_LOCK_BUSY) {
-        return cca_fail(err, CCA_RUNTIME, "%s: another process is reading this session",
-                        store->file.path);
-    }
-    store->n_committed = n_segments;
-    roll_back(store);
-    store->file_bytes = store->end;
-    cca_status status = sync_data(store, err);
-    unlock_readers(store);
-    return status;
-}
-
-/* The header is on the disk before its bytes are gone, else a crash would leave damage. */
-cca_status cca_store_drop(cca_store *store, size_t point, cca_error *err) {
-    size_t index = window_of(store, point);
-    if (index >= store->n_segments) return no_point(store, point, err);
-    segment *seg = &store->segments[index];
-    if (cca_lock(store->file.fd, F_WRLCK, LOCK_READERS) == CCA_LOCK_BUSY) return CCA_OK;
-    seg->h.kind = CCA_STORE_DROPPED;
-    cca_status status = write_header(store, seg, err);
-    if (!status) status = sync_data(store, err);
-    /* A file system that cannot do this keeps the space; that is no failure. */
-    if (!status) {
-        (void)!cca_reserve_again(store->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                 (off_t)(seg->at + ALIGN), (off_t)seg->h.bytes);
-    }
-    unlock_readers(store);
-    return status;
 }

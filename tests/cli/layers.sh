@@ -9,7 +9,7 @@ level() { # of a file
     base/* | cca_rule.h | share_plan.*) echo 0 ;;
     backend/*/*) echo 2 ;;
     backend/*) echo 1 ;;
-    likelihood.* | sampler.* | lookup.* | store.* | layer.*) echo 1 ;;
+    likelihood.* | sampler.* | lookup.* | store.* | store_parts.h | store_write.c | layer.*) echo 1 ;;
     gguf/* | jinja/*) echo 2 ;;
     text/*) echo 3 ;;
     cca.* | cca_parts.h | cca_share.* | cca_spread.* | cca_stored.c | cca_cuda.cu | disk_rows.* | near_rows.*) echo 3 ;;

@@ -22,7 +22,7 @@ parsers=(gguf/{gguf_parse,gguf_values,config}.c
     export/{safetensors,hf,hf_config,hf_rope,json}.c
     export/{vocab_json,vocab_json_pre,vocab_added,vocab_llama2c,vocab_sentencepiece,llama2c,gguf_source}.c
     text/*.c tokenizer.c
-    store.c store_cache.c
+    store.c store_write.c store_cache.c
     jinja/*.c
     cli/args.c cli/input.c base/utf8.c)
 llvm-cov show -instr-profile "$folder/all.profdata" "$1" "${objects[@]}" \
