@@ -119,8 +119,8 @@ static bool next_header(segment_header *out, uint64_t *at, const cca_store *s, c
         if (read_at(s, from, buffer, n, NULL)) return false;
         for (size_t i = 0; i < n; i += ALIGN) {
             memcpy(out, buffer + i, sizeof *out);
-            if (out->magic != SEGMENT_MAGIC || out->header_crc != cca_store_header_crc(out))
-                continue;
+            const bool is_one = out->magic == SEGMENT_MAGIC;
+            if (!is_one || out->header_crc != cca_store_header_crc(out)) continue;
             *at = from + i;
             return true;
         }
@@ -343,8 +343,8 @@ static cca_status begin_file(cca_store *s, const char *path, const cca_store *ol
     s->file.alone = true;
     if (!status) status = cca_whole_begin(&s->file, 0, err);
     if (status == CCA_RUNTIME) return busy(path, err);
-    if (status)
-        return status == CCA_BAD_OUTPUT ? cca_store_bad_output(s, "create it", err) : status;
+    if (status == CCA_BAD_OUTPUT) return cca_store_bad_output(s, "create it", err);
+    if (status) return status;
     return lock_replaced(s, old, err);
 }
 
@@ -487,9 +487,9 @@ cca_status cca_store_read_begin(cca_store *store, size_t index, cca_error *err) 
 }
 
 cca_status cca_store_read(cca_store *store, void *data, size_t bytes, cca_error *err) {
-    if (store->reading >= store->n_segments)
-        return cca_store_no_segment(store, store->reading, err);
-    const segment *seg = &store->segments[store->reading];
+    const size_t index = store->reading;
+    if (index >= store->n_segments) return cca_store_no_segment(store, index, err);
+    const segment *seg = &store->segments[index];
     if (bytes > seg->h.bytes - store->done) {
         return damaged(store, seg->at, "a segment is shorter than what it should hold", err);
     }

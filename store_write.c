@@ -50,9 +50,9 @@ cca_status cca_store_begin(cca_store *store, cca_store_kind kind, int64_t first,
 }
 
 cca_status cca_store_write(cca_store *store, const void *data, size_t bytes, cca_error *err) {
-    if (store->n_segments == store->n_committed)
-        return cca_store_no_segment(store, store->n_segments, err);
-    segment *seg = &store->segments[store->n_segments - 1];
+    const size_t n = store->n_segments;
+    if (n == store->n_committed) return cca_store_no_segment(store, n, err);
+    segment *seg = &store->segments[n - 1];
     if (bytes > seg->h.bytes - store->done) {
         return failed(store,
                       cca_fail(err, CCA_RUNTIME, "%s: a segment is too long", store->file.path));
