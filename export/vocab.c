@@ -16,6 +16,7 @@ cca_status cca_vocab_alloc(cca_vocab *vocab, int64_t n, cca_error *err) {
         return cca_fail(err, CCA_NO_MEMORY, "%s: no memory for %lld pieces", vocab->path,
                         (long long)n);
     }
+    vocab->capacity = n;
     return CCA_OK;
 }
 
@@ -34,22 +35,28 @@ void cca_vocab_close(cca_vocab *vocab) {
     *vocab = (cca_vocab){0};
 }
 
-/* Room for n pieces, of which the first are as they were. */
-cca_status cca_vocab_grow(cca_vocab *vocab, int64_t n, cca_error *err) {
+/* Other room for n pieces, of which the first are as they were. */
+static cca_status move(cca_vocab *vocab, int64_t n, cca_error *err) {
     cca_vocab old = *vocab;
-    if (n <= old.n) return CCA_OK;
     cca_status status = cca_vocab_alloc(vocab, n, err);
     if (!status) {
         memcpy(vocab->pieces, old.pieces, (size_t)old.n * sizeof *old.pieces);
         memcpy(vocab->scores, old.scores, (size_t)old.n * sizeof *old.scores);
         memcpy(vocab->types, old.types, (size_t)old.n * sizeof *old.types);
         memcpy(vocab->flags, old.flags, (size_t)old.n * sizeof *old.flags);
-        vocab->n = n;
     }
     free(old.pieces);
     free(old.scores);
     free(old.types);
     free(old.flags);
+    return status;
+}
+
+/* Ids come one at a time: room is made for twice as many. */
+cca_status cca_vocab_grow(cca_vocab *vocab, int64_t n, cca_error *err) {
+    cca_status status = CCA_OK;
+    if (n > vocab->capacity) status = move(vocab, cca_max(n, 2 * vocab->capacity), err);
+    if (!status) vocab->n = cca_max(vocab->n, n);
     return status;
 }
 

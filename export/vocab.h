@@ -21,11 +21,11 @@ typedef enum cca_escape {
 } cca_escape;
 
 typedef struct cca_vocab {
-    const char *path; /* for messages; borrowed */
-    const char *kind; /* for tokenizer.ggml.model: "llama", or "gpt2" for byte-level BPE */
-    const char *pre;  /* for tokenizer.ggml.pre */
-    int64_t n;
-    cca_gguf_string *pieces; /* n each */
+    const char *path;        /* for messages; borrowed */
+    const char *kind;        /* for tokenizer.ggml.model: "llama", or "gpt2" for byte-level BPE */
+    const char *pre;         /* for tokenizer.ggml.pre */
+    int64_t n, capacity;     /* pieces, and how many there is room for */
+    cca_gguf_string *pieces; /* n each, and empty ones up to capacity */
     float *scores;
     int32_t *types;          /* cca_spm_type */
     uint8_t *flags;          /* CCA_ADDED_… of added tokens: how they are looked for */

@@ -97,7 +97,7 @@ static void check_flags(cca_vocab *vocab, cca_json_reader *r, const cca_added *t
 void cca_vocab_add(cca_vocab *vocab, cca_json_reader *r, const cca_added *token) {
     int64_t id = token->id, last = vocab->n_own + MOST_BEHIND - 1;
     if (id < 0 || id > last) {
-        cca_json_refuse(r, "the id of \"%.100s\" is none of 0 … %lld", token->text,
+        cca_json_refuse(r, "added_tokens: the id of \"%.100s\" is none of 0 … %lld", token->text,
                         (long long)last);
     }
     if (!r->status) r->status = cca_vocab_grow(vocab, id + 1, r->err);

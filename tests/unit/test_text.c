@@ -313,6 +313,126 @@ static void ranks_become_scores(void **state) {
     cca_vocab_close(&vocab);
 }
 
+/* ---- tokens of the files beside ------------------------------------------------------- */
+
+static void write_file(const char *dir, const char *name, const char *text) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fputs(text, file) < 0, false);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* A tokenizer.json of the one token "a" in a folder with another file, which may be empty. */
+static cca_status open_beside(cca_vocab *vocab, const char *name, const char *text,
+                              cca_error *err) {
+    char dir[] = "/tmp/cca-test-beside-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    write_file(dir, "tokenizer.json", BYTES("\"vocab\": {\"a\": 0}, \"merges\": []"));
+    write_file(dir, name, text);
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    cca_status status = cca_vocab_open(vocab, path, err);
+    vocab->path = NULL; /* of this function */
+    unlink(path);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0);
+    return status;
+}
+
+enum { MOST_BEHIND = 65536 }; /* ids behind the vocabulary, which has one */
+
+static void ids_far_behind_the_vocabulary_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *text;
+        cca_status status;
+    } cases[] = {
+        {"added_tokens.json", "{\"<x>\": 65536}", CCA_OK},
+        {"added_tokens.json", "{\"<x>\": 65537}", CCA_BAD_MODEL},
+        {"added_tokens.json", "{\"<x>\": -1}", CCA_BAD_MODEL},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"65536\": {\"content\": \"<x>\"}}}",
+         CCA_OK},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"65537\": {\"content\": \"<x>\"}}}",
+         CCA_BAD_MODEL},
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"16777215\": {\"content\": \"<x>\"}}}", CCA_BAD_MODEL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cca_vocab vocab;
+        cca_error err = {.text = ""};
+        char named[128];
+        cca_status status = open_beside(&vocab, cases[i].name, cases[i].text, &err);
+        assert_int_equal(status, cases[i].status);
+        snprintf(named, sizeof named, "/%s: added_tokens: the id of \"<x>\" is none of 0 … 65536",
+                 cases[i].name);
+        if (status) {
+            assert_non_null(strstr(err.text, named));
+        } else {
+            assert_int_equal(vocab.n, 1 + MOST_BEHIND);
+            assert_string_equal(vocab.pieces[MOST_BEHIND].bytes, "<x>");
+            assert_null(vocab.pieces[MOST_BEHIND - 1].bytes);
+        }
+        cca_vocab_close(&vocab);
+    }
+}
+
+/* Ids up to the last one, one by one: all are there, and arrays are moved a few times only. */
+static void tokens_are_added_one_by_one(void **state) {
+    (void)state;
+    enum { ROOM = 24 };
+    size_t size = 0, room = (size_t)MOST_BEHIND * ROOM;
+    char *text = malloc(room);
+    assert_non_null(text);
+    for (int i = 1; i <= MOST_BEHIND; i++) {
+        size +=
+            (size_t)snprintf(text + size, room - size, "%s\"<%d>\": %d", i > 1 ? "," : "{", i, i);
+    }
+    memcpy(text + size, "}", 2);
+    cca_vocab vocab;
+    cca_error err = {.text = ""};
+    cca_status status = open_beside(&vocab, "added_tokens.json", text, &err);
+    free(text);
+    if (status) fail_msg("%s", err.text);
+    assert_int_equal(vocab.n, 1 + MOST_BEHIND);
+    assert_in_range(vocab.capacity, vocab.n, 2 * vocab.n);
+    assert_string_equal(vocab.pieces[0].bytes, "a");
+    assert_int_equal(vocab.types[0], CCA_SPM_NORMAL);
+    for (int i = 1; i <= MOST_BEHIND; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "<%d>", i);
+        assert_string_equal(vocab.pieces[i].bytes, name);
+        assert_int_equal(vocab.types[i], CCA_SPM_USER);
+        assert_int_equal((int)vocab.scores[i], 0);
+    }
+    cca_vocab_close(&vocab);
+}
+
+/* Where room is made: rarely, and what is new is empty. */
+static void room_grows_with_what_is_there(void **state) {
+    (void)state;
+    cca_vocab vocab = {.path = "a test"};
+    cca_error err;
+    int n_moved = 0;
+    assert_int_equal(cca_vocab_alloc(&vocab, 1, &err), CCA_OK);
+    vocab.n = 1;
+    for (int64_t n = 2; n <= 10000; n++) {
+        const cca_gguf_string *before = vocab.pieces;
+        int64_t capacity = vocab.capacity;
+        assert_int_equal(cca_vocab_grow(&vocab, n, &err), CCA_OK);
+        assert_int_equal(vocab.n, n);
+        n_moved += vocab.capacity != capacity;
+        assert_true(vocab.capacity != capacity || vocab.pieces == before);
+        assert_null(vocab.pieces[n - 1].bytes);
+        vocab.pieces[n - 1] = (cca_gguf_string){"x", 1};
+    }
+    assert_int_equal(n_moved, 14);
+    assert_int_equal(cca_vocab_grow(&vocab, 5, &err), CCA_OK);
+    assert_int_equal(vocab.n, 10000);
+    cca_vocab_close(&vocab);
+}
+
 int main(void) {
     static folder folders[] = {
         {"hf-text-llama3", "bpe", true, 600, 601, {601, 602}},
@@ -329,6 +449,9 @@ int main(void) {
         cmocka_unit_test_prestate(equals_transformers, &folders[4]),
         cmocka_unit_test(the_rest_is_refused_by_name),
         cmocka_unit_test(ranks_become_scores),
+        cmocka_unit_test(ids_far_behind_the_vocabulary_are_refused),
+        cmocka_unit_test(tokens_are_added_one_by_one),
+        cmocka_unit_test(room_grows_with_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
