@@ -268,6 +268,13 @@ static size_t beside(const cca_engine *e, const cca_state_options *o, bool recal
     return cca_backend_beside(e->backend, &sizes);
 }
 
+/* Of the last token, and of those of a draft, in the host's memory: counted where that is the
+ * device's. */
+static size_t logits_bytes(const cca_engine *e, const cca_state_options *o) {
+    const int64_t n_rows = o->draft > 0 ? 2 + o->draft : 1;
+    return is_cpu(e) ? (size_t)(n_rows * e->facts.vocab_size) * sizeof(float) : 0;
+}
+
 cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
                                const cca_session_options *options, cca_error *err) {
     cca_state_options o;
@@ -284,13 +291,10 @@ cca_status cca_session_measure(cca_session_size *out, const cca_engine *engine,
     out->disk = size.cache.disk;
     out->host = size.cache.host;
     out->mark = size.cache.mark;
-    const size_t kept = beside(engine, &o, out->bounds > 0);
+    const size_t kept = beside(engine, &o, out->bounds > 0) + logits_bytes(engine, &o);
     out->activations = size.cache.scratch + size.activations + kept;
     if (options->comm) status = cca_session_measure_ranks(out, engine, &o, options, kept, err);
     if (status) return status;
-    if (o.draft > 0 && is_cpu(engine)) {
-        out->activations += (uint64_t)((1 + o.draft) * engine->facts.vocab_size) * sizeof(float);
-    }
     if (!cca_add(&out->total, out->cores, out->window) ||
         !cca_add(&out->total, out->total, out->rows) ||
         !cca_add(&out->total, out->total, out->bounds) ||

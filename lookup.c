@@ -11,7 +11,8 @@ enum {
     STEPS = 32,   /* places that are looked at */
     LONGEST = 16, /* tokens up to which a longer match is a better one */
     SURE = 4,     /* tokens from which on a match is followed as far as may be at once */
-    LONGEST_PAUSE = 64
+    LONGEST_PAUSE = 64,
+    FIRST = 1024, /* tokens that there is room for at first */
 };
 
 struct cca_lookup {
@@ -55,6 +56,12 @@ static int32_t *chain_of(const cca_lookup *l, int64_t place) {
     return &l->last[key & (uint64_t)(l->capacity - 1)];
 }
 
+size_t cca_lookup_bytes(int64_t n_tokens) {
+    int64_t capacity = FIRST;
+    while (capacity < n_tokens && capacity <= INT32_MAX) capacity *= 2;
+    return 3 * (size_t)capacity * sizeof(int32_t);
+}
+
 /* A token at this place is followed by the chain's other places. */
 static void link_place(cca_lookup *l, int64_t place) {
     if (place < KEY) return;
@@ -71,7 +78,7 @@ static bool resize(int32_t **array, int64_t capacity) {
 
 /* Room for twice the text; chains are linked anew, which makes a few steps a token on average. */
 static cca_status grow(cca_lookup *l, cca_error *err) {
-    int64_t capacity = l->capacity ? 2 * l->capacity : 1024;
+    int64_t capacity = l->capacity ? 2 * l->capacity : FIRST;
     if (capacity > INT32_MAX || !resize(&l->ids, capacity) || !resize(&l->before, capacity) ||
         !resize(&l->last, capacity)) {
         return cca_fail(err, CCA_NO_MEMORY, "no memory to look up %lld tokens", (long long)l->n);

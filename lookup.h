@@ -24,6 +24,9 @@ cca_status cca_lookup_new(cca_lookup **out, int64_t most, cca_error *err);
 /* NULL is allowed. */
 void cca_lookup_free(cca_lookup *lookup);
 
+/* Bytes that a text of so many tokens takes at most. */
+size_t cca_lookup_bytes(int64_t n_tokens);
+
 /* Forgets the text, and how guesses went. */
 void cca_lookup_clear(cca_lookup *lookup);
 /* The text goes on with a token. CCA_NO_MEMORY, also beyond 2^31 - 1 tokens. */

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/signals.h"
 #include "cli/stored_prefill.h"
+#include "lookup.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,17 @@ static void plan_copies(cli_plan *plan, unsigned flags) {
     plan->session.total += plan->session.mark - (uint64_t)one;
 }
 
+static bool is_cpu(const cca_engine *engine) {
+    return strcmp(cca_engine_info(engine)->device, "cpu") == 0; /* others have their own memory */
+}
+
+/* What answers are guessed from lies beside the session. */
+static void plan_lookup(cli_plan *plan) {
+    const size_t bytes = cca_lookup_bytes(plan->ctx_size);
+    plan->session.activations += bytes;
+    plan->session.total += bytes;
+}
+
 static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine *engine,
                               const context_options *context, int64_t ctx_size, unsigned flags,
                               cca_error *err) {
@@ -70,6 +82,7 @@ static cca_status plan_beside(cli_plan *out, uint64_t program, const cca_engine 
     if (copied) options.mark = true;
     cca_status status = cca_session_measure(&out->session, engine, &options, err);
     if (!status && copied) plan_copies(out, flags);
+    if (!status && context->draft > 0 && is_cpu(engine)) plan_lookup(out);
     uint64_t beside = out->weights + out->program;
     if (!status && __builtin_add_overflow(beside, out->session.total, &out->total)) {
         return cca_fail(err, CCA_NO_MEMORY, "%lld positions take more than any memory",
@@ -82,8 +95,7 @@ cca_status cli_plan_make(cli_plan *out, const cca_engine *engine, const context_
                          int64_t ctx_size, unsigned flags, cca_error *err) {
     cca_status status = cli_check_attention(context, engine, err);
     if (status) return status;
-    bool is_cpu = strcmp(cca_engine_info(engine)->device, "cpu") == 0;
-    uint64_t program = is_cpu ? cca_memory_resident() : 0; /* a device has memory of its own */
+    uint64_t program = is_cpu(engine) ? cca_memory_resident() : 0;
     return plan_beside(out, program, engine, context, ctx_size, flags, err);
 }
 

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 enum {
-    DEPTH = 512,          /* columns of a panel of weights: it stays in the L2 cache */
-    TOKENS = 96,          /* tokens taken at a time, likewise */
-    ALIGNMENT = 64,       /* of all memory, in bytes */
+    DEPTH = CCA_CPU_DEPTH,
+    TOKENS = 96, /* tokens taken at a time: they stay in the L2 cache, too */
+    ALIGNMENT = CCA_CPU_ALIGNMENT,
     FEW = 6,              /* tokens below which packing weights into a panel does not pay */
     PIECE_WORK = 1 << 13, /* least operations worth handing to another thread */
 };
@@ -53,6 +53,10 @@ static void run_pieces(cpu_backend *b, int64_t n_pieces, cca_piece_fn fn, void *
 static size_t cpu_room(cca_backend *b) {
     (void)b;
     return SIZE_MAX;
+}
+
+static size_t cpu_beside(cca_backend *b, const cca_layer_sizes *sizes) {
+    return cca_cpu_kept(cpu_of(b)->kernels, cca_workers_count(cpu_of(b)->workers), sizes);
 }
 
 /* calloc leaves large blocks unmapped until they are touched, so a cache costs memory as it
@@ -647,6 +651,7 @@ static const cca_ops cpu_ops = {
     .chunk_size = 512,
     .destroy = cpu_destroy,
     .room = cpu_room,
+    .beside = cpu_beside,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .load = cpu_load,

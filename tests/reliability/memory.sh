@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Commands in control groups of falling size (version 1 or 2, as root): each runs as it does without one, or
 # ends with exit 5, or is refused before (5, too), and is never killed where it could have known: in a group that has room for the
-# program itself. One line a command. SHORT=1: fewer groups.
+# program itself. One line a command. Between the least group that it runs in and the next smaller one there are seven
+# more. SHORT=1: fewer groups.
 set -u
 cd "$(dirname "$0")/../.."
 . tests/cli/lib.sh
@@ -57,25 +58,39 @@ for mb in "${megabytes[@]}"; do
     floor=$mb
 done
 
-# One command in all groups. What it tells is compared but for times and sizes.
+# One command in one group. What it tells is compared but for times and sizes.
 told() { sed -E 's/"(timing|memory)": \{[^}]*\}//g' "$work/out"; }
+try() { # kilobytes, arguments of cca; adds to runs, refused, killed, odd of falls
+    local kb=$1 mb
+    mb=$(awk -v kb="$1" 'BEGIN { print kb / 1024 }')
+    shift
+    in_group $((kb << 10)) "$@"
+    case $code in
+    0) told | cmp -s - "$work/wanted" && runs=$kb || odd="$odd $mb: another output;" ;;
+    5) [ -s "$work/err" ] && refused="$refused $mb" || odd="$odd $mb: no message;" ;;
+    124) odd="$odd $mb: no end in a minute;" ;;
+    137) killed="$killed $mb" ;;
+    *) odd="$odd $mb: exit $code, $(head -c 200 "$work/err");" ;;
+    esac
+}
+
+# One command in all groups, and, finer, in those between the least that it ran in and the next one.
 falls() { # name, arguments of cca
-    local name=$1 mb runs='' refused='' killed='' odd=''
+    local name=$1 mb least=0 below=0 runs=0 refused='' killed='' odd=''
     shift
     "$CCA" "$@" >"$work/out" 2>"$work/err" </dev/null || { fail "$name" "$(cat "$work/err")"; return; }
     told >"$work/wanted"
     for mb in "${megabytes[@]}"; do
         [ "$mb" -ge "$floor" ] || continue
-        in_group $((mb << 20)) "$@"
-        case $code in
-        0) told | cmp -s - "$work/wanted" && runs=$mb || odd="$odd $mb: another output;" ;;
-        5) [ -s "$work/err" ] && refused="$refused $mb" || odd="$odd $mb: no message;" ;;
-        124) odd="$odd $mb: no end in a minute;" ;;
-        137) killed="$killed $mb" ;;
-        *) odd="$odd $mb: exit $code, $(head -c 200 "$work/err");" ;;
-        esac
+        try $((mb << 10)) "$@"
+        [ "$runs" = $((mb << 10)) ] || below=$((below > mb ? below : mb))
     done
-    local line="$name: runs in $runs MB, exit 5 in${refused:- none}"
+    least=$runs
+    for i in 7 6 5 4 3 2 1; do
+        [ "$below" = 0 ] || [ "$least" = 0 ] || try $(((below << 10) + (least - (below << 10)) * i / 8)) "$@"
+    done
+    local line
+    line="$name: runs in $(awk -v kb="$runs" 'BEGIN { print kb / 1024 }') MB, exit 5 in${refused:- none}"
     if [ -z "$killed$odd" ]; then pass "$line"; else fail "$line" "killed in:${killed:- none};$odd"; fi
 }
 run=(-m "$small" -t 2 -q --beyond-trained --temp 0 -s 1)

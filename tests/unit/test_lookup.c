@@ -146,6 +146,15 @@ static void guesses_come_from_the_best_place(void **state) {
     cca_lookup_free(l);
 }
 
+/* Three numbers for each of as many tokens as there is room for. */
+static void its_bytes_are_known_before(void **state) {
+    (void)state;
+    assert_int_equal(cca_lookup_bytes(0), 12 * 1024);
+    assert_int_equal(cca_lookup_bytes(1024), 12 * 1024);
+    assert_int_equal(cca_lookup_bytes(1025), 12 * 2048);
+    assert_int_equal(cca_lookup_bytes(5000), 12 * 8192);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_followed_is_guessed),
@@ -155,6 +164,7 @@ int main(void) {
         cmocka_unit_test(no_more_is_guessed_than_there_is_room_for),
         cmocka_unit_test(wrong_guesses_make_it_pause),
         cmocka_unit_test(right_guesses_are_followed_further),
+        cmocka_unit_test(its_bytes_are_known_before),
         cmocka_unit_test(guesses_come_from_the_best_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
