@@ -493,6 +493,16 @@ static void forward_layer(cca_state *s, int64_t l, int64_t n) {
     cca_layer_end(s->backend, layer, a, eps, n);
 }
 
+static cca_status find_origin(cca_state *s, cca_error *err);
+
+/* Keys and values of a row that are no finite numbers make its own stream such. Nobody may ask for
+ * its logits, and who comes later may not see it, but would choose by it what is recalled. */
+static cca_status check_rows(cca_state *s, int64_t n, cca_error *err) {
+    const int64_t n_values = n * s->model->config.dim;
+    if (!cca_backend_on_host(s->backend) || cca_all_finite(s->a.x.data, n_values)) return CCA_OK;
+    return find_origin(s, err);
+}
+
 cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_t pos,
                              cca_error *err) {
     cca_backend *b = s->backend;
@@ -503,8 +513,9 @@ cca_status cca_model_forward(cca_state *s, const int32_t *ids, int64_t n, int64_
     for (int64_t l = 0; l < s->model->config.n_layers; l++) forward_layer(s, l, n);
     /* One token is waited for when its logits are read: nothing stands still in between. */
     cca_status status = n == 1 ? cca_backend_report(b, err) : cca_backend_sync(b, err);
-    if (!status) s->n_rows = n;
-    return status;
+    if (status) return status;
+    s->n_rows = n;
+    return check_rows(s, n, err);
 }
 
 /* ---- numbers that are none ------------------------------------------------------------ */

@@ -81,6 +81,10 @@ void cca_backend_release(cca_backend *b, void *data) {
     if (data) b->ops->release(b, data);
 }
 
+bool cca_backend_on_host(const cca_backend *b) {
+    return !b->ops->alloc_host;
+}
+
 void *cca_backend_alloc_host(cca_backend *b, size_t bytes) {
     if (!b->ops->alloc_host) return cca_backend_alloc(b, bytes);
     return !b->status ? b->ops->alloc_host(b, bytes) : NULL;

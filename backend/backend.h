@@ -197,6 +197,9 @@ size_t cca_matrix_kept_bytes(const cca_backend *b, const cca_matrix *m);
 /* Copies the first n rows (f32) to host memory. Done when the call returns. */
 void cca_matrix_download(cca_backend *b, float *host, const cca_matrix *m, int64_t n);
 
+/* Whether the memory of operands is the host's, which can read it once operations are done. */
+bool cca_backend_on_host(const cca_backend *b);
+
 /* Bytes that can still be allocated; SIZE_MAX where nobody knows. */
 size_t cca_backend_room(cca_backend *b);
 /* Bytes that it will keep for itself where layers of such sizes are computed: copies of operands in
