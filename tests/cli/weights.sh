@@ -82,6 +82,20 @@ fill blk.0.attn_q.weight '\x00\x00\xc0\x7f'
 expect 3 'weights that are no numbers' export "$changed" --type q8_0 -q -o "$work/x.gguf"
 stderr_has 'are not exported' "tensor 'blk.0.attn_q.weight', row 0: a value is not finite"
 
+# Of one token alone, which nobody recalls: keys that a cache of f16 cannot hold would spoil what its group's bounds choose.
+cp "$random" "$changed"
+read -r at n < <(place token_embd.weight)
+put $((at + 449 * 32 * 4)) 32 '\x00\x00\x00\x00'
+put $((at + 449 * 32 * 4)) 1 '\x00\x00\x80\x3f'
+read -r at n < <(place blk.0.attn_k.weight)
+put "$at" 1 '\x00\x1c\x8a\x46' # 17,678
+check 'the token is in the text' grep -qw 449 <<<"$("$CCA" tokenize -m "$random" -p "$words")"
+use=(-m "$changed" -p "$words" -n 3 --temp 0 -q --attn recall --no-cores -g 4 -w 8 --sinks 4 --recall 4)
+expect 1 'keys beyond f16' generate "${use[@]}" -ctk f16 -ctv f16
+stderr_has 'tells where' 'overflow in layer 0 of 0 … 1, at position'
+stdout_empty 'and writes nothing'
+expect 0 'which bf16 holds' generate "${use[@]}" -ctk bf16 -ctv bf16
+
 # ---- yarn divides by the logarithm of theta ----
 
 "$CCA" export tests/golden/models/hf-llama-yarn -q -o "$changed" 2>/dev/null
