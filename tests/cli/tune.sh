@@ -35,7 +35,7 @@ for point in '4 64' '16 256'; do
     "$CCA" ppl "${few[@]}" -q --mode chunk -c 512 --tokens 1500 -g "$g" -w "$s" --json >"$work/json"
     close "perplexity of g $g, s $s is that of ppl" "$(column perplexity "$g" "$s")" "$(value perplexity)"
     close 'with its standard error' "$(column standard_error "$g" "$s")" "$(value standard_error)"
-    "$CCA" generate -m "$model" -p x -c 5000 -g "$g" -w "$s" --dry-run --json >"$work/json"
+    "$CCA" generate -m "$model" -t 1 -p x -c 5000 -g "$g" -w "$s" --dry-run --json >"$work/json"
     check 'cache and memory are those of a run' test "$(column cache_bytes "$g" "$s") $(column memory_bytes "$g" "$s")" = \
         "$(($(value cores) + $(value window))) $(($(value total) - $(value program)))"
 done
@@ -145,7 +145,7 @@ for point in '2 16 20 1 --cores' '4 16 16 0 --no-cores'; do
         $2 == g && $5 == n && $6 == c { print $at }' "$work/out"; }
     "$CCA" ppl -m "$random" -f "$work/text" -t 1 -q --mode chunk --tokens 300 -g "$g" -w "$s" --attn recall --recall "$n" "$option" --json >"$work/json"
     close "perplexity of recall $n, g $g is that of ppl" "$(row perplexity)" "$(value perplexity)"
-    "$CCA" generate -m "$random" -p x -c "$("$CCA" tune "${recall[@]}" --format json | sed -n 's/.*"cache_at": \([0-9]*\).*/\1/p')" -g "$g" -w "$s" \
+    "$CCA" generate -m "$random" -t 1 -p x -c "$("$CCA" tune "${recall[@]}" --format json | sed -n 's/.*"cache_at": \([0-9]*\).*/\1/p')" -g "$g" -w "$s" \
         --attn recall --recall "$n" "$option" --dry-run --json >"$work/json"
     check 'cache and memory are those of a run' test "$(row cache_bytes) $(row memory_bytes)" = \
         "$(($(value cores) + $(value bounds) + $(value rows) + $(value window))) $(($(value total) - $(value program)))"
